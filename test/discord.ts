@@ -1,0 +1,767 @@
+/** A strict, stateful stand-in for Discord's webhooks, in process or on a loopback socket. */
+import Ajv from "ajv/dist/2020";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import schema from "./fixtures/discord-webhook.schema.json";
+
+// ── Transport: one handler behind fetch and behind a socket ─────────────────────────────────────
+
+/** One file of a multipart request. */
+export type UploadedFile = { field: string; name: string; text: string; byteCount: number };
+
+/** A request as the stand-in saw it; `status` stays 0 when no answer was given. */
+export interface SeenRequest {
+  at: number;
+  method: string;
+  path: string;
+  query: Record<string, string>;
+  headers: Record<string, string>;
+  status: number;
+  body: string;
+}
+
+/** A request with its body taken apart; `json` is undefined when there was none to read. */
+export interface Arrival {
+  seen: SeenRequest;
+  byteCount: number;
+  json: unknown;
+  files: UploadedFile[];
+}
+
+/** What a service answers. */
+export type Reply = { status: number; headers: Record<string, string>; body: string };
+
+/**
+ * Faults that any service can have. `afterMs` makes an in-process call time out by itself after
+ * that much of the stand-in's time, for callers whose own time-out runs on a virtual clock.
+ */
+export type WireFault =
+  | { kind: "status"; status: number; body?: string; headers?: Record<string, string> }
+  | { kind: "status-after-saving"; status: number }
+  | { kind: "reset" | "reset-after-saving" }
+  | { kind: "refused"; code?: string }
+  | { kind: "hang"; save: boolean; afterMs?: number }
+  | { kind: "slow"; ms: number }
+  | { kind: "trickle"; afterMs?: number }
+  | { kind: "cut"; clean?: boolean }
+  | { kind: "html"; status: number }
+  | { kind: "redirect"; location: string };
+
+/** Settings of any stand-in; `now` and `sleep` are the service's clock, real by default. */
+export interface StandInOptions {
+  now?: () => number;
+  sleep?: (ms: number) => Promise<unknown>;
+  rateLimits?: boolean;
+}
+
+type Outcome =
+  | { kind: "answer"; reply: Reply; delayMs?: number }
+  | { kind: "cut"; reply: Reply }
+  | { kind: "trickle"; reply: Reply; afterMs?: number | undefined }
+  | { kind: "hang"; afterMs?: number | undefined }
+  | { kind: "dead"; code: string };
+
+const DRIP_MS = 10;
+const NOT_SERVED = "a served stand-in cannot refuse connections: stop() it instead";
+
+/** The part of a stand-in that is the same for every service: transport, faults and records. */
+export abstract class StandIn<Fault extends { kind: string }> {
+  readonly requests: SeenRequest[] = [];
+  readonly violations: string[] = [];
+  count429 = 0;
+  protected readonly now: () => number;
+  protected readonly rateLimits: boolean;
+  protected servedAt: string | undefined;
+  readonly #sleep: (ms: number) => Promise<unknown>;
+  readonly #faults: (Fault | WireFault)[] = [];
+  #lastingFault: Fault | WireFault | undefined;
+  #inFlight = 0;
+  #quietUntil = -Infinity;
+
+  constructor(options: StandInOptions) {
+    this.now = options.now ?? Date.now;
+    this.#sleep = options.sleep ?? ((ms) => new Promise((resolve) => setTimeout(resolve, ms)));
+    this.rateLimits = options.rateLimits ?? true;
+  }
+
+  /** Records what the service itself would silently put up with. */
+  protected abstract inspect(arrival: Arrival): void;
+  /** Answers by the service's rules, and saves what it accepts. */
+  protected abstract answer(arrival: Arrival): Reply;
+  /** Says whether an answer means success, so that a fault which comes after saving applies. */
+  protected abstract succeeded(reply: Reply): boolean;
+  /** Answers in place of the rules, for faults of this service that come before saving. */
+  protected abstract refuse(fault: Fault, arrival: Arrival): Reply | undefined;
+  /** Changes a good answer, for faults of this service that come after saving. */
+  protected abstract spoil(fault: Fault, reply: Reply): Reply;
+
+  /** Queues faults; each applies to one of the next requests, in order. */
+  fail(...faults: (Fault | WireFault)[]): void {
+    for (const fault of faults) this.#assertPossible(fault);
+    this.#faults.push(...faults);
+  }
+
+  /** Applies a fault to every request for which none is queued; undefined ends it. */
+  failAlways(fault: Fault | WireFault | undefined): void {
+    if (fault) this.#assertPossible(fault);
+    this.#lastingFault = fault;
+  }
+
+  /** Stands in for the global fetch; redirects go by the rule that the caller chose. */
+  readonly fetch = async (input: string | URL | Request, init?: RequestInit): Promise<Response> => {
+    const request = new Request(input as string, init);
+    const response = await this.#call(request, init?.signal ?? undefined);
+    const location = response.headers.get("location");
+    if (location === null || init?.redirect === "manual") return response;
+    if (init?.redirect === "error") throw networkError("UnexpectedRedirect", request.url);
+    this.violations.push("a redirect was followed, which turns a POST into a GET");
+    return this.fetch(new URL(location, request.url), { ...init, method: "GET", body: null });
+  };
+
+  /** Serves on a free loopback port. */
+  serve(): { url: string; stop: () => void } {
+    const faults = [...this.#faults, this.#lastingFault];
+    if (faults.some((fault) => fault?.kind === "refused")) throw new Error(NOT_SERVED);
+    const server = createServer((request, response) => void this.#handle(request, response));
+    server.listen(0, "127.0.0.1");
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    this.servedAt = url;
+    const stop = () => {
+      this.servedAt = undefined;
+      server.closeAllConnections();
+      server.close();
+    };
+    return { url, stop };
+  }
+
+  /** Says whether a request is meant to post a message. */
+  protected posts(seen: SeenRequest): boolean {
+    return seen.method === "POST";
+  }
+
+  /** Holds the caller to the wait that a 429 asks for. */
+  protected limited(reply: Reply, waitMs: number): Reply {
+    this.#quietUntil = Math.max(this.#quietUntil, this.now() + waitMs);
+    return reply;
+  }
+
+  #assertPossible(fault: Fault | WireFault): void {
+    if (this.servedAt && fault.kind === "refused") throw new Error(NOT_SERVED);
+  }
+
+  #see(method: string, url: URL, headers: Record<string, string>): SeenRequest {
+    const query = Object.fromEntries(url.searchParams);
+    const seen = {
+      at: this.now(),
+      method,
+      path: url.pathname,
+      query,
+      headers,
+      status: 0,
+      body: "",
+    };
+    this.requests.push(seen);
+    if (++this.#inFlight > 1) this.violations.push(`${this.#inFlight} requests in flight at once`);
+    const earlyMs = this.#quietUntil - seen.at;
+    if (this.posts(seen) && earlyMs > 0) this.violations.push(`posted ${earlyMs} ms too early`);
+    return seen;
+  }
+
+  async #receive(seen: SeenRequest, bytes: Uint8Array): Promise<Outcome> {
+    seen.body = new TextDecoder().decode(bytes);
+    const arrival = await takeApart(seen, bytes);
+    this.inspect(arrival);
+    const outcome = this.#decide(arrival);
+    if ("reply" in outcome) seen.status = outcome.reply.status;
+    if (seen.status === 429) this.count429++;
+    return outcome;
+  }
+
+  #decide(arrival: Arrival): Outcome {
+    const queued = this.#faults.shift();
+    const fault = queued ?? this.#lastingFault;
+    if (!fault) return { kind: "answer", reply: this.answer(arrival) };
+    const early = beforeSaving(fault as WireFault);
+    if (early) return early;
+    const refusal = this.refuse(fault as Fault, arrival);
+    if (refusal) return { kind: "answer", reply: refusal };
+    const reply = this.answer(arrival);
+    if (this.succeeded(reply)) {
+      const late = afterSaving(fault as WireFault, reply);
+      return late ?? { kind: "answer", reply: this.spoil(fault as Fault, reply) };
+    }
+    if (queued) this.#faults.unshift(queued);
+    return { kind: "answer", reply };
+  }
+
+  async #call(request: Request, signal: AbortSignal | undefined): Promise<Response> {
+    signal?.throwIfAborted();
+    const headers = Object.fromEntries(request.headers);
+    const seen = this.#see(request.method, new URL(request.url), headers);
+    try {
+      const outcome = await this.#receive(seen, new Uint8Array(await request.arrayBuffer()));
+      return await this.#respond(outcome, request.url, signal);
+    } finally {
+      this.#inFlight--;
+    }
+  }
+
+  async #respond(outcome: Outcome, url: string, signal?: AbortSignal): Promise<Response> {
+    if (outcome.kind === "dead") throw networkError(outcome.code, url);
+    if (outcome.kind === "hang") {
+      if (!signal) this.violations.push("a request without a signal hangs for ever");
+      return await this.#timeout(signal, outcome.afterMs);
+    }
+    const { reply } = outcome;
+    if (outcome.kind === "trickle") {
+      return new Response(drip("", this.#timeout(signal, outcome.afterMs)), reply);
+    }
+    if (outcome.kind === "cut") {
+      const dead = Promise.reject(networkError("ECONNRESET", url));
+      return new Response(drip(half(reply.body), dead), reply);
+    }
+    if (outcome.delayMs) {
+      await Promise.race([this.#sleep(outcome.delayMs), this.#timeout(signal)]);
+    }
+    return new Response(reply.status === 204 ? null : reply.body, reply);
+  }
+
+  /** Never resolves; rejects when the signal says so, or after so much of the service's time. */
+  async #timeout(signal?: AbortSignal, afterMs?: number): Promise<never> {
+    signal?.throwIfAborted();
+    const aborted = new Promise((resolve) => signal?.addEventListener("abort", resolve));
+    await (afterMs === undefined ? aborted : Promise.race([aborted, this.#sleep(afterMs)]));
+    throw signal?.reason ?? new DOMException("The operation timed out.", "TimeoutError");
+  }
+
+  async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const url = new URL(request.url ?? "/", this.servedAt);
+    const pairs = Object.entries(request.headers);
+    const headers = Object.fromEntries(pairs.map(([name, value]) => [name, String(value)]));
+    const seen = this.#see(request.method ?? "", url, headers);
+    response.on("close", () => this.#inFlight--);
+    const chunks: Uint8Array[] = [];
+    try {
+      for await (const chunk of request) chunks.push(chunk);
+    } catch {
+      return; // The client died while it was sending.
+    }
+    const outcome = await this.#receive(seen, Buffer.concat(chunks));
+    if ("delayMs" in outcome) await this.#sleep(outcome.delayMs ?? 0);
+    write(outcome, response);
+  }
+}
+
+/** Does to a socket what an outcome says. */
+function write(outcome: Outcome, response: ServerResponse): void {
+  const die = () => void response.socket?.destroy();
+  if (outcome.kind === "hang") return;
+  if (outcome.kind === "dead") return die();
+  const { status, headers, body } = outcome.reply;
+  if (outcome.kind === "answer") {
+    response.writeHead(status, headers).end(body);
+  } else if (outcome.kind === "cut") {
+    response.writeHead(status, { ...headers, "content-length": String(Buffer.byteLength(body)) });
+    response.write(half(body), () => setTimeout(die, DRIP_MS));
+  } else {
+    response.writeHead(status, headers);
+    const timer = setInterval(() => response.write(" "), DRIP_MS);
+    response.on("close", () => clearInterval(timer));
+  }
+}
+
+/** A body that gives its text, then a blank now and then, until `end` rejects. */
+function drip(text: string, end: Promise<never>): ReadableStream {
+  let timer: ReturnType<typeof setInterval>;
+  const start = (controller: ReadableStreamDefaultController<Uint8Array>) => {
+    const send = (part: string) => controller.enqueue(new TextEncoder().encode(part));
+    send(text);
+    timer = setInterval(() => send(" "), DRIP_MS);
+    end.catch((error: unknown) => {
+      clearInterval(timer);
+      controller.error(error);
+    });
+  };
+  return new ReadableStream({ start, cancel: () => clearInterval(timer) });
+}
+
+/** An error as Bun's fetch throws it: a code, and the complete URL in `path`. */
+function networkError(code: string, url: string): TypeError {
+  const redirect = `${code} fetching "${url}". For more information, pass \`verbose: true\``;
+  const message = code === "UnexpectedRedirect" ? redirect : `${code}: Unable to connect.`;
+  return Object.assign(new TypeError(message), { code, path: url, errno: 0 });
+}
+
+/** The outcome of a fault that strikes before the service saw the request, if it is one. */
+function beforeSaving(fault: WireFault): Outcome | undefined {
+  switch (fault.kind) {
+    case "refused":
+      return { kind: "dead", code: fault.code ?? "ECONNREFUSED" };
+    case "reset":
+      return { kind: "dead", code: "ECONNRESET" };
+    case "hang":
+      return fault.save ? undefined : fault;
+    case "status":
+      return answered(fault.status, fault.body ?? '{"message":"an error","code":0}', fault.headers);
+    case "html":
+      return answered(fault.status, "<html><h1>Bad gateway</h1></html>", {}, "text/html");
+    case "redirect":
+      return answered(302, "", { location: fault.location });
+    default:
+      return undefined;
+  }
+}
+
+/** The outcome of a fault that strikes after the request was carried out, if it is one. */
+function afterSaving(fault: WireFault, reply: Reply): Outcome | undefined {
+  switch (fault.kind) {
+    case "status-after-saving":
+      return answered(fault.status, '{"message":"an error","code":0}');
+    case "reset-after-saving":
+      return { kind: "dead", code: "ECONNRESET" };
+    case "hang":
+      return fault;
+    case "slow":
+      return { kind: "answer", reply, delayMs: fault.ms };
+    case "trickle":
+      return { kind: "trickle", reply, afterMs: fault.afterMs };
+    case "cut":
+      if (fault.clean) return { kind: "answer", reply: { ...reply, body: half(reply.body) } };
+      return { kind: "cut", reply };
+    default:
+      return undefined;
+  }
+}
+
+/** The lines inside the code fences of texts, in order. */
+export function fencedLines(texts: string[]): string[] {
+  const fences = texts.flatMap((text) => [...text.matchAll(/```[a-z]*\n([^]*?)\n```/g)]);
+  return fences.flatMap(([, inside = ""]) => inside.split("\n"));
+}
+
+/** Builds a reply; the type is JSON unless told otherwise. */
+export function replyOf(status: number, body: unknown, headers = {}, type?: string): Reply {
+  const text = typeof body === "string" ? body : JSON.stringify(body);
+  return {
+    status,
+    headers: { "content-type": type ?? "application/json", ...headers },
+    body: text,
+  };
+}
+
+function answered(...parts: Parameters<typeof replyOf>): Outcome {
+  return { kind: "answer", reply: replyOf(...parts) };
+}
+
+function half(text: string): string {
+  return text.slice(0, Math.ceil(text.length / 2));
+}
+
+/** Reads a JSON or multipart body. */
+async function takeApart(seen: SeenRequest, bytes: Uint8Array): Promise<Arrival> {
+  const type = seen.headers["content-type"] ?? "";
+  const arrival: Arrival = { seen, byteCount: bytes.length, json: undefined, files: [] };
+  try {
+    if (type.startsWith("application/json")) {
+      arrival.json = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    } else if (type.startsWith("multipart/form-data")) {
+      const form = await new Response(bytes, { headers: { "content-type": type } }).formData();
+      arrival.files = await Promise.all([...form].flatMap(uploadedFile));
+      arrival.json = JSON.parse(String(form.get("payload_json") ?? "{}"));
+    }
+  } catch {
+    arrival.json = undefined;
+  }
+  return arrival;
+}
+
+function uploadedFile([field, value]: [string, string | File]): Promise<UploadedFile>[] {
+  if (typeof value === "string") return [];
+  const read = async () => ({
+    field,
+    name: value.name,
+    text: await value.text(),
+    byteCount: value.size,
+  });
+  return [read()];
+}
+
+// ── Discord ─────────────────────────────────────────────────────────────────────────────────────
+
+/** A message that Discord saved; `content` is what it kept of the text. */
+export interface DiscordMessage {
+  id: string;
+  at: number;
+  content: string;
+  username: string;
+  body: Record<string, unknown>;
+  files: UploadedFile[];
+  query: Record<string, string>;
+}
+
+/** Faults that only Discord has. */
+export type DiscordFault =
+  | { kind: "rate-limit"; retryAfterS?: number; scope?: string; header?: boolean; global?: boolean }
+  | { kind: "cloudflare" | "cloudflare-json" | "no-id" | "empty-204" }
+  | { kind: "code"; status: number; code: number; message?: string; errors?: unknown };
+
+/**
+ * Settings: `forum` asks for a thread, `dropUnconfirmed` loses what is posted without `wait=true`
+ * and still answers 204.
+ */
+export interface DiscordOptions extends StandInOptions {
+  id?: string;
+  token?: string;
+  forum?: boolean;
+  dropUnconfirmed?: boolean;
+}
+
+type FieldError = { field: string; code: string; message: string };
+type Wait = { waitMs: number; scope: string };
+
+const MIB = 1024 * 1024;
+const BUCKET = { requests: 5, windowMs: 2_000 };
+const CHANNEL = { messages: 30, windowMs: 60_000 };
+const CLOUDFLARE_QUIET_MS = 15 * 60_000;
+const GONE_QUIET_MS = 23 * 3_600_000;
+const SETTABLE_FLAGS = (1 << 2) | (1 << 12) | (1 << 15);
+const DISCORD_EPOCH_MS = 1_420_070_400_000n;
+const NO_USER_AGENT = /^$|^(Bun|Deno|curl|Python-urllib)\/|^(node|undici)$/;
+const ROUTE = /^\/api(?:\/v(\d+))?\/webhooks\/(\d+)\/([\w-]+)$/;
+const DROPPED_CHARACTERS = /[\u202a-\u202e\u2066-\u2069]/g;
+const validate = new Ajv({ strict: false }).compile(schema);
+
+/** The stand-in for Discord: the webhook `id`/`token` of one channel. */
+export class Discord extends StandIn<DiscordFault> {
+  readonly messages: DiscordMessage[] = [];
+  readonly #options: Required<Pick<DiscordOptions, "id" | "token">> & DiscordOptions;
+  #refusesContent: (content: string) => boolean = () => false;
+  #bucket = { endsAt: -Infinity, used: 0 };
+  #channelTimes: number[] = [];
+  #deleted = false;
+  readonly #goneSince = new Map<string, number>();
+
+  constructor(options: DiscordOptions = {}) {
+    super(options);
+    this.#options = { id: "1234567890123456789", token: "tok-en_".repeat(9), ...options };
+  }
+
+  /** The URL as people copy it from Discord: without a version. */
+  get webhook(): string {
+    const { id, token } = this.#options;
+    return `${this.servedAt ?? "https://discord.com"}/api/webhooks/${id}/${token}`;
+  }
+
+  /** Makes the webhook answer 404 10015 from now on. */
+  delete(): void {
+    this.#deleted = true;
+  }
+
+  /** Brings a deleted webhook back. */
+  restore(): void {
+    this.#deleted = false;
+  }
+
+  /** Answers 400 50035 at `content` to every message whose content matches. */
+  refuseContent(predicate: (content: string) => boolean): void {
+    this.#refusesContent = predicate;
+  }
+
+  /** The lines inside the code fences of all saved messages, in order. */
+  lines(): string[] {
+    return fencedLines(this.messages.map(({ content }) => content));
+  }
+
+  protected inspect({ seen, json }: Arrival): void {
+    if (seen.method !== "POST") return;
+    const complain = (text: string) => this.violations.push(text);
+    if (!seen.path.startsWith("/api/v10/")) complain(`not /api/v10/: ${seen.path}`);
+    if (!isTrue(seen.query["wait"])) complain("wait=true is missing from the query");
+    const goneSince = this.#goneSince.get(seen.path) ?? -Infinity;
+    if (seen.at - goneSince < GONE_QUIET_MS) complain("posted after a 404 10015");
+    for (const text of json === undefined ? [] : bodyViolations(json)) complain(text);
+  }
+
+  protected answer(arrival: Arrival): Reply {
+    const { method, path, headers } = arrival.seen;
+    const route = ROUTE.exec(path);
+    const version = Number(route?.[1] ?? 6);
+    if (NO_USER_AGENT.test(headers["user-agent"] ?? "")) return blocked(403, 1010);
+    if (!route) return errorReply(404, 0, "404: Not Found");
+    if (version < 6 || version > 10) return errorReply(400, 50041, "Invalid API version specified");
+    if (method !== "POST" && method !== "GET") return errorReply(405, 0, "405: Method Not Allowed");
+    const wait = method === "POST" ? this.#spend(arrival.seen.at) : undefined;
+    const reply = wait
+      ? this.#tooMany(wait, version)
+      : (this.#knows(route) ?? this.#carryOut(arrival, version));
+    if (method === "POST") Object.assign(reply.headers, this.#bucketHeaders());
+    return reply;
+  }
+
+  protected succeeded(reply: Reply): boolean {
+    return reply.status < 300;
+  }
+
+  protected refuse(fault: DiscordFault, { seen }: Arrival): Reply | undefined {
+    switch (fault.kind) {
+      case "rate-limit":
+        return this.#injectedLimit(fault, versionOf(seen.path));
+      case "cloudflare":
+        return this.limited(blocked(429, 1015), CLOUDFLARE_QUIET_MS);
+      case "cloudflare-json": {
+        const message = "You are being blocked from accessing our API temporarily";
+        return this.limited(errorReply(429, 0, message), CLOUDFLARE_QUIET_MS);
+      }
+      case "code":
+        if (fault.code === 10015) this.#goneSince.set(seen.path, seen.at);
+        return errorReply(fault.status, fault.code, fault.message ?? "an error", fault.errors);
+      default:
+        return undefined;
+    }
+  }
+
+  protected spoil(fault: DiscordFault, reply: Reply): Reply {
+    if (fault.kind === "empty-204") return { ...reply, status: 204, body: "" };
+    return { ...reply, body: "{}" };
+  }
+
+  /** Says who is wrong in the URL; a GET that finds the webhook allows posting again. */
+  #knows([path, , id, token]: RegExpExecArray): Reply | undefined {
+    if (id !== this.#options.id || this.#deleted) {
+      this.#goneSince.set(path, this.now());
+      return errorReply(404, 10015, "Unknown Webhook");
+    }
+    if (token !== this.#options.token) return errorReply(401, 50027, "Invalid Webhook Token");
+    this.#goneSince.delete(path);
+    return undefined;
+  }
+
+  #carryOut(arrival: Arrival, version: number): Reply {
+    const { id, token } = this.#options;
+    if (arrival.seen.method === "GET") {
+      return replyOf(200, {
+        id,
+        token,
+        type: 1,
+        name: "Spidey Bot",
+        channel_id: "2",
+        guild_id: "3",
+      });
+    }
+    const refusal = this.#refusal(arrival, version);
+    const confirmed = isTrue(arrival.seen.query["wait"]) || arrival.files.length > 0;
+    if (refusal) return refusal;
+    if (!confirmed && this.#options.dropUnconfirmed) return replyOf(204, "");
+    const message = this.#save(arrival);
+    return confirmed ? replyOf(200, messageObject(message, id)) : replyOf(204, "");
+  }
+
+  #refusal({ json, files, byteCount, seen }: Arrival, version: number): Reply | undefined {
+    if (files.some((file) => file.byteCount > 10 * MIB) || byteCount > 25 * MIB) {
+      return errorReply(413, 40005, "Request entity too large");
+    }
+    if (files.length > 10) return errorReply(400, 30015, "Maximum number of attachments reached");
+    const body = json as Record<string, unknown> | undefined;
+    if (typeof body !== "object" || body === null) return malformed(seen, version);
+    const errors = fieldErrors(body);
+    const content = String(body["content"] ?? "").trim();
+    const refused = content !== "" && this.#refusesContent(content);
+    if (refused) errors.push({ field: "content", code: "REFUSED", message: "Not accepted." });
+    if (errors.length > 0) return formError(version, errors);
+    const empty = content === "" && files.length === 0 && !body["embeds"] && !body["components"];
+    if (empty) return errorReply(400, 50006, "Cannot send an empty message");
+    return this.#threadError(seen.query["thread_id"], body["thread_name"], version);
+  }
+
+  #threadError(id: string | undefined, name: unknown, version: number): Reply | undefined {
+    if (id !== undefined && !/^\d+$/.test(id)) {
+      const message = `Value "${id}" is not snowflake.`;
+      return formError(version, [{ field: "thread_id", code: "NUMBER_TYPE_COERCE", message }]);
+    }
+    if (id !== undefined && name) return errorReply(400, 220002, "Both thread_name and thread_id");
+    if (!this.#options.forum) return name ? errorReply(400, 220003, "Not a forum") : undefined;
+    return id || name ? undefined : errorReply(400, 220001, "Forum needs thread_name or thread_id");
+  }
+
+  #save({ seen, json, files }: Arrival): DiscordMessage {
+    const body = json as Record<string, unknown>;
+    const sinceEpochMs = BigInt(Math.trunc(seen.at)) - DISCORD_EPOCH_MS;
+    const id = String((sinceEpochMs << 22n) + BigInt(this.messages.length));
+    const content = String(body["content"] ?? "")
+      .replace(DROPPED_CHARACTERS, "")
+      .trim();
+    const username = String(body["username"] ?? "Spidey Bot").trim();
+    const message = { id, at: seen.at, content, username, body, files, query: seen.query };
+    this.messages.push(message);
+    return message;
+  }
+
+  /** Spends one request of the bucket and the channel, or says how long there is none. */
+  #spend(now: number): Wait | undefined {
+    if (!this.rateLimits) return undefined;
+    if (now >= this.#bucket.endsAt) this.#bucket = { endsAt: now + BUCKET.windowMs, used: 0 };
+    this.#channelTimes = this.#channelTimes.filter((at) => at > now - CHANNEL.windowMs);
+    if (this.#bucket.used >= BUCKET.requests) {
+      return { waitMs: this.#bucket.endsAt - now, scope: "user" };
+    }
+    const [oldest = now] = this.#channelTimes;
+    if (this.#channelTimes.length >= CHANNEL.messages) {
+      return { waitMs: oldest + CHANNEL.windowMs - now, scope: "shared" };
+    }
+    this.#bucket.used++;
+    this.#channelTimes.push(now);
+    return undefined;
+  }
+
+  #bucketHeaders(): Record<string, string> {
+    if (!this.rateLimits) return {};
+    const leftMs = Math.max(0, this.#bucket.endsAt - this.now());
+    return {
+      "x-ratelimit-limit": String(BUCKET.requests),
+      "x-ratelimit-remaining": String(BUCKET.requests - this.#bucket.used),
+      "x-ratelimit-reset": (this.#bucket.endsAt / 1000).toFixed(3),
+      "x-ratelimit-reset-after": (leftMs / 1000).toFixed(3),
+      "x-ratelimit-bucket": "b0b5ba11c0ffee",
+      via: "1.1 google",
+    };
+  }
+
+  #tooMany({ waitMs, scope }: Wait, version: number, global = false): Reply {
+    const [seconds, milliseconds] = [waitMs / 1000, Math.ceil(waitMs)];
+    const modern = version >= 8;
+    const headers = {
+      "retry-after": String(modern ? Math.ceil(seconds) : milliseconds),
+      "x-ratelimit-scope": scope,
+      ...(global && { "x-ratelimit-global": "true" }),
+    };
+    const message = "You are being rate limited.";
+    const body = { message, retry_after: modern ? seconds : milliseconds, global };
+    return this.limited(replyOf(429, body, headers), waitMs);
+  }
+
+  #injectedLimit(fault: DiscordFault & { kind: "rate-limit" }, version: number): Reply {
+    const { retryAfterS = 1, global = false, scope = global ? "global" : "user" } = fault;
+    const reply = this.#tooMany({ waitMs: retryAfterS * 1000, scope }, version, global);
+    if (fault.header === false) delete reply.headers["retry-after"];
+    return reply;
+  }
+}
+
+/** What Discord would let pass, and we call a bug. */
+function bodyViolations(json: unknown): string[] {
+  const found = validate(json) ? [] : (validate.errors ?? []);
+  const texts = found.map(({ instancePath, message, params }) => {
+    return `body${instancePath} ${message} ${JSON.stringify(params)}`;
+  });
+  const body = (json ?? {}) as { content?: unknown; flags?: unknown; allowed_mentions?: unknown };
+  const { content, flags } = body;
+  if (JSON.stringify(body.allowed_mentions) !== '{"parse":[]}') {
+    texts.push('allowed_mentions is not {"parse":[]}');
+  }
+  if (typeof flags === "number" && flags & ~SETTABLE_FLAGS) texts.push(`unsettable flags ${flags}`);
+  if (typeof content !== "string") return texts;
+  if (content.length >= 2000) texts.push(`content of ${content.length} UTF-16 units`);
+  if (content.search(DROPPED_CHARACTERS) >= 0) texts.push("content that Discord drops parts of");
+  if (content.split("```").length % 2 === 0) texts.push("a code fence is left open");
+  return texts;
+}
+
+/** What Discord refuses in the fields of a body. */
+function fieldErrors(body: Record<string, unknown>): FieldError[] {
+  const { content, username, flags } = body;
+  const errors: FieldError[] = [];
+  const add = (field: string, code: string, message: string) => {
+    errors.push({ field, code, message });
+  };
+  for (const [field, text] of Object.entries({ content, username })) {
+    if (typeof text === "string" ? !text.isWellFormed() : (text ?? null) !== null) {
+      add(field, "BASE_TYPE_BAD_STRING", "Could not interpret as string.");
+    }
+  }
+  if (lengthOf(content) > 2000) {
+    add("content", "BASE_TYPE_MAX_LENGTH", "Must be 2000 or fewer in length.");
+  }
+  if (typeof username === "string") {
+    const length = lengthOf(username);
+    const length80 = "Must be between 1 and 80 in length.";
+    const [word] = /discord|clyde/i.exec(username) ?? [];
+    if (length < 1 || length > 80) add("username", "BASE_TYPE_BAD_LENGTH", length80);
+    if (word) add("username", "USERNAME_INVALID_CONTAINS", `Username cannot contain "${word}"`);
+  }
+  if ((flags ?? null) !== null && !Number.isInteger(flags)) {
+    add("flags", "NUMBER_TYPE_COERCE", "Value is not int.");
+  }
+  const mentions = mentionsError(body["allowed_mentions"]);
+  if (mentions) add("allowed_mentions", "BASE_TYPE_CHOICES", mentions);
+  return errors;
+}
+
+function mentionsError(value: unknown): string | undefined {
+  if ((value ?? null) === null) return undefined;
+  if (typeof value !== "object") return "Only dictionaries may be used in a DictType.";
+  const { parse = [], users, roles } = value as Record<string, unknown>;
+  if (!Array.isArray(parse)) return "parse is not a list.";
+  const known = parse.every((kind) => ["users", "roles", "everyone"].includes(kind));
+  if (!known || new Set(parse).size < parse.length) return "parse: not a valid choice.";
+  const both = (parse.includes("users") && users) || (parse.includes("roles") && roles);
+  return both ? "parse and users/roles are mutually exclusive." : undefined;
+}
+
+/** The length as Discord counts it: code points, without the white space around. */
+function lengthOf(text: unknown): number {
+  return typeof text === "string" ? [...text.trim()].length : 0;
+}
+
+/** A body that could not be read at all. */
+function malformed({ headers }: SeenRequest, version: number): Reply {
+  if (/^(application\/json|multipart\/form-data)\b/.test(headers["content-type"] ?? "")) {
+    return errorReply(400, 50109, "The request body contains invalid JSON.");
+  }
+  const message = 'Expected "Content-Type" header to be one of {"application/json"}.';
+  return formError(version, [{ field: "_misc", code: "CONTENT_TYPE_INVALID", message }]);
+}
+
+/** The error of an invalid form: nested since API version 8, flat before. */
+function formError(version: number, errors: FieldError[]): Reply {
+  if (version < 8) {
+    return replyOf(400, Object.fromEntries(errors.map(({ field, message }) => [field, [message]])));
+  }
+  const nested = errors.map(({ field, code, message }) => [
+    field,
+    { _errors: [{ code, message }] },
+  ]);
+  return errorReply(400, 50035, "Invalid Form Body", Object.fromEntries(nested));
+}
+
+function errorReply(status: number, code: number, message: string, errors?: unknown): Reply {
+  return replyOf(status, { message, code, ...(errors !== undefined && { errors }) });
+}
+
+/** Cloudflare's own refusal, which is no JSON. */
+function blocked(status: number, code: number): Reply {
+  return replyOf(status, `error code: ${code}`, {}, "text/plain; charset=UTF-8");
+}
+
+function messageObject(message: DiscordMessage, webhookId: string): Record<string, unknown> {
+  const { id, content, username, files, at } = message;
+  return {
+    id,
+    type: 0,
+    content,
+    channel_id: "2",
+    webhook_id: webhookId,
+    author: { id: webhookId, username, bot: true },
+    attachments: files.map(({ name, byteCount }, index) => {
+      return { id: String(index), filename: name, size: byteCount };
+    }),
+    timestamp: new Date(at).toISOString(),
+  };
+}
+
+function versionOf(path: string): number {
+  return Number(ROUTE.exec(path)?.[1] ?? 6);
+}
+
+function isTrue(value: string | undefined): boolean {
+  return value === "true" || value === "True" || value === "1";
+}

@@ -1,0 +1,190 @@
+/** A server's log, its rotation, a clock and a channel, with verbs that make each test a story. */
+import { expect } from "bun:test";
+import * as fs from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { gzipSync, zstdCompressSync } from "node:zlib";
+import { main, type World } from "../f2b-watch.ts";
+import { Discord } from "./discord.ts";
+
+/** What one run left behind. */
+export interface RunResult {
+  code: number;
+  out: string;
+  err: string;
+}
+
+/** A line as fail2ban writes it, different for each number. */
+export function line(
+  number: number,
+  text = `[sshd] Found 203.0.113.${number % 250} - ${number}`,
+): string {
+  const at = new Date(Date.UTC(2026, 10, 22, 8) + number * 1_007).toISOString();
+  const stamp = `${at.slice(0, 10)} ${at.slice(11, 19)},${at.slice(20, 23)}`;
+  return `${stamp} fail2ban.filter         [18191]: INFO    ${text}`;
+}
+
+/** Lines `from` to `to`, both included. */
+export function lines(from: number, to: number): string[] {
+  return Array.from({ length: to - from + 1 }, (_, index) => line(from + index));
+}
+
+/** A folder with a log and a state directory, run in process against a strict Discord on one clock. */
+export class Scene {
+  readonly directory = fs.mkdtempSync(join(tmpdir(), "f2b-watch-"));
+  readonly log = join(this.directory, "fail2ban.log");
+  readonly state = join(this.directory, "state");
+  clockMs = Date.UTC(2026, 10, 22, 12);
+  readonly discord = new Discord({
+    now: () => this.clockMs,
+    sleep: async (ms) => void (this.clockMs += ms),
+  });
+  /** Environment of the next runs. */
+  env: Record<string, string> = { DISCORD_WEBHOOK: this.discord.webhook };
+  /** Replaces parts of the world, for faults and for races. */
+  readonly overrides: Partial<World> = {};
+  readonly stop = new AbortController();
+  #seen = 0;
+
+  [Symbol.dispose](): void {
+    fs.rmSync(this.directory, { recursive: true, force: true });
+  }
+
+  path(suffix: string): string {
+    return `${this.log}${suffix}`;
+  }
+
+  append(...texts: string[]): void {
+    this.write(texts.map((text) => `${text}\n`).join(""));
+  }
+
+  /** Appends bytes as they are: part of a line, or what is not text. */
+  write(bytes: string | Uint8Array, suffix = ""): void {
+    fs.appendFileSync(this.path(suffix), bytes, { mode: 0o640 });
+  }
+
+  /** Renames the log to `.1`, older ones upwards; the new log is there and empty. */
+  rotate({ create = true, keep = 9 } = {}): void {
+    this.shiftNumbers(keep);
+    fs.renameSync(this.log, this.path(".1"));
+    if (create) fs.writeFileSync(this.log, "", { mode: 0o640 });
+  }
+
+  /** Moves `.1` to `.2`, `.2.gz` to `.3.gz` and so on, and drops what is older than `keep`. */
+  shiftNumbers(keep = 9): void {
+    for (let number = keep; number >= 1; number--) {
+      for (const ending of ["", ".gz", ".zst"]) {
+        const from = this.path(`.${number}${ending}`);
+        if (!fs.existsSync(from)) continue;
+        if (number === keep) fs.rmSync(from);
+        else fs.renameSync(from, this.path(`.${number + 1}${ending}`));
+      }
+    }
+  }
+
+  /** As logrotate's dateext does: the name carries the day. */
+  rotateByDate(day: string): void {
+    fs.renameSync(this.log, this.path(`-${day}`));
+    fs.writeFileSync(this.log, "", { mode: 0o640 });
+  }
+
+  copytruncate(): void {
+    this.shiftNumbers();
+    fs.copyFileSync(this.log, this.path(".1"));
+    fs.truncateSync(this.log, 0);
+  }
+
+  compress(suffix: string, kind: "gz" | "zst" = "gz"): void {
+    const bytes = fs.readFileSync(this.path(suffix));
+    const packed = kind === "gz" ? gzipSync(bytes) : zstdCompressSync(bytes);
+    fs.writeFileSync(this.path(`${suffix}.${kind}`), packed);
+    fs.rmSync(this.path(suffix));
+  }
+
+  remove(suffix = ""): void {
+    fs.rmSync(this.path(suffix));
+  }
+
+  read(suffix = ""): string {
+    return fs.readFileSync(this.path(suffix), "utf8");
+  }
+
+  /** Path of the state file, once there is one. */
+  stateFile(): string {
+    const name = fs.readdirSync(this.state).find((entry) => entry.endsWith(".json"));
+    return resolve(this.state, name ?? "no state file");
+  }
+
+  wait(ms: number): void {
+    this.clockMs += ms;
+  }
+
+  world(overrides: Partial<World> = {}): World & { result: RunResult } {
+    const result: RunResult = { code: -1, out: "", err: "" };
+    return {
+      result,
+      env: this.env,
+      fs,
+      stateHome: this.state,
+      terminal: false,
+      stopping: this.stop.signal,
+      now: () => this.clockMs,
+      random: () => 0.5,
+      uid: () => process.getuid?.() ?? 0,
+      gid: () => process.getgid?.() ?? 0,
+      timeout: () => AbortSignal.timeout(200),
+      fetch: (url, init) => this.discord.fetch(url, init),
+      hostName: () => "web-1",
+      writeOut: async (text) => void (result.out += text),
+      writeError: (text) => void (result.err += text),
+      sleep: async (ms) => void (this.clockMs += ms),
+      ...this.overrides,
+      ...overrides,
+    };
+  }
+
+  /** One pass; flags are added to `--log`. */
+  async run(...flags: string[]): Promise<RunResult> {
+    const world = this.world();
+    const argv = ["--log", this.log, ...flags];
+    const code = await main(argv, world);
+    return { ...world.result, code };
+  }
+
+  /** A pass that must succeed, quietly. */
+  async pass(...flags: string[]): Promise<void> {
+    expect(await this.run(...flags)).toEqual({ code: 0, out: "", err: "" });
+  }
+
+  /** The lines posted since the last question, in order. */
+  newlyPosted(): string[] {
+    const all = this.discord.lines();
+    const fresh = all.slice(this.#seen);
+    this.#seen = all.length;
+    return fresh;
+  }
+
+  /** Exactly these lines were posted since the last question, and nothing about it was wrong. */
+  expectPosted(...expected: string[]): void {
+    expect(this.newlyPosted()).toEqual(expected);
+    expect(this.discord.violations).toEqual([]);
+    expect(this.discord.count429).toBe(0);
+  }
+
+  /** Text outside of the fences: notices, marks. */
+  notices(): string[] {
+    const texts = this.discord.messages.map(({ content }) => content.replace(/```\n[^]*\n```/, ""));
+    return texts.filter((text) => text !== "").map((text) => text.trim());
+  }
+
+  /** A further pass finds nothing, says nothing and writes nothing. */
+  async expectQuiet(): Promise<void> {
+    const before = this.discord.requests.length;
+    const written = () =>
+      fs.readdirSync(this.state).map((name) => fs.statSync(join(this.state, name)).mtimeMs + name);
+    const files = written();
+    await this.pass();
+    expect(this.discord.requests.length).toBe(before);
+    expect(written()).toEqual(files);
+  }
+}

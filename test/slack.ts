@@ -1,0 +1,303 @@
+/** A strict, stateful stand-in for Slack: chat.postMessage, auth.test and an incoming webhook. */
+import {
+  fencedLines,
+  replyOf,
+  StandIn,
+  type Arrival,
+  type Reply,
+  type SeenRequest,
+  type StandInOptions,
+} from "./discord.ts";
+
+/** A message that Slack saved; `content` is its text as sent, escapes included. */
+export interface SlackMessage {
+  id: string;
+  at: number;
+  channel: string;
+  content: string;
+  username: string;
+  body: Record<string, unknown>;
+  via: "api" | "webhook";
+}
+
+/** Faults that only Slack has; `error` is one of Slack's error strings. */
+export type SlackFault =
+  | { kind: "rate-limit"; retryAfterS?: number; header?: boolean }
+  | { kind: "error"; error: string; status?: number }
+  | { kind: "warning"; warning: string }
+  | { kind: "no-ts" };
+
+/**
+ * Settings: `channels` are the ids and names that exist, the first is the webhook's; `ignoreName`
+ * posts under the app's own name; `links` matches the `<…>` that is meant as a link.
+ */
+export interface SlackOptions extends StandInOptions {
+  token?: string;
+  channels?: string[];
+  ignoreName?: boolean;
+  links?: RegExp;
+}
+
+const HOOK_PATH = "/services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX";
+const SPLIT_AT = 4_000;
+const TRUNCATE_AT = 40_000;
+const BURST = { messages: 3, windowMs: 1_000 };
+const PACE = { spare: 1, refillMs: 1_000 };
+const RATE_LIMITED = { ok: false, error: "ratelimited" };
+const KNOWN_KEYS = new Set(
+  (
+    "as_user attachments blocks channel icon_emoji icon_url link_names markdown_text metadata " +
+    "mrkdwn parse reply_broadcast text thread_ts unfurl_links unfurl_media username"
+  ).split(" "),
+);
+const WEBHOOK_STATUSES: Record<string, number> = {
+  action_prohibited: 403,
+  invalid_token: 403,
+  channel_not_found: 404,
+  no_service: 404,
+  no_team: 404,
+  channel_is_archived: 410,
+  rollup_error: 500,
+};
+
+/** The stand-in for Slack: one workspace with one bot token and one incoming webhook. */
+export class Slack extends StandIn<SlackFault> {
+  readonly messages: SlackMessage[] = [];
+  readonly token: string;
+  readonly channel: string;
+  readonly #options: SlackOptions;
+  readonly #channels: string[];
+  readonly #sentAt = new Map<string, number[]>();
+  readonly #allowance = new Map<string, { left: number; at: number }>();
+  #refusesContent: (content: string) => boolean = () => false;
+  #refusal = "";
+
+  constructor(options: SlackOptions = {}) {
+    super(options);
+    this.#options = options;
+    this.#channels = options.channels ?? ["C0123456789", "#alerts"];
+    this.channel = this.#channels[0] ?? "";
+    this.token = options.token ?? "xoxb-0123456789-test";
+  }
+
+  /** The base URL of the Web API, with the slash at its end. */
+  get api(): string {
+    return `${this.servedAt ?? "https://slack.com"}/api/`;
+  }
+
+  /** The URL of the incoming webhook. */
+  get webhook(): string {
+    return (this.servedAt ?? "https://hooks.slack.com") + HOOK_PATH;
+  }
+
+  /** Refuses every message whose text matches. */
+  refuseContent(predicate: (content: string) => boolean, error = "msg_too_long"): void {
+    this.#refusesContent = predicate;
+    this.#refusal = error;
+  }
+
+  /** The lines inside the code fences of all saved messages, in order and unescaped. */
+  lines(): string[] {
+    const entities: Record<string, string> = { "&lt;": "<", "&gt;": ">", "&amp;": "&" };
+    return fencedLines(this.messages.map(({ content }) => content)).map((line) =>
+      line.replace(/&(?:lt|gt|amp);/g, (entity) => entities[entity] ?? entity),
+    );
+  }
+
+  protected override posts(seen: SeenRequest): boolean {
+    return seen.method === "POST" && !seen.path.endsWith("/auth.test");
+  }
+
+  protected inspect({ seen, json }: Arrival): void {
+    if (!this.posts(seen)) return;
+    const complain = (text: string) => void this.violations.push(text);
+    if (!hasCharset(seen)) complain("no charset=utf-8 in the content type");
+    if (!isRecord(json)) return;
+    for (const text of bodyViolations(json, this.#options.links)) complain(text);
+    if (isHook(seen) && "channel" in json) complain("a webhook cannot choose its channel");
+  }
+
+  protected answer(arrival: Arrival): Reply {
+    const { seen } = arrival;
+    if (isHook(seen)) return this.#answerHook(arrival);
+    const method = /^\/api\/([\w.]+)$/.exec(seen.path)?.[1];
+    const error = this.#authError(seen);
+    if (method === "auth.test") return error ? apiError(error) : replyOf(200, this.#identity());
+    if (method !== "chat.postMessage") return apiError("unknown_method");
+    return error ? apiError(error) : this.#answerPost(arrival);
+  }
+
+  protected succeeded({ status, body }: Reply): boolean {
+    return status === 200 && !body.includes('"ok":false');
+  }
+
+  protected refuse(fault: SlackFault, { seen }: Arrival): Reply | undefined {
+    if (fault.kind === "error") return errorFor(seen, fault.error, fault.status);
+    if (fault.kind !== "rate-limit") return undefined;
+    const reply = this.#tooMany(seen, fault.retryAfterS ?? 1);
+    if (fault.header === false) delete reply.headers["retry-after"];
+    return reply;
+  }
+
+  protected spoil(fault: SlackFault, reply: Reply): Reply {
+    if (!reply.body.startsWith("{")) return { ...reply, body: "" };
+    const body = JSON.parse(reply.body);
+    if (fault.kind === "warning") Object.assign(body, warned([fault.warning]));
+    else delete body.ts;
+    return replyOf(200, body);
+  }
+
+  #authError({ headers }: SeenRequest): string | undefined {
+    const given = headers["authorization"];
+    if (given === undefined) return "not_authed";
+    return given === `Bearer ${this.token}` ? undefined : "invalid_auth";
+  }
+
+  #identity(): Record<string, unknown> {
+    const url = "https://example.slack.com/";
+    return {
+      ok: true,
+      url,
+      team: "Example",
+      user: "f2b",
+      team_id: "T1",
+      user_id: "U1",
+      bot_id: "B1",
+    };
+  }
+
+  #answerPost({ seen, json }: Arrival): Reply {
+    const type = seen.headers["content-type"];
+    if (type === undefined) return apiError("missing_post_type");
+    if (!type.startsWith("application/json")) return apiError("invalid_post_type");
+    if (json === undefined) return apiError("invalid_json");
+    if (!isRecord(json)) return apiError("json_not_object");
+    const channel = String(json["channel"] ?? "");
+    if (!this.#knows(channel)) return apiError("channel_not_found");
+    const error = this.#textError(json);
+    if (error) return apiError(error);
+    if (this.#isFlooded(channel, seen.at)) return this.#tooMany(seen, 1);
+    const warnings = hasCharset(seen) ? [] : ["missing_charset"];
+    const message = this.#save(seen, json, channel);
+    const { length } = String(json["text"]);
+    if (length > TRUNCATE_AT) warnings.push("message_truncated");
+    const extra = length > SPLIT_AT ? { is_auto_split: true } : {};
+    const sent = { text: message.content, username: message.username, ...extra };
+    return replyOf(200, { ok: true, channel, ts: message.id, message: sent, ...warned(warnings) });
+  }
+
+  #answerHook({ seen, json }: Arrival): Reply {
+    const [, , team, service, secret] = seen.path.split("/");
+    const [, , ourTeam, ourService, ourSecret] = HOOK_PATH.split("/");
+    if (team !== ourTeam) return hookError("no_team");
+    if (service !== ourService) return hookError("no_service");
+    if (secret !== ourSecret) return hookError("invalid_token");
+    if (seen.method !== "POST" || !isRecord(json)) return hookError("invalid_payload");
+    const error = this.#textError(json);
+    if (error) return hookError(error);
+    if (this.#isFlooded(this.channel, seen.at)) return this.#tooMany(seen, 1);
+    this.#save(seen, json, this.channel);
+    return replyOf(200, "ok", {}, "text/html");
+  }
+
+  #knows(channel: string): boolean {
+    return this.#channels.includes(channel) || this.#channels.includes(`#${channel}`);
+  }
+
+  #textError({ text, blocks, attachments }: Record<string, unknown>): string | undefined {
+    if (typeof text !== "string" || text.trim() === "") {
+      return blocks || attachments ? undefined : "no_text";
+    }
+    return this.#refusesContent(text) ? this.#refusal : undefined;
+  }
+
+  /** Saves a text, in as many messages as Slack makes of it; returns the first. */
+  #save(seen: SeenRequest, body: Record<string, unknown>, channel: string): SlackMessage {
+    const text = String(body["text"] ?? "").slice(0, TRUNCATE_AT);
+    const username = this.#options.ignoreName ? "f2b" : String(body["username"] ?? "f2b");
+    const via = isHook(seen) ? "webhook" : "api";
+    const firstIndex = this.messages.length;
+    for (let start = 0; start === 0 || start < text.length; start += SPLIT_AT) {
+      const content = text.slice(start, start + SPLIT_AT);
+      const number = String(this.messages.length).padStart(6, "0");
+      const id = `${Math.trunc(seen.at / 1000)}.${number}`;
+      this.messages.push({ id, at: seen.at, channel, content, username, body, via });
+    }
+    return this.messages[firstIndex] as SlackMessage;
+  }
+
+  /** Takes a message into account; true if the burst is more than Slack puts up with. */
+  #isFlooded(channel: string, now: number): boolean {
+    if (!this.rateLimits) return false;
+    const recent = (this.#sentAt.get(channel) ?? []).filter((at) => at > now - BURST.windowMs);
+    if (recent.length >= BURST.messages) return true;
+    this.#sentAt.set(channel, [...recent, now]);
+    const most = 1 + PACE.spare;
+    const { left, at } = this.#allowance.get(channel) ?? { left: most, at: now };
+    const refilled = Math.min(most, left + (now - at) / PACE.refillMs);
+    if (refilled < 1) this.violations.push("more than one message a second");
+    this.#allowance.set(channel, { left: Math.max(0, refilled - 1), at: now });
+    return false;
+  }
+
+  #tooMany(seen: SeenRequest, retryAfterS: number): Reply {
+    const headers = { "retry-after": String(Math.ceil(retryAfterS)) };
+    const reply = isHook(seen)
+      ? replyOf(429, "rate_limited", headers, "text/html")
+      : replyOf(429, RATE_LIMITED, headers);
+    return this.limited(reply, retryAfterS * 1000);
+  }
+}
+
+/** What Slack would let pass, and we call a bug. */
+function bodyViolations(body: Record<string, unknown>, links?: RegExp): string[] {
+  const texts = Object.keys(body)
+    .filter((key) => !KNOWN_KEYS.has(key))
+    .map((key) => `unknown key ${key}`);
+  for (const key of ["unfurl_links", "unfurl_media"]) {
+    if (body[key] !== false) texts.push(`${key} is not false`);
+  }
+  if (body["link_names"]) texts.push("link_names is on");
+  const text = body["text"];
+  if (typeof text !== "string") return texts;
+  const plain = links ? text.replaceAll(new RegExp(links, "g"), "") : text;
+  const unescaped = /[<>]|&(?!(?:amp|lt|gt);)/.exec(plain)?.[0];
+  if (unescaped) texts.push(`unescaped ${unescaped}`);
+  if (text.length > TRUNCATE_AT) texts.push(`text of ${text.length} characters is truncated`);
+  else if (text.length > SPLIT_AT) texts.push(`text of ${text.length} characters is split`);
+  const parts = text.split("```");
+  if (parts.length % 2 === 0) texts.push("a code fence is left open");
+  const tagged = parts.some((part, index) => index % 2 === 1 && /^[a-z]+\n/.test(part));
+  if (tagged) texts.push("a code fence has a language tag, which shows as text");
+  return texts;
+}
+
+function errorFor(seen: SeenRequest, error: string, status?: number): Reply {
+  return isHook(seen) ? hookError(error, status) : apiError(error, status);
+}
+
+function apiError(error: string, status = 200): Reply {
+  return replyOf(status, { ok: false, error });
+}
+
+function hookError(error: string, status = WEBHOOK_STATUSES[error] ?? 400): Reply {
+  return replyOf(status, error, {}, "text/html");
+}
+
+/** The part of a reply that carries warnings. */
+function warned(warnings: string[]): Record<string, unknown> {
+  if (warnings.length === 0) return {};
+  return { warning: warnings.join(","), response_metadata: { warnings } };
+}
+
+function isHook(seen: SeenRequest): boolean {
+  return seen.path.startsWith("/services/");
+}
+
+function hasCharset({ headers }: SeenRequest): boolean {
+  return /^application\/json; ?charset=utf-8$/i.test(headers["content-type"] ?? "");
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

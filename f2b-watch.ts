@@ -1353,6 +1353,7 @@ function discord(world: World, url: string, host: string): Destination {
 
 /** Prints messages as a channel would show them: the sender's name, then the text. */
 function stdout(world: World, host: string): Destination {
+  const name = discordName(host);
   return {
     name: "stdout",
     title: "stdout",
@@ -1361,7 +1362,7 @@ function stdout(world: World, host: string): Destination {
     dropName: () => undefined,
     async post(content) {
       try {
-        await world.writeOut(`${discordName(host)}\n${content}\n`);
+        await world.writeOut(`${name}\n${content}\n`);
       } catch (error) {
         throw new Fault(75, `cannot write to stdout: ${reason(error)}`);
       }
@@ -1792,14 +1793,15 @@ class Delivery {
     const progress = this.#progress;
     const cut = message.cut;
     progress.total += cut ? this.#feed.advance(cut) : 0;
+    this.#notice = "";
+    this.#attempt = afterDone(this.#attempt, message.lines, cut?.body.length ?? 0, setAside);
+    if (this.#run.settings.dryRun) return;
     const cursor = cut ? this.#feed.cursor() : this.#shrunkTo;
     if (cursor) progress.cursor = cursor;
     progress.part = this.#feed.part;
     progress.finished = mergeFinished(progress.finished, this.#feed.finished());
     delete progress.pause;
     delete progress.dead;
-    this.#notice = "";
-    this.#attempt = afterDone(this.#attempt, message.lines, cut?.body.length ?? 0, setAside);
     this.#run.save();
   }
 

@@ -141,7 +141,8 @@ export const State = z.object({
 });
 export type State = z.infer<typeof State>;
 
-type SavedState = { kind: "none" } | { kind: "damaged" } | { kind: "known"; state: State };
+type SavedState =
+  { kind: "none" } | { kind: "damaged" } | { kind: "known"; state: State; fromCopy: boolean };
 
 /** What the plan needs to know of one file on disk. */
 export interface FileFacts {
@@ -225,7 +226,7 @@ export type Step =
   | { kind: "stop"; exitCode: number; why: string; pause?: Pause; dead?: true };
 
 /** How a destination's part of the pass ended. */
-type Outcome = { kind: "done" } | { kind: "failed"; fault: Fault };
+type Outcome = { kind: "done" } | { kind: "stopped" } | { kind: "failed"; fault: Fault };
 
 const DiscordMessage = z.object({ id: z.string().check(z.minLength(1)) });
 const DiscordRateLimit = z.object({ retry_after: z.number().check(z.minimum(0)) });
@@ -278,10 +279,14 @@ export interface World {
 // Pure. Log text goes in, text that can neither leak a secret nor break a message comes out; lines
 // keep their number and order. Linear in the text's length whatever it holds.
 
-/** Cheap tests on whole windows: only the lines they hit are looked at closely. */
-const SUSPICIOUS_CONTROL = /[\x00-\x08\x0b-\x1f\x7f]|``/g;
-const SUSPICIOUS_SECRET =
-  /:\/\/|webhooks|hooks\.|xox|token|authoriz|key|secret|pass|@|-u|--user|\/bot/gi;
+/** Cheap tests on whole windows, one kind each: only the lines they hit are looked at closely. */
+const SUSPICIOUS: readonly RegExp[] = [
+  /[\x00-\x08\x0b-\x1f\x7f]/g,
+  // Every shape of a secret has one of these, or one of the words and flags behind it.
+  /[=@"'`/\\]/g,
+  /xox|token|key|authoriz/gi,
+  /-u/g,
+];
 const INVISIBLE = /(?![\t\n])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{DI}]/gu;
 
 const SECRET_VALUE = `(?:\\\\*"[^"]*"|\\\\*'[^']*'|[^\\s"'&,;]+)`;
@@ -361,7 +366,7 @@ export function literalPattern(strings: readonly string[]): RegExp | undefined {
 /** Redacts and neutralises whole lines; line N of the result is line N of `text`. */
 export function cleanText(text: string, ascii: boolean, ownSecrets: readonly string[]): string {
   const own = literalPattern(ownSecrets);
-  const patterns = [SUSPICIOUS_CONTROL, SUSPICIOUS_SECRET];
+  const patterns = [...SUSPICIOUS];
   if (!ascii) patterns.push(INVISIBLE);
   if (own) patterns.push(own);
   const starts = suspiciousLines(text, patterns);
@@ -954,14 +959,13 @@ function openScratch(world: World, path: string): number {
 /** Unpacks a compressed sibling, as far as it can be, into a scratch file; closes the packed one. */
 async function unpack(world: World, packed: OpenFile, scratchPath: string): Promise<OpenFile> {
   const zlib = process.getBuiltinModule("node:zlib");
-  const { Readable } = process.getBuiltinModule("node:stream");
+  const { Readable, pipeline } = process.getBuiltinModule("node:stream");
   const decoder = packed.name.endsWith(".gz") ? zlib.createGunzip() : zlib.createZstdDecompress();
   const descriptor = openScratch(world, scratchPath);
   const most = Math.max(UNPACK_FREE_BYTES, packed.size * UNPACK_RATIO_LIMIT);
   let size = 0;
   let damage: string | undefined;
-  const source = Readable.from(blocks(world, packed));
-  source.pipe(decoder);
+  pipeline(Readable.from(blocks(world, packed)), decoder, () => undefined);
   try {
     for await (const chunk of decoder) {
       size += writeAll(world, descriptor, chunk);
@@ -971,9 +975,9 @@ async function unpack(world: World, packed: OpenFile, scratchPath: string): Prom
   } catch (error) {
     if (/^E[A-Z]+$/.test(errorCode(error) ?? "")) throw cannotWrite(dirname(scratchPath), error);
     damage = "damaged";
+  } finally {
+    world.fs.closeSync(packed.descriptor);
   }
-  source.destroy();
-  world.fs.closeSync(packed.descriptor);
   return damage ? { ...packed, descriptor, size, damage } : { ...packed, descriptor, size };
 }
 
@@ -1128,6 +1132,12 @@ function othersMayWrite(world: World, stat: fs.Stats): boolean {
   return (stat.mode & 0o002) !== 0 || ((stat.mode & 0o020) !== 0 && stat.gid !== world.gid());
 }
 
+/** What is wrong with who may write to something that we must trust; absent when nothing is. */
+function ownershipProblem(world: World, stat: fs.Stats): string | undefined {
+  if (othersMayWrite(world, stat)) return "is writable by others";
+  return stat.uid === world.uid() || stat.uid === 0 ? undefined : "belongs to somebody else";
+}
+
 /** Makes sure that nobody else can put files or links under our names. */
 function checkStateDirectory(world: World, path: string): void {
   const stat = world.fs.lstatSync(path, { throwIfNoEntry: false });
@@ -1136,11 +1146,7 @@ function checkStateDirectory(world: World, path: string): void {
     ? "is a link"
     : !stat.isDirectory()
       ? "is not a directory"
-      : othersMayWrite(world, stat)
-        ? "is writable by others"
-        : stat.uid !== world.uid() && stat.uid !== 0
-          ? "belongs to somebody else"
-          : undefined;
+      : ownershipProblem(world, stat);
   if (wrong)
     throw new Fault(73, `state directory ${path} ${wrong}`, "give it to this user alone, mode 700");
 }
@@ -1200,13 +1206,11 @@ export function sealState(state: State): string {
 }
 
 function readState(world: World, path: string, log: string): SavedState {
-  const copies = [path, `${path}.bak`].flatMap((copy) => readCopy(world, copy) ?? []);
-  if (copies.length === 0) return { kind: "none" };
-  for (const text of copies) {
-    const state = parseState(text, log);
-    if (state) return { kind: "known", state };
-  }
-  return { kind: "damaged" };
+  const texts = [path, `${path}.bak`].map((copy) => readCopy(world, copy));
+  if (texts.every((text) => text === undefined)) return { kind: "none" };
+  const [state, older] = texts.map((text) => (text === undefined ? text : parseState(text, log)));
+  if (state) return { kind: "known", state, fromCopy: false };
+  return older ? { kind: "known", state: older, fromCopy: true } : { kind: "damaged" };
 }
 
 function writeAll(world: World, descriptor: number, bytes: Uint8Array): number {
@@ -1221,8 +1225,8 @@ function syncDirectory(world: World, path: string): void {
   world.fs.closeSync(descriptor);
 }
 
-/** Replaces the state; the one before it becomes the second copy. */
-function saveState(world: World, path: string, state: State): void {
+/** Replaces the state; the one before it becomes the second copy, unless it is `damaged`. */
+function saveState(world: World, path: string, state: State, damaged: boolean): void {
   const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = world.fs.constants;
   const fresh = `${path}.tmp`;
   let descriptor: number | undefined;
@@ -1233,7 +1237,7 @@ function saveState(world: World, path: string, state: State): void {
     world.fs.fsyncSync(descriptor);
     world.fs.closeSync(descriptor);
     descriptor = undefined;
-    if (world.fs.existsSync(path)) world.fs.renameSync(path, `${path}.bak`);
+    if (!damaged && world.fs.existsSync(path)) world.fs.renameSync(path, `${path}.bak`);
     world.fs.renameSync(fresh, path);
     syncDirectory(world, dirname(path));
   } catch (error) {
@@ -1415,6 +1419,7 @@ class Run {
   readonly live: OpenFile | undefined;
   readonly logFault: Fault | undefined;
   readonly #before: string;
+  #damaged: boolean;
   #siblings: Promise<LogFiles> | undefined;
 
   constructor(world: World, settings: Settings, statePath: string, deadline: number) {
@@ -1432,6 +1437,7 @@ class Run {
     this.state = saved.kind === "known" ? saved.state : blank;
     this.first = saved.kind === "none";
     this.lost = saved.kind === "damaged";
+    this.#damaged = saved.kind === "damaged" || (saved.kind === "known" && saved.fromCopy);
     this.#before = JSON.stringify(this.state);
     try {
       this.live = openLive(world, settings.log);
@@ -1448,18 +1454,20 @@ class Run {
   }
 
   save(): void {
-    if (!this.settings.dryRun) saveState(this.world, this.statePath, this.state);
+    if (this.settings.dryRun) return;
+    saveState(this.world, this.statePath, this.state, this.#damaged);
+    this.#damaged = false;
   }
 
   /** The last save of a pass; afterwards both copies know every message that was confirmed. */
   saveChanges(): void {
-    if (JSON.stringify(this.state) === this.#before) return;
+    if (JSON.stringify(this.state) === this.#before && !this.#damaged) return;
     this.save();
-    if (this.first) this.save();
+    if (this.first || this.lost) this.save();
   }
 
   async close(): Promise<void> {
-    const siblings = (await this.#siblings)?.open ?? [];
+    const siblings = (await this.#siblings?.catch(() => undefined))?.open ?? [];
     const files = this.live ? [this.live, ...siblings] : siblings;
     for (const file of files) this.world.fs.closeSync(file.descriptor);
   }
@@ -1586,15 +1594,17 @@ class Feed {
     if (!file) return undefined;
     const start = skipFiller(this.#world, file, offset);
     for (let length = WINDOW_BYTES; ; length *= 4) {
-      const bytes = readAt(this.#world, file, start, Math.min(length, LINE_LIMIT_BYTES));
+      const most = Math.min(length, LINE_LIMIT_BYTES);
+      const bytes = readAt(this.#world, file, start, most);
       const end = bytes.lastIndexOf(NEWLINE) + 1;
       if (end > 0) return { segment, offset: start, bytes: bytes.subarray(0, end) };
-      if (bytes.length < Math.min(length, LINE_LIMIT_BYTES)) {
+      if (bytes.length < most) {
         const fragment = this.#segments[segment]?.leave === true && bytes.length > 0;
         return fragment ? { segment, offset: start, bytes } : undefined;
       }
-      if (length >= LINE_LIMIT_BYTES)
+      if (most === LINE_LIMIT_BYTES) {
         return { segment, offset: start, bytes: wholeCharacters(bytes) };
+      }
     }
   }
 
@@ -1626,16 +1636,16 @@ class Feed {
 
 /** Skips what fills holes: NUL bytes, and the byte order mark of a file's first line. */
 function skipFiller(world: World, file: OpenFile, offset: number): number {
-  let start = offset;
-  if (start === 0 && Buffer.from(readAt(world, file, 0, 3)).toString("hex") === "efbbbf") start = 3;
-  while (start < file.size) {
+  const [first, second, third] = readAt(world, file, offset, 3);
+  if (offset === 0 && first === 0xef && second === 0xbb && third === 0xbf) return 3;
+  if (first !== 0) return offset;
+  const nothing = Buffer.alloc(WINDOW_BYTES);
+  for (let start = offset; start < file.size; start += WINDOW_BYTES) {
     const block = readAt(world, file, start, WINDOW_BYTES);
-    const text = block.findIndex((byte) => byte !== 0);
-    if (text >= 0) return start + text;
-    if (block.length === 0) break;
-    start += block.length;
+    if (nothing.compare(block, 0, block.length, 0, block.length) === 0) continue;
+    return start + block.findIndex((byte) => byte !== 0);
   }
-  return start;
+  return file.size;
 }
 
 /** Without the first bytes of a character that ends behind them. */
@@ -1661,6 +1671,7 @@ class Delivery {
   #notice: string;
   #attempt: Attempt;
   #nextPostAt = 0;
+  #claimed = false;
   #nameDropped = false;
   #refused = 0;
   sent = 0;
@@ -1708,8 +1719,7 @@ class Delivery {
   #blocked(): Outcome | undefined {
     const { pause, dead } = this.#progress;
     const now = this.#run.world.now();
-    if (this.#run.world.stopping.aborted)
-      return this.#failed(75, "stopped before everything was sent");
+    if (this.#run.world.stopping.aborted) return { kind: "stopped" };
     if (pause && pausedUntil(pause, now) > 0) return this.#failed(pause.exitCode, pause.why);
     const waits = dead && dead.triedAt <= now && now - dead.triedAt < DAY;
     if (waits && dead.settings === this.#destination.settings) return this.#failed(69, dead.why);
@@ -1734,8 +1744,9 @@ class Delivery {
 
   async #post(message: Message): Promise<Outcome | undefined> {
     const { world, deadline } = this.#run;
-    if (!this.#progress.inDoubt) {
+    if (!this.#claimed) {
       // Saved before anything is sent: proves that it can be, and marks what a killed run repeats.
+      this.#claimed = true;
       this.#progress.inDoubt = true;
       this.#run.save();
     }
@@ -1905,7 +1916,7 @@ async function planFor(run: Run, progress: Progress): Promise<ReadPlan> {
   const { world, live } = run;
   const { cursor } = progress;
   const goesOn = live && cursor && standsIn(world, live, cursor);
-  const siblings = goesOn ? { open: [], leftOut: [] } : await run.siblings();
+  const siblings = goesOn || run.first ? { open: [], leftOut: [] } : await run.siblings();
   const files = live ? [live, ...siblings.open] : siblings.open;
   let plan = planRead(cursor, surveyFiles(world, files, progress, false));
   if (plan.kind === "search") plan = planRead(cursor, surveyFiles(world, files, progress, true));
@@ -2022,15 +2033,20 @@ function reportOutcomes(
   destinations: readonly Destination[],
   outcomes: readonly Outcome[],
 ): void {
-  const faults = outcomes.map((outcome) => (outcome.kind === "failed" ? outcome.fault : undefined));
-  const unread = faults.find((fault) => fault?.exitCode === 66);
-  if (unread) tellFailure(run, "log", unread);
+  const unread = outcomes.flatMap((each) => (exitCodeOf(each) === 66 ? each : []))[0];
+  if (unread?.kind === "failed") tellFailure(run, "log", unread.fault);
   else tellOver(run, "log", `${run.settings.log} can be read again`);
   for (const [index, { name, title }] of destinations.entries()) {
-    const fault = faults[index];
-    if (!fault) tellOver(run, name, `${title} works again`);
-    else if (fault !== unread && fault.exitCode !== 66) tellFailure(run, name, fault);
+    const outcome = outcomes[index];
+    if (outcome?.kind === "done") tellOver(run, name, `${title} works again`);
+    if (outcome?.kind !== "failed" || exitCodeOf(outcome) === 66) continue;
+    tellFailure(run, name, outcome.fault);
   }
+}
+
+function exitCodeOf(outcome: Outcome): number {
+  if (outcome.kind === "failed") return outcome.fault.exitCode;
+  return outcome.kind === "stopped" ? 75 : 0;
 }
 
 /** One pass over the log for every destination; the exit status is the one a person must act on. */
@@ -2044,9 +2060,7 @@ async function passOnce(run: Run, destinations: readonly Destination[]): Promise
     if (world.terminal) world.writeError("\r\x1b[K");
     reportOutcomes(run, destinations, outcomes);
     run.saveChanges();
-    return worstExit(
-      outcomes.flatMap((each) => (each.kind === "failed" ? each.fault.exitCode : [])),
-    );
+    return worstExit(outcomes.map(exitCodeOf));
   } finally {
     await run.close();
   }
@@ -2318,13 +2332,7 @@ function readEnvFile(world: World, named: string | undefined): Map<string, strin
   }
   try {
     const stat = world.fs.fstatSync(descriptor);
-    const wrong = !stat.isFile()
-      ? "is not a regular file"
-      : othersMayWrite(world, stat)
-        ? "is writable by others"
-        : stat.uid !== world.uid() && stat.uid !== 0
-          ? "belongs to somebody else"
-          : undefined;
+    const wrong = stat.isFile() ? ownershipProblem(world, stat) : "is not a regular file";
     if (wrong)
       throw new Fault(78, `env file ${path} ${wrong}`, `chown root ${path}; chmod 600 ${path}`);
     return parseEnvFile(world.fs.readFileSync(descriptor, "utf8"));

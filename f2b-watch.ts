@@ -66,7 +66,8 @@ const ANCHOR_TAIL_BYTES = 32 * 1024;
 const ANCHOR_TAIL_LINES = 7;
 /** The head is hashed at several lengths, so that a file cut short is still known by its beginning. */
 const HEAD_LENGTHS: readonly number[] = [32, 128, 512];
-const FINISHED_LIMIT = 100;
+const HEAD_BYTES = 512;
+const FINISHED_LIMIT = 400;
 /** A compressed log that unpacks to more than this is a bomb, not a log (logs reach about 30). */
 const UNPACK_RATIO_LIMIT = 200;
 const UNPACK_FREE_BYTES = 64 * 1024 * 1024;
@@ -75,6 +76,9 @@ const STATE_VERSION = 1;
 const CUT_MARK = "…";
 const RESENT_MARK = "(resent)\n";
 const NEWLINE = 10;
+/** Host names and lists of files are cut, so that a message always has room for lines. */
+const HOST_LIMIT = 80;
+const NAMED_FILES_LIMIT = 5;
 
 // ── Types and schemas ───────────────────────────────────────────────────────────────────────────
 // A schema and its type share one name. Everything that comes from outside passes one of these.
@@ -98,10 +102,6 @@ export const Cursor = z.extend(Anchor, {
 });
 export type Cursor = z.infer<typeof Cursor>;
 
-/** A rotated file that the cursor still stands in, as it was last seen. */
-const Held = z.object({ name: z.string(), inode: z.string(), size: Count, since: z.number() });
-type Held = z.infer<typeof Held>;
-
 /** A time of quiet that a destination asked for, or that failures earned. */
 export const Pause = z.object({
   setAt: z.number(),
@@ -109,28 +109,36 @@ export const Pause = z.object({
   stepMs: z.number(),
   exitCode: z.number(),
   why: z.string(),
+  /** With these settings only: a destination that refuses is asked again when they change. */
+  settings: z.optional(z.string()),
 });
 export type Pause = z.infer<typeof Pause>;
 
-const Dead = z.object({ settings: z.string(), triedAt: z.number(), why: z.string() });
-
 export const Progress = z.object({
   cursor: z.optional(Cursor),
-  /** Characters of the next line that earlier messages carried. */
-  part: Count,
+  /** What earlier messages carried of the next line: so many characters of the line with this hash. */
+  part: z.optional(z.object({ sent: Count, line: z.string() })),
   /** Lines ever consumed: tells which destination stands furthest. */
   total: Count,
   finished: z.array(Anchor),
-  held: z.optional(Held),
+  /** A gap was found, and what is left of the files behind it is still being read. */
+  gap: z.boolean(),
+  /** Something that the next message must say. */
+  notice: z.optional(z.string()),
+  /** The rotated file that the cursor stands in, and since when. */
+  held: z.optional(z.object({ name: z.string(), since: z.number() })),
+  /** The rotated files as the last pass left them: a hint that there is nothing new in them. */
+  listing: z.optional(z.string()),
   /** The next message may have arrived already: a run died or an answer got lost. */
   inDoubt: z.boolean(),
   posts: z.array(z.number()),
+  /** What the service's headers asked for after the last post. */
+  asked: z.optional(z.object({ at: z.number(), delayMs: z.number() })),
   pause: z.optional(Pause),
-  dead: z.optional(Dead),
 });
 export type Progress = z.infer<typeof Progress>;
 
-const Failure = z.object({ since: z.number(), told: z.number() });
+const Failure = z.object({ since: z.number(), told: z.number(), exitCode: z.number() });
 type Failure = z.infer<typeof Failure>;
 
 export const State = z.object({
@@ -156,8 +164,10 @@ export interface FileFacts {
   readonly finishedAt: number;
   /** Shorter than what was read, and begins like it. */
   readonly beginsLikeRead: boolean;
-  /** A younger file holds all of it: a backup copy. */
+  /** A younger or longer file holds all of it: a backup copy. */
   readonly copy: boolean;
+  /** When its last line was written, as far as the line says. */
+  readonly lastTime: string;
   /** Where the cursor's last lines end in it, -1 when they are not there; absent until searched. */
   readonly found?: number;
 }
@@ -223,7 +233,7 @@ export type Step =
   | { kind: "split"; attempt: Attempt }
   | { kind: "setAside"; why: string }
   | { kind: "dropName" }
-  | { kind: "stop"; exitCode: number; why: string; pause?: Pause; dead?: true };
+  | { kind: "stop"; exitCode: number; why: string; pause?: Pause };
 
 /** How a destination's part of the pass ended. */
 type Outcome = { kind: "done" } | { kind: "stopped" } | { kind: "failed"; fault: Fault };
@@ -289,31 +299,35 @@ const SUSPICIOUS: readonly RegExp[] = [
 ];
 const INVISIBLE = /(?![\t\n])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{DI}]/gu;
 
-const SECRET_VALUE = `(?:\\\\*"[^"]*"|\\\\*'[^']*'|[^\\s"'&,;]+)`;
+const QUOTED = `\\\\*"[^"]*"?|\\\\*'[^']*'?`;
+const SECRET_VALUE = `(?:${QUOTED}|[^\\s"'&]+)`;
 /** Shapes of secrets, each with what stays readable of it (contract: "Secrets in the log"). */
 const SECRETS: readonly (readonly [RegExp, string])[] = [
   [/(webhooks\\?\/)\d+\\?\/[^\s"'<>]+/gi, "$1[redacted]"],
   [/(hooks\.slack(?:-gov)?\.com\\?\/)[^\s"'<>]+/gi, "$1[redacted]"],
   [/(\/bot)\d+:[^\s"'<>/\\]+/gi, "$1[redacted]"],
   [/\bxox[a-z]-[\w-]+/gi, "[redacted]"],
-  [/(authorization\\*["']?\s{0,8}[:=]\s{0,8}\\*["']?)[^"'\n]+/gi, "$1[redacted]"],
+  // Headers go on to the closing quote, or to the line's end.
+  [/(authorization\\*["']?\s{0,8}[:=]\s{0,8}\\*["']?)[^"\n]+/gi, "$1[redacted]"],
+  [
+    /((?<![\w-])(?:(?:[\w-]{0,64}-)?key|[\w-]{0,64}-token)\\*["']?\s{0,8}:\s{0,8}\\*["']?)[^"'\n]+/gi,
+    "$1[redacted]",
+  ],
   [
     new RegExp(
-      `((?<![\\w-])(?:(?:[\\w-]*-)?key|[\\w-]*-token)\\\\*["']?\\s{0,8}:\\s{0,8})${SECRET_VALUE}`,
+      `((?:key|token|secret|passw(?:or)?d|pass)(?:=|\\\\*["']\\s{0,8}:\\s{0,8}))${SECRET_VALUE}`,
       "gi",
     ),
     "$1[redacted]",
   ],
-  [new RegExp(`((?:key|token|secret|passw(?:or)?d|pass)=)${SECRET_VALUE}`, "gi"), "$1[redacted]"],
   [
     new RegExp(
-      `((?:key|token|secret|passw(?:or)?d)\\\\*["']\\s{0,8}:\\s{0,8})${SECRET_VALUE}`,
+      `((?<!\\S)(?:-[a-z]{0,16}u|--user|--proxy-user)[ =]{0,8})(?:\\\\*"[^":]*:[^"]*"?|\\\\*'[^':]*:[^']*'?|[^\\s"':]*:${SECRET_VALUE})`,
       "gi",
     ),
     "$1[redacted]",
   ],
-  [/((?<!\S)(?:-u|--user|--proxy-user)[ =]?\\*["']?)[^\s:"']+:[^\s"']+/gi, "$1[redacted]"],
-  [/(?<![^\s/"'=@,;(<])[^\s:/"'=@,;(<]+:[^\s/"'@]+@/g, "[redacted]@"],
+  [/(?<![^\s/"'=@,;(<])[^\s:/"'=@,;(<]{0,128}:[^\s/"']{1,128}@/g, "[redacted]@"],
 ];
 
 /** Replaces known shapes of secrets, and our own secrets, by `[redacted]`. */
@@ -405,6 +419,14 @@ function afterLines(text: string, start: number, count: number): number {
   return at;
 }
 
+function countLineEnds(text: string, start: number, end: number): number {
+  let count = 0;
+  for (let at = text.indexOf("\n", start); at >= 0 && at < end; at = text.indexOf("\n", at + 1)) {
+    count++;
+  }
+  return count;
+}
+
 /** Not between the two halves of a surrogate pair. */
 function characterBoundary(text: string, at: number): number {
   const code = text.charCodeAt(at - 1);
@@ -420,10 +442,11 @@ export function cutMessage(text: string, start: number, room: number, maxLines =
   const inside = start > 0 && text.charCodeAt(start - 1) !== NEWLINE;
   const mark = inside ? CUT_MARK : "";
   const space = room - mark.length;
-  let end =
-    text.length - 1 - start <= space ? text.length - 1 : text.lastIndexOf("\n", start + space);
-  if (end >= start) {
-    if (maxLines !== Infinity) end = Math.min(end, afterLines(text, start, maxLines) - 1);
+  let length = text.slice(start, start + space + 1).lastIndexOf("\n");
+  if (length >= 0) {
+    if (maxLines !== Infinity)
+      length = Math.min(length, afterLines(text, start, maxLines) - 1 - start);
+    const end = start + length;
     return { body: mark + text.slice(start, end), next: end + 1, partOfLine: false };
   }
   const next = characterBoundary(text, start + space - CUT_MARK.length);
@@ -483,7 +506,7 @@ function lastLine(before: Uint8Array): Uint8Array {
 export function anchorFrom(head: Uint8Array, before: Uint8Array, offset: number): Anchor {
   const line = lastLine(before);
   const lengths = HEAD_LENGTHS.filter((length) => length < offset);
-  const longest = Math.min(offset, HEAD_LENGTHS.at(-1) ?? 0);
+  const longest = Math.min(offset, HEAD_BYTES);
   return {
     offset,
     lastLineHash: fingerprint(line),
@@ -519,6 +542,20 @@ export function tailHashes(before: Uint8Array, atTop: boolean): string[] {
   return hashes;
 }
 
+/** An anchor with what it takes to be searched for. `before`: the bytes up to `offset`, at most 32 KiB. */
+export function cursorFrom(
+  head: Uint8Array,
+  before: Uint8Array,
+  offset: number,
+  lines: number,
+): Cursor {
+  const near = before.subarray(-ANCHOR_TAIL_BYTES);
+  const anchor = anchorFrom(head, near, offset);
+  const tail = tailHashes(near, near.length === offset);
+  const time = /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:,\d{3})?/.exec(utf8.decode(lastLine(near)));
+  return { ...anchor, lines, tail, ...(time && { lastTime: time[0] }) };
+}
+
 const ROTATED =
   /^(?:\.(\d{1,3})|[-.](\d{4})-?(\d\d)-?(\d\d)[-_.T]?(\d{1,10})?)(?:\.(gz|zst|xz|bz2|lz4))?$/;
 
@@ -550,66 +587,65 @@ export function rotatedFiles(log: string, names: readonly string[]): RotatedName
 }
 
 /** Siblings first, each to its end; they are left only when the live file has a whole line. */
-function withLive(
-  siblings: readonly Segment[],
-  live: FileFacts | undefined,
-  from: number,
-): Segment[] {
-  if (live?.hasLine) return [...siblings, { name: live.name, from, leave: false }];
-  return siblings.map((segment, index) =>
-    index === siblings.length - 1 ? { ...segment, leave: false } : segment,
-  );
-}
-
-/** The rest of `first`, every younger file of its family whole, then the live file. */
-function chainFrom(first: FileFacts, from: number, files: readonly FileFacts[]): Segment[] {
+function withLive(siblings: readonly FileFacts[], files: readonly FileFacts[]): Segment[] {
   const live = files.find((file) => file.family === "live");
-  if (first === live) return [{ name: first.name, from, leave: false }];
-  const younger = files
-    .slice(0, files.indexOf(first))
-    .filter((file) => file.family === first.family && !file.copy && file.finishedAt < file.size)
+  const segments = siblings
+    .filter((file) => file.family !== "live" && !file.copy && file.finishedAt < file.size)
     .toReversed()
     .map((file) => ({ name: file.name, from: file.finishedAt, leave: true }));
-  return withLive(
-    [{ name: first.name, from, leave: true }, ...younger],
-    live,
-    live?.finishedAt ?? 0,
-  );
+  if (live?.hasLine) return [...segments, { name: live.name, from: live.finishedAt, leave: false }];
+  const last = segments.pop();
+  return last ? [...segments, { ...last, leave: false }] : [];
 }
 
-/** Everything that is not known to be done, oldest first. */
-function unreadFiles(files: readonly FileFacts[]): Segment[] {
-  const siblings = files
-    .filter((file) => file.family !== "live" && !file.copy && !file.beginsLikeRead)
-    .filter((file) => file.finishedAt < file.size)
-    .toReversed()
-    .map((file) => ({ name: file.name, from: file.finishedAt, leave: true }));
-  return withLive(
-    siblings,
-    files.find((file) => file.family === "live"),
-    0,
-  );
+/**
+ * The rest of `first`, what is younger, then the live file. Younger are the later files of its
+ * family; files of the other family only if their lines are later (a stale `.1` beside dated files
+ * is not), and after a gap, when everything is wanted, all of them.
+ */
+function chainFrom(
+  first: FileFacts,
+  from: number,
+  files: readonly FileFacts[],
+  cursor: Cursor,
+  gap: boolean,
+): Segment[] {
+  if (first.family === "live") return [{ name: first.name, from, leave: false }];
+  const age = files.indexOf(first);
+  const younger = files.filter((file, index) => {
+    if (file.family === first.family) return index < age;
+    return gap || file.lastTime > (cursor.lastTime ?? "\uffff");
+  });
+  const rest = withLive(younger, files);
+  return [{ name: first.name, from, leave: rest.length > 0 }, ...rest];
 }
 
 /**
  * Decides which bytes to read. `files` stand youngest first, the live file before all. The order of
  * the questions matters: each later one may only be asked when all before it said no.
  */
-export function planRead(cursor: Cursor | undefined, files: readonly FileFacts[]): Plan {
-  if (!cursor) return { kind: "read", segments: unreadFiles(files) };
-  const holder = files.find((file) => file.matches);
-  if (holder) return { kind: "read", segments: chainFrom(holder, cursor.offset, files) };
-  const live = files.find((file) => file.family === "live");
-  if (live && live.finishedAt > 0) {
-    return { kind: "read", segments: chainFrom(live, live.finishedAt, files) };
+export function planRead(
+  cursor: Cursor | undefined,
+  files: readonly FileFacts[],
+  gap = false,
+): Plan {
+  if (!cursor) return { kind: "read", segments: withLive(files, files) };
+  const originalsFirst = [...files].sort((a, b) => Number(a.copy) - Number(b.copy));
+  const holder = originalsFirst.find((file) => file.matches);
+  if (holder) {
+    return { kind: "read", segments: chainFrom(holder, cursor.offset, files, cursor, gap) };
   }
+  const live = files.find((file) => file.family === "live");
   if (live?.beginsLikeRead) {
     return { kind: "shrunk", segments: [{ name: live.name, from: live.size, leave: false }] };
   }
   if (files.some((file) => file.found === undefined)) return { kind: "search" };
-  const edited = files.find((file) => (file.found ?? -1) >= 0);
-  if (edited) return { kind: "read", segments: chainFrom(edited, edited.found ?? 0, files) };
-  return { kind: "gap", segments: unreadFiles(files) };
+  const edited = originalsFirst.find((file) => (file.found ?? -1) >= 0);
+  if (edited) {
+    const from = edited.found ?? 0;
+    return { kind: "read", segments: chainFrom(edited, from, files, cursor, gap) };
+  }
+  return { kind: "gap", segments: withLive(files, files) };
 }
 
 // ── Core: how to send ───────────────────────────────────────────────────────────────────────────
@@ -684,7 +720,7 @@ function readDiscordSuccess(status: number, body: string): Verdict {
 
 /** Error codes and texts of failures that happen before a request leaves, on Bun and on Deno. */
 const UNSENT =
-  /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ERR_TLS|CERT|SELF_SIGNED|UNABLE_TO|connection refused|dns error|failed to lookup|invalid peer certificate|unreachable/i;
+  /ECONNREFUSED|ENOTFOUND|EPROTO|client error \(connect\)|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ERR_TLS|CERT|SELF_SIGNED|UNABLE_TO|connection refused|dns error|failed to lookup|invalid peer certificate|unreachable/i;
 
 const FetchError = z.object({
   name: z.optional(z.string()),
@@ -715,14 +751,17 @@ export function nextPause(
   [firstMs, mostMs]: readonly [number, number],
   why: string,
 ): Pause {
-  const stepMs = last && last.stepMs > 0 ? Math.min(last.stepMs * 2, mostMs) : firstMs;
+  const stepMs = last ? Math.min(Math.max(firstMs, last.stepMs * 2), mostMs) : firstMs;
   return { setAt: now, until: now + stepMs, stepMs, exitCode: 75, why };
 }
 
-/** Whether a pause still holds. One from the future or further ahead than a day was never ours. */
-export function pausedUntil(pause: Pause | undefined, now: number): number {
-  if (!pause || pause.setAt > now || pause.until - now > DAY) return 0;
-  return pause.until > now ? pause.until : 0;
+/**
+ * Whether a pause still holds: not with other settings than those that were refused, and not when it
+ * is from the future or further ahead than a day, because then the clock was put back.
+ */
+export function isPaused(pause: Pause | undefined, now: number, settings: string): boolean {
+  if (!pause || pause.setAt > now || pause.until - now > DAY) return false;
+  return pause.until > now && (pause.settings ?? settings) === settings;
 }
 
 export interface Situation {
@@ -730,6 +769,7 @@ export interface Situation {
   readonly lines: number;
   readonly length: number;
   readonly pause: Pause | undefined;
+  readonly settings: string;
   readonly now: number;
   readonly deadline: number;
   readonly jitterMs: number;
@@ -737,7 +777,7 @@ export interface Situation {
 
 /** What to do after a verdict on one message. */
 export function nextStep(verdict: Verdict, situation: Situation): Step {
-  const { attempt, now } = situation;
+  const { attempt } = situation;
   switch (verdict.kind) {
     case "confirmed":
       return { kind: "save" };
@@ -754,15 +794,18 @@ export function nextStep(verdict: Verdict, situation: Situation): Step {
     case "badName":
       return { kind: "dropName" };
     case "dead":
-      return { kind: "stop", exitCode: 69, why: `refuses for good: ${verdict.why}`, dead: true };
-    case "locked": {
-      const why = `refuses: ${verdict.why}`;
-      const pause = { setAt: now, until: now + HOUR, stepMs: 0, exitCode: 69, why };
-      return { kind: "stop", exitCode: 69, why, pause };
-    }
+      return refusal(`refuses for good: ${verdict.why}`, DAY, situation);
+    case "locked":
+      return refusal(`refuses: ${verdict.why}`, HOUR, situation);
     case "misconfigured":
       return { kind: "stop", exitCode: 78, why: `does not take our messages: ${verdict.why}` };
   }
+}
+
+/** Asked again after `quietMs`, or as soon as its settings are others. */
+function refusal(why: string, quietMs: number, { now, settings }: Situation): Step {
+  const pause = { setAt: now, until: now + quietMs, stepMs: 0, exitCode: 69, why, settings };
+  return { kind: "stop", exitCode: 69, why, pause };
 }
 
 /** Discord says how long; Cloudflare does not, and then a quarter of an hour is the least. */
@@ -812,9 +855,9 @@ export function afterDone(
   return { ...FIRST_ATTEMPT, suspects, doubtful: Math.max(0, attempt.doubtful - length) };
 }
 
-/** A lasting failure is told when it begins, after an hour, then daily. */
-export function reportDue(failure: Failure | undefined, now: number): boolean {
-  if (!failure || failure.told > now) return true;
+/** A lasting failure is told when it begins, when it changes, after an hour, then daily. */
+export function reportDue(failure: Failure | undefined, now: number, exitCode: number): boolean {
+  if (!failure || failure.told > now || failure.exitCode !== exitCode) return true;
   if (failure.told - failure.since < HOUR) return now - failure.since >= HOUR;
   return now - failure.told >= DAY;
 }
@@ -836,14 +879,14 @@ interface OpenFile {
   readonly size: number;
   readonly inode: string;
   readonly owner: number;
-  /** The size of the file on disk: not `size` when it is compressed. */
-  readonly diskSize: number;
+  /** The first bytes as they were when opened: a file may be truncated while it is read. */
+  readonly head: Uint8Array;
   /** Why a compressed file could not be unpacked to its end. */
   readonly damage?: string;
 }
 
 interface LogFiles {
-  /** Youngest first, the live log before all where it exists. */
+  /** Siblings, youngest first. */
   readonly open: readonly OpenFile[];
   /** Siblings that could not be used, as `name (reason)`. */
   readonly leftOut: readonly string[];
@@ -862,83 +905,91 @@ function reason(error: unknown): string {
 }
 
 /** Reads until `length` bytes or the end of the file. */
-function readAt(world: World, file: OpenFile, position: number, length: number): Uint8Array {
-  const bytes = Buffer.allocUnsafe(Math.max(0, Math.min(length, file.size - position)));
+function readBytes(world: World, descriptor: number, position: number, length: number): Uint8Array {
+  const bytes = Buffer.allocUnsafe(Math.max(0, length));
   let filled = 0;
-  while (filled < bytes.length) {
-    const count = world.fs.readSync(
-      file.descriptor,
-      bytes,
-      filled,
-      bytes.length - filled,
-      position + filled,
-    );
-    if (count === 0) break;
-    filled += count;
+  try {
+    while (filled < bytes.length) {
+      const left = bytes.length - filled;
+      const count = world.fs.readSync(descriptor, bytes, filled, left, position + filled);
+      if (count === 0) break;
+      filled += count;
+    }
+  } catch (error) {
+    throw new Fault(66, `cannot read the log: ${reason(error)}`);
   }
   return bytes.subarray(0, filled);
 }
 
-/** Opens the log itself, which may be a link; absent when it is not there. */
-function openLive(world: World, path: string): OpenFile | undefined {
+/** The same within the size that the file had when it was opened. */
+function readAt(world: World, file: OpenFile, position: number, length: number): Uint8Array {
+  return readBytes(world, file.descriptor, position, Math.min(length, file.size - position));
+}
+
+/** Opens a regular file for reading; a FIFO or device neither blocks nor opens. */
+function openRegular(
+  world: World,
+  path: string,
+  flags = 0,
+): { descriptor: number; stat: fs.Stats } {
   const { O_RDONLY, O_NONBLOCK } = world.fs.constants;
-  let descriptor: number;
-  try {
-    descriptor = world.fs.openSync(path, O_RDONLY | O_NONBLOCK);
-  } catch (error) {
-    if (errorCode(error) === "ENOENT") return undefined;
-    const hint =
-      errorCode(error) === "EACCES" ? "run as root or as a member of the log's group" : undefined;
-    throw new Fault(66, `cannot read ${path}: ${reason(error)}`, hint);
-  }
+  const descriptor = world.fs.openSync(path, O_RDONLY | O_NONBLOCK | flags);
   const stat = world.fs.fstatSync(descriptor);
-  if (stat.isFile()) {
-    const { size, uid: owner } = stat;
-    const inode = inodeOf(stat);
-    return { name: basename(path), family: "live", descriptor, size, inode, owner, diskSize: size };
-  }
+  if (stat.isFile()) return { descriptor, stat };
   world.fs.closeSync(descriptor);
-  throw new Fault(66, `cannot read ${path}: it is not a regular file`);
+  throw new Error("it is not a regular file");
+}
+
+function openLogFile(world: World, path: string, family: OpenFile["family"], flags = 0): OpenFile {
+  const { descriptor, stat } = openRegular(world, path, flags);
+  const { size, uid: owner } = stat;
+  const head = readBytes(world, descriptor, 0, Math.min(size, HEAD_BYTES));
+  return { name: basename(path), family, descriptor, size, inode: inodeOf(stat), owner, head };
 }
 
 function inodeOf(stat: fs.Stats): string {
   return `${stat.dev}:${stat.ino}`;
 }
 
-/** Names beside the log with their inodes: equal listings mean that nothing was rotated in between. */
-function listRotated(world: World, path: string): { files: RotatedName[]; snapshot: string } {
-  const files = rotatedFiles(basename(path), world.fs.readdirSync(dirname(path)));
-  const inodes = files.map((file) => {
-    const stat = world.fs.lstatSync(resolve(dirname(path), file.name), { throwIfNoEntry: false });
-    return stat ? `${file.name} ${stat.ino}` : "";
-  });
-  return { files, snapshot: inodes.join("\n") };
+/** Opens the log itself, which may be a link; absent when it is not there. */
+function openLive(world: World, path: string): OpenFile | undefined {
+  try {
+    return openLogFile(world, path, "live");
+  } catch (error) {
+    const code = errorCode(error);
+    if (code === "ENOENT") return undefined;
+    const hint = code === "EACCES" ? "run as root or as a member of the log's group" : undefined;
+    throw new Fault(66, `cannot read ${path}: ${reason(error)}`, hint);
+  }
 }
 
-type Opened = { kind: "open"; file: OpenFile } | { kind: "leftOut"; why: string };
-
-/** Opens one sibling; it must be a regular file of root or of the log's owner. */
-function openSibling(world: World, path: string, rotated: RotatedName, owner: number): Opened {
-  if (rotated.compression === "foreign") return { kind: "leftOut", why: "unknown compression" };
-  const { O_RDONLY, O_NONBLOCK, O_NOFOLLOW } = world.fs.constants;
-  let descriptor: number;
+/** Where the rotated files are: beside the log, or beside what it links to. */
+function rotationPath(world: World, log: string): string {
   try {
-    descriptor = world.fs.openSync(
-      resolve(dirname(path), rotated.name),
-      O_RDONLY | O_NONBLOCK | O_NOFOLLOW,
-    );
-  } catch (error) {
-    return { kind: "leftOut", why: errorCode(error) === "ELOOP" ? "a link" : reason(error) };
+    return world.fs.realpathSync(log);
+  } catch {
+    return log;
   }
-  const stat = world.fs.fstatSync(descriptor);
-  const { name, family } = rotated;
-  const inode = inodeOf(stat);
-  if (stat.isFile() && (stat.uid === 0 || stat.uid === owner)) {
-    const { size, uid: owner } = stat;
-    return { kind: "open", file: { name, family, descriptor, size, inode, owner, diskSize: size } };
+}
+
+/** Names beside the log, and what changes when one of them is rotated, written or replaced. */
+function listRotated(world: World, log: string): { files: RotatedName[]; snapshot: string } {
+  const path = rotationPath(world, log);
+  const files = rotatedFiles(basename(path), world.fs.readdirSync(dirname(path)));
+  const marks = files.map(({ name }) => {
+    const stat = world.fs.lstatSync(resolve(dirname(path), name), { throwIfNoEntry: false });
+    return stat ? `${name} ${inodeOf(stat)} ${stat.size}` : "";
+  });
+  return { files, snapshot: fingerprintText(marks.join("\n")) };
+}
+
+/** The listing's snapshot; empty where the directory cannot be listed. */
+function rotatedSnapshot(world: World, log: string): string {
+  try {
+    return listRotated(world, log).snapshot;
+  } catch {
+    return "";
   }
-  world.fs.closeSync(descriptor);
-  return { kind: "leftOut", why: stat.isFile() ? "of another owner" : "not a regular file" };
 }
 
 function* blocks(world: World, file: OpenFile): Generator<Uint8Array> {
@@ -947,70 +998,120 @@ function* blocks(world: World, file: OpenFile): Generator<Uint8Array> {
   }
 }
 
+/** Creates a file of ours, or opens it: for our eyes only, never through a link. */
+function openPrivate(world: World, path: string, flags: number): number {
+  const { O_CREAT, O_NOFOLLOW } = world.fs.constants;
+  return world.fs.openSync(path, flags | O_CREAT | O_NOFOLLOW, 0o600);
+}
+
+/** Writes to a private file and makes sure that it is on disk. */
+function writePrivate(world: World, path: string, flags: number, text: string): void {
+  const descriptor = openPrivate(world, path, flags | world.fs.constants.O_WRONLY);
+  try {
+    writeAll(world, descriptor, Buffer.from(text));
+    world.fs.fsyncSync(descriptor);
+  } finally {
+    world.fs.closeSync(descriptor);
+  }
+}
+
+function writeAll(world: World, descriptor: number, bytes: Uint8Array): number {
+  let written = 0;
+  while (written < bytes.length) written += world.fs.writeSync(descriptor, bytes, written);
+  return written;
+}
+
 /** A file without a name in the state directory, for contents that are needed once. */
 function openScratch(world: World, path: string): number {
-  const { O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW } = world.fs.constants;
-  world.fs.rmSync(path, { force: true });
-  const descriptor = world.fs.openSync(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
-  world.fs.unlinkSync(path);
-  return descriptor;
+  const { O_RDWR, O_EXCL } = world.fs.constants;
+  try {
+    world.fs.rmSync(path, { force: true });
+    const descriptor = openPrivate(world, path, O_RDWR | O_EXCL);
+    world.fs.unlinkSync(path);
+    return descriptor;
+  } catch (error) {
+    throw cannotWrite(path, error);
+  }
 }
 
 /** Unpacks a compressed sibling, as far as it can be, into a scratch file; closes the packed one. */
 async function unpack(world: World, packed: OpenFile, scratchPath: string): Promise<OpenFile> {
   const zlib = process.getBuiltinModule("node:zlib");
   const { Readable, pipeline } = process.getBuiltinModule("node:stream");
-  const decoder = packed.name.endsWith(".gz") ? zlib.createGunzip() : zlib.createZstdDecompress();
-  const descriptor = openScratch(world, scratchPath);
   const most = Math.max(UNPACK_FREE_BYTES, packed.size * UNPACK_RATIO_LIMIT);
   let size = 0;
   let damage: string | undefined;
-  pipeline(Readable.from(blocks(world, packed)), decoder, () => undefined);
   try {
-    for await (const chunk of decoder) {
-      size += writeAll(world, descriptor, chunk);
-      if (size > most) damage = "too large unpacked";
-      if (damage) break;
-    }
-  } catch (error) {
-    if (/^E[A-Z]+$/.test(errorCode(error) ?? "")) throw cannotWrite(dirname(scratchPath), error);
-    damage = "damaged";
-  } finally {
-    world.fs.closeSync(packed.descriptor);
-  }
-  return damage ? { ...packed, descriptor, size, damage } : { ...packed, descriptor, size };
-}
-
-/**
- * Opens the siblings of the log, youngest first. Listed anew until two listings agree: a rotation in
- * the middle would show one file twice, or hide one.
- */
-async function openSiblings(
-  world: World,
-  path: string,
-  live: OpenFile | undefined,
-  scratchPath: string,
-): Promise<LogFiles> {
-  for (let tries = 1; ; tries++) {
-    const open: OpenFile[] = [];
-    const leftOut: string[] = [];
-    let before = "";
+    const descriptor = openScratch(world, scratchPath);
+    const gzip = packed.name.endsWith(".gz");
+    const decoder = gzip ? zlib.createGunzip() : zlib.createZstdDecompress();
+    pipeline(Readable.from(blocks(world, packed)), decoder, () => undefined);
     try {
-      const listing = listRotated(world, path);
-      before = listing.snapshot;
-      for (const rotated of listing.files) {
-        const opened = openSibling(world, path, rotated, live?.owner ?? world.uid());
-        if (opened.kind === "leftOut") leftOut.push(`${rotated.name} (${opened.why})`);
-        else if (opened.file.inode === live?.inode) world.fs.closeSync(opened.file.descriptor);
-        else if (rotated.compression === "none") open.push(opened.file);
-        else open.push(await unpack(world, opened.file, scratchPath));
+      for await (const chunk of decoder) {
+        size += writeAll(world, descriptor, chunk);
+        if (size > most) damage = "too large unpacked";
+        if (damage) break;
       }
     } catch (error) {
       if (error instanceof Fault) throw error;
-      leftOut.push(`${dirname(path)} (${reason(error)})`);
-      return { open, leftOut };
+      if (/^E[A-Z]+$/.test(errorCode(error) ?? "")) throw cannotWrite(scratchPath, error);
+      damage = "damaged";
     }
-    if (tries >= 5 || listRotated(world, path).snapshot === before) return { open, leftOut };
+    const head = readBytes(world, descriptor, 0, Math.min(size, HEAD_BYTES));
+    return { ...packed, descriptor, size, head, ...(damage && { damage }) };
+  } finally {
+    world.fs.closeSync(packed.descriptor);
+  }
+}
+
+/** Opens one sibling without following links; it must be of root or of the log's owner. */
+function openSibling(world: World, path: string, rotated: RotatedName, owner: number): OpenFile {
+  if (rotated.compression === "foreign") throw new Error("unknown compression");
+  const file = openLogFile(world, path, rotated.family, world.fs.constants.O_NOFOLLOW);
+  if (file.owner === 0 || file.owner === owner) return file;
+  world.fs.closeSync(file.descriptor);
+  throw new Error("of another owner");
+}
+
+/**
+ * Opens the siblings of the log, from the youngest to the one that is `enough`. Listed anew until two
+ * listings agree: a rotation in the middle would show one file twice, or hide one.
+ */
+async function openSiblings(
+  world: World,
+  log: string,
+  live: OpenFile | undefined,
+  scratchPath: string,
+  enough: (file: OpenFile) => boolean,
+): Promise<LogFiles> {
+  const directory = dirname(rotationPath(world, log));
+  for (let tries = 1; ; tries++) {
+    const open: OpenFile[] = [];
+    const leftOut: string[] = [];
+    let listing: ReturnType<typeof listRotated>;
+    try {
+      listing = listRotated(world, log);
+    } catch (error) {
+      return { open, leftOut: [`${directory} (${reason(error)})`] };
+    }
+    for (const rotated of listing.files) {
+      try {
+        const path = resolve(directory, rotated.name);
+        let file = openSibling(world, path, rotated, live?.owner ?? world.uid());
+        if (file.inode === live?.inode) {
+          world.fs.closeSync(file.descriptor);
+          continue;
+        }
+        if (rotated.compression !== "none") file = await unpack(world, file, scratchPath);
+        open.push(file);
+        if (enough(file)) break;
+      } catch (error) {
+        if (error instanceof Fault) throw error;
+        const why = errorCode(error) === "ELOOP" ? "a link" : reason(error);
+        leftOut.push(`${rotated.name} (${why})`);
+      }
+    }
+    if (tries >= 5 || rotatedSnapshot(world, log) === listing.snapshot) return { open, leftOut };
     for (const file of open) world.fs.closeSync(file.descriptor);
   }
 }
@@ -1018,8 +1119,7 @@ async function openSiblings(
 /** What proves that a reader stood at `offset` of this file. */
 function anchorAt(world: World, file: OpenFile, offset: number): Anchor {
   const start = Math.max(0, offset - ANCHOR_LINE_BYTES - 1);
-  const before = readAt(world, file, start, offset - start);
-  return anchorFrom(readAt(world, file, 0, HEAD_LENGTHS.at(-1) ?? 0), before, offset);
+  return anchorFrom(file.head, readAt(world, file, start, offset - start), offset);
 }
 
 function standsIn(world: World, file: OpenFile, anchor: Anchor): boolean {
@@ -1028,11 +1128,7 @@ function standsIn(world: World, file: OpenFile, anchor: Anchor): boolean {
 
 function cursorAt(world: World, file: OpenFile, offset: number, lines: number): Cursor {
   const start = Math.max(0, offset - ANCHOR_TAIL_BYTES);
-  const before = readAt(world, file, start, offset - start);
-  const anchor = anchorAt(world, file, offset);
-  const time = /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:,\d{3})?/.exec(utf8.decode(lastLine(before)));
-  const tail = tailHashes(before, start === 0);
-  return time ? { ...anchor, lines, tail, lastTime: time[0] } : { ...anchor, lines, tail };
+  return cursorFrom(file.head, readAt(world, file, start, offset - start), offset, lines);
 }
 
 /** The offset after the last whole line at or after `from`, `from` when there is none. */
@@ -1067,45 +1163,63 @@ function findCursor(world: World, file: OpenFile, cursor: Cursor): number {
   for (const block of blocks(world, file)) {
     for (let at = block.indexOf(NEWLINE); at >= 0; at = block.indexOf(NEWLINE, at + 1)) {
       const end = position + at + 1;
-      const bytes = Math.min(end - lineStart, ANCHOR_LINE_BYTES);
-      if (bytes === cursor.lastLineBytes && endsCursorAt(world, file, end, cursor)) found = end;
+      const start = Math.max(lineStart, end - ANCHOR_LINE_BYTES);
       lineStart = end;
+      if (end - start !== cursor.lastLineBytes) continue;
+      const inBlock = start >= position;
+      const line = inBlock
+        ? block.subarray(start - position, at + 1)
+        : readAt(world, file, start, end - start);
+      if (fingerprint(line) !== cursor.lastLineHash) continue;
+      const { tail } = cursorAt(world, file, end, 0);
+      if (tail.every((hash, index) => (cursor.tail[index] ?? hash) === hash)) found = end;
     }
     position += block.length;
   }
   return found;
 }
 
-function endsCursorAt(world: World, file: OpenFile, end: number, cursor: Cursor): boolean {
-  if (anchorAt(world, file, end).lastLineHash !== cursor.lastLineHash) return false;
-  const { tail } = cursorAt(world, file, end, 0);
-  return tail.every((hash, index) => (cursor.tail[index] ?? hash) === hash);
+/** Where an earlier reader left the file: at the end of a line, unless that was the file's end. */
+function finishedAt(world: World, file: OpenFile, finished: readonly Anchor[]): number {
+  const ends = finished
+    .filter((anchor) => standsIn(world, file, anchor))
+    .map(({ offset, lastLineBytes }) => {
+      const inLine = offset < file.size && readAt(world, file, offset - 1, 1)[0] !== NEWLINE;
+      return inLine ? offset - lastLineBytes : offset;
+    });
+  return Math.max(0, ...ends);
+}
+
+/** Whether another file holds all that this one does. */
+function isCopy(world: World, file: OpenFile, files: readonly OpenFile[]): boolean {
+  if (file.family === "live" || file.size === 0) return false;
+  const end = anchorAt(world, file, file.size);
+  const age = files.indexOf(file);
+  return files.some(
+    (other, index) => (index < age || other.size > file.size) && standsIn(world, other, end),
+  );
 }
 
 /** Gathers what the plan asks about each file; `search` looks through all of them for the last lines. */
 function surveyFiles(
   world: World,
   files: readonly OpenFile[],
-  progress: Progress,
+  { cursor, finished }: Progress,
   search: boolean,
 ): FileFacts[] {
-  const { cursor, finished } = progress;
-  return files.map((file, index) => {
-    const ends = finished.filter((anchor) => standsIn(world, file, anchor));
-    const end =
-      file.family === "live" || file.size === 0 ? undefined : anchorAt(world, file, file.size);
-    const head = readAt(world, file, 0, HEAD_LENGTHS.at(-1) ?? 0);
+  return files.map((file) => {
+    const { name, family, size, head } = file;
     const facts = {
-      name: file.name,
-      family: file.family,
-      size: file.size,
-      hasLine: file.family === "live" && hasLine(world, file),
+      name,
+      family,
+      size,
+      hasLine: family === "live" && hasLine(world, file),
       matches: cursor !== undefined && standsIn(world, file, cursor),
-      finishedAt: Math.max(0, ...ends.map((anchor) => anchor.offset)),
+      finishedAt: finishedAt(world, file, finished),
       beginsLikeRead:
-        cursor !== undefined && file.size < cursor.offset && beginsLike(cursor, head, file.size),
-      copy:
-        end !== undefined && files.slice(0, index).some((younger) => standsIn(world, younger, end)),
+        cursor !== undefined && size < cursor.offset && beginsLike(cursor, head, size),
+      copy: isCopy(world, file, files),
+      lastTime: family === "live" ? "" : (cursorAt(world, file, size, 0).lastTime ?? ""),
     };
     return search && cursor ? { ...facts, found: findCursor(world, file, cursor) } : facts;
   });
@@ -1140,15 +1254,20 @@ function ownershipProblem(world: World, stat: fs.Stats): string | undefined {
 
 /** Makes sure that nobody else can put files or links under our names. */
 function checkStateDirectory(world: World, path: string): void {
-  const stat = world.fs.lstatSync(path, { throwIfNoEntry: false });
+  let stat: fs.Stats | undefined;
+  try {
+    stat = world.fs.lstatSync(path, { throwIfNoEntry: false });
+  } catch (error) {
+    throw new Fault(73, `cannot read state directory ${path}: ${reason(error)}`);
+  }
   if (!stat) return;
   const wrong = stat.isSymbolicLink()
     ? "is a link"
-    : !stat.isDirectory()
-      ? "is not a directory"
-      : ownershipProblem(world, stat);
-  if (wrong)
-    throw new Fault(73, `state directory ${path} ${wrong}`, "give it to this user alone, mode 700");
+    : stat.isDirectory()
+      ? ownershipProblem(world, stat)
+      : "is not a directory";
+  const hint = "give it to this user alone, mode 700";
+  if (wrong) throw new Fault(73, `state directory ${path} ${wrong}`, hint);
 }
 
 function makeStateDirectory(world: World, path: string): void {
@@ -1162,16 +1281,13 @@ function makeStateDirectory(world: World, path: string): void {
 
 /** The text of one copy; absent when there is none. A copy that is there but closed to us is a fault. */
 function readCopy(world: World, path: string): string | undefined {
-  const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = world.fs.constants;
   let descriptor: number | undefined;
   try {
-    descriptor = world.fs.openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
-    const stat = world.fs.fstatSync(descriptor);
-    if (!stat.isFile()) throw new Fault(73, `state ${path} is not a regular file`);
-    if (othersMayWrite(world, stat)) throw new Fault(73, `state ${path} is writable by others`);
+    const opened = openRegular(world, path, world.fs.constants.O_NOFOLLOW);
+    descriptor = opened.descriptor;
+    if (othersMayWrite(world, opened.stat)) throw new Error("it is writable by others");
     return world.fs.readFileSync(descriptor, "utf8");
   } catch (error) {
-    if (error instanceof Fault) throw error;
     if (errorCode(error) === "ENOENT") return undefined;
     throw new Fault(73, `cannot read state ${path}: ${reason(error)}`);
   } finally {
@@ -1213,12 +1329,6 @@ function readState(world: World, path: string, log: string): SavedState {
   return older ? { kind: "known", state: older, fromCopy: true } : { kind: "damaged" };
 }
 
-function writeAll(world: World, descriptor: number, bytes: Uint8Array): number {
-  let written = 0;
-  while (written < bytes.length) written += world.fs.writeSync(descriptor, bytes, written);
-  return written;
-}
-
 function syncDirectory(world: World, path: string): void {
   const descriptor = world.fs.openSync(path, world.fs.constants.O_RDONLY);
   world.fs.fsyncSync(descriptor);
@@ -1227,23 +1337,15 @@ function syncDirectory(world: World, path: string): void {
 
 /** Replaces the state; the one before it becomes the second copy, unless it is `damaged`. */
 function saveState(world: World, path: string, state: State, damaged: boolean): void {
-  const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = world.fs.constants;
   const fresh = `${path}.tmp`;
-  let descriptor: number | undefined;
   try {
     world.fs.rmSync(fresh, { force: true });
-    descriptor = world.fs.openSync(fresh, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
-    writeAll(world, descriptor, Buffer.from(sealState(state)));
-    world.fs.fsyncSync(descriptor);
-    world.fs.closeSync(descriptor);
-    descriptor = undefined;
+    writePrivate(world, fresh, world.fs.constants.O_EXCL, sealState(state));
     if (!damaged && world.fs.existsSync(path)) world.fs.renameSync(path, `${path}.bak`);
     world.fs.renameSync(fresh, path);
     syncDirectory(world, dirname(path));
   } catch (error) {
     throw cannotWrite(path, error);
-  } finally {
-    if (descriptor !== undefined) world.fs.closeSync(descriptor);
   }
 }
 
@@ -1252,11 +1354,10 @@ function saveState(world: World, path: string, state: State, damaged: boolean): 
 
 type Lock = { release(): void };
 
-/** Creates an empty file for our eyes only, unless it is there; another user could else block it. */
+/** Creates an empty file unless it is there; one that others can read could be locked by them. */
 function touch(world: World, path: string): void {
-  const { O_WRONLY, O_CREAT, O_NOFOLLOW } = world.fs.constants;
   try {
-    world.fs.closeSync(world.fs.openSync(path, O_WRONLY | O_CREAT | O_NOFOLLOW, 0o600));
+    world.fs.closeSync(openPrivate(world, path, world.fs.constants.O_WRONLY));
   } catch (error) {
     throw cannotWrite(path, error);
   }
@@ -1365,11 +1466,7 @@ function stdout(world: World, host: string): Destination {
     pace: [],
     dropName: () => undefined,
     async post(content) {
-      try {
-        await world.writeOut(`${name}\n${content}\n`);
-      } catch (error) {
-        throw new Fault(75, `cannot write to stdout: ${reason(error)}`);
-      }
+      await print(world, `${name}\n${content}\n`);
       return { verdict: { kind: "confirmed" }, delayMs: 0 };
     },
   };
@@ -1413,11 +1510,13 @@ class Run {
   readonly deadline: number;
   readonly state: State;
   /** There was no state: nothing of this log was ever read. */
-  readonly first: boolean;
+  readonly firstRun: boolean;
   /** Both copies of the state were damaged: nothing is known to be done. */
-  readonly lost: boolean;
+  readonly stateLost: boolean;
   readonly live: OpenFile | undefined;
   readonly logFault: Fault | undefined;
+  /** A file changed under the reader: the pass is to be done again from what was saved. */
+  logChanged = false;
   readonly #before: string;
   #damaged: boolean;
   #siblings: Promise<LogFiles> | undefined;
@@ -1428,15 +1527,11 @@ class Run {
     this.statePath = statePath;
     this.deadline = deadline;
     const saved = readState(world, statePath, settings.log);
-    const blank = {
-      version: STATE_VERSION,
-      log: settings.log,
-      destinations: {},
-      failures: {},
-    } as const;
+    const { log } = settings;
+    const blank: State = { version: STATE_VERSION, log, destinations: {}, failures: {} };
     this.state = saved.kind === "known" ? saved.state : blank;
-    this.first = saved.kind === "none";
-    this.lost = saved.kind === "damaged";
+    this.firstRun = saved.kind === "none";
+    this.stateLost = saved.kind === "damaged";
     this.#damaged = saved.kind === "damaged" || (saved.kind === "known" && saved.fromCopy);
     this.#before = JSON.stringify(this.state);
     try {
@@ -1447,9 +1542,18 @@ class Run {
     }
   }
 
+  /** The siblings, back to the oldest one that a cursor stands in; all when one stands in none. */
   siblings(): Promise<LogFiles> {
     const { world, settings, live, statePath } = this;
-    this.#siblings ??= openSiblings(world, settings.log, live, `${statePath}.unpacked`);
+    const cursors = Object.values(this.state.destinations).map(({ cursor }) => cursor);
+    const lost = new Set(
+      cursors.filter((cursor) => !cursor || !live || !standsIn(world, live, cursor)),
+    );
+    const enough = (file: OpenFile) => {
+      for (const cursor of lost) if (cursor && standsIn(world, file, cursor)) lost.delete(cursor);
+      return cursors.length > 0 && lost.size === 0;
+    };
+    this.#siblings ??= openSiblings(world, settings.log, live, `${statePath}.unpacked`, enough);
     return this.#siblings;
   }
 
@@ -1463,7 +1567,7 @@ class Run {
   saveChanges(): void {
     if (JSON.stringify(this.state) === this.#before && !this.#damaged) return;
     this.save();
-    if (this.first || this.lost) this.save();
+    if (this.firstRun || this.stateLost) this.save();
   }
 
   async close(): Promise<void> {
@@ -1473,9 +1577,11 @@ class Run {
   }
 }
 
+/** Bytes of a file from `offset - lead` on: the lead is what proves where the rest stands. */
 interface Span {
   readonly segment: number;
   readonly offset: number;
+  readonly lead: number;
   readonly bytes: Uint8Array;
 }
 
@@ -1485,138 +1591,165 @@ interface Window {
   readonly text: string;
   /** There is more to read behind it. */
   readonly more: boolean;
-  /** Where the next message begins in `text`, and the next line in `spans`. */
-  at: number;
+  /** Where the next message begins in `text`. */
+  textAt: number;
+  /** Where the next line begins in `spans`. */
   span: number;
   byte: number;
 }
 
 /** Where the next message begins on disk. */
 interface Position {
-  segment: number;
-  offset: number;
-  lines: number;
+  readonly segment: number;
+  readonly offset: number;
+  readonly lines: number;
 }
 
-/** The lines of a plan, as clean text cut into messages. Knows which bytes each message stands for. */
+/**
+ * The lines of a plan, as clean text cut into messages. Knows which bytes each message stands for,
+ * and proves them from what it read, because the file may be truncated while messages are sent.
+ */
 class Feed {
-  readonly #world: World;
+  readonly #run: Run;
   readonly #segments: readonly Segment[];
   readonly #files: readonly OpenFile[];
-  readonly #ownSecrets: readonly string[];
   #window: Window | undefined;
   #position: Position;
-  #part: number;
+  #cursor: Cursor | undefined;
+  #part: Progress["part"];
 
   constructor(
     run: Run,
     files: readonly OpenFile[],
     segments: readonly Segment[],
     start: Position,
-    part: number,
+    cursor: Cursor | undefined,
+    part: Progress["part"],
   ) {
-    this.#world = run.world;
-    this.#ownSecrets = run.settings.ownSecrets;
+    this.#run = run;
     this.#segments = segments;
     this.#files = segments.flatMap(({ name }) => files.find((file) => file.name === name) ?? []);
     this.#position = start;
+    this.#cursor = cursor;
     this.#part = part;
   }
 
   /** The next message that fits into `room`; absent when there are no more whole lines. */
   next(room: number, maxLines: number): Cut | undefined {
     const window = this.#window;
-    if (!window || (window.more && window.text.length - window.at <= room))
-      this.#window = this.#fill();
-    const { text = "", at = 0 } = this.#window ?? {};
-    return at < text.length ? cutMessage(text, at, room, maxLines) : undefined;
+    const short = window?.more && window.text.length - window.textAt <= room;
+    if (!window || short) this.#window = this.#fill();
+    const { text = "", textAt = 0 } = this.#window ?? {};
+    return textAt < text.length ? cutMessage(text, textAt, room, maxLines) : undefined;
   }
 
   /** Moves behind a message; returns how many lines of the log it ended. */
   advance(cut: Cut): number {
     const window = this.#window;
     if (!window) return 0;
-    let lines = 0;
-    for (let at = window.text.indexOf("\n", window.at); at >= 0 && at < cut.next;) {
-      this.#stepLine(window);
-      lines++;
-      at = window.text.indexOf("\n", at + 1);
+    const start = window.textAt;
+    window.textAt = cut.next;
+    if (cut.partOfLine) {
+      const sent = (this.#part?.sent ?? 0) + cut.next - start;
+      this.#part = { sent, line: this.#part?.line ?? lineMark(window.text, start) };
+      return 0;
     }
-    window.at = cut.next;
-    this.#part = cut.partOfLine ? cut.next - (window.text.lastIndexOf("\n", cut.next - 1) + 1) : 0;
+    this.#part = undefined;
+    const lines = countLineEnds(window.text, start, cut.next);
+    for (let line = 0; line < lines; line++) this.#stepLine(window);
+    this.#cursor = undefined;
     return lines;
   }
 
   #stepLine(window: Window): void {
     const span = window.spans[window.span];
     if (!span) return;
-    const end = span.bytes.indexOf(NEWLINE, window.byte);
-    window.byte = end < 0 ? span.bytes.length : end + 1;
-    const before = this.#position;
-    const lines = span.segment === before.segment ? before.lines + 1 : 1;
-    this.#position = { segment: span.segment, offset: span.offset + window.byte, lines };
-    if (window.byte < span.bytes.length) return;
+    const end = span.bytes.indexOf(NEWLINE, span.lead + window.byte);
+    window.byte = (end < 0 ? span.bytes.length : end + 1) - span.lead;
+    const { segment, lines } = this.#position;
+    this.#position = {
+      segment: span.segment,
+      offset: span.offset + window.byte,
+      lines: span.segment === segment ? lines + 1 : 1,
+    };
+    if (span.lead + window.byte < span.bytes.length) return;
     window.span++;
     window.byte = 0;
   }
 
   #fill(): Window {
+    const proof = this.cursor();
     const spans: Span[] = [];
     let text = "";
     let budget = WINDOW_BYTES;
     let { segment, offset } = this.#position;
-    while (budget > 0 && segment < this.#segments.length) {
-      const span = this.#readSpan(segment, offset);
+    while (budget > 0 && segment < this.#segments.length && !this.#run.logChanged) {
+      const span = this.#readSpan(segment, offset, spans.length === 0 ? proof : undefined);
       if (span) {
+        const content = span.bytes.subarray(span.lead);
         spans.push(span);
-        text += this.#cleanSpan(span.bytes);
-        budget -= span.bytes.length;
-        offset = span.offset + span.bytes.length;
+        text += this.#clean(content);
+        budget -= content.length;
+        offset = span.offset + content.length;
       } else {
         segment++;
         offset = this.#segments[segment]?.from ?? 0;
       }
     }
-    const more = segment < this.#segments.length;
-    const at = Math.min(this.#part, Math.max(0, text.indexOf("\n")));
-    return { spans, text, more, at, span: 0, byte: 0 };
+    const more = segment < this.#segments.length && !this.#run.logChanged;
+    if (this.#part?.line !== lineMark(text, 0)) this.#part = undefined;
+    return { spans, text, more, textAt: this.#part?.sent ?? 0, span: 0, byte: 0 };
   }
 
   /** Bytes without a line end are a fragment of a dead file or a piece of an endless line: marked. */
-  #cleanSpan(bytes: Uint8Array): string {
-    const text = cleanBytes(bytes, this.#ownSecrets);
+  #clean(bytes: Uint8Array): string {
+    const text = cleanBytes(bytes, this.#run.settings.ownSecrets);
     return bytes.at(-1) === NEWLINE ? text : `${text}${CUT_MARK}\n`;
   }
 
   /** Whole lines from `offset` on, about a window of them; absent at the end of the segment. */
-  #readSpan(segment: number, offset: number): Span | undefined {
+  #readSpan(segment: number, from: number, proof: Anchor | undefined): Span | undefined {
     const file = this.#files[segment];
     if (!file) return undefined;
-    const start = skipFiller(this.#world, file, offset);
+    const { world } = this.#run;
+    const offset = skipFiller(world, file, from);
+    const lead = Math.min(offset, ANCHOR_TAIL_BYTES + offset - from);
     for (let length = WINDOW_BYTES; ; length *= 4) {
-      const most = Math.min(length, LINE_LIMIT_BYTES);
-      const bytes = readAt(this.#world, file, start, most);
+      const wanted = Math.min(length, LINE_LIMIT_BYTES, file.size - offset);
+      const bytes = readAt(world, file, offset - lead, lead + wanted);
+      const before = bytes.subarray(0, lead - (offset - from));
+      const moved = proof && !sameAnchor(proof, anchorFrom(file.head, before, from));
+      if (bytes.length < lead + wanted || moved) {
+        this.#run.logChanged = true;
+        return undefined;
+      }
       const end = bytes.lastIndexOf(NEWLINE) + 1;
-      if (end > 0) return { segment, offset: start, bytes: bytes.subarray(0, end) };
-      if (bytes.length < most) {
-        const fragment = this.#segments[segment]?.leave === true && bytes.length > 0;
-        return fragment ? { segment, offset: start, bytes } : undefined;
+      if (end > lead) return { segment, offset, lead, bytes: bytes.subarray(0, end) };
+      const fragment = this.#segments[segment]?.leave === true && wanted > 0;
+      if (offset + wanted >= file.size) {
+        return fragment ? { segment, offset, lead, bytes } : undefined;
       }
-      if (most === LINE_LIMIT_BYTES) {
-        return { segment, offset: start, bytes: wholeCharacters(bytes) };
-      }
+      if (wanted === LINE_LIMIT_BYTES) return { segment, offset, lead, bytes: linePiece(bytes) };
     }
   }
 
-  get part(): number {
+  get part(): Progress["part"] {
     return this.#part;
   }
 
   /** What proves where the next message begins; absent while nothing was read. */
   cursor(): Cursor | undefined {
+    if (this.#cursor) return this.#cursor;
     const { segment, offset, lines } = this.#position;
     const file = this.#files[segment];
-    return file && offset > 0 ? cursorAt(this.#world, file, offset, lines) : undefined;
+    if (!file || offset === 0) return undefined;
+    const { spans = [], span = 0, byte = 0 } = this.#window ?? {};
+    const read = spans[byte > 0 ? span : span - 1];
+    const end = read && (byte > 0 ? read.lead + byte : read.bytes.length);
+    this.#cursor = read
+      ? cursorFrom(file.head, read.bytes.subarray(0, end), offset, lines)
+      : cursorAt(this.#run.world, file, offset, lines);
+    return this.#cursor;
   }
 
   /** The ends of the files that were left behind. */
@@ -1624,7 +1757,7 @@ class Feed {
     return this.#files
       .slice(0, this.#position.segment)
       .filter((file) => file.size > 0)
-      .map((file) => anchorAt(this.#world, file, file.size));
+      .map((file) => anchorAt(this.#run.world, file, file.size));
   }
 
   /** The rotated file that the next run must look into first; absent when it is the live one. */
@@ -1632,6 +1765,14 @@ class Feed {
     const file = this.#files.at(-1);
     return file?.family === "live" ? undefined : file;
   }
+}
+
+/** Tells the line at `start` from others; empty when there is none. */
+function lineMark(text: string, start: number): string {
+  const end = text.indexOf("\n", start);
+  return end < 0
+    ? ""
+    : fingerprintText(text.slice(start, Math.min(end, start + ANCHOR_LINE_BYTES)));
 }
 
 /** Skips what fills holes: NUL bytes, and the byte order mark of a file's first line. */
@@ -1648,8 +1789,10 @@ function skipFiller(world: World, file: OpenFile, offset: number): number {
   return file.size;
 }
 
-/** Without the first bytes of a character that ends behind them. */
-function wholeCharacters(bytes: Uint8Array): Uint8Array {
+/** A piece of an endless line: up to a blank, so that no word is cut, or else a whole character. */
+function linePiece(bytes: Uint8Array): Uint8Array {
+  const blank = bytes.lastIndexOf(0x20) + 1;
+  if (blank > bytes.length - ANCHOR_LINE_BYTES) return bytes.subarray(0, blank);
   let end = bytes.length - 1;
   while (end > bytes.length - 4 && ((bytes[end] ?? 0) & 0xc0) === 0x80) end--;
   return ((bytes[end] ?? 0) & 0x80) === 0 ? bytes : bytes.subarray(0, end);
@@ -1661,16 +1804,19 @@ interface Message {
   readonly lines: number;
 }
 
+interface ReadPlan {
+  readonly feed: Feed;
+  /** Where the cursor goes when there is nothing to read behind what was lost. */
+  readonly restAt: Cursor | undefined;
+}
+
 /** One destination's part of a pass. */
 class Delivery {
   readonly #run: Run;
   readonly #destination: Destination;
   readonly #progress: Progress;
-  readonly #feed: Feed;
-  readonly #shrunkTo: Cursor | undefined;
-  #notice: string;
+  readonly #plan: ReadPlan;
   #attempt: Attempt;
-  #nextPostAt = 0;
   #claimed = false;
   #nameDropped = false;
   #refused = 0;
@@ -1680,11 +1826,9 @@ class Delivery {
     this.#run = run;
     this.#destination = destination;
     this.#progress = progress;
-    this.#feed = plan.feed;
-    this.#notice = plan.notice;
-    this.#shrunkTo = plan.shrunkTo;
+    this.#plan = plan;
     const first = progress.inDoubt
-      ? this.#feed.next(MESSAGE_LIMIT - FENCE_LENGTH, Infinity)
+      ? plan.feed.next(MESSAGE_LIMIT - FENCE_LENGTH, Infinity)
       : undefined;
     this.#attempt = { ...FIRST_ATTEMPT, doubtful: first?.body.length ?? 0 };
   }
@@ -1703,36 +1847,37 @@ class Delivery {
 
   #compose(): Message | undefined {
     const { suspects, doubtful } = this.#attempt;
-    const prefix = this.#notice + (doubtful > 0 ? RESENT_MARK : "");
+    const { notice = "", gap } = this.#progress;
+    const { feed, restAt } = this.#plan;
+    const prefix = notice + (doubtful > 0 ? RESENT_MARK : "");
     const maxLines = suspects > 0 ? Math.ceil(suspects / 2) : Infinity;
-    const cut = this.#feed.next(MESSAGE_LIMIT - FENCE_LENGTH - prefix.length, maxLines);
+    const cut = feed.next(MESSAGE_LIMIT - FENCE_LENGTH - prefix.length, maxLines);
     if (cut) {
-      const lines = cut.body.split("\n").length;
+      const lines = cut.partOfLine ? 1 : countLineEnds(cut.body, 0, cut.body.length) + 1;
       return { content: prefix + fence(cut.body), cut, lines };
     }
-    return this.#shrunkTo && prefix
-      ? { content: prefix.trimEnd(), cut: undefined, lines: 1 }
-      : undefined;
+    // What is behind a gap may still be on its way: its notice waits for the first line.
+    return notice && (restAt || !gap) ? { content: prefix.trimEnd(), cut, lines: 1 } : undefined;
   }
 
-  /** A pause that still holds, or a destination that refused for good and was not changed since. */
+  /** A pause that still holds. */
   #blocked(): Outcome | undefined {
-    const { pause, dead } = this.#progress;
-    const now = this.#run.world.now();
+    const { pause } = this.#progress;
     if (this.#run.world.stopping.aborted) return { kind: "stopped" };
-    if (pause && pausedUntil(pause, now) > 0) return this.#failed(pause.exitCode, pause.why);
-    const waits = dead && dead.triedAt <= now && now - dead.triedAt < DAY;
-    if (waits && dead.settings === this.#destination.settings) return this.#failed(69, dead.why);
-    return undefined;
+    if (!pause || !isPaused(pause, this.#run.world.now(), this.#destination.settings))
+      return undefined;
+    return this.#failed(pause.exitCode, pause.why);
   }
 
   async #waitForTurn(): Promise<Outcome | undefined> {
     const { world, deadline } = this.#run;
+    const { posts, asked } = this.#progress;
     const now = world.now();
-    const paceMs = paceDelayMs(this.#progress.posts, this.#destination.pace, now);
-    const waitMs = Math.max(paceMs, this.#nextPostAt - now);
-    if (now + Math.max(0, waitMs) >= deadline)
-      return this.#failed(75, "time is up, the rest follows in the next run");
+    const askedMs = asked && asked.at <= now ? asked.at + asked.delayMs - now : 0;
+    const waitMs = Math.max(paceDelayMs(posts, this.#destination.pace, now), askedMs);
+    // The first message goes out however late it is, or a slow start would never get anywhere.
+    const outOfTime = now + Math.max(0, waitMs) >= deadline && (this.sent > 0 || waitMs > 0);
+    if (outOfTime) return this.#failed(75, "time is up, the rest follows in the next run");
     if (waitMs <= 0) return undefined;
     showProgress(
       this.#run,
@@ -1743,24 +1888,27 @@ class Delivery {
   }
 
   async #post(message: Message): Promise<Outcome | undefined> {
+    const progress = this.#progress;
     const { world, deadline } = this.#run;
     if (!this.#claimed) {
       // Saved before anything is sent: proves that it can be, and marks what a killed run repeats.
       this.#claimed = true;
-      this.#progress.inDoubt = true;
+      progress.inDoubt = true;
       this.#run.save();
     }
     const { verdict, delayMs } = await this.#destination.post(message.content);
     const now = world.now();
-    this.#nextPostAt = now + delayMs;
     if (this.#destination.pace.length > 0) {
-      this.#progress.posts = recentPosts([...this.#progress.posts, now], now);
+      progress.posts = recentPosts([...progress.posts, now], now);
     }
+    delete progress.asked;
+    if (delayMs > 0) progress.asked = { at: now, delayMs };
     const step = nextStep(verdict, {
       attempt: this.#attempt,
       lines: message.lines,
       length: message.cut?.body.length ?? 0,
-      pause: this.#progress.pause,
+      pause: progress.pause,
+      settings: this.#destination.settings,
       now,
       deadline,
       jitterMs: 50 + Math.floor(world.random() * 200),
@@ -1771,17 +1919,15 @@ class Delivery {
   }
 
   async #carryOut(step: Step, message: Message, verdict: Verdict): Promise<Outcome | undefined> {
+    const { title } = this.#destination;
     switch (step.kind) {
       case "save":
         this.sent++;
-        this.#moveBehind(message, false);
+        this.#moveBehind(message, "");
         return undefined;
       case "again":
         this.#attempt = step.attempt;
-        showProgress(
-          this.#run,
-          `${this.#destination.title}: ${verdict.kind}, again in ${seconds(step.afterMs)}`,
-        );
+        showProgress(this.#run, `${title}: ${verdict.kind}, again in ${seconds(step.afterMs)}`);
         await this.#run.world.sleep(step.afterMs);
         return undefined;
       case "split":
@@ -1795,24 +1941,28 @@ class Delivery {
         this.#nameDropped = true;
         return undefined;
       case "stop":
-        return this.#stop(step, verdict);
+        if (step.pause) this.#progress.pause = step.pause;
+        if (verdict.kind === "unclear") this.#attempt = { ...this.#attempt, doubtful: 1 };
+        return this.#failed(step.exitCode, step.why);
     }
   }
 
   /** The message is done with: the cursor moves behind it, on disk before anything else is sent. */
-  #moveBehind(message: Message, setAside: boolean): void {
+  #moveBehind(message: Message, notice: string): void {
     const progress = this.#progress;
-    const cut = message.cut;
-    progress.total += cut ? this.#feed.advance(cut) : 0;
-    this.#notice = "";
-    this.#attempt = afterDone(this.#attempt, message.lines, cut?.body.length ?? 0, setAside);
+    const { feed, restAt } = this.#plan;
+    const { cut } = message;
+    progress.total += cut ? feed.advance(cut) : 0;
+    this.#attempt = afterDone(this.#attempt, message.lines, cut?.body.length ?? 0, notice !== "");
+    delete progress.notice;
+    if (notice) progress.notice = notice;
     if (this.#run.settings.dryRun) return;
-    const cursor = cut ? this.#feed.cursor() : this.#shrunkTo;
+    const cursor = cut ? feed.cursor() : (restAt ?? progress.cursor);
     if (cursor) progress.cursor = cursor;
-    progress.part = this.#feed.part;
-    progress.finished = mergeFinished(progress.finished, this.#feed.finished());
+    delete progress.part;
+    if (feed.part) progress.part = feed.part;
+    progress.finished = mergeFinished(progress.finished, feed.finished());
     delete progress.pause;
-    delete progress.dead;
     this.#run.save();
   }
 
@@ -1823,22 +1973,17 @@ class Delivery {
     if (this.#refused > REFUSED_LINES_LIMIT)
       return this.#failed(69, `refuses too many lines: ${why}`);
     const path = `${statePath}.rejected`;
-    appendPrivately(world, path, `${message.cut?.body ?? ""}\n`);
-    complain(world, `${this.#destination.title} refuses a line: ${why}`, `it is kept in ${path}`);
-    this.#moveBehind(message, true);
-    this.#notice = `⚠️ ${settings.host}: a line was refused here, it is kept in ${basename(path)}\n`;
-    return undefined;
-  }
-
-  #stop(step: Step & { kind: "stop" }, verdict: Verdict): Outcome {
-    const progress = this.#progress;
-    if (step.pause) progress.pause = step.pause;
-    if (step.dead) {
-      const { settings } = this.#destination;
-      progress.dead = { settings, triedAt: this.#run.world.now(), why: step.why };
+    try {
+      writePrivate(world, path, world.fs.constants.O_APPEND, `${message.cut?.body ?? ""}\n`);
+    } catch (error) {
+      throw cannotWrite(path, error);
     }
-    if (verdict.kind === "unclear") this.#attempt = { ...this.#attempt, doubtful: 1 };
-    return this.#failed(step.exitCode, step.why);
+    complain(world, `${this.#destination.title} refuses a line: ${why}`, `it is kept in ${path}`);
+    this.#moveBehind(
+      message,
+      `⚠️ ${settings.host}: a line was refused here, it is kept in ${basename(path)}\n`,
+    );
+    return undefined;
   }
 
   #failed(exitCode: number, why: string): Outcome {
@@ -1846,35 +1991,30 @@ class Delivery {
   }
 
   #reportUnverified(): void {
+    const { title, name } = this.#destination;
     const { failures } = this.#run.state;
-    const key = `${this.#destination.name} unverified`;
+    const key = `${name} unverified`;
     if (failures[key]) return;
     const now = this.#run.world.now();
-    failures[key] = { since: now, told: now };
-    complain(
-      this.#run.world,
-      `${this.#destination.title} takes messages without saying that it kept them`,
-    );
+    failures[key] = { since: now, told: now, exitCode: 0 };
+    complain(this.#run.world, `${title} takes messages without saying that it kept them`);
   }
 
+  /** Everything was sent: remembers what a later run can look at to see that nothing is new. */
   #finish(): Outcome {
     const progress = this.#progress;
-    const file = this.#feed.held();
-    const before = progress.held;
+    const { world, settings, live } = this.#run;
+    const file = this.#plan.feed.held();
+    const since = progress.held?.name === file?.name ? progress.held?.since : undefined;
     delete progress.held;
-    if (file) {
-      const since = before?.inode === file.inode ? before.since : this.#run.world.now();
-      progress.held = { name: file.name, inode: file.inode, size: file.diskSize, since };
-    }
+    delete progress.listing;
+    if (file) progress.held = { name: file.name, since: since ?? world.now() };
+    if (this.#run.logChanged) return { kind: "done" };
+    progress.gap = false;
+    if (!live || !lineBehind(world, live, 0))
+      progress.listing = rotatedSnapshot(world, settings.log);
     return { kind: "done" };
   }
-}
-
-interface ReadPlan {
-  readonly feed: Feed;
-  readonly notice: string;
-  /** Where the cursor goes when the log was cut short in place. */
-  readonly shrunkTo: Cursor | undefined;
 }
 
 function seconds(ms: number): string {
@@ -1882,28 +2022,17 @@ function seconds(ms: number): string {
 }
 
 function complain(world: World, message: string, hint?: string): void {
-  world.writeError(`f2b-watch: ${message}\n${hint ? `hint: ${hint}\n` : ""}`);
+  const text = redact(`f2b-watch: ${message}\n${hint ? `hint: ${hint}\n` : ""}`, []);
+  world.writeError(text);
 }
 
-function say(run: Pick<Run, "world" | "settings">, message: string): void {
+function say(run: Run, message: string): void {
   if (run.settings.verbose) run.world.writeError(`f2b-watch: ${message}\n`);
 }
 
 /** One line on a terminal that each call replaces; nothing anywhere else. */
 function showProgress(run: Run, text: string): void {
   if (run.world.terminal) run.world.writeError(`\r\x1b[K${text}`);
-}
-
-function appendPrivately(world: World, path: string, text: string): void {
-  const { O_WRONLY, O_CREAT, O_APPEND, O_NOFOLLOW } = world.fs.constants;
-  try {
-    const descriptor = world.fs.openSync(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0o600);
-    writeAll(world, descriptor, Buffer.from(text));
-    world.fs.fsyncSync(descriptor);
-    world.fs.closeSync(descriptor);
-  } catch (error) {
-    throw cannotWrite(path, error);
-  }
 }
 
 function mergeFinished(known: readonly Anchor[], more: readonly Anchor[]): Anchor[] {
@@ -1916,26 +2045,38 @@ async function planFor(run: Run, progress: Progress): Promise<ReadPlan> {
   const { world, live } = run;
   const { cursor } = progress;
   const goesOn = live && cursor && standsIn(world, live, cursor);
-  const siblings = goesOn || run.first ? { open: [], leftOut: [] } : await run.siblings();
+  const siblings = goesOn || run.firstRun ? { open: [], leftOut: [] } : await run.siblings();
   const files = live ? [live, ...siblings.open] : siblings.open;
-  let plan = planRead(cursor, surveyFiles(world, files, progress, false));
-  if (plan.kind === "search") plan = planRead(cursor, surveyFiles(world, files, progress, true));
+  const facts = (search: boolean) => surveyFiles(world, files, progress, search);
+  let plan = planRead(cursor, facts(false), progress.gap);
+  if (plan.kind === "search") plan = planRead(cursor, facts(true), progress.gap);
   if (plan.kind === "search") throw new Error("the plan asks for a search twice");
   const [first] = plan.segments;
-  if (!live && !first)
+  if (!live && !first) {
     throw new Fault(66, `cannot read ${run.settings.log}: no such file or directory`);
-  const file = files.find(({ name }) => name === first?.name);
-  const from = first?.from ?? 0;
-  const lines = !file ? 0 : goesOn ? cursor.lines : countLines(world, file, from);
-  const part = plan.kind === "read" ? progress.part : 0;
-  const feed = new Feed(run, files, plan.segments, { segment: 0, offset: from, lines }, part);
-  const notice = noticeFor(run, plan, cursor, files, siblings.leftOut);
+  }
   say(
     run,
-    `${plan.kind}: ${plan.segments.map(({ name, from: at }) => `${name} from ${at}`).join(", ")}`,
+    `${plan.kind}: ${plan.segments.map(({ name, from }) => `${name} from ${from}`).join(", ")}`,
   );
-  const shrunkTo = plan.kind === "shrunk" && file ? cursorAt(world, file, from, lines) : undefined;
-  return { feed, notice, shrunkTo };
+  const notice = noticeFor(run, plan, cursor, files, siblings.leftOut);
+  if (notice) progress.notice = notice;
+  if (plan.kind === "gap") progress.gap = true;
+  const file = files.find(({ name }) => name === first?.name);
+  const offset = first?.from ?? 0;
+  const stands = file && cursor && cursor.offset === offset && standsIn(world, file, cursor);
+  const lines = !file ? 0 : stands ? cursor.lines : countLines(world, file, offset);
+  const start = { segment: 0, offset, lines };
+  const feed = new Feed(
+    run,
+    files,
+    plan.segments,
+    start,
+    stands ? cursor : undefined,
+    progress.part,
+  );
+  const rests = plan.kind !== "read" && plan.segments.length === 1 && file && offset > 0;
+  return { feed, restAt: rests ? cursorAt(world, file, offset, lines) : undefined };
 }
 
 /** What must be said when lines may be missing; empty when nothing is. */
@@ -1949,32 +2090,44 @@ function noticeFor(
   const damaged = plan.segments
     .flatMap(({ name }) => files.find((file) => file.name === name) ?? [])
     .flatMap(({ name, damage }) => (damage ? `${name} (${damage})` : []));
-  if (plan.kind === "read" && !run.lost && damaged.length === 0) return "";
+  if (plan.kind === "read" && damaged.length === 0) return "";
   const after = cursor
-    ? `after line ${cursor.lines}${cursor.lastTime ? ` (${cursor.lastTime})` : ""}`
-    : "or come again: where the last run stood is not known";
+    ? ` after line ${cursor.lines}${cursor.lastTime ? ` (${cursor.lastTime})` : ""}`
+    : "";
   const shrunk = plan.kind === "shrunk" ? "; the log was cut short in place" : "";
   const unread = [...damaged, ...(plan.kind === "read" ? [] : leftOut)];
-  const names = unread.length > 0 ? `; not read: ${neutralise(unread.join(", "))}` : "";
-  return `⚠️ ${run.settings.host}: lines of ${basename(run.settings.log)} may be missing ${after}${shrunk}${names}\n`;
+  const more =
+    unread.length > NAMED_FILES_LIMIT ? ` and ${unread.length - NAMED_FILES_LIMIT} more` : "";
+  const names = unread.slice(0, NAMED_FILES_LIMIT).join(", ");
+  const files_ = names ? `; not read: ${neutralise(names)}${more}` : "";
+  return gapNotice(run.settings, `${after}${shrunk}${files_}`);
+}
+
+function gapNotice({ host, log }: Settings, details: string): string {
+  return `⚠️ ${host}: lines of ${neutralise(basename(log))} may be missing${details}\n`;
 }
 
 /** A destination never seen: where the furthest other one stands, else at the log's start or end. */
 async function startProgress(run: Run): Promise<Progress> {
   const { world, live, settings } = run;
+  const blank = { total: 0, finished: [], gap: false, inDoubt: false, posts: [] };
   const others = Object.values(run.state.destinations);
-  const furthest = others.reduce<Progress | undefined>(
-    (best, other) => (best && best.total >= other.total ? best : other),
-    undefined,
-  );
-  const blank = { part: 0, total: 0, finished: [], inDoubt: false, posts: [] };
+  const furthest = others.toSorted((a, b) => b.total - a.total)[0];
   if (furthest) {
-    const { cursor, total, finished, held } = structuredClone(furthest);
-    return { ...blank, total, finished, ...(cursor && { cursor }), ...(held && { held }) };
+    const { cursor, total, finished, gap, held } = structuredClone(furthest);
+    return { ...blank, total, finished, gap, ...(cursor && { cursor }), ...(held && { held }) };
   }
-  if (run.lost || settings.dryRun) return blank;
-  const siblings = (await run.siblings()).open.filter((file) => file.size > 0);
-  const finished = siblings.map((file) => anchorAt(world, file, file.size));
+  if (run.stateLost) {
+    const details = " or come again; the state was damaged, where the last run stood is not known";
+    return { ...blank, gap: true, notice: gapNotice(settings, details) };
+  }
+  const siblings = settings.dryRun ? [] : (await run.siblings()).open;
+  const files = live ? [live, ...siblings] : siblings;
+  // The end of a copy of something longer is not the end of what it is a copy of.
+  const finished = siblings
+    .filter((file) => file.size > 0 && !isCopy(world, file, files))
+    .map((file) => anchorAt(world, file, file.size))
+    .toReversed();
   const end = live && settings.from === "end" ? lastLineEnd(world, live, 0) : 0;
   if (!live || end === 0) return { ...blank, finished };
   return { ...blank, finished, cursor: cursorAt(world, live, end, countLines(world, live, end)) };
@@ -1986,13 +2139,12 @@ async function deliverTo(run: Run, destination: Destination): Promise<Outcome> {
     if (run.logFault) throw run.logFault;
     const progress = run.state.destinations[destination.name] ?? (await startProgress(run));
     run.state.destinations[destination.name] = progress;
-    const total = progress.total;
+    const { total } = progress;
     const delivery = new Delivery(run, destination, progress, await planFor(run, progress));
     const outcome = await delivery.deliver();
-    const { title } = destination;
-    if (run.settings.dryRun)
-      complain(run.world, `dry run: ${delivery.sent} messages for ${title}, none sent`);
-    else reportStuck(run, progress, progress.total > total);
+    if (run.settings.dryRun) {
+      complain(run.world, `dry run: ${delivery.sent} messages for ${destination.title}, none sent`);
+    } else reportStuck(run, progress, progress.total > total);
     return outcome;
   } catch (error) {
     if (error instanceof Fault) return { kind: "failed", fault: error };
@@ -2003,17 +2155,18 @@ async function deliverTo(run: Run, destination: Destination): Promise<Outcome> {
 /** Says that something fails, as often as a person wants to hear it. */
 function tellFailure(run: Run, key: string, fault: Fault): void {
   const { world, state } = run;
+  const { exitCode } = fault;
   const now = world.now();
   const failure = state.failures[key];
-  const due = reportDue(failure, now);
-  const everyTime = [73, 78].includes(fault.exitCode) || world.terminal;
+  const due = reportDue(failure, now, exitCode);
+  const everyTime = [73, 78].includes(exitCode) || world.terminal;
   if (due || everyTime) complain(world, fault.message, fault.hint);
-  if (due) state.failures[key] = { since: failure?.since ?? now, told: now };
+  if (due) state.failures[key] = { since: failure?.since ?? now, told: now, exitCode };
 }
 
 /** Says once that it is over. */
 function tellOver(run: Run, key: string, message: string): void {
-  if (!run.state.failures[key]) return;
+  if (!run.state.failures[key] || run.settings.dryRun) return;
   delete run.state.failures[key];
   complain(run.world, message);
 }
@@ -2023,8 +2176,7 @@ function reportStuck(run: Run, progress: Progress, grew: boolean): void {
   const { held } = progress;
   if (!held) return tellOver(run, "stuck", `fail2ban writes to ${run.settings.log} again`);
   if (!grew || run.world.now() - held.since < MINUTE) return;
-  const path = resolve(dirname(run.settings.log), held.name);
-  const message = `fail2ban still writes to ${path}`;
+  const message = `fail2ban still writes to ${resolve(dirname(run.settings.log), held.name)}`;
   tellFailure(run, "stuck", new Fault(0, message, "run: fail2ban-client flushlogs"));
 }
 
@@ -2052,15 +2204,17 @@ function exitCodeOf(outcome: Outcome): number {
 /** One pass over the log for every destination; the exit status is the one a person must act on. */
 async function passOnce(run: Run, destinations: readonly Destination[]): Promise<number> {
   const { world, settings } = run;
-  if (run.first && world.terminal) {
+  if (run.firstRun && world.terminal) {
     complain(world, `first run: begins at the ${settings.from} of ${settings.log}`);
   }
   try {
     const outcomes = await Promise.all(destinations.map((each) => deliverTo(run, each)));
     if (world.terminal) world.writeError("\r\x1b[K");
     reportOutcomes(run, destinations, outcomes);
-    run.saveChanges();
-    return worstExit(outcomes.map(exitCodeOf));
+    const exitCode = worstExit(outcomes.map(exitCodeOf));
+    // What could not be saved is not tried once more: it was told, and nothing was sent.
+    if (exitCode !== 73) run.saveChanges();
+    return exitCode;
   } finally {
     await run.close();
   }
@@ -2072,24 +2226,11 @@ function lineBehind(world: World, file: OpenFile, offset: number): boolean {
   return file.size - offset > glance || readAt(world, file, offset, glance).includes(NEWLINE);
 }
 
-/** A rotated file that nothing was written to since: a hint only, and only ever to leave it for later. */
-function heldUnchanged(world: World, log: string, held: Held): boolean {
-  const path = resolve(dirname(log), held.name);
-  const stat = world.fs.lstatSync(path, { throwIfNoEntry: false });
-  return stat !== undefined && inodeOf(stat) === held.inode && stat.size === held.size;
-}
-
-function upToDate(
-  world: World,
-  log: string,
-  live: OpenFile,
-  progress: Progress | undefined,
-): boolean {
-  if (!progress?.cursor) return false;
-  if (standsIn(world, live, progress.cursor))
-    return !lineBehind(world, live, progress.cursor.offset);
-  const { held } = progress;
-  return held !== undefined && !lineBehind(world, live, 0) && heldUnchanged(world, log, held);
+function upToDate(world: World, log: string, live: OpenFile, progress?: Progress): boolean {
+  if (!progress || progress.notice) return false;
+  const { cursor, listing } = progress;
+  if (cursor && standsIn(world, live, cursor)) return !lineBehind(world, live, cursor.offset);
+  return listing === rotatedSnapshot(world, log) && !lineBehind(world, live, 0);
 }
 
 /** Whether nothing is new for anybody: seen without the lock, from a few KiB whatever the log's size. */
@@ -2100,14 +2241,21 @@ function nothingNew(
   destinations: readonly Destination[],
 ): boolean {
   const saved = readState(world, statePath, log);
-  if (saved.kind !== "known" || saved.state.failures["log"]) return false;
+  if (saved.kind !== "known" || saved.fromCopy || saved.state.failures["log"]) return false;
   const { destinations: known } = saved.state;
-  if (!destinations.every(({ name }) => known[name]?.cursor)) return false;
-  const live = openLive(world, log);
-  if (!live) return false;
-  const done = destinations.every(({ name }) => upToDate(world, log, live, known[name]));
-  world.fs.closeSync(live.descriptor);
-  return done;
+  let live: OpenFile | undefined;
+  try {
+    live = openLive(world, log);
+    if (!live) return false;
+    const file = live;
+    return destinations.every(({ name }) => upToDate(world, log, file, known[name]));
+  } catch (error) {
+    // Told by the pass, which remembers that it was.
+    if (error instanceof Fault) return false;
+    throw error;
+  } finally {
+    if (live) world.fs.closeSync(live.descriptor);
+  }
 }
 
 /** A mark that nobody takes down means that the run at work hangs; told each hour. */
@@ -2117,7 +2265,11 @@ function reportLongRun(world: World, settings: Settings, markPath: string): void
   if (!stat || now - stat.mtimeMs < settings.maxTimeMs + MINUTE) return;
   if (stat.atimeMs > stat.mtimeMs && now - stat.atimeMs < HOUR) return;
   complain(world, `another run has been at it since ${stat.mtime.toISOString()}`);
-  world.fs.utimesSync(markPath, now / SECOND, stat.mtime);
+  try {
+    world.fs.utimesSync(markPath, now / SECOND, stat.mtime);
+  } catch (error) {
+    if (errorCode(error) !== "ENOENT") throw cannotWrite(markPath, error);
+  }
 }
 
 /**
@@ -2142,13 +2294,15 @@ async function takeTurns(
       reportLongRun(world, settings, markPath);
       return exitCode;
     }
+    let run: Run;
     try {
       world.fs.rmSync(markPath, { force: true });
-      exitCode = await passOnce(new Run(world, settings, statePath, deadline), destinations);
+      run = new Run(world, settings, statePath, deadline);
+      exitCode = await passOnce(run, destinations);
     } finally {
       lock.release();
     }
-    if (!world.fs.existsSync(markPath)) return exitCode;
+    if (!run.logChanged && !world.fs.existsSync(markPath)) return exitCode;
   } while (world.now() < deadline && !world.stopping.aborted);
   return worstExit([exitCode, 75]);
 }
@@ -2264,6 +2418,15 @@ function typedValue(argv: readonly string[], flag: string): string {
     : inline.slice(flag.length + 1);
 }
 
+/** cac also takes other spellings (`--dryRun`, `--log.x`, `--no-verbose`): only the documented ones count. */
+function rejectUnknownFlags(argv: readonly string[]): void {
+  const known = [...OPTION_NAMES.map(flagOf), "--help", "--version", "--"];
+  for (const word of argv) {
+    const flag = word.replace(/=.*/s, "");
+    if (word.startsWith("--") && !known.includes(flag)) throw usage(`unknown option \`${flag}\``);
+  }
+}
+
 interface CommandLine {
   readonly help: boolean;
   readonly version: boolean;
@@ -2279,6 +2442,7 @@ function readCommandLine(argv: readonly string[]): CommandLine {
   const command = cli.command("", "").action(() => undefined);
   for (const name of OPTION_NAMES) command.option(OPTIONS[name].flag, "");
   command.option("-h, --help", "").option("-V, --version", "");
+  rejectUnknownFlags(argv);
   let options: Record<string, unknown>;
   try {
     options = z.parse(CacOptions, cli.parse(["", "", ...argv], { run: false }).options);
@@ -2307,7 +2471,7 @@ function usage(message: string): Fault {
 /** Reads `KEY=VALUE` lines: the value is the rest, trimmed, without one pair of quotes around it. */
 export function parseEnvFile(text: string): Map<string, string> {
   const variables = new Map<string, string>();
-  for (const [index, line] of text.split("\n").entries()) {
+  for (const [index, line] of text.split(/\r?\n/).entries()) {
     if (/^\s*(#|$)/.test(line)) continue;
     const match = /^\s*([A-Za-z_]\w*)=(.*)$/.exec(line);
     if (!match) throw new Fault(78, `env file, line ${index + 1}: expected KEY=VALUE`);
@@ -2412,7 +2576,7 @@ function readSettings(world: World, commandLine: CommandLine): Settings {
   return {
     log: resolve(option("log") ?? "/var/log/fail2ban.log"),
     state: resolve(option("state") ?? systemdState(world) ?? world.stateHome),
-    host: option("host") ?? world.hostName(),
+    host: neutralise(option("host") ?? world.hostName()).slice(0, HOST_LIMIT),
     from: option("from") ?? "start",
     maxTimeMs: (option("maxTime") ?? 300) * SECOND,
     dryRun: option("dryRun") ?? false,
@@ -2422,14 +2586,22 @@ function readSettings(world: World, commandLine: CommandLine): Settings {
   };
 }
 
+async function print(world: World, text: string): Promise<number> {
+  try {
+    await world.writeOut(text);
+  } catch (error) {
+    throw new Fault(75, `cannot write to stdout: ${reason(error)}`);
+  }
+  return 0;
+}
+
 /** Runs the program: arguments without the program's name in, exit status out. */
 export async function main(argv: readonly string[], world: World): Promise<number> {
   try {
     const commandLine = readCommandLine(argv);
-    if (commandLine.help) await world.writeOut(USAGE);
-    else if (commandLine.version) await world.writeOut(`f2b-watch ${VERSION}\n`);
-    else return await pass(world, readSettings(world, commandLine));
-    return 0;
+    if (commandLine.help) return await print(world, USAGE);
+    if (commandLine.version) return await print(world, `f2b-watch ${VERSION}\n`);
+    return await pass(world, readSettings(world, commandLine));
   } catch (error) {
     if (error instanceof Fault) {
       complain(world, error.message, error.hint);
@@ -2453,6 +2625,15 @@ async function writeOut(text: string): Promise<void> {
   }
 }
 
+/** Writes to stderr; where nobody can be told, the exit status must do. */
+function writeError(text: string): void {
+  try {
+    fs.writeSync(2, text);
+  } catch {
+    return;
+  }
+}
+
 /** The machine that the program runs on. */
 export function realWorld(): World {
   const stop = new AbortController();
@@ -2472,7 +2653,7 @@ export function realWorld(): World {
     fetch: (url, init) => fetch(url, init),
     hostName: () => process.getBuiltinModule("node:os").hostname(),
     writeOut,
-    writeError: (text) => void fs.writeSync(2, text),
+    writeError,
     sleep: (ms) =>
       new Promise((wake) => {
         const timer = setTimeout(wake, ms);

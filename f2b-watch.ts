@@ -542,6 +542,18 @@ export function tailHashes(before: Uint8Array, atTop: boolean): string[] {
   return hashes;
 }
 
+/** The time of the last line that begins with one; absent when none does. */
+function lastTimeIn(bytes: Uint8Array): string | undefined {
+  for (let rest = bytes; rest.length > 0;) {
+    const start = rest.length < 2 ? 0 : rest.lastIndexOf(NEWLINE, rest.length - 2) + 1;
+    const stamp = utf8.decode(rest.subarray(start, start + 23));
+    const time = /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:,\d{3})?/.exec(stamp);
+    if (time) return time[0];
+    rest = rest.subarray(0, start);
+  }
+  return undefined;
+}
+
 /** An anchor with what it takes to be searched for. `before`: the bytes up to `offset`, at most 32 KiB. */
 export function cursorFrom(
   head: Uint8Array,
@@ -552,8 +564,8 @@ export function cursorFrom(
   const near = before.subarray(-ANCHOR_TAIL_BYTES);
   const anchor = anchorFrom(head, near, offset);
   const tail = tailHashes(near, near.length === offset);
-  const time = /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:,\d{3})?/.exec(utf8.decode(lastLine(near)));
-  return { ...anchor, lines, tail, ...(time && { lastTime: time[0] }) };
+  const lastTime = lastTimeIn(near);
+  return { ...anchor, lines, tail, ...(lastTime && { lastTime }) };
 }
 
 const ROTATED =
@@ -614,7 +626,7 @@ function chainFrom(
   const age = files.indexOf(first);
   const younger = files.filter((file, index) => {
     if (file.family === first.family) return index < age;
-    return gap || file.lastTime > (cursor.lastTime ?? "\uffff");
+    return gap || file.lastTime > (cursor.lastTime ?? "");
   });
   const rest = withLive(younger, files);
   return [{ name: first.name, from, leave: rest.length > 0 }, ...rest];
@@ -1074,8 +1086,8 @@ function openSibling(world: World, path: string, rotated: RotatedName, owner: nu
 }
 
 /**
- * Opens the siblings of the log, from the youngest to the one that is `enough`. Listed anew until two
- * listings agree: a rotation in the middle would show one file twice, or hide one.
+ * Opens the siblings of the log, youngest first; of a family that had `enough`, only plain ones. Listed
+ * anew until two listings agree: a rotation in the middle would show one file twice, or hide one.
  */
 async function openSiblings(
   world: World,
@@ -1094,7 +1106,9 @@ async function openSiblings(
     } catch (error) {
       return { open, leftOut: [`${directory} (${reason(error)})`] };
     }
+    let foundIn: OpenFile["family"] | undefined;
     for (const rotated of listing.files) {
+      if (foundIn === rotated.family && rotated.compression !== "none") continue;
       try {
         const path = resolve(directory, rotated.name);
         let file = openSibling(world, path, rotated, live?.owner ?? world.uid());
@@ -1104,7 +1118,7 @@ async function openSiblings(
         }
         if (rotated.compression !== "none") file = await unpack(world, file, scratchPath);
         open.push(file);
-        if (enough(file)) break;
+        if (enough(file)) foundIn ??= file.family;
       } catch (error) {
         if (error instanceof Fault) throw error;
         const why = errorCode(error) === "ELOOP" ? "a link" : reason(error);
@@ -1542,7 +1556,7 @@ class Run {
     }
   }
 
-  /** The siblings, back to the oldest one that a cursor stands in; all when one stands in none. */
+  /** The siblings; what is compressed only until every cursor is found. */
   siblings(): Promise<LogFiles> {
     const { world, settings, live, statePath } = this;
     const cursors = Object.values(this.state.destinations).map(({ cursor }) => cursor);
@@ -1684,7 +1698,8 @@ class Feed {
     let budget = WINDOW_BYTES;
     let { segment, offset } = this.#position;
     while (budget > 0 && segment < this.#segments.length && !this.#run.logChanged) {
-      const span = this.#readSpan(segment, offset, spans.length === 0 ? proof : undefined);
+      const standsHere = segment === this.#position.segment && offset === proof?.offset;
+      const span = this.#readSpan(segment, offset, standsHere ? proof : undefined);
       if (span) {
         const content = span.bytes.subarray(span.lead);
         spans.push(span);
@@ -2010,7 +2025,7 @@ class Delivery {
     delete progress.listing;
     if (file) progress.held = { name: file.name, since: since ?? world.now() };
     if (this.#run.logChanged) return { kind: "done" };
-    progress.gap = false;
+    if (!progress.notice) progress.gap = false;
     if (!live || !lineBehind(world, live, 0))
       progress.listing = rotatedSnapshot(world, settings.log);
     return { kind: "done" };
@@ -2227,7 +2242,7 @@ function lineBehind(world: World, file: OpenFile, offset: number): boolean {
 }
 
 function upToDate(world: World, log: string, live: OpenFile, progress?: Progress): boolean {
-  if (!progress || progress.notice) return false;
+  if (!progress || (progress.notice && !progress.gap)) return false;
   const { cursor, listing } = progress;
   if (cursor && standsIn(world, live, cursor)) return !lineBehind(world, live, cursor.offset);
   return listing === rotatedSnapshot(world, log) && !lineBehind(world, live, 0);

@@ -1,11 +1,35 @@
 /** A server's log, its rotation, a clock and a channel, with verbs that make each test a story. */
-import { expect } from "bun:test";
+import { expect, test } from "bun:test";
+import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 import { main, type World } from "../f2b-watch.ts";
 import { Discord } from "./discord.ts";
+
+/** Where the script lies, wherever the tests are started. */
+export const repository = resolve(import.meta.dirname, "..");
+
+/** The compiled program, built anew where it is older than the script. */
+export function compiled(): string {
+  const binary = join(repository, "dist/f2b-watch");
+  const changedMs = (path: string) => fs.statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  if (changedMs(binary) < changedMs(join(repository, "f2b-watch.ts"))) {
+    const build = spawnSync(process.execPath, ["run", "build"], { cwd: repository });
+    if (build.status !== 0) throw new Error(`the build failed: ${build.stderr}`);
+  }
+  return binary;
+}
+
+/** `test` where these programs are installed, and always in CI; else one that is skipped and says why. */
+export function testWith(...programs: string[]) {
+  const PATH = `${process.env["PATH"]}:/usr/sbin:/sbin`;
+  const missing = programs.filter((program) => !Bun.which(program, { PATH }));
+  if (missing.length === 0 || process.env["CI"]) return test;
+  return (name: string, body: () => Promise<void>) =>
+    test.skipIf(true)(`${name} (needs ${missing.join(", ")})`, body);
+}
 
 /** What one run left behind. */
 export interface RunResult {
@@ -42,9 +66,17 @@ export class Scene {
   /** Environment of the next runs. */
   env: Record<string, string> = { DISCORD_WEBHOOK: this.discord.webhook };
   /** Replaces parts of the world, for faults and for races. */
-  readonly overrides: Partial<World> = {};
+  readonly overrides: { -readonly [Name in keyof World]?: World[Name] } = {};
   readonly stop = new AbortController();
   #seen = 0;
+
+  /** A scene whose log has the lines `from` to `to`, all of them posted. */
+  static async after(from: number, to: number): Promise<Scene> {
+    const scene = new Scene();
+    scene.append(...lines(from, to));
+    await scene.passPosts(...lines(from, to));
+    return scene;
+  }
 
   [Symbol.dispose](): void {
     fs.rmSync(this.directory, { recursive: true, force: true });
@@ -175,6 +207,31 @@ export class Scene {
   notices(): string[] {
     const texts = this.discord.messages.map(({ content }) => content.replace(/```\n[^]*\n```/, ""));
     return texts.filter((text) => text !== "").map((text) => text.trim());
+  }
+
+  /** One pass posts exactly these lines and no other word; the pass after it nothing. */
+  async passPosts(...expected: string[]): Promise<void> {
+    const before = this.notices().length;
+    await this.pass();
+    this.expectPosted(...expected);
+    expect(this.notices().slice(before)).toEqual([]);
+    await this.expectQuiet();
+  }
+
+  /** The same, behind one notice that lines may be missing after line `after` of the last file. */
+  async passPostsAfterGap(after: number, ...expected: string[]): Promise<void> {
+    const before = this.notices().length;
+    await this.pass();
+    this.expectPosted(...expected);
+    const notices = this.notices().slice(before);
+    expect(notices).toHaveLength(1);
+    expect(notices[0]).toMatch(new RegExp(`may be missing after line ${after}\\b`));
+    await this.expectQuiet();
+  }
+
+  /** From now on the file system is the real one, save for what `changes` replaces. */
+  withFs(changes: Partial<typeof fs>): void {
+    this.overrides.fs = { ...fs, ...changes };
   }
 
   /** A further pass finds nothing, says nothing and writes nothing. */

@@ -1,0 +1,991 @@
+/** What people type and read: options, variables, the env file, messages, exit codes. */
+import { describe, expect, test } from "bun:test";
+import { spawnSync } from "node:child_process";
+import * as fs from "node:fs";
+import { join, resolve } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { main, parseEnvFile, VERSION, webhookUrl, type World } from "../f2b-watch.ts";
+import manifest from "../package.json";
+import { line, lines, type RunResult, Scene } from "./harness.ts";
+
+const SCRIPT = resolve(import.meta.dirname, "../f2b-watch.ts");
+const TOKEN = "tok-en_".repeat(9);
+const WEBHOOK = `https://discord.com/api/webhooks/1234567890123456789/${TOKEN}`;
+const OPTIONS = ["log", "state", "env-file", "host", "from", "max-time", "dry-run", "verbose"];
+const VARIABLES = OPTIONS.map((name) => `F2B_${name.replaceAll("-", "_").toUpperCase()}`);
+
+/** A scene whose log has two lines. */
+function smallScene(): Scene {
+  const scene = new Scene();
+  scene.append(...lines(1, 2));
+  return scene;
+}
+
+/** Runs with exactly these arguments. */
+async function command(scene: Scene, ...argv: string[]): Promise<RunResult> {
+  const world = scene.world();
+  const code = await main(argv, world);
+  return { ...world.result, code };
+}
+
+/** Writes an env file that nobody else can touch. */
+function envFile(scene: Scene, text: string, mode = 0o600): string {
+  const path = join(scene.directory, "watch.env");
+  fs.writeFileSync(path, text);
+  fs.chmodSync(path, mode);
+  return path;
+}
+
+/** Puts a file of ours where `/etc/f2b-watch.env` is looked for. */
+function defaultEnvFile(scene: Scene, text: string): void {
+  const path = envFile(scene, text);
+  const openSync: typeof fs.openSync = (name, ...rest) =>
+    fs.openSync(name === "/etc/f2b-watch.env" ? path : name, ...rest);
+  Object.assign(scene.overrides, { fs: { ...fs, openSync } });
+}
+
+/** One line that names the trouble, perhaps a hint, nothing on stdout, no secret, nothing posted. */
+function expectFault(scene: Scene, result: RunResult, code: number, names: RegExp | string): void {
+  expect(result.err).toMatch(/^f2b-watch: [^\n]+\n(hint: [^\n]+\n)?$/);
+  expect(result.err).toMatch(names);
+  expect(result.err).not.toContain("tok-en_");
+  expect(result.err).not.toMatch(/\n\s+at |Error:|\[object|undefined/);
+  expect(result).toMatchObject({ code, out: "" });
+  expect(scene.discord.requests).toEqual([]);
+}
+
+function usernames(scene: Scene): string[] {
+  return scene.discord.messages.map(({ username }) => username);
+}
+
+// ── Options ─────────────────────────────────────────────────────────────────────────────────────
+
+interface Sample {
+  name: string;
+  value: (scene: Scene) => string;
+  /** What is true when the option has its value, and false by default. */
+  holds: (scene: Scene, result: RunResult) => boolean;
+}
+
+const SAMPLES: Sample[] = [
+  {
+    name: "log",
+    value: (scene) => scene.path(".other"),
+    holds: (scene) => scene.discord.lines().includes("from the other log"),
+  },
+  {
+    name: "state",
+    value: (scene) => join(scene.directory, "elsewhere"),
+    holds: (scene) => fs.existsSync(join(scene.directory, "elsewhere")),
+  },
+  {
+    name: "host",
+    value: () => "007",
+    holds: (scene) => usernames(scene).includes("Fail2Ban · 007"),
+  },
+  { name: "from", value: () => "end", holds: (scene) => scene.discord.messages.length === 0 },
+  {
+    name: "max-time",
+    value: () => "007",
+    holds: (_, { code, err }) => code === 75 && err.includes("time is up"),
+  },
+  {
+    name: "dry-run",
+    value: () => "1",
+    holds: (scene, { out }) => scene.discord.messages.length === 0 && out.includes(line(1)),
+  },
+  { name: "verbose", value: () => "true", holds: (_, { err }) => err !== "" },
+];
+
+/** Forty messages' worth of log, which takes longer than a minute, and a second log. */
+function optionScene(sample: Sample): Scene {
+  const scene = new Scene();
+  const filler = "x".repeat(1_500);
+  scene.append(line(1), ...Array.from({ length: 40 }, (_, index) => line(index + 2, filler)));
+  scene.write("from the other log\n", ".other");
+  if (sample.name !== "log") scene.env["F2B_LOG"] = scene.log;
+  return scene;
+}
+
+describe.each(SAMPLES)("--$name", (sample) => {
+  const { name, value, holds } = sample;
+  const variable = `F2B_${name.replaceAll("-", "_").toUpperCase()}`;
+
+  test("is not in force unless it is set", async () => {
+    using scene = optionScene(sample);
+    scene.env["F2B_LOG"] ??= scene.log;
+    const result = await command(scene);
+    expect(holds(scene, result)).toBe(false);
+    expect(result).toEqual({ code: 0, out: "", err: "" });
+  });
+
+  test("works as a flag and its value", async () => {
+    using scene = optionScene(sample);
+    const isSwitch = ["dry-run", "verbose"].includes(name);
+    const result = await command(scene, `--${name}`, ...(isSwitch ? [] : [value(scene)]));
+    expect(holds(scene, result)).toBe(true);
+  });
+
+  test("works as a variable of the environment", async () => {
+    using scene = optionScene(sample);
+    scene.env[variable] = value(scene);
+    expect(holds(scene, await command(scene))).toBe(true);
+  });
+
+  test("works as a line of the env file", async () => {
+    using scene = optionScene(sample);
+    const path = envFile(scene, `${variable}=${value(scene)}\n`);
+    expect(holds(scene, await command(scene, "--env-file", path))).toBe(true);
+  });
+
+  test("empty in the environment and in the env file means unset", async () => {
+    using scene = optionScene(sample);
+    scene.env["F2B_LOG"] ??= scene.log;
+    if (name !== "log") scene.env[variable] = "";
+    const path = envFile(scene, `${variable}=\n`);
+    const result = await command(scene, "--env-file", path);
+    expect(holds(scene, result)).toBe(false);
+    expect(result.code).toBe(0);
+  });
+});
+
+test("an option's value can be written behind an equals sign", async () => {
+  using scene = smallScene();
+  expect(await command(scene, `--log=${scene.log}`, "--host=a=b")).toMatchObject({ code: 0 });
+  expect(usernames(scene)).toEqual(["Fail2Ban · a=b"]);
+});
+
+test("a flag wins over the environment, the environment over the env file", async () => {
+  using scene = smallScene();
+  const path = envFile(scene, "F2B_HOST=from-file\n");
+  await scene.pass("--env-file", path);
+  scene.append(line(3));
+  scene.env["F2B_HOST"] = "from-environment";
+  await scene.pass("--env-file", path);
+  scene.append(line(4));
+  await scene.pass("--env-file", path, "--host", "from-flag");
+  expect(usernames(scene)).toEqual([
+    "Fail2Ban · from-file",
+    "Fail2Ban · from-environment",
+    "Fail2Ban · from-flag",
+  ]);
+});
+
+test("switches take 1, 0, true and false as variables", async () => {
+  for (const [text, dry] of [
+    ["1", true],
+    ["true", true],
+    ["0", false],
+    ["false", false],
+  ] as const) {
+    using scene = smallScene();
+    scene.env["F2B_DRY_RUN"] = text;
+    const { code, out } = await scene.run();
+    expect([text, code, out !== "", scene.discord.messages.length]).toEqual([
+      text,
+      0,
+      dry,
+      dry ? 0 : 1,
+    ]);
+  }
+});
+
+test("F2B_ENV_FILE names the env file, and --env-file wins over it", async () => {
+  using scene = smallScene();
+  scene.env["F2B_ENV_FILE"] = envFile(scene, "F2B_HOST=from-file\n");
+  await scene.pass();
+  expect(usernames(scene)).toEqual(["Fail2Ban · from-file"]);
+  const result = await scene.run("--env-file", join(scene.directory, "missing.env"));
+  expect(result).toMatchObject({ code: 78, out: "" });
+});
+
+// ── Bad usage ───────────────────────────────────────────────────────────────────────────────────
+
+describe("bad usage is refused with 64 before anything is read or sent", () => {
+  const cases: [string, string[], RegExp][] = [
+    ["an unknown option", ["--bogus"], /--bogus/],
+    ["an unknown short option", ["-x"], /-x/],
+    ["letters behind one dash", ["-log", "/x"], /-l/],
+    ["a word too many", ["status-quo"], /status-quo/],
+    ["words behind --", ["--", "word"], /--/],
+    ["options behind --", ["--", "--verbose"], /--/],
+    ["a missing value", ["--host"], /--host/],
+    ["a missing value behind an equals sign", ["--host="], /--host/],
+    ["a flag in place of a value", ["--host", "--verbose"], /--host/],
+    ["an empty path", ["--state", ""], /--state.*""/],
+    ["a path with NUL", ["--state", "a\0b"], /--state/],
+    ["a blank host", ["--host", " "], /--host/],
+    ["a from that is neither start nor end", ["--from", "middle"], /--from.*start or end.*middle/],
+    ["a time that is below nothing", ["--max-time=-1"], /--max-time.*-1/],
+    ["a time that looks like an option", ["--max-time", "-1"], /-1/],
+    ["a time of nothing", ["--max-time", "0"], /--max-time.*"0"/],
+    ["a time in scientific notation", ["--max-time", "1e3"], /--max-time.*1e3/],
+    ["a time in hexadecimal", ["--max-time", "0x10"], /--max-time.*0x10/],
+    ["a time with blanks", ["--max-time", " 12 "], /--max-time/],
+    ["a time with a fraction", ["--max-time", "1.5"], /--max-time.*1\.5/],
+    ["a time with a unit", ["--max-time", "5m"], /--max-time.*5m/],
+    ["an empty time", ["--max-time", ""], /--max-time/],
+    ["an endless time", ["--max-time", "99999999999999999999"], /--max-time/],
+    ["a switch that swallows a word", ["--dry-run", "foo"], /foo/],
+    ["a switch with a value that is none", ["--dry-run=foo"], /foo/],
+    ["another switch with a value that is none", ["--verbose=foo"], /foo/],
+    ["an option given twice", ["--host", "a", "--host", "b"], /--host.*twice/],
+    ["an option given twice alike", ["--host=a", "--host=a"], /--host.*twice/],
+    ["a switch given twice", ["--verbose", "--verbose"], /--verbose.*twice/],
+    ["another switch given twice", ["--dry-run", "--dry-run"], /--dry-run.*twice/],
+    ["an option of an option", ["--host.x", "1"], /--host\.x/],
+    ["an option of an option behind the option", ["--host", "a", "--host.x", "1"], /--host/],
+    ["an option of an option with an equals sign", ["--host.x=1"], /--host\.x/],
+    ["a name that every object has", ["--constructor", "1"], /--constructor/],
+    ["a name that objects are made with", ["--__proto__", "1"], /--__proto__/],
+    ["an option's name in camel case", ["--maxTime", "60"], /--maxTime/],
+    ["a switch's name in camel case", ["--dryRun"], /--dryRun/],
+    ["the opposite of a switch", ["--no-dry-run"], /--(no-)?dry-run/],
+    ["the opposite of an option", ["--no-host"], /--(no-)?host/],
+    ["a line end in an option", ["--bo\ngus"], /--bo/],
+  ];
+
+  test.each(cases)("%s", async (_, argv, names) => {
+    using scene = smallScene();
+    expectFault(scene, await scene.run(...argv), 64, names);
+    expect(fs.existsSync(scene.state)).toBe(false);
+  });
+
+  test("--log given twice", async () => {
+    using scene = smallScene();
+    expectFault(scene, await scene.run("--log", scene.log), 64, /--log.*twice/);
+  });
+
+  test("an empty log", async () => {
+    using scene = smallScene();
+    expectFault(scene, await command(scene, "--log", ""), 64, /--log.*""/);
+  });
+
+  test("an option of the log, alone", async () => {
+    using scene = smallScene();
+    scene.env["F2B_LOG"] = scene.log;
+    expectFault(scene, await command(scene, "--log.x", "1"), 64, /--log/);
+  });
+
+  test.each([
+    "<webhook>",
+    "--webhook <webhook>",
+    "--webhook=<webhook>",
+    "--<webhook>",
+    "-- <webhook>",
+    "--from <webhook>",
+    "--max-time <webhook>",
+    "--dry-run=<webhook>",
+    "--verbose=<webhook>",
+  ])("a webhook among the arguments is not echoed: %s", async (words) => {
+    using scene = smallScene();
+    const argv = words.split(" ").map((word) => word.replace("<webhook>", WEBHOOK));
+    expectFault(scene, await scene.run(...argv), 64, /f2b-watch/);
+  });
+});
+
+test("a value that looks like a number stays as it was typed", async () => {
+  for (const host of ["007", "0x10", "1e3", "12345678901234567890", "0", "true"]) {
+    using scene = smallScene();
+    await scene.pass("--host", host);
+    expect(usernames(scene)).toEqual([`Fail2Ban · ${host}`]);
+  }
+});
+
+test("a value that looks like another option can be given behind an equals sign", async () => {
+  using scene = smallScene();
+  await scene.pass("--host=--log=x");
+  expect(usernames(scene)).toEqual(["Fail2Ban · --log=x"]);
+});
+
+test("-- without words behind it is harmless", async () => {
+  using scene = smallScene();
+  await scene.pass("--");
+  scene.expectPosted(...lines(1, 2));
+});
+
+// ── Help and version ────────────────────────────────────────────────────────────────────────────
+
+test("--help names every option, every variable's form, the destination and every exit status", async () => {
+  using scene = smallScene();
+  const { code, out, err } = await command(scene, "--help");
+  expect({ code, err }).toEqual({ code: 0, err: "" });
+  for (const name of [...OPTIONS, "help", "version"]) expect(out).toContain(`--${name} `);
+  for (const text of ["-h", "-V", "F2B_", "DISCORD_WEBHOOK"]) expect(out).toContain(text);
+  for (const status of [0, 64, 66, 69, 70, 73, 75, 78])
+    expect(out).toMatch(new RegExp(`\\b${status} `));
+  expect(await command(scene, "-h")).toEqual({ code, out, err });
+});
+
+test("the variables that are known are those of the options in --help", async () => {
+  using scene = smallScene();
+  scene.env["F2B_NONSENSE"] = "1";
+  const { err } = await scene.run();
+  const known = err.match(/F2B_[A-Z_]+/g)?.filter((name) => name !== "F2B_NONSENSE");
+  expect(known?.toSorted()).toEqual(VARIABLES.toSorted());
+});
+
+test("--version equals package.json", async () => {
+  using scene = smallScene();
+  const told = { code: 0, out: `f2b-watch ${manifest.version}\n`, err: "" };
+  expect(await command(scene, "--version")).toEqual(told);
+  expect(await command(scene, "-V")).toEqual(told);
+  expect(VERSION).toBe(manifest.version);
+});
+
+test.each([
+  [["--help", "--bogus"]],
+  [["--help", "--help"]],
+  [["-h", "-h", "--bogus"]],
+  [["-h", "--help"]],
+  [["--version", "--version"]],
+  [["-V", "-V"]],
+  [["--help", "--version"]],
+  [["--version", "--help"]],
+])("who asks %j is told something, and nothing is sent", async (argv) => {
+  using scene = smallScene();
+  const { code, out, err } = await scene.run(...argv);
+  expect([0, 64]).toContain(code);
+  expect(out + err).toContain("f2b-watch");
+  expect(scene.discord.requests).toEqual([]);
+  expect(fs.existsSync(scene.state)).toBe(false);
+});
+
+test("--help and --version work where the configuration is broken", async () => {
+  using scene = smallScene();
+  scene.env = { DISCORD_WEBHOOK: "nonsense", F2B_NONSENSE: "1" };
+  expect(await command(scene, "--help")).toMatchObject({ code: 0, err: "" });
+  expect(await command(scene, "--version")).toMatchObject({ code: 0, err: "" });
+});
+
+// ── Configuration ───────────────────────────────────────────────────────────────────────────────
+
+describe("bad configuration is refused with 78 and names the setting", () => {
+  const cases: [string, Record<string, string>, RegExp][] = [
+    ["an unknown F2B_* variable", { F2B_NONSENSE: "1" }, /F2B_NONSENSE/],
+    ["an unknown F2B_* variable, empty", { F2B_NONSENSE: "" }, /F2B_NONSENSE/],
+    ["a webhook as F2B_*", { F2B_DISCORD_WEBHOOK: WEBHOOK }, /F2B_DISCORD_WEBHOOK/],
+    ["a from", { F2B_FROM: "middle" }, /F2B_FROM.*start or end.*middle/],
+    ["a time", { F2B_MAX_TIME: "1e3" }, /F2B_MAX_TIME.*1e3/],
+    ["a time below nothing", { F2B_MAX_TIME: "-1" }, /F2B_MAX_TIME.*-1/],
+    ["a switch", { F2B_DRY_RUN: "yes" }, /F2B_DRY_RUN.*yes/],
+    ["another switch", { F2B_VERBOSE: "2" }, /F2B_VERBOSE.*2/],
+    ["a host of blanks", { F2B_HOST: " " }, /F2B_HOST/],
+    ["a webhook as the value of another", { F2B_FROM: WEBHOOK }, /F2B_FROM/],
+    ["a webhook that is no URL", { DISCORD_WEBHOOK: TOKEN }, /DISCORD_WEBHOOK/],
+  ];
+
+  test.each(cases)("%s in the environment", async (_, env, names) => {
+    using scene = smallScene();
+    Object.assign(scene.env, env);
+    expectFault(scene, await scene.run(), 78, names);
+    expect(fs.existsSync(scene.state)).toBe(false);
+  });
+
+  test.each(cases)("%s in the env file", async (_, env, names) => {
+    using scene = smallScene();
+    delete scene.env["DISCORD_WEBHOOK"];
+    const text = Object.entries(env).map(([name, value]) => `${name}="${value}"\n`);
+    expectFault(scene, await scene.run("--env-file", envFile(scene, text.join(""))), 78, names);
+  });
+});
+
+describe("the env file", () => {
+  test("holds KEY=VALUE lines: the value is the rest, trimmed, without one pair of quotes", () => {
+    const text = [
+      "# a comment",
+      "   # one that is indented",
+      "",
+      "   ",
+      "PLAIN=value",
+      "SPACES=  a b  ",
+      "  INDENTED=1",
+      'DOUBLE="a b "',
+      "SINGLE='a b '",
+      `NESTED="'a'"`,
+      'INNER="a"b"',
+      `OPEN="a`,
+      `MIXED="a'`,
+      'QUOTE="',
+      "EMPTY=",
+      'EMPTY_QUOTED=""',
+      "EQUALS=a=b==",
+      "HASH=#alerts",
+      "LATER_HASH=a #b",
+      "DOLLAR=$HOME${X}`x`",
+      "BACKSLASH=a\\nb",
+      "TWICE=first",
+      "TWICE=second",
+      "LAST=no line end",
+    ].join("\n");
+    expect(Object.fromEntries(parseEnvFile(text))).toEqual({
+      PLAIN: "value",
+      SPACES: "a b",
+      INDENTED: "1",
+      DOUBLE: "a b ",
+      SINGLE: "a b ",
+      NESTED: "'a'",
+      INNER: 'a"b',
+      OPEN: '"a',
+      MIXED: `"a'`,
+      QUOTE: '"',
+      EMPTY: "",
+      EMPTY_QUOTED: "",
+      EQUALS: "a=b==",
+      HASH: "#alerts",
+      LATER_HASH: "a #b",
+      DOLLAR: "$HOME${X}`x`",
+      BACKSLASH: "a\\nb",
+      TWICE: "second",
+      LAST: "no line end",
+    });
+  });
+
+  test("may have Windows line ends and a byte order mark", () => {
+    const read = parseEnvFile('\ufeffA=1\r\n\r\n# b\r\nC="x y"\r\n');
+    expect(Object.fromEntries(read)).toEqual({ A: "1", C: "x y" });
+  });
+
+  test.each(["word", "export A=1", "A", "=1", "1A=1", "A-B=1"])(
+    "refuses the line %j by its number, without its text",
+    async (text) => {
+      using scene = smallScene();
+      const path = envFile(scene, `# first\n${text} ${TOKEN}\n`);
+      expectFault(scene, await scene.run("--env-file", path), 78, /line 2/);
+    },
+  );
+
+  test("holds the webhook", async () => {
+    using scene = smallScene();
+    const path = envFile(scene, `DISCORD_WEBHOOK="${scene.discord.webhook}"\n`);
+    scene.env = {};
+    await scene.pass("--env-file", path);
+    scene.expectPosted(...lines(1, 2));
+  });
+
+  test("is /etc/f2b-watch.env where nobody names another", async () => {
+    using scene = smallScene();
+    defaultEnvFile(scene, "F2B_HOST=from-etc\n");
+    await scene.pass();
+    expect(usernames(scene)).toEqual(["Fail2Ban · from-etc"]);
+  });
+
+  test("is not /etc/f2b-watch.env where another is named", async () => {
+    using scene = smallScene();
+    defaultEnvFile(scene, "nonsense\n");
+    const path = join(scene.directory, "other.env");
+    fs.writeFileSync(path, "", { mode: 0o600 });
+    await scene.pass("--env-file", path);
+    scene.expectPosted(...lines(1, 2));
+  });
+
+  test("that is named and missing is refused", async () => {
+    using scene = smallScene();
+    const path = join(scene.directory, "missing.env");
+    expectFault(scene, await scene.run("--env-file", path), 78, /missing\.env/);
+  });
+
+  test("that is a directory is refused", async () => {
+    using scene = smallScene();
+    expectFault(scene, await scene.run("--env-file", scene.directory), 78, /env file/);
+  });
+
+  test.each(["/etc/f2b-watch.env", "named.env"])(
+    "%s that may not be read is refused",
+    async (name) => {
+      using scene = smallScene();
+      const openSync: typeof fs.openSync = (path, ...rest) => {
+        if (String(path).endsWith(name)) {
+          throw Object.assign(new Error(`EACCES: permission denied, open '${path}'`), {
+            code: "EACCES",
+          });
+        }
+        return fs.openSync(path, ...rest);
+      };
+      Object.assign(scene.overrides, { fs: { ...fs, openSync } });
+      const flags = name.startsWith("/") ? [] : ["--env-file", join(scene.directory, name)];
+      expectFault(scene, await scene.run(...flags), 78, /permission denied/);
+    },
+  );
+
+  test("that breaks while it is read is refused", async () => {
+    using scene = smallScene();
+    const readFileSync = (() => {
+      throw Object.assign(new Error("EIO: i/o error, read"), { code: "EIO" });
+    }) as unknown as typeof fs.readFileSync;
+    Object.assign(scene.overrides, { fs: { ...fs, readFileSync } });
+    expectFault(scene, await scene.run("--env-file", envFile(scene, "")), 78, /env file .*i\/o/);
+  });
+
+  test.each([0o602, 0o622, 0o666, 0o777])(
+    "writable by others is refused: mode %o",
+    async (mode) => {
+      using scene = smallScene();
+      const path = envFile(scene, "", mode);
+      expectFault(scene, await scene.run("--env-file", path), 78, /writable by others/);
+    },
+  );
+
+  test("writable by a group that is not ours is refused", async () => {
+    using scene = smallScene();
+    Object.assign(scene.overrides, { gid: () => fs.statSync(scene.directory).gid + 1 });
+    const path = envFile(scene, "", 0o660);
+    expectFault(scene, await scene.run("--env-file", path), 78, /writable by others/);
+  });
+
+  test("readable by others is good enough to run", async () => {
+    using scene = smallScene();
+    await scene.pass("--env-file", envFile(scene, "", 0o644));
+    scene.expectPosted(...lines(1, 2));
+  });
+
+  test.each([
+    ["of somebody else is refused", 4711, 78],
+    ["of root is good", 0, 0],
+    ["of ourselves is good", 4712, 0],
+  ])("%s", async (_, owner, code) => {
+    using scene = smallScene();
+    const fstatSync = ((descriptor: number) =>
+      Object.assign(fs.fstatSync(descriptor), { uid: owner })) as typeof fs.fstatSync;
+    const path = envFile(scene, "F2B_FROM=nowhere\n");
+    Object.assign(scene.overrides, { fs: { ...fs, fstatSync }, uid: () => 4712 });
+    const names = code === 0 ? /F2B_FROM/ : /env file .*(owner|belongs)/;
+    expectFault(scene, await scene.run("--env-file", path), 78, names);
+  });
+});
+
+test("the state directory is systemd's where nobody names another, also through its link", async () => {
+  using scene = smallScene();
+  const real = join(scene.directory, "private");
+  const link = join(scene.directory, "link");
+  fs.mkdirSync(real, { mode: 0o700 });
+  fs.symlinkSync(real, link);
+  scene.env["STATE_DIRECTORY"] = `${link}:/nonexistent`;
+  await scene.pass();
+  expect(fs.readdirSync(real).some((name) => name.endsWith(".json"))).toBe(true);
+  expect(fs.existsSync(scene.state)).toBe(false);
+  scene.env["F2B_STATE"] = scene.state;
+  await scene.pass();
+  expect(fs.existsSync(scene.stateFile())).toBe(true);
+});
+
+// ── The webhook ─────────────────────────────────────────────────────────────────────────────────
+
+describe("a webhook's URL", () => {
+  const posted = `https://discord.com/api/v10/webhooks/12345/${TOKEN}?wait=true`;
+  test.each([
+    ["as Discord's client copies it", `https://discord.com/api/webhooks/12345/${TOKEN}`],
+    ["of version 6", `https://discord.com/api/v6/webhooks/12345/${TOKEN}`],
+    ["of version 10", `https://discord.com/api/v10/webhooks/12345/${TOKEN}`],
+    ["on the old host", `https://discordapp.com/api/webhooks/12345/${TOKEN}`],
+    ["in capitals", `HTTPS://Discord.COM/api/webhooks/12345/${TOKEN}`],
+    ["with the default port", `https://discord.com:443/api/webhooks/12345/${TOKEN}`],
+    ["made for Slack", `https://discord.com/api/webhooks/12345/${TOKEN}/slack`],
+    ["made for GitHub", `https://discord.com/api/webhooks/12345/${TOKEN}/github`],
+    ["with a slash at its end", `https://discord.com/api/webhooks/12345/${TOKEN}/`],
+    ["that does not wait", `https://discord.com/api/webhooks/12345/${TOKEN}?wait=false`],
+    ["with a fragment", `https://discord.com/api/webhooks/12345/${TOKEN}#x`],
+    ["with blanks around it", ` https://discord.com/api/webhooks/12345/${TOKEN} `],
+  ])("%s is posted to as version 10, waiting", (_, text) => {
+    expect(webhookUrl(text)).toBe(posted);
+  });
+
+  test.each(["ptb", "canary"])("of %s.discord.com stays there", (name) => {
+    const text = `https://${name}.discord.com/api/webhooks/12345/${TOKEN}`;
+    expect(webhookUrl(text)).toBe(posted.replace("discord.com", `${name}.discord.com`));
+  });
+
+  test("keeps its thread, and nothing else of its query", () => {
+    const text = `https://discord.com/api/webhooks/12345/${TOKEN}?x=1&thread_id=99&wait=0`;
+    expect(webhookUrl(text)).toBe(`${posted}&thread_id=99`);
+  });
+
+  test.each(["http://127.0.0.1:8080", "http://localhost", "http://[::1]:99", "http://127.9.9.9"])(
+    "may be plain http on loopback: %s",
+    (origin) => {
+      const text = `${origin}/api/webhooks/12345/${TOKEN}`;
+      expect(webhookUrl(text)).toBe(`${origin}/api/v10/webhooks/12345/${TOKEN}?wait=true`);
+    },
+  );
+
+  test.each([
+    ["no URL", TOKEN],
+    ["plain http", `http://discord.com/api/webhooks/12345/${TOKEN}`],
+    ["http to what only looks like loopback", `http://127.0.0.1.nip.io/api/webhooks/1/${TOKEN}`],
+    ["http to a name like localhost", `http://localhost.example.org/api/webhooks/1/${TOKEN}`],
+    ["http with loopback as the user", `http://localhost@example.org/api/webhooks/1/${TOKEN}`],
+    ["another protocol", `ftp://discord.com/api/webhooks/12345/${TOKEN}`],
+    ["a file", `file:///api/webhooks/12345/${TOKEN}`],
+    ["no token", "https://discord.com/api/webhooks/12345"],
+    ["no token behind the slash", "https://discord.com/api/webhooks/12345/"],
+    ["another path", `https://discord.com/channels/12345/${TOKEN}`],
+    ["a path that goes on", `https://discord.com/api/webhooks/12345/${TOKEN}/messages/1`],
+    ["something before the path", `https://discord.com/x/api/webhooks/12345/${TOKEN}`],
+    ["a URL within", `see https://discord.com/api/webhooks/12345/${TOKEN}`],
+  ])("with %s is refused with 78, and not echoed", async (_, text) => {
+    using scene = smallScene();
+    scene.env["DISCORD_WEBHOOK"] = text;
+    expectFault(scene, await scene.run(), 78, /DISCORD_WEBHOOK/);
+    expect(fs.existsSync(scene.state)).toBe(false);
+  });
+
+  test("empty means unset", async () => {
+    using scene = smallScene();
+    scene.env["DISCORD_WEBHOOK"] = "";
+    expect((await scene.run()).out).toContain(line(1));
+  });
+});
+
+// ── Exit codes and output ───────────────────────────────────────────────────────────────────────
+
+describe("exit codes", () => {
+  test("0: done, and silent; and nothing to do, as silent", async () => {
+    using scene = smallScene();
+    await scene.pass();
+    scene.expectPosted(...lines(1, 2));
+    await scene.expectQuiet();
+  });
+
+  test("0: another run is at it", async () => {
+    using scene = smallScene();
+    await scene.pass();
+    scene.append(line(3));
+    using other = new DatabaseSync(scene.stateFile().replace(/json$/, "json.lock"));
+    other.exec("BEGIN IMMEDIATE");
+    expect(await scene.run()).toEqual({ code: 0, out: "", err: "" });
+    expect(scene.discord.messages.length).toBe(1);
+    other.exec("ROLLBACK");
+    await scene.pass();
+    scene.expectPosted(...lines(1, 3));
+  });
+
+  test("66: the log is not there, nor a sibling", async () => {
+    using scene = new Scene();
+    expectFault(scene, await scene.run(), 66, /fail2ban\.log: no such file/);
+  });
+
+  test("66: the log is a directory", async () => {
+    using scene = new Scene();
+    fs.mkdirSync(scene.log);
+    expectFault(scene, await scene.run(), 66, /fail2ban\.log.*regular file/);
+  });
+
+  test("66: the log may not be read", async () => {
+    using scene = smallScene();
+    const openSync: typeof fs.openSync = (path, ...rest) => {
+      if (path === scene.log) {
+        throw Object.assign(new Error("EACCES: permission denied, open"), { code: "EACCES" });
+      }
+      return fs.openSync(path, ...rest);
+    };
+    Object.assign(scene.overrides, { fs: { ...fs, openSync } });
+    expectFault(scene, await scene.run(), 66, /permission denied\nhint: .*(root|group)/);
+  });
+
+  test("69: the webhook is gone", async () => {
+    using scene = smallScene();
+    scene.discord.delete();
+    const { code, err } = await scene.run();
+    expect(code).toBe(69);
+    expect(err).toMatch(/^f2b-watch: Discord: .*404.*10015[^\n]*\n(hint: [^\n]*\n)?$/);
+  });
+
+  test("70: a bug is one line, without the secrets that its error carries", async () => {
+    using scene = smallScene();
+    const hostName = () => {
+      throw new Error(`boom at ${WEBHOOK}\n    at f2b-watch.ts:1`);
+    };
+    Object.assign(scene.overrides, { hostName });
+    expectFault(scene, await scene.run(), 70, /a bug in f2b-watch/);
+  });
+
+  test("73: the state directory is a link", async () => {
+    using scene = smallScene();
+    fs.symlinkSync(scene.directory, scene.state);
+    expectFault(scene, await scene.run(), 73, /state directory/);
+  });
+
+  test("75: Discord cannot be reached", async () => {
+    using scene = smallScene();
+    scene.discord.failAlways({ kind: "refused" });
+    expect(await scene.run()).toMatchObject({
+      code: 75,
+      out: "",
+      err: "f2b-watch: Discord: cannot connect (ECONNREFUSED)\n",
+    });
+  });
+});
+
+describe("without a destination", () => {
+  test("messages go to stdout as a channel would show them, and stderr says so once", async () => {
+    using scene = smallScene();
+    scene.env = {};
+    const { code, out, err } = await scene.run();
+    expect(code).toBe(0);
+    expect(out).toBe(`Fail2Ban · web-1\n\`\`\`\n${line(1)}\n${line(2)}\n\`\`\`\n`);
+    expect(err.match(/^f2b-watch: .*/gm)).toEqual([
+      "f2b-watch: no destination is set, messages go to stdout",
+    ]);
+    expect(await scene.run()).toEqual({ code: 0, out: "", err: "" });
+    scene.append(line(3));
+    expect((await scene.run()).out).toContain(`\`\`\`\n${line(3)}\n\`\`\``);
+  });
+
+  test("stderr says so once however many messages there are", async () => {
+    using scene = new Scene();
+    scene.env = {};
+    scene.append(...lines(1, 500));
+    const { out, err } = await scene.run();
+    expect(out.match(/^```$/gm)?.length).toBeGreaterThan(20);
+    expect(err.match(/no destination/g)).toEqual(["no destination"]);
+  });
+
+  test("no line of the log can write to the terminal, or pass on a secret", async () => {
+    using scene = new Scene();
+    scene.env = {};
+    scene.append(`\x1b[2J\u202egnp ${WEBHOOK} \`\`\` \u009b31m`, "ok");
+    const { out } = await scene.run();
+    expect(out).toContain("\\x1b[2J\\u202egnp https://discord.com/api/webhooks/[redacted]");
+    expect(out).not.toMatch(/[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]|tok-en_/);
+    expect(out.match(/```/g)?.length).toBe(2);
+  });
+
+  test("a stdout that is closed is 75, and nothing is lost", async () => {
+    using scene = smallScene();
+    scene.env = {};
+    const writeOut = async () => {
+      throw Object.assign(new Error("EPIPE: broken pipe, write"), { code: "EPIPE" });
+    };
+    Object.assign(scene.overrides, { writeOut });
+    const { code, err } = await scene.run();
+    expect(code).toBe(75);
+    expect(err).toContain("f2b-watch: cannot write to stdout: broken pipe\n");
+    delete (scene.overrides as Partial<Record<keyof World, unknown>>).writeOut;
+    const { out } = await scene.run();
+    expect(out).toContain(`${line(1)}\n${line(2)}\n`);
+  });
+});
+
+// ── Dry run ─────────────────────────────────────────────────────────────────────────────────────
+
+/** Names and modes of everything in the scene's directory, contents and times of files. */
+function snapshot(scene: Scene): string[] {
+  return fs.readdirSync(scene.directory, { recursive: true, encoding: "utf8" }).map((name) => {
+    const path = join(scene.directory, name);
+    const stat = fs.lstatSync(path);
+    if (!stat.isFile()) return `${name} ${stat.mode}`;
+    return `${name} ${stat.mode} ${stat.mtimeMs} ${fs.readFileSync(path, "base64")}`;
+  });
+}
+
+/** What a dry run printed must be what the next real run posts; the dry run leaves no trace. */
+async function expectForetold(scene: Scene, ...flags: string[]): Promise<void> {
+  const before = snapshot(scene);
+  const start = scene.discord.messages.length;
+  const { code, out, err } = await scene.run("--dry-run", ...flags);
+  expect(snapshot(scene)).toEqual(before);
+  expect(scene.discord.requests.length).toBe(start);
+  await scene.pass(...flags);
+  const posted = scene.discord.messages.slice(start);
+  const expected = posted.map(({ username, body }) => `${username}\n${body["content"]}\n`);
+  expect(out).toBe(expected.join(""));
+  expect(code).toBe(0);
+  expect(err).toBe(`f2b-watch: dry run: ${posted.length} messages for Discord, none sent\n`);
+}
+
+describe("--dry-run prints exactly what would be sent and leaves no trace", () => {
+  test("on a first run", async () => {
+    using scene = new Scene();
+    scene.append(...lines(1, 50));
+    await expectForetold(scene);
+    scene.expectPosted(...lines(1, 50));
+  });
+
+  test("on a first run that begins at the end", async () => {
+    using scene = smallScene();
+    await expectForetold(scene, "--from", "end");
+    scene.expectPosted();
+  });
+
+  test("on a first run beside files that were rotated before", async () => {
+    using scene = smallScene();
+    scene.rotate();
+    scene.append(...lines(3, 4));
+    await expectForetold(scene);
+    scene.expectPosted(...lines(3, 4));
+  });
+
+  test("when there is something new, and when there is nothing", async () => {
+    using scene = smallScene();
+    await scene.pass();
+    scene.append(...lines(3, 60));
+    await expectForetold(scene);
+    await expectForetold(scene);
+    scene.expectPosted(...lines(1, 60));
+  });
+
+  test("across a rotation, also into a compressed file", async () => {
+    using scene = smallScene();
+    await scene.pass();
+    scene.append(line(3));
+    scene.rotate();
+    scene.compress(".1");
+    scene.append(line(4));
+    await expectForetold(scene);
+    scene.expectPosted(...lines(1, 4));
+  });
+
+  test("after a gap", async () => {
+    using scene = smallScene();
+    await scene.pass();
+    fs.writeFileSync(scene.log, "");
+    scene.append(...lines(7, 30));
+    await expectForetold(scene);
+    expect(scene.notices().length).toBe(1);
+  });
+
+  test("where the state directory does not exist, and does not make it", async () => {
+    using scene = smallScene();
+    const state = join(scene.directory, "none", "state");
+    const { code, out } = await scene.run("--dry-run", "--state", state);
+    expect(code).toBe(0);
+    expect(out).toContain(line(2));
+    expect(fs.existsSync(join(scene.directory, "none"))).toBe(false);
+  });
+
+  test("and says what is wrong where the state directory cannot be made", async () => {
+    using scene = smallScene();
+    const state = join(scene.log, "state");
+    expectFault(scene, await scene.run("--dry-run", "--state", state), 73, /not a directory/);
+  });
+
+  test("while another run is at it", async () => {
+    using scene = smallScene();
+    await scene.pass();
+    scene.append(line(3));
+    using other = new DatabaseSync(scene.stateFile().replace(/json$/, "json.lock"));
+    other.exec("BEGIN IMMEDIATE");
+    expect((await scene.run("--dry-run")).out).toContain(line(3));
+  });
+
+  test("at once, however much it is", async () => {
+    using scene = new Scene();
+    scene.append(...lines(1, 1_500));
+    const before = scene.clockMs;
+    const { out } = await scene.run("--dry-run");
+    expect(out).toContain(line(1_500));
+    expect(scene.clockMs).toBe(before);
+  });
+
+  test("without a destination too", async () => {
+    using scene = smallScene();
+    scene.env = {};
+    const { code, out, err } = await scene.run("--dry-run");
+    expect({ code, err }).toEqual({ code: 0, err: expect.stringContaining("dry run: 1 message") });
+    expect(err).not.toContain("no destination");
+    expect((await scene.run()).out).toBe(out);
+  });
+
+  test("and never says that a failing destination works again", async () => {
+    using scene = smallScene();
+    scene.discord.failAlways({ kind: "refused" });
+    await scene.run();
+    const { err } = await scene.run("--dry-run");
+    expect(err).not.toContain("works again");
+    expect((await scene.run()).err).toBe("");
+    scene.discord.failAlways(undefined);
+    expect((await scene.run()).err).toContain("works again");
+  });
+
+  test("and says so when there is no log, also where a real run has said it already", async () => {
+    using scene = new Scene();
+    expectFault(scene, await scene.run("--dry-run"), 66, /no such file/);
+    expect((await scene.run()).code).toBe(66);
+    expectFault(scene, await scene.run("--dry-run"), 66, /no such file/);
+  });
+
+  test("an unfit state directory is refused as a real run refuses it", async () => {
+    using scene = smallScene();
+    fs.mkdirSync(scene.state);
+    fs.chmodSync(scene.state, 0o777);
+    expectFault(scene, await scene.run("--dry-run"), 73, /writable by others/);
+  });
+});
+
+// ── Terminal ────────────────────────────────────────────────────────────────────────────────────
+
+describe("on a terminal", () => {
+  function terminalScene(count: number): Scene {
+    const scene = new Scene();
+    Object.assign(scene.overrides, { terminal: true });
+    scene.append(...lines(1, count));
+    return scene;
+  }
+
+  test("a first run says where it begins, later ones do not", async () => {
+    using scene = terminalScene(2);
+    const { code, out, err } = await scene.run();
+    expect({ code, out }).toEqual({ code: 0, out: "" });
+    expect(err).toContain(`f2b-watch: first run: begins at the start of ${scene.log}\n`);
+    scene.append(line(3));
+    expect((await scene.run()).err).not.toContain("first run");
+  });
+
+  test("a first run from the end says so", async () => {
+    using scene = terminalScene(2);
+    expect((await scene.run("--from", "end")).err).toContain("begins at the end of");
+  });
+
+  test("a progress line is shown while it waits, on stderr, and is gone at the end", async () => {
+    using scene = terminalScene(200);
+    const { out, err } = await scene.run();
+    expect(out).toBe("");
+    expect(err).toMatch(/\r\x1b\[KDiscord: \d+ sent, next in \d+ s/);
+    expect(err.endsWith("\r\x1b[K")).toBe(true);
+  });
+
+  test("an error stands on a line of its own, also behind a progress line", async () => {
+    using scene = terminalScene(200);
+    scene.discord.refuseContent((content) => content.includes(line(190)));
+    const { err } = await scene.run();
+    expect(err).toMatch(/\r\x1b\[K/);
+    const before = err.slice(0, err.indexOf("f2b-watch: Discord refuses"));
+    expect(before).toMatch(/(^|\n|\r\x1b\[K)$/);
+  });
+
+  test("nothing of that from cron", async () => {
+    using scene = new Scene();
+    scene.append(...lines(1, 200));
+    await scene.pass();
+  });
+});
+
+// ── The program itself ──────────────────────────────────────────────────────────────────────────
+
+describe("the script, started", () => {
+  function start(scene: Scene, ...argv: string[]) {
+    return spawnSync(process.execPath, [SCRIPT, "--state", scene.state, ...argv], {
+      cwd: scene.directory,
+      encoding: "utf8",
+      env: { PATH: process.env["PATH"] ?? "" },
+    });
+  }
+
+  test("ends with the status it means", () => {
+    using scene = smallScene();
+    expect(start(scene, "--bogus")).toMatchObject({ status: 64, stdout: "" });
+    expect(start(scene, "--log", scene.path(".none"))).toMatchObject({ status: 66, stdout: "" });
+    const version = { status: 0, stdout: `f2b-watch ${VERSION}\n`, stderr: "" };
+    expect(start(scene, "--version")).toMatchObject(version);
+  });
+
+  test("prints all of it before it ends, more than a pipe holds", () => {
+    using scene = new Scene();
+    scene.append(...lines(1, 3_000));
+    const { status, stdout } = start(scene, "--log", scene.log);
+    expect(status).toBe(0);
+    const printed = stdout.split("\n").filter((text) => text.includes(" fail2ban.filter "));
+    expect(printed).toEqual(lines(1, 3_000));
+    expect(start(scene, "--log", scene.log)).toMatchObject({ status: 0, stdout: "", stderr: "" });
+  });
+});

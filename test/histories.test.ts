@@ -1,0 +1,53 @@
+import { expect, test } from "bun:test";
+import { playHistory, randomHistory, shrink, tellFailure, type History } from "./histories.ts";
+
+const MINUTE_MS = 60_000;
+const count = Number(process.env["HISTORIES"] ?? 1_500);
+const firstSeed = Number(process.env["HISTORIES_SEED"] ?? 1);
+
+/** Twelve lines in four writes, a run after each. */
+const plain: History = {
+  scheme: "number",
+  stale: false,
+  steps: [0, 1, 2, 3].flatMap(() => [
+    { kind: "write", a: 0.4, b: 0.3 },
+    { kind: "run", a: 0, b: 0 },
+  ]),
+};
+
+test("a plain history is as promised", async () => {
+  expect(await playHistory(plain)).toBeUndefined();
+});
+
+test("the oracle notices a channel that forgets what it took", async () => {
+  const failure = await playHistory(plain, "forgetful");
+  expect(failure?.what).toContain("were not delivered");
+});
+
+test("the oracle notices a message that comes twice", async () => {
+  const failure = await playHistory(plain, "doubling");
+  expect(failure?.what).toContain("came again");
+});
+
+test("a failing history shrinks to the steps that matter", async () => {
+  const small = await shrink(plain, "line 0 came again", "doubling");
+  expect(small.steps).toEqual([{ kind: "write", a: 0.4, b: 0.3 }]);
+});
+
+test("the same seed is the same history", () => {
+  expect(randomHistory(7)).toEqual(randomHistory(7));
+  expect(randomHistory(7)).not.toEqual(randomHistory(8));
+});
+
+test(
+  `random histories: every line once and in order (HISTORIES_SEED=${firstSeed} HISTORIES=${count})`,
+  async () => {
+    const stories: string[] = [];
+    for (let seed = firstSeed; seed < firstSeed + count && stories.length < 3; seed++) {
+      const history = randomHistory(seed);
+      if (await playHistory(history)) stories.push(await tellFailure(seed, history));
+    }
+    expect(stories.join("\n\n")).toBe("");
+  },
+  60 * MINUTE_MS,
+);

@@ -1,0 +1,596 @@
+/** The program as real processes, under Bun, under Deno and compiled: kills, signals, crowds, bad pipes. */
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { spawnSync } from "node:child_process";
+import * as fs from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Discord } from "./discord.ts";
+import { compiled, line, lines, repository, Scene, testWith } from "./harness.ts";
+
+setDefaultTimeout(60_000);
+beforeAll(() => void compiled());
+
+// ── A machine ───────────────────────────────────────────────────────────────────────────────────
+
+type Starter = "bun" | "deno" | "binary";
+const STARTERS: readonly Starter[] = ["bun", "deno", "binary"];
+
+/** `test` for these starters: Deno may be missing. */
+function testOn(...starters: readonly Starter[]) {
+  return testWith(...starters.filter((how) => how === "deno"));
+}
+
+/** A clock that runs a thousand times as fast, for programs and stand-in alike: a minute in 60 ms. */
+const CLOCK = { zero: Date.now(), speed: 1_000 };
+const clockNow = () => CLOCK.zero + (Date.now() - CLOCK.zero) * CLOCK.speed;
+const CLOCK_MODULE = `
+  const now = Date.now, sleep = setTimeout;
+  Date.now = () => ${CLOCK.zero} + (now() - ${CLOCK.zero}) * ${CLOCK.speed};
+  globalThis.setTimeout = (wake, ms, ...rest) => sleep(wake, ms / ${CLOCK.speed}, ...rest);
+`;
+
+interface Ended {
+  code: number;
+  out: string;
+  err: string;
+}
+
+interface Started {
+  readonly child: Bun.Subprocess;
+  readonly ended: Promise<Ended>;
+}
+
+interface StartOptions {
+  readonly before?: readonly string[];
+  readonly flags?: readonly string[];
+  readonly stdout?: number;
+}
+
+const DONE = { code: 0, out: "", err: "" };
+
+/** A folder with a log and a state directory, and a stand-in that is served on a loopback socket. */
+class Machine extends Scene {
+  override readonly discord: Discord;
+  readonly #served: { stop: () => void };
+  readonly #started: Bun.Subprocess[] = [];
+  readonly #clock = join(this.directory, "clock.mjs");
+
+  /** `fast`: the clock of programs and stand-in runs a thousand times as fast. */
+  constructor({ fast = true, rateLimits = true } = {}) {
+    super();
+    this.discord = new Discord(fast ? { now: clockNow, rateLimits } : { rateLimits });
+    this.#served = this.discord.serve();
+    fs.writeFileSync(this.#clock, fast ? CLOCK_MODULE : "");
+    fs.writeFileSync(join(this.directory, "env"), "", { mode: 0o600 });
+    this.env = { DISCORD_WEBHOOK: this.discord.webhook };
+  }
+
+  override [Symbol.dispose](): void {
+    for (const child of this.#started) if (child.exitCode === null) child.kill("SIGKILL");
+    this.#served.stop();
+    super[Symbol.dispose]();
+  }
+
+  command(how: Starter): string[] {
+    const script = join(repository, "f2b-watch.ts");
+    if (how === "binary") return [compiled()];
+    if (how === "bun") return [process.execPath, "--preload", this.#clock, script];
+    return ["deno", "run", "--no-lock", "--no-prompt", "-A", "--preload", this.#clock, script];
+  }
+
+  /** Starts one pass; `before` is a program that runs it, `stdout` a descriptor in place of a pipe. */
+  start(how: Starter = "binary", options: StartOptions = {}): Started {
+    const { before = [], flags = [], stdout = "pipe" } = options;
+    const places = ["--log", this.log, "--state", this.state, "--host", "web-1"];
+    const command = [...before, ...this.command(how), ...places, "--max-time", "86400", ...flags];
+    const env = {
+      PATH: process.env["PATH"],
+      HOME: process.env["HOME"],
+      BUN_OPTIONS: how === "binary" ? `--preload ${this.#clock}` : undefined,
+      DENO_NO_UPDATE_CHECK: "1",
+      F2B_ENV_FILE: join(this.directory, "env"),
+      ...this.env,
+    };
+    const child = Bun.spawn(command, {
+      cwd: this.directory,
+      env,
+      stdin: "ignore",
+      stdout,
+      stderr: "pipe",
+    });
+    this.#started.push(child);
+    const text = (stream: unknown) =>
+      stream instanceof ReadableStream ? new Response(stream).text() : "";
+    const all = Promise.all([child.exited, text(child.stdout), text(child.stderr)]);
+    return { child, ended: all.then(([code, out, err]) => ({ code, out, err })) };
+  }
+
+  /** One pass to its end. */
+  go(how: Starter = "binary", options: StartOptions = {}): Promise<Ended> {
+    return this.start(how, options).ended;
+  }
+
+  /** Waits until Discord has seen so many requests. */
+  async requests(count: number): Promise<void> {
+    await until(() => this.discord.requests.length >= count);
+  }
+
+  /** Makes Discord answer each request only after so long. */
+  slowDown(ms: number): void {
+    this.discord.failAlways({ kind: "slow", ms });
+  }
+}
+
+async function until(holds: () => boolean): Promise<void> {
+  const givenUpAt = Date.now() + 20_000;
+  while (!holds()) {
+    if (Date.now() > givenUpAt) throw new Error("waited for 20 s in vain");
+    await Bun.sleep(0.5);
+  }
+}
+
+/** A random number below `limit`, from a seed that a failing test shows. */
+function randomFrom(seed: number): (limit: number) => number {
+  let state = seed;
+  return (limit) => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return (state / 2 ** 32) * limit;
+  };
+}
+
+/**
+ * What a channel may look like after kills: every line in order; where a message goes back, it goes
+ * back to where the one before it began, no more often than there were kills; repeats are marked.
+ */
+function judgeRepeats(machine: Machine, expected: readonly string[]) {
+  const faults: string[] = [];
+  let [repeats, from, to, seen] = [0, 0, 0, 0];
+  for (const { content } of machine.discord.messages) {
+    const body = /^(\(resent\)\n)?```\n([^]*)\n```$/.exec(content);
+    const shown = body?.[2]?.split("\n") ?? [];
+    const first = expected.indexOf(shown[0] ?? "");
+    if (first !== to) repeats++;
+    if (first !== to && first !== from) faults.push(`line ${first} follows line ${to}`);
+    if (first < seen && !body?.[1]) faults.push(`line ${first} comes again without a mark`);
+    if (shown.some((text, index) => text !== expected[first + index])) faults.push(content);
+    [from, to] = [first, first + shown.length];
+    seen = Math.max(seen, to);
+  }
+  return { faults, repeats, missing: expected.length - seen };
+}
+
+// ── Kills ───────────────────────────────────────────────────────────────────────────────────────
+
+describe("kill -9", () => {
+  testWith("strace")(
+    "at each system call that changes a file or a socket: nothing is lost, at most one message comes twice, marked",
+    async () => {
+      using machine = new Machine({ rateLimits: false });
+      let [count, kills] = [0, 0];
+      for (const call of ["unlink", "rename", "fsync", "write", "fcntl", "sendto", "recvfrom"]) {
+        for (let nth = 1; ; nth++) {
+          machine.append(...lines(count + 1, count + 40));
+          count += 40;
+          const inject = `inject=${call}:signal=KILL:when=${nth}`;
+          const before = ["strace", "-f", "-o", "/dev/null", "-e", `trace=${call}`, "-e", inject];
+          const { code } = await machine.go("binary", { before });
+          if (code === 0) break;
+          expect(code).toBe(137);
+          kills++;
+          expect(await machine.go()).toEqual(DONE);
+          expect(judgeRepeats(machine, lines(1, count))).toMatchObject({ faults: [], missing: 0 });
+        }
+      }
+      const { repeats } = judgeRepeats(machine, lines(1, count));
+      expect(repeats).toBeGreaterThan(0);
+      expect(repeats).toBeLessThanOrEqual(kills);
+      expect(machine.discord.violations).toEqual([]);
+    },
+  );
+
+  testOn(...STARTERS)(
+    "at random moments of passes, with rotations between: nothing is lost, repeats are marked",
+    async () => {
+      const seed = Date.now() % 1_000_000;
+      const random = randomFrom(seed);
+      using machine = new Machine({ rateLimits: false });
+      machine.append(line(1));
+      expect(await machine.go()).toEqual(DONE);
+      let [count, kills, atWork] = [1, 0, 0];
+      for (let round = 0; round < 60; round++) {
+        const fresh = Math.floor(random(80));
+        machine.append(...lines(count + 1, count + fresh));
+        count += fresh;
+        if (random(5) < 1) machine.rotate({ keep: 99 });
+        const seen = machine.discord.requests.length;
+        const { child, ended } = machine.start(random(10) < 8 ? "binary" : pick(STARTERS, random));
+        if (random(2) < 1) {
+          const reached = seen + Math.ceil(random(3));
+          await until(() => child.exitCode !== null || machine.discord.requests.length >= reached);
+        }
+        await Promise.race([child.exited, Bun.sleep(random(round % 2 ? 4 : 40))]);
+        child.kill("SIGKILL");
+        if ((await ended).code !== 137) continue;
+        kills++;
+        if (machine.discord.requests.length > seen) atWork++;
+      }
+      expect(await machine.go()).toEqual(DONE);
+      const { faults, missing, repeats } = judgeRepeats(machine, lines(1, count));
+      expect({ seed, faults, missing }).toEqual({ seed, faults: [], missing: 0 });
+      expect(repeats).toBeLessThanOrEqual(kills);
+      expect(atWork).toBeGreaterThan(5);
+      expect(machine.discord.violations).toEqual([]);
+      await expectIdle(machine);
+    },
+  );
+});
+
+function pick<T>(from: readonly T[], random: (limit: number) => number): T {
+  return from[Math.floor(random(from.length))] as T;
+}
+
+/** One more pass sends nothing and leaves the state as it is. */
+async function expectIdle(machine: Machine): Promise<void> {
+  const before = machine.discord.requests.length;
+  const state = fs.readFileSync(machine.stateFile());
+  expect(await machine.go()).toEqual(DONE);
+  expect(machine.discord.requests.length).toBe(before);
+  expect(fs.readFileSync(machine.stateFile())).toEqual(state);
+}
+
+// ── Signals ─────────────────────────────────────────────────────────────────────────────────────
+
+describe("SIGTERM and SIGINT", () => {
+  const cases = [
+    { how: "bun", signal: "SIGTERM" },
+    { how: "bun", signal: "SIGINT" },
+    { how: "deno", signal: "SIGTERM" },
+    { how: "binary", signal: "SIGTERM" },
+  ] as const;
+  for (const { how, signal } of cases) {
+    testOn(how)(
+      `${how}, ${signal}: the message in flight is saved, the next pass goes on`,
+      async () => {
+        using machine = new Machine();
+        machine.append(...lines(1, 60));
+        machine.discord.fail({ kind: "slow", ms: 60 });
+        const { child, ended } = machine.start(how);
+        await machine.requests(1);
+        child.kill(signal);
+        expect(await ended).toMatchObject({ code: 75, out: "" });
+        expect(machine.discord.messages.length).toBe(1);
+        expect((await machine.go(how)).code).toBe(0);
+        machine.expectPosted(...lines(1, 60));
+        expect(machine.notices()).toEqual([]);
+        await expectIdle(machine);
+      },
+    );
+  }
+
+  test("a run that waits for its turn, or as long as Discord said, leaves at once", async () => {
+    using machine = new Machine({ fast: false });
+    machine.append(...lines(1, 200));
+    const paced = machine.start();
+    await machine.requests(5);
+    paced.child.kill("SIGTERM");
+    expect((await paced.ended).code).toBe(75);
+    expect(machine.discord.messages.length).toBe(5);
+    machine.discord.fail({ kind: "rate-limit", retryAfterS: 3_600 });
+    const limited = machine.start();
+    await machine.requests(6);
+    limited.child.kill("SIGTERM");
+    expect((await limited.ended).code).toBe(75);
+    expect(machine.discord.requests.length).toBe(6);
+  });
+});
+
+// ── Several runs at once ────────────────────────────────────────────────────────────────────────
+
+describe("several runs at once", () => {
+  test("25 started at once send everything once, and all leave with 0", async () => {
+    using machine = new Machine();
+    machine.append(...lines(1, 100));
+    const runs = Array.from({ length: 25 }, () => machine.go());
+    expect(await Promise.all(runs)).toEqual(runs.map(() => DONE));
+    machine.expectPosted(...lines(1, 100));
+    await expectIdle(machine);
+  });
+
+  test("a line written before each start has arrived when all have left", async () => {
+    const random = randomFrom(25);
+    using machine = new Machine();
+    machine.slowDown(80);
+    let count = 0;
+    for (const size of [25, 5, 5, 5, 5, 5, 5, 5, 5]) {
+      const runs: Promise<Ended>[] = [];
+      for (const fresh of lines(count + 1, count + size)) {
+        machine.append(fresh);
+        runs.push(machine.go());
+        await Bun.sleep(random(8));
+      }
+      expect(await Promise.all(runs)).toEqual(runs.map(() => DONE));
+      machine.expectPosted(...lines(count + 1, count + size));
+      count += size;
+    }
+  });
+
+  testOn(...STARTERS)(
+    "bun, deno and binary among each other: nothing is lost, nothing comes twice",
+    async () => {
+      using machine = new Machine();
+      machine.slowDown(10);
+      const runs: Promise<Ended>[] = [];
+      for (let number = 1; number <= 12; number++) {
+        machine.append(line(number));
+        runs.push(machine.go(STARTERS[number % 3]));
+      }
+      expect(await Promise.all(runs)).toEqual(runs.map(() => DONE));
+      machine.expectPosted(...lines(1, 12));
+      await expectIdle(machine);
+    },
+  );
+
+  for (const [holder, other] of STARTERS.flatMap((a) => STARTERS.map((b) => [a, b] as const))) {
+    testOn(holder, other)(
+      `while ${holder} is stopped at work ${other} leaves with 0, and takes over once it is killed`,
+      async () => {
+        using machine = new Machine();
+        machine.append(line(1));
+        machine.discord.fail({ kind: "hang", save: true });
+        const { child, ended } = machine.start(holder);
+        await machine.requests(1);
+        child.kill("SIGSTOP");
+        machine.append(line(2));
+        expect(await machine.go(other)).toEqual(DONE);
+        expect(machine.discord.requests.length).toBe(1);
+        child.kill("SIGKILL");
+        expect((await ended).code).toBe(137);
+        expect(await machine.go(other)).toEqual(DONE);
+        expect(judgeRepeats(machine, lines(1, 2))).toEqual({ faults: [], repeats: 1, missing: 0 });
+        expect(machine.discord.violations).toEqual([]);
+      },
+    );
+  }
+
+  test("a run longer than the cron period: the next ones leave at once, it sends their lines too", async () => {
+    using machine = new Machine();
+    machine.slowDown(100);
+    machine.append(...lines(1, 60));
+    const long = machine.start();
+    await machine.requests(1);
+    for (const minute of [1, 2, 3]) {
+      machine.append(line(60 + minute));
+      expect(await machine.go()).toEqual(DONE);
+    }
+    expect(long.child.exitCode).toBeNull();
+    expect(await long.ended).toEqual(DONE);
+    machine.expectPosted(...lines(1, 63));
+  });
+
+  test("a holder that was stopped goes on where it was, and sends what came meanwhile", async () => {
+    using machine = new Machine();
+    machine.append(...lines(1, 30));
+    machine.discord.fail({ kind: "slow", ms: 50 });
+    const holder = machine.start();
+    await machine.requests(1);
+    holder.child.kill("SIGSTOP");
+    machine.append(...lines(31, 40));
+    expect(await Promise.all([machine.go(), machine.go("bun")])).toEqual([DONE, DONE]);
+    expect(machine.discord.requests.length).toBe(1);
+    holder.child.kill("SIGCONT");
+    expect(await holder.ended).toEqual(DONE);
+    machine.expectPosted(...lines(1, 40));
+  });
+
+  testOn(...STARTERS)(
+    "each goes on where another stopped, across rotations, given the same --state",
+    async () => {
+      using machine = new Machine();
+      machine.append(line(1));
+      expect(await machine.go("bun")).toEqual(DONE);
+      machine.expectPosted(line(1));
+      let count = 1;
+      for (const how of ["bun", "deno", "binary", "deno", "bun", "binary"] as const) {
+        machine.append(...lines(count + 1, count + 10));
+        machine.rotate();
+        machine.compress(".1");
+        machine.append(...lines(count + 11, count + 30));
+        expect(await machine.go(how)).toEqual(DONE);
+        machine.expectPosted(...lines(count + 1, count + 30));
+        await expectIdle(machine);
+        count += 30;
+      }
+      expect(machine.notices()).toEqual([]);
+    },
+  );
+});
+
+// ── Standard output ─────────────────────────────────────────────────────────────────────────────
+
+describe("stdout", () => {
+  /** Lines that were printed inside of fences. */
+  const printed = (out: string) =>
+    [...out.matchAll(/```\n([^]*?)\n```/g)].flatMap(([, inside = ""]) => inside.split("\n"));
+
+  /** Both ends of a pipe that never blocks. */
+  function openPipe(machine: Machine): { reader: number; writer: number } {
+    const { O_RDONLY, O_WRONLY, O_NONBLOCK } = fs.constants;
+    const path = join(machine.directory, "pipe");
+    spawnSync("mkfifo", [path]);
+    const reader = fs.openSync(path, O_RDONLY | O_NONBLOCK);
+    return { reader, writer: fs.openSync(path, O_WRONLY | O_NONBLOCK) };
+  }
+
+  /** Reads, slowly, until nobody writes any more. */
+  async function readPipe(reader: number): Promise<string> {
+    const chunk = Buffer.alloc(20_000);
+    let out = "";
+    for (let open = true; open; await Bun.sleep(1)) {
+      try {
+        const size = fs.readSync(reader, chunk);
+        out += chunk.toString("latin1", 0, size);
+        open = size > 0;
+      } catch (error) {
+        expect(String(error)).toContain("EAGAIN");
+      }
+    }
+    fs.closeSync(reader);
+    return out;
+  }
+
+  function brokenPipe(machine: Machine): number {
+    const { reader, writer } = openPipe(machine);
+    fs.closeSync(reader);
+    return writer;
+  }
+
+  const sinks = {
+    "/dev/full": () => fs.openSync("/dev/full", "w"),
+    "a pipe that nobody reads": brokenPipe,
+  };
+  for (const how of STARTERS) {
+    for (const [name, open] of Object.entries(sinks)) {
+      testOn(how)(`${how}: what ${name} did not take is printed by the next run`, async () => {
+        using machine = new Machine();
+        machine.env = {};
+        machine.append(...lines(1, 60));
+        const stdout = open(machine);
+        const failed = await machine.go(how, { stdout });
+        fs.closeSync(stdout);
+        expect(failed.code).toBe(75);
+        const { code, out } = await machine.go(how);
+        expect({ code, lines: printed(out) }).toEqual({ code: 0, lines: lines(1, 60) });
+        expect(await machine.go(how)).toEqual(DONE);
+      });
+    }
+
+    testWith("perl", ...(how === "deno" ? ["deno"] : []))(
+      `${how}: a slow reader of a pipe that never blocks gets all of it`,
+      async () => {
+        using machine = new Machine();
+        machine.env = {};
+        machine.append(...lines(1, 1_000));
+        const { reader, writer } = openPipe(machine);
+        fs.writeSync(writer, Buffer.alloc(1_000_000, "-"));
+        const before = [
+          "perl",
+          "-MFcntl",
+          "-e",
+          "fcntl(STDOUT, F_SETFL, O_NONBLOCK); exec @ARGV",
+          "--",
+        ];
+        const { ended } = machine.start(how, { stdout: writer, before });
+        fs.closeSync(writer);
+        await until(() => fs.existsSync(machine.state) && fs.existsSync(machine.stateFile()));
+        await Bun.sleep(10);
+        const out = await readPipe(reader);
+        expect(await ended).toMatchObject({ code: 0 });
+        expect(printed(out)).toEqual(lines(1, 1_000));
+      },
+    );
+  }
+});
+
+// ── A big log ───────────────────────────────────────────────────────────────────────────────────
+
+/** The most memory that a process had at once; its own, while `maxRSS` may be that of its parent. */
+function peakMemory(pid: number): number {
+  const { stdout } = spawnSync("cat", [`/proc/${pid}/status`], { encoding: "utf8" });
+  return Number(/VmHWM:\s+(\d+) kB/.exec(stdout)?.[1] ?? 0) * 1024;
+}
+
+/** The calls of a trace that went well; one that another thread interrupted is put together again. */
+function callsOf(trace: string): string[] {
+  const begun = new Map<string, string>();
+  const calls: string[] = [];
+  for (const entry of trace.split("\n")) {
+    const [, thread = "", call = ""] = /^(\d+) +(.*)$/.exec(entry) ?? [];
+    if (call.endsWith("<unfinished ...>")) begun.set(thread, call.replace("<unfinished ...>", ""));
+    else calls.push(call.replace(/^<\.\.\. \w+ resumed>/, () => begun.get(thread) ?? ""));
+  }
+  return calls.filter((call) => !/\) += -1 /.test(call));
+}
+
+/** What a traced program did to the state, to the log, and to the network. */
+function judgeTrace(trace: string, state: string, log: string) {
+  const calls = callsOf(trace);
+  const writing =
+    /O_WRONLY|O_RDWR|O_CREAT|^(p?write|rename|unlink|mkdir|link|symlink|f?chmod|utime|f?truncate|f(data)?sync)/;
+  const bytesOf = (path: string) => {
+    const reads = calls.filter((call) => /^p?read/.test(call) && call.includes(`<${path}`));
+    return reads.reduce((sum, call) => sum + Number(/ = (\d+)$/.exec(call)?.[1] ?? 0), 0);
+  };
+  return {
+    writes: calls.filter((call) => call.includes(state) && writing.test(call)),
+    sockets: calls.filter((call) => /^(socket|connect)\(/.test(call)),
+    stateBytes: bytesOf(state),
+    logBytes: bytesOf(log),
+  };
+}
+
+describe("a log of 300 MB", () => {
+  const directory = fs.mkdtempSync(join(tmpdir(), "f2b-watch-big-"));
+  const log = join(directory, "fail2ban.log");
+  const BYTES = 300_000_000;
+  const MEMORY = 150_000_000;
+
+  beforeAll(() => {
+    const block = Buffer.from(
+      lines(1, 10_000)
+        .map((text) => `${text}\n`)
+        .join(""),
+    );
+    const descriptor = fs.openSync(log, "w");
+    for (let size = 0; size < BYTES;) size += fs.writeSync(descriptor, block);
+    fs.closeSync(descriptor);
+  });
+  afterAll(() => fs.rmSync(directory, { recursive: true }));
+
+  /** What strace saw in one pass that went well and printed nothing. */
+  async function traced(machine: Machine, how: Starter, ...flags: string[]) {
+    const trace = join(machine.directory, "trace");
+    const before = ["strace", "-f", "-y", "-s", "16", "-o", trace];
+    expect(await machine.go(how, { before, flags })).toEqual(DONE);
+    return judgeTrace(fs.readFileSync(trace, "utf8"), machine.state, machine.log);
+  }
+
+  function expectIdleTrace(seen: Awaited<ReturnType<typeof traced>>): void {
+    expect(seen).toMatchObject({ writes: [], sockets: [] });
+    expect(seen.stateBytes).toBeGreaterThan(0);
+    expect(seen.logBytes).toBeLessThan(16 * 1024);
+  }
+
+  for (const how of ["binary", "bun"] as const) {
+    testWith("strace")(
+      `${how}: an idle run writes nothing, opens no socket, reads a few KiB, also just after a rotation`,
+      async () => {
+        using machine = new Machine();
+        fs.linkSync(log, machine.log);
+        const first = await traced(machine, how, "--from", "end");
+        expect(first.writes).not.toEqual([]);
+        expect(first.logBytes).toBeGreaterThan(BYTES);
+        const idle = await traced(machine, how);
+        expectIdleTrace(idle);
+        expect(idle.logBytes).toBeGreaterThan(0);
+        machine.rotate();
+        await traced(machine, how);
+        expectIdleTrace(await traced(machine, how));
+      },
+    );
+  }
+
+  test("a dry run of all of it stays under 150 MB", async () => {
+    using machine = new Machine();
+    machine.env = {};
+    fs.linkSync(log, machine.log);
+    const stdout = fs.openSync("/dev/null", "w");
+    const { child, ended } = machine.start("binary", { stdout, flags: ["--dry-run"] });
+    let peak = 0;
+    for (; child.exitCode === null; await Bun.sleep(20))
+      peak = Math.max(peak, peakMemory(child.pid));
+    fs.closeSync(stdout);
+    expect((await ended).code).toBe(0);
+    expect(peak).toBeGreaterThan(0);
+    expect(peak).toBeLessThan(MEMORY);
+  });
+});

@@ -1,0 +1,1851 @@
+/** What is read from a log and its rotated files, scenario by scenario, and the functions that decide. */
+import { describe, expect, test } from "bun:test";
+import * as fs from "node:fs";
+import { createServer } from "node:net";
+import { join, resolve } from "node:path";
+import { gzipSync } from "node:zlib";
+import {
+  anchorFrom,
+  beginsLike,
+  planRead,
+  rotatedFiles,
+  rotatedName,
+  sameAnchor,
+  tailHashes,
+  type Cursor,
+  type FileFacts,
+} from "../f2b-watch.ts";
+import { fencedLines } from "./discord.ts";
+import { line, lines, Scene, type RunResult } from "./harness.ts";
+
+const SCRIPT = resolve(import.meta.dirname, "../f2b-watch.ts");
+const DAY = "86400";
+const MIB = 1024 * 1024;
+/** Only root can give a file to somebody else. */
+const isRoot = process.getuid?.() === 0;
+
+const text = (...all: string[]) => all.map((each) => `${each}\n`).join("");
+const bytesOf = (scene: Scene, suffix = "") => fs.statSync(scene.path(suffix)).size;
+
+/** Runs the program and says on stderr how much memory it needed (the usual counter knows the parent's). */
+const MEASURED = `
+  const { readFileSync } = await import("node:fs");
+  const { main, realWorld } = await import(${JSON.stringify(SCRIPT)});
+  process.exitCode = await main(process.argv.slice(1), realWorld());
+  console.error(/VmHWM:.*/.exec(readFileSync("/proc/self/status", "utf8"))[0]);`;
+
+/** A run in a process of its own, which is killed when it takes too long or hangs. */
+function runAlone(scene: Scene, ...flags: string[]): RunResult & { peakMiB: number } {
+  const argv = ["-e", MEASURED, "--", "--log", scene.log, "--state", scene.state, ...flags];
+  const child = Bun.spawnSync([process.execPath, ...argv], {
+    env: { PATH: process.env["PATH"] ?? "" },
+    timeout: 50_000,
+    killSignal: "SIGKILL",
+  });
+  const [err = "", peakKiB] = child.stderr.toString().split(/VmHWM:\s+(\d+) kB\n$/);
+  return {
+    code: child.exitCode ?? -1,
+    out: child.stdout.toString(),
+    err,
+    peakMiB: Number(peakKiB) / 1024,
+  };
+}
+
+/** An error as the system throws it. */
+function systemError(code: string, meaning: string): Error {
+  return Object.assign(new Error(`${code}: ${meaning}, open '/x'`), { code });
+}
+
+/** Refuses to open the paths that end in `ending`, as for a user without the right to. */
+function forbid(scene: Scene, ending: string): void {
+  const openSync = (...args: Parameters<typeof fs.openSync>) => {
+    if (String(args[0]).endsWith(ending)) throw systemError("EACCES", "permission denied");
+    return fs.openSync(...args);
+  };
+  scene.withFs({ openSync });
+}
+
+/** Calls `event` once, just before the n-th call into the file system; says how many there were. */
+function strikeAtCall(scene: Scene, number: number, event: () => void): { calls: number } {
+  const seen = { calls: 0 };
+  const struck = (real: (...args: unknown[]) => unknown) => {
+    return (...args: unknown[]) => {
+      if (++seen.calls === number) event();
+      return real(...args);
+    };
+  };
+  const names = ["openSync", "readSync", "fstatSync", "lstatSync", "readdirSync", "fsyncSync"];
+  const real = { ...fs, fsyncSync: () => undefined } as Record<string, unknown>;
+  scene.withFs(Object.fromEntries(names.map((name) => [name, struck(real[name] as never)])));
+  return seen;
+}
+
+/** Calls `event` before anything is read from any file. */
+function beforeEachRead(
+  scene: Scene,
+  event: (read: { length: number; position: number }) => void,
+): void {
+  const readSync = (descriptor: number, into: Uint8Array, offset = 0, length = 0, position = 0) => {
+    event({ length, position });
+    return fs.readSync(descriptor, into, offset, length, position);
+  };
+  scene.withFs({ readSync: readSync as typeof fs.readSync, fsyncSync: () => undefined });
+}
+
+/** Calls `event` after each message that was posted. */
+function afterEachPost(scene: Scene, event: (posts: number) => void): void {
+  let posts = 0;
+  scene.overrides.fetch = async (url, init) => {
+    const response = await scene.discord.fetch(url, init);
+    event(++posts);
+    return response;
+  };
+}
+
+/** A run that is asked to stop when so many messages were posted. */
+async function stopAfter(scene: Scene, messages: number): Promise<void> {
+  const stop = new AbortController();
+  const before = scene.discord.messages.length;
+  scene.overrides.stopping = stop.signal;
+  afterEachPost(scene, (posts) => posts === messages && stop.abort());
+  await scene.run();
+  expect(scene.discord.messages).toHaveLength(before + messages);
+  delete scene.overrides.stopping;
+  delete scene.overrides.fetch;
+}
+
+/** Saves faster: for stories of many messages. */
+function withoutSync(scene: Scene): void {
+  scene.withFs({ fsyncSync: () => undefined });
+}
+
+/** The lines of a whole story were posted, each once, whatever the runs were. */
+async function expectInTheEnd(scene: Scene, ...expected: string[]): Promise<void> {
+  delete scene.overrides.fs;
+  delete scene.overrides.fetch;
+  await scene.pass();
+  scene.expectPosted(...expected);
+  expect(scene.notices()).toEqual([]);
+  await scene.expectQuiet();
+}
+
+/** Puts what was cut with marks at both ends together again. */
+function rejoined(posted: string[]): string[] {
+  return posted.join("\n").replaceAll("…\n…", "").split("\n");
+}
+
+describe("first runs and plain growth", () => {
+  test("1. no state: a log with 500 lines is posted from its start", async () => {
+    using scene = await Scene.after(1, 500);
+    scene.append(line(501));
+    await scene.passPosts(line(501));
+  });
+
+  test("1. no state, --from end: only what comes later is posted", async () => {
+    using scene = new Scene();
+    scene.append(...lines(1, 500));
+    await scene.pass("--from", "end");
+    scene.expectPosted();
+    scene.append(...lines(501, 502));
+    await scene.passPosts(...lines(501, 502));
+  });
+
+  test("1. no state: rotated files from before are not posted, nor when the log rotates", async () => {
+    using scene = new Scene();
+    scene.write(text(...lines(101, 105)), ".2");
+    scene.compress(".2");
+    scene.write(text(...lines(106, 109)), ".1");
+    scene.append(...lines(1, 3));
+    await scene.passPosts(...lines(1, 3));
+    scene.append(line(4));
+    scene.rotate();
+    scene.append(line(5));
+    await scene.passPosts(...lines(4, 5));
+  });
+
+  test("1. --dry-run prints what the first pass will post, no rotated file", async () => {
+    using scene = new Scene();
+    scene.write(text(...lines(101, 105)), ".1");
+    scene.append(...lines(1, 3));
+    const { code, out } = await scene.run("--dry-run");
+    expect([code, fencedLines([out])]).toEqual([0, lines(1, 3)]);
+    await scene.passPosts(...lines(1, 3));
+  });
+
+  test("1. --dry-run --from end prints nothing, as the pass will post nothing", async () => {
+    using scene = new Scene();
+    scene.append(...lines(1, 3));
+    const { code, out } = await scene.run("--dry-run", "--from", "end");
+    expect([code, out]).toEqual([0, ""]);
+    await scene.pass("--from", "end");
+    scene.expectPosted();
+  });
+
+  test("2. no state, log missing: 66, said once; its lines follow when it is there", async () => {
+    using scene = new Scene();
+    const first = await scene.run();
+    expect(first).toMatchObject({ code: 66, out: "" });
+    expect(first.err).toMatch(/^f2b-watch: .*no such file.*\n/);
+    scene.wait(60_000);
+    expect(await scene.run()).toEqual({ code: 66, out: "", err: "" });
+    scene.append(...lines(1, 3));
+    const over = await scene.run();
+    expect(over.code).toBe(0);
+    expect(over.err).toMatch(/^f2b-watch: .*\n$/);
+    scene.expectPosted(...lines(1, 3));
+    await scene.expectQuiet();
+  });
+
+  test("3. 5 lines, 3 more, none", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.append(...lines(6, 8));
+    await scene.passPosts(...lines(6, 8));
+    await scene.passPosts();
+  });
+
+  test("4. log empty at the first run, then 3 lines", async () => {
+    using scene = new Scene();
+    scene.append();
+    await scene.passPosts();
+    scene.append(...lines(1, 3));
+    await scene.passPosts(...lines(1, 3));
+  });
+
+  test("5. log empty at the first run, 3 lines, rotation, 2 lines", async () => {
+    using scene = new Scene();
+    scene.write(text(...lines(101, 105)), ".1");
+    scene.append();
+    await scene.passPosts();
+    scene.append(...lines(1, 3));
+    scene.rotate();
+    scene.append(...lines(4, 5));
+    await scene.passPosts(...lines(1, 5));
+  });
+
+  test("6. 4000 lines, stopped after some messages: the next run posts only the rest", async () => {
+    using scene = new Scene();
+    scene.append(...lines(1, 4000));
+    await stopAfter(scene, 7);
+    withoutSync(scene);
+    await scene.run("--max-time", DAY);
+    scene.expectPosted(...lines(1, 4000));
+    expect(scene.notices()).toEqual([]);
+    await scene.expectQuiet();
+  });
+
+  test("7. touch, chmod, chown: nothing is posted", async () => {
+    using scene = await Scene.after(1, 5);
+    fs.utimesSync(scene.log, new Date(2040, 0, 1), new Date(2040, 0, 1));
+    await scene.passPosts();
+    fs.utimesSync(scene.log, 0, 0);
+    await scene.passPosts();
+    fs.chmodSync(scene.log, 0o600);
+    await scene.passPosts();
+    if (isRoot) fs.chownSync(scene.log, 1234, 1234);
+    await scene.passPosts();
+  });
+
+  test("8. lines written during the run wait for the next: it ends where it began to read", async () => {
+    using scene = new Scene();
+    scene.append(...lines(1, 100));
+    let last = 100;
+    afterEachPost(scene, () => {
+      scene.append(...lines(last + 1, last + 100));
+      last += 100;
+    });
+    await scene.pass();
+    scene.expectPosted(...lines(1, 100));
+    delete scene.overrides.fetch;
+    await scene.passPosts(...lines(101, last));
+  });
+});
+
+describe("rotation by renaming", () => {
+  test("9. unread tail in .1, new file shorter than the old offset", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.append(line(6));
+    scene.rotate();
+    scene.append(line(7));
+    await scene.passPosts(...lines(6, 7));
+  });
+
+  test("10. unread tail in .1, new file longer than the old offset", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.append(line(6));
+    scene.rotate();
+    scene.append(...lines(7, 37));
+    await scene.passPosts(...lines(6, 37));
+  });
+
+  test("11. unread tail in .1, new file empty", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.append(line(6));
+    scene.rotate();
+    await scene.passPosts(line(6));
+    scene.append(line(7));
+    await scene.passPosts(line(7));
+  });
+
+  test("12. the flushlogs window: the old file still grows", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.append(line(6));
+    scene.rotate();
+    await scene.passPosts(line(6));
+    scene.write(text(...lines(7, 8)), ".1");
+    scene.append(...lines(9, 10));
+    await scene.passPosts(...lines(7, 10));
+  });
+
+  test("12. a line's first part in the old file when it is left, its rest never came", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.rotate();
+    scene.write(line(6).slice(0, 30), ".1");
+    await scene.passPosts();
+    scene.write(`${line(6).slice(30)}\n`, ".1");
+    await scene.passPosts(line(6));
+  });
+
+  test("13. flushlogs fails: the old file is read for as long as it grows, with one warning", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.rotate();
+    const warnings: string[] = [];
+    for (let number = 6; number <= 15; number++) {
+      scene.write(text(line(number)), ".1");
+      const { code, err } = await scene.run();
+      expect(code).toBe(0);
+      scene.expectPosted(line(number));
+      if (err !== "") warnings.push(err);
+      scene.wait(60_000);
+    }
+    expect(warnings).toHaveLength(1);
+    expect(warnings[0]).toContain(`fail2ban still writes to ${scene.path(".1")}`);
+    scene.append(...lines(16, 17));
+    const { code, err } = await scene.run();
+    expect(code).toBe(0);
+    expect(err).toMatch(/^f2b-watch: .*\n$/);
+    scene.expectPosted(...lines(16, 17));
+    await scene.expectQuiet();
+  });
+
+  test("14. two rotations between runs", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.append(line(6));
+    scene.rotate();
+    scene.append(line(7));
+    scene.rotate();
+    scene.append(line(8));
+    await scene.passPosts(...lines(6, 8));
+  });
+
+  test("14. two rotations between runs, the newer log empty", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.append(line(6));
+    scene.rotate();
+    scene.append(line(7));
+    scene.rotate();
+    await scene.passPosts(...lines(6, 7));
+    scene.append(line(8));
+    await scene.passPosts(line(8));
+  });
+
+  test("15. four rotations between runs, the older files compressed", async () => {
+    using scene = await Scene.after(1, 5);
+    for (let number = 6; number <= 9; number++) {
+      scene.append(line(number));
+      scene.rotate({ keep: 4 });
+      if (number > 6) scene.compress(".2");
+    }
+    scene.append(line(10));
+    await scene.passPosts(...lines(6, 10));
+  });
+
+  test("16. more rotations than are kept: a notice, then all that still exists", async () => {
+    using scene = await Scene.after(1, 5);
+    for (let number = 6; number <= 9; number++) {
+      scene.append(line(number));
+      scene.rotate({ keep: 2 });
+    }
+    scene.append(line(10));
+    await scene.passPostsAfterGap(5, ...lines(8, 10));
+    expect(scene.notices()[0]).toContain(line(5).slice(0, 19));
+  });
+
+  test("16. more rotations than are kept: files read in full before are not posted again", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.rotate();
+    scene.append(...lines(6, 8));
+    await scene.passPosts(...lines(6, 8));
+    scene.remove();
+    scene.append(...lines(9, 10));
+    await scene.passPostsAfterGap(3, ...lines(9, 10));
+  });
+
+  test("17. log missing at one run, its tail in .1; back later", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.append(line(6));
+    scene.rotate({ create: false });
+    await scene.passPosts(line(6));
+    await scene.passPosts();
+    scene.append(line(7));
+    await scene.passPosts(line(7));
+  });
+
+  test("18. log and .1 both missing: 66, the state is kept; the old log back goes on", async () => {
+    using scene = await Scene.after(1, 5);
+    const kept = scene.read();
+    scene.remove();
+    const { code, err } = await scene.run();
+    expect(code).toBe(66);
+    expect(err).toMatch(/^f2b-watch: .*no such file.*\n/);
+    scene.expectPosted();
+    scene.write(kept + text(...lines(6, 7)));
+    expect((await scene.run()).code).toBe(0);
+    scene.expectPosted(...lines(6, 7));
+    expect(scene.notices()).toEqual([]);
+    await scene.expectQuiet();
+  });
+
+  test("18. log and .1 both missing: another log later comes after a notice", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.remove();
+    expect((await scene.run()).code).toBe(66);
+    scene.append(...lines(6, 7));
+    expect((await scene.run()).code).toBe(0);
+    scene.expectPosted(...lines(6, 7));
+    expect(scene.notices()).toHaveLength(1);
+    expect(scene.notices()[0]).toContain("after line 5 ");
+    await scene.expectQuiet();
+  });
+
+  test("22. .1 ends without a line end for good: the fragment is posted once, marked", async () => {
+    using scene = await Scene.after(1, 5);
+    const fragment = line(6).slice(0, 40);
+    scene.write(fragment);
+    scene.rotate();
+    await scene.passPosts();
+    scene.append(...lines(7, 8));
+    await scene.passPosts(`${fragment}…`, ...lines(7, 8));
+    scene.rotate();
+    scene.compress(".2");
+    scene.append(line(9));
+    await scene.passPosts(line(9));
+  });
+
+  test("22. the same, the file compressed before it is left", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.write(`${line(6)}\nfragment`);
+    scene.rotate();
+    await scene.passPosts(line(6));
+    scene.compress(".1");
+    scene.append(line(7));
+    await scene.passPosts("fragment…", line(7));
+  });
+
+  test("22. a fragment longer than a message: cut, and gone on with by the next run", async () => {
+    using scene = await Scene.after(1, 5);
+    const fragment = "0123456789".repeat(500);
+    scene.write(fragment);
+    scene.rotate();
+    scene.append(line(6));
+    await stopAfter(scene, 2);
+    await scene.pass();
+    expect(rejoined(scene.newlyPosted())).toEqual([`${fragment}…`, line(6)]);
+    expect(scene.notices()).toEqual([]);
+    await scene.expectQuiet();
+  });
+
+  test("23. rotated into another folder, which is not searched: a notice, then the new lines", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.append(...lines(6, 7));
+    fs.mkdirSync(join(scene.directory, "old"));
+    fs.renameSync(scene.log, join(scene.directory, "old/fail2ban.log.1"));
+    scene.append(...lines(8, 9));
+    await scene.passPostsAfterGap(5, ...lines(8, 9));
+  });
+
+  test("24. the whole folder is renamed and made anew: a notice, then the new file", async () => {
+    using scene = new Scene();
+    const folder = join(scene.directory, "logs");
+    Object.assign(scene, { log: join(folder, "fail2ban.log") });
+    fs.mkdirSync(folder);
+    scene.append(...lines(1, 5));
+    await scene.passPosts(...lines(1, 5));
+    fs.renameSync(folder, `${folder}.old`);
+    fs.mkdirSync(folder);
+    scene.append(...lines(6, 7));
+    await scene.passPostsAfterGap(5, ...lines(6, 7));
+  });
+
+  test("25. rotated, then moved back by the admin: nothing twice", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.rotate();
+    scene.append(...lines(6, 7));
+    await scene.passPosts(...lines(6, 7));
+    fs.renameSync(scene.path(".1"), scene.log);
+    await scene.passPosts();
+    scene.append(line(8));
+    await scene.passPosts(line(8));
+  });
+
+  test("25. rotated, then moved back before anything new was written", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.append(line(6));
+    scene.rotate();
+    await scene.passPosts(line(6));
+    fs.renameSync(scene.path(".1"), scene.log);
+    await scene.passPosts();
+    scene.append(line(7));
+    await scene.passPosts(line(7));
+  });
+
+  test("26. another file is renamed over the log: its lines once", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.write(text(...lines(6, 7)), ".new");
+    fs.renameSync(scene.path(".new"), scene.log);
+    await scene.passPostsAfterGap(5, ...lines(6, 7));
+    scene.write(text(...lines(8, 12)), ".new");
+    scene.remove();
+    fs.renameSync(scene.path(".new"), scene.log);
+    await scene.passPostsAfterGap(2, ...lines(8, 12));
+  });
+
+  test("27. dateext: two dated files between runs", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.append(line(6));
+    scene.rotateByDate("20261121");
+    scene.append(line(7));
+    scene.rotateByDate("20261122");
+    scene.append(line(8));
+    await scene.passPosts(...lines(6, 8));
+  });
+
+  test("28. dateext with an unrelated .1: it is not posted", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.write(text(...lines(101, 105)), ".1");
+    scene.append(line(6));
+    scene.rotateByDate("20261122");
+    scene.append(line(7));
+    await scene.passPosts(...lines(6, 7));
+  });
+
+  test("28. numbers between two runs give way to dates: both are read", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.append(line(6));
+    scene.rotate();
+    scene.append(line(7));
+    scene.rotateByDate("20261122");
+    scene.append(line(8));
+    await scene.passPosts(...lines(6, 8));
+  });
+
+  test("28. the cursor lost, numbers and dates unread, the run stopped between: both are read", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.remove();
+    scene.write(text(...lines(6, 40)), ".1");
+    scene.write(text(...lines(41, 42)), "-20261122");
+    scene.append(line(43));
+    await stopAfter(scene, 1);
+    await scene.pass();
+    scene.expectPosted(...lines(6, 43));
+    expect(scene.notices()).toHaveLength(1);
+    await scene.expectQuiet();
+  });
+
+  for (const [older, younger] of [
+    ["-2026112209", "-2026112210"],
+    ["-1795338000", "-1795341600"],
+    [".2026-11-21", ".2026-11-22"],
+    ["-20261122-090000", "-20261122-100000"],
+    ["-20261122", "-20261122-1"],
+    ["-20261122.gz", "-20261123"],
+    [".10", ".9"],
+    [".2.zst", ".1"],
+  ] as const) {
+    test(`29. ${older} is older than ${younger}`, async () => {
+      using scene = await Scene.after(1, 5);
+      scene.append(line(6));
+      const plain = older.replace(/\.(gz|zst)$/, "");
+      fs.renameSync(scene.log, scene.path(plain));
+      if (plain !== older) scene.compress(plain, older.endsWith("gz") ? "gz" : "zst");
+      scene.write(text(line(7)), younger);
+      scene.append(line(8));
+      fs.utimesSync(scene.path(older), 2e9, 2e9);
+      await scene.passPosts(...lines(6, 8));
+    });
+  }
+
+  test("30. bogus siblings are never read, not even when the log's own are lost", async () => {
+    using scene = await Scene.after(1, 5);
+    const names = [".bak2", ".swp", ".offset", ".1.tmp", ".1~", ".1.bak", "-old", ".0x1", ".gz"];
+    for (const [index, name] of names.entries()) scene.write(text(line(101 + index)), name);
+    fs.writeFileSync(join(scene.directory, "fail2ban-old.log"), text(line(201)));
+    fs.writeFileSync(join(scene.directory, "xfail2ban.log.1"), text(line(202)));
+    fs.mkdirSync(scene.path(".3"));
+    scene.append(line(6));
+    scene.rotate();
+    scene.append(line(7));
+    await scene.passPosts(...lines(6, 7));
+    scene.remove();
+    scene.append(line(8));
+    await scene.passPostsAfterGap(1, line(8));
+  });
+
+  test("31. .1 is a plain copy of the live log: nothing twice", async () => {
+    using scene = await Scene.after(1, 5);
+    fs.copyFileSync(scene.log, scene.path(".1"));
+    await scene.passPosts();
+    scene.append(line(6));
+    await scene.passPosts(line(6));
+    scene.rotate();
+    scene.append(line(7));
+    await scene.passPosts(line(7));
+  });
+});
+
+describe("races", () => {
+  const rename = (scene: Scene) => scene.rotate();
+  const renameAndPack = (scene: Scene) => {
+    scene.rotate();
+    scene.compress(".1");
+  };
+  const copytruncate = (scene: Scene) => scene.copytruncate();
+
+  /** One story with a rotation before the n-th call of its second run; says how many calls that made. */
+  async function strike(
+    rotation: (scene: Scene) => void,
+    rotatedBefore: boolean,
+    number: number,
+  ): Promise<number> {
+    using scene = new Scene();
+    scene.append(...lines(1, 5));
+    await scene.pass();
+    scene.append(...lines(6, 7));
+    if (rotatedBefore) scene.rotate();
+    scene.append(line(8));
+    const seen = strikeAtCall(scene, number, () => {
+      rotation(scene);
+      scene.append(line(9));
+    });
+    await scene.pass();
+    await expectInTheEnd(scene, ...lines(1, number > seen.calls ? 8 : 9));
+    return seen.calls;
+  }
+
+  for (const rotation of [rename, renameAndPack, copytruncate]) {
+    for (const rotatedBefore of [false, true]) {
+      const name = `${rotation.name} at any call${rotatedBefore ? ", the second since the last run" : ""}`;
+      test(`19. rotation between listing and opening: ${name}`, async () => {
+        const calls = await strike(rotation, rotatedBefore, Infinity);
+        expect(calls).toBeGreaterThan(30);
+        for (let number = 1; number <= calls; number++) {
+          await strike(rotation, rotatedBefore, number);
+        }
+      }, 30_000);
+    }
+  }
+
+  test("20. rotation between two reads: the open file is read on", async () => {
+    using scene = new Scene();
+    scene.append(...lines(1, 8_000));
+    expect(bytesOf(scene)).toBeGreaterThan(2 * 256 * 1024);
+    let reads = 0;
+    beforeEachRead(scene, ({ length }) => {
+      if (length < 100_000 || ++reads !== 3) return;
+      scene.rotate();
+      scene.append(...lines(8_001, 8_002));
+    });
+    await scene.pass("--max-time", DAY);
+    expect(reads).toBeGreaterThan(2);
+    await expectInTheEnd(scene, ...lines(1, 8_002));
+  });
+
+  for (const rotation of [rename, renameAndPack, copytruncate]) {
+    test(`77. ${rotation.name} while a post is under way: old lines once, then the new`, async () => {
+      for (let message = 1; message <= 5; message++) {
+        using scene = new Scene();
+        scene.append(...lines(1, 100));
+        afterEachPost(scene, (posts) => {
+          if (posts !== message) return;
+          rotation(scene);
+          scene.append(...lines(101, 102));
+        });
+        await scene.pass();
+        await expectInTheEnd(scene, ...lines(1, 102));
+      }
+    });
+  }
+
+  test("77. copytruncate while a post is under way, the new file longer than the old", async () => {
+    using scene = new Scene();
+    scene.append(...lines(1, 100));
+    afterEachPost(scene, (posts) => {
+      if (posts !== 2) return;
+      scene.copytruncate();
+      scene.append(...lines(101, 300));
+    });
+    await scene.pass();
+    await expectInTheEnd(scene, ...lines(1, 300));
+  });
+
+  test("79. EIO in mid-file: what was posted is saved, the rest is tried again", async () => {
+    using scene = new Scene();
+    scene.append(...lines(1, 8_000));
+    beforeEachRead(scene, ({ position }) => {
+      if (position > 400_000) throw systemError("EIO", "i/o error");
+    });
+    const { code, err } = await scene.run("--max-time", DAY);
+    expect(err).toMatch(/^f2b-watch: .*i\/o error.*\n/);
+    expect(code).toBe(66);
+    const posted = scene.discord.lines().length;
+    expect(posted).toBeGreaterThan(1_000);
+    delete scene.overrides.fs;
+    expect((await scene.run("--max-time", DAY)).code).toBe(0);
+    scene.expectPosted(...lines(1, 8_000));
+    expect(scene.notices()).toEqual([]);
+    await scene.expectQuiet();
+  });
+});
+
+describe("compressed files", () => {
+  for (const kind of ["gz", "zst"] as const) {
+    test(`32. .1.${kind} at once, with an unread tail`, async () => {
+      using scene = await Scene.after(1, 5);
+      scene.append(line(6));
+      scene.rotate();
+      scene.compress(".1", kind);
+      scene.append(line(7));
+      await scene.passPosts(...lines(6, 7));
+    });
+
+    test(`32. .1.${kind} at once, the new log empty: read in full, and left for the next line`, async () => {
+      using scene = await Scene.after(1, 5);
+      scene.append(line(6));
+      scene.rotate();
+      scene.compress(".1", kind);
+      await scene.passPosts(line(6));
+      scene.append(line(7));
+      await scene.passPosts(line(7));
+    });
+
+    test(`33. .2.${kind} tail, whole .1, new`, async () => {
+      using scene = await Scene.after(1, 5);
+      scene.append(line(6));
+      scene.rotate();
+      scene.append(line(7));
+      scene.rotate();
+      scene.compress(".2", kind);
+      scene.append(line(8));
+      await scene.passPosts(...lines(6, 8));
+    });
+  }
+
+  test("34. .1 and a half written .1.gz: the plain one is used, once", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.append(...lines(6, 105));
+    scene.rotate();
+    scene.write(gzipSync(scene.read(".1")).subarray(0, 400), ".1.gz");
+    scene.append(line(106));
+    await scene.passPosts(...lines(6, 106));
+    scene.remove(".1.gz");
+    scene.compress(".1");
+    await scene.passPosts();
+  });
+
+  for (const [name, spoil] of [
+    ["cut short", (packed: Buffer) => packed.subarray(0, packed.length / 2)],
+    ["with a wrong byte", (packed: Buffer) => packed.fill(0xff, packed.length / 2)],
+  ] as const) {
+    test(`35. only a .gz is left, ${name}: a notice, what can be unpacked, then the new lines`, async () => {
+      using scene = await Scene.after(1, 5);
+      scene.append(...lines(6, 2_000));
+      scene.rotate();
+      scene.compress(".1");
+      const packed = fs.readFileSync(scene.path(".1.gz"));
+      fs.writeFileSync(scene.path(".1.gz"), spoil(packed));
+      scene.append(...lines(2_001, 2_002));
+      await scene.pass("--max-time", DAY);
+      const posted = scene.newlyPosted();
+      expect(posted.slice(-2)).toEqual(lines(2_001, 2_002));
+      expect(posted.slice(0, 500)).toEqual(lines(6, 505));
+      expect(scene.notices()).toHaveLength(1);
+      expect(scene.notices()[0]).toContain("fail2ban.log.1.gz");
+      await scene.expectQuiet();
+    });
+  }
+
+  test("35. the .gz with the cursor is not even gzip: a notice, then the new lines", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.append(line(6));
+    scene.rotate();
+    fs.rmSync(scene.path(".1"));
+    scene.write("this is not gzip\n", ".1.gz");
+    scene.append(line(7));
+    await scene.passPostsAfterGap(5, line(7));
+  });
+
+  test("36. gzip of several members: all of them", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.append(line(6));
+    const old = Buffer.from(scene.read());
+    scene.remove();
+    const parts = [old.subarray(0, 250), old.subarray(250), Buffer.from(text(line(7)))];
+    scene.write(Buffer.concat(parts.map((part) => gzipSync(part))), ".1.gz");
+    scene.append(line(8));
+    await scene.passPosts(...lines(6, 8));
+  });
+
+  for (const ending of ["xz", "bz2", "lz4"]) {
+    test(`37. .${ending} holds the cursor: a notice that names the file`, async () => {
+      using scene = await Scene.after(1, 5);
+      scene.rotate();
+      fs.renameSync(scene.path(".1"), scene.path(`.1.${ending}`));
+      scene.append(line(6));
+      await scene.passPostsAfterGap(5, line(6));
+      expect(scene.notices()[0]).toContain(`fail2ban.log.1.${ending}`);
+    });
+  }
+
+  test("37. a year of files that cannot be unpacked: the notice still fits into a message", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.remove();
+    for (let week = 1; week <= 60; week++) scene.write("?", `.${week}.xz`);
+    scene.append(...lines(6, 7));
+    await scene.passPostsAfterGap(5, ...lines(6, 7));
+  });
+
+  test("38. a gzip bomb of 5 GB: a notice, in bounded memory and time", async () => {
+    using scene = new Scene();
+    scene.append(...lines(1, 5));
+    expect(runAlone(scene).code).toBe(0);
+    scene.remove();
+    const member = gzipSync(Buffer.alloc(50 * MIB));
+    scene.write(Buffer.concat(Array.from({ length: 100 }, () => member)), ".1.gz");
+    scene.append(line(6));
+    const { code, out, peakMiB } = runAlone(scene);
+    expect(code).toBe(0);
+    expect(fencedLines([out])).toEqual([line(6)]);
+    expect(out).toContain("fail2ban.log.1.gz");
+    expect(peakMiB).toBeLessThan(200);
+    expect(runAlone(scene).out).toBe("");
+  }, 60_000);
+
+  test("79. EIO in a compressed file: an error, no crash; the next run goes on", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.append(line(6));
+    scene.rotate();
+    scene.compress(".1");
+    scene.append(line(7));
+    const packed = bytesOf(scene, ".1.gz");
+    beforeEachRead(scene, ({ length }) => {
+      if (length === packed) throw systemError("EIO", "i/o error");
+    });
+    const { code, err } = await scene.run();
+    expect([code, err]).toEqual([66, expect.stringMatching(/^f2b-watch: .*i\/o error.*\n/)]);
+    delete scene.overrides.fs;
+    expect((await scene.run()).code).toBe(0);
+    scene.expectPosted(...lines(6, 7));
+    expect(scene.notices()).toEqual([]);
+    await scene.expectQuiet();
+  });
+});
+
+describe("truncation and rewriting", () => {
+  test("39. copytruncate, new shorter, unread tail in .1", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.append(line(6));
+    scene.copytruncate();
+    scene.append(line(7));
+    await scene.passPosts(...lines(6, 7));
+  });
+
+  test("39. copytruncate, new still empty", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.append(line(6));
+    scene.copytruncate();
+    await scene.passPosts(line(6));
+    scene.append(line(7));
+    await scene.passPosts(line(7));
+  });
+
+  test("40. copytruncate, new longer than the offset, tail unread", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.append(line(6));
+    scene.copytruncate();
+    scene.append(...lines(7, 27));
+    await scene.passPosts(...lines(6, 27));
+  });
+
+  test("41. copytruncate, new exactly as long as the offset, tail unread", async () => {
+    using scene = await Scene.after(11, 15);
+    const offset = bytesOf(scene);
+    scene.append(line(16));
+    scene.copytruncate();
+    scene.append(...lines(17, 21));
+    expect(bytesOf(scene)).toBe(offset);
+    await scene.passPosts(...lines(16, 21));
+  });
+
+  test("42. copytruncate, old part read in full, new longer, then as short as can be", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.copytruncate();
+    scene.append(...lines(6, 26));
+    await scene.passPosts(...lines(6, 26));
+    scene.copytruncate();
+    scene.append("x");
+    await scene.passPosts("x");
+  });
+
+  test("43. copytruncate twice between runs", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.append(line(6));
+    scene.copytruncate();
+    scene.append(line(7));
+    scene.copytruncate();
+    scene.append(line(8));
+    await scene.passPosts(...lines(6, 8));
+  });
+
+  test("44. truncated to nothing without a copy, then 2 lines: those, behind a notice", async () => {
+    using scene = await Scene.after(1, 5);
+    fs.truncateSync(scene.log, 0);
+    scene.append(...lines(6, 7));
+    await scene.passPostsAfterGap(5, ...lines(6, 7));
+  });
+
+  for (const length of [50, 94, 300]) {
+    test(`45. cut to ${length} bytes in place: nothing again, a notice, later lines follow`, async () => {
+      using scene = await Scene.after(1, 5);
+      fs.truncateSync(scene.log, length);
+      await scene.passPostsAfterGap(5);
+      scene.append(line(6));
+      await scene.passPosts(line(6));
+    });
+  }
+
+  test("46. head trimmed in place, with new lines behind", async () => {
+    using scene = await Scene.after(1, 2_000);
+    fs.writeFileSync(scene.log, text(...lines(1_001, 2_000)));
+    await scene.passPosts();
+    scene.append(...lines(2_001, 2_002));
+    await scene.passPosts(...lines(2_001, 2_002));
+  });
+
+  test("46. head trimmed down to the last line, with new lines behind", async () => {
+    using scene = await Scene.after(1, 20);
+    fs.writeFileSync(scene.log, text(...lines(20, 22)));
+    await scene.passPosts(...lines(21, 22));
+  });
+
+  test("46. head trimmed by bytes, so that the first line is a part of one", async () => {
+    using scene = await Scene.after(1, 20);
+    fs.writeFileSync(scene.log, scene.read().slice(-1_000));
+    scene.append(line(21));
+    await scene.passPosts(line(21));
+  });
+
+  test("46. head trimmed, then rotated", async () => {
+    using scene = await Scene.after(1, 20);
+    fs.writeFileSync(scene.log, text(...lines(16, 21)));
+    scene.rotate();
+    scene.append(line(22));
+    await scene.passPosts(...lines(21, 22));
+  });
+
+  test("46. head trimmed where the last line repeats: the lines before it decide", async () => {
+    using scene = new Scene();
+    const all = [line(1), "same", line(2), "same", line(3), "same"];
+    scene.append(...all);
+    await scene.passPosts(...all);
+    fs.writeFileSync(scene.log, text(...all.slice(2), "same", line(4), "same"));
+    await scene.passPosts("same", line(4), "same");
+  });
+
+  test("47. copied back by sed -i: same content, new inode, 2 more lines", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.write(scene.read(), ".new");
+    fs.renameSync(scene.path(".new"), scene.log);
+    scene.append(...lines(6, 7));
+    await scene.passPosts(...lines(6, 7));
+  });
+
+  test("48. a new file with the same first line, longer", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.copytruncate();
+    scene.append(line(1), ...lines(6, 26));
+    await scene.passPosts(line(1), ...lines(6, 26));
+  });
+
+  for (const rotation of ["rotate", "copytruncate"] as const) {
+    for (const [length, last] of [
+      ["shorter", 35],
+      ["longer", 90],
+    ] as const) {
+      test(`49. first 2 KiB the same after ${rotation}, new file ${length}`, async () => {
+        using scene = await Scene.after(1, 60);
+        scene.append(line(61));
+        const head = lines(1, 30);
+        expect(text(...head).length).toBeGreaterThan(2048);
+        scene[rotation]();
+        scene.append(...head, ...lines(200, 200 + last));
+        await scene.passPosts(line(61), ...head, ...lines(200, 200 + last));
+      });
+    }
+  }
+
+  test("50. other, longer content in the same inode: all of it", async () => {
+    using scene = await Scene.after(1, 5);
+    const { ino } = fs.statSync(scene.log);
+    fs.writeFileSync(scene.log, text(...lines(6, 26)));
+    expect(fs.statSync(scene.log).ino).toBe(ino);
+    await scene.passPostsAfterGap(5, ...lines(6, 26));
+  });
+
+  test("51. a hole of 500 MB is skipped in bounded memory", async () => {
+    using scene = new Scene();
+    scene.append(...lines(1, 5));
+    await scene.passPosts(...lines(1, 5));
+    scene.append(line(6));
+    scene.copytruncate();
+    fs.truncateSync(scene.log, 500 * MIB);
+    scene.append(line(7));
+    const { code, out, peakMiB } = runAlone(scene, "--dry-run");
+    expect([code, fencedLines([out])]).toEqual([0, lines(6, 7)]);
+    expect(peakMiB).toBeLessThan(200);
+    await scene.passPosts(...lines(6, 7));
+    scene.append(line(8));
+    await scene.passPosts(line(8));
+  });
+
+  test("51. a hole of 500 MB in mid-line: both halves are there, in bounded memory", async () => {
+    using scene = new Scene();
+    scene.append(line(1));
+    scene.write(line(2));
+    fs.truncateSync(scene.log, 500 * MIB);
+    scene.append(line(3));
+    const { out, peakMiB } = runAlone(scene);
+    expect(
+      rejoined(fencedLines([out]))
+        .join("\n")
+        .replaceAll("…", ""),
+    ).toContain(line(3));
+    expect(out).toContain(line(2));
+    expect(peakMiB).toBeLessThan(200);
+    expect(runAlone(scene).out).toBe("");
+  });
+
+  test("52. a block of NULs in mid-file: the lines around it are whole", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.append(line(6));
+    scene.write(new Uint8Array(4096));
+    scene.append(line(7));
+    await scene.passPosts(...lines(6, 7));
+    scene.write(new Uint8Array(100));
+    await scene.passPosts();
+    scene.append(line(8));
+    await scene.passPosts(line(8));
+    scene.rotate();
+    scene.append(line(9));
+    await scene.passPosts(line(9));
+  });
+
+  test("53. 50 truncations, growing content, the inode constant: every line once", async () => {
+    using scene = await Scene.after(1, 1);
+    const { ino } = fs.statSync(scene.log);
+    withoutSync(scene);
+    let last = 1;
+    for (let round = 1; round <= 50; round++) {
+      const fresh = lines(last + 1, last + 1 + round);
+      last += 1 + round;
+      fs.truncateSync(scene.log, 0);
+      scene.append(...fresh);
+      await scene.pass();
+      scene.expectPosted(...fresh);
+    }
+    expect(fs.statSync(scene.log).ino).toBe(ino);
+    expect(scene.notices()).toHaveLength(50);
+    await scene.expectQuiet();
+  });
+});
+
+describe("inodes and devices prove nothing", () => {
+  /** All files look as if they were one and the same. */
+  const oneInode = (scene: Scene, changes: Partial<fs.Stats>) => {
+    const alike = (stat: fs.Stats | undefined) => stat && Object.assign(stat, changes);
+    scene.withFs({
+      fstatSync: ((descriptor: number) => alike(fs.fstatSync(descriptor))) as typeof fs.fstatSync,
+      lstatSync: ((path: string) =>
+        alike(fs.lstatSync(path, { throwIfNoEntry: false }))) as typeof fs.lstatSync,
+    });
+  };
+
+  for (const [number, name, from, to] of [
+    [54, "longer", 16, 36],
+    [55, "exactly the same size", 16, 20],
+  ] as const) {
+    test(`${number}. deleted and made anew with the same inode, ${name}`, async () => {
+      using scene = await Scene.after(11, 15);
+      const { ino } = fs.statSync(scene.log);
+      scene.remove();
+      scene.append(...lines(from, to));
+      oneInode(scene, { ino });
+      await scene.passPostsAfterGap(5, ...lines(from, to));
+    });
+  }
+
+  test("56. rotate 1: the new log gets the deleted file's inode", async () => {
+    using scene = await Scene.after(1, 5);
+    const inodes: number[] = [];
+    for (let number = 6; number <= 12; number += 2) {
+      scene.append(line(number));
+      scene.rotate({ keep: 1 });
+      scene.append(line(number + 1));
+      inodes.push(fs.statSync(scene.log).ino);
+      await scene.passPosts(...lines(number, number + 1));
+    }
+    expect(inodes).toHaveLength(4);
+  });
+
+  test("57. another device number after a remount: nothing again", async () => {
+    using scene = await Scene.after(1, 5);
+    oneInode(scene, { dev: 4711 });
+    await scene.passPosts();
+    scene.append(line(6));
+    await scene.passPosts(line(6));
+  });
+
+  test("57. another device number while the rotated file is held", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.rotate();
+    await scene.passPosts();
+    oneInode(scene, { dev: 4711 });
+    await scene.pass();
+    scene.write(text(line(6)), ".1");
+    scene.append(line(7));
+    await scene.passPosts(...lines(6, 7));
+  });
+
+  test("58. no birth time, no other times: rotation is still understood", async () => {
+    using scene = await Scene.after(1, 5);
+    oneInode(scene, { birthtimeMs: 0, mtimeMs: 0, ctimeMs: 0, atimeMs: 0 });
+    scene.append(line(6));
+    scene.rotate();
+    scene.append(line(7));
+    await scene.passPosts(...lines(6, 7));
+    scene.copytruncate();
+    scene.append(line(8));
+    await scene.passPosts(line(8));
+  });
+});
+
+describe("text", () => {
+  test("59. a partial last line waits, and is posted whole", async () => {
+    using scene = await Scene.after(1, 5);
+    for (const part of [line(6).slice(0, 10), line(6).slice(10, 50)]) {
+      scene.write(part);
+      await scene.passPosts();
+    }
+    scene.write(`${line(6).slice(50)}\n`);
+    await scene.passPosts(line(6));
+  });
+
+  test("60. the first line of a new file is still partial: it waits", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.append(line(6));
+    scene.rotate();
+    scene.write(line(7).slice(0, 10));
+    await scene.passPosts(line(6));
+    scene.write(`${line(7).slice(10)}\n`);
+    await scene.passPosts(line(7));
+  });
+
+  test("60. the very first line of the first run is still partial: it waits", async () => {
+    using scene = new Scene();
+    scene.write(line(1).slice(0, 10));
+    await scene.passPosts();
+    scene.write(`${line(1).slice(10)}\n`);
+    await scene.passPosts(line(1));
+  });
+
+  test("61. CRLF ends a line; lone CR, U+2028 and blanks stay in it, visible; empty lines count", async () => {
+    using scene = new Scene();
+    scene.write("one\r\ntwo\rstill two\nthree\u2028still three\n\n   \n\n\nend\n");
+    await scene.passPosts(
+      "one",
+      "two\\x0dstill two",
+      "three\\u2028still three",
+      "",
+      "   ",
+      "",
+      "",
+      "end",
+    );
+  });
+
+  test("61. nothing but empty lines", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.append("");
+    await scene.pass();
+    scene.append("", line(6));
+    await scene.pass();
+    scene.expectPosted("", "", line(6));
+    await scene.expectQuiet();
+  });
+
+  test("62. invalid UTF-8 and characters of several bytes, cut by reads and messages", async () => {
+    using scene = new Scene();
+    withoutSync(scene);
+    const wide = "ä€😀".repeat(1_500);
+    const tall = Array.from(
+      { length: 4_000 },
+      (_, index) => `${index} 😀ä€ 日本語 ${"é".repeat(20)}`,
+    );
+    scene.append(wide, ...tall);
+    scene.write(new Uint8Array([0xf0, 0x9f, 0x0a, 0xed, 0xa0, 0x80, 0x0a]));
+    expect(bytesOf(scene)).toBeGreaterThan(256 * 1024);
+    await scene.pass("--max-time", DAY);
+    const posted = rejoined(scene.newlyPosted());
+    expect(posted).toEqual([wide, ...tall, "\ufffd", "\ufffd\ufffd\ufffd"]);
+    expect(scene.discord.messages.every(({ content }) => content.isWellFormed())).toBe(true);
+    expect(scene.discord.violations).toEqual([]);
+    scene.append("after");
+    scene.rotate();
+    scene.append("end");
+    await scene.passPosts("after", "end");
+  });
+
+  test("63. a byte order mark at the start: not shown, no change", async () => {
+    using scene = new Scene();
+    scene.write(`\ufeff${text(...lines(1, 3))}`);
+    await scene.passPosts(...lines(1, 3));
+    scene.append(line(4));
+    scene.rotate();
+    scene.write(`\ufeff${text(line(5))}`);
+    await scene.passPosts(...lines(4, 5));
+  });
+
+  test("64. fences, mentions, colours, blanks: the fence holds, nobody is called", async () => {
+    using scene = new Scene();
+    const nasty = ["```", "a```b", "````````", "@everyone <@1> <@&2> @here", "  ", "\x1b[31mred"];
+    scene.append(...nasty, line(1));
+    await scene.pass();
+    const posted = scene.newlyPosted();
+    expect(posted).toHaveLength(nasty.length + 1);
+    expect(posted.map((each) => each.replaceAll("\u200b", "")).slice(0, 5)).toEqual(
+      nasty.slice(0, 5),
+    );
+    expect(posted.slice(5)).toEqual(["\\x1b[31mred", line(1)]);
+    expect(scene.discord.messages[0]?.content.match(/```/g)).toHaveLength(2);
+    expect(scene.discord.violations).toEqual([]);
+    await scene.expectQuiet();
+  });
+
+  test("65. one line of 5 MB: cut with marks, the next line whole, each once", async () => {
+    using scene = await Scene.after(1, 1);
+    const long = Array.from({ length: 500_000 }, (_, index) => `${index} abc`)
+      .join(" ")
+      .slice(0, 5e6);
+    expect(long).toHaveLength(5e6);
+    scene.append(long, line(2));
+    withoutSync(scene);
+    expect((await scene.run()).code).toBe(75);
+    expect((await scene.run("--max-time", DAY)).code).toBe(0);
+    const posted = rejoined(scene.newlyPosted());
+    expect(posted.map((each) => each.length)).toEqual([5e6, line(2).length]);
+    expect(posted[0] === long && posted[1] === line(2)).toBe(true);
+    expect(scene.notices()).toEqual([]);
+    await scene.expectQuiet();
+  }, 60_000);
+
+  test("65. a line longer than what is read at once: in pieces, nothing lost, in bounded memory", () => {
+    using scene = new Scene();
+    const long = "0123456789".repeat(9e5);
+    scene.append(line(1), long, line(2));
+    const { code, out, peakMiB } = runAlone(scene, "--dry-run");
+    expect(code).toBe(0);
+    const posted = fencedLines([out]);
+    expect([posted[0], posted.at(-1)]).toEqual([line(1), line(2)]);
+    expect(posted.slice(1, -1).join("").replaceAll("…", "") === long).toBe(true);
+    expect(peakMiB).toBeLessThan(200);
+  }, 60_000);
+
+  for (const rotation of ["", "rotate", "copytruncate", "compress"] as const) {
+    for (const first of [1, 6]) {
+      test(`65. line ${first} is long and half posted${rotation && `, then ${rotation}`}: it goes on there`, async () => {
+        using scene = first === 1 ? new Scene() : await Scene.after(1, 5);
+        const long = `${line(first)} ${"0123456789".repeat(700)}`;
+        scene.append(long, line(first + 1));
+        await stopAfter(scene, 2);
+        if (rotation === "copytruncate") scene.copytruncate();
+        else if (rotation !== "") scene.rotate();
+        if (rotation === "compress") scene.compress(".1");
+        scene.append(line(first + 2));
+        await scene.pass();
+        expect(rejoined(scene.newlyPosted())).toEqual([long, line(first + 1), line(first + 2)]);
+        expect(scene.notices()).toEqual([]);
+        await scene.expectQuiet();
+      });
+    }
+  }
+
+  test("66. messages of up to 1999 characters, never 2000", async () => {
+    for (let first = 985; first <= 1_010; first++) {
+      using scene = new Scene();
+      withoutSync(scene);
+      const two = ["a".repeat(first), "b".repeat(1_000)];
+      scene.append(...two);
+      await scene.passPosts(...two);
+      const lengths = scene.discord.messages.map(({ content }) => content.length);
+      const together = first + 1 + 1_000 + 8;
+      expect(lengths).toEqual(together <= 1_999 ? [together] : [first + 8, 1_008]);
+    }
+  });
+
+  test("66. a line that just fits, and one that is a character too long", async () => {
+    using scene = new Scene();
+    scene.append("a".repeat(1_991), "b".repeat(1_992), "c");
+    await scene.pass();
+    expect(rejoined(scene.newlyPosted())).toEqual(["a".repeat(1_991), "b".repeat(1_992), "c"]);
+    const lengths = scene.discord.messages.map(({ content }) => content.length);
+    expect(lengths.slice(0, 2)).toEqual([1_999, 1_999]);
+    expect(scene.discord.violations).toEqual([]);
+  });
+
+  test("67. 200 000 lines: in order, over several runs", async () => {
+    using scene = new Scene();
+    const all = Array.from({ length: 200_000 }, (_, index) => `line ${index}`);
+    scene.append(...all);
+    withoutSync(scene);
+    expect((await scene.run()).code).toBe(75);
+    expect((await scene.run("--max-time", DAY)).code).toBe(0);
+    expect(scene.newlyPosted().join("\n") === all.join("\n")).toBe(true);
+    expect(scene.discord.violations).toEqual([]);
+    expect(scene.discord.count429).toBe(0);
+    await scene.expectQuiet();
+  }, 60_000);
+
+  test("67. 200 000 lines: in bounded memory", async () => {
+    using scene = new Scene();
+    scene.append(...lines(1, 200_000));
+    const { code, out, peakMiB } = runAlone(scene, "--dry-run");
+    expect(code).toBe(0);
+    expect(fencedLines([out]).join("\n") === lines(1, 200_000).join("\n")).toBe(true);
+    expect(peakMiB).toBeLessThan(200);
+  }, 60_000);
+
+  test("68. an offset beyond 2^32, behind a hole of 4 GB", async () => {
+    using scene = await Scene.after(1, 5);
+    fs.truncateSync(scene.log, 2 ** 32 + 10);
+    scene.append(...lines(6, 8));
+    await scene.passPosts(...lines(6, 8));
+    scene.append(line(9));
+    await scene.passPosts(line(9));
+  }, 60_000);
+});
+
+describe("permissions and kinds of files", () => {
+  test("98. no right to read the log: 66, said once an hour; all lines when it is back", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.append(...lines(6, 8));
+    forbid(scene, "fail2ban.log");
+    const { code, err } = await scene.run();
+    expect(code).toBe(66);
+    expect(err).toMatch(/^f2b-watch: .*permission denied.*\nhint: .*\n$/);
+    for (let minute = 1; minute <= 5; minute++) {
+      scene.wait(60_000);
+      expect(await scene.run()).toEqual({ code: 66, out: "", err: "" });
+    }
+    delete scene.overrides.fs;
+    const back = await scene.run();
+    expect(back.code).toBe(0);
+    expect(back.err).toMatch(/^f2b-watch: .*\n$/);
+    scene.expectPosted(...lines(6, 8));
+    expect(scene.notices()).toEqual([]);
+    await scene.expectQuiet();
+  });
+
+  test("99. no right to read .1 alone: a notice that names it, then the new file", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.append(line(6));
+    scene.rotate();
+    scene.append(line(7));
+    forbid(scene, "fail2ban.log.1");
+    await scene.passPostsAfterGap(5, line(7));
+    expect(scene.notices()[0]).toContain("fail2ban.log.1 (permission denied)");
+  });
+
+  test("100. the folder cannot be listed: the log is read, a rotation gives a notice", async () => {
+    using scene = await Scene.after(1, 5);
+    const readdirSync = () => {
+      throw systemError("EACCES", "permission denied");
+    };
+    scene.withFs({ readdirSync: readdirSync as unknown as typeof fs.readdirSync });
+    scene.append(line(6));
+    await scene.passPosts(line(6));
+    scene.rotate();
+    scene.append(line(7));
+    await scene.passPostsAfterGap(6, line(7));
+    expect(scene.notices()[0]).toContain("permission denied");
+  });
+
+  test("101. the log is a link: its target is followed, switched, lost and found", async () => {
+    using scene = new Scene();
+    const target = (name: string) => join(scene.directory, name);
+    const link = (name: string) => {
+      fs.rmSync(scene.log, { force: true });
+      fs.symlinkSync(target(name), scene.log);
+    };
+    fs.writeFileSync(target("a"), text(...lines(1, 3)));
+    link("a");
+    await scene.passPosts(...lines(1, 3));
+    fs.appendFileSync(target("a"), text(line(4)));
+    await scene.passPosts(line(4));
+    fs.writeFileSync(target("b"), text(...lines(5, 6)));
+    link("b");
+    await scene.passPostsAfterGap(4, ...lines(5, 6));
+    link("nowhere");
+    expect((await scene.run()).code).toBe(66);
+    link("b");
+    fs.appendFileSync(target("b"), text(line(7)));
+    expect((await scene.run()).code).toBe(0);
+    scene.expectPosted(line(7));
+    await scene.expectQuiet();
+  });
+
+  test("102. the log is a FIFO, a folder, a socket or a device: 66 at once, one line", async () => {
+    using scene = new Scene();
+    const kinds: Record<string, () => void> = {
+      fifo: () => void Bun.spawnSync(["mkfifo", scene.log]),
+      folder: () => fs.mkdirSync(scene.log),
+      zero: () => fs.symlinkSync("/dev/zero", scene.log),
+      full: () => fs.symlinkSync("/dev/full", scene.log),
+      loop: () => fs.symlinkSync(scene.log, scene.log),
+    };
+    for (const [name, make] of Object.entries(kinds)) {
+      make();
+      const { code, out, err } = runAlone(scene);
+      expect([name, code, out]).toEqual([name, 66, ""]);
+      expect(err).toMatch(/^f2b-watch: cannot read .*\n$/);
+      fs.rmSync(scene.log, { recursive: true });
+      fs.rmSync(scene.state, { recursive: true });
+    }
+  });
+
+  test("102. the log is a socket: 66 at once", async () => {
+    using scene = new Scene();
+    const server = createServer();
+    await new Promise<void>((done) => server.listen(scene.log, done));
+    try {
+      const { code, out } = runAlone(scene);
+      expect([code, out]).toEqual([66, ""]);
+    } finally {
+      server.close();
+    }
+  });
+
+  test("102. the log becomes a FIFO after a good run: 66, said once; the state is kept", async () => {
+    using scene = await Scene.after(1, 5);
+    fs.renameSync(scene.log, scene.path(".kept"));
+    Bun.spawnSync(["mkfifo", scene.log]);
+    const { code, err } = await scene.run();
+    expect([code, err]).toEqual([66, expect.stringMatching(/^f2b-watch: .*\n$/)]);
+    scene.wait(60_000);
+    expect(await scene.run()).toEqual({ code: 66, out: "", err: "" });
+    fs.renameSync(scene.path(".kept"), scene.log);
+    scene.append(line(6));
+    expect((await scene.run()).code).toBe(0);
+    scene.expectPosted(line(6));
+    expect(scene.notices()).toEqual([]);
+  });
+});
+
+describe("siblings that somebody else put there", () => {
+  const SECRET = "root:$6$secret$hash:19000:0:99999:7:::";
+
+  /** The log's own line 6 is lost; `place` puts something under the name that it would have. */
+  async function expectLeftOut(suffix: string, place: (scene: Scene, path: string) => void) {
+    using scene = await Scene.after(1, 5);
+    scene.append(line(6));
+    const old = scene.read();
+    scene.remove();
+    const outside = join(scene.directory, "outside");
+    fs.writeFileSync(outside, old + text(SECRET), { mode: 0o600 });
+    place(scene, scene.path(suffix));
+    scene.append(line(7));
+    await scene.passPostsAfterGap(5, line(7));
+    expect(scene.notices()[0]).toContain(`fail2ban.log${suffix} (`);
+    expect(JSON.stringify(scene.discord.messages)).not.toContain("secret");
+  }
+
+  for (const suffix of [".1", "-20261122", ".2.gz"]) {
+    test(`a link named ${suffix} is not followed`, async () => {
+      await expectLeftOut(suffix, (scene, path) => {
+        fs.symlinkSync(join(scene.directory, "outside"), path);
+      });
+    });
+
+    test(`a FIFO named ${suffix} is not read`, async () => {
+      await expectLeftOut(suffix, (_, path) => void Bun.spawnSync(["mkfifo", path]));
+    });
+
+    test(`a folder named ${suffix} is not read`, async () => {
+      await expectLeftOut(suffix, (_, path) => fs.mkdirSync(path));
+    });
+
+    test.skipIf(!isRoot)(`a file of another owner named ${suffix} is not read`, async () => {
+      await expectLeftOut(suffix, (scene, path) => {
+        fs.copyFileSync(join(scene.directory, "outside"), path);
+        fs.chownSync(path, 1234, 1234);
+      });
+    });
+  }
+
+  test("a device named .1 is not read", async () => {
+    await expectLeftOut(".1", (_, path) => fs.symlinkSync("/dev/zero", path));
+  });
+
+  test.skipIf(!isRoot)("files of the log's owner, and of root, are read", async () => {
+    for (const owner of [1234, 0]) {
+      using scene = await Scene.after(1, 5);
+      scene.append(line(6));
+      scene.rotate();
+      scene.append(line(7));
+      fs.chownSync(scene.log, 1234, 1234);
+      fs.chownSync(scene.path(".1"), owner, owner);
+      await scene.passPosts(...lines(6, 7));
+    }
+  });
+
+  test("what stands under the siblings' names does not keep a first run from its log", async () => {
+    using scene = new Scene();
+    Bun.spawnSync(["mkfifo", scene.path(".1"), scene.path(".2.gz")]);
+    fs.symlinkSync("/dev/zero", scene.path(".3"));
+    fs.mkdirSync(scene.path(".4.gz"));
+    scene.write("not gzip", ".5.gz");
+    scene.append(...lines(1, 3));
+    await scene.passPosts(...lines(1, 3));
+  });
+});
+
+describe("the clock proves nothing", () => {
+  test("103. the clock goes back an hour, jumps to 2038, and back: no effect on what is posted", async () => {
+    using scene = await Scene.after(1, 5);
+    scene.wait(-3_600_000);
+    scene.append(line(6));
+    await scene.passPosts(line(6));
+    scene.wait(12 * 365 * 86_400_000);
+    scene.append(line(7));
+    scene.rotate();
+    scene.append(line(8));
+    await scene.passPosts(...lines(7, 8));
+    scene.wait(-12 * 365 * 86_400_000);
+    scene.append(line(9));
+    await scene.pass();
+    expect(scene.newlyPosted()).toEqual([line(9)]);
+    await scene.expectQuiet();
+  });
+
+  test("103. another time zone between runs: no effect on what is posted", async () => {
+    using scene = await Scene.after(1, 5);
+    const zone = process.env["TZ"];
+    try {
+      for (const [index, name] of ["Pacific/Kiritimati", "America/Los_Angeles"].entries()) {
+        process.env["TZ"] = name;
+        scene.append(line(6 + 2 * index));
+        scene.rotateByDate(`2026112${index}`);
+        scene.append(line(7 + 2 * index));
+        await scene.passPosts(...lines(6 + 2 * index, 7 + 2 * index));
+      }
+    } finally {
+      if (zone === undefined) delete process.env["TZ"];
+      else process.env["TZ"] = zone;
+    }
+  });
+
+  test("104. mtimes of the rotated files shuffled: the order comes from their names", async () => {
+    using scene = await Scene.after(1, 5);
+    for (let number = 6; number <= 9; number++) {
+      scene.append(line(number));
+      scene.rotate();
+    }
+    scene.append(line(10));
+    for (const [suffix, time] of [
+      [".1", 1e9],
+      [".2", 2e9],
+      [".3", 5e8],
+      [".4", 15e8],
+    ] as const) {
+      fs.utimesSync(scene.path(suffix), time, time);
+    }
+    await scene.passPosts(...lines(6, 10));
+  });
+
+  test("105. a state written in the future is still used", async () => {
+    using scene = new Scene();
+    scene.wait(10 * 365 * 86_400_000);
+    scene.append(...lines(1, 5));
+    await scene.pass();
+    scene.wait(-10 * 365 * 86_400_000);
+    scene.append(line(6));
+    await scene.pass();
+    expect(scene.newlyPosted()).toEqual(lines(1, 6));
+    expect(scene.notices()).toEqual([]);
+    await scene.expectQuiet();
+  });
+});
+
+describe("planRead()", () => {
+  const file = (name: string, facts: Partial<FileFacts> = {}): FileFacts => ({
+    name,
+    family: name === "log" ? "live" : name.includes("-") ? "date" : "number",
+    size: 1_000,
+    hasLine: name === "log",
+    matches: false,
+    finishedAt: 0,
+    beginsLikeRead: false,
+    copy: false,
+    ...facts,
+  });
+  const cursor: Cursor = {
+    offset: 500,
+    lines: 5,
+    lastLineHash: "0123456789abcdef",
+    lastLineBytes: 100,
+    headHash: [],
+    tail: [],
+  };
+  const read = (...segments: [string, number, boolean][]) => ({
+    kind: "read" as const,
+    segments: segments.map(([name, from, leave]) => ({ name, from, leave })),
+  });
+  const searched = { found: -1 };
+
+  test("goes on in the live log", () => {
+    const files = [file("log", { matches: true }), file("log.1"), file("log.2")];
+    expect(planRead(cursor, files)).toEqual(read(["log", 500, false]));
+  });
+
+  test("prefers the live log to a copy that matches as well", () => {
+    const files = [file("log", { matches: true }), file("log.1", { matches: true })];
+    expect(planRead(cursor, files)).toEqual(read(["log", 500, false]));
+  });
+
+  test("reads the rest of a rotated file, each younger one, then the live log", () => {
+    const files = [file("log"), file("log.1"), file("log.2"), file("log.3", { matches: true })];
+    const plan = read(
+      ["log.3", 500, true],
+      ["log.2", 0, true],
+      ["log.1", 0, true],
+      ["log", 0, false],
+    );
+    expect(planRead(cursor, files)).toEqual(plan);
+  });
+
+  test("takes the youngest of two rotated files that match", () => {
+    const files = [file("log"), file("log.1", { matches: true }), file("log.2", { matches: true })];
+    expect(planRead(cursor, files)).toEqual(read(["log.1", 500, true], ["log", 0, false]));
+  });
+
+  test("stays on the old file until the new one has a line", () => {
+    const live = file("log", { hasLine: false, size: 0 });
+    const held = file("log.1", { matches: true });
+    expect(planRead(cursor, [live, held])).toEqual(read(["log.1", 500, false]));
+    expect(planRead(cursor, [held])).toEqual(read(["log.1", 500, false]));
+    const older = [live, file("log.1"), file("log.2", { matches: true })];
+    expect(planRead(cursor, older)).toEqual(read(["log.2", 500, true], ["log.1", 0, false]));
+  });
+
+  test("leaves files of the other family alone", () => {
+    const files = [file("log"), file("log-1", { matches: true }), file("log.1")];
+    expect(planRead(cursor, files)).toEqual(read(["log-1", 500, true], ["log", 0, false]));
+  });
+
+  test("skips copies and files that were read before", () => {
+    const done = file("log.1", { finishedAt: 1_000 });
+    const copy = file("log.2", { copy: true });
+    const grown = file("log.3", { finishedAt: 900 });
+    const files = [file("log"), done, copy, grown, file("log.4", { matches: true })];
+    const plan = read(["log.4", 500, true], ["log.3", 900, true], ["log", 0, false]);
+    expect(planRead(cursor, files)).toEqual(plan);
+  });
+
+  test("goes on at the end of a file that was moved back", () => {
+    const files = [file("log", { finishedAt: 800 }), file("log.1")];
+    expect(planRead(cursor, files)).toEqual(read(["log", 800, false]));
+  });
+
+  test("reads nothing again of a log that was cut short", () => {
+    const files = [file("log", { size: 50, beginsLikeRead: true })];
+    const segments = [{ name: "log", from: 50, leave: false }];
+    expect(planRead(cursor, files)).toEqual({ kind: "shrunk", segments });
+  });
+
+  test("asks the rotated files before it believes that the log was cut short", () => {
+    const files = [
+      file("log", { size: 50, beginsLikeRead: true }),
+      file("log.1", { matches: true }),
+    ];
+    expect(planRead(cursor, files)).toEqual(read(["log.1", 500, true], ["log", 0, false]));
+  });
+
+  test("asks for a search when nothing matches, and goes on where the last lines are", () => {
+    expect(planRead(cursor, [file("log"), file("log.1")])).toEqual({ kind: "search" });
+    const trimmed = [file("log", { found: 200 }), file("log.1", searched)];
+    expect(planRead(cursor, trimmed)).toEqual(read(["log", 200, false]));
+    const rotated = [file("log", searched), file("log.1", { found: 200 })];
+    expect(planRead(cursor, rotated)).toEqual(read(["log.1", 200, true], ["log", 0, false]));
+  });
+
+  test("reads what is not known to be done, oldest first, when the cursor is lost", () => {
+    const files = [
+      file("log", searched),
+      file("log.1", searched),
+      file("log.2", { ...searched, finishedAt: 1_000 }),
+      file("log.3", { ...searched, copy: true }),
+      file("log.4", { ...searched, beginsLikeRead: true }),
+      file("log.5", { ...searched, finishedAt: 300 }),
+    ];
+    const { segments } = read(["log.5", 300, true], ["log.1", 0, true], ["log", 0, false]);
+    expect(planRead(cursor, files)).toEqual({ kind: "gap", segments });
+  });
+
+  test("without a cursor it reads what is not known to be done", () => {
+    const files = [file("log"), file("log.1"), file("log.2", { finishedAt: 1_000 })];
+    expect(planRead(undefined, files)).toEqual(read(["log.1", 0, true], ["log", 0, false]));
+    expect(planRead(undefined, [])).toEqual(read());
+  });
+});
+
+describe("names of rotated files", () => {
+  test("rotatedName() knows numbers, dates and compression", () => {
+    const known: Record<string, [string, string]> = {
+      ".1": ["number", "none"],
+      ".12.gz": ["number", "gz"],
+      ".365.zst": ["number", "zst"],
+      ".1.xz": ["number", "foreign"],
+      ".1.bz2": ["number", "foreign"],
+      "-20261122": ["date", "none"],
+      "-20261122.gz": ["date", "gz"],
+      "-2026112210": ["date", "none"],
+      "-20261122-103000": ["date", "none"],
+      ".2026-11-22": ["date", "none"],
+      "-1795341600": ["date", "none"],
+    };
+    for (const [suffix, [family, compression]] of Object.entries(known)) {
+      const name = `fail2ban.log${suffix}`;
+      expect(rotatedName("fail2ban.log", name)).toMatchObject({ name, family, compression });
+    }
+  });
+
+  test("rotatedName() knows nothing else", () => {
+    const others = [
+      "",
+      ".bak",
+      ".swp",
+      ".offset",
+      ".1.tmp",
+      ".1~",
+      ".1.gz.part",
+      ".gz",
+      ".",
+      ".-1",
+    ];
+    others.push("-old", ".a1", ".1a", ".1.gz.gz", "1", ".1 ", " .1", ".1\n", "/.1", ".1234567");
+    for (const suffix of others) {
+      expect(rotatedName("fail2ban.log", `fail2ban.log${suffix}`)).toBeUndefined();
+    }
+    for (const name of ["fail2ban-old.log", "xfail2ban.log.1", "fail2banxlog.1", "auth.log.1"]) {
+      expect(rotatedName("fail2ban.log", name)).toBeUndefined();
+    }
+  });
+
+  test("rotatedFiles() sorts the youngest first, whatever the order of the listing", () => {
+    const sorted = {
+      numbers: ["log.1", "log.2.gz", "log.9.zst", "log.10.gz", "log.100"],
+      dates: ["log-20261122", "log-20261121.gz", "log-20251231", "log-20250101.xz"],
+      hours: ["log-2026112210", "log-2026112209", "log-2026112123.gz"],
+      epochs: ["log-1795341600", "log-1795341599", "log-1795338000"],
+      dashes: ["log.2026-11-22", "log.2026-10-31", "log.2025-12-31.gz"],
+      times: ["log-20261122-100000", "log-20261122-090000", "log-20261122"],
+    };
+    for (const names of Object.values(sorted)) {
+      for (const listing of [names, names.toReversed(), names.toSorted()]) {
+        const files = rotatedFiles("log", [...listing, "log", "log.bak", "other.1"]);
+        expect(files.map(({ name }) => name)).toEqual(names);
+      }
+    }
+  });
+
+  test("rotatedFiles() takes the plain file of a pair", () => {
+    const names = ["log.1", "log.1.gz", "log.2.gz", "log-20261122", "log-20261122.zst"];
+    const found = rotatedFiles("log", names).map(({ name }) => name);
+    expect(found.toSorted()).toEqual(["log-20261122", "log.1", "log.2.gz"]);
+  });
+});
+
+describe("anchors", () => {
+  const bytes = (content: string) => new TextEncoder().encode(content);
+  const all = text(...lines(1, 20));
+  /** The anchor at the end of `content`, from no more than a reader would have at hand. */
+  const anchorOf = (content: string) => {
+    const whole = bytes(content);
+    return anchorFrom(whole.subarray(0, 512), whole.subarray(-4_097), whole.length);
+  };
+
+  test("anchorFrom() is the same for the same content, however much stands before", () => {
+    const whole = bytes(all);
+    const anchor = anchorFrom(whole, whole, whole.length);
+    expect(anchor).toEqual(anchorOf(all));
+    expect(sameAnchor(anchor, anchorOf(all))).toBe(true);
+    expect(anchor).toMatchObject({ offset: whole.length, lastLineBytes: line(20).length + 1 });
+  });
+
+  test("anchorFrom() differs by offset, by last line and by head", () => {
+    const flipped = (at: number) => `${all.slice(0, at)}#${all.slice(at + 1)}`;
+    expect(sameAnchor(anchorOf(all), anchorOf(text(line(21), ...lines(2, 20))))).toBe(false);
+    for (const at of [0, 31, 100, 127, 300, 511, all.length - 90, all.length - 2]) {
+      expect(sameAnchor(anchorOf(all), anchorOf(flipped(at)))).toBe(false);
+    }
+    expect(sameAnchor(anchorOf(all), anchorOf(`x\n${all}`))).toBe(false);
+  });
+
+  test("anchorFrom() hashes no more than what was read of a short file", () => {
+    const grown = bytes("one\ntwo\n");
+    expect(anchorFrom(grown, bytes("one\n"), 4)).toEqual(anchorOf("one\n"));
+  });
+
+  test("anchorFrom() hashes the last 4 KiB of a longer line", () => {
+    const long = `${"a".repeat(9_000)}${"b".repeat(4_095)}\n`;
+    const anchor = anchorOf(long);
+    expect(anchor.lastLineBytes).toBe(4_096);
+    expect(anchor.lastLineHash).toBe(anchorOf(`${"b".repeat(4_095)}\n`).lastLineHash);
+  });
+
+  test("beginsLike() knows a file that was cut short by its beginning, not another file", () => {
+    const anchor = anchorOf(all);
+    const head = (content: string) => bytes(content).subarray(0, 512);
+    for (const length of [32, 50, 128, 300, 512, 1_500]) {
+      expect(beginsLike(anchor, head(all.slice(0, length)), length)).toBe(true);
+      const other = `${line(21)}\n${all}`.slice(0, length);
+      expect(beginsLike(anchor, head(other), length)).toBe(false);
+    }
+    expect(beginsLike(anchor, head(""), 0)).toBe(false);
+    expect(beginsLike(anchor, head(all.slice(0, 31)), 31)).toBe(false);
+  });
+
+  test("tailHashes() are of the seven lines before the last, the nearest first", () => {
+    const hashes = tailHashes(bytes(all), true);
+    expect(hashes).toHaveLength(7);
+    expect(new Set(hashes).size).toBe(7);
+    expect(tailHashes(bytes(text(...lines(12, 20))), false)).toEqual(hashes);
+    expect(tailHashes(bytes(text(...lines(1, 19))), true).slice(0, 6)).toEqual(hashes.slice(1));
+  });
+
+  test("tailHashes() leave out a line whose start is not at hand", () => {
+    const some = text(...lines(15, 20));
+    const hashes = tailHashes(bytes(all), true);
+    expect(tailHashes(bytes(some), true)).toEqual(hashes.slice(0, 5));
+    expect(tailHashes(bytes(some.slice(10)), false)).toEqual(hashes.slice(0, 4));
+    expect(tailHashes(bytes(text(line(20))), true)).toEqual([]);
+    expect(tailHashes(bytes(""), true)).toEqual([]);
+  });
+});

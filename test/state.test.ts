@@ -1,0 +1,933 @@
+/** What is remembered: two copies, damage, full and unfit disks, links, modes, several destinations. */
+import { describe, expect, test } from "bun:test";
+import * as fs from "node:fs";
+import { basename, join } from "node:path";
+import { parseState, sealState, State, stateFileName } from "../f2b-watch.ts";
+import { line, lines, type RunResult, Scene } from "./harness.ts";
+
+const MINUTE = 60_000;
+
+/** A scene where lines 1 to 5 were posted, and where lines 6 to 8 are new. */
+async function goingScene(): Promise<Scene> {
+  const scene = new Scene();
+  scene.append(...lines(1, 5));
+  await scene.pass();
+  scene.expectPosted(...lines(1, 5));
+  scene.wait(5 * MINUTE);
+  scene.append(...lines(6, 8));
+  return scene;
+}
+
+/** Names in the state directory without what they have in common. */
+function stateNames(scene: Scene): string[] {
+  const base = stateFileName(scene.log);
+  return fs
+    .readdirSync(scene.state)
+    .map((name) => name.replace(base, "state"))
+    .toSorted();
+}
+
+function modeOf(path: string): number {
+  return fs.lstatSync(path).mode & 0o777;
+}
+
+function expectFault(result: RunResult, code: number, names: RegExp): void {
+  expect(result.err).toMatch(/^f2b-watch: [^\n]+\n(hint: [^\n]+\n)?$/);
+  expect(result.err).toMatch(names);
+  expect(result).toMatchObject({ code, out: "" });
+}
+
+/** Nothing of `scene` was posted since line 5, and everything is as soon as all is well. */
+async function expectNothingThenAll(scene: Scene): Promise<void> {
+  expect(scene.newlyPosted()).toEqual([]);
+  scene.wait(MINUTE);
+  Object.assign(scene.overrides, { fs });
+  await scene.pass();
+  scene.expectPosted(...lines(6, 8));
+  await scene.expectQuiet();
+}
+
+/** Both copies of the state. */
+function copies(scene: Scene): [string, string] {
+  const path = scene.stateFile();
+  return [path, `${path}.bak`];
+}
+
+function readJson(path: string): Record<string, any> {
+  return JSON.parse(fs.readFileSync(path, "utf8"));
+}
+
+/** A copy's text with something changed in it, under a checksum that is right. */
+function resealed(path: string, change: (state: any) => void): string {
+  const { checksum, ...state } = readJson(path);
+  expect(checksum).toBeString();
+  change(state);
+  return sealState(state as State);
+}
+
+function systemError(code: string, words: string): Error {
+  return Object.assign(new Error(`${code}: ${words}, open '/some/where'`), { code });
+}
+
+const noSpace = () => systemError("ENOSPC", "no space left on device");
+
+// ── What is kept ────────────────────────────────────────────────────────────────────────────────
+
+describe("the state", () => {
+  test("is one file per log, named by its path and eight hex digits of it", () => {
+    const name = stateFileName("/var/log/fail2ban.log");
+    expect(name).toMatch(/^var-log-fail2ban\.log-[0-9a-f]{8}\.json$/);
+    expect(stateFileName("/var/log/fail2ban.log")).toBe(name);
+    expect(stateFileName("/var-log/fail2ban.log")).not.toBe(name);
+    expect(stateFileName("/var/log/fail2ban.log.1")).not.toBe(name);
+  });
+
+  test.each([`/${"long/".repeat(200)}log`, "/ü/日本.log", "/a b/'\"`$(x)\n.log", "/../.."])(
+    "has a name that any disk takes: %j",
+    (log) => {
+      const name = stateFileName(log);
+      expect(Buffer.byteLength(`${name}.rejected`)).toBeLessThan(256);
+      expect(name).toMatch(/^[\w.-]+-[0-9a-f]{8}\.json$/);
+      expect(basename(name)).toBe(name);
+    },
+  );
+
+  test("holds the line count and the last line's hash", async () => {
+    using scene = await goingScene();
+    const { version, log, destinations } = readJson(scene.stateFile());
+    expect({ version, log }).toEqual({ version: 1, log: scene.log });
+    expect(destinations.discord.cursor).toMatchObject({
+      lines: 5,
+      offset: Buffer.byteLength(`${lines(1, 5).join("\n")}\n`),
+      lastLineHash: expect.stringMatching(/^[0-9a-f]+$/),
+    });
+    await scene.pass();
+    expect(readJson(scene.stateFile()).destinations.discord.cursor.lines).toBe(8);
+  });
+
+  test("is read back as it was written", async () => {
+    using scene = await goingScene();
+    const text = fs.readFileSync(scene.stateFile(), "utf8");
+    const state = parseState(text, scene.log);
+    if (!state) throw new Error("not read");
+    expect(state.destinations["discord"]?.cursor?.lines).toBe(5);
+    expect(parseState(sealState(state), scene.log)).toEqual(state);
+    expect(parseState(text, "/another.log")).toBeUndefined();
+  });
+
+  test("is two copies, a lock, and nothing else once a pass is over", async () => {
+    using scene = await goingScene();
+    expect(stateNames(scene)).toEqual(["state", "state.bak", "state.lock"]);
+    await scene.pass();
+    expect(stateNames(scene)).toEqual(["state", "state.bak", "state.lock"]);
+  });
+
+  test("of two logs share a directory and do not meddle with each other", async () => {
+    using scene = await goingScene();
+    await scene.pass();
+    scene.write(`${line(100)}\n`, ".second");
+    expect((await scene.run("--host", "a")).code).toBe(0);
+    const second = { ...scene.env, F2B_LOG: scene.path(".second") };
+    scene.env = second;
+    const { main } = await import("../f2b-watch.ts");
+    expect(await main([], scene.world())).toBe(0);
+    scene.expectPosted(...lines(6, 8), line(100));
+    expect(fs.readdirSync(scene.state).filter((name) => name.endsWith(".json")).length).toBe(2);
+    expect(await main([], scene.world())).toBe(0);
+    await scene.expectQuiet();
+  });
+
+  test("holds no secret", async () => {
+    using scene = await goingScene();
+    scene.discord.delete();
+    await scene.run();
+    for (const name of fs.readdirSync(scene.state)) {
+      const text = fs.readFileSync(join(scene.state, name), "utf8");
+      expect(text).not.toMatch(/tok-en_|webhooks|1234567890123456789/);
+    }
+  });
+
+  test("is neither read by names nor believed by times: a copied directory goes on", async () => {
+    using scene = await goingScene();
+    const other = join(scene.directory, "moved");
+    fs.cpSync(scene.state, other, { recursive: true });
+    fs.chmodSync(other, 0o700);
+    for (const name of fs.readdirSync(other)) fs.utimesSync(join(other, name), 0, 0);
+    await scene.pass("--state", other);
+    scene.expectPosted(...lines(6, 8));
+  });
+
+  test("88: deleted, it is a first run: all of the log, or what comes after it", async () => {
+    for (const from of ["start", "end"]) {
+      using scene = await goingScene();
+      for (const path of copies(scene)) fs.rmSync(path);
+      await scene.pass("--from", from);
+      scene.expectPosted(...(from === "start" ? lines(1, 8) : []));
+      expect(scene.notices()).toEqual([]);
+      scene.append(line(9));
+      await scene.pass();
+      scene.expectPosted(line(9));
+    }
+  });
+});
+
+// ── Damage ──────────────────────────────────────────────────────────────────────────────────────
+
+/** Ways in which one copy can be unusable, each made from the good one. */
+const DAMAGES: [string, (path: string) => string | Uint8Array][] = [
+  ["80: empty", () => ""],
+  ["81: filled with NUL", (path) => new Uint8Array(fs.statSync(path).size)],
+  ["82: cut off", (path) => fs.readFileSync(path, "utf8").slice(0, 100)],
+  ["82: cut off by one character", (path) => fs.readFileSync(path, "utf8").trimEnd().slice(0, -1)],
+  [
+    "83: without its checksum",
+    (path) => JSON.stringify({ ...readJson(path), checksum: undefined }),
+  ],
+  ["83: under a wrong checksum", (path) => JSON.stringify({ ...readJson(path), checksum: "0" })],
+  [
+    "83: changed under its old checksum",
+    (path) => fs.readFileSync(path, "utf8").replace(/"offset": \d+/, '"offset": 0'),
+  ],
+  ["83: no object", () => "[]"],
+  ["83: null", () => "null"],
+  ["83: no JSON", () => "<html>"],
+  ["83: not UTF-8", () => new Uint8Array([0xff, 0xfe, 0x7b, 0x00])],
+  [
+    "83: a count that is text",
+    (path) => resealed(path, (state) => (state.destinations.discord.cursor.lines = "5")),
+  ],
+  [
+    "83: a negative offset",
+    (path) => resealed(path, (state) => (state.destinations.discord.cursor.offset = -1)),
+  ],
+  [
+    "83: an offset between bytes",
+    (path) => resealed(path, (state) => (state.destinations.discord.cursor.offset = 0.5)),
+  ],
+  [
+    "83: an offset that no file has",
+    (path) => resealed(path, (state) => (state.destinations.discord.cursor.offset = 1e300)),
+  ],
+  ["83: no destinations", (path) => resealed(path, (state) => delete state.destinations)],
+  ["83: of an older version", (path) => resealed(path, (state) => (state.version = 0))],
+  ["83: of no version", (path) => resealed(path, (state) => delete state.version)],
+  ["89: of another log", (path) => resealed(path, (state) => (state.log = "/another.log"))],
+];
+
+describe("a damaged first copy: the second is used, nothing is sent again, nothing is lost", () => {
+  test.each(DAMAGES)("%s", async (_, damage) => {
+    using scene = await goingScene();
+    const [first] = copies(scene);
+    fs.writeFileSync(first, damage(first));
+    expect(await scene.run()).toEqual({ code: 0, out: "", err: "" });
+    scene.expectPosted(...lines(6, 8));
+    expect(scene.notices()).toEqual([]);
+    for (const path of copies(scene)) {
+      expect(parseState(fs.readFileSync(path, "utf8"), scene.log)).toBeDefined();
+    }
+    await scene.expectQuiet();
+  });
+
+  test("missing", async () => {
+    using scene = await goingScene();
+    fs.rmSync(copies(scene)[0]);
+    await scene.pass();
+    scene.expectPosted(...lines(6, 8));
+    expect(scene.notices()).toEqual([]);
+  });
+
+  test("with nothing new: it is mended, and nothing is sent", async () => {
+    using scene = await goingScene();
+    await scene.pass();
+    scene.expectPosted(...lines(6, 8));
+    fs.writeFileSync(copies(scene)[0], "");
+    await scene.pass();
+    scene.expectPosted();
+    await scene.expectQuiet();
+  });
+});
+
+describe("a damaged second copy does not matter", () => {
+  test.each(DAMAGES)("%s", async (_, damage) => {
+    using scene = await goingScene();
+    const [, second] = copies(scene);
+    fs.writeFileSync(second, damage(second));
+    await scene.pass();
+    scene.expectPosted(...lines(6, 8));
+    expect(scene.notices()).toEqual([]);
+    await scene.expectQuiet();
+  });
+
+  test("missing", async () => {
+    using scene = await goingScene();
+    fs.rmSync(copies(scene)[1]);
+    await scene.pass();
+    scene.expectPosted(...lines(6, 8));
+  });
+});
+
+describe("84: both copies damaged: a notice, then all that is still there, never silence", () => {
+  test.each(DAMAGES)("%s", async (_, damage) => {
+    using scene = await goingScene();
+    for (const path of copies(scene)) fs.writeFileSync(path, damage(path));
+    expect((await scene.run()).code).toBe(0);
+    scene.expectPosted(...lines(1, 8));
+    expect(scene.notices()).toEqual([expect.stringContaining("may be missing")]);
+    expect(scene.discord.messages[1]?.content).toContain("may be missing");
+    await scene.expectQuiet();
+    scene.append(line(9));
+    await scene.pass();
+    scene.expectPosted(line(9));
+    expect(scene.notices().length).toBe(1);
+  });
+
+  test("rotated files before the live one, oldest first", async () => {
+    using scene = await goingScene();
+    scene.rotate();
+    scene.append(...lines(9, 10));
+    scene.rotate();
+    scene.compress(".2");
+    scene.append(...lines(11, 12));
+    for (const path of copies(scene)) fs.writeFileSync(path, "");
+    expect((await scene.run()).code).toBe(0);
+    scene.expectPosted(...lines(1, 12));
+    expect(scene.notices().length).toBe(1);
+    await scene.expectQuiet();
+  });
+
+  test("while the log is empty: the notice comes with the first lines at the latest", async () => {
+    using scene = await goingScene();
+    fs.writeFileSync(scene.log, "");
+    for (const path of copies(scene)) fs.writeFileSync(path, "");
+    await scene.run();
+    scene.append(...lines(20, 21));
+    await scene.run();
+    scene.expectPosted(...lines(20, 21));
+    expect(scene.notices()).toEqual([expect.stringContaining("may be missing")]);
+  });
+
+  test("while Discord is down: the notice is not forgotten", async () => {
+    using scene = await goingScene();
+    for (const path of copies(scene)) fs.writeFileSync(path, "");
+    scene.discord.failAlways({ kind: "refused" });
+    expect((await scene.run()).code).toBe(75);
+    scene.discord.failAlways(undefined);
+    expect((await scene.run()).code).toBe(0);
+    scene.expectPosted(...lines(1, 8));
+    expect(scene.notices()).toEqual([expect.stringContaining("may be missing")]);
+  });
+
+  test("never a refusal for good: the run after it is an ordinary one", async () => {
+    using scene = await goingScene();
+    for (const path of copies(scene)) fs.writeFileSync(path, "x");
+    await scene.run();
+    for (const path of copies(scene)) {
+      expect(parseState(fs.readFileSync(path, "utf8"), scene.log)).toBeDefined();
+    }
+  });
+});
+
+test("an offset beyond the log, under a right checksum, is a gap: told, and nothing is lost", async () => {
+  using scene = await goingScene();
+  const text = resealed(scene.stateFile(), (state) => {
+    state.destinations.discord.cursor.offset = 2 ** 40;
+    state.destinations.discord.cursor.tail = ["0"];
+    state.destinations.discord.cursor.lastLineHash = "0";
+  });
+  for (const path of copies(scene)) fs.writeFileSync(path, text);
+  expect((await scene.run()).code).toBe(0);
+  const posted = scene.newlyPosted();
+  expect(posted.slice(-3)).toEqual(lines(6, 8));
+  expect(scene.notices()).toEqual([expect.stringContaining("may be missing")]);
+});
+
+describe("85: a state of a newer version is refused before anything is sent, and left as it is", () => {
+  const newer = (path: string) => resealed(path, (state) => (state.version = 2));
+  const unknown = () => '{"version":7,"everything":["is","different"]}';
+
+  test.each([
+    ["both copies", newer, newer],
+    ["both copies, in another form", unknown, unknown],
+    ["the first copy", newer, undefined],
+    ["the first copy, in another form", unknown, undefined],
+    ["the second copy, beside a damaged first", () => "", newer],
+    ["the second copy, beside a missing first", "missing", unknown],
+  ] as const)("%s", async (_, first, second) => {
+    using scene = await goingScene();
+    const [one, two] = copies(scene);
+    const newTwo = second?.(two);
+    if (first === "missing") fs.rmSync(one);
+    else fs.writeFileSync(one, first(one));
+    if (newTwo !== undefined) fs.writeFileSync(two, newTwo);
+    const texts = () =>
+      copies(scene).map((path) => (fs.existsSync(path) ? fs.readFileSync(path, "utf8") : ""));
+    const before = texts();
+    for (let run = 0; run < 3; run++) {
+      expectFault(await scene.run(), 73, /newer f2b-watch \(version \d\)/);
+      scene.wait(MINUTE);
+    }
+    expectFault(await scene.run("--dry-run"), 73, /newer/);
+    scene.expectPosted();
+    expect(texts()).toEqual(before);
+  });
+});
+
+// ── Disks ───────────────────────────────────────────────────────────────────────────────────────
+
+type Step = "openSync" | "writeSync" | "fsyncSync" | "renameSync" | "mkdirSync";
+
+/** The disk as it is, but for one operation that fails from its `from`th call on. */
+function failing(
+  step: Step,
+  error: () => Error,
+  { from = 1, path = /\.tmp$|state/ }: { from?: number; path?: RegExp } = {},
+): typeof fs {
+  let calls = 0;
+  const act = fs[step] as (...args: unknown[]) => unknown;
+  const broken = (...args: unknown[]) => {
+    const elsewhere = typeof args[0] === "string" && !path.test(args[0]);
+    const reads = step === "openSync" && !(Number(args[1]) & fs.constants.O_CREAT);
+    if (elsewhere || reads || ++calls < from) return act(...args);
+    throw error();
+  };
+  return { ...fs, [step]: broken } as typeof fs;
+}
+
+describe("90: a full disk is noticed before anything is sent, and with space back all is sent once", () => {
+  test.each([
+    ["the temporary file cannot be made", failing("openSync", noSpace, { path: /\.tmp$/ })],
+    ["the lock file cannot be made", failing("openSync", noSpace, { path: /\.lock$/ })],
+    ["the mark cannot be made", failing("openSync", noSpace, { path: /\.mark$/ })],
+    ["nothing can be written", failing("writeSync", noSpace)],
+    ["nothing reaches the disk", failing("fsyncSync", noSpace)],
+    ["the first copy cannot be renamed", failing("renameSync", noSpace)],
+    ["the fresh copy cannot be renamed", failing("renameSync", noSpace, { from: 2 })],
+  ])("%s", async (_, broken) => {
+    using scene = await goingScene();
+    Object.assign(scene.overrides, { fs: broken });
+    expectFault(await scene.run(), 73, /no space left on device/);
+    expectFault(await scene.run(), 73, /no space left on device/);
+    expect(scene.discord.requests.length).toBe(1);
+    await expectNothingThenAll(scene);
+    expect(scene.notices()).toEqual([]);
+  });
+
+  test("the directory cannot be synced: nothing is sent either", async () => {
+    using scene = await goingScene();
+    Object.assign(scene.overrides, { fs: failing("fsyncSync", noSpace, { from: 2 }) });
+    expectFault(await scene.run(), 73, /no space left on device/);
+    await expectNothingThenAll(scene);
+  });
+
+  test("on a first run", async () => {
+    using scene = new Scene();
+    scene.append(...lines(1, 2));
+    for (const step of ["mkdirSync", "openSync", "writeSync", "fsyncSync", "renameSync"] as const) {
+      Object.assign(scene.overrides, { fs: failing(step, noSpace) });
+      expectFault(await scene.run(), 73, /no space left on device/);
+      expect(scene.discord.requests).toEqual([]);
+    }
+    Object.assign(scene.overrides, { fs });
+    await scene.pass();
+    scene.expectPosted(...lines(1, 2));
+    expect(scene.notices()).toEqual([]);
+  });
+
+  test("no temporary file stays behind to fill it further", async () => {
+    using scene = await goingScene();
+    Object.assign(scene.overrides, { fs: failing("writeSync", noSpace) });
+    for (let run = 0; run < 5; run++) await scene.run();
+    const left = stateNames(scene).filter((name) => name.startsWith("state.tmp"));
+    expect(left.length).toBeLessThanOrEqual(1);
+  });
+
+  test("a write that is cut short by the disk is not taken for a whole one", async () => {
+    using scene = await goingScene();
+    const writeSync = ((descriptor: number, bytes: Uint8Array, offset: number) => {
+      const half = Math.max(1, Math.floor((bytes.length - offset) / 2));
+      return fs.writeSync(descriptor, bytes, offset, half);
+    }) as typeof fs.writeSync;
+    Object.assign(scene.overrides, { fs: { ...fs, writeSync } });
+    await scene.pass();
+    scene.expectPosted(...lines(6, 8));
+    Object.assign(scene.overrides, { fs });
+    expect(parseState(fs.readFileSync(scene.stateFile(), "utf8"), scene.log)).toBeDefined();
+    await scene.expectQuiet();
+  });
+
+  test("a compressed sibling that cannot be unpacked for want of space is not skipped", async () => {
+    for (const step of ["openSync", "writeSync"] as const) {
+      using scene = await goingScene();
+      scene.rotate();
+      scene.compress(".1");
+      scene.append(line(9));
+      const path = step === "openSync" ? /\.unpacked$/ : /./;
+      Object.assign(scene.overrides, { fs: failing(step, noSpace, { path }) });
+      expectFault(await scene.run(), 73, /no space left on device/);
+      scene.expectPosted();
+      Object.assign(scene.overrides, { fs });
+      scene.wait(MINUTE);
+      await scene.pass();
+      scene.expectPosted(...lines(6, 9));
+      expect(scene.notices()).toEqual([]);
+    }
+  });
+});
+
+test("91: the disk fills while it sends: one line, and at most one message is repeated, marked", async () => {
+  for (const step of ["openSync", "writeSync", "fsyncSync", "renameSync"] as const) {
+    using scene = await goingScene();
+    scene.append(...lines(9, 12).map((text) => text.padEnd(1_900, ".")));
+    let broken = fs;
+    const fetch: typeof scene.discord.fetch = async (...args) => {
+      const response = await scene.discord.fetch(...args);
+      if (scene.discord.messages.length === 3) broken = failing(step, noSpace);
+      return response;
+    };
+    const switching = Object.fromEntries(
+      (["openSync", "writeSync", "fsyncSync", "renameSync"] as const).map((name) => [
+        name,
+        (...args: unknown[]) => (broken[name] as (...all: unknown[]) => unknown)(...args),
+      ]),
+    );
+    Object.assign(scene.overrides, { fetch, fs: { ...fs, ...switching } });
+    expectFault(await scene.run(), 73, /no space left on device/);
+    expect(scene.discord.messages.length).toBe(3);
+    Object.assign(scene.overrides, { fs });
+    scene.wait(MINUTE);
+    expect((await scene.run()).code).toBe(0);
+    const all = [...lines(6, 8), ...lines(9, 12).map((text) => text.padEnd(1_900, "."))];
+    const posted = scene.newlyPosted();
+    expect([...new Set(posted)]).toEqual(all);
+    const repeated = scene.discord.messages.slice(3).filter(({ content }) => {
+      return scene.discord.messages.slice(0, 3).some((old) => content.includes(old.content));
+    });
+    expect(repeated.length).toBeLessThanOrEqual(1);
+    for (const { content } of repeated) expect(content).toStartWith("(resent)");
+    expect(posted.length - all.length).toBeLessThanOrEqual(1);
+  }
+});
+
+describe("92: a state directory that is of no use is refused before anything is sent", () => {
+  test("a missing one is made, with what is above it", async () => {
+    using scene = new Scene();
+    scene.append(line(1));
+    const state = join(scene.directory, "a", "b", "state");
+    await scene.pass("--state", state);
+    expect(modeOf(state)).toBe(0o700);
+    scene.expectPosted(line(1));
+  });
+
+  test("one that cannot be made", async () => {
+    using scene = new Scene();
+    scene.append(line(1));
+    expectFault(
+      await scene.run("--state", join(scene.log, "state")),
+      73,
+      /cannot write to .*state/,
+    );
+    scene.expectPosted();
+  });
+
+  test.each([
+    ["read-only", () => systemError("EROFS", "read-only file system")],
+    ["closed to us", () => systemError("EACCES", "permission denied")],
+  ])("one that is %s", async (_, error) => {
+    using scene = await goingScene();
+    for (const step of ["openSync", "renameSync"] as const) {
+      Object.assign(scene.overrides, { fs: failing(step, error) });
+      expectFault(await scene.run(), 73, /read-only|permission denied/);
+    }
+    await expectNothingThenAll(scene);
+  });
+
+  test("one of somebody else", async () => {
+    using scene = await goingScene();
+    const lstatSync = ((path: string, options: object) => {
+      const stat = fs.lstatSync(path, options);
+      return path === scene.state ? Object.assign(stat as fs.Stats, { uid: 4711 }) : stat;
+    }) as typeof fs.lstatSync;
+    Object.assign(scene.overrides, { fs: { ...fs, lstatSync } });
+    expectFault(await scene.run(), 73, /somebody else/);
+    await expectNothingThenAll(scene);
+  });
+
+  test("a state that is there and cannot be read is not a first run", async () => {
+    using scene = await goingScene();
+    for (const file of copies(scene)) {
+      const openSync: typeof fs.openSync = (path, ...rest) => {
+        if (path === file && !(Number(rest[0]) & fs.constants.O_CREAT)) {
+          throw systemError("EACCES", "permission denied");
+        }
+        return fs.openSync(path, ...rest);
+      };
+      Object.assign(scene.overrides, { fs: { ...fs, openSync } });
+      expectFault(await scene.run(), 73, /cannot read state .*permission denied/);
+    }
+    await expectNothingThenAll(scene);
+  });
+
+  test("a state that breaks while it is read is not a first run", async () => {
+    using scene = await goingScene();
+    const readFileSync = (() => {
+      throw systemError("EIO", "i/o error");
+    }) as unknown as typeof fs.readFileSync;
+    Object.assign(scene.overrides, { fs: { ...fs, readFileSync } });
+    expectFault(await scene.run(), 73, /cannot read state .*i\/o/);
+    await expectNothingThenAll(scene);
+  });
+});
+
+// ── Links, modes, temporary files ───────────────────────────────────────────────────────────────
+
+describe("93: what could be somebody else's doing is refused before anything is sent", () => {
+  test("a state directory that is a link", async () => {
+    using scene = await goingScene();
+    const real = join(scene.directory, "real");
+    fs.renameSync(scene.state, real);
+    fs.symlinkSync(real, scene.state);
+    expectFault(await scene.run(), 73, /is a link/);
+    expectFault(await scene.run("--dry-run"), 73, /is a link/);
+    fs.rmSync(scene.state);
+    fs.renameSync(real, scene.state);
+    await expectNothingThenAll(scene);
+  });
+
+  test("a state directory that is a link to nothing", async () => {
+    using scene = new Scene();
+    scene.append(line(1));
+    fs.symlinkSync(join(scene.directory, "nothing"), scene.state);
+    expectFault(await scene.run(), 73, /state/);
+    expect(fs.existsSync(join(scene.directory, "nothing"))).toBe(false);
+    scene.expectPosted();
+  });
+
+  test("a state directory that is a file", async () => {
+    using scene = new Scene();
+    scene.append(line(1));
+    fs.writeFileSync(scene.state, "");
+    expectFault(await scene.run(), 73, /state/);
+    scene.expectPosted();
+  });
+
+  test.each([0o702, 0o707, 0o777, 0o1777, 0o722])("a state directory of mode %o", async (mode) => {
+    using scene = await goingScene();
+    fs.chmodSync(scene.state, mode);
+    expectFault(await scene.run(), 73, /writable by others/);
+    fs.chmodSync(scene.state, 0o700);
+    await expectNothingThenAll(scene);
+  });
+
+  test("a state directory that a group may write to which is not ours", async () => {
+    using scene = await goingScene();
+    fs.chmodSync(scene.state, 0o770);
+    const gid = () => fs.statSync(scene.state).gid + 1;
+    Object.assign(scene.overrides, { gid });
+    expectFault(await scene.run(), 73, /writable by others/);
+    Object.assign(scene.overrides, { gid: () => fs.statSync(scene.state).gid });
+    await expectNothingThenAll(scene);
+  });
+
+  test.each([0, 1])("a state file that is a link: copy %d", async (copy) => {
+    using scene = await goingScene();
+    const path = copies(scene)[copy] ?? "";
+    const aside = join(scene.directory, "aside");
+    fs.renameSync(path, aside);
+    fs.symlinkSync(aside, path);
+    expectFault(await scene.run(), 73, /state/);
+    fs.rmSync(path);
+    fs.renameSync(aside, path);
+    await expectNothingThenAll(scene);
+  });
+
+  test.each([0, 1])("a state file that is a directory: copy %d", async (copy) => {
+    using scene = await goingScene();
+    const path = copies(scene)[copy] ?? "";
+    const aside = join(scene.directory, "aside");
+    fs.renameSync(path, aside);
+    fs.mkdirSync(path);
+    expectFault(await scene.run(), 73, /state .*regular file/);
+    fs.rmdirSync(path);
+    fs.renameSync(aside, path);
+    await expectNothingThenAll(scene);
+  });
+
+  test.each([0, 1])("a state file that others may write to: copy %d", async (copy) => {
+    using scene = await goingScene();
+    const path = copies(scene)[copy] ?? "";
+    fs.chmodSync(path, 0o606);
+    expectFault(await scene.run(), 73, /writable by others/);
+    fs.chmodSync(path, 0o600);
+    await expectNothingThenAll(scene);
+  });
+
+  test.each([".lock", ".mark"])(
+    "a link in place of %s, whether it leads somewhere or not",
+    async (name) => {
+      using scene = await goingScene();
+      const victim = join(scene.directory, "victim");
+      const path = `${scene.stateFile()}${name}`;
+      fs.rmSync(path, { force: true });
+      fs.symlinkSync(victim, path);
+      expectFault(await scene.run(), 73, /state/);
+      expect(fs.existsSync(victim)).toBe(false);
+      fs.writeFileSync(victim, "precious");
+      expectFault(await scene.run(), 73, /state/);
+      expect(fs.readFileSync(victim, "utf8")).toBe("precious");
+      fs.rmSync(path);
+      await expectNothingThenAll(scene);
+    },
+  );
+
+  test.each([".tmp", ".unpacked"])(
+    "a link in place of %s is put away, not followed",
+    async (name) => {
+      using scene = await goingScene();
+      scene.rotate();
+      scene.compress(".1");
+      const path = `${scene.stateFile()}${name}`;
+      const [victim, nobody] = [join(scene.directory, "victim"), join(scene.directory, "nobody")];
+      fs.writeFileSync(victim, "precious", { mode: 0o644 });
+      fs.symlinkSync(victim, path);
+      await scene.pass();
+      scene.expectPosted(...lines(6, 8));
+      expect(fs.readFileSync(victim, "utf8")).toBe("precious");
+      expect(modeOf(victim)).toBe(0o644);
+      scene.append(line(9));
+      fs.rmSync(path, { force: true });
+      fs.symlinkSync(nobody, path);
+      await scene.pass();
+      scene.expectPosted(line(9));
+      expect(fs.existsSync(nobody)).toBe(false);
+      for (const copy of copies(scene)) expect(fs.lstatSync(copy).isFile()).toBe(true);
+    },
+  );
+
+  test("a link in place of .rejected is not followed, and the line is not skipped", async () => {
+    using scene = await goingScene();
+    const victim = join(scene.directory, "victim");
+    const path = `${scene.stateFile()}.rejected`;
+    fs.writeFileSync(victim, "precious");
+    fs.symlinkSync(victim, path);
+    scene.discord.refuseContent((content) => content.includes(line(7)));
+    const { code, err } = await scene.run();
+    expect(code).toBe(73);
+    expect(err).toMatch(/cannot write to .*\.rejected/);
+    expect(fs.readFileSync(victim, "utf8")).toBe("precious");
+    fs.rmSync(path);
+    scene.discord.refuseContent(() => false);
+    scene.wait(MINUTE);
+    expect((await scene.run()).code).toBe(0);
+    scene.expectPosted(...lines(6, 8));
+  });
+});
+
+describe("87: a temporary file that was left behind", () => {
+  test.each([
+    ["whole", (path: string) => fs.readFileSync(path, "utf8")],
+    ["half", (path: string) => fs.readFileSync(path, "utf8").slice(0, 50)],
+    ["empty", () => ""],
+    ["of a newer version", () => '{"version":9}'],
+    [
+      "that says all was done",
+      (path: string) => resealed(path, (state) => (state.destinations.discord.cursor.offset = 9e9)),
+    ],
+  ])("%s, is not used, and is gone afterwards", async (_, text) => {
+    using scene = await goingScene();
+    const path = `${scene.stateFile()}.tmp`;
+    fs.writeFileSync(path, text(scene.stateFile()), { mode: 0o666 });
+    fs.chmodSync(path, 0o666);
+    await scene.pass();
+    scene.expectPosted(...lines(6, 8));
+    expect(fs.existsSync(path)).toBe(false);
+    expect(modeOf(scene.stateFile())).toBe(0o600);
+  });
+});
+
+describe("modes", () => {
+  test.each([0o000, 0o022, 0o077])(
+    "the directory is 0700 and every file 0600 under umask %o",
+    async (mask) => {
+      const before = process.umask(mask);
+      try {
+        using scene = await goingScene();
+        scene.discord.refuseContent((content) => content.includes(line(7)));
+        expect((await scene.run()).code).toBe(0);
+        scene.env = {};
+        scene.append(line(9));
+        expect((await scene.run()).code).toBe(0);
+        fs.writeFileSync(`${scene.stateFile()}.mark`, "", { mode: 0o600 });
+        expect(modeOf(scene.state)).toBe(0o700);
+        expect(stateNames(scene)).toContain("state.rejected");
+        for (const name of fs.readdirSync(scene.state)) {
+          expect([name, modeOf(join(scene.state, name))]).toEqual([name, 0o600]);
+        }
+      } finally {
+        process.umask(before);
+      }
+    },
+  );
+
+  test("what exists only for a while is 0600 too: the temporary file, the mark, an unpacked log", async () => {
+    const before = process.umask(0);
+    try {
+      using scene = await goingScene();
+      scene.rotate();
+      scene.compress(".1");
+      const modes = new Map<string, number>();
+      const openSync: typeof fs.openSync = (path, ...rest) => {
+        const descriptor = fs.openSync(path, ...rest);
+        const ending = /\.(tmp|mark|unpacked|lock)$/.exec(String(path));
+        if (ending) modes.set(ending[0], fs.fstatSync(descriptor).mode & 0o777);
+        return descriptor;
+      };
+      Object.assign(scene.overrides, { fs: { ...fs, openSync } });
+      await scene.pass();
+      expect(Object.fromEntries(modes)).toEqual({
+        ".lock": 0o600,
+        ".mark": 0o600,
+        ".tmp": 0o600,
+        ".unpacked": 0o600,
+      });
+    } finally {
+      process.umask(before);
+    }
+  });
+
+  test("an unpacked log has no name while it is read, and leaves nothing behind", async () => {
+    using scene = await goingScene();
+    scene.rotate();
+    scene.compress(".1");
+    const seen: string[] = [];
+    const fetch: typeof scene.discord.fetch = (...args) => {
+      seen.push(...stateNames(scene));
+      return scene.discord.fetch(...args);
+    };
+    Object.assign(scene.overrides, { fetch });
+    await scene.pass();
+    scene.expectPosted(...lines(6, 8));
+    expect(seen).toContain("state");
+    expect(seen).not.toContain("state.unpacked");
+  });
+});
+
+describe("the lock file", () => {
+  test("that is no lock file is 73 with a hint, and is not mended by deleting it", async () => {
+    using scene = await goingScene();
+    const path = `${scene.stateFile()}.lock`;
+    fs.writeFileSync(path, "garbage".repeat(100));
+    const result = await scene.run();
+    expectFault(result, 73, /cannot lock/);
+    expect(result.err).toContain("\nhint: ");
+    expect(fs.readFileSync(path, "utf8")).toBe("garbage".repeat(100));
+    fs.writeFileSync(path, "");
+    await expectNothingThenAll(scene);
+  });
+
+  test("that was deleted between two runs is made again", async () => {
+    using scene = await goingScene();
+    fs.rmSync(`${scene.stateFile()}.lock`);
+    await scene.pass();
+    scene.expectPosted(...lines(6, 8));
+  });
+});
+
+// ── Several destinations ────────────────────────────────────────────────────────────────────────
+
+describe("destinations", () => {
+  /** Runs with stdout as the destination; the log lines that came out. */
+  async function toStdout(scene: Scene): Promise<string[]> {
+    const { env } = scene;
+    scene.env = {};
+    const { code, out } = await scene.run();
+    scene.env = env;
+    expect(code).toBe(0);
+    return out.split("\n").filter((text) => text.includes(" fail2ban."));
+  }
+
+  test("added later begin where the furthest stands", async () => {
+    using scene = new Scene();
+    scene.append(...lines(1, 5));
+    expect(await toStdout(scene)).toEqual(lines(1, 5));
+    await scene.pass();
+    scene.expectPosted();
+    scene.append(...lines(6, 7));
+    await scene.pass();
+    scene.expectPosted(...lines(6, 7));
+  });
+
+  test("have cursors of their own", async () => {
+    using scene = await goingScene();
+    await scene.pass();
+    scene.expectPosted(...lines(6, 8));
+    expect(await toStdout(scene)).toEqual([]);
+    scene.append(line(9));
+    await scene.pass();
+    scene.append(line(10));
+    expect(await toStdout(scene)).toEqual(lines(9, 10));
+    scene.append(line(11));
+    await scene.pass();
+    expect(await toStdout(scene)).toEqual([line(11)]);
+    scene.expectPosted(...lines(9, 11));
+  });
+
+  test("have cursors of their own across rotations", async () => {
+    using scene = await goingScene();
+    await scene.pass();
+    expect(await toStdout(scene)).toEqual([]);
+    scene.append(line(9));
+    scene.rotate();
+    scene.append(line(10));
+    await scene.pass();
+    scene.expectPosted(...lines(6, 10));
+    scene.append(line(11));
+    scene.rotate();
+    scene.compress(".2");
+    scene.append(line(12));
+    expect(await toStdout(scene)).toEqual(lines(9, 12));
+    await scene.pass();
+    scene.expectPosted(...lines(11, 12));
+  });
+
+  test("added later begin where the furthest stands, in a rotated file too", async () => {
+    using scene = await goingScene();
+    await scene.pass();
+    scene.expectPosted(...lines(6, 8));
+    scene.append(line(9));
+    scene.rotate();
+    expect(await toStdout(scene)).toEqual([line(9)]);
+    scene.append(line(10));
+    expect(await toStdout(scene)).toEqual([line(10)]);
+  });
+
+  test("added on a first run that began at the end begin there, too", async () => {
+    using scene = new Scene();
+    scene.append(...lines(1, 5));
+    await scene.pass("--from", "end");
+    expect(await toStdout(scene)).toEqual([]);
+    scene.append(line(6));
+    expect(await toStdout(scene)).toEqual([line(6)]);
+    await scene.pass();
+    scene.expectPosted(line(6));
+  });
+
+  test("one that is down neither moves nor repeats the other", async () => {
+    using scene = await goingScene();
+    scene.discord.failAlways({ kind: "refused" });
+    expect((await scene.run()).code).toBe(75);
+    expect(await toStdout(scene)).toEqual(lines(6, 8));
+    scene.append(line(9));
+    expect(await toStdout(scene)).toEqual([line(9)]);
+    scene.discord.failAlways(undefined);
+    expect((await scene.run()).code).toBe(0);
+    scene.expectPosted(...lines(6, 9));
+    expect(await toStdout(scene)).toEqual([]);
+  });
+
+  test("keep their cursor when the webhook changes", async () => {
+    using scene = await goingScene();
+    scene.env["DISCORD_WEBHOOK"] += "?thread_id=12";
+    await scene.pass();
+    scene.expectPosted(...lines(6, 8));
+  });
+});

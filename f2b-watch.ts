@@ -2036,9 +2036,13 @@ function seconds(ms: number): string {
   return `${Math.ceil(ms / SECOND)} s`;
 }
 
+/** One line, and one with a hint; on a terminal they take the place of a progress line. */
 function complain(world: World, message: string, hint?: string): void {
-  const text = redact(`f2b-watch: ${message}\n${hint ? `hint: ${hint}\n` : ""}`, []);
-  world.writeError(text);
+  const lines = hint ? [`f2b-watch: ${message}`, `hint: ${hint}`] : [`f2b-watch: ${message}`];
+  const text = lines
+    .map((line) => `${neutralise(redact(line, [])).replaceAll("\n", "\\n")}\n`)
+    .join("");
+  world.writeError(world.terminal ? `\r\x1b[K${text}` : text);
 }
 
 function say(run: Run, message: string): void {
@@ -2174,7 +2178,7 @@ function tellFailure(run: Run, key: string, fault: Fault): void {
   const now = world.now();
   const failure = state.failures[key];
   const due = reportDue(failure, now, exitCode);
-  const everyTime = [73, 78].includes(exitCode) || world.terminal;
+  const everyTime = [73, 78].includes(exitCode) || world.terminal || run.settings.dryRun;
   if (due || everyTime) complain(world, fault.message, fault.hint);
   if (due) state.failures[key] = { since: failure?.since ?? now, told: now, exitCode };
 }
@@ -2476,7 +2480,8 @@ function readCommandLine(argv: readonly string[]): CommandLine {
     if (Array.isArray(value)) throw usage(`${flagOf(name)}: given twice`);
     values[name] = typeof value === "boolean" ? String(value) : typedValue(argv, flagOf(name));
   }
-  return { help: options["help"] === true, version: options["version"] === true, values };
+  const asked = (name: string) => options[name] !== undefined && options[name] !== false;
+  return { help: asked("help"), version: asked("version"), values };
 }
 
 function usage(message: string): Fault {
@@ -2499,24 +2504,21 @@ export function parseEnvFile(text: string): Map<string, string> {
 /** The env file's variables; the default one may be missing, a named one may not. */
 function readEnvFile(world: World, named: string | undefined): Map<string, string> {
   const path = named ?? ENV_FILE;
-  let descriptor: number;
+  let descriptor: number | undefined;
   try {
-    descriptor = world.fs.openSync(
-      path,
-      world.fs.constants.O_RDONLY | world.fs.constants.O_NONBLOCK,
-    );
+    const opened = openRegular(world, path);
+    descriptor = opened.descriptor;
+    const wrong = ownershipProblem(world, opened.stat);
+    if (wrong) {
+      throw new Fault(78, `env file ${path} ${wrong}`, `chown root ${path}; chmod 600 ${path}`);
+    }
+    return parseEnvFile(world.fs.readFileSync(descriptor, "utf8"));
   } catch (error) {
+    if (error instanceof Fault) throw error;
     if (named === undefined && errorCode(error) === "ENOENT") return new Map();
     throw new Fault(78, `cannot read env file ${path}: ${reason(error)}`);
-  }
-  try {
-    const stat = world.fs.fstatSync(descriptor);
-    const wrong = stat.isFile() ? ownershipProblem(world, stat) : "is not a regular file";
-    if (wrong)
-      throw new Fault(78, `env file ${path} ${wrong}`, `chown root ${path}; chmod 600 ${path}`);
-    return parseEnvFile(world.fs.readFileSync(descriptor, "utf8"));
   } finally {
-    world.fs.closeSync(descriptor);
+    if (descriptor !== undefined) world.fs.closeSync(descriptor);
   }
 }
 
@@ -2622,7 +2624,7 @@ export async function main(argv: readonly string[], world: World): Promise<numbe
       complain(world, error.message, error.hint);
       return error.exitCode;
     }
-    complain(world, `a bug in f2b-watch ${VERSION}: ${neutralise(redact(reason(error), []))}`);
+    complain(world, `a bug in f2b-watch ${VERSION}: ${reason(error).split("\n")[0]}`);
     return 70;
   }
 }

@@ -69,7 +69,8 @@ const HEAD_LENGTHS: readonly number[] = [32, 128, 512];
 const HEAD_BYTES = 512;
 const FINISHED_LIMIT = 400;
 /** A compressed log that unpacks to more than this is a bomb, not a log (logs reach about 30). */
-const UNPACK_RATIO_LIMIT = 200;
+const UNPACK_RATIO_LIMIT = 100;
+const PACKED_BLOCK_BYTES = 8 * 1024;
 const UNPACK_FREE_BYTES = 64 * 1024 * 1024;
 
 const STATE_VERSION = 1;
@@ -166,8 +167,6 @@ export interface FileFacts {
   readonly beginsLikeRead: boolean;
   /** A younger or longer file holds all of it: a backup copy. */
   readonly copy: boolean;
-  /** When its last line was written, as far as the line says. */
-  readonly lastTime: string;
   /** Where the cursor's last lines end in it, -1 when they are not there; absent until searched. */
   readonly found?: number;
 }
@@ -461,7 +460,7 @@ const FENCE_LENGTH = fence("").length;
 
 /** Discord refuses some names: 1 to 80 characters, without `discord` and `clyde`. */
 export function discordName(host: string): string {
-  const name = neutralise(`Fail2Ban · ${host}`)
+  const name = neutralise(`Fail2Ban · ${host}`.replace(/\s+/g, " "))
     .replace(/(dis)(cord)/gi, "$1-$2")
     .replace(/(cly)(de)/gi, "$1-$2");
   return name.slice(0, characterBoundary(name, Math.min(name.length, 80))).trim();
@@ -611,24 +610,23 @@ function withLive(siblings: readonly FileFacts[], files: readonly FileFacts[]): 
 }
 
 /**
- * The rest of `first`, what is younger, then the live file. Younger are the later files of its
- * family; files of the other family only if their lines are later (a stale `.1` beside dated files
- * is not), and after a gap, when everything is wanted, all of them.
+ * The rest of `first`, every younger sibling whole, then the live file. In a family that has a file
+ * with the same proof (one of them is a backup copy) younger means younger than that one. Dated files
+ * count as younger than numbered ones, a `.1` beside them is stale, unless `anyFamily` is wanted.
  */
 function chainFrom(
   first: FileFacts,
   from: number,
   files: readonly FileFacts[],
-  cursor: Cursor,
-  gap: boolean,
+  anyFamily: boolean,
 ): Segment[] {
   if (first.family === "live") return [{ name: first.name, from, leave: false }];
-  const age = files.indexOf(first);
-  const younger = files.filter((file, index) => {
-    if (file.family === first.family) return index < age;
-    return gap || file.lastTime > (cursor.lastTime ?? "");
+  const wanted = files.filter((file, index) => {
+    const proven = files.findIndex((other) => other.matches && other.family === file.family);
+    if (proven >= 0) return index < proven;
+    return file !== first && (anyFamily || index < files.indexOf(first));
   });
-  const rest = withLive(younger, files);
+  const rest = withLive(wanted, files);
   return [{ name: first.name, from, leave: rest.length > 0 }, ...rest];
 }
 
@@ -639,13 +637,13 @@ function chainFrom(
 export function planRead(
   cursor: Cursor | undefined,
   files: readonly FileFacts[],
-  gap = false,
+  anyFamily = false,
 ): Plan {
   if (!cursor) return { kind: "read", segments: withLive(files, files) };
   const originalsFirst = [...files].sort((a, b) => Number(a.copy) - Number(b.copy));
   const holder = originalsFirst.find((file) => file.matches);
   if (holder) {
-    return { kind: "read", segments: chainFrom(holder, cursor.offset, files, cursor, gap) };
+    return { kind: "read", segments: chainFrom(holder, cursor.offset, files, anyFamily) };
   }
   const live = files.find((file) => file.family === "live");
   if (live?.beginsLikeRead) {
@@ -655,7 +653,7 @@ export function planRead(
   const edited = originalsFirst.find((file) => (file.found ?? -1) >= 0);
   if (edited) {
     const from = edited.found ?? 0;
-    return { kind: "read", segments: chainFrom(edited, from, files, cursor, gap) };
+    return { kind: "read", segments: chainFrom(edited, from, files, anyFamily) };
   }
   return { kind: "gap", segments: withLive(files, files) };
 }
@@ -698,7 +696,7 @@ function parsed<T>(schema: z.ZodMiniType<T>, body: string): T | undefined {
 /** What the bucket's headers ask for before the next post, in milliseconds. */
 export function headerDelayMs(reply: Reply): number {
   if (reply.headers["x-ratelimit-remaining"] !== "0") return 0;
-  return headerMs(reply, "x-ratelimit-reset-after") ?? 0;
+  return Math.min(headerMs(reply, "x-ratelimit-reset-after") ?? 0, DAY);
 }
 
 /** Reads Discord's answer to a posted message (API v10). */
@@ -736,22 +734,25 @@ const UNSENT =
 
 const FetchError = z.object({
   name: z.optional(z.string()),
-  code: z.optional(z.string()),
+  code: z.optional(z.union([z.string(), z.number()])),
   message: z.optional(z.string()),
   cause: z.optional(z.object({ message: z.optional(z.string()) })),
 });
 
+type FetchError = z.infer<typeof FetchError>;
+
 /** Sorts a failed fetch. Its texts may hold the URL, so that only words of ours come out. */
 export function readFetchError(error: unknown): Verdict {
-  const { data = {} } = z.safeParse(FetchError, error);
-  const text = `${data.code ?? ""} ${data.message ?? ""} ${data.cause?.message ?? ""}`;
-  if (data.name === "TimeoutError" || data.name === "AbortError") {
+  const { name, code, message, cause }: FetchError = z.safeParse(FetchError, error).data ?? {};
+  if (name === "TimeoutError" || name === "AbortError") {
     return { kind: "unclear", why: "no answer in time" };
   }
+  const text = `${code} ${message} ${cause?.message}`.replace(/https?:\/\/\S+/g, "");
+  if (name === "NotCapable") return { kind: "misconfigured", why: "Deno may not connect to it" };
   if (/redirect/i.test(text)) return { kind: "misconfigured", why: "it answers with a redirect" };
-  const code = /^[A-Z_]+$/.test(data.code ?? "") ? ` (${data.code})` : "";
-  if (UNSENT.test(text)) return { kind: "unsent", why: `cannot connect${code}` };
-  return { kind: "unclear", why: `connection lost${code}` };
+  const known = /^[A-Z_]+$/.test(String(code)) ? ` (${code})` : "";
+  if (UNSENT.test(text)) return { kind: "unsent", why: `cannot connect${known}` };
+  return { kind: "unclear", why: `connection lost${known}` };
 }
 
 export const FIRST_ATTEMPT: Attempt = { unclear: 0, unsent: 0, suspects: 0, doubtful: 0 };
@@ -828,7 +829,7 @@ function afterLimit(toldMs: number | undefined, situation: Situation): Step {
     const quiet = nextPause(pause, now, [15 * MINUTE, HOUR], why);
     return { kind: "stop", exitCode: 75, why, pause: quiet };
   }
-  const afterMs = Math.min(toldMs, DAY) + jitterMs;
+  const afterMs = Math.min(toldMs + jitterMs, DAY);
   if (now + afterMs < deadline) return { kind: "again", afterMs, attempt };
   const told = { setAt: now, until: now + afterMs, stepMs: 0, exitCode: 75, why };
   return { kind: "stop", exitCode: 75, why, pause: told };
@@ -902,6 +903,8 @@ interface LogFiles {
   readonly open: readonly OpenFile[];
   /** Siblings that could not be used, as `name (reason)`. */
   readonly leftOut: readonly string[];
+  /** The listing that they are of. */
+  readonly snapshot: string | undefined;
 }
 
 const SystemError = z.object({ code: z.optional(z.string()), message: z.string() });
@@ -916,9 +919,13 @@ function reason(error: unknown): string {
   return /^[A-Z0-9]+: ([^,]+)/.exec(message)?.[1] ?? message;
 }
 
-/** Reads until `length` bytes or the end of the file. */
-function readBytes(world: World, descriptor: number, position: number, length: number): Uint8Array {
-  const bytes = Buffer.allocUnsafe(Math.max(0, length));
+/** Fills `bytes` from the file as far as it goes. */
+function readBytes(
+  world: World,
+  descriptor: number,
+  position: number,
+  bytes: Uint8Array,
+): Uint8Array {
   let filled = 0;
   try {
     while (filled < bytes.length) {
@@ -933,9 +940,14 @@ function readBytes(world: World, descriptor: number, position: number, length: n
   return bytes.subarray(0, filled);
 }
 
-/** The same within the size that the file had when it was opened. */
+/** Reads `length` bytes, or up to the size that the file had when it was opened. */
 function readAt(world: World, file: OpenFile, position: number, length: number): Uint8Array {
-  return readBytes(world, file.descriptor, position, Math.min(length, file.size - position));
+  const bytes = Buffer.allocUnsafe(Math.max(0, Math.min(length, file.size - position)));
+  return readBytes(world, file.descriptor, position, bytes);
+}
+
+function readHead(world: World, descriptor: number, size: number): Uint8Array {
+  return readBytes(world, descriptor, 0, Buffer.alloc(Math.min(size, HEAD_BYTES)));
 }
 
 /** Opens a regular file for reading; a FIFO or device neither blocks nor opens. */
@@ -955,7 +967,7 @@ function openRegular(
 function openLogFile(world: World, path: string, family: OpenFile["family"], flags = 0): OpenFile {
   const { descriptor, stat } = openRegular(world, path, flags);
   const { size, uid: owner } = stat;
-  const head = readBytes(world, descriptor, 0, Math.min(size, HEAD_BYTES));
+  const head = readHead(world, descriptor, size);
   return { name: basename(path), family, descriptor, size, inode: inodeOf(stat), owner, head };
 }
 
@@ -1004,9 +1016,19 @@ function rotatedSnapshot(world: World, log: string): string {
   }
 }
 
-function* blocks(world: World, file: OpenFile): Generator<Uint8Array> {
-  for (let position = 0; position < file.size; position += WINDOW_BYTES) {
-    yield readAt(world, file, position, WINDOW_BYTES);
+/** The file from `from` on, block by block; each block takes the place of the one before it. */
+function* blocks(world: World, file: OpenFile, from = 0): Generator<Uint8Array> {
+  const block = Buffer.allocUnsafe(WINDOW_BYTES);
+  for (let position = from; position < file.size; position += WINDOW_BYTES) {
+    const bytes = block.subarray(0, Math.min(WINDOW_BYTES, file.size - position));
+    yield readBytes(world, file.descriptor, position, bytes);
+  }
+}
+
+/** A compressed file in blocks so small that even a bomb's blocks unpack to some MiB each. */
+function* packedBlocks(world: World, file: OpenFile): Generator<Uint8Array> {
+  for (let position = 0; position < file.size; position += PACKED_BLOCK_BYTES) {
+    yield readAt(world, file, position, PACKED_BLOCK_BYTES);
   }
 }
 
@@ -1057,7 +1079,7 @@ async function unpack(world: World, packed: OpenFile, scratchPath: string): Prom
     const descriptor = openScratch(world, scratchPath);
     const gzip = packed.name.endsWith(".gz");
     const decoder = gzip ? zlib.createGunzip() : zlib.createZstdDecompress();
-    pipeline(Readable.from(blocks(world, packed)), decoder, () => undefined);
+    pipeline(Readable.from(packedBlocks(world, packed)), decoder, () => undefined);
     try {
       for await (const chunk of decoder) {
         size += writeAll(world, descriptor, chunk);
@@ -1069,7 +1091,7 @@ async function unpack(world: World, packed: OpenFile, scratchPath: string): Prom
       if (/^E[A-Z]+$/.test(errorCode(error) ?? "")) throw cannotWrite(scratchPath, error);
       damage = "damaged";
     }
-    const head = readBytes(world, descriptor, 0, Math.min(size, HEAD_BYTES));
+    const head = readHead(world, descriptor, size);
     return { ...packed, descriptor, size, head, ...(damage && { damage }) };
   } finally {
     world.fs.closeSync(packed.descriptor);
@@ -1104,7 +1126,7 @@ async function openSiblings(
     try {
       listing = listRotated(world, log);
     } catch (error) {
-      return { open, leftOut: [`${directory} (${reason(error)})`] };
+      return { open, leftOut: [`${directory} (${reason(error)})`], snapshot: undefined };
     }
     let foundIn: OpenFile["family"] | undefined;
     for (const rotated of listing.files) {
@@ -1125,7 +1147,8 @@ async function openSiblings(
         leftOut.push(`${rotated.name} (${why})`);
       }
     }
-    if (tries >= 5 || rotatedSnapshot(world, log) === listing.snapshot) return { open, leftOut };
+    const { snapshot } = listing;
+    if (tries >= 5 || rotatedSnapshot(world, log) === snapshot) return { open, leftOut, snapshot };
     for (const file of open) world.fs.closeSync(file.descriptor);
   }
 }
@@ -1157,8 +1180,7 @@ function lastLineEnd(world: World, file: OpenFile, from: number): number {
 
 function countLines(world: World, file: OpenFile, to: number): number {
   let lines = 0;
-  for (let position = 0; position < to; position += WINDOW_BYTES) {
-    const block = readAt(world, file, position, Math.min(WINDOW_BYTES, to - position));
+  for (const block of blocks(world, { ...file, size: to })) {
     for (let at = block.indexOf(NEWLINE); at >= 0; at = block.indexOf(NEWLINE, at + 1)) lines++;
   }
   return lines;
@@ -1233,7 +1255,6 @@ function surveyFiles(
       beginsLikeRead:
         cursor !== undefined && size < cursor.offset && beginsLike(cursor, head, size),
       copy: isCopy(world, file, files),
-      lastTime: family === "live" ? "" : (cursorAt(world, file, size, 0).lastTime ?? ""),
     };
     return search && cursor ? { ...facts, found: findCursor(world, file, cursor) } : facts;
   });
@@ -1285,12 +1306,13 @@ function checkStateDirectory(world: World, path: string): void {
 }
 
 function makeStateDirectory(world: World, path: string): void {
+  checkStateDirectory(world, path);
+  if (world.fs.existsSync(path)) return;
   try {
     world.fs.mkdirSync(path, { recursive: true, mode: 0o700 });
   } catch (error) {
     throw cannotWrite(path, error);
   }
-  checkStateDirectory(world, path);
 }
 
 /** The text of one copy; absent when there is none. A copy that is there but closed to us is a fault. */
@@ -1636,14 +1658,14 @@ class Feed {
     run: Run,
     files: readonly OpenFile[],
     segments: readonly Segment[],
-    start: Position,
+    lines: number,
     cursor: Cursor | undefined,
     part: Progress["part"],
   ) {
     this.#run = run;
     this.#segments = segments;
     this.#files = segments.flatMap(({ name }) => files.find((file) => file.name === name) ?? []);
-    this.#position = start;
+    this.#position = { segment: 0, offset: segments[0]?.from ?? 0, lines };
     this.#cursor = cursor;
     this.#part = part;
   }
@@ -1728,22 +1750,28 @@ class Feed {
     if (!file) return undefined;
     const { world } = this.#run;
     const offset = skipFiller(world, file, from);
-    const lead = Math.min(offset, ANCHOR_TAIL_BYTES + offset - from);
+    const lead = Math.min(offset, ANCHOR_TAIL_BYTES);
     for (let length = WINDOW_BYTES; ; length *= 4) {
       const wanted = Math.min(length, LINE_LIMIT_BYTES, file.size - offset);
       const bytes = readAt(world, file, offset - lead, lead + wanted);
-      const before = bytes.subarray(0, lead - (offset - from));
-      const moved = proof && !sameAnchor(proof, anchorFrom(file.head, before, from));
-      if (bytes.length < lead + wanted || moved) {
+      const here =
+        offset === from
+          ? anchorFrom(file.head, bytes.subarray(0, lead), from)
+          : anchorAt(world, file, from);
+      const moved = proof && !sameAnchor(proof, here);
+      const replaced = offset === lead && !startsWith(bytes, file.head);
+      if (bytes.length < lead + wanted || moved || replaced) {
         this.#run.logChanged = true;
         return undefined;
       }
       const end = bytes.lastIndexOf(NEWLINE) + 1;
       if (end > lead) return { segment, offset, lead, bytes: bytes.subarray(0, end) };
-      const fragment = this.#segments[segment]?.leave === true && wanted > 0;
       if (offset + wanted >= file.size) {
+        const fragment = this.#segments[segment]?.leave === true && wanted > 0;
         return fragment ? { segment, offset, lead, bytes } : undefined;
       }
+      // A hole, or a line without end: what is there goes out as a piece of a line.
+      if (bytes.at(-1) === 0) return { segment, offset, lead, bytes: withoutNuls(bytes) };
       if (wanted === LINE_LIMIT_BYTES) return { segment, offset, lead, bytes: linePiece(bytes) };
     }
   }
@@ -1776,9 +1804,14 @@ class Feed {
   }
 
   /** The rotated file that the next run must look into first; absent when it is the live one. */
-  held(): OpenFile | undefined {
+  get held(): OpenFile | undefined {
     const file = this.#files.at(-1);
     return file?.family === "live" ? undefined : file;
+  }
+
+  /** Whether all is in the file that the cursor stood in. */
+  get stays(): boolean {
+    return this.#files.length === 1;
   }
 }
 
@@ -1796,12 +1829,23 @@ function skipFiller(world: World, file: OpenFile, offset: number): number {
   if (offset === 0 && first === 0xef && second === 0xbb && third === 0xbf) return 3;
   if (first !== 0) return offset;
   const nothing = Buffer.alloc(WINDOW_BYTES);
-  for (let start = offset; start < file.size; start += WINDOW_BYTES) {
-    const block = readAt(world, file, start, WINDOW_BYTES);
-    if (nothing.compare(block, 0, block.length, 0, block.length) === 0) continue;
-    return start + block.findIndex((byte) => byte !== 0);
+  let start = offset;
+  for (const block of blocks(world, file, offset)) {
+    if (nothing.compare(block, 0, block.length, 0, block.length) !== 0) {
+      return start + block.findIndex((byte) => byte !== 0);
+    }
+    start += block.length;
   }
   return file.size;
+}
+
+function startsWith(bytes: Uint8Array, head: Uint8Array): boolean {
+  const length = Math.min(bytes.length, head.length);
+  return Buffer.compare(bytes.subarray(0, length), head.subarray(0, length)) === 0;
+}
+
+function withoutNuls(bytes: Uint8Array): Uint8Array {
+  return bytes.subarray(0, bytes.findLastIndex((byte) => byte !== 0) + 1);
 }
 
 /** A piece of an endless line: up to a blank, so that no word is cut, or else a whole character. */
@@ -1823,6 +1867,8 @@ interface ReadPlan {
   readonly feed: Feed;
   /** Where the cursor goes when there is nothing to read behind what was lost. */
   readonly restAt: Cursor | undefined;
+  /** Where the siblings end: once the plan is carried out, all that they hold is done or stale. */
+  readonly ends: readonly Anchor[];
 }
 
 /** One destination's part of a pass. */
@@ -1833,6 +1879,7 @@ class Delivery {
   readonly #plan: ReadPlan;
   #attempt: Attempt;
   #claimed = false;
+  #inFlight = false;
   #nameDropped = false;
   #refused = 0;
   sent = 0;
@@ -1845,18 +1892,24 @@ class Delivery {
     const first = progress.inDoubt
       ? plan.feed.next(MESSAGE_LIMIT - FENCE_LENGTH, Infinity)
       : undefined;
-    this.#attempt = { ...FIRST_ATTEMPT, doubtful: first?.body.length ?? 0 };
+    this.#attempt = {
+      ...FIRST_ATTEMPT,
+      doubtful: progress.inDoubt ? (first?.body.length ?? 1) : 0,
+    };
   }
 
+  /** Sends until there is nothing left, or something stands in the way. */
   async deliver(): Promise<Outcome> {
-    for (;;) {
-      const message = this.#compose();
-      const outcome = message
-        ? (this.#blocked() ?? (await this.#waitForTurn()) ?? (await this.#post(message)))
-        : this.#finish();
-      if (!outcome) continue;
-      this.#progress.inDoubt = this.#attempt.doubtful > 0;
-      return outcome;
+    try {
+      for (;;) {
+        const message = this.#compose();
+        const outcome = message
+          ? (this.#blocked() ?? (await this.#waitForTurn()) ?? (await this.#post(message)))
+          : this.#finish();
+        if (outcome) return outcome;
+      }
+    } finally {
+      this.#progress.inDoubt = this.#inFlight || this.#attempt.doubtful > 0;
     }
   }
 
@@ -1911,17 +1964,19 @@ class Delivery {
       progress.inDoubt = true;
       this.#run.save();
     }
+    this.#inFlight = true;
     const { verdict, delayMs } = await this.#destination.post(message.content);
+    this.#inFlight = false;
     const now = world.now();
     if (this.#destination.pace.length > 0) {
       progress.posts = recentPosts([...progress.posts, now], now);
     }
-    delete progress.asked;
     if (delayMs > 0) progress.asked = { at: now, delayMs };
+    else delete progress.asked;
     const step = nextStep(verdict, {
       attempt: this.#attempt,
       lines: message.lines,
-      length: message.cut?.body.length ?? 0,
+      length: message.content.length,
       pause: progress.pause,
       settings: this.#destination.settings,
       now,
@@ -1968,14 +2023,15 @@ class Delivery {
     const { feed, restAt } = this.#plan;
     const { cut } = message;
     progress.total += cut ? feed.advance(cut) : 0;
-    this.#attempt = afterDone(this.#attempt, message.lines, cut?.body.length ?? 0, notice !== "");
-    delete progress.notice;
+    const { length } = message.content;
+    this.#attempt = afterDone(this.#attempt, message.lines, length, notice !== "");
     if (notice) progress.notice = notice;
+    else delete progress.notice;
     if (this.#run.settings.dryRun) return;
     const cursor = cut ? feed.cursor() : (restAt ?? progress.cursor);
     if (cursor) progress.cursor = cursor;
-    delete progress.part;
     if (feed.part) progress.part = feed.part;
+    else delete progress.part;
     progress.finished = mergeFinished(progress.finished, feed.finished());
     delete progress.pause;
     this.#run.save();
@@ -1994,10 +2050,8 @@ class Delivery {
       throw cannotWrite(path, error);
     }
     complain(world, `${this.#destination.title} refuses a line: ${why}`, `it is kept in ${path}`);
-    this.#moveBehind(
-      message,
-      `⚠️ ${settings.host}: a line was refused here, it is kept in ${basename(path)}\n`,
-    );
+    const refused = `⚠️ ${settings.host}: a line was refused here, it is kept in ${basename(path)}\n`;
+    this.#moveBehind(message, `${this.#progress.notice ?? ""}${refused}`);
     return undefined;
   }
 
@@ -2019,15 +2073,17 @@ class Delivery {
   #finish(): Outcome {
     const progress = this.#progress;
     const { world, settings, live } = this.#run;
-    const file = this.#plan.feed.held();
-    const since = progress.held?.name === file?.name ? progress.held?.since : undefined;
-    delete progress.held;
-    delete progress.listing;
+    const { held: file, stays } = this.#plan.feed;
+    // Under the same name it may be another file by now, but not if the pass began in it.
+    const same = progress.held?.name === file?.name && (stays || this.sent === 0);
+    const since = same ? progress.held?.since : undefined;
     if (file) progress.held = { name: file.name, since: since ?? world.now() };
+    else delete progress.held;
     if (this.#run.logChanged) return { kind: "done" };
+    progress.finished = mergeFinished(progress.finished, this.#plan.ends);
     if (!progress.notice) progress.gap = false;
-    if (!live || !lineBehind(world, live, 0))
-      progress.listing = rotatedSnapshot(world, settings.log);
+    if (live && lineBehind(world, live, 0)) delete progress.listing;
+    else progress.listing = rotatedSnapshot(world, settings.log);
     return { kind: "done" };
   }
 }
@@ -2059,43 +2115,70 @@ function mergeFinished(known: readonly Anchor[], more: readonly Anchor[]): Ancho
   return [...known, ...fresh].slice(-FINISHED_LIMIT);
 }
 
+const NO_SIBLINGS: LogFiles = { open: [], leftOut: [], snapshot: undefined };
+
+/** Whether nothing was rotated or truncated between the listing and the survey that a plan is made of. */
+function isSettled({ world, settings, live }: Run, { snapshot }: LogFiles): boolean {
+  if (live && world.fs.fstatSync(live.descriptor).size < live.size) return false;
+  return snapshot === undefined || snapshot === rotatedSnapshot(world, settings.log);
+}
+
 /** Plans what one destination reads. Siblings are opened only when the live log does not go on. */
 async function planFor(run: Run, progress: Progress): Promise<ReadPlan> {
   const { world, live } = run;
-  const { cursor } = progress;
-  const goesOn = live && cursor && standsIn(world, live, cursor);
-  const siblings = goesOn || run.firstRun ? { open: [], leftOut: [] } : await run.siblings();
+  const { cursor, part } = progress;
+  if (live && cursor && standsIn(world, live, cursor)) {
+    const segments = [{ name: live.name, from: cursor.offset, leave: false }];
+    say(run, `${live.name} goes on at ${cursor.offset}`);
+    const feed = new Feed(run, [live], segments, cursor.lines, cursor, part);
+    return { feed, restAt: undefined, ends: [] };
+  }
+  const siblings = run.firstRun ? NO_SIBLINGS : await run.siblings();
   const files = live ? [live, ...siblings.open] : siblings.open;
-  const facts = (search: boolean) => surveyFiles(world, files, progress, search);
-  let plan = planRead(cursor, facts(false), progress.gap);
-  if (plan.kind === "search") plan = planRead(cursor, facts(true), progress.gap);
+  let facts = surveyFiles(world, files, progress, false);
+  // Behind a gap everything is wanted; behind a held file, what was not there when it was.
+  const anyFamily = progress.gap || progress.held !== undefined;
+  let plan = planRead(cursor, facts, anyFamily);
+  if (plan.kind === "search") {
+    facts = surveyFiles(world, files, progress, true);
+    plan = planRead(cursor, facts, anyFamily);
+  }
   if (plan.kind === "search") throw new Error("the plan asks for a search twice");
-  const [first] = plan.segments;
-  if (!live && !first) {
+  if (!isSettled(run, siblings)) {
+    run.logChanged = true;
+    plan = { kind: "read", segments: [] };
+  } else if (!live && plan.segments.length === 0) {
     throw new Fault(66, `cannot read ${run.settings.log}: no such file or directory`);
   }
-  say(
-    run,
-    `${plan.kind}: ${plan.segments.map(({ name, from }) => `${name} from ${from}`).join(", ")}`,
-  );
+  const steps = plan.segments.map(({ name, from }) => `${name} from ${from}`);
+  say(run, `${plan.kind}: ${steps.join(", ") || "nothing yet"}`);
   const notice = noticeFor(run, plan, cursor, files, siblings.leftOut);
   if (notice) progress.notice = notice;
   if (plan.kind === "gap") progress.gap = true;
+  return readPlan(run, progress, files, facts, plan);
+}
+
+/** The feed for a plan, with what is proven about where it begins. */
+function readPlan(
+  run: Run,
+  { cursor, part }: Progress,
+  files: readonly OpenFile[],
+  facts: readonly FileFacts[],
+  plan: Plan & { segments: readonly Segment[] },
+): ReadPlan {
+  const { world } = run;
+  const [first] = plan.segments;
   const file = files.find(({ name }) => name === first?.name);
-  const offset = first?.from ?? 0;
-  const stands = file && cursor && cursor.offset === offset && standsIn(world, file, cursor);
-  const lines = !file ? 0 : stands ? cursor.lines : countLines(world, file, offset);
-  const start = { segment: 0, offset, lines };
-  const feed = new Feed(
-    run,
-    files,
-    plan.segments,
-    start,
-    stands ? cursor : undefined,
-    progress.part,
-  );
-  const rests = plan.kind !== "read" && plan.segments.length === 1 && file && offset > 0;
-  return { feed, restAt: rests ? cursorAt(world, file, offset, lines) : undefined };
+  const matches = facts.find(({ name }) => name === first?.name)?.matches;
+  const stands = matches && first?.from === cursor?.offset ? cursor : undefined;
+  const lines = stands?.lines ?? (file && first ? countLines(world, file, first.from) : 0);
+  const feed = new Feed(run, files, plan.segments, lines, stands, part);
+  const rests = plan.kind !== "read" && plan.segments.length === 1 && file && first?.from;
+  const held = plan.segments.at(-1)?.name;
+  const ends = files
+    .filter(({ name, family, size }) => family !== "live" && size > 0 && name !== held)
+    .map((sibling) => anchorAt(world, sibling, sibling.size));
+  return { feed, restAt: rests ? cursorAt(world, file, first.from, lines) : undefined, ends };
 }
 
 /** What must be said when lines may be missing; empty when nothing is. */
@@ -2158,6 +2241,8 @@ async function deliverTo(run: Run, destination: Destination): Promise<Outcome> {
     if (run.logFault) throw run.logFault;
     const progress = run.state.destinations[destination.name] ?? (await startProgress(run));
     run.state.destinations[destination.name] = progress;
+    // From here on the log is known: what is rotated away before the first message is not from before.
+    if (run.firstRun) run.save();
     const { total } = progress;
     const delivery = new Delivery(run, destination, progress, await planFor(run, progress));
     const outcome = await delivery.deliver();
@@ -2180,7 +2265,9 @@ function tellFailure(run: Run, key: string, fault: Fault): void {
   const due = reportDue(failure, now, exitCode);
   const everyTime = [73, 78].includes(exitCode) || world.terminal || run.settings.dryRun;
   if (due || everyTime) complain(world, fault.message, fault.hint);
-  if (due) state.failures[key] = { since: failure?.since ?? now, told: now, exitCode };
+  if (!due) return;
+  const lasts = failure && failure.since <= now && failure.exitCode === exitCode;
+  state.failures[key] = { since: lasts ? failure.since : now, told: now, exitCode };
 }
 
 /** Says once that it is over. */
@@ -2354,7 +2441,7 @@ async function pass(world: World, settings: Settings): Promise<number> {
   }
   makeStateDirectory(world, state);
   if (nothingNew(world, settings, statePath, destinations)) return 0;
-  return takeTurns(world, settings, statePath, destinations);
+  return await takeTurns(world, settings, statePath, destinations);
 }
 
 // ── Command line ────────────────────────────────────────────────────────────────────────────────
@@ -2593,7 +2680,10 @@ function readSettings(world: World, commandLine: CommandLine): Settings {
   return {
     log: resolve(option("log") ?? "/var/log/fail2ban.log"),
     state: resolve(option("state") ?? systemdState(world) ?? world.stateHome),
-    host: neutralise(option("host") ?? world.hostName()).slice(0, HOST_LIMIT),
+    host: neutralise((option("host") ?? world.hostName()).replace(/\s+/g, " ")).slice(
+      0,
+      HOST_LIMIT,
+    ),
     from: option("from") ?? "start",
     maxTimeMs: (option("maxTime") ?? 300) * SECOND,
     dryRun: option("dryRun") ?? false,
@@ -2601,6 +2691,11 @@ function readSettings(world: World, commandLine: CommandLine): Settings {
     webhook,
     ownSecrets: token.length >= 8 ? [token] : [],
   };
+}
+
+/** Deno's way of saying that it was not allowed to. */
+function isDenied(error: unknown): boolean {
+  return error instanceof Error && error.name === "NotCapable";
 }
 
 async function print(world: World, text: string): Promise<number> {
@@ -2623,6 +2718,10 @@ export async function main(argv: readonly string[], world: World): Promise<numbe
     if (error instanceof Fault) {
       complain(world, error.message, error.hint);
       return error.exitCode;
+    }
+    if (isDenied(error)) {
+      complain(world, reason(error), "README lists the permissions that Deno must give");
+      return 78;
     }
     complain(world, `a bug in f2b-watch ${VERSION}: ${reason(error).split("\n")[0]}`);
     return 70;

@@ -497,6 +497,8 @@ class Player {
     this.disk.put("", "");
   }
 
+  #stateWasDamaged = false;
+
   #foreignName(): string {
     return this.history.scheme === "number" ? "-20261031" : ".1";
   }
@@ -669,6 +671,9 @@ class Player {
     const { disk } = this;
     const lines = (disk.files.get("") ?? "").split(/(?<=\n)/);
     const kept = lines.slice(lines.length - Math.floor(a * lines.length));
+    // What is trimmed off a file that no run has begun to read leaves no trace anywhere.
+    const begun = disk.wholeLines(lines.join("")).some((id) => this.oracle.delivered.has(id));
+    if (!begun) return;
     if (b < 0.5) fs.rmSync(disk.log);
     disk.put("", kept.join(""));
     this.#tell(
@@ -706,12 +711,13 @@ class Player {
     this.#tell(`the log is truncated from ${text.length} to ${keep} bytes`);
   }
 
-  _backUp(a: number): void {
+  _backUp(): void {
     const { disk } = this;
     if (!this.#writerIsLive() || disk.files.get("") === "") return;
     disk.finishCompressing();
-    const suffix =
-      a < 0.5 && this.history.scheme === "number" ? disk.nextRotated() : this.#foreignName();
+    // Not as `-20261031` beside numbers, nor as `.1` beside dates: which of two families is the younger
+    // is told by no content, only by the rule that dated files are.
+    const suffix = disk.nextRotated();
     for (const ending of ["", ".gz", ".zst"]) disk.remove(suffix + ending);
     disk.put(suffix, disk.files.get("") ?? "");
     this.#copies.add(suffix);
@@ -725,6 +731,8 @@ class Player {
     // A log that goes on where the cursor stands is read on without a look at its siblings, so that
     // what only a backup copy still holds of the log that was overwritten is not found.
     if (youngest === undefined || this.#untrimmedCopy()) return;
+    // With the state lost, a stale file of the other family is where the cursor may stand by now.
+    if (this.#stateWasDamaged && this.history.stale) return;
     disk.pending = "";
     disk.move(youngest, "");
     this.#tell(`${youngest} is moved back over the log`);
@@ -793,6 +801,7 @@ class Player {
   }
 
   #damageState(a: number, b: number): void {
+    this.#stateWasDamaged = true;
     const names = this.#stateCopies();
     if (names.length === 0) return;
     for (const [index, name] of names.entries()) this.#damage(name, 0.25 + 0.7 * (index ? a : b));

@@ -144,11 +144,12 @@ function randomFrom(seed: number): (limit: number) => number {
  */
 function judgeRepeats(machine: Machine, expected: readonly string[]) {
   const faults: string[] = [];
+  const places = new Map(expected.map((text, index) => [text, index]));
   let [repeats, from, to, seen] = [0, 0, 0, 0];
   for (const { content } of machine.discord.messages) {
     const body = /^(\(resent\)\n)?```\n([^]*)\n```$/.exec(content);
     const shown = body?.[2]?.split("\n") ?? [];
-    const first = expected.indexOf(shown[0] ?? "");
+    const first = places.get(shown[0] ?? "") ?? -1;
     if (first !== to) repeats++;
     if (first !== to && first !== from) faults.push(`line ${first} follows line ${to}`);
     if (first < seen && !body?.[1]) faults.push(`line ${first} comes again without a mark`);
@@ -167,7 +168,7 @@ describe("kill -9", () => {
     async () => {
       using machine = new Machine({ rateLimits: false });
       let [count, kills] = [0, 0];
-      for (const call of ["unlink", "rename", "fsync", "write", "fcntl", "sendto", "recvfrom"]) {
+      for (const call of ["unlink", "rename", "fsync", "write", "sendto", "recvfrom"]) {
         for (let nth = 1; ; nth++) {
           machine.append(...lines(count + 1, count + 40));
           count += 40;
@@ -178,10 +179,10 @@ describe("kill -9", () => {
           expect(code).toBe(137);
           kills++;
           expect(await machine.go()).toEqual(DONE);
-          expect(judgeRepeats(machine, lines(1, count))).toMatchObject({ faults: [], missing: 0 });
         }
       }
-      const { repeats } = judgeRepeats(machine, lines(1, count));
+      const { faults, missing, repeats } = judgeRepeats(machine, lines(1, count));
+      expect({ faults, missing }).toEqual({ faults: [], missing: 0 });
       expect(repeats).toBeGreaterThan(0);
       expect(repeats).toBeLessThanOrEqual(kills);
       expect(machine.discord.violations).toEqual([]);
@@ -197,7 +198,7 @@ describe("kill -9", () => {
       machine.append(line(1));
       expect(await machine.go()).toEqual(DONE);
       let [count, kills, atWork] = [1, 0, 0];
-      for (let round = 0; round < 60; round++) {
+      for (let round = 0; round < 40; round++) {
         const fresh = Math.floor(random(80));
         machine.append(...lines(count + 1, count + fresh));
         count += fresh;
@@ -330,7 +331,8 @@ describe("several runs at once", () => {
     },
   );
 
-  for (const [holder, other] of STARTERS.flatMap((a) => STARTERS.map((b) => [a, b] as const))) {
+  const pairs = STARTERS.flatMap((a) => STARTERS.map((b) => [a, b] as const));
+  for (const [holder, other] of pairs.filter(([a, b]) => a !== b)) {
     testOn(holder, other)(
       `while ${holder} is stopped at work ${other} leaves with 0, and takes over once it is killed`,
       async () => {

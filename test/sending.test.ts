@@ -304,6 +304,26 @@ describe("the pace", () => {
     expect(second - first).toBeGreaterThanOrEqual(7_500);
   });
 
+  test("heeds the headers across runs, but not for longer than a day", async () => {
+    for (const [asked, waitMs] of [
+      [90, 90 * SECOND],
+      [1e9, DAY],
+    ] as const) {
+      using scene = sceneWith(line(1));
+      answerWith(scene, () => {
+        const headers = { "x-ratelimit-remaining": "0", "x-ratelimit-reset-after": String(asked) };
+        return json(200, { id: "1" }, headers);
+      });
+      await scene.pass();
+      Object.assign(scene.overrides, { fetch: scene.discord.fetch });
+      scene.append(line(2));
+      expect((await scene.run("--max-time", "60")).code).toBe(75);
+      scene.wait(waitMs + SECOND);
+      expect((await scene.run("--max-time", "60")).code).toBe(0);
+      scene.expectPosted(line(2));
+    }
+  });
+
   test("is not disturbed by a clock that was put back", async () => {
     using scene = sceneWith(...longLines(1, 29));
     await scene.pass();
@@ -1165,6 +1185,9 @@ describe("a failure that lasts is told when it begins, after an hour, then daily
     const { code, err } = await scene.run();
     expect(code).toBe(69);
     expect(err).toContain("10015");
+    const told = await reports(scene, 10 * MINUTE, 3 * HOUR);
+    expect(told.length).toBe(1);
+    expect(told[0]).toStartWith("1 h: f2b-watch: Discord: ");
   });
 
   test("a log that cannot be read is told in the same way", async () => {

@@ -1,0 +1,272 @@
+/** The same file under Bun, under Deno with the least permissions, alone in a folder, and compiled. */
+import { beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { spawnSync } from "node:child_process";
+import * as fs from "node:fs";
+import { join } from "node:path";
+import { VERSION } from "../f2b-watch.ts";
+import packageJson from "../package.json";
+import { Discord } from "./discord.ts";
+import { compiled, lines, repository, Scene, testWith } from "./harness.ts";
+
+setDefaultTimeout(60_000);
+beforeAll(() => void compiled());
+
+const bun = process.execPath;
+const script = join(repository, "f2b-watch.ts");
+
+/** A folder with a log, and programs that start in it, with an env file of its own. */
+class Folder extends Scene {
+  constructor() {
+    super();
+    this.write("", ".env-file");
+    fs.chmodSync(this.path(".env-file"), 0o600);
+  }
+
+  /** Runs a program to its end; `env` is all of its environment, but for what finds programs. */
+  start(command: readonly string[], env: Record<string, string> = {}, cwd = this.directory) {
+    const { PATH = "", HOME = "" } = process.env;
+    const F2B_ENV_FILE = this.path(".env-file");
+    const child = Bun.spawn([...command], {
+      cwd,
+      env: { PATH, HOME, DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1", F2B_ENV_FILE, ...env },
+      stdin: "ignore",
+      stdout: "pipe",
+      stderr: "pipe",
+    });
+    return Promise.all([child.exited, child.stdout.text(), child.stderr.text()]).then(
+      ([code, out, err]) => ({ code, out, err }),
+    );
+  }
+}
+
+// ── The repository ──────────────────────────────────────────────────────────────────────────────
+
+describe("the repository", () => {
+  const source = fs.readFileSync(script, "utf8");
+
+  test("the script uses no Bun API, and never ends the process by force", () => {
+    expect(source.match(/\b(?:Bun|Deno)\.\w|["']bun:|\bprocess\.exit\(/g)).toBeNull();
+  });
+
+  test("the script imports node: modules, zod and cac, nothing else, all at the top", () => {
+    const imported = [...source.matchAll(/\bfrom "([^"]+)"|\b(?:import|require)\(/g)];
+    const names = imported.map(([text, name]) => name?.replace(/^node:.*/, "node:") ?? text);
+    expect([...new Set(names)].sort()).toEqual(["cac", "node:", "zod/mini"]);
+  });
+
+  test("nothing waits at the top level: what never settles would hang a run for ever", () => {
+    expect(source.match(/^(?:const .*= )?await |^for await/gm)).toBeNull();
+  });
+
+  test("VERSION is the one of package.json", () => {
+    expect(VERSION).toBe(packageJson.version);
+  });
+
+  test("zod and cac are the only packages it runs on, each at one exact version", () => {
+    expect(Object.keys(packageJson.dependencies).sort()).toEqual(["cac", "zod"]);
+    const all = { ...packageJson.dependencies, ...packageJson.devDependencies };
+    for (const version of Object.values(all)) expect(version).toMatch(/^\d+\.\d+\.\d+$/);
+  });
+
+  test("only the agreed files lie on the top level", () => {
+    const ignored = fs.readFileSync(join(repository, ".gitignore"), "utf8").split(/\/?\n/);
+    const top = fs.readdirSync(repository).filter((name) => !ignored.includes(name));
+    const agreed = "f2b-watch.ts state test bunfig.toml package.json README.md".split(" ");
+    const usual = "bun.lock LICENSE .gitignore .ci .git".split(" ");
+    expect(top).toEqual(expect.arrayContaining(agreed));
+    expect(top.filter((name) => ![...agreed, ...usual].includes(name))).toEqual([]);
+  });
+});
+
+// ── Deno ────────────────────────────────────────────────────────────────────────────────────────
+
+describe("deno", () => {
+  testWith("deno")("check: finds no wrong type", async () => {
+    using folder = new Folder();
+    const { code, err } = await folder.start(
+      ["deno", "check", "--no-lock", script],
+      {},
+      repository,
+    );
+    expect({ code, err }).toMatchObject({ code: 0 });
+  });
+
+  testWith("deno")("lint: has nothing to say", async () => {
+    using folder = new Folder();
+    // Control characters are what some of our patterns are there to find.
+    const rules = "--rules-exclude=no-control-regex";
+    const { code, err } = await folder.start(["deno", "lint", rules, script], {}, repository);
+    expect({ code, err }).toMatchObject({ code: 0 });
+  });
+
+  /** What the program may do: read the log's folder, keep its state, post to one host. */
+  const allowed = (folder: Folder, host: string) => ({
+    read: folder.directory,
+    write: folder.state,
+    net: host,
+    env: "",
+    sys: "hostname,uid",
+  });
+
+  function denoRun(folder: Folder, permissions: Record<string, string>): string[] {
+    const flags = Object.entries(permissions).map(
+      ([name, to]) => `--allow-${name}${to && `=${to}`}`,
+    );
+    const options = ["--log", folder.log, "--state", folder.state, "--max-time", "1"];
+    return ["deno", "run", "--no-lock", "--no-prompt", ...flags, script, ...options];
+  }
+
+  function served() {
+    const discord = new Discord({ rateLimits: false });
+    const { url, stop } = discord.serve();
+    return { discord, host: new URL(url).host, [Symbol.dispose]: stop };
+  }
+
+  testWith("deno")("five permissions are enough for a pass over a rotated log", async () => {
+    using folder = new Folder();
+    using service = served();
+    const { discord, host } = service;
+    const command = denoRun(folder, allowed(folder, host));
+    const env = { DISCORD_WEBHOOK: discord.webhook };
+    folder.append(...lines(1, 3));
+    expect(await folder.start(command, env)).toEqual({ code: 0, out: "", err: "" });
+    folder.append(...lines(4, 6));
+    folder.rotate();
+    folder.compress(".1");
+    folder.append(...lines(7, 9));
+    expect(await folder.start(command, env)).toEqual({ code: 0, out: "", err: "" });
+    expect(discord.lines()).toEqual(lines(1, 9));
+    expect(discord.violations).toEqual([]);
+    expect(fs.existsSync(join(repository, "deno.lock"))).toBe(false);
+  });
+
+  for (const missing of ["read", "write", "net", "env", "sys"] as const) {
+    testWith("deno")(
+      `without --allow-${missing} nothing is sent, and one line says why`,
+      async () => {
+        using folder = new Folder();
+        using service = served();
+        const { discord, host } = service;
+        folder.append(...lines(1, 3));
+        const { [missing]: _, ...permissions } = allowed(folder, host);
+        const env = { DISCORD_WEBHOOK: discord.webhook };
+        const { code, err } = await folder.start(denoRun(folder, permissions), env);
+        expect(code).not.toBe(0);
+        expect(err).toMatch(/^f2b-watch: .*\n(hint: .*\n)?$/);
+        expect(err).not.toContain("a bug in f2b-watch");
+        expect(discord.requests).toEqual([]);
+      },
+    );
+  }
+});
+
+// ── Alone ───────────────────────────────────────────────────────────────────────────────────────
+
+describe("alone", () => {
+  const online = spawnSync(bun, ["info", `zod@${packageJson.dependencies.zod}`, "version"], {
+    timeout: 10_000,
+  });
+  const note = online.status === 0 ? "" : " (needs the package registry)";
+
+  test.skipIf(note !== "")(`the lone file runs where nothing lies beside it${note}`, async () => {
+    using folder = new Folder();
+    fs.mkdirSync(join(folder.directory, "lone"));
+    const copy = join(folder.directory, "lone/f2b-watch.ts");
+    fs.copyFileSync(script, copy);
+    folder.append(...lines(1, 3));
+    const env = { BUN_INSTALL_CACHE_DIR: join(folder.directory, "cache") };
+    const { code, out } = await folder.start([bun, copy, "--log", folder.log], env);
+    expect({ code, out }).toMatchObject({
+      code: 0,
+      out: expect.stringContaining(lines(1, 3).join("\n")),
+    });
+    expect(fs.readdirSync(join(folder.directory, "lone")).sort()).toEqual([
+      "f2b-watch.ts",
+      "state",
+    ]);
+  });
+
+  test("the binary runs from a folder without anything, by any name, without HOME", async () => {
+    using folder = new Folder();
+    const copy = join(folder.directory, "watch");
+    fs.copyFileSync(compiled(), copy);
+    folder.append(...lines(1, 3));
+    const options = ["--log", folder.log, "--state", folder.state];
+    const { code, out } = await folder.start(["env", "-i", copy, ...options]);
+    expect({ code, out }).toMatchObject({
+      code: 0,
+      out: expect.stringContaining(lines(1, 3).join("\n")),
+    });
+    expect(fs.readdirSync(folder.directory).sort()).toEqual([
+      "fail2ban.log",
+      "fail2ban.log.env-file",
+      "state",
+      "watch",
+    ]);
+  });
+});
+
+// ── A hostile folder ────────────────────────────────────────────────────────────────────────────
+
+describe("a working directory that somebody else may write to", () => {
+  /** Leaves in the folder what Bun would run, read and obey. */
+  function setTraps(folder: Folder, webhook: string): string {
+    const trace = join(folder.directory, "trapped");
+    const put = (name: string, text: string) =>
+      fs.writeFileSync(join(folder.directory, name), text);
+    put("evil.js", `require("node:fs").writeFileSync(${JSON.stringify(trace)}, "");`);
+    put("bunfig.toml", 'preload = ["./evil.js"]\n[run]\npreload = ["./evil.js"]\n');
+    put("package.json", '{"imports": {"zod": "./evil.js"}, "dependencies": {"zod": "0.0.1"}}');
+    put("tsconfig.json", '{"compilerOptions": {"paths": {"cac": ["./evil.js"]}}}');
+    put(".env", `DISCORD_WEBHOOK=${webhook}\nF2B_HOST=evil\nNODE_TLS_REJECT_UNAUTHORIZED=0\n`);
+    return trace;
+  }
+
+  test("the binary runs none of its code and reads none of its settings", async () => {
+    using folder = new Folder();
+    const discord = new Discord({ rateLimits: false });
+    const { stop } = discord.serve();
+    const trace = setTraps(folder, discord.webhook);
+    folder.append(...lines(1, 3));
+    const options = ["--log", folder.log, "--state", folder.state];
+    const { code, out } = await folder.start([compiled(), ...options]);
+    expect(code).toBe(0);
+    expect(out).toContain(lines(1, 3).join("\n"));
+    expect(out).not.toContain("evil");
+    expect(fs.existsSync(trace)).toBe(false);
+    expect(discord.requests).toEqual([]);
+    stop();
+  });
+
+  test("the traps are real: bun itself falls into them", async () => {
+    using folder = new Folder();
+    const trace = setTraps(folder, "http://127.0.0.1:9/");
+    const print = join(folder.directory, "print.js");
+    fs.writeFileSync(print, "console.log(process.env.F2B_HOST)");
+    expect(await folder.start([bun, print])).toEqual({ code: 0, out: "evil\n", err: "" });
+    expect(fs.existsSync(trace)).toBe(true);
+  });
+
+  testWith("strace")(
+    "the binary opens no file of the folder but those it was told of",
+    async () => {
+      using folder = new Folder();
+      setTraps(folder, "http://127.0.0.1:9/");
+      folder.append(...lines(1, 3));
+      const trace = join(folder.directory, "trace");
+      const strace = ["strace", "-f", "-e", "trace=open,openat", "-o", trace];
+      const options = ["--log", "fail2ban.log", "--state", "state"];
+      await folder.start([...strace, compiled(), ...options]);
+      const opened = [...fs.readFileSync(trace, "utf8").matchAll(/"([^"]*)"[^"]*$/gm)].map(
+        ([, path = ""]) => path,
+      );
+      const here = opened.filter(
+        (path) => !path.startsWith("/") || path.startsWith(folder.directory),
+      );
+      const told = (path: string) =>
+        path === folder.directory || path.startsWith(folder.log) || path.startsWith(folder.state);
+      expect(here.some((path) => path === folder.log)).toBe(true);
+      expect(here.filter((path) => !told(path))).toEqual([]);
+    },
+  );
+});

@@ -1,0 +1,404 @@
+/** Real logrotate, real fail2ban, and logs that real fail2ban wrote. */
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { spawnSync } from "node:child_process";
+import * as fs from "node:fs";
+import { join } from "node:path";
+import { gunzipSync } from "node:zlib";
+import { lines, Scene, testWith } from "./harness.ts";
+
+setDefaultTimeout(60_000);
+
+const FIXTURES = join(import.meta.dirname, "fixtures");
+const PATH = `${process.env["PATH"]}:/usr/sbin:/sbin`;
+
+/** Runs a program that must succeed. */
+async function succeed(...command: string[]): Promise<string> {
+  const child = Bun.spawn(command, {
+    env: { ...process.env, PATH },
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [out, err, code] = await Promise.all([
+    child.stdout.text(),
+    child.stderr.text(),
+    child.exited,
+  ]);
+  expect({ command, out, err, code }).toMatchObject({ code: 0 });
+  return out;
+}
+
+/** The lines of a text that ends in a line end, or is empty. */
+function linesOf(text: string): string[] {
+  return text === "" ? [] : text.replace(/\n$/, "").split("\n");
+}
+
+function textOf(path: string): string {
+  const bytes = fs.readFileSync(path);
+  return (path.endsWith(".gz") ? gunzipSync(bytes) : bytes).toString();
+}
+
+/** A piece of fail2ban's own pattern for sshd, which debug logs show; it looks like `user:pass@`. */
+const LIKE_A_PASSWORD = String.raw`*\\d+\\.\\d+\\]:?\\s+)?(?:@`;
+
+/** What the channel shows of a line of these logs: no webhook, no two backticks side by side. */
+function shown(line: string): string {
+  return line
+    .replace(LIKE_A_PASSWORD, "[redacted]@")
+    .replace(/webhooks\/\d+\/[\w-]+/, "webhooks/[redacted]")
+    .replace(/`(?=`)/g, "`\u200b");
+}
+
+// ── logrotate ───────────────────────────────────────────────────────────────────────────────────
+
+/** Debian's own configuration for fail2ban's log, for another log. */
+class Logrotate {
+  readonly #log: string;
+  readonly #config: string;
+
+  /** `change` edits the text; `flush` takes the place of Debian's call of fail2ban-client. */
+  constructor(scene: Scene, { flush = "true", change = (text: string) => text } = {}) {
+    const debian = fs.readFileSync(join(FIXTURES, "logrotate/debian-logrotate.d-fail2ban"), "utf8");
+    expect(debian).toContain("delaycompress");
+    const owner = process.getuid?.() === 0 ? "root adm" : "";
+    const text = debian
+      .replace("/var/log/fail2ban.log", scene.log)
+      .replace("fail2ban-client flushlogs", flush)
+      .replace(/^( +create 640).*/m, `$1 ${owner}`)
+      .replace("rotate 4", "rotate 50");
+    this.#log = scene.log;
+    this.#config = join(scene.directory, "logrotate.conf");
+    fs.writeFileSync(this.#config, change(text), { mode: 0o600 });
+  }
+
+  /** Rotates now. Where names carry the day, a day goes by first. */
+  async rotate(): Promise<void> {
+    this.#aDayGoesBy();
+    await succeed("logrotate", "--force", "--state", `${this.#config}.state`, this.#config);
+  }
+
+  #aDayGoesBy(): void {
+    const directory = join(this.#log, "..");
+    const dated = /^(fail2ban\.log-)(\d{8})(.*)$/;
+    for (const name of fs.readdirSync(directory).sort()) {
+      const [, start = "", day = "", ending = ""] = dated.exec(name) ?? [];
+      if (day === "") continue;
+      const at = Date.parse(`${day.slice(0, 4)}-${day.slice(4, 6)}-${day.slice(6)}`) - 86_400_000;
+      const before = new Date(at).toISOString().slice(0, 10).replaceAll("-", "");
+      fs.renameSync(join(directory, name), join(directory, start + before + ending));
+    }
+  }
+}
+
+describe("logrotate with Debian's configuration", () => {
+  const names = { numbers: "", dateext: "dateext" };
+  const ways = { create: "", copytruncate: "copytruncate" };
+  const packing = {
+    delaycompress: (text: string) => text,
+    "compress at once": (text: string) => text.replace("delaycompress", ""),
+    "no compression": (text: string) => text.replace("delaycompress", "").replace("compress", ""),
+  };
+  for (const [naming, nameOption] of Object.entries(names)) {
+    for (const [way, wayOption] of Object.entries(ways)) {
+      for (const [packs, pack] of Object.entries(packing)) {
+        testWith("logrotate")(
+          `${way}, ${naming}, ${packs}: every line once, in order`,
+          async () => {
+            using scene = new Scene();
+            const options = `missingok\n${nameOption}\n${wayOption}`;
+            const change = (text: string) => pack(text).replace("missingok", options);
+            const logrotate = new Logrotate(scene, { change });
+            await tellStory(scene, logrotate, {
+              lateWriter: way === "create" && packs !== "compress at once",
+            });
+          },
+        );
+      }
+    }
+  }
+
+  testWith("logrotate")(
+    "a second rotation is not taken for a fail2ban that still writes to the rotated file",
+    async () => {
+      using scene = new Scene();
+      const logrotate = new Logrotate(scene);
+      scene.append(...lines(1, 3));
+      await scene.pass();
+      await logrotate.rotate();
+      await scene.pass();
+      scene.wait(600_000);
+      scene.append(...lines(4, 6));
+      await logrotate.rotate();
+      await scene.pass();
+      scene.expectPosted(...lines(1, 6));
+    },
+  );
+
+  /** Writer, rotations and passes in turn; now and then the writer is told late of a rotation. */
+  async function tellStory(
+    scene: Scene,
+    logrotate: Logrotate,
+    { lateWriter = false },
+  ): Promise<void> {
+    let count = 0;
+    const write = (number: number, suffix = "") => {
+      scene.write(
+        lines(count + 1, count + number)
+          .map((text) => `${text}\n`)
+          .join(""),
+        suffix,
+      );
+      count += number;
+    };
+    write(3);
+    await scene.pass();
+    for (let round = 0; round < 12; round++) {
+      write((round * 7) % 30);
+      if (round % 3 === 0) await scene.pass();
+      write((round * 5) % 20);
+      await logrotate.rotate();
+      const rotated = fs.readdirSync(scene.directory).filter((name) => /\.1$|-\d{8}$/.test(name));
+      const youngest = rotated.sort().at(-1)?.replace("fail2ban.log", "");
+      if (lateWriter && youngest && round % 2 === 0) {
+        write(4, youngest);
+        if (round % 4 === 0) await scene.pass();
+        write(2, youngest);
+      }
+    }
+    write(5);
+    await scene.pass();
+    scene.expectPosted(...lines(1, count));
+    expect(scene.notices()).toEqual([]);
+    expect(fs.readdirSync(scene.directory).length).toBeGreaterThan(10);
+    await scene.expectQuiet();
+  }
+});
+
+// ── fail2ban ────────────────────────────────────────────────────────────────────────────────────
+
+/** A fail2ban server with one jail, its own folder and its own socket. */
+class Fail2ban {
+  readonly #scene: Scene;
+  readonly #places: string[];
+  #server: Bun.Subprocess | undefined;
+
+  constructor(scene: Scene, actionBan: string) {
+    this.#scene = scene;
+    const at = (name: string) => join(scene.directory, name);
+    const put = (name: string, text: string) => {
+      fs.mkdirSync(join(at(name), ".."), { recursive: true });
+      fs.writeFileSync(at(name), text);
+    };
+    this.#places = ["-c", at("f2b"), "-s", at("sock"), "-p", at("pid")];
+    fs.writeFileSync(at("auth.log"), "");
+    put(
+      "f2b/fail2ban.conf",
+      `[Definition]
+loglevel = INFO
+logtarget = ${scene.log}
+syslogsocket = auto
+socket = ${at("sock")}
+pidfile = ${at("pid")}
+dbfile = None
+allowipv6 = auto
+`,
+    );
+    put(
+      "f2b/jail.conf",
+      `[sshd]
+enabled = true
+backend = polling
+maxretry = 1
+findtime = 10m
+bantime = 1h
+usedns = no
+filter = lab
+logpath = ${at("auth.log")}
+action = lab
+`,
+    );
+    put(
+      "f2b/filter.d/lab.conf",
+      `[Definition]
+failregex = ^ Failed password for root from <HOST>$
+datepattern = ^Epoch
+`,
+    );
+    put(
+      "f2b/action.d/lab.conf",
+      `[Definition]
+actionban = ${actionBan}
+actionunban =
+`,
+    );
+  }
+
+  async start(): Promise<void> {
+    const command = ["fail2ban-server", "-f", "-x", ...this.#places, "start"];
+    this.#server = Bun.spawn(command, {
+      env: { ...process.env, PATH },
+      stdout: "ignore",
+      stderr: "ignore",
+    });
+    for (let tries = 0; tries < 200; tries++) {
+      if (spawnSync("fail2ban-client", [...this.#places, "ping"]).status === 0) return;
+      await Bun.sleep(20);
+    }
+    throw new Error("fail2ban does not start");
+  }
+
+  /** What a shell must run to make it open its log anew. */
+  get flushCommand(): string {
+    return `fail2ban-client ${this.#places.join(" ")} flushlogs`;
+  }
+
+  /** Somebody tries to log in from these addresses. */
+  attackFrom(...addresses: string[]): void {
+    const now = Math.floor(Date.now() / 1000);
+    const texts = addresses.map((address) => `${now} Failed password for root from ${address}\n`);
+    fs.appendFileSync(join(this.#scene.directory, "auth.log"), texts.join(""));
+  }
+
+  async ban(...addresses: string[]): Promise<void> {
+    await succeed("fail2ban-client", ...this.#places, "set", "sshd", "banip", ...addresses);
+  }
+
+  async stop(): Promise<void> {
+    await succeed("fail2ban-client", ...this.#places, "stop");
+    await this.#server?.exited;
+  }
+
+  [Symbol.dispose](): void {
+    this.#server?.kill("SIGKILL");
+  }
+}
+
+describe("fail2ban", () => {
+  /** The log and its rotated files, oldest first, as one. */
+  function wholeLog(scene: Scene): string[] {
+    const age = (name: string) => Number(/\.(\d+)/.exec(name)?.[1] ?? 0);
+    const names = fs
+      .readdirSync(scene.directory)
+      .filter((name) => /^fail2ban\.log(\.|$)/.test(name));
+    const oldestFirst = names.sort((a, b) => age(b) - age(a));
+    return oldestFirst.flatMap((name) => linesOf(textOf(join(scene.directory, name))));
+  }
+
+  testWith("fail2ban-server", "logrotate")(
+    "that bans while it is rotated: the channel shows what the files hold, in order",
+    async () => {
+      using scene = new Scene();
+      using fail2ban = new Fail2ban(scene, "/bin/true");
+      await fail2ban.start();
+      const logrotate = new Logrotate(scene, { flush: fail2ban.flushCommand });
+      await scene.pass();
+      for (let round = 1; round <= 6; round++) {
+        const addresses = Array.from({ length: 20 }, (_, index) => `198.18.${round}.${index}`);
+        fail2ban.attackFrom(...addresses.map((address) => address.replace("198.18", "198.19")));
+        const banning = fail2ban.ban(...addresses);
+        const rotating = logrotate.rotate();
+        if (round % 2) await scene.pass();
+        await Promise.all([banning, rotating]);
+        if (round % 3) await scene.pass();
+      }
+      await fail2ban.stop();
+      await scene.pass();
+      const written = wholeLog(scene);
+      expect(
+        written.filter((text) => /\[sshd\] Ban 198\.1[89]\./.test(text)).length,
+      ).toBeGreaterThan(100);
+      expect(written.filter((text) => text.includes("rollover performed")).length).toBe(6);
+      scene.expectPosted(...written);
+      expect(scene.notices()).toEqual([]);
+      await scene.expectQuiet();
+    },
+  );
+
+  testWith("fail2ban-server", "curl")(
+    "whose curl action fails: none of the command's secrets reaches the channel",
+    async () => {
+      using scene = new Scene();
+      const secrets = {
+        "Bearer kept-by-nobody": "[redacted]",
+        "anna:correct-horse": "[redacted]",
+        "webhooks/123456789012345678/not-a-token_at-all": "webhooks/[redacted]",
+        "token=battery-staple": "token=[redacted]",
+      };
+      const command = `curl -sS -H "Authorization: Bearer kept-by-nobody" -u anna:correct-horse
+            -d 'ip=<ip>&token=battery-staple'
+            "http://127.0.0.1:9/api/webhooks/123456789012345678/not-a-token_at-all"`;
+      using fail2ban = new Fail2ban(scene, command.replace(/\s+/g, " "));
+      await fail2ban.start();
+      await fail2ban.ban("203.0.113.7");
+      while (!scene.read().includes("Error banning")) await Bun.sleep(20);
+      await fail2ban.stop();
+      await scene.pass();
+      const written = wholeLog(scene);
+      const clean = (text: string) =>
+        Object.entries(secrets).reduce(
+          (all, [secret, shape]) => all.replaceAll(secret, shape),
+          text,
+        );
+      const dirty = written.filter((text) => text !== clean(text));
+      expect(dirty.length).toBeGreaterThanOrEqual(2);
+      scene.expectPosted(...written.map(clean));
+    },
+  );
+});
+
+// ── Logs of real servers ────────────────────────────────────────────────────────────────────────
+
+describe("a log of a real server", () => {
+  const fixture = (name: string) => textOf(join(FIXTURES, name));
+  const everyLog = fs
+    .readdirSync(FIXTURES, { recursive: true, encoding: "utf8" })
+    .filter((name) => name.endsWith(".log"));
+
+  test.each(everyLog)(
+    "%s: every line arrives once, in order, within Discord's limits",
+    async (name) => {
+      using scene = new Scene();
+      scene.write(fixture(name));
+      await scene.pass("--max-time", "86400");
+      scene.expectPosted(...linesOf(fixture(name)).map(shown));
+      expect(scene.notices()).toEqual([]);
+      await scene.expectQuiet();
+    },
+  );
+
+  test("attack-burst.log, minute by minute as it was written: cron catches up, never a 429", async () => {
+    using scene = new Scene();
+    const minutes = Map.groupBy(linesOf(fixture("attack-burst.log")), (text) => text.slice(0, 16));
+    expect(minutes.size).toBeGreaterThan(5);
+    for (const written of minutes.values()) {
+      scene.append(...written);
+      expect([0, 75]).toContain((await scene.run("--max-time", "55")).code);
+      scene.wait(60_000);
+    }
+    let passes = 0;
+    while ((await scene.run("--max-time", "55")).code !== 0) {
+      expect(passes++).toBeLessThan(60);
+      scene.wait(60_000);
+    }
+    scene.expectPosted(...linesOf(fixture("attack-burst.log")));
+    await scene.expectQuiet();
+  });
+
+  test("logrotate/: whichever of the four rotations had a pass, every line arrives once", async () => {
+    const files = [".4.gz", ".3.gz", ".2.gz", ".1", ""].map(
+      (suffix) => `logrotate/fail2ban.log${suffix}`,
+    );
+    const texts = files.map(fixture);
+    for (let passes = 0; passes < 2 ** 3; passes++) {
+      using scene = new Scene();
+      for (const [generation, text] of texts.entries()) {
+        if (generation > 0) scene.rotate();
+        if (generation > 2) scene.compress(".2");
+        scene.write(text);
+        if (generation === 0 || generation === 4 || passes & (1 << (generation - 1)))
+          await scene.pass();
+      }
+      scene.expectPosted(...texts.flatMap(linesOf));
+      expect(scene.notices()).toEqual([]);
+    }
+  });
+});

@@ -307,7 +307,14 @@ const SECRETS: readonly (readonly [RegExp, string])[] = [
   [/(\/bot)\d+:[^\s"'<>/\\]+/gi, "$1[redacted]"],
   [/\bxox[a-z]-[\w-]+/gi, "[redacted]"],
   // Headers go on to the closing quote, or to the line's end.
-  [/(authorization\\*["']?\s{0,8}[:=]\s{0,8}\\*["']?)[^"\n]+/gi, "$1[redacted]"],
+  [
+    /('authorization\s{0,8}[:=]\s{0,8}|authorization\\*'\s{0,8}[:=]\s{0,8}\\*')[^'\n]+/gi,
+    "$1[redacted]",
+  ],
+  [
+    /(authorization\\*["']?\s{0,8}[:=](?![\s\\"']*\[redacted)\s{0,8}\\*["']?)[^"\n]+/gi,
+    "$1[redacted]",
+  ],
   [
     /((?<![\w-])(?:(?:[\w-]{0,64}-)?key|[\w-]{0,64}-token)\\*["']?\s{0,8}:\s{0,8}\\*["']?)[^"'\n]+/gi,
     "$1[redacted]",
@@ -332,7 +339,8 @@ const SECRETS: readonly (readonly [RegExp, string])[] = [
 /** Replaces known shapes of secrets, and our own secrets, by `[redacted]`. */
 export function redact(line: string, ownSecrets: readonly string[]): string {
   let text = line;
-  for (const secret of ownSecrets) text = text.replaceAll(secret, "[redacted]");
+  const longestFirst = ownSecrets.toSorted((a, b) => b.length - a.length);
+  for (const secret of longestFirst) text = text.replaceAll(secret, "[redacted]");
   for (const [shape, replacement] of SECRETS) text = text.replace(shape, replacement);
   return text;
 }
@@ -1306,13 +1314,12 @@ function checkStateDirectory(world: World, path: string): void {
 }
 
 function makeStateDirectory(world: World, path: string): void {
-  checkStateDirectory(world, path);
-  if (world.fs.existsSync(path)) return;
   try {
-    world.fs.mkdirSync(path, { recursive: true, mode: 0o700 });
+    if (!world.fs.existsSync(path)) world.fs.mkdirSync(path, { recursive: true, mode: 0o700 });
   } catch (error) {
     throw cannotWrite(path, error);
   }
+  checkStateDirectory(world, path);
 }
 
 /** The text of one copy; absent when there is none. A copy that is there but closed to us is a fault. */

@@ -564,9 +564,21 @@ describe("time grows no faster than the text", () => {
   const hostile = [
     ["a:,", "a:=", "a:(", "a:;", "a:<", "a:", ":", ",", "a@", "a:b@", "@a:", "a-", " "],
     ["key", "key:", "key='", 'key="', "-key", "key\\", "key \t", "token-", "-token", "secret"],
-    ["pass=", 'password\\"', "-u ", "-u a", "-ua", "--user=", "--user a:", "xox", "xoxb-"],
+    [
+      "pass=",
+      'password\\"',
+      "-u ",
+      '-u "',
+      "-u 'a",
+      "-u a",
+      "-ua",
+      "--user=",
+      "--user a:",
+      "xox",
+      "xoxb-",
+    ],
     ["webhooks/", "webhooks/1", "webhooks/1/", "hooks.", "hooks.slack.com/", "/bot1", "/bot1:"],
-    ["authorization", "authorization:", "authorization\\", 'authorization "'],
+    ["authorization", "authorization:", "authorization\\", 'authorization "', "'authorization:"],
     ["\\", '"', "'", "`", "``", "\u202e", "é", "😀", "\0", "\r", "\x1b"],
   ].flat();
   const hostileLines = ["\n", "@\n", "`\n", "token=\n", "\u202e\n", "a:b@c\n"];

@@ -1,6 +1,6 @@
 #!/usr/bin/env -S bun
 /**
- * f2b-watch tells Discord what fail2ban did: every line of its log once, in order, across rotations.
+ * f2b-watch tells Discord and Slack what fail2ban did: every line of its log once, in order, across rotations.
  *
  * One run is one pass: read what is new since the saved cursor, pack it into code-fenced messages
  * under 2000 characters, post them one by one, save the cursor after each, leave. Cron does the rest.
@@ -15,7 +15,7 @@
  *   Core: where to read    names of rotated files, anchors, the plan of a pass
  *   Core: how to send      pace, verdicts, what to do after each, when to report
  *   World: files           the log, its siblings, anchors in them, the state and its lock
- *   World: network         Discord and stdout
+ *   World: network         Discord, Slack and stdout
  *   The pass               deciding and doing, one destination at a time
  *   Command line           settings, help, main
  */
@@ -40,6 +40,23 @@ const DISCORD_PACE: readonly Pace[] = [
 /** https://docs.discord.com/developers/topics/opcodes-and-status-codes */
 const DISCORD_DEAD_CODES: readonly number[] = [10003, 10015, 50001, 50013, 50027];
 const DISCORD_CONTENT_CODES: readonly number[] = [40005, 50006, 200000, 240000];
+/** Slack: one message per second and channel, https://docs.slack.dev/apis/web-api/rate-limits */
+const SLACK_PACE: readonly Pace[] = [{ posts: 1, windowMs: 1_000 }];
+const SLACK_DEAD = new Set(
+  (
+    "not_authed invalid_auth account_inactive token_revoked token_expired missing_scope no_permission " +
+    "not_allowed_token_type channel_not_found not_in_channel is_archived channel_is_archived " +
+    "restricted_action restricted_action_read_only_channel restricted_action_thread_only_channel " +
+    "ekm_access_denied access_denied accesslimited enterprise_is_restricted two_factor_setup_required " +
+    "deprecated_endpoint method_deprecated action_prohibited invalid_token no_service no_team " +
+    "user_not_found no_active_hooks posting_to_general_channel_denied"
+  ).split(" "),
+);
+/** Slack's troubles that pass; of the first two Slack says that the message may have arrived. */
+const SLACK_UNCLEAR = new Set(["internal_error", "fatal_error", "request_timeout", "rollup_error"]);
+const SLACK_BUSY = new Set(["service_unavailable", "team_added_to_org", "org_login_required"]);
+const SLACK_LIMITED = new Set(["ratelimited", "rate_limited", "message_limit_exceeded"]);
+const SLACK_CONTENT = new Set(["msg_too_long", "no_text"]);
 /** Discord: no embeds made of links (1 << 2). */
 const SUPPRESS_EMBEDS = 4;
 
@@ -54,6 +71,8 @@ const UNCLEAR_TRIES = 3;
 /** How often a message that provably never left is tried in one run: about a minute. */
 const UNSENT_TRIES = 7;
 const REFUSED_LINES_LIMIT = 10;
+/** How often a pass begins anew because the log changed under it; then the next run may try. */
+const LOG_CHANGES_LIMIT = 20;
 
 /** Fastest of 64 KiB to 16 MiB when the page cache is warm. */
 const WINDOW_BYTES = 256 * 1024;
@@ -293,7 +312,7 @@ const SUSPICIOUS: readonly RegExp[] = [
   /[\x00-\x08\x0b-\x1f\x7f]/g,
   // Every shape of a secret has one of these, or one of the words and flags behind it.
   /[=@"'`/\\]/g,
-  /xox|token|key|authoriz/gi,
+  /xox|xapp|token|key|authoriz/gi,
   /-u/g,
 ];
 const INVISIBLE = /(?![\t\n])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{DI}]/gu;
@@ -305,7 +324,7 @@ const SECRETS: readonly (readonly [RegExp, string])[] = [
   [/(webhooks\\?\/)\d+\\?\/[^\s"'<>]+/gi, "$1[redacted]"],
   [/(hooks\.slack(?:-gov)?\.com\\?\/)[^\s"'<>]+/gi, "$1[redacted]"],
   [/(\/bot)\d+:[^\s"'<>/\\]+/gi, "$1[redacted]"],
-  [/\bxox[a-z]-[\w-]+/gi, "[redacted]"],
+  [/\b(?:xox[a-z]|xapp)-[\w-]+/gi, "[redacted]"],
   // Headers go on to the closing quote, or to the line's end.
   [
     /('authorization\s{0,8}[:=]\s{0,8}|authorization\\*'\s{0,8}[:=]\s{0,8}\\*')[^'\n]+/gi,
@@ -434,8 +453,10 @@ function countLineEnds(text: string, start: number, end: number): number {
   return count;
 }
 
-/** Not between the two halves of a surrogate pair. */
+/** Not between the two halves of a surrogate pair, nor inside `&amp;`. */
 function characterBoundary(text: string, at: number): number {
+  const entity = /&[a-z]{0,3}$/.exec(text.slice(at - 4, at));
+  if (entity) return at - entity[0].length;
   const code = text.charCodeAt(at - 1);
   return code >= 0xd800 && code <= 0xdbff ? at - 1 : at;
 }
@@ -464,7 +485,10 @@ export function fence(body: string): string {
   return `\`\`\`\n${body}\n\`\`\``;
 }
 
-const FENCE_LENGTH = fence("").length;
+/** Slack reads `&`, `<` and `>` as its own signs, in fences too. */
+export function escapeSlack(text: string): string {
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+}
 
 /** Discord refuses some names: 1 to 80 characters, without `discord` and `clyde`. */
 export function discordName(host: string): string {
@@ -734,6 +758,52 @@ function readDiscordSuccess(status: number, body: string): Verdict {
   if (parsed(DiscordMessage, body)) return { kind: "confirmed" };
   if (status === 204) return { kind: "confirmed", unverified: true };
   return { kind: "unclear", why: `${status} without a message id` };
+}
+
+const SlackReply = z.object({
+  ok: z.boolean(),
+  ts: z.optional(z.string()),
+  error: z.optional(z.string()),
+  warning: z.optional(z.string()),
+});
+
+/** What Slack's error string means; its text is one of a known form, or not shown. */
+function readSlackError(error: string, reply: Reply): Verdict {
+  const why = /^[a-z_]{1,60}$/.test(error) ? error : `${reply.status}`;
+  if (SLACK_LIMITED.has(error)) return readLimit(reply);
+  if (SLACK_DEAD.has(error)) return { kind: "dead", why };
+  if (SLACK_CONTENT.has(error)) return { kind: "refused", why };
+  if (SLACK_BUSY.has(error)) return { kind: "unsent", why };
+  if (SLACK_UNCLEAR.has(error) || reply.status >= 500) return { kind: "unclear", why };
+  if (reply.status === 400 || error.startsWith("invalid_")) return { kind: "misconfigured", why };
+  return { kind: "locked", why };
+}
+
+function readLimit(reply: Reply): Verdict {
+  const waitMs = headerMs(reply, "retry-after");
+  return waitMs === undefined ? { kind: "limited" } : { kind: "limited", waitMs };
+}
+
+/** Reads the answer of `chat.postMessage`: a failure comes with HTTP 200 too. */
+export function readSlack(reply: Reply): Verdict {
+  if (reply.status === 429) return readLimit(reply);
+  const answer = parsed(SlackReply, reply.body);
+  // Posted without its end: sent again in halves, because doubled is better than lost.
+  const cut = answer?.warning?.includes("message_truncated");
+  if (cut) return { kind: "refused", why: "message_truncated" };
+  if (answer?.ok && answer.ts) return { kind: "confirmed" };
+  if (answer && !answer.ok) return readSlackError(answer.error ?? "", reply);
+  const why = `${reply.status} without a word that it is kept`;
+  return { kind: "unclear", why };
+}
+
+/** Reads the answer of an incoming webhook: `ok`, or an error in plain text. */
+export function readSlackHook(reply: Reply): Verdict {
+  const text = reply.body.trim();
+  if (reply.status === 429) return readLimit(reply);
+  if (reply.status === 200 && text === "ok") return { kind: "confirmed" };
+  if (reply.status === 200) return { kind: "unclear", why: "200 without ok" };
+  return readSlackError(text, reply);
 }
 
 /** Error codes and texts of failures that happen before a request leaves, on Bun and on Deno. */
@@ -1438,11 +1508,15 @@ interface Posted {
 }
 
 interface Destination {
-  readonly name: "discord" | "stdout";
+  readonly name: "discord" | "slack" | "stdout";
   readonly title: string;
   /** Tells changed settings from unchanged ones, for a destination that refused for good. */
   readonly settings: string;
   readonly pace: readonly Pace[];
+  /** Log text as the service wants it. */
+  encode(text: string): string;
+  /** A whole message: what is to be said before the lines, and the lines, if there are any. */
+  frame(before: string, lines: string | undefined): string;
   post(content: string): Promise<Posted>;
   /** Posts under the webhook's own name from now on. */
   dropName(): void;
@@ -1470,6 +1544,22 @@ async function send(world: World, url: string, init: RequestInit): Promise<Reply
   }
 }
 
+function postJson(world: World, url: string, headers: object, payload: object) {
+  return send(world, url, {
+    method: "POST",
+    headers: {
+      "content-type": "application/json; charset=utf-8",
+      "user-agent": `DiscordBot (f2b-watch, ${VERSION})`,
+      ...headers,
+    },
+    body: JSON.stringify(payload),
+  });
+}
+
+function fenced(before: string, lines: string | undefined): string {
+  return lines === undefined ? before : before + fence(lines);
+}
+
 function discord(world: World, url: string, host: string): Destination {
   let username: string | undefined = discordName(host);
   return {
@@ -1477,6 +1567,8 @@ function discord(world: World, url: string, host: string): Destination {
     title: "Discord",
     settings: fingerprintText(url),
     pace: DISCORD_PACE,
+    encode: (text) => text,
+    frame: fenced,
     dropName: () => (username = undefined),
     async post(content) {
       const payload = {
@@ -1485,16 +1577,36 @@ function discord(world: World, url: string, host: string): Destination {
         flags: SUPPRESS_EMBEDS,
         ...(username && { username }),
       };
-      const reply = await send(world, url, {
-        method: "POST",
-        headers: {
-          "content-type": "application/json",
-          "user-agent": `DiscordBot (f2b-watch, ${VERSION})`,
-        },
-        body: JSON.stringify(payload),
-      });
+      const reply = await postJson(world, url, {}, payload);
       if ("kind" in reply) return { verdict: reply, delayMs: 0 };
       return { verdict: readDiscord(reply), delayMs: headerDelayMs(reply) };
+    },
+  };
+}
+
+/** How Slack is reached: as a bot in a channel, or by an incoming webhook. */
+type SlackAccess =
+  { kind: "bot"; url: string; token: string; channel: string } | { kind: "webhook"; url: string };
+
+function slack(world: World, access: SlackAccess, icon: string, host: string): Destination {
+  const name = discordName(host);
+  const bot = access.kind === "bot" ? access : undefined;
+  const headers = bot ? { authorization: `Bearer ${bot.token}` } : {};
+  const read = bot ? readSlack : readSlackHook;
+  const sender = bot ? { channel: bot.channel, username: name, icon_emoji: icon } : {};
+  return {
+    name: "slack",
+    title: "Slack",
+    settings: fingerprintText(JSON.stringify(access)),
+    pace: SLACK_PACE,
+    encode: escapeSlack,
+    // Slack may show another name than ours: the host stands in the text.
+    frame: (before, lines) => fenced(`*${escapeSlack(host)}*\n${escapeSlack(before)}`, lines),
+    dropName: () => undefined,
+    async post(text) {
+      const quiet = { unfurl_links: false, unfurl_media: false, mrkdwn: true };
+      const reply = await postJson(world, access.url, headers, { ...sender, ...quiet, text });
+      return { verdict: "kind" in reply ? reply : read(reply), delayMs: 0 };
     },
   };
 }
@@ -1507,6 +1619,8 @@ function stdout(world: World, host: string): Destination {
     title: "stdout",
     settings: "",
     pace: [],
+    encode: (text) => text,
+    frame: fenced,
     dropName: () => undefined,
     async post(content) {
       await print(world, `${name}\n${content}\n`);
@@ -1515,14 +1629,15 @@ function stdout(world: World, host: string): Destination {
   };
 }
 
+const SET_ONE = "set DISCORD_WEBHOOK, SLACK_WEBHOOK, or SLACK_TOKEN and SLACK_CHANNEL";
+
 /** Says once, before the first message, why it is printed. */
 function announced(world: World, destination: Destination): Destination {
   let told = false;
   return {
     ...destination,
     post(content) {
-      if (!told)
-        complain(world, "no destination is set, messages go to stdout", "set DISCORD_WEBHOOK");
+      if (!told) complain(world, "no destination is set, messages go to stdout", SET_ONE);
       told = true;
       return destination.post(content);
     },
@@ -1542,6 +1657,8 @@ interface Settings {
   readonly dryRun: boolean;
   readonly verbose: boolean;
   readonly webhook: string | undefined;
+  readonly slack: SlackAccess | undefined;
+  readonly slackIcon: string;
   readonly ownSecrets: readonly string[];
 }
 
@@ -1654,6 +1771,7 @@ interface Position {
  */
 class Feed {
   readonly #run: Run;
+  readonly #encode: (text: string) => string;
   readonly #segments: readonly Segment[];
   readonly #files: readonly OpenFile[];
   #window: Window | undefined;
@@ -1663,6 +1781,7 @@ class Feed {
 
   constructor(
     run: Run,
+    encode: (text: string) => string,
     files: readonly OpenFile[],
     segments: readonly Segment[],
     lines: number,
@@ -1670,6 +1789,7 @@ class Feed {
     part: Progress["part"],
   ) {
     this.#run = run;
+    this.#encode = encode;
     this.#segments = segments;
     this.#files = segments.flatMap(({ name }) => files.find((file) => file.name === name) ?? []);
     this.#position = { segment: 0, offset: segments[0]?.from ?? 0, lines };
@@ -1747,7 +1867,7 @@ class Feed {
 
   /** Bytes without a line end are a fragment of a dead file or a piece of an endless line: marked. */
   #clean(bytes: Uint8Array): string {
-    const text = cleanBytes(bytes, this.#run.settings.ownSecrets);
+    const text = this.#encode(cleanBytes(bytes, this.#run.settings.ownSecrets));
     return bytes.at(-1) === NEWLINE ? text : `${text}${CUT_MARK}\n`;
   }
 
@@ -1896,9 +2016,9 @@ class Delivery {
     this.#destination = destination;
     this.#progress = progress;
     this.#plan = plan;
-    const first = progress.inDoubt
-      ? plan.feed.next(MESSAGE_LIMIT - FENCE_LENGTH, Infinity)
-      : undefined;
+    const { frame } = destination;
+    const room = MESSAGE_LIMIT - frame(progress.notice ?? "", "").length;
+    const first = progress.inDoubt ? plan.feed.next(room, Infinity) : undefined;
     this.#attempt = {
       ...FIRST_ATTEMPT,
       doubtful: progress.inDoubt ? (first?.body.length ?? 1) : 0,
@@ -1924,15 +2044,17 @@ class Delivery {
     const { suspects, doubtful } = this.#attempt;
     const { notice = "", gap } = this.#progress;
     const { feed, restAt } = this.#plan;
-    const prefix = notice + (doubtful > 0 ? RESENT_MARK : "");
+    const { frame } = this.#destination;
+    const before = notice + (doubtful > 0 ? RESENT_MARK : "");
     const maxLines = suspects > 0 ? Math.ceil(suspects / 2) : Infinity;
-    const cut = feed.next(MESSAGE_LIMIT - FENCE_LENGTH - prefix.length, maxLines);
+    const cut = feed.next(MESSAGE_LIMIT - frame(before, "").length, maxLines);
     if (cut) {
       const lines = cut.partOfLine ? 1 : countLineEnds(cut.body, 0, cut.body.length) + 1;
-      return { content: prefix + fence(cut.body), cut, lines };
+      return { content: frame(before, cut.body), cut, lines };
     }
     // What is behind a gap may still be on its way: its notice waits for the first line.
-    return notice && (restAt || !gap) ? { content: prefix.trimEnd(), cut, lines: 1 } : undefined;
+    const alone = notice && (restAt || !gap);
+    return alone ? { content: frame(before.trimEnd(), undefined), cut, lines: 1 } : undefined;
   }
 
   /** A pause that still holds. */
@@ -2131,13 +2253,13 @@ function isSettled({ world, settings, live }: Run, { snapshot }: LogFiles): bool
 }
 
 /** Plans what one destination reads. Siblings are opened only when the live log does not go on. */
-async function planFor(run: Run, progress: Progress): Promise<ReadPlan> {
+async function planFor(run: Run, { encode }: Destination, progress: Progress): Promise<ReadPlan> {
   const { world, live } = run;
   const { cursor, part } = progress;
   if (live && cursor && standsIn(world, live, cursor)) {
     const segments = [{ name: live.name, from: cursor.offset, leave: false }];
     say(run, `${live.name} goes on at ${cursor.offset}`);
-    const feed = new Feed(run, [live], segments, cursor.lines, cursor, part);
+    const feed = new Feed(run, encode, [live], segments, cursor.lines, cursor, part);
     return { feed, restAt: undefined, ends: [] };
   }
   const siblings = run.firstRun ? NO_SIBLINGS : await run.siblings();
@@ -2162,12 +2284,13 @@ async function planFor(run: Run, progress: Progress): Promise<ReadPlan> {
   const notice = noticeFor(run, plan, cursor, files, siblings.leftOut);
   if (notice) progress.notice = notice;
   if (plan.kind === "gap") progress.gap = true;
-  return readPlan(run, progress, files, facts, plan);
+  return readPlan(run, encode, progress, files, facts, plan);
 }
 
 /** The feed for a plan, with what is proven about where it begins. */
 function readPlan(
   run: Run,
+  encode: Destination["encode"],
   { cursor, part }: Progress,
   files: readonly OpenFile[],
   facts: readonly FileFacts[],
@@ -2179,7 +2302,7 @@ function readPlan(
   const matches = facts.find(({ name }) => name === first?.name)?.matches;
   const stands = matches && first?.from === cursor?.offset ? cursor : undefined;
   const lines = stands?.lines ?? (file && first ? countLines(world, file, first.from) : 0);
-  const feed = new Feed(run, files, plan.segments, lines, stands, part);
+  const feed = new Feed(run, encode, files, plan.segments, lines, stands, part);
   const rests = plan.kind !== "read" && plan.segments.length === 1 && file && first?.from;
   const held = plan.segments.at(-1)?.name;
   const ends = files
@@ -2251,7 +2374,12 @@ async function deliverTo(run: Run, destination: Destination): Promise<Outcome> {
     // From here on the log is known: what is rotated away before the first message is not from before.
     if (run.firstRun) run.save();
     const { total } = progress;
-    const delivery = new Delivery(run, destination, progress, await planFor(run, progress));
+    const delivery = new Delivery(
+      run,
+      destination,
+      progress,
+      await planFor(run, destination, progress),
+    );
     const outcome = await delivery.deliver();
     if (run.settings.dryRun) {
       complain(run.world, `dry run: ${delivery.sent} messages for ${destination.title}, none sent`);
@@ -2401,7 +2529,7 @@ async function takeTurns(
   touch(world, `${statePath}.lock`);
   touch(world, markPath);
   let exitCode = 0;
-  do {
+  for (let changes = 0; changes < LOG_CHANGES_LIMIT;) {
     const lock = acquireLock(`${statePath}.lock`);
     if (!lock) {
       reportLongRun(world, settings, markPath);
@@ -2416,7 +2544,9 @@ async function takeTurns(
       lock.release();
     }
     if (!run.logChanged && !world.fs.existsSync(markPath)) return exitCode;
-  } while (world.now() < deadline && !world.stopping.aborted);
+    if (world.now() >= deadline || world.stopping.aborted) break;
+    changes = run.logChanged ? changes + 1 : 0;
+  }
   return worstExit([exitCode, 75]);
 }
 
@@ -2427,20 +2557,26 @@ async function dryRun(
   destinations: readonly Destination[],
 ): Promise<number> {
   let exitCode = 0;
-  for (const { name, title } of destinations) {
+  for (const { name, title, encode, frame } of destinations) {
     const run = new Run(world, settings, statePath, Infinity);
-    const printed = { ...stdout(world, settings.host), name, title };
+    const printed = { ...stdout(world, settings.host), name, title, encode, frame };
     exitCode = worstExit([exitCode, await passOnce(run, [printed])]);
   }
   return exitCode;
 }
 
+function configuredDestinations(world: World, settings: Settings): Destination[] {
+  const { host, webhook, slack: access, slackIcon } = settings;
+  const destinations: Destination[] = [];
+  if (webhook) destinations.push(discord(world, webhook, host));
+  if (access) destinations.push(slack(world, access, slackIcon, host));
+  return destinations.length > 0 ? destinations : [announced(world, stdout(world, host))];
+}
+
 /** Sends what is new and leaves. */
 async function pass(world: World, settings: Settings): Promise<number> {
-  const { log, state, host, webhook } = settings;
-  const destinations = webhook
-    ? [discord(world, webhook, host)]
-    : [announced(world, stdout(world, host))];
+  const { log, state } = settings;
+  const destinations = configuredDestinations(world, settings);
   const statePath = resolve(state, stateFileName(log));
   if (settings.dryRun) {
     checkStateDirectory(world, state);
@@ -2455,7 +2591,7 @@ async function pass(world: World, settings: Settings): Promise<number> {
 // Flags win over the environment, the environment over the env file. cac finds the flags, zod has
 // the last word on every value. Secrets come from the environment or the env file only.
 
-const USAGE = `f2b-watch ${VERSION}: tells Discord what fail2ban did, every line once, in order
+const USAGE = `f2b-watch ${VERSION}: tells Discord and Slack what fail2ban did, every line once
 
 usage: f2b-watch [options]          one pass: send what is new, exit
 
@@ -2472,8 +2608,12 @@ options (each also as a variable, F2B_LOG, F2B_MAX_TIME, …)
   -h, --help          this text
   -V, --version       the version
 
-destination, from the environment or the env file, never a flag
+destinations, from the environment or the env file, never a flag
   DISCORD_WEBHOOK     https://discord.com/api/webhooks/…[?thread_id=…]
+  SLACK_WEBHOOK       https://hooks.slack.com/services/…, or instead of it
+  SLACK_TOKEN         a bot's token (xoxb-…, scope chat:write), with
+  SLACK_CHANNEL       the channel that it posts to; and SLACK_ICON (:bank:),
+                      SLACK_API_URL (https://slack.com/api/)
   none set            messages go to stdout
 
 exit status
@@ -2618,6 +2758,52 @@ function readEnvFile(world: World, named: string | undefined): Map<string, strin
 
 const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/;
 
+/** `https:`, or `http:` to this machine. */
+function isSecure(url: URL): boolean {
+  return url.protocol === "https:" || (url.protocol === "http:" && LOOPBACK.test(url.hostname));
+}
+
+/** A URL out of a variable; throws without echoing it. */
+function urlOf(name: string, text: string, example: string): URL {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url && isSecure(url)) return url;
+  throw new Fault(78, `${name}: expected ${example}, found something else`);
+}
+
+/** How Slack is reached, out of its variables; absent when none is set. */
+export function slackAccess(
+  variable: (name: string) => string | undefined,
+): SlackAccess | undefined {
+  const token = variable("SLACK_TOKEN");
+  const channel = variable("SLACK_CHANNEL");
+  const webhook = variable("SLACK_WEBHOOK");
+  if (webhook && token) {
+    throw new Fault(78, "SLACK_WEBHOOK and SLACK_TOKEN are both set", "keep one of them");
+  }
+  if (webhook) {
+    const { href } = urlOf("SLACK_WEBHOOK", webhook, "https://hooks.slack.com/services/…");
+    return { kind: "webhook", url: href };
+  }
+  if (!token && !channel) return undefined;
+  if (!token || !channel) {
+    throw new Fault(78, `${token ? "SLACK_CHANNEL" : "SLACK_TOKEN"} is missing`, SET_ONE);
+  }
+  const api = variable("SLACK_API_URL") ?? "https://slack.com/api/";
+  const base = urlOf("SLACK_API_URL", api, "https://slack.com/api/").href.replace(/\/*$/, "/");
+  if (!/^[\x21-\x7e]+$/.test(token))
+    throw new Fault(78, "SLACK_TOKEN: expected xoxb-…, found something else");
+  return { kind: "bot", url: `${base}chat.postMessage`, token, channel };
+}
+
+/** What of the destinations' settings must never be shown. */
+function secretsOf(webhook: string | undefined, access: SlackAccess | undefined): string[] {
+  const hook = access?.kind === "webhook" ? new URL(access.url).pathname : "";
+  const token = access?.kind === "bot" ? access.token : "";
+  const discordToken = webhook?.replace(/.*\/([^/?]+)\?.*/, "$1") ?? "";
+  const all = [discordToken, token, hook, hook.replace(/.*\//, "")];
+  return all.filter((secret) => secret.length >= 8);
+}
+
 /** Any form of a Discord webhook's URL as the one that is posted to; throws without echoing it. */
 export function webhookUrl(text: string): string {
   const wrong = new Fault(
@@ -2630,9 +2816,7 @@ export function webhookUrl(text: string): string {
   const match = /^\/api\/(?:v\d+\/)?webhooks\/([^/]+)\/([^/]+)(?:\/(?:slack|github)?)?$/.exec(
     url.pathname,
   );
-  const secure =
-    url.protocol === "https:" || (url.protocol === "http:" && LOOPBACK.test(url.hostname));
-  if (!match || !secure) throw wrong;
+  if (!match || !isSecure(url)) throw wrong;
   const host = url.host === "discordapp.com" ? "discord.com" : url.host;
   const thread = url.searchParams.get("thread_id");
   // Without a version Discord answers as v6, and without wait=true it does not say what it kept.
@@ -2683,7 +2867,7 @@ function readSettings(world: World, commandLine: CommandLine): Settings {
   const option = <Name extends OptionName>(name: Name) => optionValue(name, commandLine, variable);
   const webhookText = variable("DISCORD_WEBHOOK");
   const webhook = webhookText === undefined ? undefined : webhookUrl(webhookText);
-  const token = webhook?.replace(/.*\/([^/?]+)\?.*/, "$1") ?? "";
+  const access = slackAccess(variable);
   return {
     log: resolve(option("log") ?? "/var/log/fail2ban.log"),
     state: resolve(option("state") ?? systemdState(world) ?? world.stateHome),
@@ -2696,7 +2880,9 @@ function readSettings(world: World, commandLine: CommandLine): Settings {
     dryRun: option("dryRun") ?? false,
     verbose: option("verbose") ?? false,
     webhook,
-    ownSecrets: token.length >= 8 ? [token] : [],
+    slack: access,
+    slackIcon: variable("SLACK_ICON") ?? ":bank:",
+    ownSecrets: secretsOf(webhook, access),
   };
 }
 

@@ -1414,6 +1414,19 @@ describe("permissions and kinds of files", () => {
     await scene.expectQuiet();
   });
 
+  test("101. the log is a link whose target rotates where it lies: its tail, then the new", async () => {
+    using scene = new Scene();
+    const target = join(scene.directory, "data/f2b.log");
+    fs.mkdirSync(join(scene.directory, "data"));
+    fs.symlinkSync(target, scene.log);
+    scene.append(...lines(1, 5));
+    await scene.passPosts(...lines(1, 5));
+    scene.append(line(6));
+    fs.renameSync(target, `${target}.1`);
+    scene.append(line(7));
+    await scene.passPosts(...lines(6, 7));
+  });
+
   test("102. the log is a FIFO, a folder, a socket or a device: 66 at once, one line", async () => {
     using scene = new Scene();
     const kinds: Record<string, () => void> = {
@@ -1657,14 +1670,17 @@ describe("planRead()", () => {
     expect(planRead(cursor, older)).toEqual(read(["log.2", 500, true], ["log.1", 0, false]));
   });
 
-  test("counts dated files as younger than numbered ones, and takes any after a gap", () => {
-    const dated = [file("log"), file("log-1", { matches: true }), file("log.1")];
-    const withIt = read(["log-1", 500, true], ["log.1", 0, true], ["log", 0, false]);
-    expect(planRead(cursor, dated)).toEqual(read(["log-1", 500, true], ["log", 0, false]));
-    expect(planRead(cursor, dated, true)).toEqual(withIt);
-    const numbered = [file("log"), file("log-1"), file("log.1", { matches: true })];
-    const both = read(["log.1", 500, true], ["log-1", 0, true], ["log", 0, false]);
-    expect(planRead(cursor, numbered)).toEqual(both);
+  test("takes dated files for younger than numbered ones, and a .1 beside a dated one for stale", () => {
+    const files = [file("log"), file("log-1"), file("log.1")];
+    const matching = (name: string) => {
+      return files.map((each) => (each.name === name ? file(name, { matches: true }) : each));
+    };
+    const all = read(["log.1", 500, true], ["log-1", 0, true], ["log", 0, false]);
+    expect(planRead(cursor, matching("log.1"))).toEqual(all);
+    const newer = read(["log-1", 500, true], ["log", 0, false]);
+    expect(planRead(cursor, matching("log-1"))).toEqual(newer);
+    const any = read(["log-1", 500, true], ["log.1", 0, true], ["log", 0, false]);
+    expect(planRead(cursor, matching("log-1"), true)).toEqual(any);
   });
 
   test("skips copies and files that were read before", () => {

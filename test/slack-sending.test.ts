@@ -1,0 +1,289 @@
+import { describe, expect, test } from "bun:test";
+import { escapeSlack, readSlack, readSlackHook, slackAccess } from "../f2b-watch.ts";
+import { line, lines, Scene, type RunResult } from "./harness.ts";
+import { Slack, type SlackOptions } from "./slack.ts";
+
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
+
+/** A scene whose messages go to Slack by token, by webhook, or to Discord as well. */
+class SlackScene extends Scene {
+  readonly slack: Slack;
+
+  constructor(way: "token" | "webhook" | "both" = "token", options: SlackOptions = {}) {
+    super();
+    this.slack = new Slack({
+      now: () => this.clockMs,
+      sleep: async (ms) => void (this.clockMs += ms),
+      ...options,
+    });
+    const byToken = { SLACK_TOKEN: this.slack.token, SLACK_CHANNEL: this.slack.channel };
+    const access = way === "webhook" ? { SLACK_WEBHOOK: this.slack.webhook } : byToken;
+    this.env = way === "both" ? { ...this.env, ...access } : access;
+    this.overrides.fetch = (url, init) =>
+      new URL(url).host.includes("slack")
+        ? this.slack.fetch(url, init)
+        : this.discord.fetch(url, init);
+  }
+
+  expectInSlack(...expected: string[]): void {
+    expect(this.slack.lines()).toEqual(expected);
+    expect(this.slack.violations).toEqual([]);
+    expect(this.slack.count429).toBe(0);
+  }
+}
+
+function expectNoSecret(scene: SlackScene, { err, out }: RunResult): void {
+  for (const text of [err, out]) {
+    expect(text).not.toContain(scene.slack.token);
+    expect(text).not.toContain("XXXXXXXX");
+    expect(text).not.toContain("http");
+  }
+}
+
+describe("messages to Slack", () => {
+  for (const way of ["token", "webhook"] as const) {
+    test(`by ${way}: every line once, in order, one message a second`, async () => {
+      using scene = new SlackScene(way);
+      scene.append(...lines(1, 100));
+      await scene.pass();
+      scene.expectInSlack(...lines(1, 100));
+      expect(scene.slack.messages.length).toBeGreaterThan(3);
+      scene.append(line(101));
+      await scene.pass();
+      scene.expectInSlack(...lines(1, 101));
+      await scene.expectQuiet();
+    });
+  }
+
+  test("carry name, icon and host, and unfurl nothing", async () => {
+    using scene = new SlackScene();
+    scene.env = { ...scene.env, SLACK_ICON: ":lock:" };
+    scene.append(line(1));
+    await scene.pass("--host", "web <1>");
+    const [message] = scene.slack.messages;
+    expect(message?.content).toStartWith("*web &lt;1&gt;*\n```\n");
+    expect(message?.body).toMatchObject({
+      username: "Fail2Ban · web <1>",
+      icon_emoji: ":lock:",
+      unfurl_links: false,
+      unfurl_media: false,
+    });
+  });
+
+  test("a webhook is not asked for another name, icon or channel", async () => {
+    using scene = new SlackScene("webhook");
+    scene.append(line(1));
+    await scene.pass();
+    const body = Object.keys(scene.slack.messages[0]?.body ?? {}).sort();
+    expect(body).toEqual(["mrkdwn", "text", "unfurl_links", "unfurl_media"]);
+  });
+
+  test("stay under 2000 characters after escaping, no escape is cut", async () => {
+    using scene = new SlackScene();
+    const hostile = `${line(1)} ${"<!channel>&".repeat(700)}`;
+    scene.append(hostile, line(2));
+    await scene.pass();
+    for (const { content } of scene.slack.messages) {
+      expect(content.length).toBeLessThan(2_000);
+      expect(content).not.toMatch(/&(?!amp;|lt;|gt;)/);
+    }
+    expect(scene.slack.violations).toEqual([]);
+    const whole = scene.slack.lines().join("").replaceAll("…", "");
+    expect(whole).toContain(hostile);
+  });
+
+  test("a long line is gone on with by the next run", async () => {
+    using scene = new SlackScene();
+    const long = `${line(1)} ${"&".repeat(3_000)}`;
+    scene.append(long, line(2));
+    scene.slack.fail({ kind: "slow", ms: 10 });
+    expect((await scene.run("--max-time", "2")).code).toBe(75);
+    expect((await scene.run()).code).toBe(0);
+    const whole = scene.slack.lines().join("").replaceAll("…", "");
+    expect(whole).toBe(long + line(2));
+  });
+});
+
+describe("Discord and Slack", () => {
+  test("each gets every line; one being down neither stops nor repeats the other", async () => {
+    using scene = new SlackScene("both");
+    scene.append(...lines(1, 30));
+    scene.discord.failAlways({ kind: "refused" });
+    const { code, err } = await scene.run();
+    expect(code).toBe(75);
+    expect(err).toStartWith("f2b-watch: Discord: cannot connect");
+    expect(scene.slack.lines()).toEqual(lines(1, 30));
+    scene.rotate();
+    scene.append(...lines(31, 40));
+    await scene.run();
+    scene.expectInSlack(...lines(1, 40));
+    scene.discord.failAlways(undefined);
+    scene.wait(HOUR);
+    await scene.run();
+    scene.expectPosted(...lines(1, 40));
+    scene.expectInSlack(...lines(1, 40));
+  });
+
+  test("one that is added later begins where the other stands", async () => {
+    using scene = new SlackScene("both");
+    const { DISCORD_WEBHOOK = "", ...onlySlack } = scene.env;
+    scene.env = { DISCORD_WEBHOOK };
+    scene.append(...lines(1, 3));
+    await scene.pass();
+    scene.env = { DISCORD_WEBHOOK, ...onlySlack };
+    scene.append(line(4));
+    await scene.pass();
+    scene.expectPosted(...lines(1, 4));
+    scene.expectInSlack(line(4));
+  });
+
+  test("a dry run shows both, and sends nothing", async () => {
+    using scene = new SlackScene("both");
+    scene.append(`${line(1)} <x>`);
+    const { code, out, err } = await scene.run("--dry-run");
+    expect(code).toBe(0);
+    expect(out).toContain("<x>");
+    expect(out).toContain("&lt;x&gt;");
+    expect(err).toContain("1 messages for Discord");
+    expect(err).toContain("1 messages for Slack");
+    expect([...scene.discord.requests, ...scene.slack.requests]).toEqual([]);
+  });
+});
+
+describe("trouble with Slack", () => {
+  for (const error of ["channel_not_found", "not_in_channel", "invalid_auth", "is_archived"]) {
+    test(`${error}: 69, kept, not asked again until the settings change`, async () => {
+      using scene = new SlackScene();
+      scene.append(...lines(1, 3));
+      scene.slack.failAlways({ kind: "error", error });
+      const first = await scene.run();
+      expect(first.code).toBe(69);
+      expect(first.err).toBe(`f2b-watch: Slack: refuses for good: ${error}\n`);
+      expectNoSecret(scene, first);
+      const asked = scene.slack.requests.length;
+      scene.wait(MINUTE);
+      expect((await scene.run()).code).toBe(69);
+      expect(scene.slack.requests.length).toBe(asked);
+      scene.slack.failAlways(undefined);
+      scene.env = { ...scene.env, SLACK_ICON: ":x:", SLACK_API_URL: "https://slack.com/api" };
+      expect((await scene.run()).code).toBe(69);
+      scene.wait(25 * HOUR);
+      expect((await scene.run()).code).toBe(0);
+      scene.expectInSlack(...lines(1, 3));
+    });
+  }
+
+  test("ok: false is no delivery, even of an error that nobody knows", async () => {
+    using scene = new SlackScene();
+    scene.append(line(1));
+    scene.slack.fail({ kind: "error", error: "brand_new_trouble" });
+    const { code, err } = await scene.run();
+    expect([code, err]).toEqual([69, "f2b-watch: Slack: refuses: brand_new_trouble\n"]);
+    scene.wait(61 * MINUTE);
+    expect((await scene.run()).code).toBe(0);
+    scene.expectInSlack(line(1));
+  });
+
+  test("a rate limit is waited for as long as it says", async () => {
+    using scene = new SlackScene();
+    scene.append(line(1));
+    scene.slack.fail({ kind: "rate-limit", retryAfterS: 30 });
+    const before = scene.clockMs;
+    await scene.pass();
+    expect(scene.clockMs - before).toBeGreaterThanOrEqual(30_000);
+    expect(scene.slack.lines()).toEqual([line(1)]);
+    expect(scene.slack.violations).toEqual([]);
+  });
+
+  test("internal errors are unclear: tried again, marked", async () => {
+    using scene = new SlackScene();
+    scene.append(line(1));
+    scene.slack.fail({ kind: "error", error: "internal_error" });
+    await scene.pass();
+    expect(scene.slack.messages[0]?.content).toContain("(resent)");
+  });
+
+  test("an answer without ts is none", async () => {
+    using scene = new SlackScene();
+    scene.append(line(1));
+    scene.slack.failAlways({ kind: "no-ts" });
+    expect((await scene.run()).code).toBe(75);
+  });
+
+  test("a line that is too long for Slack is set aside, the others arrive", async () => {
+    using scene = new SlackScene();
+    scene.append(line(1), `${line(2)} poison`, line(3));
+    scene.slack.refuseContent((text) => text.includes("poison"));
+    const { code, err } = await scene.run();
+    expect(code).toBe(0);
+    expect(err).toContain("Slack refuses a line: msg_too_long");
+    scene.expectInSlack(line(1), line(3));
+  });
+});
+
+test("escapeSlack() takes the meaning from Slack's three signs", () => {
+  expect(escapeSlack("<!here> & &amp;")).toBe("&lt;!here&gt; &amp; &amp;amp;");
+});
+
+describe("readSlack() and readSlackHook()", () => {
+  const reply = (status: number, body: string, headers = {}) => ({ status, body, headers });
+
+  test("message_truncated is not taken for delivered", () => {
+    const body = JSON.stringify({ ok: true, ts: "1.2", warning: "message_truncated" });
+    expect(readSlack(reply(200, body)).kind).toBe("refused");
+  });
+
+  test("never repeat what the server says, unless it is an error's name", () => {
+    const forged = JSON.stringify({ ok: false, error: "x\n https://hooks.slack.com/T" });
+    expect(JSON.stringify(readSlack(reply(200, forged)))).not.toContain("hooks");
+    expect(JSON.stringify(readSlackHook(reply(404, "<html>secret</html>")))).not.toContain("html");
+  });
+
+  const hookCases = [
+    [200, "ok", "confirmed"],
+    [200, "<html>", "unclear"],
+    [400, "invalid_payload", "misconfigured"],
+    [400, "no_text", "refused"],
+    [403, "invalid_token", "dead"],
+    [404, "no_service", "dead"],
+    [410, "channel_is_archived", "dead"],
+    [403, "something", "locked"],
+    [429, "", "limited"],
+    [500, "rollup_error", "unclear"],
+    [503, "", "unclear"],
+  ] as const;
+  test.each(hookCases)("webhook: %i %s is %s", (status, body, kind) => {
+    expect(readSlackHook(reply(status, body)).kind).toBe(kind);
+  });
+});
+
+describe("Slack's settings", () => {
+  const access = (variables: Record<string, string>) => slackAccess((name) => variables[name]);
+  const bad: [string, Record<string, string>, RegExp][] = [
+    ["both ways", { SLACK_TOKEN: "xoxb-1", SLACK_WEBHOOK: "https://x/y" }, /both set/],
+    ["a token without a channel", { SLACK_TOKEN: "xoxb-1" }, /SLACK_CHANNEL is missing/],
+    ["a channel without a token", { SLACK_CHANNEL: "#a" }, /SLACK_TOKEN is missing/],
+    ["a webhook that is no URL", { SLACK_WEBHOOK: "hooks" }, /SLACK_WEBHOOK: expected/],
+    ["a webhook over http", { SLACK_WEBHOOK: "http://x.example/y" }, /SLACK_WEBHOOK: expected/],
+    [
+      "an API over http",
+      { SLACK_TOKEN: "x", SLACK_CHANNEL: "a", SLACK_API_URL: "http://x.example/" },
+      /SLACK_API_URL: expected/,
+    ],
+    ["a token with a line end", { SLACK_TOKEN: "x\ny", SLACK_CHANNEL: "a" }, /SLACK_TOKEN: exp/],
+  ];
+
+  test.each(bad)("%s is refused with 78", (_, variables, says) => {
+    expect(() => access(variables)).toThrow(says);
+  });
+
+  test("# in a channel's name stands in the env file as it is", () => {
+    expect(access({ SLACK_TOKEN: "xoxb-1", SLACK_CHANNEL: "#alerts" })).toEqual({
+      kind: "bot",
+      url: "https://slack.com/api/chat.postMessage",
+      token: "xoxb-1",
+      channel: "#alerts",
+    });
+  });
+});

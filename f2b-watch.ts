@@ -12,6 +12,7 @@
  *   Constants              limits of others and of ours, each with its source
  *   Types and schemas      what is saved, what is planned, what a server may answer
  *   Core: text             secrets out, control characters visible, lines into messages
+ *   Core: grammar          records and their kinds, which of them are shown and how
  *   Core: where to read    names of rotated files, anchors, the plan of a pass
  *   Core: how to send      pace, verdicts, what to do after each, when to report
  *   World: files           the log, its siblings, anchors in them, the state and its lock
@@ -76,6 +77,8 @@ const LOG_CHANGES_LIMIT = 20;
 
 /** Fastest of 64 KiB to 16 MiB when the page cache is warm. */
 const WINDOW_BYTES = 256 * 1024;
+/** Where lines are left out, a window is larger, so that messages are full all the same. */
+const VIEW_WINDOW_BYTES = 4 * 1024 * 1024;
 /** A longer line is read in pieces of this size, so that memory stays bounded. */
 const LINE_LIMIT_BYTES = 8 * 1024 * 1024;
 /** How much of a long line proves where a cursor stands. */
@@ -111,6 +114,7 @@ export const Anchor = z.object({
   lastLineHash: z.string(),
   lastLineBytes: Count,
   headHash: z.array(z.string()),
+  firstLineHash: z.string(),
 });
 export type Anchor = z.infer<typeof Anchor>;
 
@@ -313,7 +317,7 @@ const SUSPICIOUS: readonly RegExp[] = [
   // Every shape of a secret has one of these, or one of the words and flags behind it.
   /[=@"'`/\\]/g,
   /xox|xapp|token|key|authoriz/gi,
-  /-u/g,
+  /-[a-z]{0,16}u/gi,
 ];
 const INVISIBLE = /(?![\t\n])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{DI}]/gu;
 
@@ -478,6 +482,7 @@ export function cutMessage(text: string, start: number, room: number, maxLines =
     return { body: mark + text.slice(start, end), next: end + 1, partOfLine: false };
   }
   const next = characterBoundary(text, start + space - CUT_MARK.length);
+  if (next <= start) throw new Error(`no room for a line: ${room}`);
   return { body: mark + text.slice(start, next) + CUT_MARK, next, partOfLine: true };
 }
 
@@ -496,6 +501,196 @@ export function discordName(host: string): string {
     .replace(/(dis)(cord)/gi, "$1-$2")
     .replace(/(cly)(de)/gi, "$1-$2");
   return name.slice(0, characterBoundary(name, Math.min(name.length, 80))).trim();
+}
+
+// ── Core: grammar ───────────────────────────────────────────────────────────────────────────────
+// Pure. Reads fail2ban's log, 0.9 to 1.1.1: every line belongs to a record, every record has a kind.
+// Anchored at the line's start, because what follows may be an attacker's text.
+
+export const KINDS = ["alert", "ban", "unban", "restore", "found", "life", "other"] as const;
+export type Kind = (typeof KINDS)[number];
+
+/** A record's first line taken apart; `says` names the rule that knew its text. */
+export interface LogRecord {
+  readonly date: string;
+  readonly time: string;
+  readonly level: string;
+  readonly message: string;
+  readonly kind: Kind;
+  readonly says: string;
+  readonly jail: string | undefined;
+  /** What else the rule found: an address or any other id, a version, an action. */
+  readonly what: string | undefined;
+}
+
+/** `2026-11-22 10:32:26,867 fail2ban.actions        [18191]: NOTICE  [sshd] Ban 203.0.113.7` */
+const PREFIX =
+  /^(?:(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:,\d{3})? )?fail2ban(?:\.[\w-]+)? *\[\d+\]: (\S+) +(.*)$/;
+/** The same through syslog, with `-vvv`, or in a format of one's own that names the level. */
+const FOREIGN_PREFIX =
+  /^(?:<\d+>|[A-Z][a-z]{2} [ \d]\d (\d\d:\d\d:\d\d) \S+ | \+ *\d+ [0-9A-F]+ |(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d))[^[]{0,60}?(?:\[\d+\][^[]{0,9})?\b(DEBUG|INFO|NOTICE?|WARNI(?:NG)?|ERROR|CRITI(?:CAL)?)\b(?: +\|.{0,60}\|)?[ |]+(.*)$/;
+const SERIOUS = /^(?:WARN|ERR|CRIT)/;
+
+/** Texts by rule; `j` or `k` is the jail, `w` what else matters. The first that fits wins. */
+const RULES: readonly (readonly [says: string, kind: Kind, text: RegExp])[] = [
+  ["found", "found", /^\[(?<j>.{1,200}?)\] (?:Found|Attempt) (?<w>.*?)(?: - [\d-]+ [\d:]+)?$/],
+  ["banned", "found", /^\[(?<j>[^\]]{1,200})\] (?<w>.*) already banned$/],
+  ["ban", "ban", /^\[(?<j>.{1,200}?)\] (?:Ban|Reban) (?<w>.*)$/],
+  ["increase", "ban", /^\[(?<j>.{1,200}?)\] Increase Ban (?<w>.*)$/],
+  ["restore", "restore", /^\[(?<j>.{1,200}?)\] Restore Ban (?<w>.*)$/],
+  ["lift", "restore", /^\[(?<j>.{1,200}?)\] Repeal Ban (?<w>.*)$/],
+  ["flush", "restore", /^\[(?<j>.{1,200}?)\] Flush ticket\(s\) with (?<w>.*)$/],
+  ["unban", "unban", /^\[(?<j>.{1,200}?)\] Unban (?<w>.*)$/],
+  ["starting", "life", /^Starting Fail2ban v(?<w>\S+)/],
+  ["starting", "life", /^Changed logging target to .* for Fail2ban v(?<w>0\.\S+)$/],
+  ["stopping", "life", /^(?:Shutdown in progress|Stopping all jails)/],
+  ["exiting", "life", /^Exiting Fail2ban/],
+  ["reload", "life", /^Reload (?:all jails|finished)/],
+  ["reload", "life", /^Reload jail (?:'(?<j>.*)'|(?<k>.*))$/],
+  ["started", "life", /^Jail u?(?:'(?<j>.*)'|"(?<k>.*)") started/],
+  ["stopped", "life", /^Jail u?(?:'(?<j>.*)'|"(?<k>.*)") stopped/],
+  ["reloaded", "life", /^Jail u?(?:'(?<j>.*)'|"(?<k>.*)") reloaded/],
+  ["failed", "alert", /^Failed to (?:execute )?(?<w>.{1,20}?) jail '(?<j>.{1,200}?)' action '/],
+  ["failed", "alert", /^Failed to (?<w>flush bans) in jail '(?<j>.{1,200}?)' action '/],
+  ["unchecked", "alert", /^(?:Invariant check failed|Unable to restore environment)/],
+  ["blind", "alert", /going idle$|^Log .* seems to be down|^Unable to open /],
+  ["detail", "alert", /^[0-9a-f]+ -- (?<w>(?:exec|stdout|stderr|returned|timed out|killed).*)$/],
+  ["jail", "other", /^\[(?<j>[^\]]+)\] /],
+  ["jail", "other", /^(?:Creating new jail|Jail|Jail name) u?(?:'(?<j>[^']*)'|"(?<k>[^"]*)")/],
+];
+
+/** Reads the first line of a record; absent for a continuation line. */
+export function readRecord(line: string): LogRecord | undefined {
+  const known = PREFIX.exec(line);
+  if (known) {
+    const [, date = "", time = "", level = "", message = ""] = known;
+    return classify({ date, time, level, message });
+  }
+  const foreign = FOREIGN_PREFIX.exec(line);
+  if (!foreign) return undefined;
+  const [, syslogTime, date = "", time, level = "", message = ""] = foreign;
+  return classify({ date, time: time ?? syslogTime ?? "", level, message });
+}
+
+function classify(line: Pick<LogRecord, "date" | "time" | "level" | "message">): LogRecord {
+  const serious = SERIOUS.test(line.level) ? "alert" : "other";
+  for (const [says, kind, text] of RULES) {
+    const match = text.exec(line.message);
+    if (!match) continue;
+    const { j, k, w } = match.groups ?? {};
+    return { ...line, kind: kind === "other" ? serious : kind, says, jail: j ?? k, what: w };
+  }
+  return { ...line, kind: serious, says: "", jail: undefined, what: undefined };
+}
+
+/** What must be known of the lines before, to read the next ones. */
+export interface LogContext {
+  readonly record: LogRecord | undefined;
+  /** The server is on its way down: what it unbans now it will ban again. */
+  readonly stopping: boolean;
+}
+
+export const NO_CONTEXT: LogContext = { record: undefined, stopping: false };
+const STOP_SECONDS = 10;
+
+function secondsOf({ time }: LogRecord): number {
+  const [hours = 0, minutes = 0, rest = 0] = time.split(":").map(Number);
+  return (hours * 60 + minutes) * 60 + rest;
+}
+
+function isStopping(before: boolean, { says }: LogRecord): boolean {
+  return says === "stopping" || (before && says !== "starting" && says !== "exiting");
+}
+
+/**
+ * The record of each line; continuation lines belong to the one above them. The unbans of a stop are
+ * of the kind `restore`: after a shutdown began, or just before a jail is said to be stopped.
+ */
+export function readRecords(
+  lines: readonly string[],
+  before: LogContext,
+): { records: (LogRecord | undefined)[]; after: LogContext } {
+  const records: (LogRecord | undefined)[] = [];
+  const unbans = new Map<string, number[]>();
+  let { record, stopping } = before;
+  for (const line of lines) {
+    const next = readRecord(line);
+    if (next) {
+      stopping = isStopping(stopping, next);
+      record = next.says === "unban" && stopping ? { ...next, kind: "restore" } : next;
+    }
+    records.push(record);
+    const waiting = (next?.jail && unbans.get(next.jail)) || [];
+    if (next?.jail && next.says === "unban")
+      unbans.set(next.jail, [...waiting, records.length - 1]);
+    if (next?.jail && next.says === "stopped") {
+      for (const at of waiting) records[at] = stoppedUnban(records[at], next);
+      unbans.delete(next.jail);
+    }
+  }
+  return { records, after: { record, stopping } };
+}
+
+/** An unban just before its jail is stopped lifts a ban that will be restored. */
+function stoppedUnban(unban: LogRecord | undefined, stopped: LogRecord): LogRecord | undefined {
+  const near = unban && secondsOf(stopped) - secondsOf(unban) <= STOP_SECONDS;
+  return near ? { ...unban, kind: "restore" } : unban;
+}
+
+/** Which lines a person wants, and how. */
+export interface View {
+  readonly format: "raw" | "compact";
+  /** Kinds that are shown; all when there are none. */
+  readonly only: ReadonlySet<string>;
+  /** Jails that are shown, beside what belongs to no jail; all when there are none. */
+  readonly jails: ReadonlySet<string>;
+}
+
+/** Text to show; `ends[i]` is how many lines of the log are done with once its line `i` was sent. */
+export interface Shown {
+  readonly text: string;
+  readonly ends: readonly number[];
+}
+
+/** Whether the view is the log as it is. */
+export function showsAll({ format, only, jails }: View): boolean {
+  return format === "raw" && only.size === 0 && jails.size === 0;
+}
+
+function isShown(record: LogRecord | undefined, { only, jails }: View): boolean {
+  if (!record) return true;
+  const { kind, jail } = record;
+  return (only.size === 0 || only.has(kind)) && (jails.size === 0 || !jail || jails.has(jail));
+}
+
+/** `10:32:26 sshd Ban 203.0.113.7`; what is serious keeps its level. */
+function compactLine({ time, level, message }: LogRecord): string {
+  const serious = SERIOUS.test(level) ? `${level} ` : "";
+  return `${time ? `${time} ` : ""}${serious}${message.replace(/^\[(.{1,200}?)\] /, "$1 ")}`;
+}
+
+/** Shows the lines of `text` (each with its line end) as the view wants them. */
+export function showLines(text: string, view: View, before: LogContext): Shown {
+  const lines = text.split("\n").slice(0, -1);
+  const { records } = readRecords(lines, before);
+  const shown: string[] = [];
+  const ends: number[] = [];
+  let date = before.record?.date ?? "";
+  for (const [index, line] of lines.entries()) {
+    const record = records[index];
+    if (!isShown(record, view)) continue;
+    const isFirst = record !== records[index - 1] && record !== before.record;
+    if (view.format === "compact" && isFirst && record) {
+      if (record.date !== date) {
+        shown.push(record.date);
+        ends.push(index);
+        date = record.date;
+      }
+      shown.push(compactLine(record));
+    } else shown.push(line);
+    ends.push(index + 1);
+  }
+  return { text: shown.map((line) => `${line}\n`).join(""), ends };
 }
 
 // ── Core: where to read ─────────────────────────────────────────────────────────────────────────
@@ -533,6 +728,11 @@ function lastLine(before: Uint8Array): Uint8Array {
   return before.subarray(Math.max(start, before.length - ANCHOR_LINE_BYTES));
 }
 
+function firstLine(head: Uint8Array): Uint8Array {
+  const end = head.indexOf(NEWLINE);
+  return end < 0 ? head : head.subarray(0, end + 1);
+}
+
 /** What proves that a reader stood at `offset`, from the file's head and the bytes before it. */
 export function anchorFrom(head: Uint8Array, before: Uint8Array, offset: number): Anchor {
   const line = lastLine(before);
@@ -543,6 +743,7 @@ export function anchorFrom(head: Uint8Array, before: Uint8Array, offset: number)
     lastLineHash: fingerprint(line),
     lastLineBytes: line.length,
     headHash: [...lengths, longest].map((length) => fingerprint(head.subarray(0, length))),
+    firstLineHash: fingerprint(firstLine(head.subarray(0, longest))),
   };
 }
 
@@ -557,7 +758,11 @@ export function sameAnchor(a: Anchor, b: Anchor): boolean {
 /** Whether a file of `size` bytes with this head is a shortened form of what the anchor stood in. */
 export function beginsLike(anchor: Anchor, head: Uint8Array, size: number): boolean {
   const rung = HEAD_LENGTHS.findLastIndex((length) => length <= size && length < anchor.offset);
-  return rung >= 0 && fingerprint(head.subarray(0, HEAD_LENGTHS[rung])) === anchor.headHash[rung];
+  const first = firstLine(head.subarray(0, size));
+  const sameFirst = fingerprint(first) === anchor.firstLineHash;
+  if (first.at(-1) === NEWLINE && !sameFirst) return false;
+  if (rung < 0) return sameFirst;
+  return fingerprint(head.subarray(0, HEAD_LENGTHS[rung])) === anchor.headHash[rung];
 }
 
 /** Hashes of the lines before the last one in `before`, the nearest first. `atTop`: nothing precedes it. */
@@ -1653,6 +1858,7 @@ interface Settings {
   readonly state: string;
   readonly host: string;
   readonly from: "start" | "end";
+  readonly view: View;
   readonly maxTimeMs: number;
   readonly dryRun: boolean;
   readonly verbose: boolean;
@@ -1717,6 +1923,11 @@ class Run {
     return this.#siblings;
   }
 
+  /** The listing of the siblings that were opened, if they were. */
+  async knownListing(): Promise<string | undefined> {
+    return (await this.#siblings)?.snapshot;
+  }
+
   save(): void {
     if (this.settings.dryRun) return;
     saveState(this.world, this.statePath, this.state, this.#damaged);
@@ -1749,10 +1960,15 @@ interface Span {
 interface Window {
   readonly spans: readonly Span[];
   readonly text: string;
+  /** For text that is not the log's own lines: how many of those each of its lines stands for. */
+  readonly ends: readonly number[] | undefined;
+  readonly lineCount: number;
   /** There is more to read behind it. */
   readonly more: boolean;
   /** Where the next message begins in `text`. */
   textAt: number;
+  shownLines: number;
+  takenLines: number;
   /** Where the next line begins in `spans`. */
   span: number;
   byte: number;
@@ -1778,6 +1994,8 @@ class Feed {
   #position: Position;
   #cursor: Cursor | undefined;
   #part: Progress["part"];
+  /** Lines behind the last message that nobody wants to see. */
+  hiddenLines = 0;
 
   constructor(
     run: Run,
@@ -1797,16 +2015,24 @@ class Feed {
     this.#part = part;
   }
 
-  /** The next message that fits into `room`; absent when there are no more whole lines. */
+  /** The next message that fits into `room`; absent when there is no more to show. */
   next(room: number, maxLines: number): Cut | undefined {
-    const window = this.#window;
-    const short = window?.more && window.text.length - window.textAt <= room;
-    if (!window || short) this.#window = this.#fill();
-    const { text = "", textAt = 0 } = this.#window ?? {};
-    return textAt < text.length ? cutMessage(text, textAt, room, maxLines) : undefined;
+    for (;;) {
+      const window = this.#window;
+      if (window && window.textAt >= window.text.length) {
+        this.hiddenLines += this.#stepLines(window, window.lineCount);
+      }
+      const short = window?.more && window.text.length - window.textAt <= room;
+      if (!window || short) this.#window = this.#fill();
+      const { text = "", textAt = 0, more } = this.#window ?? {};
+      if (textAt < text.length) return cutMessage(text, textAt, room, maxLines);
+      if (!more) break;
+    }
+    if (this.#window) this.hiddenLines += this.#stepLines(this.#window, this.#window.lineCount);
+    return undefined;
   }
 
-  /** Moves behind a message; returns how many lines of the log it ended. */
+  /** Moves behind a message; returns how many lines of the log are done with. */
   advance(cut: Cut): number {
     const window = this.#window;
     if (!window) return 0;
@@ -1818,9 +2044,18 @@ class Feed {
       return 0;
     }
     this.#part = undefined;
-    const lines = countLineEnds(window.text, start, cut.next);
-    for (let line = 0; line < lines; line++) this.#stepLine(window);
-    this.#cursor = undefined;
+    window.shownLines += countLineEnds(window.text, start, cut.next);
+    const done = window.ends ? (window.ends[window.shownLines - 1] ?? 0) : window.shownLines;
+    const lines = this.#stepLines(window, done) + this.hiddenLines;
+    this.hiddenLines = 0;
+    return lines;
+  }
+
+  /** Goes on to where `done` lines of the window are behind it; returns how many it went. */
+  #stepLines(window: Window, done: number): number {
+    const lines = Math.max(0, done - window.takenLines);
+    for (; window.takenLines < done; window.takenLines++) this.#stepLine(window);
+    if (lines > 0) this.#cursor = undefined;
     return lines;
   }
 
@@ -1843,8 +2078,9 @@ class Feed {
   #fill(): Window {
     const proof = this.cursor();
     const spans: Span[] = [];
-    let text = "";
-    let budget = WINDOW_BYTES;
+    let log = "";
+    const { view } = this.#run.settings;
+    let budget = showsAll(view) ? WINDOW_BYTES : VIEW_WINDOW_BYTES;
     let { segment, offset } = this.#position;
     while (budget > 0 && segment < this.#segments.length && !this.#run.logChanged) {
       const standsHere = segment === this.#position.segment && offset === proof?.offset;
@@ -1852,7 +2088,7 @@ class Feed {
       if (span) {
         const content = span.bytes.subarray(span.lead);
         spans.push(span);
-        text += this.#clean(content);
+        log += this.#clean(content);
         budget -= content.length;
         offset = span.offset + content.length;
       } else {
@@ -1861,14 +2097,26 @@ class Feed {
       }
     }
     const more = segment < this.#segments.length && !this.#run.logChanged;
+    const shown = showsAll(view) ? undefined : showLines(log, view, this.#contextOf(spans[0]));
+    const text = this.#encode(shown?.text ?? log);
+    const lineCount = countLineEnds(log, 0, log.length);
     if (this.#part?.line !== lineMark(text, 0)) this.#part = undefined;
-    return { spans, text, more, textAt: this.#part?.sent ?? 0, span: 0, byte: 0 };
+    const start = { textAt: this.#part?.sent ?? 0, shownLines: 0, takenLines: 0, span: 0, byte: 0 };
+    return { spans, text, ends: shown?.ends, lineCount, more, ...start };
+  }
+
+  /** What the lines before a span say about its first ones. */
+  #contextOf(span: Span | undefined): LogContext {
+    if (!span) return NO_CONTEXT;
+    const lines = this.#clean(span.bytes.subarray(0, span.lead)).split("\n").slice(0, -1);
+    const whole = span.lead === span.offset ? lines : lines.slice(1);
+    return readRecords(whole, NO_CONTEXT).after;
   }
 
   /** Bytes without a line end are a fragment of a dead file or a piece of an endless line: marked. */
   #clean(bytes: Uint8Array): string {
-    const text = this.#encode(cleanBytes(bytes, this.#run.settings.ownSecrets));
-    return bytes.at(-1) === NEWLINE ? text : `${text}${CUT_MARK}\n`;
+    const text = cleanBytes(bytes, this.#run.settings.ownSecrets);
+    return bytes.length === 0 || bytes.at(-1) === NEWLINE ? text : `${text}${CUT_MARK}\n`;
   }
 
   /** Whole lines from `offset` on, about a window of them; absent at the end of the segment. */
@@ -1905,6 +2153,13 @@ class Feed {
 
   get part(): Progress["part"] {
     return this.#part;
+  }
+
+  /** The cursor, once lines were read; absent while it stands where it began. */
+  movedTo(): Cursor | undefined {
+    const { segment, offset } = this.#position;
+    const moved = segment > 0 || offset > (this.#segments[0]?.from ?? 0);
+    return moved ? this.cursor() : undefined;
   }
 
   /** What proves where the next message begins; absent while nothing was read. */
@@ -1996,6 +2251,8 @@ interface ReadPlan {
   readonly restAt: Cursor | undefined;
   /** Where the siblings end: once the plan is carried out, all that they hold is done or stale. */
   readonly ends: readonly Anchor[];
+  /** The siblings that the plan knows of; absent where the live log goes on without them. */
+  readonly listing: string | undefined;
 }
 
 /** One destination's part of a pass. */
@@ -2061,6 +2318,7 @@ class Delivery {
   #blocked(): Outcome | undefined {
     const { pause } = this.#progress;
     if (this.#run.world.stopping.aborted) return { kind: "stopped" };
+    if (this.#run.settings.dryRun) return undefined;
     if (!pause || !isPaused(pause, this.#run.world.now(), this.#destination.settings))
       return undefined;
     return this.#failed(pause.exitCode, pause.why);
@@ -2157,18 +2415,27 @@ class Delivery {
     if (notice) progress.notice = notice;
     else delete progress.notice;
     if (this.#run.settings.dryRun) return;
-    const cursor = cut ? feed.cursor() : (restAt ?? progress.cursor);
+    if (!cut && restAt) progress.cursor = restAt;
+    this.#keepPosition();
+    delete progress.pause;
+    this.#run.save();
+  }
+
+  /** What is behind the feed's position is done with. */
+  #keepPosition(): void {
+    const progress = this.#progress;
+    const { feed } = this.#plan;
+    const cursor = feed.movedTo();
     if (cursor) progress.cursor = cursor;
     if (feed.part) progress.part = feed.part;
     else delete progress.part;
     progress.finished = mergeFinished(progress.finished, feed.finished());
-    delete progress.pause;
-    this.#run.save();
   }
 
   /** A single line that is refused whatever we do: kept on disk, told here and in the channel. */
   #setAside(message: Message, why: string): Outcome | undefined {
     const { world, settings, statePath } = this.#run;
+    if (!message.cut) return this.#failed(69, `refuses a notice: ${why}`);
     this.#refused++;
     if (this.#refused > REFUSED_LINES_LIMIT)
       return this.#failed(69, `refuses too many lines: ${why}`);
@@ -2179,8 +2446,9 @@ class Delivery {
       throw cannotWrite(path, error);
     }
     complain(world, `${this.#destination.title} refuses a line: ${why}`, `it is kept in ${path}`);
-    const refused = `⚠️ ${settings.host}: a line was refused here, it is kept in ${basename(path)}\n`;
-    this.#moveBehind(message, `${this.#progress.notice ?? ""}${refused}`);
+    const refused = `⚠️ ${settings.host}: lines were refused here, they are kept in ${basename(path)}\n`;
+    const told = this.#progress.notice ?? "";
+    this.#moveBehind(message, told.includes(refused) ? told : told + refused);
     return undefined;
   }
 
@@ -2201,18 +2469,23 @@ class Delivery {
   /** Everything was sent: remembers what a later run can look at to see that nothing is new. */
   #finish(): Outcome {
     const progress = this.#progress;
-    const { world, settings, live } = this.#run;
-    const { held: file, stays } = this.#plan.feed;
+    const { world } = this.#run;
+    const { feed } = this.#plan;
+    const { held: file, stays } = feed;
     // Under the same name it may be another file by now, but not if the pass began in it.
     const same = progress.held?.name === file?.name && (stays || this.sent === 0);
     const since = same ? progress.held?.since : undefined;
     if (file) progress.held = { name: file.name, since: since ?? world.now() };
     else delete progress.held;
+    if (feed.hiddenLines > 0) {
+      progress.total += feed.hiddenLines;
+      this.#keepPosition();
+    }
     if (this.#run.logChanged) return { kind: "done" };
     progress.finished = mergeFinished(progress.finished, this.#plan.ends);
     if (!progress.notice) progress.gap = false;
-    if (live && lineBehind(world, live, 0)) delete progress.listing;
-    else progress.listing = rotatedSnapshot(world, settings.log);
+    if (this.#plan.listing === undefined) delete progress.listing;
+    else progress.listing = this.#plan.listing;
     return { kind: "done" };
   }
 }
@@ -2260,9 +2533,12 @@ async function planFor(run: Run, { encode }: Destination, progress: Progress): P
     const segments = [{ name: live.name, from: cursor.offset, leave: false }];
     say(run, `${live.name} goes on at ${cursor.offset}`);
     const feed = new Feed(run, encode, [live], segments, cursor.lines, cursor, part);
-    return { feed, restAt: undefined, ends: [] };
+    return { feed, restAt: undefined, ends: [], listing: undefined };
   }
-  const siblings = run.firstRun ? NO_SIBLINGS : await run.siblings();
+  // A first run knows the siblings from when it noted their ends; they are not for it to read.
+  const siblings = run.firstRun
+    ? { ...NO_SIBLINGS, snapshot: await run.knownListing() }
+    : await run.siblings();
   const files = live ? [live, ...siblings.open] : siblings.open;
   let facts = surveyFiles(world, files, progress, false);
   // Behind a gap everything is wanted; behind a held file, what was not there when it was.
@@ -2284,7 +2560,8 @@ async function planFor(run: Run, { encode }: Destination, progress: Progress): P
   const notice = noticeFor(run, plan, cursor, files, siblings.leftOut);
   if (notice) progress.notice = notice;
   if (plan.kind === "gap") progress.gap = true;
-  return readPlan(run, encode, progress, files, facts, plan);
+  const listing = live && lineBehind(world, live, 0) ? undefined : siblings.snapshot;
+  return { ...readPlan(run, encode, progress, files, facts, plan), listing };
 }
 
 /** The feed for a plan, with what is proven about where it begins. */
@@ -2295,7 +2572,7 @@ function readPlan(
   files: readonly OpenFile[],
   facts: readonly FileFacts[],
   plan: Plan & { segments: readonly Segment[] },
-): ReadPlan {
+): Omit<ReadPlan, "listing"> {
   const { world } = run;
   const [first] = plan.segments;
   const file = files.find(({ name }) => name === first?.name);
@@ -2546,6 +2823,7 @@ async function takeTurns(
     if (!run.logChanged && !world.fs.existsSync(markPath)) return exitCode;
     if (world.now() >= deadline || world.stopping.aborted) break;
     changes = run.logChanged ? changes + 1 : 0;
+    if (run.logChanged) await world.sleep(100);
   }
   return worstExit([exitCode, 75]);
 }
@@ -2602,6 +2880,9 @@ options (each also as a variable, F2B_LOG, F2B_MAX_TIME, …)
   --env-file <file>   KEY=VALUE lines                    (/etc/f2b-watch.env if there)
   --host <name>       shown in every message             (the machine's name)
   --from <start|end>  where a log never seen begins      (start)
+  --format <name>     raw, or compact                    (raw)
+  --only <kinds>      some of alert, ban, unban, restore, found, life, other, with commas
+  --jail <names>      some jails, with commas; what belongs to no jail always passes
   --max-time <s>      stop cleanly after so long         (300)
   --dry-run           print what would be sent, send nothing, change nothing
   --verbose           say on stderr what it does
@@ -2635,6 +2916,15 @@ const WholeSeconds = z.pipe(
   z.pipe(z.transform(Number), z.int().check(z.minimum(1), z.maximum(86_400))),
 );
 
+const NameList = z.pipe(
+  z.string(),
+  z.pipe(
+    z.transform((text: string) => text.split(",").map((name) => name.trim())),
+    z.array(z.string().check(z.minLength(1))),
+  ),
+);
+const KindList = z.pipe(NameList, z.array(z.enum(KINDS)));
+
 /** Every option: its flag, what a value must look like, and the schema that decides. */
 const OPTIONS = {
   log: { flag: "--log <file>", expects: "a path", schema: Path },
@@ -2642,6 +2932,13 @@ const OPTIONS = {
   envFile: { flag: "--env-file <file>", expects: "a path", schema: Path },
   host: { flag: "--host <name>", expects: "a name", schema: z.string().check(z.regex(/\S/)) },
   from: { flag: "--from <start|end>", expects: "start or end", schema: z.enum(["start", "end"]) },
+  format: {
+    flag: "--format <name>",
+    expects: "raw or compact",
+    schema: z.enum(["raw", "compact"]),
+  },
+  only: { flag: "--only <kinds>", expects: `some of ${KINDS.join(", ")}`, schema: KindList },
+  jail: { flag: "--jail <names>", expects: "names with commas between them", schema: NameList },
   maxTime: {
     flag: "--max-time <s>",
     expects: "whole seconds from 1 to 86400",
@@ -2673,8 +2970,12 @@ function typedValue(argv: readonly string[], flag: string): string {
 
 /** cac also takes other spellings (`--dryRun`, `--log.x`, `--no-verbose`): only the documented ones count. */
 function rejectUnknownFlags(argv: readonly string[]): void {
-  const known = [...OPTION_NAMES.map(flagOf), "--help", "--version", "--"];
+  const known = [...OPTION_NAMES.map(flagOf), "--help", "--version"];
+  const end = argv.indexOf("--");
+  if (end >= 0 && end < argv.length - 1) throw usage("unexpected words after --");
   for (const word of argv) {
+    if (word === "-") throw usage("unexpected word `-`");
+    if (word === "--") break;
     const flag = word.replace(/=.*/s, "");
     if (word.startsWith("--") && !known.includes(flag)) throw usage(`unknown option \`${flag}\``);
   }
@@ -2704,9 +3005,6 @@ function readCommandLine(argv: readonly string[]): CommandLine {
     const message = z.safeParse(CacError, error).data?.message ?? "bad usage";
     throw usage(message.charAt(0).toLowerCase() + message.slice(1));
   }
-  if (z.safeParse(z.array(z.string()).check(z.minLength(1)), options["--"]).success) {
-    throw usage("unexpected words after --");
-  }
   const values: Partial<Record<OptionName, string>> = {};
   for (const name of OPTION_NAMES) {
     const value = options[name];
@@ -2723,12 +3021,12 @@ function usage(message: string): Fault {
 }
 
 /** Reads `KEY=VALUE` lines: the value is the rest, trimmed, without one pair of quotes around it. */
-export function parseEnvFile(text: string): Map<string, string> {
+export function parseEnvFile(text: string, path = ""): Map<string, string> {
   const variables = new Map<string, string>();
   for (const [index, line] of text.split(/\r?\n/).entries()) {
     if (/^\s*(#|$)/.test(line)) continue;
     const match = /^\s*([A-Za-z_]\w*)=(.*)$/.exec(line);
-    if (!match) throw new Fault(78, `env file, line ${index + 1}: expected KEY=VALUE`);
+    if (!match) throw new Fault(78, `env file ${path}, line ${index + 1}: expected NAME=value`);
     const value = (match[2] ?? "").trim();
     variables.set(match[1] ?? "", value.replace(/^(["'])(.*)\1$/, "$2"));
   }
@@ -2746,7 +3044,7 @@ function readEnvFile(world: World, named: string | undefined): Map<string, strin
     if (wrong) {
       throw new Fault(78, `env file ${path} ${wrong}`, `chown root ${path}; chmod 600 ${path}`);
     }
-    return parseEnvFile(world.fs.readFileSync(descriptor, "utf8"));
+    return parseEnvFile(world.fs.readFileSync(descriptor, "utf8"), path);
   } catch (error) {
     if (error instanceof Fault) throw error;
     if (named === undefined && errorCode(error) === "ENOENT") return new Map();
@@ -2876,6 +3174,11 @@ function readSettings(world: World, commandLine: CommandLine): Settings {
       HOST_LIMIT,
     ),
     from: option("from") ?? "start",
+    view: {
+      format: option("format") ?? "raw",
+      only: new Set(option("only")),
+      jails: new Set(option("jail")),
+    },
     maxTimeMs: (option("maxTime") ?? 300) * SECOND,
     dryRun: option("dryRun") ?? false,
     verbose: option("verbose") ?? false,

@@ -1627,6 +1627,7 @@ describe("planRead()", () => {
     lastLineHash: "0123456789abcdef",
     lastLineBytes: 100,
     headHash: [],
+    firstLineHash: "",
     tail: [],
   };
   const read = (...segments: [string, number, boolean][]) => ({

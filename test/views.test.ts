@@ -1,0 +1,274 @@
+import { describe, expect, test } from "bun:test";
+import * as fs from "node:fs";
+import { join } from "node:path";
+import { KINDS, NO_CONTEXT, readRecord, readRecords, showLines } from "../f2b-watch.ts";
+import { line, lines, Scene } from "./harness.ts";
+
+const FIXTURES = join(import.meta.dirname, "fixtures");
+
+/** Every log of a real server, with its name. */
+function realLogs(): [string, string[]][] {
+  const names = fs.readdirSync(FIXTURES, { recursive: true }).map(String);
+  return names
+    .filter((name) => /\.log(\.1)?$/.test(name))
+    .map((name) => [name, fs.readFileSync(join(FIXTURES, name), "utf8").split("\n").slice(0, -1)]);
+}
+
+const stamp = (text: string, level = "NOTICE") =>
+  `2026-11-22 10:32:26,867 fail2ban.actions        [18191]: ${level.padEnd(7)} ${text}`;
+const kindOf = (text: string, level?: string) => readRecord(stamp(text, level))?.kind;
+const view = (options: { format?: "raw" | "compact"; only?: string; jail?: string }) => ({
+  format: options.format ?? "raw",
+  only: new Set(options.only?.split(",") ?? []),
+  jails: new Set(options.jail?.split(",") ?? []),
+});
+
+describe("readRecord()", () => {
+  const texts: [string, string, string?][] = [
+    ["[sshd] Ban 203.0.113.7", "ban"],
+    ["[sshd] Increase Ban 203.0.113.7 (2 # 1h -> 2026-11-22 11:32:26)", "ban"],
+    ["[sshd] Reban 203.0.113.7, action 'x'", "ban"],
+    ["[sshd] Unban 203.0.113.7", "unban"],
+    ["[sshd] Restore Ban 203.0.113.7", "restore"],
+    ["[sshd] Repeal Ban 203.0.113.7", "restore"],
+    ["[sshd] Flush ticket(s) with iptables", "restore"],
+    ["[sshd] Found 203.0.113.7 - 2026-11-22 10:32:25", "found", "INFO"],
+    ["[sshd] Found 203.0.113.7", "found", "INFO"],
+    ["[sshd] Found 203.0.113.7, bad - 2026-11-22 10:32:25, 1 # -> 2.0, Ban", "found", "INFO"],
+    ["[sshd] Attempt 203.0.113.7 - 2026-11-22 10:32:25", "found", "INFO"],
+    ["[sshd] 203.0.113.7 already banned", "found", "WARNING"],
+    ["Starting Fail2ban v1.0.2", "life", "INFO"],
+    ["Changed logging target to /var/log/fail2ban.log for Fail2ban v0.9.7", "life", "INFO"],
+    ["Shutdown in progress...", "life", "INFO"],
+    ["Exiting Fail2ban", "life", "INFO"],
+    ["Jail 'sshd' started", "life", "INFO"],
+    [`Jail "it's-a-jail" stopped`, "life", "INFO"],
+    ["Jail 'sshd' reloaded", "life", "INFO"],
+    ["Reload all jails", "life", "INFO"],
+    ["Failed to execute ban jail 'sshd' action 'x' info 'ActionInfo({})': Error", "alert", "ERROR"],
+    ["Failed to start jail 'sshd' action 'x': Error", "alert", "ERROR"],
+    ["Invariant check failed. Trying to restore a sane environment", "alert", "ERROR"],
+    ["Unable to restore environment", "alert", "CRITICAL"],
+    ["Too many errors at once (101), going idle", "alert", "ERROR"],
+    ["Log '/var/log/auth.log' seems to be down: gone", "alert", "WARNING"],
+    ["7f15e5f8f210 -- exec: /bin/false", "alert", "ERROR"],
+    ["anything else", "alert", "WARNING"],
+    ["rollover performed on /var/log/fail2ban.log", "other", "INFO"],
+    ["Start Fail2ban v1.0.2", "other", "INFO"],
+    ["Jail 'sshd' uses poller {}", "other", "INFO"],
+  ];
+  for (const [text, kind, level] of texts) {
+    test(`${text.slice(0, 60)} is of kind ${kind}`, () => {
+      expect(String(kindOf(text, level))).toBe(kind);
+    });
+  }
+
+  test("is anchored: what an attacker writes into an id is an id", () => {
+    const hostile = readRecord(stamp("[web] Found eve [sshd] Ban 8.8.8.8 - 2026-11-22 10:00:00"));
+    expect(hostile).toMatchObject({ kind: "found", jail: "web", what: "eve [sshd] Ban 8.8.8.8" });
+    expect(readRecord(stamp("[sshd] Ban x] Unban y"))).toMatchObject({ kind: "ban", jail: "sshd" });
+  });
+
+  test("knows jails of any name", () => {
+    for (const jail of ["my jail", "it's-a-jail", "web_app.v2", "zürich"]) {
+      expect(readRecord(stamp(`[${jail}] Ban 203.0.113.7`))?.jail).toBe(jail);
+      expect(
+        readRecord(stamp(`Jail ${/'/.test(jail) ? `"${jail}"` : `'${jail}'`} started`))?.jail,
+      ).toBe(jail);
+    }
+  });
+
+  test("understands every line of the real logs but for what is no record", () => {
+    let records = 0;
+    const rest: string[] = [];
+    for (const [, log] of realLogs()) {
+      for (const text of log) {
+        if (readRecord(text)) records++;
+        else rest.push(text);
+      }
+    }
+    expect(records).toBeGreaterThan(9_000);
+    expect(rest.length).toBeLessThan(50);
+    expect(rest.filter((text) => /fail2ban\.|\[\d+\]: /.test(text))).toEqual([]);
+  });
+
+  test("finds the same in every variant of the prefix", () => {
+    for (const [name, log] of realLogs()) {
+      if (!name.includes("formats/") || name.includes("notice")) continue;
+      const kinds = log.map((text) => readRecord(text)).filter((record) => record?.kind === "ban");
+      expect(
+        kinds.map((record) => [record?.jail, record?.what]),
+        name,
+      ).toEqual([["sshd", "203.0.113.7"]]);
+    }
+  });
+
+  test("is linear in the line's length", () => {
+    const long = "[".repeat(2_000_000);
+    for (const text of [
+      long,
+      `[${"x] ".repeat(500_000)}`,
+      " ".repeat(2_000_000),
+      "-".repeat(1_000_000),
+    ]) {
+      expect(readRecord(stamp(text))).toBeDefined();
+      expect(readRecord(text)).toBeUndefined();
+    }
+  });
+});
+
+describe("readRecords()", () => {
+  const kinds = (log: string[]) =>
+    readRecords(log, NO_CONTEXT).records.map((record) => record?.kind);
+
+  test("the unbans of a shutdown are restores, until the server has left", () => {
+    const unban = stamp("[sshd] Unban 203.0.113.7");
+    const log = [unban, stamp("Shutdown in progress..."), unban, stamp("Exiting Fail2ban"), unban];
+    expect(kinds(log)).toEqual(["unban", "life", "restore", "life", "unban"]);
+  });
+
+  test("the unbans just before a jail is stopped are restores, those of other jails are not", () => {
+    const log = [
+      stamp("[sshd] Unban 203.0.113.7"),
+      stamp("[web] Unban 203.0.113.8"),
+      stamp("Jail 'sshd' stopped", "INFO"),
+    ];
+    expect(kinds(log)).toEqual(["restore", "unban", "life"]);
+    const early = log[0]?.replace("10:32:26", "10:31:26") ?? "";
+    expect(kinds([early, ...log.slice(1)])).toEqual(["unban", "unban", "life"]);
+  });
+
+  test("a restart of a real server is no unban and no ban", () => {
+    const log = realLogs().find(([name]) => name === "restart-restore.log")?.[1] ?? [];
+    const stop = log.findIndex((text) => text.includes("Shutdown in progress"));
+    expect(stop).toBeGreaterThan(0);
+    const after = kinds(log).slice(stop);
+    expect(after.filter((kind) => kind === "ban").length).toBe(0);
+    expect(after.filter((kind) => kind === "restore").length).toBeGreaterThan(100);
+  });
+});
+
+describe("showLines()", () => {
+  const log = [
+    stamp("[sshd] Found 203.0.113.7 - 2026-11-22 10:32:25", "INFO"),
+    stamp("[sshd] Ban 203.0.113.7"),
+    stamp("7f -- exec: echo", "ERROR"),
+    "second line of the command",
+    stamp("[web] Ban 203.0.113.8").replace("2026-11-22", "2026-11-23"),
+    stamp("Exiting Fail2ban", "INFO").replace("2026-11-22", "2026-11-23"),
+  ];
+  const text = log.map((each) => `${each}\n`).join("");
+  const shown = (options: Parameters<typeof view>[0]) => {
+    const { text: out, ends } = showLines(text, view(options), NO_CONTEXT);
+    return { lines: out.split("\n").slice(0, -1), ends };
+  };
+
+  test("compact: without date, logger, pid and padding; the date once, when it changes", () => {
+    expect(shown({ format: "compact" }).lines).toEqual([
+      "2026-11-22",
+      "10:32:26 sshd Found 203.0.113.7 - 2026-11-22 10:32:25",
+      "10:32:26 sshd Ban 203.0.113.7",
+      "10:32:26 ERROR 7f -- exec: echo",
+      "second line of the command",
+      "2026-11-23",
+      "10:32:26 web Ban 203.0.113.8",
+      "10:32:26 Exiting Fail2ban",
+    ]);
+  });
+
+  test("only some kinds, each with its continuation lines", () => {
+    expect(shown({ only: "ban" }).lines).toEqual([log[1] ?? "", log[4] ?? ""]);
+    expect(shown({ only: "alert" }).lines).toEqual(log.slice(2, 4));
+  });
+
+  test("only some jails, and what belongs to none", () => {
+    expect(shown({ jail: "web" }).lines).toEqual(log.slice(2));
+  });
+
+  test("says how many lines each shown line stands for", () => {
+    expect(shown({ only: "ban" }).ends).toEqual([2, 5]);
+    expect(shown({ format: "compact" }).ends).toEqual([0, 1, 2, 3, 4, 4, 5, 6]);
+  });
+});
+
+describe("a view of the log", () => {
+  const ban = (number: number) =>
+    line(number, `[sshd] Ban 203.0.113.${number % 250}`).replace("INFO   ", "NOTICE ");
+
+  test("what is left out is done with: the next run is quiet", async () => {
+    using scene = new Scene();
+    scene.append(...lines(1, 5), ban(6), ...lines(7, 9));
+    await scene.pass("--only", "ban");
+    scene.expectPosted(ban(6));
+    const asked = scene.discord.requests.length;
+    await scene.pass("--only", "ban");
+    await scene.pass();
+    scene.expectPosted();
+    expect(scene.discord.requests.length).toBe(asked);
+    scene.append(...lines(10, 12));
+    await scene.pass("--only", "ban");
+    await scene.pass();
+    scene.expectPosted();
+    scene.append(line(13));
+    await scene.pass();
+    scene.expectPosted(line(13));
+  });
+
+  test("few lines among many come in full messages, across rotations", async () => {
+    using scene = new Scene();
+    const bans: string[] = [];
+    for (let block = 0; block < 40; block++) {
+      const from = block * 1_000;
+      scene.append(...lines(from, from + 998), ban(from + 999));
+      bans.push(ban(from + 999));
+      if (block === 20) {
+        await scene.pass("--only", "ban");
+        scene.rotate();
+      }
+    }
+    await scene.pass("--only", "ban");
+    scene.expectPosted(...bans);
+    expect(scene.discord.messages.length).toBeLessThanOrEqual(4);
+  });
+
+  test("what a run could not send, the next one does, once", async () => {
+    using scene = new Scene();
+    const log = Array.from({ length: 90 }, (_, index) => [
+      line(2 * index),
+      ban(2 * index + 1),
+    ]).flat();
+    scene.append(...log);
+    scene.discord.failAlways({ kind: "status", status: 500 });
+    expect((await scene.run("--only", "ban")).code).toBe(75);
+    scene.discord.failAlways(undefined);
+    scene.wait(3_600_000);
+    await scene.run("--only", "ban");
+    expect(scene.newlyPosted()).toEqual(log.filter((each) => each.includes("] Ban ")));
+  });
+
+  test("a continuation line is filtered with the record of an earlier run", async () => {
+    using scene = new Scene();
+    scene.append(stamp("7f -- exec: echo", "ERROR"));
+    await scene.pass("--only", "ban");
+    scene.append("the command's second line", ban(1));
+    await scene.pass("--only", "ban");
+    scene.expectPosted(ban(1));
+  });
+
+  test("compact, by variable; the kinds are checked", async () => {
+    using scene = new Scene();
+    scene.env = { ...scene.env, F2B_FORMAT: "compact", F2B_ONLY: KINDS.join(", ") };
+    scene.append(ban(1), ban(2));
+    await scene.pass();
+    expect(scene.discord.lines()).toEqual([
+      "2026-11-22",
+      "08:00:01 sshd Ban 203.0.113.1",
+      "08:00:02 sshd Ban 203.0.113.2",
+    ]);
+    const bad = await scene.run("--only", "ban,bans");
+    expect(bad.code).toBe(64);
+    expect(bad.err).toStartWith("f2b-watch: --only: expected some of alert, ban,");
+    expect((await scene.run("--format", "pretty")).code).toBe(64);
+    expect((await scene.run("--jail", "a,,b")).code).toBe(64);
+  });
+});

@@ -1981,6 +1981,16 @@ interface Position {
   readonly lines: number;
 }
 
+interface FeedStart {
+  readonly files: readonly OpenFile[];
+  readonly segments: readonly Segment[];
+  /** Lines of the first segment's file that are behind it. */
+  readonly lines: number;
+  /** What proves where the first segment begins, if that is known. */
+  readonly cursor: Cursor | undefined;
+  readonly part: Progress["part"];
+}
+
 /**
  * The lines of a plan, as clean text cut into messages. Knows which bytes each message stands for,
  * and proves them from what it read, because the file may be truncated while messages are sent.
@@ -1997,15 +2007,8 @@ class Feed {
   /** Lines behind the last message that nobody wants to see. */
   hiddenLines = 0;
 
-  constructor(
-    run: Run,
-    encode: (text: string) => string,
-    files: readonly OpenFile[],
-    segments: readonly Segment[],
-    lines: number,
-    cursor: Cursor | undefined,
-    part: Progress["part"],
-  ) {
+  constructor(run: Run, { encode }: Destination, start: FeedStart) {
+    const { files, segments, lines, cursor, part } = start;
     this.#run = run;
     this.#encode = encode;
     this.#segments = segments;
@@ -2358,8 +2361,7 @@ class Delivery {
     if (this.#destination.pace.length > 0) {
       progress.posts = recentPosts([...progress.posts, now], now);
     }
-    if (delayMs > 0) progress.asked = { at: now, delayMs };
-    else delete progress.asked;
+    assign(progress, "asked", delayMs > 0 ? { at: now, delayMs } : undefined);
     const step = nextStep(verdict, {
       attempt: this.#attempt,
       lines: message.lines,
@@ -2412,8 +2414,7 @@ class Delivery {
     progress.total += cut ? feed.advance(cut) : 0;
     const { length } = message.content;
     this.#attempt = afterDone(this.#attempt, message.lines, length, notice !== "");
-    if (notice) progress.notice = notice;
-    else delete progress.notice;
+    assign(progress, "notice", notice || undefined);
     if (this.#run.settings.dryRun) return;
     if (!cut && restAt) progress.cursor = restAt;
     this.#keepPosition();
@@ -2427,8 +2428,7 @@ class Delivery {
     const { feed } = this.#plan;
     const cursor = feed.movedTo();
     if (cursor) progress.cursor = cursor;
-    if (feed.part) progress.part = feed.part;
-    else delete progress.part;
+    assign(progress, "part", feed.part);
     progress.finished = mergeFinished(progress.finished, feed.finished());
   }
 
@@ -2475,8 +2475,8 @@ class Delivery {
     // Under the same name it may be another file by now, but not if the pass began in it.
     const same = progress.held?.name === file?.name && (stays || this.sent === 0);
     const since = same ? progress.held?.since : undefined;
-    if (file) progress.held = { name: file.name, since: since ?? world.now() };
-    else delete progress.held;
+    const held = file && { name: file.name, since: since ?? world.now() };
+    assign(progress, "held", held);
     if (feed.hiddenLines > 0) {
       progress.total += feed.hiddenLines;
       this.#keepPosition();
@@ -2484,10 +2484,19 @@ class Delivery {
     if (this.#run.logChanged) return { kind: "done" };
     progress.finished = mergeFinished(progress.finished, this.#plan.ends);
     if (!progress.notice) progress.gap = false;
-    if (this.#plan.listing === undefined) delete progress.listing;
-    else progress.listing = this.#plan.listing;
+    assign(progress, "listing", this.#plan.listing);
     return { kind: "done" };
   }
+}
+
+/** Sets what is known and removes what is not, so that the state has no empty fields. */
+function assign<Key extends keyof Progress>(
+  progress: Progress,
+  key: Key,
+  value: Progress[Key] | undefined,
+): void {
+  if (value === undefined) delete progress[key];
+  else progress[key] = value;
 }
 
 function seconds(ms: number): string {
@@ -2526,13 +2535,14 @@ function isSettled({ world, settings, live }: Run, { snapshot }: LogFiles): bool
 }
 
 /** Plans what one destination reads. Siblings are opened only when the live log does not go on. */
-async function planFor(run: Run, { encode }: Destination, progress: Progress): Promise<ReadPlan> {
+async function planFor(run: Run, destination: Destination, progress: Progress): Promise<ReadPlan> {
   const { world, live } = run;
   const { cursor, part } = progress;
   if (live && cursor && standsIn(world, live, cursor)) {
     const segments = [{ name: live.name, from: cursor.offset, leave: false }];
     say(run, `${live.name} goes on at ${cursor.offset}`);
-    const feed = new Feed(run, encode, [live], segments, cursor.lines, cursor, part);
+    const start = { files: [live], segments, lines: cursor.lines, cursor, part };
+    const feed = new Feed(run, destination, start);
     return { feed, restAt: undefined, ends: [], listing: undefined };
   }
   // A first run knows the siblings from when it noted their ends; they are not for it to read.
@@ -2561,13 +2571,13 @@ async function planFor(run: Run, { encode }: Destination, progress: Progress): P
   if (notice) progress.notice = notice;
   if (plan.kind === "gap") progress.gap = true;
   const listing = live && lineBehind(world, live, 0) ? undefined : siblings.snapshot;
-  return { ...readPlan(run, encode, progress, files, facts, plan), listing };
+  return { ...readPlan(run, destination, progress, files, facts, plan), listing };
 }
 
 /** The feed for a plan, with what is proven about where it begins. */
 function readPlan(
   run: Run,
-  encode: Destination["encode"],
+  destination: Destination,
   { cursor, part }: Progress,
   files: readonly OpenFile[],
   facts: readonly FileFacts[],
@@ -2579,7 +2589,8 @@ function readPlan(
   const matches = facts.find(({ name }) => name === first?.name)?.matches;
   const stands = matches && first?.from === cursor?.offset ? cursor : undefined;
   const lines = stands?.lines ?? (file && first ? countLines(world, file, first.from) : 0);
-  const feed = new Feed(run, encode, files, plan.segments, lines, stands, part);
+  const start = { files, segments: plan.segments, lines, cursor: stands, part };
+  const feed = new Feed(run, destination, start);
   const rests = plan.kind !== "read" && plan.segments.length === 1 && file && first?.from;
   const held = plan.segments.at(-1)?.name;
   const ends = files
@@ -3255,7 +3266,9 @@ export function realWorld(): World {
     env: process.env,
     fs,
     stateHome: compiled ? "/var/lib/f2b-watch" : resolve(import.meta.dirname ?? ".", "state"),
-    terminal: process.stderr.isTTY === true,
+    get terminal() {
+      return process.getBuiltinModule("node:tty").isatty(2);
+    },
     stopping: stop.signal,
     now: Date.now,
     random: Math.random,

@@ -1555,7 +1555,7 @@ function cannotWrite(path: string, error: unknown): Fault {
   return new Fault(
     73,
     `cannot write to ${path}: ${reason(error)}`,
-    "progress must be saved before anything is sent",
+    "progress must be saved before anything is sent; --state names another directory",
   );
 }
 
@@ -2563,7 +2563,11 @@ async function planFor(run: Run, destination: Destination, progress: Progress): 
     run.logChanged = true;
     plan = { kind: "read", segments: [] };
   } else if (!live && plan.segments.length === 0) {
-    throw new Fault(66, `cannot read ${run.settings.log}: no such file or directory`);
+    throw new Fault(
+      66,
+      `cannot read ${run.settings.log}: no such file or directory`,
+      "fail2ban-client get logtarget says where fail2ban writes",
+    );
   }
   const steps = plan.segments.map(({ name, from }) => `${name} from ${from}`);
   say(run, `${plan.kind}: ${steps.join(", ") || "nothing yet"}`);
@@ -2619,8 +2623,8 @@ function noticeFor(
   const more =
     unread.length > NAMED_FILES_LIMIT ? ` and ${unread.length - NAMED_FILES_LIMIT} more` : "";
   const names = unread.slice(0, NAMED_FILES_LIMIT).join(", ");
-  const files_ = names ? `; not read: ${neutralise(names)}${more}` : "";
-  return gapNotice(run.settings, `${after}${shrunk}${files_}`);
+  const notRead = names ? `; not read: ${neutralise(names)}${more}` : "";
+  return gapNotice(run.settings, `${after}${shrunk}${notRead}`);
 }
 
 function gapNotice({ host, log }: Settings, details: string): string {

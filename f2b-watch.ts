@@ -486,8 +486,8 @@ export function cutMessage(text: string, start: number, room: number, maxLines =
   return { body: mark + text.slice(start, next) + CUT_MARK, next, partOfLine: true };
 }
 
-export function fence(body: string): string {
-  return `\`\`\`\n${body}\n\`\`\``;
+export function fence(body: string, tag = ""): string {
+  return `\`\`\`${tag}\n${body}\n\`\`\``;
 }
 
 /** Slack reads `&`, `<` and `>` as its own signs, in fences too. */
@@ -644,6 +644,27 @@ export interface View {
   readonly only: ReadonlySet<string>;
   /** Jails that are shown, beside what belongs to no jail; all when there are none. */
   readonly jails: ReadonlySet<string>;
+  /** Colours by kind, where the destination shows them. */
+  readonly color: boolean;
+}
+
+/** Discord shows these in an `ansi` fence: bold 1, colours 30 to 37. */
+const COLORS: Readonly<Record<Kind, string>> = {
+  alert: "1;31",
+  ban: "31",
+  unban: "32",
+  restore: "36",
+  found: "33",
+  life: "34",
+  other: "",
+};
+/** A longer line may be cut, and a cut must not part a colour from its end. */
+const COLORED_LINE_LIMIT = 1_500;
+
+function colored(line: string, record: LogRecord | undefined): string {
+  const color = record && COLORS[record.kind];
+  if (!color || line.length > COLORED_LINE_LIMIT) return line;
+  return `\x1b[${color}m${line}\x1b[0m`;
 }
 
 /** Text to show; `ends[i]` is how many lines of the log are done with once its line `i` was sent. */
@@ -653,8 +674,8 @@ export interface Shown {
 }
 
 /** Whether the view is the log as it is. */
-export function showsAll({ format, only, jails }: View): boolean {
-  return format === "raw" && only.size === 0 && jails.size === 0;
+export function showsAll({ format, only, jails, color }: View): boolean {
+  return format === "raw" && only.size === 0 && jails.size === 0 && !color;
 }
 
 function isShown(record: LogRecord | undefined, { only, jails }: View): boolean {
@@ -676,6 +697,7 @@ export function showLines(text: string, view: View, before: LogContext): Shown {
   const shown: string[] = [];
   const ends: number[] = [];
   let date = before.record?.date ?? "";
+  const paint = view.color ? colored : (line: string) => line;
   for (const [index, line] of lines.entries()) {
     const record = records[index];
     if (!isShown(record, view)) continue;
@@ -686,8 +708,8 @@ export function showLines(text: string, view: View, before: LogContext): Shown {
         ends.push(index);
         date = record.date;
       }
-      shown.push(compactLine(record));
-    } else shown.push(line);
+      shown.push(paint(compactLine(record), record));
+    } else shown.push(paint(line, record));
     ends.push(index + 1);
   }
   return { text: shown.map((line) => `${line}\n`).join(""), ends };
@@ -1718,6 +1740,8 @@ interface Destination {
   /** Tells changed settings from unchanged ones, for a destination that refused for good. */
   readonly settings: string;
   readonly pace: readonly Pace[];
+  /** Shows colours. */
+  readonly colors: boolean;
   /** Log text as the service wants it. */
   encode(text: string): string;
   /** A whole message: what is to be said before the lines, and the lines, if there are any. */
@@ -1761,19 +1785,20 @@ function postJson(world: World, url: string, headers: object, payload: object) {
   });
 }
 
-function fenced(before: string, lines: string | undefined): string {
-  return lines === undefined ? before : before + fence(lines);
+function fenced(before: string, lines: string | undefined, tag?: string): string {
+  return lines === undefined ? before : before + fence(lines, tag);
 }
 
-function discord(world: World, url: string, host: string): Destination {
+function discord(world: World, url: string, host: string, colors: boolean): Destination {
   let username: string | undefined = discordName(host);
   return {
     name: "discord",
     title: "Discord",
     settings: fingerprintText(url),
     pace: DISCORD_PACE,
+    colors,
     encode: (text) => text,
-    frame: fenced,
+    frame: (before, lines) => fenced(before, lines, colors ? "ansi" : ""),
     dropName: () => (username = undefined),
     async post(content) {
       const payload = {
@@ -1804,6 +1829,7 @@ function slack(world: World, access: SlackAccess, icon: string, host: string): D
     title: "Slack",
     settings: fingerprintText(JSON.stringify(access)),
     pace: SLACK_PACE,
+    colors: false,
     encode: escapeSlack,
     // Slack may show another name than ours: the host stands in the text.
     frame: (before, lines) => fenced(`*${escapeSlack(host)}*\n${escapeSlack(before)}`, lines),
@@ -1824,8 +1850,9 @@ function stdout(world: World, host: string): Destination {
     title: "stdout",
     settings: "",
     pace: [],
+    colors: false,
     encode: (text) => text,
-    frame: fenced,
+    frame: (before, lines) => fenced(before, lines),
     dropName: () => undefined,
     async post(content) {
       await print(world, `${name}\n${content}\n`);
@@ -1998,6 +2025,7 @@ interface FeedStart {
 class Feed {
   readonly #run: Run;
   readonly #encode: (text: string) => string;
+  readonly #view: View;
   readonly #segments: readonly Segment[];
   readonly #files: readonly OpenFile[];
   #window: Window | undefined;
@@ -2007,10 +2035,11 @@ class Feed {
   /** Lines behind the last message that nobody wants to see. */
   hiddenLines = 0;
 
-  constructor(run: Run, { encode }: Destination, start: FeedStart) {
+  constructor(run: Run, { encode, colors }: Destination, start: FeedStart) {
     const { files, segments, lines, cursor, part } = start;
     this.#run = run;
     this.#encode = encode;
+    this.#view = { ...run.settings.view, color: colors };
     this.#segments = segments;
     this.#files = segments.flatMap(({ name }) => files.find((file) => file.name === name) ?? []);
     this.#position = { segment: 0, offset: segments[0]?.from ?? 0, lines };
@@ -2082,7 +2111,7 @@ class Feed {
     const proof = this.cursor();
     const spans: Span[] = [];
     let log = "";
-    const { view } = this.#run.settings;
+    const view = this.#view;
     let budget = showsAll(view) ? WINDOW_BYTES : VIEW_WINDOW_BYTES;
     let { segment, offset } = this.#position;
     while (budget > 0 && segment < this.#segments.length && !this.#run.logChanged) {
@@ -2850,18 +2879,18 @@ async function dryRun(
   destinations: readonly Destination[],
 ): Promise<number> {
   let exitCode = 0;
-  for (const { name, title, encode, frame } of destinations) {
+  for (const { name, title, colors, encode, frame } of destinations) {
     const run = new Run(world, settings, statePath, Infinity);
-    const printed = { ...stdout(world, settings.host), name, title, encode, frame };
+    const printed = { ...stdout(world, settings.host), name, title, colors, encode, frame };
     exitCode = worstExit([exitCode, await passOnce(run, [printed])]);
   }
   return exitCode;
 }
 
 function configuredDestinations(world: World, settings: Settings): Destination[] {
-  const { host, webhook, slack: access, slackIcon } = settings;
+  const { host, webhook, slack: access, slackIcon, view } = settings;
   const destinations: Destination[] = [];
-  if (webhook) destinations.push(discord(world, webhook, host));
+  if (webhook) destinations.push(discord(world, webhook, host, view.color));
   if (access) destinations.push(slack(world, access, slackIcon, host));
   return destinations.length > 0 ? destinations : [announced(world, stdout(world, host))];
 }
@@ -2898,6 +2927,7 @@ options (each also as a variable, F2B_LOG, F2B_MAX_TIME, …)
   --format <name>     raw, or compact                    (raw)
   --only <kinds>      some of alert, ban, unban, restore, found, life, other, with commas
   --jail <names>      some jails, with commas; what belongs to no jail always passes
+  --color             Discord only: colours by kind of line
   --max-time <s>      stop cleanly after so long         (300)
   --dry-run           print what would be sent, send nothing, change nothing
   --verbose           say on stderr what it does
@@ -2954,6 +2984,7 @@ const OPTIONS = {
   },
   only: { flag: "--only <kinds>", expects: `some of ${KINDS.join(", ")}`, schema: KindList },
   jail: { flag: "--jail <names>", expects: "names with commas between them", schema: NameList },
+  color: { flag: "--color", expects: "no value (or 1, 0, true, false)", schema: Switch },
   maxTime: {
     flag: "--max-time <s>",
     expects: "whole seconds from 1 to 86400",
@@ -3193,6 +3224,7 @@ function readSettings(world: World, commandLine: CommandLine): Settings {
       format: option("format") ?? "raw",
       only: new Set(option("only")),
       jails: new Set(option("jail")),
+      color: option("color") ?? false,
     },
     maxTimeMs: (option("maxTime") ?? 300) * SECOND,
     dryRun: option("dryRun") ?? false,

@@ -446,7 +446,9 @@ describe("cutMessage()", () => {
 
   test("fills a fence to 1999 characters, never more", () => {
     for (let length = 1_980; length <= 2_010; length++) {
-      for (const { length: size } of cutAll(`${"a".repeat(length)}\n`, 1_991).bodies.map(fence)) {
+      for (const { length: size } of cutAll(`${"a".repeat(length)}\n`, 1_991).bodies.map((body) =>
+        fence(body),
+      )) {
         expect(size).toBeLessThanOrEqual(1_999);
       }
     }

@@ -17,7 +17,13 @@ function realLogs(): [string, string[]][] {
 const stamp = (text: string, level = "NOTICE") =>
   `2026-11-22 10:32:26,867 fail2ban.actions        [18191]: ${level.padEnd(7)} ${text}`;
 const kindOf = (text: string, level?: string) => readRecord(stamp(text, level))?.kind;
-const view = (options: { format?: "raw" | "compact"; only?: string; jail?: string }) => ({
+const view = (options: {
+  format?: "raw" | "compact";
+  only?: string;
+  jail?: string;
+  color?: boolean;
+}) => ({
+  color: options.color ?? false,
   format: options.format ?? "raw",
   only: new Set(options.only?.split(",") ?? []),
   jails: new Set(options.jail?.split(",") ?? []),
@@ -185,6 +191,16 @@ describe("showLines()", () => {
     expect(shown({ jail: "web" }).lines).toEqual(log.slice(2));
   });
 
+  test("colours: one for each kind, none for what may be cut", () => {
+    const [found, ban, exec, more] = shown({ color: true }).lines;
+    expect(found).toBe(`\x1b[33m${log[0]}\x1b[0m`);
+    expect(ban).toBe(`\x1b[31m${log[1]}\x1b[0m`);
+    expect(exec).toBe(`\x1b[1;31m${log[2]}\x1b[0m`);
+    expect(more).toBe(`\x1b[1;31m${log[3]}\x1b[0m`);
+    const long = stamp(`[sshd] Ban ${"x".repeat(2_000)}`);
+    expect(showLines(`${long}\n`, view({ color: true }), NO_CONTEXT).text).toBe(`${long}\n`);
+  });
+
   test("says how many lines each shown line stands for", () => {
     expect(shown({ only: "ban" }).ends).toEqual([2, 5]);
     expect(shown({ format: "compact" }).ends).toEqual([0, 1, 2, 3, 4, 4, 5, 6]);
@@ -270,5 +286,26 @@ describe("a view of the log", () => {
     expect(bad.err).toStartWith("f2b-watch: --only: expected some of alert, ban,");
     expect((await scene.run("--format", "pretty")).code).toBe(64);
     expect((await scene.run("--jail", "a,,b")).code).toBe(64);
+  });
+
+  test("colours: in Discord's ansi fence only; the log's own are shown, not obeyed", async () => {
+    using scene = new Scene();
+    scene.append(ban(1), line(2, "x \x1b[31m y"));
+    await scene.pass("--color");
+    const [message] = scene.discord.messages;
+    expect(message?.content).toBe(
+      `\`\`\`ansi\n\x1b[31m${ban(1)}\x1b[0m\n${line(2, "x \\x1b[31m y")}\n\`\`\``,
+    );
+    scene.env = {};
+    expect((await scene.run("--color")).out).not.toContain("\x1b");
+  });
+
+  test("colours: full messages stay under 2000 characters, no line is lost", async () => {
+    using scene = new Scene();
+    scene.append(...Array.from({ length: 120 }, (_, index) => ban(index)));
+    await scene.pass("--color");
+    for (const { content } of scene.discord.messages) expect(content.length).toBeLessThan(2_000);
+    const plain = scene.discord.lines().map((each) => each.replace(/\x1b\[[\d;]*m/g, ""));
+    expect(plain).toEqual(Array.from({ length: 120 }, (_, index) => ban(index)));
   });
 });

@@ -593,8 +593,9 @@ describe("time grows no faster than the text", () => {
       const [small, large, huge] = [text(4_000), text(32_000), text(hugeSize)];
       clean(large);
       const [smallMs, largeMs] = [median(9, () => clean(small)), median(5, () => clean(large))];
-      expect(largeMs).toBeLessThan(8 * 4 * smallMs + 2);
-      expect(median(1, () => clean(huge))).toBeLessThan((hugeSize / 32_000) * 4 * largeMs + 50);
+      // A pause of the machine is not the text's: quadratic time is off by far more than this.
+      expect(largeMs).toBeLessThan(8 * 4 * smallMs + 50);
+      expect(median(1, () => clean(huge))).toBeLessThan((hugeSize / 32_000) * 4 * largeMs + 500);
     }, 60_000);
   }
 });

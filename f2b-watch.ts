@@ -78,7 +78,7 @@ const LOG_CHANGES_LIMIT = 20;
 /** Fastest of 64 KiB to 16 MiB when the page cache is warm. */
 const WINDOW_BYTES = 256 * 1024;
 /** Where lines are left out, a window is larger, so that messages are full all the same. */
-const VIEW_WINDOW_BYTES = 4 * 1024 * 1024;
+const VIEW_WINDOW_BYTES = 1024 * 1024;
 /** A longer line is read in pieces of this size, so that memory stays bounded. */
 const LINE_LIMIT_BYTES = 8 * 1024 * 1024;
 /** How much of a long line proves where a cursor stands. */

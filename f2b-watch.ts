@@ -323,25 +323,26 @@ const INVISIBLE = /(?![\t\n])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{DI}]/gu;
 
 const QUOTED = `\\\\*"[^"]*"?|\\\\*'[^']*'?`;
 const SECRET_VALUE = `(?:${QUOTED}|[^\\s"'&]+)`;
+type Shape = readonly [RegExp, string];
+
+/** A header's value goes on to the quote that closes it, or to the line's end. */
+function headerShapes(name: string, sign: string): Shape[] {
+  const inSingle = `'${name}\\s{0,8}${sign}\\s{0,8}|${name}\\\\*'\\s{0,8}${sign}\\s{0,8}\\\\*'`;
+  const other = `${name}\\\\*["']?\\s{0,8}${sign}(?![\\s\\\\"']*\\[redacted)\\s{0,8}\\\\*["']?`;
+  return [
+    [new RegExp(`(${inSingle})[^'\\n]+`, "gi"), "$1[redacted]"],
+    [new RegExp(`(${other})[^"\\n]+`, "gi"), "$1[redacted]"],
+  ];
+}
+
 /** Shapes of secrets, each with what stays readable of it (contract: "Secrets in the log"). */
-const SECRETS: readonly (readonly [RegExp, string])[] = [
+const SECRETS: readonly Shape[] = [
   [/(webhooks\\?\/)\d+\\?\/[^\s"'<>]+/gi, "$1[redacted]"],
   [/(hooks\.slack(?:-gov)?\.com\\?\/)[^\s"'<>]+/gi, "$1[redacted]"],
   [/(\/bot)\d+:[^\s"'<>/\\]+/gi, "$1[redacted]"],
   [/\b(?:xox[a-z]|xapp)-[\w-]+/gi, "[redacted]"],
-  // Headers go on to the closing quote, or to the line's end.
-  [
-    /('authorization\s{0,8}[:=]\s{0,8}|authorization\\*'\s{0,8}[:=]\s{0,8}\\*')[^'\n]+/gi,
-    "$1[redacted]",
-  ],
-  [
-    /(authorization\\*["']?\s{0,8}[:=](?![\s\\"']*\[redacted)\s{0,8}\\*["']?)[^"\n]+/gi,
-    "$1[redacted]",
-  ],
-  [
-    /((?<![\w-])(?:(?:[\w-]{0,64}-)?key|[\w-]{0,64}-token)\\*["']?\s{0,8}:\s{0,8}\\*["']?)[^"'\n]+/gi,
-    "$1[redacted]",
-  ],
+  ...headerShapes("authorization", "[:=]"),
+  ...headerShapes("(?<![\\w-])(?:(?:[\\w-]{0,64}-)?key|[\\w-]{0,64}-token)", ":"),
   [
     new RegExp(
       `((?:key|token|secret|passw(?:or)?d|pass)(?:=|\\\\*["']\\s{0,8}:\\s{0,8}))${SECRET_VALUE}`,

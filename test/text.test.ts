@@ -116,6 +116,7 @@ describe("secrets", () => {
       ["x-gotify-key:  S3CR3T"],
       ['{"X-Api-Key": "S3CR3T and S3CR3T", "x": 1}', '"x": 1'],
       ["{'Key': 'S3CR3T', 'x': 1}", "'x': 1"],
+      [`curl -H 'Key: S3C"S3CR3T' https://x.example/`, "https://x.example/"],
       [String.raw`"{\"X-Api-Key\": \"S3CR3T\", \"x\": 1}"`],
     ],
     "*key=, *token=, *secret=, *password=": [

@@ -621,10 +621,12 @@ export function readRecords(
       record = next.says === "unban" && stopping ? { ...next, kind: "restore" } : next;
     }
     records.push(record);
-    const waiting = (next?.jail && unbans.get(next.jail)) || [];
-    if (next?.jail && next.says === "unban")
-      unbans.set(next.jail, [...waiting, records.length - 1]);
-    if (next?.jail && next.says === "stopped") {
+    if (!next?.jail) continue;
+    const waiting = unbans.get(next.jail) ?? [];
+    if (next.says === "unban") {
+      waiting.push(records.length - 1);
+      unbans.set(next.jail, waiting);
+    } else if (next.says === "stopped") {
       for (const at of waiting) records[at] = stoppedUnban(records[at], next);
       unbans.delete(next.jail);
     }
@@ -1636,22 +1638,20 @@ function readCopy(world: World, path: string): string | undefined {
   }
 }
 
-const Versioned = z.looseObject({ version: Count });
-const Sealed = z.looseObject({ checksum: z.string() });
+const Sealed = z.looseObject({ version: Count, checksum: z.optional(z.unknown()) });
 
 /** Reads one copy's text; absent when it is damaged. */
 export function parseState(text: string, log: string): State | undefined {
-  const version = parsed(Versioned, text)?.version ?? 0;
-  if (version > STATE_VERSION) {
-    throw new Fault(
-      73,
-      `the state is of a newer f2b-watch (version ${version})`,
-      "install that one here too",
-    );
-  }
   const sealed = parsed(Sealed, text);
   if (!sealed) return undefined;
   const { checksum, ...rest } = sealed;
+  if (rest.version > STATE_VERSION) {
+    throw new Fault(
+      73,
+      `the state is of a newer f2b-watch (version ${rest.version})`,
+      "install that one here too",
+    );
+  }
   const state = z.safeParse(State, rest);
   const intact = checksum === fingerprintText(JSON.stringify(rest));
   return intact && state.success && state.data.log === log ? state.data : undefined;
@@ -2051,18 +2051,16 @@ class Feed {
   /** The next message that fits into `room`; absent when there is no more to show. */
   next(room: number, maxLines: number): Cut | undefined {
     for (;;) {
-      const window = this.#window;
+      let window = this.#window;
       if (window && window.textAt >= window.text.length) {
         this.hiddenLines += this.#stepLines(window, window.lineCount);
+        if (!window.more) return undefined;
       }
       const short = window?.more && window.text.length - window.textAt <= room;
-      if (!window || short) this.#window = this.#fill();
-      const { text = "", textAt = 0, more } = this.#window ?? {};
+      if (!window || short) window = this.#window = this.#fill();
+      const { text, textAt } = window;
       if (textAt < text.length) return cutMessage(text, textAt, room, maxLines);
-      if (!more) break;
     }
-    if (this.#window) this.hiddenLines += this.#stepLines(this.#window, this.#window.lineCount);
-    return undefined;
   }
 
   /** Moves behind a message; returns how many lines of the log are done with. */
@@ -2162,11 +2160,10 @@ class Feed {
     for (let length = WINDOW_BYTES; ; length *= 4) {
       const wanted = Math.min(length, LINE_LIMIT_BYTES, file.size - offset);
       const bytes = readAt(world, file, offset - lead, lead + wanted);
-      const here =
-        offset === from
-          ? anchorFrom(file.head, bytes.subarray(0, lead), from)
-          : anchorAt(world, file, from);
-      const moved = proof && !sameAnchor(proof, here);
+      const before = bytes.subarray(0, lead);
+      const here = () =>
+        offset === from ? anchorFrom(file.head, before, from) : anchorAt(world, file, from);
+      const moved = proof && !sameAnchor(proof, here());
       const replaced = offset === lead && !startsWith(bytes, file.head);
       if (bytes.length < lead + wanted || moved || replaced) {
         this.#run.logChanged = true;

@@ -155,12 +155,19 @@ export const Progress = z.object({
   listing: z.optional(z.string()),
   /** The next message may have arrived already: a run died or an answer got lost. */
   inDoubt: z.boolean(),
+});
+export type Progress = z.infer<typeof Progress>;
+
+/** What must be known of a destination to post to it, whatever is posted. */
+const Channel = z.object({
   posts: z.array(z.number()),
   /** What the service's headers asked for after the last post. */
   asked: z.optional(z.object({ at: z.number(), delayMs: z.number() })),
   pause: z.optional(Pause),
+  /** The jails and bans that `status --send` told it last, as a fingerprint. */
+  status: z.optional(z.string()),
 });
-export type Progress = z.infer<typeof Progress>;
+type Channel = z.infer<typeof Channel>;
 
 const Failure = z.object({ since: z.number(), told: z.number(), exitCode: z.number() });
 type Failure = z.infer<typeof Failure>;
@@ -169,6 +176,7 @@ export const State = z.object({
   version: z.literal(STATE_VERSION),
   log: z.string(),
   destinations: z.record(z.string(), Progress),
+  channels: z.record(z.string(), Channel),
   failures: z.record(z.string(), Failure),
 });
 export type State = z.infer<typeof State>;
@@ -1922,9 +1930,15 @@ class Run {
     this.deadline = deadline;
     const saved = readState(world, statePath, settings.log);
     const { log } = settings;
-    const blank: State = { version: STATE_VERSION, log, destinations: {}, failures: {} };
+    const blank: State = {
+      version: STATE_VERSION,
+      log,
+      destinations: {},
+      channels: {},
+      failures: {},
+    };
     this.state = saved.kind === "known" ? saved.state : blank;
-    this.firstRun = saved.kind === "none";
+    this.firstRun = saved.kind !== "damaged" && Object.keys(this.state.destinations).length === 0;
     this.stateLost = saved.kind === "damaged";
     this.#damaged = saved.kind === "damaged" || (saved.kind === "known" && saved.fromCopy);
     this.#before = JSON.stringify(this.state);
@@ -1954,6 +1968,11 @@ class Run {
   /** The listing of the siblings that were opened, if they were. */
   async knownListing(): Promise<string | undefined> {
     return (await this.#siblings)?.snapshot;
+  }
+
+  /** What is known of a destination; kept with the state. */
+  channel(name: string): Channel {
+    return (this.state.channels[name] ??= { posts: [] });
   }
 
   save(): void {
@@ -2269,12 +2288,6 @@ function linePiece(bytes: Uint8Array): Uint8Array {
   return ((bytes[end] ?? 0) & 0x80) === 0 ? bytes : bytes.subarray(0, end);
 }
 
-interface Message {
-  readonly content: string;
-  readonly cut: Cut | undefined;
-  readonly lines: number;
-}
-
 interface ReadPlan {
   readonly feed: Feed;
   /** Where the cursor goes when there is nothing to read behind what was lost. */
@@ -2285,53 +2298,181 @@ interface ReadPlan {
   readonly listing: string | undefined;
 }
 
-/** One destination's part of a pass. */
-class Delivery {
-  readonly #run: Run;
-  readonly #destination: Destination;
+interface Message {
+  readonly content: string;
+  readonly cut: Cut | undefined;
+  /** Lines that may be sent apart from each other. */
+  readonly lines: number;
+}
+
+/** Posts messages one by one, each until the destination has it or says no for good. */
+abstract class Sender {
+  readonly run: Run;
+  readonly destination: Destination;
+  readonly channel: Channel;
+  attempt: Attempt = FIRST_ATTEMPT;
+  sent = 0;
+  inFlight = false;
+  #nameDropped = false;
+
+  constructor(run: Run, destination: Destination) {
+    this.run = run;
+    this.destination = destination;
+    this.channel = run.channel(destination.name);
+  }
+
+  /** The next message; absent when everything was said. */
+  abstract compose(): Message | undefined;
+  /** The message has arrived. */
+  abstract moveBehind(message: Message): void;
+  /** Before the first message. */
+  abstract claim(): void;
+  /** The destination refuses this message whatever we do. */
+  abstract setAside(message: Message, why: string): Outcome | undefined;
+  abstract finish(): Outcome;
+
+  /** Sends until there is nothing left, or something stands in the way. */
+  async deliver(): Promise<Outcome> {
+    for (;;) {
+      const message = this.compose();
+      const outcome = message
+        ? (this.#blocked() ?? (await this.#waitForTurn()) ?? (await this.#post(message)))
+        : this.finish();
+      if (outcome) return outcome;
+    }
+  }
+
+  /** A pause that still holds. */
+  #blocked(): Outcome | undefined {
+    const { pause } = this.channel;
+    if (this.run.world.stopping.aborted) return { kind: "stopped" };
+    if (this.run.settings.dryRun) return undefined;
+    if (!pause || !isPaused(pause, this.run.world.now(), this.destination.settings))
+      return undefined;
+    return this.failed(pause.exitCode, pause.why);
+  }
+
+  async #waitForTurn(): Promise<Outcome | undefined> {
+    const { world, deadline } = this.run;
+    const { posts, asked } = this.channel;
+    const { title, pace } = this.destination;
+    const now = world.now();
+    const askedMs = asked && asked.at <= now ? asked.at + asked.delayMs - now : 0;
+    const waitMs = Math.max(paceDelayMs(posts, pace, now), askedMs);
+    // The first message goes out however late it is, or a slow start would never get anywhere.
+    const outOfTime = now + Math.max(0, waitMs) >= deadline && (this.sent > 0 || waitMs > 0);
+    if (outOfTime) return this.failed(75, "time is up, the rest follows in the next run");
+    if (waitMs <= 0) return undefined;
+    showProgress(this.run, `${title}: ${this.sent} sent, next in ${seconds(waitMs)}`);
+    await world.sleep(waitMs);
+    return this.#blocked();
+  }
+
+  async #post(message: Message): Promise<Outcome | undefined> {
+    const { channel, destination } = this;
+    const { world, deadline } = this.run;
+    this.claim();
+    this.inFlight = true;
+    const { verdict, delayMs } = await destination.post(message.content);
+    this.inFlight = false;
+    const now = world.now();
+    if (destination.pace.length > 0) channel.posts = recentPosts([...channel.posts, now], now);
+    assign(channel, "asked", delayMs > 0 ? { at: now, delayMs } : undefined);
+    const step = nextStep(verdict, {
+      attempt: this.attempt,
+      lines: message.lines,
+      length: message.content.length,
+      pause: channel.pause,
+      settings: destination.settings,
+      now,
+      deadline,
+      jitterMs: 50 + Math.floor(world.random() * 200),
+    });
+    say(this.run, `${destination.title}: ${verdict.kind} → ${step.kind}`);
+    if (verdict.kind === "confirmed" && verdict.unverified) this.#reportUnverified();
+    return this.#carryOut(step, message, verdict);
+  }
+
+  async #carryOut(step: Step, message: Message, verdict: Verdict): Promise<Outcome | undefined> {
+    const { destination } = this;
+    switch (step.kind) {
+      case "save":
+        this.sent++;
+        this.attempt = afterDone(this.attempt, message.lines, message.content.length, false);
+        if (!this.run.settings.dryRun) delete this.channel.pause;
+        this.moveBehind(message);
+        return undefined;
+      case "again":
+        this.attempt = step.attempt;
+        showProgress(
+          this.run,
+          `${destination.title}: ${verdict.kind}, again in ${seconds(step.afterMs)}`,
+        );
+        await this.run.world.sleep(step.afterMs);
+        return undefined;
+      case "split":
+        this.attempt = step.attempt;
+        return undefined;
+      case "setAside":
+        return this.setAside(message, step.why);
+      case "dropName":
+        destination.dropName();
+        if (this.#nameDropped) return this.failed(78, "does not take our name");
+        this.#nameDropped = true;
+        return undefined;
+      case "stop":
+        if (step.pause) this.channel.pause = step.pause;
+        if (verdict.kind === "unclear") this.attempt = { ...this.attempt, doubtful: 1 };
+        return this.failed(step.exitCode, step.why);
+    }
+  }
+
+  failed(exitCode: number, why: string): Outcome {
+    return { kind: "failed", fault: new Fault(exitCode, `${this.destination.title}: ${why}`) };
+  }
+
+  #reportUnverified(): void {
+    const { title, name } = this.destination;
+    const { failures } = this.run.state;
+    const key = `${name} unverified`;
+    if (failures[key]) return;
+    const now = this.run.world.now();
+    failures[key] = { since: now, told: now, exitCode: 0 };
+    complain(this.run.world, `${title} takes messages without saying that it kept them`);
+  }
+}
+
+/** One destination's part of a pass: the log's new lines. */
+class LogDelivery extends Sender {
   readonly #progress: Progress;
   readonly #plan: ReadPlan;
-  #attempt: Attempt;
   #claimed = false;
-  #inFlight = false;
-  #nameDropped = false;
   #refused = 0;
-  sent = 0;
 
   constructor(run: Run, destination: Destination, progress: Progress, plan: ReadPlan) {
-    this.#run = run;
-    this.#destination = destination;
+    super(run, destination);
     this.#progress = progress;
     this.#plan = plan;
     const { frame } = destination;
     const room = MESSAGE_LIMIT - frame(progress.notice ?? "", "").length;
     const first = progress.inDoubt ? plan.feed.next(room, Infinity) : undefined;
-    this.#attempt = {
-      ...FIRST_ATTEMPT,
-      doubtful: progress.inDoubt ? (first?.body.length ?? 1) : 0,
-    };
+    const doubtful = progress.inDoubt ? (first?.body.length ?? 1) : 0;
+    this.attempt = { ...FIRST_ATTEMPT, doubtful };
   }
 
-  /** Sends until there is nothing left, or something stands in the way. */
-  async deliver(): Promise<Outcome> {
+  override async deliver(): Promise<Outcome> {
     try {
-      for (;;) {
-        const message = this.#compose();
-        const outcome = message
-          ? (this.#blocked() ?? (await this.#waitForTurn()) ?? (await this.#post(message)))
-          : this.#finish();
-        if (outcome) return outcome;
-      }
+      return await super.deliver();
     } finally {
-      this.#progress.inDoubt = this.#inFlight || this.#attempt.doubtful > 0;
+      this.#progress.inDoubt = this.inFlight || this.attempt.doubtful > 0;
     }
   }
 
-  #compose(): Message | undefined {
-    const { suspects, doubtful } = this.#attempt;
+  override compose(): Message | undefined {
+    const { suspects, doubtful } = this.attempt;
     const { notice = "", gap } = this.#progress;
     const { feed, restAt } = this.#plan;
-    const { frame } = this.#destination;
+    const { frame } = this.destination;
     const before = notice + (doubtful > 0 ? RESENT_MARK : "");
     const maxLines = suspects > 0 ? Math.ceil(suspects / 2) : Infinity;
     const cut = feed.next(MESSAGE_LIMIT - frame(before, "").length, maxLines);
@@ -2344,109 +2485,28 @@ class Delivery {
     return alone ? { content: frame(before.trimEnd(), undefined), cut, lines: 1 } : undefined;
   }
 
-  /** A pause that still holds. */
-  #blocked(): Outcome | undefined {
-    const { pause } = this.#progress;
-    if (this.#run.world.stopping.aborted) return { kind: "stopped" };
-    if (this.#run.settings.dryRun) return undefined;
-    if (!pause || !isPaused(pause, this.#run.world.now(), this.#destination.settings))
-      return undefined;
-    return this.#failed(pause.exitCode, pause.why);
+  /** Saved before anything is sent: proves that it can be, and marks what a killed run repeats. */
+  override claim(): void {
+    if (this.#claimed) return;
+    this.#claimed = true;
+    this.#progress.inDoubt = true;
+    this.run.save();
   }
 
-  async #waitForTurn(): Promise<Outcome | undefined> {
-    const { world, deadline } = this.#run;
-    const { posts, asked } = this.#progress;
-    const now = world.now();
-    const askedMs = asked && asked.at <= now ? asked.at + asked.delayMs - now : 0;
-    const waitMs = Math.max(paceDelayMs(posts, this.#destination.pace, now), askedMs);
-    // The first message goes out however late it is, or a slow start would never get anywhere.
-    const outOfTime = now + Math.max(0, waitMs) >= deadline && (this.sent > 0 || waitMs > 0);
-    if (outOfTime) return this.#failed(75, "time is up, the rest follows in the next run");
-    if (waitMs <= 0) return undefined;
-    showProgress(
-      this.#run,
-      `${this.#destination.title}: ${this.sent} sent, next in ${seconds(waitMs)}`,
-    );
-    await world.sleep(waitMs);
-    return this.#blocked();
-  }
-
-  async #post(message: Message): Promise<Outcome | undefined> {
-    const progress = this.#progress;
-    const { world, deadline } = this.#run;
-    if (!this.#claimed) {
-      // Saved before anything is sent: proves that it can be, and marks what a killed run repeats.
-      this.#claimed = true;
-      progress.inDoubt = true;
-      this.#run.save();
-    }
-    this.#inFlight = true;
-    const { verdict, delayMs } = await this.#destination.post(message.content);
-    this.#inFlight = false;
-    const now = world.now();
-    if (this.#destination.pace.length > 0) {
-      progress.posts = recentPosts([...progress.posts, now], now);
-    }
-    assign(progress, "asked", delayMs > 0 ? { at: now, delayMs } : undefined);
-    const step = nextStep(verdict, {
-      attempt: this.#attempt,
-      lines: message.lines,
-      length: message.content.length,
-      pause: progress.pause,
-      settings: this.#destination.settings,
-      now,
-      deadline,
-      jitterMs: 50 + Math.floor(world.random() * 200),
-    });
-    say(this.#run, `${this.#destination.title}: ${verdict.kind} → ${step.kind}`);
-    if (verdict.kind === "confirmed" && verdict.unverified) this.#reportUnverified();
-    return this.#carryOut(step, message, verdict);
-  }
-
-  async #carryOut(step: Step, message: Message, verdict: Verdict): Promise<Outcome | undefined> {
-    const { title } = this.#destination;
-    switch (step.kind) {
-      case "save":
-        this.sent++;
-        this.#moveBehind(message, "");
-        return undefined;
-      case "again":
-        this.#attempt = step.attempt;
-        showProgress(this.#run, `${title}: ${verdict.kind}, again in ${seconds(step.afterMs)}`);
-        await this.#run.world.sleep(step.afterMs);
-        return undefined;
-      case "split":
-        this.#attempt = step.attempt;
-        return undefined;
-      case "setAside":
-        return this.#setAside(message, step.why);
-      case "dropName":
-        this.#destination.dropName();
-        if (this.#nameDropped) return this.#failed(78, "does not take our name");
-        this.#nameDropped = true;
-        return undefined;
-      case "stop":
-        if (step.pause) this.#progress.pause = step.pause;
-        if (verdict.kind === "unclear") this.#attempt = { ...this.#attempt, doubtful: 1 };
-        return this.#failed(step.exitCode, step.why);
-    }
+  override moveBehind(message: Message): void {
+    this.#leaveBehind(message, "");
   }
 
   /** The message is done with: the cursor moves behind it, on disk before anything else is sent. */
-  #moveBehind(message: Message, notice: string): void {
+  #leaveBehind({ cut }: Message, notice: string): void {
     const progress = this.#progress;
     const { feed, restAt } = this.#plan;
-    const { cut } = message;
     progress.total += cut ? feed.advance(cut) : 0;
-    const { length } = message.content;
-    this.#attempt = afterDone(this.#attempt, message.lines, length, notice !== "");
     assign(progress, "notice", notice || undefined);
-    if (this.#run.settings.dryRun) return;
+    if (this.run.settings.dryRun) return;
     if (!cut && restAt) progress.cursor = restAt;
     this.#keepPosition();
-    delete progress.pause;
-    this.#run.save();
+    this.run.save();
   }
 
   /** What is behind the feed's position is done with. */
@@ -2460,43 +2520,31 @@ class Delivery {
   }
 
   /** A single line that is refused whatever we do: kept on disk, told here and in the channel. */
-  #setAside(message: Message, why: string): Outcome | undefined {
-    const { world, settings, statePath } = this.#run;
-    if (!message.cut) return this.#failed(69, `refuses a notice: ${why}`);
+  override setAside(message: Message, why: string): Outcome | undefined {
+    const { world, settings, statePath } = this.run;
+    if (!message.cut) return this.failed(69, `refuses a notice: ${why}`);
     this.#refused++;
     if (this.#refused > REFUSED_LINES_LIMIT)
-      return this.#failed(69, `refuses too many lines: ${why}`);
+      return this.failed(69, `refuses too many lines: ${why}`);
     const path = `${statePath}.rejected`;
     try {
-      writePrivate(world, path, world.fs.constants.O_APPEND, `${message.cut?.body ?? ""}\n`);
+      writePrivate(world, path, world.fs.constants.O_APPEND, `${message.cut.body}\n`);
     } catch (error) {
       throw cannotWrite(path, error);
     }
-    complain(world, `${this.#destination.title} refuses a line: ${why}`, `it is kept in ${path}`);
+    complain(world, `${this.destination.title} refuses a line: ${why}`, `it is kept in ${path}`);
     const refused = `⚠️ ${settings.host}: lines were refused here, they are kept in ${basename(path)}\n`;
     const told = this.#progress.notice ?? "";
-    this.#moveBehind(message, told.includes(refused) ? told : told + refused);
+    this.attempt = afterDone(this.attempt, message.lines, message.content.length, true);
+    delete this.channel.pause;
+    this.#leaveBehind(message, told.includes(refused) ? told : told + refused);
     return undefined;
   }
 
-  #failed(exitCode: number, why: string): Outcome {
-    return { kind: "failed", fault: new Fault(exitCode, `${this.#destination.title}: ${why}`) };
-  }
-
-  #reportUnverified(): void {
-    const { title, name } = this.#destination;
-    const { failures } = this.#run.state;
-    const key = `${name} unverified`;
-    if (failures[key]) return;
-    const now = this.#run.world.now();
-    failures[key] = { since: now, told: now, exitCode: 0 };
-    complain(this.#run.world, `${title} takes messages without saying that it kept them`);
-  }
-
   /** Everything was sent: remembers what a later run can look at to see that nothing is new. */
-  #finish(): Outcome {
+  override finish(): Outcome {
     const progress = this.#progress;
-    const { world } = this.#run;
+    const { world } = this.run;
     const { feed } = this.#plan;
     const { held: file, stays } = feed;
     // Under the same name it may be another file by now, but not if the pass began in it.
@@ -2508,7 +2556,7 @@ class Delivery {
       progress.total += feed.hiddenLines;
       this.#keepPosition();
     }
-    if (this.#run.logChanged) return { kind: "done" };
+    if (this.run.logChanged) return { kind: "done" };
     progress.finished = mergeFinished(progress.finished, this.#plan.ends);
     if (!progress.notice) progress.gap = false;
     assign(progress, "listing", this.#plan.listing);
@@ -2517,13 +2565,13 @@ class Delivery {
 }
 
 /** Sets what is known and removes what is not, so that the state has no empty fields. */
-function assign<Key extends keyof Progress>(
-  progress: Progress,
+function assign<Kept extends object, Key extends keyof Kept>(
+  kept: Kept,
   key: Key,
-  value: Progress[Key] | undefined,
+  value: Kept[Key] | undefined,
 ): void {
-  if (value === undefined) delete progress[key];
-  else progress[key] = value;
+  if (value === undefined) delete kept[key];
+  else kept[key] = value;
 }
 
 function seconds(ms: number): string {
@@ -2661,7 +2709,7 @@ function gapNotice({ host, log }: Settings, details: string): string {
 /** A destination never seen: where the furthest other one stands, else at the log's start or end. */
 async function startProgress(run: Run): Promise<Progress> {
   const { world, live, settings } = run;
-  const blank = { total: 0, finished: [], gap: false, inDoubt: false, posts: [] };
+  const blank = { total: 0, finished: [], gap: false, inDoubt: false };
   const others = Object.values(run.state.destinations);
   const furthest = others.toSorted((a, b) => b.total - a.total)[0];
   if (furthest) {
@@ -2693,7 +2741,7 @@ async function deliverTo(run: Run, destination: Destination): Promise<Outcome> {
     // From here on the log is known: what is rotated away before the first message is not from before.
     if (run.firstRun) run.save();
     const { total } = progress;
-    const delivery = new Delivery(
+    const delivery = new LogDelivery(
       run,
       destination,
       progress,

@@ -66,6 +66,10 @@ const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 const POST_TIMEOUT_MS = 20 * SECOND;
+const PROGRAM_TIMEOUT_MS = 20 * SECOND;
+const PROGRAM_OUTPUT_BYTES = 16 * 1024 * 1024;
+/** How often a command that wants to send looks whether the run at work is done. */
+const LOCK_RETRY_MS = 200;
 const REPLY_LIMIT_BYTES = 64 * 1024;
 /** How often a message that may have arrived is tried in one run. */
 const UNCLEAR_TRIES = 3;
@@ -294,6 +298,10 @@ export class Fault extends Error {
   }
 }
 
+/** What another program said. */
+export type Ran =
+  { kind: "ended"; code: number; out: string; err: string } | { kind: "missing" | "timedOut" };
+
 /** Everything outside the program: tests hand in their own. */
 export interface World {
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -311,6 +319,8 @@ export interface World {
   sleep(ms: number): Promise<void>;
   fetch(url: string, init: RequestInit): Promise<Response>;
   hostName(): string;
+  /** Runs a program that may be missing or hang; its environment has none of our secrets. */
+  runProgram(program: string, args: readonly string[]): Promise<Ran>;
   writeOut(text: string): Promise<void>;
   writeError(text: string): void;
 }
@@ -1196,6 +1206,12 @@ export function worstExit(codes: readonly number[]): number {
   return [70, 73, 78, 69, 66, 75].find((code) => codes.includes(code)) ?? 0;
 }
 
+// ── Core: status ────────────────────────────────────────────────────────────────────────────────
+// Pure. Reads what fail2ban-client prints, and sets it in a table.
+
+// ── Core: digest ────────────────────────────────────────────────────────────────────────────────
+// Pure. Adds up what happened in a period, and sets it in one message.
+
 // ── World: files ────────────────────────────────────────────────────────────────────────────────
 // Every file is opened once and read by its descriptor, so that a rotation between two steps moves
 // names and never contents. Siblings are opened without following links.
@@ -1895,6 +1911,13 @@ interface Settings {
   readonly host: string;
   readonly from: "start" | "end";
   readonly view: View;
+  /** More messages than this become one with a file; 0 means never. */
+  readonly inline: number;
+  readonly ping: boolean;
+  readonly json: boolean;
+  readonly send: boolean;
+  readonly hello: boolean;
+  readonly since: Since;
   readonly maxTimeMs: number;
   readonly dryRun: boolean;
   readonly verbose: boolean;
@@ -1903,6 +1926,9 @@ interface Settings {
   readonly slackIcon: string;
   readonly ownSecrets: readonly string[];
 }
+
+/** Where a period begins: so long ago, or at a time of the log's own wall clock read as UTC. */
+export type Since = { kind: "ago"; ms: number } | { kind: "at"; ms: number };
 
 /** What one pass shares between its destinations: the state, and the log's files, each opened once. */
 class Run {
@@ -1919,6 +1945,8 @@ class Run {
   readonly logFault: Fault | undefined;
   /** A file changed under the reader: the pass is to be done again from what was saved. */
   logChanged = false;
+  /** The state on disk is not to be touched. */
+  keepsState: boolean;
   readonly #before: string;
   #damaged: boolean;
   #siblings: Promise<LogFiles> | undefined;
@@ -1928,6 +1956,7 @@ class Run {
     this.settings = settings;
     this.statePath = statePath;
     this.deadline = deadline;
+    this.keepsState = settings.dryRun;
     const saved = readState(world, statePath, settings.log);
     const { log } = settings;
     const blank: State = {
@@ -1976,7 +2005,7 @@ class Run {
   }
 
   save(): void {
-    if (this.settings.dryRun) return;
+    if (this.keepsState) return;
     saveState(this.world, this.statePath, this.state, this.#damaged);
     this.#damaged = false;
   }
@@ -2796,6 +2825,14 @@ function reportOutcomes(
   const unread = outcomes.flatMap((each) => (exitCodeOf(each) === 66 ? each : []))[0];
   if (unread?.kind === "failed") tellFailure(run, "log", unread.fault);
   else tellOver(run, "log", `${run.settings.log} can be read again`);
+  reportDestinations(run, destinations, outcomes);
+}
+
+function reportDestinations(
+  run: Run,
+  destinations: readonly Destination[],
+  outcomes: readonly Outcome[],
+): void {
   for (const [index, { name, title }] of destinations.entries()) {
     const outcome = outcomes[index];
     if (outcome?.kind === "done") tellOver(run, name, `${title} works again`);
@@ -2918,6 +2955,116 @@ async function takeTurns(
   return worstExit([exitCode, 75]);
 }
 
+/** A text of ours, told beside the pass: in a fence under its title, in as many messages as it needs. */
+class TextDelivery extends Sender {
+  readonly #title: string;
+  readonly #text: string;
+  #at = 0;
+
+  /** `text` ends each of its lines; without lines the title is all. */
+  constructor(run: Run, destination: Destination, title: string, text: string) {
+    super(run, destination);
+    this.#title = title;
+    this.#text = destination.encode(text);
+  }
+
+  override compose(): Message | undefined {
+    const { frame } = this.destination;
+    const before = (this.attempt.doubtful > 0 ? RESENT_MARK : "") + this.#title;
+    if (this.#text === "") {
+      return this.sent > 0
+        ? undefined
+        : { content: frame(before, undefined), cut: undefined, lines: 1 };
+    }
+    if (this.#at >= this.#text.length) return undefined;
+    const cut = cutMessage(this.#text, this.#at, MESSAGE_LIMIT - frame(`${before}\n`, "").length);
+    return { content: frame(`${before}\n`, cut.body), cut, lines: 1 };
+  }
+
+  override moveBehind({ cut }: Message): void {
+    this.#at = cut?.next ?? 0;
+    this.run.save();
+  }
+
+  override claim(): void {
+    if (this.sent === 0) this.run.save();
+  }
+
+  override setAside(_message: Message, why: string): Outcome {
+    return this.failed(69, `refuses the message: ${why}`);
+  }
+
+  override finish(): Outcome {
+    return { kind: "done" };
+  }
+}
+
+/** Waits for the run at work to end, until `deadline`. */
+async function waitForLock(world: World, statePath: string, deadline: number): Promise<Lock> {
+  for (;;) {
+    const lock = acquireLock(`${statePath}.lock`);
+    if (lock) return lock;
+    if (world.now() >= deadline || world.stopping.aborted)
+      throw new Fault(75, "another run is at it and did not end in time");
+    await world.sleep(LOCK_RETRY_MS);
+  }
+}
+
+/** Does something with each destination beside the pass, and tells what failed. */
+async function workBeside(
+  run: Run,
+  destinations: readonly Destination[],
+  work: (run: Run, destination: Destination) => Promise<Outcome>,
+): Promise<number> {
+  // What was lost with a damaged state is for the next pass to tell: it must find it damaged.
+  run.keepsState = run.stateLost || run.settings.dryRun;
+  try {
+    const outcomes = await Promise.all(destinations.map((each) => work(run, each)));
+    reportDestinations(run, destinations, outcomes);
+    run.saveChanges();
+    return worstExit(outcomes.map(exitCodeOf));
+  } finally {
+    await run.close();
+  }
+}
+
+/**
+ * Sends something beside the pass, under its lock. A pass that came meanwhile found the lock taken and
+ * left its lines to us: it is made up for.
+ */
+async function sendBeside(
+  world: World,
+  settings: Settings,
+  work: (run: Run, destination: Destination) => Promise<Outcome>,
+): Promise<number> {
+  const { state, log, dryRun, host } = settings;
+  const destinations = configuredDestinations(world, settings);
+  const statePath = resolve(state, stateFileName(log));
+  if (dryRun) {
+    checkStateDirectory(world, state);
+    const printed = destinations.map((each) => printedAs(world, host, each));
+    return workBeside(new Run(world, settings, statePath, Infinity), printed, work);
+  }
+  makeStateDirectory(world, state);
+  const deadline = world.now() + settings.maxTimeMs;
+  touch(world, `${statePath}.lock`);
+  const lock = await waitForLock(world, statePath, deadline);
+  let exitCode: number;
+  try {
+    exitCode = await workBeside(new Run(world, settings, statePath, deadline), destinations, work);
+  } finally {
+    lock.release();
+  }
+  if (!world.fs.existsSync(`${statePath}.mark`)) return exitCode;
+  return worstExit([exitCode, await takeTurns(world, settings, statePath, destinations)]);
+}
+
+/** The destination as a dry run has it: its messages, printed. */
+function printedAs(world: World, host: string, destination: Destination): Destination {
+  const { name, title, colors, encode, frame } = destination;
+  return { ...stdout(world, host), name, title, colors, encode, frame };
+}
+
 async function dryRun(
   world: World,
   settings: Settings,
@@ -2925,9 +3072,9 @@ async function dryRun(
   destinations: readonly Destination[],
 ): Promise<number> {
   let exitCode = 0;
-  for (const { name, title, colors, encode, frame } of destinations) {
+  for (const destination of destinations) {
     const run = new Run(world, settings, statePath, Infinity);
-    const printed = { ...stdout(world, settings.host), name, title, colors, encode, frame };
+    const printed = printedAs(world, settings.host, destination);
     exitCode = worstExit([exitCode, await passOnce(run, [printed])]);
   }
   return exitCode;
@@ -2955,13 +3102,21 @@ async function pass(world: World, settings: Settings): Promise<number> {
   return await takeTurns(world, settings, statePath, destinations);
 }
 
+// ── The other commands ──────────────────────────────────────────────────────────────────────────
+// What a person asks by hand, or cron once a day; none of it moves a cursor.
+
 // ── Command line ────────────────────────────────────────────────────────────────────────────────
 // Flags win over the environment, the environment over the env file. cac finds the flags, zod has
 // the last word on every value. Secrets come from the environment or the env file only.
 
 const USAGE = `f2b-watch ${VERSION}: tells Discord and Slack what fail2ban did, every line once
 
-usage: f2b-watch [options]          one pass: send what is new, exit
+usage: f2b-watch [options]                    one pass: send what is new, exit
+       f2b-watch check [--hello] [--json]     what is configured, and whether it works
+       f2b-watch status [jail…] [--send] [--json]
+                                              what fail2ban-client says, as a table
+       f2b-watch digest [--since <when>] [--send] [--json]
+                                              what happened in a period
 
 options (each also as a variable, F2B_LOG, F2B_MAX_TIME, …)
   --log <file>        the log                            (/var/log/fail2ban.log)
@@ -2974,9 +3129,15 @@ options (each also as a variable, F2B_LOG, F2B_MAX_TIME, …)
   --only <kinds>      some of alert, ban, unban, restore, found, life, other, with commas
   --jail <names>      some jails, with commas; what belongs to no jail always passes
   --color             Discord only: colours by kind of line
+  --inline <n>        more messages than this: one summary, the lines as a file; 0 never  (20)
+  --ping              also ask whether fail2ban answers; tell when it does not
   --max-time <s>      stop cleanly after so long         (300)
   --dry-run           print what would be sent, send nothing, change nothing
   --verbose           say on stderr what it does
+  --hello             check: post a test message to every destination
+  --send              status, digest: post it; a status only when it changed
+  --since <when>      digest: 90m, 24h, 7d, 2w, or a date (24h)
+  --json              check, status, digest: for programs
   -h, --help          this text
   -V, --version       the version
 
@@ -3014,6 +3175,41 @@ const NameList = z.pipe(
     z.array(z.string().check(z.minLength(1))),
   ),
 );
+const WholeNumber = z.pipe(
+  z.string().check(z.regex(/^\d{1,6}$/)),
+  z.pipe(z.transform(Number), z.int().check(z.maximum(100_000))),
+);
+
+const UNIT_MS: Readonly<Record<string, number>> = {
+  m: MINUTE,
+  h: HOUR,
+  d: DAY,
+  w: 7 * DAY,
+};
+const DATE = /^\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?$/;
+/** A wall-clock date as if it were UTC; NaN where there is no such day. */
+function wallClockMs(date: string): number {
+  const text = date.replace(" ", "T");
+  const ms = Date.parse(`${text.padEnd(19, "T00:00:00".slice(text.length - 10))}Z`);
+  return Number.isFinite(ms) && new Date(ms).toISOString().startsWith(text) ? ms : Number.NaN;
+}
+const Since = z.union([
+  z.pipe(
+    z.string().check(z.regex(/^[1-9]\d{0,4}[mhdw]$/)),
+    z.transform((text): Since => ({
+      kind: "ago",
+      ms: Number.parseInt(text) * (UNIT_MS[text.slice(-1)] ?? 0),
+    })),
+  ),
+  z.pipe(
+    z.string().check(
+      z.regex(DATE),
+      z.refine((text) => Number.isFinite(wallClockMs(text))),
+    ),
+    z.transform((text): Since => ({ kind: "at", ms: wallClockMs(text) })),
+  ),
+]);
+
 const KindList = z.pipe(NameList, z.array(z.enum(KINDS)));
 
 /** Every option: its flag, what a value must look like, and the schema that decides. */
@@ -3031,6 +3227,16 @@ const OPTIONS = {
   only: { flag: "--only <kinds>", expects: `some of ${KINDS.join(", ")}`, schema: KindList },
   jail: { flag: "--jail <names>", expects: "names with commas between them", schema: NameList },
   color: { flag: "--color", expects: "no value (or 1, 0, true, false)", schema: Switch },
+  inline: { flag: "--inline <n>", expects: "a whole number from 0 to 100000", schema: WholeNumber },
+  ping: { flag: "--ping", expects: "no value (or 1, 0, true, false)", schema: Switch },
+  json: { flag: "--json", expects: "no value (or 1, 0, true, false)", schema: Switch },
+  send: { flag: "--send", expects: "no value (or 1, 0, true, false)", schema: Switch },
+  hello: { flag: "--hello", expects: "no value (or 1, 0, true, false)", schema: Switch },
+  since: {
+    flag: "--since <when>",
+    expects: "a period (90m, 24h, 7d, 2w) or a date (2026-11-22, 2026-11-22 08:30)",
+    schema: Since,
+  },
   maxTime: {
     flag: "--max-time <s>",
     expects: "whole seconds from 1 to 86400",
@@ -3073,7 +3279,21 @@ function rejectUnknownFlags(argv: readonly string[]): void {
   }
 }
 
+/** What can be done, with the options that nothing else takes. */
+const COMMANDS = {
+  pass: { usage: "", options: ["ping"] },
+  check: { usage: "check", options: ["json", "hello"] },
+  status: { usage: "status [...jails]", options: ["json", "send"] },
+  digest: { usage: "digest", options: ["json", "send", "since"] },
+} as const;
+type CommandName = keyof typeof COMMANDS;
+const COMMAND_NAMES = Object.keys(COMMANDS) as CommandName[];
+const COMMANDS_OPTIONS: readonly OptionName[] = ["ping", "json", "send", "hello", "since"];
+
 interface CommandLine {
+  readonly command: CommandName;
+  /** What stands behind the command: names of jails. */
+  readonly words: readonly string[];
   readonly help: boolean;
   readonly version: boolean;
   readonly values: Readonly<Partial<Record<OptionName, string>>>;
@@ -3082,12 +3302,24 @@ interface CommandLine {
 const CacError = z.object({ message: z.string() });
 const CacOptions = z.record(z.string(), z.unknown());
 
-/** Reads the flags; throws on unknown ones, missing values, and options given twice. */
-function readCommandLine(argv: readonly string[]): CommandLine {
+/** Every command with its options; the pass is the command without a name. */
+function commandLineInterface() {
   const cli = cac("f2b-watch");
-  const command = cli.command("", "").action(() => undefined);
-  for (const name of OPTION_NAMES) command.option(OPTIONS[name].flag, "");
-  command.option("-h, --help", "").option("-V, --version", "");
+  for (const name of COMMAND_NAMES) {
+    const command = cli.command(COMMANDS[name].usage, "").action(() => undefined);
+    const own: readonly OptionName[] = COMMANDS[name].options;
+    for (const option of OPTION_NAMES) {
+      const taken = own.includes(option) || !COMMANDS_OPTIONS.includes(option);
+      if (taken) command.option(OPTIONS[option].flag, "");
+    }
+    command.option("-h, --help", "").option("-V, --version", "");
+  }
+  return cli;
+}
+
+/** Reads command and flags; throws on unknown ones, missing values, and options given twice. */
+function readCommandLine(argv: readonly string[]): CommandLine {
+  const cli = commandLineInterface();
   rejectUnknownFlags(argv);
   let options: Record<string, unknown>;
   try {
@@ -3105,7 +3337,9 @@ function readCommandLine(argv: readonly string[]): CommandLine {
     values[name] = typeof value === "boolean" ? String(value) : typedValue(argv, flagOf(name));
   }
   const asked = (name: string) => options[name] !== undefined && options[name] !== false;
-  return { help: asked("help"), version: asked("version"), values };
+  const command = COMMAND_NAMES.find((name) => name === cli.matchedCommand?.name) ?? "pass";
+  const words = cli.args.map(String);
+  return { command, words, help: asked("help"), version: asked("version"), values };
 }
 
 function usage(message: string): Fault {
@@ -3272,6 +3506,12 @@ function readSettings(world: World, commandLine: CommandLine): Settings {
       jails: new Set(option("jail")),
       color: option("color") ?? false,
     },
+    inline: option("inline") ?? 20,
+    ping: option("ping") ?? false,
+    json: option("json") ?? false,
+    send: option("send") ?? false,
+    hello: option("hello") ?? false,
+    since: option("since") ?? { kind: "ago", ms: DAY },
     maxTimeMs: (option("maxTime") ?? 300) * SECOND,
     dryRun: option("dryRun") ?? false,
     verbose: option("verbose") ?? false,
@@ -3302,7 +3542,17 @@ export async function main(argv: readonly string[], world: World): Promise<numbe
     const commandLine = readCommandLine(argv);
     if (commandLine.help) return await print(world, USAGE);
     if (commandLine.version) return await print(world, `f2b-watch ${VERSION}\n`);
-    return await pass(world, readSettings(world, commandLine));
+    const settings = readSettings(world, commandLine);
+    switch (commandLine.command) {
+      case "pass":
+        return await pass(world, settings);
+      case "check":
+      case "status":
+      case "digest":
+        return await sendBeside(world, settings, (run, destination) =>
+          new TextDelivery(run, destination, commandLine.words.join(), "").deliver(),
+        );
+    }
   } catch (error) {
     if (error instanceof Fault) {
       complain(world, error.message, error.hint);
@@ -3339,6 +3589,28 @@ function writeError(text: string): void {
   }
 }
 
+/** Variables that a child program has no need to know. */
+const OUR_VARIABLE = /^(?:F2B|DISCORD|SLACK)_/;
+/** Cron's PATH has no sbin. */
+const PROGRAM_PATHS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+function runProgram(program: string, args: readonly string[]): Promise<Ran> {
+  const { execFile } = process.getBuiltinModule("node:child_process");
+  const theirs = Object.entries(process.env).filter(([name]) => !OUR_VARIABLE.test(name));
+  const PATH = process.env["PATH"] ? `${process.env["PATH"]}:${PROGRAM_PATHS}` : PROGRAM_PATHS;
+  const env = { ...Object.fromEntries(theirs), PATH };
+  const limits = { timeout: PROGRAM_TIMEOUT_MS, maxBuffer: PROGRAM_OUTPUT_BYTES };
+  return new Promise((done, failed) => {
+    execFile(program, [...args], { env, ...limits }, (error, out, err) => {
+      if (!error) done({ kind: "ended", code: 0, out, err });
+      else if (error.code === "ENOENT") done({ kind: "missing" });
+      else if (error.killed) done({ kind: "timedOut" });
+      else if (typeof error.code === "number") done({ kind: "ended", code: error.code, out, err });
+      else failed(error);
+    });
+  });
+}
+
 /** The machine that the program runs on. */
 export function realWorld(): World {
   const stop = new AbortController();
@@ -3359,6 +3631,7 @@ export function realWorld(): World {
     timeout: (ms) => AbortSignal.timeout(ms),
     fetch: (url, init) => fetch(url, init),
     hostName: () => process.getBuiltinModule("node:os").hostname(),
+    runProgram,
     writeOut,
     writeError,
     sleep: (ms) =>

@@ -11,8 +11,10 @@ import { line, lines, type RunResult, Scene } from "./harness.ts";
 const SCRIPT = resolve(import.meta.dirname, "../f2b-watch.ts");
 const TOKEN = "tok-en_".repeat(9);
 const WEBHOOK = `https://discord.com/api/webhooks/1234567890123456789/${TOKEN}`;
-const OPTIONS =
-  "log state env-file format only jail color host from max-time dry-run verbose".split(" ");
+const OPTIONS = (
+  "log state env-file format only jail color host from inline ping max-time dry-run verbose " +
+  "hello send since json"
+).split(" ");
 const VARIABLES = OPTIONS.map((name) => `F2B_${name.replaceAll("-", "_").toUpperCase()}`);
 
 /** A scene whose log has two lines. */

@@ -167,6 +167,7 @@ export class Scene {
       timeout: () => AbortSignal.timeout(200),
       fetch: (url, init) => this.discord.fetch(url, init),
       hostName: () => "web-1",
+      runProgram: async () => ({ kind: "missing" }),
       writeOut: async (text) => void (result.out += text),
       writeError: (text) => void (result.err += text),
       sleep: async (ms) => void (this.clockMs += ms),
@@ -176,9 +177,13 @@ export class Scene {
   }
 
   /** One pass; flags are added to `--log`. */
-  async run(...flags: string[]): Promise<RunResult> {
+  run(...flags: string[]): Promise<RunResult> {
+    return this.f2bWatch("--log", this.log, ...flags);
+  }
+
+  /** The program with exactly these arguments. */
+  async f2bWatch(...argv: string[]): Promise<RunResult> {
     const world = this.world();
-    const argv = ["--log", this.log, ...flags];
     const code = await main(argv, world);
     return { ...world.result, code };
   }

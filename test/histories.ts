@@ -835,6 +835,7 @@ class Player {
       },
       fetch: (_url, init) => this.#answer(String(init.body)),
       hostName: () => "web-1",
+      runProgram: async () => ({ kind: "missing" }),
       writeOut: async () => undefined,
       writeError: (text) => {
         this.lastError = text.trim();

@@ -66,6 +66,8 @@ const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 const POST_TIMEOUT_MS = 20 * SECOND;
+/** A line so slow that a file of 10 MiB takes two minutes. */
+const UPLOAD_BYTES_PER_MS = 100;
 const PROGRAM_TIMEOUT_MS = 20 * SECOND;
 const PROGRAM_OUTPUT_BYTES = 16 * 1024 * 1024;
 /** How often a command that wants to send looks whether the run at work is done. */
@@ -83,6 +85,10 @@ const LOG_CHANGES_LIMIT = 20;
 const WINDOW_BYTES = 256 * 1024;
 /** Where lines are left out, a window is larger, so that messages are full all the same. */
 const VIEW_WINDOW_BYTES = 1024 * 1024;
+/** What happens within so much log is told together; and so far back failures are counted. */
+const EVENTS_BYTES = 4 * 1024 * 1024;
+/** Discord takes files of 10 MiB. */
+const FILE_LIMIT_BYTES = 10 * 1024 * 1024;
 /** A longer line is read in pieces of this size, so that memory stays bounded. */
 const LINE_LIMIT_BYTES = 8 * 1024 * 1024;
 /** How much of a long line proves where a cursor stands. */
@@ -153,6 +159,8 @@ export const Progress = z.object({
   gap: z.boolean(),
   /** Something that the next message must say. */
   notice: z.optional(z.string()),
+  /** Words for lines that the cursor has left behind; so much of them was sent. */
+  outbox: z.optional(z.object({ text: z.string(), sent: Count })),
   /** The rotated file that the cursor stands in, and since when. */
   held: z.optional(z.object({ name: z.string(), since: z.number() })),
   /** The rotated files as the last pass left them: a hint that there is nothing new in them. */
@@ -552,14 +560,15 @@ const SERIOUS = /^(?:WARN|ERR|CRIT)/;
 
 /** Texts by rule; `j` or `k` is the jail, `w` what else matters. The first that fits wins. */
 const RULES: readonly (readonly [says: string, kind: Kind, text: RegExp])[] = [
-  ["found", "found", /^\[(?<j>.{1,200}?)\] (?:Found|Attempt) (?<w>.*?)(?: - [\d-]+ [\d:]+)?$/],
+  ["found", "found", /^\[(?<j>[^\]]{1,200})\] (?:Found|Attempt) (?<w>.*?)(?: - [\d-]+ [\d:]+)?$/],
   ["banned", "found", /^\[(?<j>[^\]]{1,200})\] (?<w>.*) already banned$/],
-  ["ban", "ban", /^\[(?<j>.{1,200}?)\] (?:Ban|Reban) (?<w>.*)$/],
-  ["increase", "ban", /^\[(?<j>.{1,200}?)\] Increase Ban (?<w>.*)$/],
-  ["restore", "restore", /^\[(?<j>.{1,200}?)\] Restore Ban (?<w>.*)$/],
-  ["lift", "restore", /^\[(?<j>.{1,200}?)\] Repeal Ban (?<w>.*)$/],
-  ["flush", "restore", /^\[(?<j>.{1,200}?)\] Flush ticket\(s\) with (?<w>.*)$/],
-  ["unban", "unban", /^\[(?<j>.{1,200}?)\] Unban (?<w>.*)$/],
+  ["ban", "ban", /^\[(?<j>[^\]]{1,200})\] Ban (?<w>.*)$/],
+  ["reban", "ban", /^\[(?<j>[^\]]{1,200})\] Reban (?<w>.*?)(?:, action '[^']*')?$/],
+  ["increase", "ban", /^\[(?<j>[^\]]{1,200})\] Increase Ban (?<w>.*)$/],
+  ["restore", "restore", /^\[(?<j>[^\]]{1,200})\] Restore Ban (?<w>.*)$/],
+  ["lift", "restore", /^\[(?<j>[^\]]{1,200})\] Repeal Ban (?<w>.*)$/],
+  ["flush", "restore", /^\[(?<j>[^\]]{1,200})\] Flush ticket\(s\) with (?<w>.*)$/],
+  ["unban", "unban", /^\[(?<j>[^\]]{1,200})\] Unban (?<w>.*)$/],
   ["starting", "life", /^Starting Fail2ban v(?<w>\S+)/],
   ["starting", "life", /^Changed logging target to .* for Fail2ban v(?<w>0\.\S+)$/],
   ["stopping", "life", /^(?:Shutdown in progress|Stopping all jails)/],
@@ -644,10 +653,10 @@ export function readRecords(
     if (next.says === "unban") {
       waiting.push(records.length - 1);
       unbans.set(next.jail, waiting);
-    } else if (next.says === "stopped") {
+    } else if (next.says === "stopped" && !stopping) {
       for (const at of waiting) records[at] = stoppedUnban(records[at], next);
       unbans.delete(next.jail);
-    }
+    } else if (next.says !== "flush") unbans.delete(next.jail);
   }
   return { records, after: { record, stopping } };
 }
@@ -660,7 +669,7 @@ function stoppedUnban(unban: LogRecord | undefined, stopped: LogRecord): LogReco
 
 /** Which lines a person wants, and how. */
 export interface View {
-  readonly format: "raw" | "compact";
+  readonly format: "raw" | "compact" | "events";
   /** Kinds that are shown; all when there are none. */
   readonly only: ReadonlySet<string>;
   /** Jails that are shown, beside what belongs to no jail; all when there are none. */
@@ -734,6 +743,709 @@ export function showLines(text: string, view: View, before: LogContext): Shown {
     ends.push(index + 1);
   }
   return { text: shown.map((line) => `${line}\n`).join(""), ends };
+}
+
+// ── Core: events ────────────────────────────────────────────────────────────────────────────────
+// Pure. What happened, in words for people: many records in, few lines out. Text of the log stands in
+// inline code, addresses that parse and plain names excepted.
+
+/** How a service writes what it shows. */
+export interface Markup {
+  bold(text: string): string;
+  /** Log text: nothing in it has a meaning. */
+  code(text: string): string;
+  link(url: string, label: string): string;
+  small(text: string): string;
+}
+
+/** A backtick cannot be escaped in inline code: another character stands for it. */
+function inlineCode(text: string): string {
+  return `\`${text.replaceAll("\u200b", "").replaceAll("`", "ˋ") || " "}\``;
+}
+
+export const DISCORD_MARKUP: Markup = {
+  bold: (text) => `**${text}**`,
+  code: inlineCode,
+  // In angle brackets no preview follows.
+  link: (url, label) => `[${label}](<${url}>)`,
+  small: (text) => `-# ${text}`,
+};
+
+export const SLACK_MARKUP: Markup = {
+  bold: (text) => `*${text}*`,
+  code: (text) => escapeSlack(inlineCode(text)),
+  link: (url, label) => `<${url}|${label}>`,
+  small: (text) => `_${text}_`,
+};
+
+/** Words that mean nothing in any markup. */
+const PLAIN = /^[\p{L}\p{N}]+(?:[ ._-][\p{L}\p{N}]+)*$/u;
+const ID_LIMIT = 200;
+const WHY_LIMIT = 300;
+
+function shortened(text: string, limit: number): string {
+  if (text.length <= limit) return text;
+  return text.slice(0, characterBoundary(text, limit - 1)) + CUT_MARK;
+}
+
+function name(text: string, { code }: Markup): string {
+  return PLAIN.test(text) && text.length <= ID_LIMIT ? text : code(shortened(text, ID_LIMIT));
+}
+
+/** The address of `203.0.113.7` or `203.0.113.0/24`; absent for any other id. */
+export function addressOf(id: string): string | undefined {
+  const [, address = "", , bits] = /^([0-9a-fA-F.:]{2,45})(\/(\d{1,3}))?$/.exec(id) ?? [];
+  const version = process.getBuiltinModule("node:net").isIP(address);
+  return version > 0 && Number(bits ?? 0) <= (version === 4 ? 32 : 128) ? address : undefined;
+}
+
+function idText(id: string, markup: Markup): string {
+  return addressOf(id) ? id : markup.code(shortened(id, ID_LIMIT));
+}
+
+function amount(count: number, noun: string): string {
+  return `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+/** `2nd` */
+function ordinal(count: number): string {
+  const [tens, ones] = [count % 100, count % 10];
+  if (tens >= 11 && tens <= 13) return `${count}th`;
+  return `${count}${["th", "st", "nd", "rd"][ones] ?? "th"}`;
+}
+
+// How many failures led to a ban: the log does not say it with the ban.
+
+const FINDTIME_MS = 10 * MINUTE;
+const REMEMBERED_IDS = 50_000;
+const FOUND_TIME = / - (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)$/;
+
+/** Lines that matter for it. */
+const COUNTED = /\] (?:Found|Attempt|Ban) |findtime: |Creating new jail|Reload jail/;
+
+/** Failures of each jail and id since its last ban. Lines are to be told in their order. */
+export class FailureCount {
+  readonly #findtimeMs = new Map<string, number>();
+  readonly #found = new Map<string, number[]>();
+  #settingsOf = "";
+
+  /** Takes notice of a record; for a ban, says how many failures led to it, if that is known. */
+  tell(record: LogRecord): number | undefined {
+    const { says, jail, what = "", message } = record;
+    const settingsFollow = says === "reload" || message.startsWith("Creating new jail");
+    if (settingsFollow) this.#settingsOf = jail ?? "";
+    if (says === "" && message.startsWith("findtime: ")) {
+      const seconds = Number.parseInt(message.slice("findtime: ".length));
+      if (seconds > 0) this.#findtimeMs.set(this.#settingsOf, seconds * SECOND);
+    }
+    const key = `${jail} ${what}`;
+    if (says === "found") this.#addFound(key, record);
+    if (says !== "ban") return undefined;
+    const times = this.#found.get(key);
+    this.#found.delete(key);
+    if (!times) return undefined;
+    const since = (times.at(-1) ?? 0) - (this.#findtimeMs.get(jail ?? "") ?? FINDTIME_MS);
+    return times.filter((at) => at >= since).length || undefined;
+  }
+
+  #addFound(key: string, { date, time, message }: LogRecord): void {
+    const wallClock = FOUND_TIME.exec(message)?.[1] ?? `${date} ${time}`;
+    const at = Date.parse(`${wallClock.replace(" ", "T")}Z`);
+    const times = this.#found.get(key);
+    if (times) times.push(at);
+    else this.#found.set(key, [at]);
+    if (this.#found.size <= REMEMBERED_IDS) return;
+    for (const oldest of this.#found.keys()) {
+      this.#found.delete(oldest);
+      break;
+    }
+  }
+}
+
+interface Failed {
+  readonly action: string;
+  readonly doing: string;
+  readonly why: string;
+  /** The firewall's rules were gone: the address is not blocked. */
+  readonly unblocked: boolean;
+}
+
+interface BanEvent {
+  readonly kind: "ban";
+  readonly at: number;
+  readonly jail: string;
+  readonly id: string;
+  readonly again: boolean;
+  readonly failures: number | undefined;
+  increase?: { count: number; length: string };
+  failed?: Failed;
+}
+
+type BatchEvent =
+  | BanEvent
+  | { kind: "increase"; at: number; jail: string; id: string; count: number; length: string }
+  | { kind: "unban" | "restore" | "lift"; at: number; jail: string; id: string }
+  | { kind: "failed"; at: number; jail: string; id: string; failed: Failed }
+  | { kind: "jail"; at: number; jail: string; says: "started" | "stopped" | "reloaded" }
+  | { kind: "server"; at: number; says: "starting" | "stopping" | "exiting"; version: string }
+  | { kind: "alert"; at: number; jail: string | undefined; text: string };
+
+/** What a batch of lines tells. */
+export interface Batch {
+  readonly events: readonly BatchEvent[];
+  readonly found: number;
+  readonly other: number;
+  /** The first and the last time. */
+  readonly from: LogRecord | undefined;
+  readonly to: LogRecord | undefined;
+  /** What was known before: whether a server was running. */
+  readonly wasRunning: boolean;
+}
+
+/** A command of an action, as far as fail2ban logged it because it failed. */
+interface FailedCommand {
+  readonly at: number;
+  readonly process: string;
+  readonly command: string;
+  why: string;
+}
+
+const DETAIL =
+  /^([0-9a-f]+) -- (?:exec: (.*)|stderr: (.*)|(returned \d+|timed out after \d+ seconds|killed .*)|stdout: .*)/;
+const FAILED =
+  /^Failed to (?:execute )?(.{1,20}?)(?: in)? jail '(.{1,200}?)' action '(.{0,200}?)'(?: info '(.*)')?: (.*)$/;
+const INCREASED = /^(.*) \((\d{1,9}) # (.{1,60}) -> .{1,60}\)$/;
+
+/** Takes the quotes off Python's `'text'`. */
+function unquoted(text: string): string {
+  return text.replace(/^(["'])(.*)\1$/, "$2");
+}
+
+/** Gathers a batch, record by record. What is not `shown` still explains what is. */
+class BatchReader {
+  readonly events: BatchEvent[] = [];
+  found = 0;
+  other = 0;
+  #commands: FailedCommand[] = [];
+  #unchecked: { at: number; text: string }[] = [];
+  /** The ids that jails banned last. */
+  readonly #lastBan = new Map<string, string>();
+  #lastJail = "";
+  /** The last record that tells of an action or a ban. */
+  #before: LogRecord | undefined;
+  readonly #failureCount: FailureCount;
+
+  constructor(failureCount: FailureCount) {
+    this.#failureCount = failureCount;
+  }
+
+  read(record: LogRecord, at: number, shown: boolean): void {
+    const { kind, says, jail = "", what = "" } = record;
+    const failures = this.#failureCount.tell(record);
+    if (says === "detail") this.#readDetail(record, at);
+    else if (says === "unchecked") this.#unchecked.push({ at, text: record.message });
+    else if (says === "failed") this.#readFailed(record, at, shown);
+    else if (says === "ban" || says === "reban") this.#readBan(record, at, shown, failures);
+    else if (!shown) return;
+    else if (says === "increase") this.#readIncrease(record, at);
+    else if (kind === "unban") this.events.push({ kind, at, jail, id: what });
+    else if (says === "restore") this.events.push({ kind: "restore", at, jail, id: what });
+    else if (says === "lift" || says === "unban") {
+      this.events.push({ kind: "lift", at, jail, id: what });
+    } else if (says === "started" || says === "stopped" || says === "reloaded") {
+      this.events.push({ kind: "jail", at, jail, says });
+    } else if (says === "starting" || says === "stopping" || says === "exiting") {
+      this.events.push({ kind: "server", at, says, version: what });
+    } else if (kind === "alert") {
+      const text = `${record.level} ${record.message.replace(/^\[[^\]]{1,200}\] /, "")}`;
+      this.events.push({ kind, at, jail: record.jail, text });
+    } else if (kind === "found") this.found++;
+    else this.other++;
+    if (kind !== "found" && kind !== "other" && says !== "detail") this.#before = record;
+  }
+
+  #readBan(record: LogRecord, at: number, shown: boolean, failures: number | undefined): void {
+    const { jail = "", what: id = "", says } = record;
+    this.#lastBan.set(jail, id);
+    this.#lastJail = jail;
+    if (!shown) return;
+    this.events.push({ kind: "ban", at, jail, id, failures, again: says === "reban" });
+  }
+
+  #banOf(jail: string, id: string): BanEvent | undefined {
+    return this.events.findLast(
+      (event): event is BanEvent => event.kind === "ban" && event.jail === jail && event.id === id,
+    );
+  }
+
+  #readIncrease({ jail = "", what = "" }: LogRecord, at: number): void {
+    const [, id = what, count = "0", length = ""] = INCREASED.exec(what) ?? [];
+    const increase = { count: Number(count), length };
+    const ban = this.#banOf(jail, id);
+    if (ban) ban.increase = increase;
+    else this.events.push({ kind: "increase", at, jail, id, ...increase });
+  }
+
+  #readDetail({ message }: LogRecord, at: number): void {
+    const [, process = "", command, error, end] = DETAIL.exec(message) ?? [];
+    if (command !== undefined) this.#commands.push({ at, process, command, why: "" });
+    const last = this.#commands.findLast((each) => each.process === process);
+    if (!last) return;
+    if (error) last.why = unquoted(error);
+    else if (end && !last.why.includes("timed out")) last.why += last.why ? ` (${end})` : end;
+  }
+
+  /** Joins a failed action with its ban, and with what fail2ban logged of its commands before. */
+  #readFailed({ message, jail = "" }: LogRecord, at: number, shown: boolean): void {
+    const [, doing = "", , action = "", info = "", text = ""] = FAILED.exec(message) ?? [];
+    const told = /'ip': '([^']{1,100})'/.exec(info)?.[1];
+    const id = told ?? (doing.endsWith("ban") ? (this.#lastBan.get(jail) ?? "") : "");
+    // A Python action says itself what went wrong; of a command, fail2ban has logged it before.
+    const command = text.startsWith("Error ") ? this.#commands.at(-1) : undefined;
+    this.#commands = this.#commands.filter((each) => each.command !== command?.command);
+    const unblocked = doing !== "unban" && doing.endsWith("ban") && this.#wasUnchecked(jail);
+    if (!shown) return;
+    const failed = { action, doing, why: command?.why || text, unblocked };
+    const ban = doing === "ban" ? this.#banOf(jail, id) : undefined;
+    if (ban && !ban.failed) ban.failed = failed;
+    else this.events.push({ kind: "failed", at, jail, id, failed });
+  }
+
+  /**
+   * Whether the firewall's rules were gone just before. fail2ban says it without a jail and jails work
+   * side by side, so that a check that may be another jail's does not count.
+   */
+  #wasUnchecked(jail: string): boolean {
+    const { says, message = "" } = this.#before ?? {};
+    if (says !== "unchecked") return false;
+    const given = message.startsWith("Unable");
+    if (!given && this.#lastJail !== jail) return false;
+    const mine = [given ? "Unable" : "", "Invariant"].filter((word) => word !== "");
+    for (const word of mine) {
+      const index = this.#unchecked.findIndex(({ text }) => text.startsWith(word));
+      if (index >= 0) this.#unchecked.splice(index, 1);
+    }
+    return true;
+  }
+
+  /** What failed and led to nothing that names it. */
+  close(): void {
+    for (const { at, text } of this.#unchecked) {
+      this.events.push({ kind: "alert", at, jail: undefined, text });
+    }
+    for (const { at, command, why } of this.#commands) {
+      const text = `${shortened(command, WHY_LIMIT)}: ${why}`;
+      this.events.push({ kind: "alert", at, jail: undefined, text });
+    }
+    this.events.sort((a, b) => a.at - b.at);
+  }
+}
+
+/** Reads a batch of lines; `count` remembers the failures across batches. */
+export function readBatch(
+  lines: readonly string[],
+  view: View,
+  before: LogContext,
+  count: FailureCount,
+): Batch {
+  const reader = new BatchReader(count);
+  const { records } = readRecords(lines, before);
+  const ofDate = records.filter((record) => record?.time);
+  for (const [at, record] of records.entries()) {
+    const isFirst = record !== records[at - 1] && record !== before.record;
+    if (record && isFirst) reader.read(record, at, isShown(record, view));
+    else if (!record) reader.other++;
+  }
+  reader.close();
+  const { events, found, other } = reader;
+  const wasRunning = before.record !== undefined && before.record.says !== "exiting";
+  return { events, found, other, from: ofDate[0], to: ofDate.at(-1), wasRunning };
+}
+
+// From what happened to what is said.
+
+/** More events of one kind than this are one line with counts. */
+const FEW = 3;
+/** More bans than this are a list. */
+const FEW_BANS = 8;
+const LIST_LINE_LENGTH = 300;
+
+interface Teller {
+  readonly host: string;
+  readonly markup: Markup;
+}
+
+/** One line, and where it belongs among the others. */
+interface Told {
+  readonly at: number;
+  readonly line: string;
+}
+
+function jailText(jail: string, { markup }: Teller): string {
+  return markup.bold(`[${name(jail, markup)}]`);
+}
+
+function failedText({ action, why }: Failed, where: string, { markup }: Teller): string {
+  const failed = markup.bold(`action ${markup.code(shortened(action, ID_LIMIT))} failed`);
+  const reason = why ? `: ${markup.code(shortened(why, WHY_LIMIT))}` : "";
+  return `${failed}${where}${reason}`;
+}
+
+function increaseText(count: number, length: string, markup: Markup): string {
+  const forLong = length.startsWith("permanent")
+    ? "for good"
+    : `for ${/^[\w :,]{1,40}$/.test(length) ? length : markup.code(length)}`;
+  return `${ordinal(count)} ban, ${forLong}`;
+}
+
+/** Where to look an address up, and how to let it in again. */
+function adviceText(id: string, { markup }: Teller): string {
+  const address = addressOf(id);
+  if (!address) return "";
+  const link = markup.link(`https://db-ip.com/${address}`, "db-ip.com");
+  return ` · ${link} · ${markup.code(`fail2ban-client unban ${id}`)}`;
+}
+
+function banLine(ban: BanEvent, teller: Teller): string {
+  const { host, markup } = teller;
+  const { jail, id, failures, increase, failed, again } = ban;
+  const parts = [
+    failures === undefined ? "" : ` after ${amount(failures, "failure")}`,
+    increase ? `, ${increaseText(increase.count, increase.length, markup)}` : "",
+    again ? ", again: the firewall had lost it" : "",
+    failed?.unblocked ? `, but 🚨 ${markup.bold("NOT blocked")}` : "",
+    failed ? ` · ⚠️ ${failedText(failed, "", teller)}` : "",
+    adviceText(id, teller),
+  ];
+  const who = `${jailText(jail, teller)} ${markup.bold("BANNED")} ${idText(id, markup)}`;
+  return `🔔 ${host} ${who}${parts.join("")}`;
+}
+
+/** Items of each group, in the order of their first. */
+function grouped<Item>(items: readonly Item[], key: (item: Item) => string): [string, Item[]][] {
+  const groups = new Map<string, Item[]>();
+  for (const item of items) {
+    const group = groups.get(key(item));
+    if (group) group.push(item);
+    else groups.set(key(item), [item]);
+  }
+  return [...groups];
+}
+
+function times(count: number): string {
+  return count > 1 ? ` ×${count}` : "";
+}
+
+/** Words in lines of some length, so that messages can be cut between them. */
+function wrapped(first: string, words: readonly string[]): string[] {
+  const lines = [first];
+  for (const [index, word] of words.entries()) {
+    const text = index < words.length - 1 ? `${word},` : word;
+    const line = `${lines.at(-1)} ${text}`;
+    if (line.length <= LIST_LINE_LENGTH) lines[lines.length - 1] = line;
+    else lines.push(text);
+  }
+  return lines;
+}
+
+/** Many bans: by jail, with every address. */
+function banList(bans: readonly BanEvent[], teller: Teller): string[] {
+  const { host, markup } = teller;
+  const jails = grouped(bans, ({ jail }) => jail).sort((a, b) => b[1].length - a[1].length);
+  const inJails = jails.length > 1 ? ` in ${jails.length} jails` : "";
+  const head = `🔔 ${host} ${markup.bold("BANNED")} ${amount(bans.length, "time")}${inJails}`;
+  const lists = jails.flatMap(([jail, inJail]) => {
+    const ids = grouped(inJail, ({ id }) => id).map(
+      ([id, each]) => idText(id, markup) + times(each.length),
+    );
+    return wrapped(`${jailText(jail, teller)} ${inJail.length}:`, ids);
+  });
+  return [head, ...lists];
+}
+
+/** Every ban its line; of many only what went wrong has its own, the others are a list. */
+function tellBans(bans: readonly BanEvent[], teller: Teller): Told[] {
+  const smooth = bans.filter(({ failed }) => !failed);
+  const listed = smooth.length > FEW_BANS ? smooth : [];
+  const own = listed.length > 0 ? bans.filter(({ failed }) => failed) : bans;
+  const list = listed.length > 0 ? banList(listed, teller) : [];
+  return [
+    ...own.map((ban) => ({ at: ban.at, line: banLine(ban, teller) })),
+    ...list.map((line) => ({ at: listed[0]?.at ?? 0, line })),
+  ];
+}
+
+/** A few lines of one kind each their own, more of them one line with counts by jail. */
+function tellFew(
+  events: readonly { at: number; jail: string; id: string }[],
+  sign: string,
+  word: string,
+  teller: Teller,
+): Told[] {
+  const { host, markup } = teller;
+  if (events.length <= FEW) {
+    return events.map(({ at, jail, id }) => {
+      const line = `${sign} ${host} ${jailText(jail, teller)} ${word} ${idText(id, markup)}`;
+      return { at, line };
+    });
+  }
+  const jails = grouped(events, ({ jail }) => jail).sort((a, b) => b[1].length - a[1].length);
+  const counts = jails.map(([jail, each]) => `${jailText(jail, teller)} ${each.length}`);
+  const lines = wrapped(`${sign} ${host} ${word} ${amount(events.length, "time")}:`, counts);
+  return lines.map((line) => ({ at: events[0]?.at ?? 0, line }));
+}
+
+interface ServerChange {
+  readonly at: number;
+  stopped: boolean;
+  version: string;
+  /** It was running until then, and did not say that it stops. */
+  crashed: boolean;
+  jailsStopped: number;
+  jailsStarted: number;
+  lifted: number;
+  restored: number;
+}
+
+/** Stops and starts of the server, each with its jails and bans; and the events that are not of one. */
+function readChanges({ events, wasRunning }: Batch): {
+  changes: ServerChange[];
+  rest: BatchEvent[];
+} {
+  const changes: ServerChange[] = [];
+  const rest: BatchEvent[] = [];
+  let running = wasRunning;
+  let open: ServerChange | undefined;
+  const begin = (at: number, stopped: boolean) => {
+    const crashed = !stopped && running;
+    const none = { jailsStopped: 0, jailsStarted: 0, lifted: 0, restored: 0 };
+    open = { at, stopped, version: "", crashed, ...none };
+    changes.push(open);
+    return open;
+  };
+  for (const event of events) {
+    const down = open?.stopped && open.version === "";
+    const up = open !== undefined && open.version !== "";
+    if (event.kind === "server" && event.says === "starting") {
+      const change = down && open ? open : begin(event.at, false);
+      change.version = event.version || "?";
+      running = true;
+    } else if (event.kind === "server") {
+      if (!down && event.says === "stopping") begin(event.at, true);
+      running = false;
+    } else if (open && down && event.kind === "jail" && event.says === "stopped") {
+      open.jailsStopped++;
+    } else if (open && down && event.kind === "lift") open.lifted++;
+    else if (open && up && event.kind === "jail" && event.says === "started") open.jailsStarted++;
+    else if (open && up && event.kind === "restore") open.restored++;
+    else {
+      // Jails that come and go later are no part of the start.
+      if (up && event.kind === "jail") open = undefined;
+      rest.push(event);
+    }
+  }
+  return { changes, rest };
+}
+
+function changeLine(change: ServerChange, { host, markup }: Teller): string {
+  const { stopped, version, crashed, jailsStopped, jailsStarted, lifted, restored } = change;
+  const did = !stopped ? "started" : version ? "restarted" : "stopped";
+  const sign = { started: "✅", restarted: "🔄", stopped: "⛔" }[did];
+  const known = version && version !== "?" ? ` ${name(version, markup)}` : "";
+  const unasked = crashed ? ", after it ended without a word" : "";
+  const jails = version ? jailsStarted : jailsStopped;
+  const bans = restored > 0 ? `${amount(restored, "ban")} restored` : "";
+  const lost = restored === 0 && lifted > 0 ? `${amount(lifted, "ban")} lifted` : "";
+  const details = [jails > 0 ? amount(jails, "jail") : "", bans, lost].filter((text) => text);
+  const what = details.length > 0 ? `: ${details.join(", ")}` : "";
+  return `${sign} ${host} fail2ban${known} ${did}${unasked}${what}`;
+}
+
+const JAIL_SIGNS = { started: "✅", stopped: "⛔", reloaded: "🔄" } as const;
+
+/** Lines for events that stand alone; equal ones are one line with their number. */
+function tellSingles(events: readonly BatchEvent[], teller: Teller): Told[] {
+  const { host, markup } = teller;
+  const told = events.flatMap((event): Told[] => {
+    const { at } = event;
+    switch (event.kind) {
+      case "jail": {
+        const line = `${JAIL_SIGNS[event.says]} ${host} ${jailText(event.jail, teller)} jail ${event.says}`;
+        return [{ at, line }];
+      }
+      case "increase": {
+        const { jail, id, count, length } = event;
+        const more = increaseText(count, length, markup);
+        const line = `🔔 ${host} ${jailText(jail, teller)} ban of ${idText(id, markup)} increased: ${more}`;
+        return [{ at, line }];
+      }
+      case "failed": {
+        const { jail, id, failed } = event;
+        const where = id ? ` at ${failed.doing} of ${idText(id, markup)}` : ` at ${failed.doing}`;
+        const blocked = failed.unblocked ? `🚨 ${markup.bold("NOT blocked")}: ` : "";
+        const line = `⚠️ ${host} ${jailText(jail, teller)} ${blocked}${failedText(failed, where, teller)}`;
+        return [{ at, line }];
+      }
+      case "alert": {
+        const jail = event.jail ? `${jailText(event.jail, teller)} ` : "";
+        const line = `⚠️ ${host} ${jail}${markup.code(shortened(event.text, WHY_LIMIT))}`;
+        return [{ at, line }];
+      }
+      default:
+        return [];
+    }
+  });
+  return grouped(told, ({ line }) => line).map(([line, same]) => ({
+    at: same[0]?.at ?? 0,
+    line: line + times(same.length),
+  }));
+}
+
+/** `-# 10:32:26 to 10:39:30 · 4,469 found · 12 other lines` */
+function footer({ from, to, found, other }: Batch, { markup }: Teller): string {
+  const last = to?.time !== from?.time ? ` to ${to?.time}` : "";
+  const parts = [
+    from?.time ? `${from.time}${last}` : "",
+    found > 0 ? `${found.toLocaleString("en")} found` : "",
+    other > 0 ? amount(other, "other line") : "",
+  ];
+  return markup.small(parts.filter((part) => part !== "").join(" · "));
+}
+
+/**
+ * What a batch of lines is in words, each line with its end; empty when nothing happened that is worth
+ * a message. What is only counted is worth one when it was asked for by name.
+ */
+export function tellBatch(batch: Batch, host: string, markup: Markup, view: View): string {
+  const teller = { host: name(host, markup), markup };
+  const { changes, rest } = readChanges(batch);
+  const ofKind = <Wanted extends BatchEvent["kind"]>(kind: Wanted) =>
+    rest.filter((event): event is Extract<BatchEvent, { kind: Wanted }> => event.kind === kind);
+  const told = [
+    ...changes.map((change) => ({ at: change.at, line: changeLine(change, teller) })),
+    ...tellBans(ofKind("ban"), teller),
+    ...tellFew(ofKind("unban"), "🔓", markup.bold("UNBANNED"), teller),
+    ...tellFew(ofKind("restore"), "♻️", "ban restored:", teller),
+    ...tellFew(ofKind("lift"), "♻️", "ban lifted by a stop:", teller),
+    ...tellSingles(rest, teller),
+  ].sort((a, b) => a.at - b.at);
+  const counted = view.only.has("found") || view.only.has("other");
+  const worth = told.length > 0 || (counted && batch.found + batch.other > 0);
+  if (!worth) return "";
+  return [...told.map(({ line }) => line), footer(batch, teller)]
+    .map((line) => `${line}\n`)
+    .join("");
+}
+
+// Floods: more lines than anybody wants to scroll through.
+
+/** What so many lines hold. */
+export interface Flood {
+  readonly lines: readonly string[];
+  readonly from: LogRecord | undefined;
+  readonly to: LogRecord | undefined;
+  /** Kinds with their number, by jail; the jail of what belongs to none is empty. */
+  readonly jails: ReadonlyMap<string, ReadonlyMap<Kind, number>>;
+  /** Ids with how often they were found or banned, the most frequent first. */
+  readonly ids: readonly (readonly [string, number])[];
+  readonly banned: ReadonlySet<string>;
+}
+
+function addOne<Key>(counts: Map<Key, number>, key: Key): void {
+  counts.set(key, (counts.get(key) ?? 0) + 1);
+}
+
+/** Adds up lines of the log. */
+export function readFlood(lines: readonly string[]): Flood {
+  const jails = new Map<string, Map<Kind, number>>();
+  const ids = new Map<string, number>();
+  const banned = new Set<string>();
+  const { records } = readRecords(lines, NO_CONTEXT);
+  for (const [at, record] of records.entries()) {
+    if (!record || record === records[at - 1]) continue;
+    const { kind, jail = "", says, what = "" } = record;
+    const kinds = jails.get(jail) ?? new Map<Kind, number>();
+    jails.set(jail, kinds);
+    addOne(kinds, kind);
+    if (says === "ban") banned.add(what);
+    if (says === "ban" || says === "found" || says === "banned") addOne(ids, what);
+  }
+  const dated = records.filter((record) => record?.time);
+  const frequent = [...ids].sort((a, b) => b[1] - a[1]);
+  return { lines, from: dated[0], to: dated.at(-1), jails, ids: frequent, banned };
+}
+
+/** As many words as `room` has place for, and how many more there are. */
+function fitting(words: readonly string[], room: number): string {
+  let text = "";
+  for (const [index, word] of words.entries()) {
+    const next = index === 0 ? word : `${text}, ${word}`;
+    const more = index < words.length - 1 ? ` and ${words.length - 1 - index} more` : "";
+    if (next.length + more.length > room) return `${text} and ${words.length - index} more`;
+    text = next;
+  }
+  return text;
+}
+
+const TOP_IDS = 10;
+/** A flood's message keeps so much room for its jails. */
+const FLOOD_JAILS_ROOM = 600;
+const FLOOD_LINE_LIMIT = 120;
+
+function periodText(from: LogRecord | undefined, to: LogRecord | undefined): string {
+  if (!from || !to) return "";
+  const day = to.date === from.date ? "" : `${to.date} `;
+  return `, ${`${from.date} ${from.time}`.trim()} to ${day}${to.time}`;
+}
+
+/** One line a jail, the busiest first, as many as fit; the others are a number. */
+function floodJails({ jails }: Flood, room: number, teller: Teller): string[] {
+  const total = (kinds: ReadonlyMap<Kind, number>) =>
+    [...kinds.values()].reduce((a, b) => a + b, 0);
+  const busiest = [...jails].sort((a, b) => total(b[1]) - total(a[1]));
+  const lines: string[] = [];
+  let left = room;
+  for (const [jail, kinds] of busiest) {
+    const counts = KINDS.flatMap((kind) => {
+      const count = kinds.get(kind);
+      return count ? [`${count.toLocaleString("en")} ${kind}`] : [];
+    });
+    const line = `${jail ? jailText(jail, teller) : "of no jail:"} ${counts.join(", ")}`;
+    left -= line.length + 1;
+    if (left < 0) break;
+    lines.push(line);
+  }
+  const more = busiest.length - lines.length;
+  return more > 0 ? [...lines, `and ${amount(more, "more jail")}`] : lines;
+}
+
+/**
+ * A flood in one message of at most `room` characters. `where`: what says where the lines are; `whole`:
+ * nothing else shows them, so that their ends and every banned address that fits are in it.
+ */
+export function tellFlood(
+  flood: Flood,
+  where: string,
+  host: string,
+  markup: Markup,
+  room: number,
+  whole: boolean,
+): string {
+  const teller = { host: name(host, markup), markup };
+  const { lines, from, to, ids, banned } = flood;
+  const count = markup.bold(amount(lines.length, "line"));
+  const head = `🌊 ${teller.host} ${count}${periodText(from, to)}: ${where}`;
+  const ends = [lines[0], lines.at(-1)].map((line) =>
+    markup.code(shortened(line ?? "", FLOOD_LINE_LIMIT)),
+  );
+  const tail = whole ? [`first: ${ends[0]}`, `last: ${ends[1]}`] : [];
+  const text = [head, ...floodJails(flood, FLOOD_JAILS_ROOM, teller), ...tail].join("\n");
+  const label = whole ? "banned" : "most seen";
+  const words = whole
+    ? [...banned].map((id) => idText(id, markup))
+    : ids.slice(0, TOP_IDS).map(([id, times]) => `${idText(id, markup)} ×${times}`);
+  const space = room - text.length - label.length - "\n: \n".length;
+  return words.length === 0 ? `${text}\n` : `${text}\n${label}: ${fitting(words, space)}\n`;
 }
 
 // ── Core: where to read ─────────────────────────────────────────────────────────────────────────
@@ -1753,6 +2465,11 @@ function acquireLock(path: string): Lock | undefined {
 // ── World: network ──────────────────────────────────────────────────────────────────────────────
 // One message in, one verdict out. No URL, token or error object leaves this section.
 
+interface AttachedFile {
+  readonly name: string;
+  readonly text: string;
+}
+
 interface Posted {
   readonly verdict: Verdict;
   /** What the service's headers ask for before the next message. */
@@ -1769,9 +2486,14 @@ interface Destination {
   readonly colors: boolean;
   /** Log text as the service wants it. */
   encode(text: string): string;
+  readonly markup: Markup;
+  /** What becomes of more lines than a person wants to scroll through. */
+  readonly overflow: "file" | "summary" | "none";
   /** A whole message: what is to be said before the lines, and the lines, if there are any. */
   frame(before: string, lines: string | undefined): string;
-  post(content: string): Promise<Posted>;
+  /** A whole message without a fence: words in the destination's markup. */
+  words(before: string, words: string): string;
+  post(content: string, file?: AttachedFile): Promise<Posted>;
   /** Posts under the webhook's own name from now on. */
   dropName(): void;
 }
@@ -1787,9 +2509,14 @@ async function readBody(response: Response): Promise<string> {
   return text;
 }
 
-async function send(world: World, url: string, init: RequestInit): Promise<Reply | Verdict> {
+async function send(
+  world: World,
+  url: string,
+  init: RequestInit,
+  timeoutMs = POST_TIMEOUT_MS,
+): Promise<Reply | Verdict> {
   try {
-    const signal = world.timeout(POST_TIMEOUT_MS);
+    const signal = world.timeout(timeoutMs);
     const response = await world.fetch(url, { ...init, redirect: "error", signal });
     const headers = Object.fromEntries(response.headers);
     return { status: response.status, headers, body: await readBody(response) };
@@ -1798,16 +2525,30 @@ async function send(world: World, url: string, init: RequestInit): Promise<Reply
   }
 }
 
+/** The form that Discord asks for. */
+const USER_AGENT = `DiscordBot (f2b-watch, ${VERSION})`;
+
 function postJson(world: World, url: string, headers: object, payload: object) {
+  const type = "application/json; charset=utf-8";
   return send(world, url, {
     method: "POST",
-    headers: {
-      "content-type": "application/json; charset=utf-8",
-      "user-agent": `DiscordBot (f2b-watch, ${VERSION})`,
-      ...headers,
-    },
+    headers: { "content-type": type, "user-agent": USER_AGENT, ...headers },
     body: JSON.stringify(payload),
   });
+}
+
+/** Posts a message with a file, as Discord takes it; a slow line may need longer for it. */
+function postFile(world: World, url: string, payload: object, { name, text }: AttachedFile) {
+  const body = new FormData();
+  body.set("payload_json", JSON.stringify(payload));
+  body.set("files[0]", new Blob([text], { type: "text/plain; charset=utf-8" }), name);
+  const timeoutMs = POST_TIMEOUT_MS + Math.ceil(text.length / UPLOAD_BYTES_PER_MS);
+  return send(
+    world,
+    url,
+    { method: "POST", headers: { "user-agent": USER_AGENT }, body },
+    timeoutMs,
+  );
 }
 
 function fenced(before: string, lines: string | undefined, tag?: string): string {
@@ -1822,17 +2563,22 @@ function discord(world: World, url: string, host: string, colors: boolean): Dest
     settings: fingerprintText(url),
     pace: DISCORD_PACE,
     colors,
+    markup: DISCORD_MARKUP,
+    overflow: "file",
     encode: (text) => text,
     frame: (before, lines) => fenced(before, lines, colors ? "ansi" : ""),
+    words: (before, words) => before + words,
     dropName: () => (username = undefined),
-    async post(content) {
+    async post(content, file) {
       const payload = {
         content,
         allowed_mentions: { parse: [] },
         flags: SUPPRESS_EMBEDS,
         ...(username && { username }),
       };
-      const reply = await postJson(world, url, {}, payload);
+      const reply = await (file
+        ? postFile(world, url, payload, file)
+        : postJson(world, url, {}, payload));
       if ("kind" in reply) return { verdict: reply, delayMs: 0 };
       return { verdict: readDiscord(reply), delayMs: headerDelayMs(reply) };
     },
@@ -1855,9 +2601,12 @@ function slack(world: World, access: SlackAccess, icon: string, host: string): D
     settings: fingerprintText(JSON.stringify(access)),
     pace: SLACK_PACE,
     colors: false,
+    markup: SLACK_MARKUP,
+    overflow: "summary",
     encode: escapeSlack,
     // Slack may show another name than ours: the host stands in the text.
     frame: (before, lines) => fenced(`*${escapeSlack(host)}*\n${escapeSlack(before)}`, lines),
+    words: (before, words) => escapeSlack(before) + words,
     dropName: () => undefined,
     async post(text) {
       const quiet = { unfurl_links: false, unfurl_media: false, mrkdwn: true };
@@ -1876,11 +2625,15 @@ function stdout(world: World, host: string): Destination {
     settings: "",
     pace: [],
     colors: false,
+    markup: DISCORD_MARKUP,
+    overflow: "none",
     encode: (text) => text,
     frame: (before, lines) => fenced(before, lines),
+    words: (before, words) => before + words,
     dropName: () => undefined,
-    async post(content) {
+    async post(content, file) {
       await print(world, `${name}\n${content}\n`);
+      if (file) await print(world, `[${file.name}]\n${file.text}`);
       return { verdict: { kind: "confirmed" }, delayMs: 0 };
     },
   };
@@ -1893,10 +2646,10 @@ function announced(world: World, destination: Destination): Destination {
   let told = false;
   return {
     ...destination,
-    post(content) {
+    post(content, file) {
       if (!told) complain(world, "no destination is set, messages go to stdout", SET_ONE);
       told = true;
-      return destination.post(content);
+      return destination.post(content, file);
     },
   };
 }
@@ -2035,6 +2788,8 @@ interface Span {
 /** Some of the log in memory: raw bytes to count in, clean text to cut messages from. */
 interface Window {
   readonly spans: readonly Span[];
+  /** The lines themselves. */
+  readonly log: string;
   readonly text: string;
   /** For text that is not the log's own lines: how many of those each of its lines stands for. */
   readonly ends: readonly number[] | undefined;
@@ -2057,6 +2812,15 @@ interface Position {
   readonly lines: number;
 }
 
+/** How lines become text. */
+interface FeedView {
+  readonly view: View;
+  readonly markup: Markup;
+  /** So much of the log is looked at together. */
+  readonly windowBytes: number;
+  encode(text: string): string;
+}
+
 interface FeedStart {
   readonly files: readonly OpenFile[];
   readonly segments: readonly Segment[];
@@ -2065,6 +2829,8 @@ interface FeedStart {
   /** What proves where the first segment begins, if that is known. */
   readonly cursor: Cursor | undefined;
   readonly part: Progress["part"];
+  /** The file before the first segment's, for what happened earlier. */
+  readonly older: OpenFile | undefined;
 }
 
 /**
@@ -2073,8 +2839,8 @@ interface FeedStart {
  */
 class Feed {
   readonly #run: Run;
-  readonly #encode: (text: string) => string;
-  readonly #view: View;
+  readonly #shows: FeedView;
+  readonly #start: FeedStart;
   readonly #segments: readonly Segment[];
   readonly #files: readonly OpenFile[];
   #window: Window | undefined;
@@ -2084,11 +2850,11 @@ class Feed {
   /** Lines behind the last message that nobody wants to see. */
   hiddenLines = 0;
 
-  constructor(run: Run, { encode, colors }: Destination, start: FeedStart) {
+  constructor(run: Run, shows: FeedView, start: FeedStart) {
     const { files, segments, lines, cursor, part } = start;
     this.#run = run;
-    this.#encode = encode;
-    this.#view = { ...run.settings.view, color: colors };
+    this.#shows = shows;
+    this.#start = start;
     this.#segments = segments;
     this.#files = segments.flatMap(({ name }) => files.find((file) => file.name === name) ?? []);
     this.#position = { segment: 0, offset: segments[0]?.from ?? 0, lines };
@@ -2111,11 +2877,71 @@ class Feed {
     }
   }
 
+  /** The same lines from where this feed began. */
+  again(): Feed {
+    return new Feed(this.#run, this.#shows, this.#start);
+  }
+
+  /** The same lines, for files. */
+  forFiles(): Feed {
+    const { view } = this.#shows;
+    const format = view.format === "events" ? "raw" : view.format;
+    const shows = { ...this.#shows, encode: (text: string) => text, windowBytes: FILE_LIMIT_BYTES };
+    return new Feed(this.#run, { ...shows, view: { ...view, format, color: false } }, this.#start);
+  }
+
+  /** Words for the next batch of lines, which is left behind with that; absent at the end. */
+  nextBatch(): string | undefined {
+    while (this.#window?.more !== false) {
+      const window = (this.#window = this.#fill());
+      this.hiddenLines += this.#stepLines(window, window.lineCount);
+      if (window.text) return window.text;
+    }
+    return undefined;
+  }
+
+  /** Whether it takes more messages than `most` with `room` for lines in each. */
+  needsMore(most: number, room: number): boolean {
+    const scout = this.again();
+    const inWords = this.#shows.view.format === "events";
+    let text = "";
+    let at = 0;
+    for (let messages = 0; messages <= most; messages++) {
+      if (inWords && at >= text.length) [text, at] = [scout.nextBatch() ?? "", 0];
+      const more = text ? cutMessage(text, at, room) : scout.next(room, Infinity);
+      if (inWords ? !text : !more) return false;
+      if (inWords) at = more?.next ?? 0;
+      else if (more) scout.advance(more);
+    }
+    return true;
+  }
+
+  /** As many lines as a file may hold. */
+  nextFile(maxLines: number): Cut | undefined {
+    const cut = this.next(FILE_LIMIT_BYTES, maxLines);
+    if (!cut || Buffer.byteLength(cut.body) <= FILE_LIMIT_BYTES) return cut;
+    return this.next(Math.floor(FILE_LIMIT_BYTES / 3), maxLines);
+  }
+
+  /** The log's own lines that a message stands for. */
+  logLines(cut: Cut): string[] {
+    const window = this.#window;
+    if (!window) return [];
+    return window.log.split("\n").slice(window.takenLines, this.#doneWith(window, cut.next));
+  }
+
+  /** How many of the window's lines are done with when its text is sent up to `end`. */
+  #doneWith(window: Window, end: number): number {
+    const shown = window.shownLines + countLineEnds(window.text, window.textAt, end);
+    return window.ends ? (window.ends[shown - 1] ?? 0) : shown;
+  }
+
   /** Moves behind a message; returns how many lines of the log are done with. */
   advance(cut: Cut): number {
     const window = this.#window;
     if (!window) return 0;
     const start = window.textAt;
+    const done = this.#doneWith(window, cut.next);
     window.textAt = cut.next;
     if (cut.partOfLine) {
       const sent = (this.#part?.sent ?? 0) + cut.next - start;
@@ -2124,7 +2950,6 @@ class Feed {
     }
     this.#part = undefined;
     window.shownLines += countLineEnds(window.text, start, cut.next);
-    const done = window.ends ? (window.ends[window.shownLines - 1] ?? 0) : window.shownLines;
     const lines = this.#stepLines(window, done) + this.hiddenLines;
     this.hiddenLines = 0;
     return lines;
@@ -2158,8 +2983,7 @@ class Feed {
     const proof = this.cursor();
     const spans: Span[] = [];
     let log = "";
-    const view = this.#view;
-    let budget = showsAll(view) ? WINDOW_BYTES : VIEW_WINDOW_BYTES;
+    let budget = this.#shows.windowBytes;
     let { segment, offset } = this.#position;
     while (budget > 0 && segment < this.#segments.length && !this.#run.logChanged) {
       const standsHere = segment === this.#position.segment && offset === proof?.offset;
@@ -2176,12 +3000,47 @@ class Feed {
       }
     }
     const more = segment < this.#segments.length && !this.#run.logChanged;
-    const shown = showsAll(view) ? undefined : showLines(log, view, this.#contextOf(spans[0]));
-    const text = this.#encode(shown?.text ?? log);
+    const { text, ends } = this.#show(log, spans[0]);
     const lineCount = countLineEnds(log, 0, log.length);
     if (this.#part?.line !== lineMark(text, 0)) this.#part = undefined;
     const start = { textAt: this.#part?.sent ?? 0, shownLines: 0, takenLines: 0, span: 0, byte: 0 };
-    return { spans, text, ends: shown?.ends, lineCount, more, ...start };
+    return { spans, log, text, ends, lineCount, more, ...start };
+  }
+
+  #show(
+    log: string,
+    first: Span | undefined,
+  ): { text: string; ends: readonly number[] | undefined } {
+    const { view, markup, encode } = this.#shows;
+    if (view.format !== "events") {
+      const shown = showsAll(view) ? undefined : showLines(log, view, this.#contextOf(first));
+      return { text: encode(shown?.text ?? log), ends: shown?.ends };
+    }
+    const failures = new FailureCount();
+    if (first && log.includes("] Ban ")) this.#countEarlier(failures, first);
+    const lines = log.split("\n").slice(0, -1);
+    const batch = readBatch(lines, view, this.#contextOf(first), failures);
+    return { text: tellBatch(batch, this.#run.settings.host, markup, view), ends: undefined };
+  }
+
+  /** Failures in the last 4 MiB before a span, in its file and in the one before. */
+  #countEarlier(failures: FailureCount, { segment, offset }: Span): void {
+    const older = segment === 0 ? this.#start.older : this.#files[segment - 1];
+    const lengthHere = Math.min(offset, EVENTS_BYTES);
+    const lengthBefore = Math.min(older?.size ?? 0, EVENTS_BYTES - lengthHere);
+    const here = this.#files[segment];
+    for (const [file, end, length] of [
+      [older, older?.size ?? 0, lengthBefore],
+      [here, offset, lengthHere],
+    ] as const) {
+      if (!file || length === 0) continue;
+      for (const line of this.#clean(readAt(this.#run.world, file, end - length, length)).split(
+        "\n",
+      )) {
+        const record = COUNTED.test(line) && readRecord(line);
+        if (record) failures.tell(record);
+      }
+    }
   }
 
   /** What the lines before a span say about its first ones. */
@@ -2328,7 +3187,9 @@ interface ReadPlan {
 }
 
 interface Message {
+  readonly from: "log" | "outbox" | "notice";
   readonly content: string;
+  readonly file?: AttachedFile | undefined;
   readonly cut: Cut | undefined;
   /** Lines that may be sent apart from each other. */
   readonly lines: number;
@@ -2402,7 +3263,7 @@ abstract class Sender {
     const { world, deadline } = this.run;
     this.claim();
     this.inFlight = true;
-    const { verdict, delayMs } = await destination.post(message.content);
+    const { verdict, delayMs } = await destination.post(message.content, message.file);
     this.inFlight = false;
     const now = world.now();
     if (destination.pace.length > 0) channel.posts = recentPosts([...channel.posts, now], now);
@@ -2475,18 +3336,23 @@ abstract class Sender {
 class LogDelivery extends Sender {
   readonly #progress: Progress;
   readonly #plan: ReadPlan;
+  #feed: Feed;
+  /** Whether there is so much that it goes as files; absent until it is known. */
+  #flooded: boolean | undefined;
   #claimed = false;
   #refused = 0;
+  /** The next line was refused as text. */
+  #asFile = false;
 
   constructor(run: Run, destination: Destination, progress: Progress, plan: ReadPlan) {
     super(run, destination);
     this.#progress = progress;
     this.#plan = plan;
-    const { frame } = destination;
-    const room = MESSAGE_LIMIT - frame(progress.notice ?? "", "").length;
-    const first = progress.inDoubt ? plan.feed.next(room, Infinity) : undefined;
-    const doubtful = progress.inDoubt ? (first?.body.length ?? 1) : 0;
-    this.attempt = { ...FIRST_ATTEMPT, doubtful };
+    this.#feed = plan.feed;
+    if (!progress.inDoubt) return;
+    const isBatch = run.settings.view.format === "events" && !progress.outbox;
+    const first = isBatch ? undefined : this.#nextCut(progress.notice ?? "");
+    this.attempt = { ...FIRST_ATTEMPT, doubtful: first?.body.length ?? 1 };
   }
 
   override async deliver(): Promise<Outcome> {
@@ -2498,20 +3364,111 @@ class LogDelivery extends Sender {
   }
 
   override compose(): Message | undefined {
-    const { suspects, doubtful } = this.attempt;
-    const { notice = "", gap } = this.#progress;
-    const { feed, restAt } = this.#plan;
-    const { frame } = this.destination;
-    const before = notice + (doubtful > 0 ? RESENT_MARK : "");
-    const maxLines = suspects > 0 ? Math.ceil(suspects / 2) : Infinity;
-    const cut = feed.next(MESSAGE_LIMIT - frame(before, "").length, maxLines);
-    if (cut) {
-      const lines = cut.partOfLine ? 1 : countLineEnds(cut.body, 0, cut.body.length) + 1;
-      return { content: frame(before, cut.body), cut, lines };
-    }
+    const { notice = "", gap, outbox } = this.#progress;
+    const before = notice + (this.attempt.doubtful > 0 ? RESENT_MARK : "");
+    const message = outbox ? this.#fromOutbox(before) : this.#fromLog(before);
+    if (message) return message;
     // What is behind a gap may still be on its way: its notice waits for the first line.
-    const alone = notice && (restAt || !gap);
-    return alone ? { content: frame(before.trimEnd(), undefined), cut, lines: 1 } : undefined;
+    const alone = notice && (this.#plan.restAt || !gap);
+    const content = this.destination.frame(before.trimEnd(), undefined);
+    return alone ? { from: "notice", content, cut: undefined, lines: 1 } : undefined;
+  }
+
+  get #maxLines(): number {
+    const { suspects } = this.attempt;
+    if (this.#asFile) return 1;
+    return suspects > 0 ? Math.ceil(suspects / 2) : Infinity;
+  }
+
+  /** What the next message shows, with `before` in front of it. */
+  #nextCut(before: string): Cut | undefined {
+    const { frame, words } = this.destination;
+    const { outbox } = this.#progress;
+    const show = outbox ? words : frame;
+    const room = MESSAGE_LIMIT - show(before, "").length;
+    if (outbox) return cutMessage(outbox.text, outbox.sent, room, this.#maxLines);
+    return this.#feed.next(room, this.#maxLines);
+  }
+
+  #message(from: "log" | "outbox", before: string, cut: Cut): Message {
+    const { frame, words } = this.destination;
+    const lines = cut.partOfLine ? 1 : countLineEnds(cut.body, 0, cut.body.length) + 1;
+    if (this.#asFile) {
+      const why = "a line that is refused as text";
+      return {
+        from,
+        content: words(before, this.#fileNote(why)),
+        file: this.#file(cut),
+        cut,
+        lines,
+      };
+    }
+    const content = from === "outbox" ? words(before, cut.body) : frame(before, cut.body);
+    return { from, content, cut, lines };
+  }
+
+  #fileNote(why: string): string {
+    return `📎 ${name(this.run.settings.host, this.destination.markup)}: ${why}`;
+  }
+
+  #file({ body }: Cut): AttachedFile {
+    return { name: `${basename(this.run.settings.log, ".log")}.log`, text: `${body}\n` };
+  }
+
+  #fromOutbox(before: string): Message | undefined {
+    const cut = this.#nextCut(before);
+    return cut && this.#message("outbox", before, cut);
+  }
+
+  #fromLog(before: string): Message | undefined {
+    this.#flooded ??= this.#isFlood(before);
+    if (this.#flooded) return this.#fromFlood(before);
+    if (this.run.settings.view.format === "events") {
+      return this.#takeBatch() ? this.#fromOutbox(before) : undefined;
+    }
+    const cut = this.#nextCut(before);
+    return cut && this.#message("log", before, cut);
+  }
+
+  #isFlood(before: string): boolean {
+    const { settings } = this.run;
+    const { overflow, frame, words } = this.destination;
+    if (settings.inline === 0 || overflow === "none") return false;
+    const show = settings.view.format === "events" ? words : frame;
+    const room = MESSAGE_LIMIT - show(before, "").length;
+    if (!this.#feed.needsMore(settings.inline, room)) return false;
+    this.#feed = this.#feed.forFiles();
+    return true;
+  }
+
+  /** As many lines as a file holds, in one message that says what is in them. */
+  #fromFlood(before: string): Message | undefined {
+    const cut = this.#feed.nextFile(this.#maxLines);
+    if (!cut) return undefined;
+    const { words, markup, overflow } = this.destination;
+    const { settings } = this.run;
+    const whole = overflow === "summary";
+    const lines = this.#feed.logLines(cut);
+    const where = whole
+      ? `too many to show, they are in ${markup.code(shortened(settings.log, ID_LIMIT))}`
+      : "attached";
+    const room = MESSAGE_LIMIT - words(before, "").length;
+    const summary = tellFlood(readFlood(lines), where, settings.host, markup, room, whole);
+    const file = whole ? undefined : this.#file(cut);
+    const content = words(before, summary.trimEnd());
+    return { from: "log", content, file, cut, lines: Math.max(1, lines.length) };
+  }
+
+  /** Moves the cursor behind the next batch of lines and keeps what is to be said of them. */
+  #takeBatch(): boolean {
+    const text = this.#feed.nextBatch();
+    if (!text) return false;
+    this.#progress.outbox = { text, sent: 0 };
+    this.#progress.total += this.#feed.hiddenLines;
+    this.#feed.hiddenLines = 0;
+    this.#keepPosition();
+    this.#claimed = false;
+    return true;
   }
 
   /** Saved before anything is sent: proves that it can be, and marks what a killed run repeats. */
@@ -2523,17 +3480,22 @@ class LogDelivery extends Sender {
   }
 
   override moveBehind(message: Message): void {
+    if (this.#asFile) this.attempt = { ...this.attempt, suspects: 0 };
     this.#leaveBehind(message, "");
   }
 
   /** The message is done with: the cursor moves behind it, on disk before anything else is sent. */
-  #leaveBehind({ cut }: Message, notice: string): void {
+  #leaveBehind({ cut, from }: Message, notice: string): void {
     const progress = this.#progress;
-    const { feed, restAt } = this.#plan;
-    progress.total += cut ? feed.advance(cut) : 0;
+    const { outbox } = progress;
+    this.#asFile = false;
     assign(progress, "notice", notice || undefined);
+    if (outbox && from === "outbox") {
+      const sent = cut?.next ?? outbox.text.length;
+      assign(progress, "outbox", sent < outbox.text.length ? { ...outbox, sent } : undefined);
+    } else if (cut) progress.total += this.#feed.advance(cut);
     if (this.run.settings.dryRun) return;
-    if (!cut && restAt) progress.cursor = restAt;
+    if (from === "notice" && this.#plan.restAt) progress.cursor = this.#plan.restAt;
     this.#keepPosition();
     this.run.save();
   }
@@ -2541,48 +3503,56 @@ class LogDelivery extends Sender {
   /** What is behind the feed's position is done with. */
   #keepPosition(): void {
     const progress = this.#progress;
-    const { feed } = this.#plan;
-    const cursor = feed.movedTo();
+    const cursor = this.#feed.movedTo();
     if (cursor) progress.cursor = cursor;
-    assign(progress, "part", feed.part);
-    progress.finished = mergeFinished(progress.finished, feed.finished());
+    assign(progress, "part", this.#feed.part);
+    progress.finished = mergeFinished(progress.finished, this.#feed.finished());
   }
 
-  /** A single line that is refused whatever we do: kept on disk, told here and in the channel. */
+  /** A single line that is refused: as a file, or kept on disk, told here and in the channel. */
   override setAside(message: Message, why: string): Outcome | undefined {
-    const { world, settings, statePath } = this.run;
-    if (!message.cut) return this.failed(69, `refuses a notice: ${why}`);
-    this.#refused++;
+    if (message.from === "notice" || !message.cut)
+      return this.failed(69, `refuses a notice: ${why}`);
+    if (!this.#asFile) this.#refused++;
     if (this.#refused > REFUSED_LINES_LIMIT)
       return this.failed(69, `refuses too many lines: ${why}`);
+    if (this.destination.overflow === "file" && !message.file) {
+      this.#asFile = true;
+      return undefined;
+    }
+    this.attempt = afterDone(this.attempt, message.lines, message.content.length, true);
+    delete this.channel.pause;
+    this.#leaveBehind(message, this.#reject(message.cut.body, why));
+    return undefined;
+  }
+
+  /** Keeps a line on disk; returns what the channel must be told. */
+  #reject(line: string, why: string): string {
+    const { world, settings, statePath } = this.run;
     const path = `${statePath}.rejected`;
     try {
-      writePrivate(world, path, world.fs.constants.O_APPEND, `${message.cut.body}\n`);
+      writePrivate(world, path, world.fs.constants.O_APPEND, `${line}\n`);
     } catch (error) {
       throw cannotWrite(path, error);
     }
     complain(world, `${this.destination.title} refuses a line: ${why}`, `it is kept in ${path}`);
     const refused = `⚠️ ${settings.host}: lines were refused here, they are kept in ${basename(path)}\n`;
     const told = this.#progress.notice ?? "";
-    this.attempt = afterDone(this.attempt, message.lines, message.content.length, true);
-    delete this.channel.pause;
-    this.#leaveBehind(message, told.includes(refused) ? told : told + refused);
-    return undefined;
+    return told.includes(refused) ? told : told + refused;
   }
 
   /** Everything was sent: remembers what a later run can look at to see that nothing is new. */
   override finish(): Outcome {
     const progress = this.#progress;
     const { world } = this.run;
-    const { feed } = this.#plan;
-    const { held: file, stays } = feed;
+    const { held: file, stays } = this.#feed;
     // Under the same name it may be another file by now, but not if the pass began in it.
     const same = progress.held?.name === file?.name && (stays || this.sent === 0);
     const since = same ? progress.held?.since : undefined;
     const held = file && { name: file.name, since: since ?? world.now() };
     assign(progress, "held", held);
-    if (feed.hiddenLines > 0) {
-      progress.total += feed.hiddenLines;
+    if (this.#feed.hiddenLines > 0) {
+      progress.total += this.#feed.hiddenLines;
       this.#keepPosition();
     }
     if (this.run.logChanged) return { kind: "done" };
@@ -2638,6 +3608,19 @@ function isSettled({ world, settings, live }: Run, { snapshot }: LogFiles): bool
   return snapshot === undefined || snapshot === rotatedSnapshot(world, settings.log);
 }
 
+function feedView({ settings }: Run, { encode, colors, markup }: Destination): FeedView {
+  const view = { ...settings.view, color: colors };
+  const ofLines = showsAll(view) ? WINDOW_BYTES : VIEW_WINDOW_BYTES;
+  const windowBytes = view.format === "events" ? EVENTS_BYTES : ofLines;
+  return { view, markup, windowBytes, encode };
+}
+
+/** The newest rotated file, where failures before a ban are looked for and the log is young. */
+async function olderFile(run: Run, offset: number): Promise<OpenFile | undefined> {
+  const wanted = run.settings.view.format === "events" && offset < EVENTS_BYTES;
+  return wanted ? (await run.siblings()).open[0] : undefined;
+}
+
 /** Plans what one destination reads. Siblings are opened only when the live log does not go on. */
 async function planFor(run: Run, destination: Destination, progress: Progress): Promise<ReadPlan> {
   const { world, live } = run;
@@ -2645,8 +3628,9 @@ async function planFor(run: Run, destination: Destination, progress: Progress): 
   if (live && cursor && standsIn(world, live, cursor)) {
     const segments = [{ name: live.name, from: cursor.offset, leave: false }];
     say(run, `${live.name} goes on at ${cursor.offset}`);
-    const start = { files: [live], segments, lines: cursor.lines, cursor, part };
-    const feed = new Feed(run, destination, start);
+    const older = await olderFile(run, cursor.offset);
+    const start = { files: [live], segments, lines: cursor.lines, cursor, part, older };
+    const feed = new Feed(run, feedView(run, destination), start);
     return { feed, restAt: undefined, ends: [], listing: undefined };
   }
   // A first run knows the siblings from when it noted their ends; they are not for it to read.
@@ -2697,8 +3681,9 @@ function readPlan(
   const matches = facts.find(({ name }) => name === first?.name)?.matches;
   const stands = matches && first?.from === cursor?.offset ? cursor : undefined;
   const lines = stands?.lines ?? (file && first ? countLines(world, file, first.from) : 0);
-  const start = { files, segments: plan.segments, lines, cursor: stands, part };
-  const feed = new Feed(run, destination, start);
+  const older = file && files[files.indexOf(file) + 1];
+  const start = { files, segments: plan.segments, lines, cursor: stands, part, older };
+  const feed = new Feed(run, feedView(run, destination), start);
   const rests = plan.kind !== "read" && plan.segments.length === 1 && file && first?.from;
   const held = plan.segments.at(-1)?.name;
   const ends = files
@@ -2872,7 +3857,7 @@ function lineBehind(world: World, file: OpenFile, offset: number): boolean {
 }
 
 function upToDate(world: World, log: string, live: OpenFile, progress?: Progress): boolean {
-  if (!progress || (progress.notice && !progress.gap)) return false;
+  if (!progress || progress.outbox || (progress.notice && !progress.gap)) return false;
   const { cursor, listing } = progress;
   if (cursor && standsIn(world, live, cursor)) return !lineBehind(world, live, cursor.offset);
   return listing === rotatedSnapshot(world, log) && !lineBehind(world, live, 0);
@@ -2974,11 +3959,11 @@ class TextDelivery extends Sender {
     if (this.#text === "") {
       return this.sent > 0
         ? undefined
-        : { content: frame(before, undefined), cut: undefined, lines: 1 };
+        : { from: "notice", content: frame(before, undefined), cut: undefined, lines: 1 };
     }
     if (this.#at >= this.#text.length) return undefined;
     const cut = cutMessage(this.#text, this.#at, MESSAGE_LIMIT - frame(`${before}\n`, "").length);
-    return { content: frame(`${before}\n`, cut.body), cut, lines: 1 };
+    return { from: "notice", content: frame(`${before}\n`, cut.body), cut, lines: 1 };
   }
 
   override moveBehind({ cut }: Message): void {
@@ -3061,8 +4046,8 @@ async function sendBeside(
 
 /** The destination as a dry run has it: its messages, printed. */
 function printedAs(world: World, host: string, destination: Destination): Destination {
-  const { name, title, colors, encode, frame } = destination;
-  return { ...stdout(world, host), name, title, colors, encode, frame };
+  const printed = stdout(world, host);
+  return { ...destination, pace: [], post: printed.post, dropName: printed.dropName };
 }
 
 async function dryRun(
@@ -3125,7 +4110,7 @@ options (each also as a variable, F2B_LOG, F2B_MAX_TIME, …)
   --env-file <file>   KEY=VALUE lines                    (/etc/f2b-watch.env if there)
   --host <name>       shown in every message             (the machine's name)
   --from <start|end>  where a log never seen begins      (start)
-  --format <name>     raw, or compact                    (raw)
+  --format <name>     raw, compact, or events: in words  (raw)
   --only <kinds>      some of alert, ban, unban, restore, found, life, other, with commas
   --jail <names>      some jails, with commas; what belongs to no jail always passes
   --color             Discord only: colours by kind of line
@@ -3221,8 +4206,8 @@ const OPTIONS = {
   from: { flag: "--from <start|end>", expects: "start or end", schema: z.enum(["start", "end"]) },
   format: {
     flag: "--format <name>",
-    expects: "raw or compact",
-    schema: z.enum(["raw", "compact"]),
+    expects: "raw, compact or events",
+    schema: z.enum(["raw", "compact", "events"]),
   },
   only: { flag: "--only <kinds>", expects: `some of ${KINDS.join(", ")}`, schema: KindList },
   jail: { flag: "--jail <names>", expects: "names with commas between them", schema: NameList },

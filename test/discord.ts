@@ -436,6 +436,7 @@ export class Discord extends StandIn<DiscordFault> {
   readonly messages: DiscordMessage[] = [];
   readonly #options: Required<Pick<DiscordOptions, "id" | "token">> & DiscordOptions;
   #refusesContent: (content: string) => boolean = () => false;
+  #refusesFiles = true;
   #bucket = { endsAt: -Infinity, used: 0 };
   #channelTimes: number[] = [];
   #deleted = false;
@@ -462,9 +463,10 @@ export class Discord extends StandIn<DiscordFault> {
     this.#deleted = false;
   }
 
-  /** Answers 400 50035 at `content` to every message whose content matches. */
-  refuseContent(predicate: (content: string) => boolean): void {
+  /** Answers 400 50035 at `content` to every message whose content matches, or a file in it. */
+  refuseContent(predicate: (content: string) => boolean, { inFiles = true } = {}): void {
     this.#refusesContent = predicate;
+    this.#refusesFiles = inFiles;
   }
 
   /** The lines inside the code fences of all saved messages, in order. */
@@ -565,7 +567,8 @@ export class Discord extends StandIn<DiscordFault> {
     if (typeof body !== "object" || body === null) return malformed(seen, version);
     const errors = fieldErrors(body);
     const content = String(body["content"] ?? "").trim();
-    const refused = content !== "" && this.#refusesContent(content);
+    const texts = [content, ...(this.#refusesFiles ? files.map(({ text }) => text) : [])];
+    const refused = texts.some((text) => text !== "" && this.#refusesContent(text));
     if (refused) errors.push({ field: "content", code: "REFUSED", message: "Not accepted." });
     if (errors.length > 0) return formError(version, errors);
     const empty = content === "" && files.length === 0 && !body["embeds"] && !body["components"];

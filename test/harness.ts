@@ -63,7 +63,7 @@ export class Scene {
     now: () => this.clockMs,
     sleep: async (ms) => void (this.clockMs += ms),
   });
-  /** Environment of the next runs. */
+  /** Environment of the next runs; what takes many messages is sent as such unless a test says otherwise. */
   env: Record<string, string> = { DISCORD_WEBHOOK: this.discord.webhook };
   /** Replaces parts of the world, for faults and for races. */
   readonly overrides: { -readonly [Name in keyof World]?: World[Name] } = {};
@@ -155,7 +155,7 @@ export class Scene {
     const result: RunResult = { code: -1, out: "", err: "" };
     return {
       result,
-      env: this.env,
+      env: { F2B_INLINE: "0", ...this.env },
       fs,
       stateHome: this.state,
       terminal: false,

@@ -819,7 +819,10 @@ class Player {
 
   #world(): World {
     return {
-      env: { DISCORD_WEBHOOK: "https://discord.com/api/webhooks/1/averylongsecrettoken" },
+      env: {
+        F2B_INLINE: "0",
+        DISCORD_WEBHOOK: "https://discord.com/api/webhooks/1/averylongsecrettoken",
+      },
       fs: this.#fs,
       stateHome: this.disk.state,
       terminal: false,

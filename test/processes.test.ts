@@ -89,6 +89,7 @@ class Machine extends Scene {
       BUN_OPTIONS: how === "binary" ? `--preload ${this.#clock}` : undefined,
       DENO_NO_UPDATE_CHECK: "1",
       F2B_ENV_FILE: join(this.directory, "env"),
+      F2B_INLINE: "0",
       ...this.env,
     };
     const child = Bun.spawn(command, {

@@ -107,11 +107,18 @@ function expectAllOnce(scene: Scene, expected: readonly string[]): void {
   expect(scene.discord.violations).toEqual([]);
 }
 
+/** The text of a message, of its files too. */
+async function textOf(body: unknown): Promise<string> {
+  if (typeof body === "string") return (JSON.parse(body) as { content: string }).content;
+  const form = await new Response(body as FormData).formData();
+  const file = form.get("files[0]") as File | null;
+  return [String(form.get("payload_json")), await file?.text()].join("\n");
+}
+
 /** Answers by hand: what `answer` returns nothing for goes to the stand-in. */
 function answerWith(scene: Scene, answer: (content: string) => Response | undefined): void {
   const handle: World["fetch"] = async (url, init) => {
-    const { content } = JSON.parse(String(init.body)) as { content: string };
-    return answer(content) ?? (await scene.discord.fetch(url, init));
+    return answer(await textOf(init.body)) ?? (await scene.discord.fetch(url, init));
   };
   Object.assign(scene.overrides, { fetch: handle });
 }
@@ -902,6 +909,35 @@ test("204 counts, and is reported once, also across runs", async () => {
 // ── Refused content ─────────────────────────────────────────────────────────────────────────────
 
 describe("a line whose content is refused", () => {
+  test("goes as a file where it is taken as one, alone, and is not kept", async () => {
+    using scene = sceneWith(...lines(1, 49), "poison", ...lines(51, 100));
+    scene.discord.refuseContent((content) => content.includes("poison"), { inFiles: false });
+    expect(await scene.run()).toEqual({ code: 0, out: "", err: "" });
+    const withFile = scene.discord.messages.filter(({ files }) => files.length > 0);
+    expect(withFile.map(({ files }) => files.map(({ name, text }) => [name, text]))).toEqual([
+      [["fail2ban.log", "poison\n"]],
+    ]);
+    expect(withFile[0]?.content).toContain("web-1");
+    scene.expectPosted(...lines(1, 49), ...lines(51, 100));
+    expect(fs.existsSync(rejected(scene))).toBe(false);
+    await scene.expectQuiet();
+  });
+
+  test("goes as a file once, wherever the run is killed: marked when it may be a repeat", async () => {
+    using scene = sceneWith(line(1), "poison", line(3));
+    scene.discord.refuseContent((content) => content.includes("poison"), { inFiles: false });
+    answerWith(scene, (text) => {
+      if (text.includes('"content"')) scene.discord.fail({ kind: "reset-after-saving" });
+      return undefined;
+    });
+    expect((await scene.run()).code).not.toBe(70);
+    const marks = scene.discord.messages
+      .filter(({ files }) => files.length > 0)
+      .map(({ content }) => content.includes("(resent)"));
+    expect(marks[0]).toBe(false);
+    expect(marks.slice(1).every(Boolean)).toBe(true);
+  });
+
   const rejected = (scene: Scene) => `${scene.stateFile()}.rejected`;
 
   test("is found by halving, kept in a private file, told once here and once there", async () => {
@@ -952,7 +988,7 @@ describe("a line whose content is refused", () => {
   test("has its notice in the channel also when the run ends right behind it", async () => {
     using scene = sceneWith("poison", line(2));
     scene.discord.refuseContent((content) => {
-      if (content.includes("poison") && !content.includes(line(2))) scene.stop.abort();
+      if (content === "poison\n") scene.stop.abort();
       return content.includes("poison");
     });
     await scene.run();

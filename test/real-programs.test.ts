@@ -1,4 +1,5 @@
 /** Real logrotate, real fail2ban, and logs that real fail2ban wrote. */
+import { Database } from "bun:sqlite";
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
@@ -181,7 +182,7 @@ class Fail2ban {
   readonly #places: string[];
   #server: Bun.Subprocess | undefined;
 
-  constructor(scene: Scene, actionBan: string) {
+  constructor(scene: Scene, actionBan: string, { maxRetry = 1, database = false } = {}) {
     this.#scene = scene;
     const at = (name: string) => join(scene.directory, name);
     const put = (name: string, text: string) => {
@@ -198,7 +199,7 @@ logtarget = ${scene.log}
 syslogsocket = auto
 socket = ${at("sock")}
 pidfile = ${at("pid")}
-dbfile = None
+dbfile = ${database ? at("bans.sqlite3") : "None"}
 allowipv6 = auto
 `,
     );
@@ -207,7 +208,7 @@ allowipv6 = auto
       `[sshd]
 enabled = true
 backend = polling
-maxretry = 1
+maxretry = ${maxRetry}
 findtime = 10m
 bantime = 1h
 usedns = no
@@ -343,6 +344,88 @@ describe("fail2ban", () => {
       scene.expectPosted(...written.map(clean));
     },
   );
+});
+
+describe("fail2ban, told in words", () => {
+  const contents = (scene: Scene) =>
+    scene.discord.messages.map(({ content }) => content).join("\n");
+
+  testWith("fail2ban-server")(
+    "failures before a ban: what fail2ban's own database says, at least nine times of ten",
+    async () => {
+      using scene = new Scene();
+      scene.env["F2B_FORMAT"] = "events";
+      using fail2ban = new Fail2ban(scene, "/bin/true", { maxRetry: 4, database: true });
+      await fail2ban.start();
+      // Four attempts each, some a fifth before the ban stops them.
+      const attempts = Array.from({ length: 60 }, (_, number) =>
+        Array.from({ length: number % 20 === 0 ? 5 : 4 }, (__, nth) => ({
+          tick: Math.floor(number + Math.random() * 4 + nth * 9),
+          address: `198.51.100.${number}`,
+        })),
+      ).flat();
+      for (let tick = 0; tick < 110; tick++) {
+        const now = attempts.filter((attempt) => attempt.tick === tick);
+        fail2ban.attackFrom(...now.map(({ address }) => address));
+        await Bun.sleep(100);
+        if (tick % 3 === 0) await scene.pass();
+      }
+      await Bun.sleep(1_500);
+      await scene.pass();
+      await fail2ban.stop();
+      const told = new Map(
+        [...contents(scene).matchAll(/BANNED\*\* (\S+) after (\d+) failure/g)].map(
+          ([, address = "", count]) => [address, Number(count)],
+        ),
+      );
+      const database = new Database(join(scene.directory, "bans.sqlite3"), { readonly: true });
+      const bans = database
+        .query("SELECT ip, json_extract(CAST(data AS TEXT), '$.failures') AS failures FROM bans")
+        .all() as { ip: string; failures: number }[];
+      database.close();
+      const counted = bans.filter(({ ip }) => told.has(ip));
+      expect(bans.length).toBeGreaterThan(40);
+      expect(counted.length).toBeGreaterThan(0.5 * bans.length);
+      const equal = counted.filter(({ ip, failures }) => failures === told.get(ip));
+      expect(equal.length).toBeGreaterThanOrEqual(0.9 * counted.length);
+    },
+  );
+
+  testWith("fail2ban-server")("a restart with bans is one line", async () => {
+    using scene = new Scene();
+    scene.env["F2B_FORMAT"] = "events";
+    using fail2ban = new Fail2ban(scene, "/bin/true", { database: true });
+    await fail2ban.start();
+    await fail2ban.ban(...Array.from({ length: 12 }, (_, index) => `198.51.100.${index}`));
+    while (!scene.read().includes("Ban 198.51.100.11")) await Bun.sleep(20);
+    await scene.pass();
+    const before = scene.discord.messages.length;
+    await fail2ban.stop();
+    await fail2ban.start();
+    while (scene.read().split("Restore Ban ").length <= 12) await Bun.sleep(20);
+    await scene.pass();
+    const [message, ...more] = scene.discord.messages.slice(before);
+    expect(more).toEqual([]);
+    const [line = "", ...rest] = message?.content.split("\n") ?? [];
+    expect(line).toMatch(/^🔄 web-1 fail2ban \S+ restarted: 1 jail, 12 bans restored$/);
+    expect(rest).toEqual([expect.stringMatching(/^-# /)]);
+  });
+
+  testWith("fail2ban-server")("a failing action stands in its ban's own line", async () => {
+    using scene = new Scene();
+    scene.env["F2B_FORMAT"] = "events";
+    using fail2ban = new Fail2ban(scene, "echo no such rule >&2; exit 3");
+    await fail2ban.start();
+    await fail2ban.ban("203.0.113.7");
+    while (!scene.read().includes("Failed to execute ban")) await Bun.sleep(20);
+    await scene.pass();
+    await fail2ban.stop();
+    const line = contents(scene)
+      .split("\n")
+      .find((text) => text.includes("BANNED"));
+    expect(line).toContain("203.0.113.7 · ⚠️ **action `lab` failed**: `no such rule (returned 3)`");
+    expect(contents(scene)).not.toContain("NOT blocked");
+  });
 });
 
 // ── Logs of real servers ────────────────────────────────────────────────────────────────────────

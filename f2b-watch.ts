@@ -263,6 +263,7 @@ export type Verdict =
 export interface Attempt {
   readonly unclear: number;
   readonly unsent: number;
+  readonly limited: number;
   /** Lines among which one is refused; 0 when none is known to be. */
   readonly suspects: number;
   /** Characters from here on that may have arrived already. */
@@ -1793,7 +1794,13 @@ export function readFetchError(error: unknown): Verdict {
   return { kind: "unclear", why: `connection lost${known}` };
 }
 
-export const FIRST_ATTEMPT: Attempt = { unclear: 0, unsent: 0, suspects: 0, doubtful: 0 };
+export const FIRST_ATTEMPT: Attempt = {
+  unclear: 0,
+  unsent: 0,
+  limited: 0,
+  suspects: 0,
+  doubtful: 0,
+};
 
 /** The next time of quiet: as long as `firstMs`, doubled after each one before it, to `mostMs`. */
 export function nextPause(
@@ -1867,8 +1874,11 @@ function afterLimit(toldMs: number | undefined, situation: Situation): Step {
     const quiet = nextPause(pause, now, [15 * MINUTE, HOUR], why);
     return { kind: "stop", exitCode: 75, why, pause: quiet };
   }
-  const afterMs = Math.min(toldMs + jitterMs, DAY);
-  if (now + afterMs < deadline) return { kind: "again", afterMs, attempt };
+  // Many hosts may share the limit: those that were refused together must not come back together.
+  const limited = attempt.limited + 1;
+  const spreadMs = jitterMs * 2 ** Math.min(attempt.limited, 6);
+  const afterMs = Math.min(toldMs + spreadMs, DAY);
+  if (now + afterMs < deadline) return { kind: "again", afterMs, attempt: { ...attempt, limited } };
   const told = { setAt: now, until: now + afterMs, stepMs: 0, exitCode: 75, why };
   return { kind: "stop", exitCode: 75, why, pause: told };
 }
@@ -2701,11 +2711,19 @@ class Run {
   /** The state on disk is not to be touched. */
   keepsState: boolean;
   readonly #before: string;
+  readonly #channels: Map<string, Channel>;
   #damaged: boolean;
   #siblings: Promise<LogFiles> | undefined;
 
-  constructor(world: World, settings: Settings, statePath: string, deadline: number) {
+  constructor(
+    world: World,
+    settings: Settings,
+    statePath: string,
+    deadline: number,
+    channels = new Map<string, Channel>(),
+  ) {
     this.world = world;
+    this.#channels = channels;
     this.settings = settings;
     this.statePath = statePath;
     this.deadline = deadline;
@@ -2752,9 +2770,11 @@ class Run {
     return (await this.#siblings)?.snapshot;
   }
 
-  /** What is known of a destination; kept with the state. */
+  /** What is known of a destination; kept with the state, and shared with the logs of the same pass. */
   channel(name: string): Channel {
-    return (this.state.channels[name] ??= { posts: [] });
+    const channel = mergeChannels(this.state.channels[name], this.#channels.get(name));
+    this.#channels.set(name, channel);
+    return (this.state.channels[name] = channel);
   }
 
   save(): void {
@@ -2775,6 +2795,20 @@ class Run {
     const files = this.live ? [this.live, ...siblings] : siblings;
     for (const file of files) this.world.fs.closeSync(file.descriptor);
   }
+}
+
+/** What two logs know of one destination. */
+function mergeChannels(one: Channel = { posts: [] }, other: Channel = one): Channel {
+  if (one === other) return one;
+  const later = <Known>(
+    a: Known | undefined,
+    b: Known | undefined,
+    at: (known: Known) => number,
+  ) => (a && (!b || at(a) >= at(b)) ? a : b);
+  const asked = later(one.asked, other.asked, ({ at }) => at);
+  const pause = later(one.pause, other.pause, ({ until }) => until);
+  const posts = [...new Set([...one.posts, ...other.posts])].sort((a, b) => a - b);
+  return { ...one, posts, ...(asked && { asked }), ...(pause && { pause }) };
 }
 
 /** Bytes of a file from `offset - lead` on: the lead is what proves where the rest stands. */
@@ -3912,8 +3946,9 @@ async function takeTurns(
   settings: Settings,
   statePath: string,
   destinations: readonly Destination[],
+  deadline: number,
+  channels?: Map<string, Channel>,
 ): Promise<number> {
-  const deadline = world.now() + settings.maxTimeMs;
   const markPath = `${statePath}.mark`;
   touch(world, `${statePath}.lock`);
   touch(world, markPath);
@@ -3927,7 +3962,7 @@ async function takeTurns(
     let run: Run;
     try {
       world.fs.rmSync(markPath, { force: true });
-      run = new Run(world, settings, statePath, deadline);
+      run = new Run(world, settings, statePath, deadline, channels);
       exitCode = await passOnce(run, destinations);
     } finally {
       lock.release();
@@ -4041,7 +4076,7 @@ async function sendBeside(
     lock.release();
   }
   if (!world.fs.existsSync(`${statePath}.mark`)) return exitCode;
-  return worstExit([exitCode, await takeTurns(world, settings, statePath, destinations)]);
+  return worstExit([exitCode, await takeTurns(world, settings, statePath, destinations, deadline)]);
 }
 
 /** The destination as a dry run has it: its messages, printed. */
@@ -4073,18 +4108,80 @@ function configuredDestinations(world: World, settings: Settings): Destination[]
   return destinations.length > 0 ? destinations : [announced(world, stdout(world, host))];
 }
 
+/** The logs that a path with wildcards stands for; a path without is one log, there or not. */
+function findLogs(world: World, path: string): string[] {
+  if (!/[*?[{]/.test(path) || world.fs.existsSync(path)) return [path];
+  // One that was rotated away and not written anew is a log all the same.
+  const rotated = world.fs.globSync(`${path}.1`).map((name) => name.slice(0, -".1".length));
+  const logs = [...new Set([...world.fs.globSync(path), ...rotated])].sort();
+  if (logs.length === 0) throw new Fault(66, `no log matches ${path}`);
+  return logs.filter((log) => !logs.some((other) => rotatedName(other, log)));
+}
+
+/** The settings for one log: `{dir}` in the host's name is the folder that the log lies in. */
+function settingsFor(settings: Settings, log: string): Settings {
+  const host = settings.host.replaceAll("{dir}", neutralise(basename(dirname(log))));
+  return { ...settings, log, host };
+}
+
 /** Sends what is new and leaves. */
 async function pass(world: World, settings: Settings): Promise<number> {
-  const { log, state } = settings;
-  const destinations = configuredDestinations(world, settings);
-  const statePath = resolve(state, stateFileName(log));
-  if (settings.dryRun) {
-    checkStateDirectory(world, state);
-    return dryRun(world, settings, statePath, destinations);
+  const { state } = settings;
+  const logs = findLogs(world, settings.log);
+  if (settings.dryRun) checkStateDirectory(world, state);
+  else makeStateDirectory(world, state);
+  const deadline = world.now() + settings.maxTimeMs;
+  const channels = new Map<string, Channel>();
+  if (logs.length > 1) for (const log of logs) knowChannels(world, state, log, channels);
+  let exitCode = 0;
+  for (const log of logs) {
+    const own = settingsFor(settings, log);
+    const work = () => passOver(world, own, deadline, channels);
+    // One log that fails must not keep the others from being read.
+    const code = logs.length > 1 ? await toldIfFailed(world, work) : await work();
+    exitCode = worstExit([exitCode, code]);
+    if (world.stopping.aborted) break;
   }
-  makeStateDirectory(world, state);
+  return exitCode;
+}
+
+/** The pass over one of the logs. */
+async function passOver(
+  world: World,
+  settings: Settings,
+  deadline: number,
+  channels: Map<string, Channel>,
+): Promise<number> {
+  const destinations = configuredDestinations(world, settings);
+  const statePath = resolve(settings.state, stateFileName(settings.log));
+  if (settings.dryRun) return dryRun(world, settings, statePath, destinations);
   if (nothingNew(world, settings, statePath, destinations)) return 0;
-  return await takeTurns(world, settings, statePath, destinations);
+  // Out of time with other logs: what is left is for the next run.
+  if (world.now() >= deadline) return 75;
+  return takeTurns(world, settings, statePath, destinations, deadline, channels);
+}
+
+/** The state, if it can be read: what is wrong with it is told when it is needed. */
+function readSafely(world: World, path: string, log: string): SavedState | undefined {
+  try {
+    return readState(world, path, log);
+  } catch (error) {
+    if (error instanceof Fault) return undefined;
+    throw error;
+  }
+}
+
+/** Adds what one log's state knows of the destinations: the logs share their limits. */
+function knowChannels(
+  world: World,
+  state: string,
+  log: string,
+  channels: Map<string, Channel>,
+): void {
+  const saved = readSafely(world, resolve(state, stateFileName(log)), log);
+  if (saved?.kind !== "known") return;
+  for (const [name, channel] of Object.entries(saved.state.channels))
+    channels.set(name, mergeChannels(channel, channels.get(name)));
 }
 
 // ── The other commands ──────────────────────────────────────────────────────────────────────────
@@ -4437,10 +4534,10 @@ export function webhookUrl(text: string): string {
 /** The value of one option, checked; absent when neither flag nor variable sets it. */
 function optionValue<Name extends OptionName>(
   name: Name,
-  commandLine: CommandLine,
+  values: CommandLine["values"],
   variable: (name: string) => string | undefined,
 ): z.infer<(typeof OPTIONS)[Name]["schema"]> | undefined {
-  const typed = commandLine.values[name];
+  const typed = values[name];
   const value = typed ?? variable(variableOf(name));
   if (value === undefined) return undefined;
   const { schema, expects } = OPTIONS[name];
@@ -4468,12 +4565,12 @@ function systemdState(world: World): string | undefined {
   return world.fs.existsSync(path) ? world.fs.realpathSync(path) : path;
 }
 
-function readSettings(world: World, commandLine: CommandLine): Settings {
-  const named = optionValue("envFile", commandLine, (name) => world.env[name] || undefined);
+function readSettings(world: World, values: CommandLine["values"]): Settings {
+  const named = optionValue("envFile", values, (name) => world.env[name] || undefined);
   const file = readEnvFile(world, named);
   rejectUnknownVariables([...Object.keys(world.env), ...file.keys()]);
   const variable = (name: string) => world.env[name] || file.get(name) || undefined;
-  const option = <Name extends OptionName>(name: Name) => optionValue(name, commandLine, variable);
+  const option = <Name extends OptionName>(name: Name) => optionValue(name, values, variable);
   const webhookText = variable("DISCORD_WEBHOOK");
   const webhook = webhookText === undefined ? undefined : webhookUrl(webhookText);
   const access = slackAccess(variable);
@@ -4521,23 +4618,10 @@ async function print(world: World, text: string): Promise<number> {
   return 0;
 }
 
-/** Runs the program: arguments without the program's name in, exit status out. */
-export async function main(argv: readonly string[], world: World): Promise<number> {
+/** Says what went wrong, in one line; returns the exit status for it. */
+async function toldIfFailed(world: World, work: () => Promise<number>): Promise<number> {
   try {
-    const commandLine = readCommandLine(argv);
-    if (commandLine.help) return await print(world, USAGE);
-    if (commandLine.version) return await print(world, `f2b-watch ${VERSION}\n`);
-    const settings = readSettings(world, commandLine);
-    switch (commandLine.command) {
-      case "pass":
-        return await pass(world, settings);
-      case "check":
-      case "status":
-      case "digest":
-        return await sendBeside(world, settings, (run, destination) =>
-          new TextDelivery(run, destination, commandLine.words.join(), "").deliver(),
-        );
-    }
+    return await work();
   } catch (error) {
     if (error instanceof Fault) {
       complain(world, error.message, error.hint);
@@ -4550,6 +4634,26 @@ export async function main(argv: readonly string[], world: World): Promise<numbe
     complain(world, `a bug in f2b-watch ${VERSION}: ${reason(error).split("\n")[0]}`);
     return 70;
   }
+}
+
+/** Runs the program: arguments without the program's name in, exit status out. */
+export function main(argv: readonly string[], world: World): Promise<number> {
+  return toldIfFailed(world, async () => {
+    const { command, words, help, version, values } = readCommandLine(argv);
+    if (help) return print(world, USAGE);
+    if (version) return print(world, `f2b-watch ${VERSION}\n`);
+    const settings = readSettings(world, values);
+    switch (command) {
+      case "pass":
+        return pass(world, settings);
+      case "check":
+      case "status":
+      case "digest":
+        return sendBeside(world, settings, (run, destination) =>
+          new TextDelivery(run, destination, words.join(), "").deliver(),
+        );
+    }
+  });
 }
 
 /** Writes all of it to stdout, also where the reader is slow. */

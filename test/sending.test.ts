@@ -1908,9 +1908,18 @@ describe("nextStep()", () => {
   });
 
   test("waits for a limit, with jitter, and forgets nothing", () => {
-    const attempt = { unclear: 1, unsent: 2, suspects: 3, doubtful: 4 };
+    const attempt = { unclear: 1, unsent: 2, limited: 0, suspects: 3, doubtful: 4 };
     const step = nextStep({ kind: "limited", waitMs: 5_000 }, situation({ attempt }));
-    expect(step).toEqual({ kind: "again", afterMs: 5_050, attempt });
+    expect(step).toEqual({ kind: "again", afterMs: 5_050, attempt: { ...attempt, limited: 1 } });
+  });
+
+  test("spreads more each time it is limited: many hosts do not come back together", () => {
+    const after = (limited: number) => {
+      const attempt = { ...FIRST_ATTEMPT, limited };
+      return nextStep({ kind: "limited", waitMs: 1_000 }, situation({ attempt }));
+    };
+    expect(after(3)).toMatchObject({ afterMs: 1_000 + 8 * 50 });
+    expect(after(60)).toMatchObject({ afterMs: 1_000 + 64 * 50 });
   });
 
   test("leaves when a limit ends at the deadline or later", () => {
@@ -2010,22 +2019,23 @@ describe("nextStep()", () => {
 
 describe("afterDone()", () => {
   test("counts down suspects and doubtful characters, and begins to count tries anew", () => {
-    const attempt = { unclear: 2, unsent: 3, suspects: 8, doubtful: 500 };
+    const attempt = { unclear: 2, unsent: 3, limited: 0, suspects: 8, doubtful: 500 };
     expect(afterDone(attempt, 3, 200, false)).toEqual({
       unclear: 0,
       unsent: 0,
+      limited: 0,
       suspects: 5,
       doubtful: 300,
     });
   });
 
   test("never goes below nothing", () => {
-    const attempt = { unclear: 0, unsent: 0, suspects: 1, doubtful: 5 };
+    const attempt = { unclear: 0, unsent: 0, limited: 0, suspects: 1, doubtful: 5 };
     expect(afterDone(attempt, 3, 200, false)).toEqual(FIRST_ATTEMPT);
   });
 
   test("has no suspects left once one is set aside", () => {
-    const attempt = { unclear: 0, unsent: 0, suspects: 4, doubtful: 0 };
+    const attempt = { unclear: 0, unsent: 0, limited: 0, suspects: 4, doubtful: 0 };
     expect(afterDone(attempt, 1, 10, true).suspects).toBe(0);
   });
 });

@@ -4650,9 +4650,9 @@ async function ask(
   }
 }
 
-function helloText({ host, log, ownSecrets }: Settings): string {
-  const text = `👋 ${host}: f2b-watch ${VERSION} can post here, it watches \`${log.replaceAll("`", "'")}\``;
-  return cleanText(text, false, ownSecrets);
+function helloText({ host, log }: Settings): string {
+  const path = neutralise(redact(log.replaceAll("`", "'"), []));
+  return `👋 ${host}: f2b-watch ${VERSION} can post here, it watches \`${path}\``;
 }
 
 /**

@@ -2788,6 +2788,8 @@ interface Asked {
   readonly text: string;
   /** What only a message can tell. */
   readonly doubt: string;
+  /** Refusals that may stand all the same; absent where the answer disproves them all. */
+  readonly untouched?: RegExp;
   readonly host: string;
   /** The name under which Slack knows us. */
   readonly bot?: string;
@@ -2828,15 +2830,21 @@ async function askDiscord(world: World, webhook: string): Promise<Asked> {
   }
   const thread = searchParams.get("thread_id");
   const doubt = thread ? `whether thread ${thread} is there` : "";
+  const untouched = thread ? { untouched: /\((?:10003|50001|50013)\)/ } : {};
   const name = found.name?.slice(0, HOST_LIMIT) ?? "without a name";
-  return { text: `webhook "${name}" of channel ${found.channel_id ?? "?"}`, doubt, host };
+  return {
+    text: `webhook "${name}" of channel ${found.channel_id ?? "?"}`,
+    doubt,
+    ...untouched,
+    host,
+  };
 }
 
 /** Asks Slack who we are; an incoming webhook cannot be asked. */
 async function askSlack(world: World, access: SlackAccess): Promise<Asked> {
   const { href, host } = new URL("auth.test", access.url);
   if (access.kind === "webhook") {
-    return { text: "an incoming webhook", doubt: "whether it works", host };
+    return { text: "an incoming webhook", doubt: "whether it works", untouched: /./, host };
   }
   const reply = await postJson(world, href, { authorization: `Bearer ${access.token}` }, {});
   if ("kind" in reply) throw faultOf(reply, host);
@@ -2853,7 +2861,8 @@ async function askSlack(world: World, access: SlackAccess): Promise<Asked> {
   }
   const named = !scopes || scopes.some((scope) => /^chat:write\.customize$|^bot$/.test(scope));
   const note = named ? "" : ", without chat:write.customize (shows the app's own name and icon)";
-  return { text: text + note, doubt, host, bot };
+  const untouched = /channel|archived|restricted/;
+  return { text: text + note, doubt, untouched, host, bot };
 }
 
 // ── The pass ────────────────────────────────────────────────────────────────────────────────────
@@ -4340,7 +4349,12 @@ function ownerText(world: World, { mode, uid, gid }: fs.Stats): string {
 
 function settingsRow({ host, view, from }: Settings): Row {
   const { format, only, jails } = view;
-  const all = [`f2b-watch ${VERSION}`, `host ${host}`, `format ${format}`, `from the ${from}`];
+  const all = [
+    `f2b-watch ${VERSION}`,
+    `host ${host}`,
+    `format ${format}`,
+    `new logs from the ${from}`,
+  ];
   if (only.size > 0) all.push(`only ${[...only].join(", ")}`);
   if (jails.size > 0) all.push(`jails ${[...jails].join(", ")}`);
   return okRow("settings", all.join("; "));
@@ -4496,7 +4510,10 @@ function checkParent(world: World, path: string): void {
       return world.fs.accessSync(parent, world.fs.constants.W_OK);
     } catch (error) {
       if (isDenied(error)) return;
-      if (errorCode(error) !== "ENOENT") throw cannotWrite(path, error);
+      if (errorCode(error) === "ENOENT") continue;
+      const { message } = cannotWrite(path, error);
+      const hint = `as root: install -d -m 700 -o ${nameOf(world, "passwd", world.uid())} ${path}`;
+      throw new Fault(73, message, hint);
     }
   }
 }
@@ -4611,8 +4628,8 @@ function progressRow(world: World, settings: Settings, saved: SavedState | Fault
 interface Finding {
   readonly destination: Destination;
   readonly asked: Asked | Fault;
-  /** It was not called until now, because it refused. */
-  readonly refused: boolean;
+  /** Why it was not called until now; empty where it was. */
+  readonly refusal: string;
 }
 
 function askDestination(
@@ -4635,18 +4652,20 @@ async function ask(
   const pause = state?.channels[name]?.pause;
   const now = world.now();
   const holds = pause !== undefined && isPaused(pause, now, destination.settings);
-  const refused = holds && pause.settings !== undefined;
+  const refusal = holds && pause.settings !== undefined ? pause.why : "";
   try {
-    if (holds && !refused) {
+    if (holds && refusal === "") {
       const why = `quiet for another ${durationText(pause.until - now)}: ${pause.why}`;
       throw new Fault(pause.exitCode, why, remedyFor("quiet", ""));
     }
-    if (refused && name === "slack" && settings.slack?.kind === "webhook" && !settings.hello) {
-      throw new Fault(69, pause.why, `${remedyFor(pause.why, "")}; then: check --hello`);
+    const asked = await askDestination(world, settings, name);
+    if (asked.untouched?.test(refusal) && !settings.hello) {
+      const hint = remedyFor(refusal, asked.host, asked.bot);
+      throw new Fault(69, `${asked.text}; ${refusal}`, `${hint}; then: check --hello`);
     }
-    return { destination, asked: await askDestination(world, settings, name), refused };
+    return { destination, asked, refusal };
   } catch (error) {
-    return { destination, asked: asFault(error, 75), refused };
+    return { destination, asked: asFault(error, 75), refusal };
   }
 }
 
@@ -4667,7 +4686,7 @@ async function callAgain(
   const outcomes = new Map<string, Outcome>();
   const alive = findings.filter(({ asked }) => !(asked instanceof Fault));
   const hello = settings.hello && !(settings.dryRun && settings.json);
-  if (!alive.some(({ refused }) => hello || (refused && !settings.dryRun))) return outcomes;
+  if (!alive.some(({ refusal }) => hello || (refusal && !settings.dryRun))) return outcomes;
   const failed = (error: unknown): Outcome => ({ kind: "failed", fault: asFault(error, 73) });
   try {
     await sendBeside(world, settings, async (run, destination) => {
@@ -4688,7 +4707,7 @@ async function callAgain(
 }
 
 function destinationRow(
-  { destination, asked, refused }: Finding,
+  { destination, asked, refusal }: Finding,
   outcome: Outcome | undefined,
   { failures }: Pick<State, "failures">,
   now: number,
@@ -4715,7 +4734,8 @@ function destinationRow(
   }
   const notes = [text + (age ?? "")];
   if (outcome) notes.push("the test message is there");
-  else if (refused) notes.push("it refused until now, the next run calls it again");
+  else if (refusal)
+    notes.push(`refused before (${refusal.replace(/^.*?: /, "")}), is called again`);
   if (failures[`${name} unverified`]) notes.push("it does not say that it keeps messages");
   if (!doubt || outcome) return okRow(title, notes.join("; "));
   notes.push(`${doubt} only check --hello can tell`);

@@ -188,7 +188,7 @@ describe("check", () => {
     const flags = ["--format", "compact", "--only", "ban,alert", "--jail", "sshd", "--from", "end"];
     const { text } = await scene.row("settings", ...flags);
     expect(text).toBe(
-      `f2b-watch ${VERSION}; host web-1; format compact; from the end; only ban, alert; jails sshd`,
+      `f2b-watch ${VERSION}; host web-1; format compact; new logs from the end; only ban, alert; jails sshd`,
     );
   });
 
@@ -553,7 +553,8 @@ describe("the state", () => {
         throw systemError("EACCES", "permission denied");
       }) as typeof fs.accessSync,
     });
-    await scene.expectFailure("state", 73, /permission denied/, /--state/);
+    const hint = /^as root: install -d -m 700 -o root \S+\/state$/;
+    await scene.expectFailure("state", 73, /permission denied/, hint);
   });
 
   test("of a newer version is 73 and stays as it is", async () => {
@@ -883,8 +884,8 @@ describe("a destination that refused", () => {
     expect((await scene.run()).code).toBe(69);
     const { state, text } = await scene.row("Discord");
     expect(state).toBe("ok");
-    expect(text).toContain("it refused until now, the next run calls it again");
-    expect((await scene.row("Discord")).text).not.toContain("refused until now");
+    expect(text).toContain("refused before (404 (10015)), is called again");
+    expect((await scene.row("Discord")).text).not.toContain("refused before");
     expect(await scene.run()).toEqual({
       code: 0,
       out: "",
@@ -937,6 +938,28 @@ describe("a destination that refused", () => {
       /SLACK_WEBHOOK.*--hello$/,
     );
     expect((await scene.row("Slack", "--hello")).state).toBe("ok");
+    expect((await scene.run()).code).toBe(0);
+    expect(scene.slack.lines()).toEqual(lines(1, 5));
+  });
+
+  test("for its channel stays refused until --hello: the token does not tell", async () => {
+    using scene = new CheckScene().useSlack();
+    scene.slack.fail({ kind: "error", error: "not_in_channel" });
+    await scene.run();
+    const text = /^@f2b of Example; refuses for good: not_in_channel; runs have failed for 0 s$/;
+    await scene.expectFailure("Slack", 69, text, /\/invite @f2b; .*; then: check --hello$/);
+    expect((await scene.run()).code).toBe(69);
+    expect((await scene.row("Slack", "--hello")).state).toBe("ok");
+    expect((await scene.run()).code).toBe(0);
+  });
+
+  test("for its token is called again when the token works", async () => {
+    using scene = new CheckScene().useSlack();
+    scene.slack.fail({ kind: "error", error: "token_revoked" });
+    await scene.run();
+    const { state, text } = await scene.row("Slack");
+    expect(state).toBe("unknown");
+    expect(text).toContain("refused before (token_revoked), is called again");
     expect((await scene.run()).code).toBe(0);
     expect(scene.slack.lines()).toEqual(lines(1, 5));
   });

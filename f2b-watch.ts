@@ -1969,6 +1969,7 @@ export function renderRows(rows: readonly Row[]): string {
 /** What a person can do about what a service says; the first that fits wins. */
 const REMEDIES: readonly (readonly [says: RegExp, remedy: string])[] = [
   [/Deno may not connect/, "deno run … --allow-net=HOST"],
+  [/another run|time is up/, "check again when the run at work is done"],
   [/rate limited|quiet/, "nothing to do: nothing is lost, a later run goes on by itself"],
   [
     /cannot connect|no answer|connection lost|^5\d\d/,
@@ -4377,10 +4378,11 @@ function envFileRow(world: World, { envFile }: Settings): Row {
 function readerHint(world: World, log: string): string {
   try {
     const { mode, gid } = world.fs.statSync(log);
-    const group = nameOf(world, "group", gid);
-    if ((mode & 0o040) === 0 || gid === 0)
-      return `run as root, or: chgrp adm ${log}; chmod 640 ${log}`;
-    return `run as root, or: usermod -aG ${group} ${nameOf(world, "passwd", world.uid())}`;
+    const user = nameOf(world, "passwd", world.uid());
+    const closed = (mode & 0o040) === 0 || gid === 0;
+    const open = closed ? `chgrp adm ${log}; chmod 640 ${log}; ` : "";
+    const group = closed ? "adm" : nameOf(world, "group", gid);
+    return `run as root, or: ${open}usermod -aG ${group} ${user}`;
   } catch {
     return "run as root";
   }
@@ -4495,11 +4497,13 @@ function tryBeside(world: World, statePath: string, use: (path: string) => void)
   const path = `${statePath}.try${Math.floor(world.random() * 1e9)}`;
   try {
     world.fs.closeSync(openPrivate(world, path, world.fs.constants.O_WRONLY));
-    use(path);
+    try {
+      use(path);
+    } finally {
+      world.fs.rmSync(path, { force: true });
+    }
   } catch (error) {
     throw error instanceof Fault ? error : cannotWrite(dirname(path), error);
-  } finally {
-    world.fs.rmSync(path, { force: true });
   }
 }
 
@@ -4833,7 +4837,7 @@ destinations, from the environment or the env file, never a flag
 exit status
   0 done, nothing to do, or another run is at it      70 a bug in f2b-watch
   64 bad usage                                        73 state cannot be written or read
-  66 the log cannot be read                           75 try again later
+  66 the log or fail2ban-client cannot be used        75 try again later
   69 a destination refuses for good                   78 configuration
 `;
 
@@ -5055,7 +5059,8 @@ function readEnvFile(world: World, named: string | undefined): Map<string, strin
   } catch (error) {
     if (error instanceof Fault) throw error;
     if (named === undefined && errorCode(error) === "ENOENT") return new Map();
-    throw new Fault(78, `cannot read env file ${path}: ${reason(error)}`);
+    const hint = errorCode(error) === "EACCES" ? "run as root, or as its owner" : undefined;
+    throw new Fault(78, `cannot read env file ${path}: ${reason(error)}`, hint);
   } finally {
     if (descriptor !== undefined) world.fs.closeSync(descriptor);
   }

@@ -273,7 +273,12 @@ describe("the log", () => {
 
   const readers: [string, number, number, RegExp][] = [
     ["a group may read", 0o640, 4, /^run as root, or: usermod -aG adm nobody$/],
-    ["only root may read", 0o600, 4, /^run as root, or: chgrp adm \S+; chmod 640 \S+$/],
+    [
+      "only root may read",
+      0o600,
+      4,
+      /^run as root, or: chgrp adm \S+; chmod 640 \S+; usermod -aG adm nobody$/,
+    ],
     ["only root's own group may read", 0o640, 0, /chgrp adm/],
   ];
   test.each(readers)("that %s, for somebody else", async (_, mode, group, hint) => {
@@ -1113,6 +1118,7 @@ describe("--hello", () => {
     using _ = scene.holdLock();
     const row = await scene.row("Discord", "--hello", "--max-time", "10");
     expect(row).toMatchObject({ exitCode: 75, text: expect.stringContaining("another run") });
+    expect(row.hint).toContain("check again");
     expect(scene.discord.messages).toHaveLength(1);
   });
 

@@ -1946,7 +1946,7 @@ function failedRow(name: string, { exitCode, message, hint = "" }: Fault): Row {
 }
 
 /** Lines of at most `width` characters, broken at blanks where there are some. */
-function wrapped(text: string, width: number): string[] {
+function inLines(text: string, width: number): string[] {
   const line = new RegExp(`\\S(?:.{0,${width - 2}}\\S)?(?!\\S)|\\S{1,${width}}`, "gu");
   return text.match(line) ?? [];
 }
@@ -1955,8 +1955,8 @@ function wrapped(text: string, width: number): string[] {
 export function renderRows(rows: readonly Row[]): string {
   const indent = Math.max(...rows.map(({ name }) => name.length)) + 4;
   const lines = rows.flatMap(({ name, state, text, hint }) => {
-    const [first = "", ...more] = wrapped(text, TABLE_WIDTH - indent);
-    const hints = wrapped(hint, TABLE_WIDTH - 4);
+    const [first = "", ...more] = inLines(text, TABLE_WIDTH - indent);
+    const hints = inLines(hint, TABLE_WIDTH - 4);
     return [
       `${SIGNS[state]} ${name.padEnd(indent - 2)}${first}`,
       ...more.map((line) => " ".repeat(indent) + line),
@@ -4495,8 +4495,9 @@ function logLevelRow(level: string): Row {
 /** Does something with a new file beside the state; it is gone afterwards. */
 function tryBeside(world: World, statePath: string, use: (path: string) => void): void {
   const path = `${statePath}.try${Math.floor(world.random() * 1e9)}`;
+  const { O_WRONLY, O_EXCL } = world.fs.constants;
   try {
-    world.fs.closeSync(openPrivate(world, path, world.fs.constants.O_WRONLY));
+    world.fs.closeSync(openPrivate(world, path, O_WRONLY | O_EXCL));
     try {
       use(path);
     } finally {
@@ -4558,7 +4559,7 @@ function lockRow(world: World, { maxTimeMs }: Settings, statePath: string): Row 
   const stat = world.fs.lstatSync(path, { throwIfNoEntry: false });
   if (!stat) {
     acquireLock(":memory:")?.release();
-    return okRow("lock", "free, the first run makes it");
+    return okRow("lock", "not there yet: the first run makes it");
   }
   if (!stat.isFile() || stat.size > 0) {
     throw new Fault(73, `${path} is not an empty file`, `while no run is at work: rm ${path}`);

@@ -1931,6 +1931,128 @@ export function worstExit(codes: readonly number[]): number {
 // ── Core: status ────────────────────────────────────────────────────────────────────────────────
 // Pure. Reads what fail2ban-client prints, and sets it in a table.
 
+// ── Core: check ─────────────────────────────────────────────────────────────────────────────────
+// Pure. What was found out, row by row, each with what a person can do about it.
+
+/** One thing that was looked at; only one that failed has a hint and an exit code. */
+export interface Row {
+  readonly name: string;
+  /** `unknown`: only a test message can tell. */
+  readonly state: "ok" | "failed" | "unknown";
+  readonly text: string;
+  readonly hint: string;
+  readonly exitCode: number;
+}
+
+const SIGNS: Readonly<Record<Row["state"], string>> = { ok: "✓", failed: "✗", unknown: "?" };
+const TABLE_WIDTH = 80;
+
+function okRow(name: string, text: string): Row {
+  return { name, state: "ok", text, hint: "", exitCode: 0 };
+}
+
+function failedRow(name: string, { exitCode, message, hint = "" }: Fault): Row {
+  return { name, state: "failed", text: message, hint, exitCode };
+}
+
+/** Lines of at most `width` characters, broken at blanks where there are some. */
+function inLines(text: string, width: number): string[] {
+  const line = new RegExp(`\\S(?:.{0,${width - 2}}\\S)?(?!\\S)|\\S{1,${width}}`, "gu");
+  return text.match(line) ?? [];
+}
+
+/** The rows as a table for people. */
+export function renderRows(rows: readonly Row[]): string {
+  const indent = Math.max(...rows.map(({ name }) => name.length)) + 4;
+  const lines = rows.flatMap(({ name, state, text, hint }) => {
+    const [first = "", ...more] = inLines(text, TABLE_WIDTH - indent);
+    const hints = inLines(hint, TABLE_WIDTH - 4);
+    return [
+      `${SIGNS[state]} ${name.padEnd(indent - 2)}${first}`,
+      ...more.map((line) => " ".repeat(indent) + line),
+      ...hints.map((line, index) => (index === 0 ? "  → " : "    ") + line),
+    ];
+  });
+  return lines.map((line) => `${line}\n`).join("");
+}
+
+/** What a person can do about what a service says; the first that fits wins. */
+const REMEDIES: readonly (readonly [says: RegExp, remedy: string])[] = [
+  [/Deno may not connect/, "deno run … --allow-net=HOST"],
+  [/another run|time is up/, "check again when the run at work is done"],
+  [/rate limited|quiet/, "nothing to do: nothing is lost, a later run goes on by itself"],
+  [
+    /cannot connect|no answer|connection lost|^5\d\d/,
+    "see whether this machine gets there: curl -sSI HOST",
+  ],
+  [/not as \w+ does|redirect/, "see what stands between this machine and it: curl -sSI HOST"],
+  [
+    /\((?:10015|50027)\)/,
+    "Discord, channel settings, Integrations, Webhooks: copy or make one, set DISCORD_WEBHOOK",
+  ],
+  [/\(10003\)/, "the channel or thread is gone: set DISCORD_WEBHOOK to one that is there"],
+  [
+    /\(22000\d\)/,
+    "a forum takes posts in a thread only: append ?thread_id=<id> to DISCORD_WEBHOOK",
+  ],
+  [
+    /not_in_channel|channel_not_found/,
+    "in Slack, in that channel: /invite BOT; or set SLACK_CHANNEL to its id",
+  ],
+  [/is_archived/, "unarchive the channel in Slack, or set another one"],
+  [
+    /missing_scope/,
+    "api.slack.com/apps, OAuth & Permissions: add chat:write, then reinstall the app",
+  ],
+  [
+    /no_service|no_team|invalid_token|no_active_hooks/,
+    "api.slack.com/apps, Incoming Webhooks: make a new one, set SLACK_WEBHOOK",
+  ],
+  [
+    /auth|token|account_inactive/,
+    "api.slack.com/apps, OAuth & Permissions: copy the token, set SLACK_TOKEN",
+  ],
+];
+
+/** `host` and `bot` are what the remedy is to name. */
+function remedyFor(why: string, host: string, bot = "@<the bot>"): string {
+  const remedy = REMEDIES.find(([says]) => says.test(why))?.[1];
+  return (remedy ?? "look at its settings there, or make a new webhook")
+    .replace("HOST", host)
+    .replace("BOT", bot);
+}
+
+/** Reads the answer to `get logtarget`: a path, or SYSLOG and the like. */
+export function readLogTarget(out: string): string {
+  return /`- (.+)$/m.exec(out)?.[1]?.trim() ?? "";
+}
+
+/** Reads the answer to `get loglevel`. */
+export function readLogLevel(out: string): string {
+  return /level is '?(\w+)/.exec(out)?.[1] ?? "";
+}
+
+function sizeText(bytes: number): string {
+  const unit = Math.min(3, Math.floor(Math.log2(Math.max(1, bytes)) / 10));
+  const size = bytes / 1024 ** unit;
+  return `${unit > 0 && size < 10 ? size.toFixed(1) : Math.floor(size)} ${["B", "KB", "MB", "GB"][unit]}`;
+}
+
+/** `3 min`, in the largest unit that has two of it or more. */
+function durationText(ms: number): string {
+  const units = [
+    ["d", DAY],
+    ["h", HOUR],
+    ["min", MINUTE],
+  ] as const;
+  const [name, unitMs] = units.find(([, each]) => ms >= 2 * each) ?? ["s", SECOND];
+  return `${Math.max(0, Math.floor(ms / unitMs))} ${name}`;
+}
+
+function modeText(mode: number): string {
+  return (mode & 0o777).toString(8).padStart(3, "0");
+}
+
 // ── Core: digest ────────────────────────────────────────────────────────────────────────────────
 // Pure. Adds up what happened in a period, and sets it in one message.
 
@@ -2161,6 +2283,10 @@ function openSibling(world: World, path: string, rotated: RotatedName, owner: nu
   throw new Error("of another owner");
 }
 
+function whyLeftOut(error: unknown): string {
+  return errorCode(error) === "ELOOP" ? "a link" : reason(error);
+}
+
 /**
  * Opens the siblings of the log, youngest first; of a family that had `enough`, only plain ones. Listed
  * anew until two listings agree: a rotation in the middle would show one file twice, or hide one.
@@ -2197,8 +2323,7 @@ async function openSiblings(
         if (enough(file)) foundIn ??= file.family;
       } catch (error) {
         if (error instanceof Fault) throw error;
-        const why = errorCode(error) === "ELOOP" ? "a link" : reason(error);
-        leftOut.push(`${rotated.name} (${why})`);
+        leftOut.push(`${rotated.name} (${whyLeftOut(error)})`);
       }
     }
     const { snapshot } = listing;
@@ -2347,15 +2472,19 @@ function checkStateDirectory(world: World, path: string): void {
   try {
     stat = world.fs.lstatSync(path, { throwIfNoEntry: false });
   } catch (error) {
-    throw new Fault(73, `cannot read state directory ${path}: ${reason(error)}`);
+    const hint = "--state names another directory";
+    throw new Fault(73, `cannot read state directory ${path}: ${reason(error)}`, hint);
   }
   if (!stat) return;
-  const wrong = stat.isSymbolicLink()
+  const link = stat.isSymbolicLink();
+  const wrong = link
     ? "is a link"
     : stat.isDirectory()
       ? ownershipProblem(world, stat)
       : "is not a directory";
-  const hint = "give it to this user alone, mode 700";
+  const hint = link
+    ? `name the directory itself: --state "$(realpath ${path})"`
+    : `give it to this user alone: chown "$(id -un)" ${path}; chmod 700 ${path}`;
   if (wrong) throw new Fault(73, `state directory ${path} ${wrong}`, hint);
 }
 
@@ -2378,7 +2507,8 @@ function readCopy(world: World, path: string): string | undefined {
     return world.fs.readFileSync(descriptor, "utf8");
   } catch (error) {
     if (errorCode(error) === "ENOENT") return undefined;
-    throw new Fault(73, `cannot read state ${path}: ${reason(error)}`);
+    const hint = "it must be a file of this user, mode 600; or --state names another directory";
+    throw new Fault(73, `cannot read state ${path}: ${reason(error)}`, hint);
   } finally {
     if (descriptor !== undefined) world.fs.closeSync(descriptor);
   }
@@ -2664,6 +2794,88 @@ function announced(world: World, destination: Destination): Destination {
   };
 }
 
+/** What a service says when it is asked without posting. */
+interface Asked {
+  readonly text: string;
+  /** What only a message can tell. */
+  readonly doubt: string;
+  /** Refusals that may stand all the same; absent where the answer disproves them all. */
+  readonly untouched?: RegExp;
+  readonly host: string;
+  /** The name under which Slack knows us. */
+  readonly bot?: string;
+}
+
+const DiscordWebhook = z.object({
+  id: z.string(),
+  name: z.nullish(z.string()),
+  channel_id: z.nullish(z.string()),
+});
+const SlackIdentity = z.object({
+  ok: z.literal(true),
+  team: z.optional(z.string()),
+  user: z.optional(z.string()),
+});
+/** Scopes that let a token post: today's, and those of classic apps. */
+const SLACK_MAY_POST = /^(?:chat:write(?::bot|:user)?|bot|client|post)$/;
+
+/** The fault that a pass would meet, with what to do about it. */
+function faultOf(verdict: Verdict, host: string): Fault {
+  const blank = { lines: 1, length: 0, pause: undefined, settings: "", jitterMs: 0 };
+  const step = nextStep(verdict, { ...blank, attempt: FIRST_ATTEMPT, now: 0, deadline: 0 });
+  const { exitCode, why } = step.kind === "stop" ? step : { exitCode: 75, why: verdict.kind };
+  return new Fault(exitCode, why, remedyFor(why, host));
+}
+
+/** Asks Discord for the webhook. */
+async function askDiscord(world: World, webhook: string): Promise<Asked> {
+  const { origin, pathname, host, searchParams } = new URL(webhook);
+  const headers = { "user-agent": USER_AGENT };
+  const reply = await send(world, origin + pathname, { headers });
+  if ("kind" in reply) throw faultOf(reply, host);
+  if (reply.status < 200 || reply.status > 299) throw faultOf(readDiscord(reply), host);
+  const found = parsed(DiscordWebhook, reply.body);
+  if (!found) {
+    const why = `${reply.status}, but not as Discord does`;
+    throw new Fault(75, `answers ${why}`, remedyFor(why, host));
+  }
+  const thread = searchParams.get("thread_id");
+  const doubt = thread ? `whether thread ${thread} is there` : "";
+  const untouched = thread ? { untouched: /\((?:10003|50001|50013)\)/ } : {};
+  const name = found.name?.slice(0, HOST_LIMIT) ?? "without a name";
+  return {
+    text: `webhook "${name}" of channel ${found.channel_id ?? "?"}`,
+    doubt,
+    ...untouched,
+    host,
+  };
+}
+
+/** Asks Slack who we are; an incoming webhook cannot be asked. */
+async function askSlack(world: World, access: SlackAccess): Promise<Asked> {
+  const { href, host } = new URL("auth.test", access.url);
+  if (access.kind === "webhook") {
+    return { text: "an incoming webhook", doubt: "whether it works", untouched: /./, host };
+  }
+  const reply = await postJson(world, href, { authorization: `Bearer ${access.token}` }, {});
+  if ("kind" in reply) throw faultOf(reply, host);
+  const found = parsed(SlackIdentity, reply.body);
+  if (!found) throw faultOf(readSlack(reply), host);
+  const { user = "bot", team = "a team without a name" } = found;
+  const bot = `@${user.slice(0, HOST_LIMIT)}`;
+  const text = `${bot} of ${team.slice(0, HOST_LIMIT)}`;
+  const doubt = `whether it may post to ${access.channel.slice(0, HOST_LIMIT)}`;
+  const scopes = reply.headers["x-oauth-scopes"]?.split(/[, ]+/);
+  if (scopes && !scopes.some((scope) => SLACK_MAY_POST.test(scope))) {
+    const hint = remedyFor("missing_scope", host);
+    throw new Fault(69, `${text} lacks the scope chat:write`, hint);
+  }
+  const named = !scopes || scopes.some((scope) => /^chat:write\.customize$|^bot$/.test(scope));
+  const note = named ? "" : ", without chat:write.customize (shows the app's own name and icon)";
+  const untouched = /channel|archived|restricted/;
+  return { text: text + note, doubt, untouched, host, bot };
+}
+
 // ── The pass ────────────────────────────────────────────────────────────────────────────────────
 // Reads by plan, posts by verdict, saves after each confirmed message. One run at a time does this;
 // all others leave a mark and go, and the one at work looks for it before it leaves.
@@ -2671,6 +2883,7 @@ function announced(world: World, destination: Destination): Destination {
 interface Settings {
   readonly log: string;
   readonly state: string;
+  readonly envFile: string;
   readonly host: string;
   readonly from: "start" | "end";
   readonly view: View;
@@ -4187,6 +4400,494 @@ function knowChannels(
 // ── The other commands ──────────────────────────────────────────────────────────────────────────
 // What a person asks by hand, or cron once a day; none of it moves a cursor.
 
+// check: every row is found out on its own, so that what fails in one hides no other.
+
+/** An error as a person can read it; Deno says itself which permission it wants. */
+function asFault(error: unknown, exitCode: number): Fault {
+  const message = reason(error);
+  const denied = /Requires (\w+) access to "([^"]+?)(?:\/[^/]+\.try\d+)?"/.exec(message);
+  if (denied) {
+    const [, kind, what] = denied;
+    return new Fault(78, `Deno denies ${kind} access`, `deno run … --allow-${kind}=${what}`);
+  }
+  if (error instanceof Fault) return error;
+  const code = errorCode(error);
+  if (!code) return new Fault(70, `a bug in f2b-watch ${VERSION}: ${message}`, "please report it");
+  const hint = /^E(?:ACCES|PERM)$/.test(code) ? "run as root" : `look up ${code}`;
+  return new Fault(exitCode, `cannot be looked at: ${message}`, hint);
+}
+
+/** The rows of one look; `exitCode` is that of an error of the system in it. */
+async function rowsOf(
+  name: string,
+  exitCode: number,
+  look: () => Promise<Row | Row[]> | Row | Row[],
+): Promise<Row[]> {
+  try {
+    return [await look()].flat();
+  } catch (error) {
+    return [failedRow(name, asFault(error, exitCode))];
+  }
+}
+
+/** The name in /etc/passwd or /etc/group, or the number where there is none. */
+function nameOf(world: World, list: "passwd" | "group", id: number): string {
+  try {
+    const lines = world.fs.readFileSync(`/etc/${list}`, "utf8").split("\n");
+    const entry = lines.map((line) => line.split(":")).find((parts) => parts[2] === String(id));
+    return entry?.[0] ?? String(id);
+  } catch {
+    return String(id);
+  }
+}
+
+function ownerText(world: World, { mode, uid, gid }: fs.Stats): string {
+  return `${modeText(mode)} ${nameOf(world, "passwd", uid)}:${nameOf(world, "group", gid)}`;
+}
+
+function settingsRow({ host, view, from }: Settings): Row {
+  const { format, only, jails } = view;
+  const all = [
+    `f2b-watch ${VERSION}`,
+    `host ${host}`,
+    `format ${format}`,
+    `new logs from the ${from}`,
+  ];
+  if (only.size > 0) all.push(`only ${[...only].join(", ")}`);
+  if (jails.size > 0) all.push(`jails ${[...jails].join(", ")}`);
+  return okRow("settings", all.join("; "));
+}
+
+function envFileRow(world: World, { envFile }: Settings): Row {
+  const stat = world.fs.statSync(envFile, { throwIfNoEntry: false });
+  if (!stat) return okRow("env file", `none (${envFile} is not there)`);
+  const { mode, uid, gid } = stat;
+  const others = (mode & 0o004) !== 0 || ((mode & 0o040) !== 0 && gid !== world.gid());
+  const text = `${envFile}, ${ownerText(world, stat)}`;
+  if (!others) return okRow("env file", text);
+  const own =
+    uid === world.uid() ? "" : `chown ${nameOf(world, "passwd", world.uid())} ${envFile}; `;
+  const hint = `${own}chmod 600 ${envFile}`;
+  return failedRow("env file", new Fault(78, `${text}: others can read it`, hint));
+}
+
+/** Who must run this, or what must be done, so that the log can be read. */
+function readerHint(world: World, log: string): string {
+  try {
+    const { mode, gid } = world.fs.statSync(log);
+    const user = nameOf(world, "passwd", world.uid());
+    const closed = (mode & 0o040) === 0 || gid === 0;
+    const open = closed ? `chgrp adm ${log}; chmod 640 ${log}; ` : "";
+    const group = closed ? "adm" : nameOf(world, "group", gid);
+    return `run as root, or: ${open}usermod -aG ${group} ${user}`;
+  } catch {
+    return "run as root";
+  }
+}
+
+function logRow(world: World, { log }: Settings): Row {
+  let live: OpenFile | undefined;
+  try {
+    live = openLive(world, log);
+  } catch (error) {
+    const { exitCode, message, hint } = asFault(error, 66);
+    const closed = message.includes("permission denied");
+    const remedy = closed ? readerHint(world, log) : (hint ?? "--log names another file");
+    throw new Fault(exitCode, message, remedy);
+  }
+  if (!live) {
+    const hint = "fail2ban-client get logtarget says where it is; --log names it";
+    throw new Fault(66, `${log} is not there`, hint);
+  }
+  const stat = world.fs.fstatSync(live.descriptor);
+  world.fs.closeSync(live.descriptor);
+  const age = durationText(world.now() - stat.mtimeMs);
+  const size = stat.size > 0 ? `${sizeText(stat.size)}, last written ${age} ago` : "empty";
+  return okRow("log", `${log}, ${size}, ${ownerText(world, stat)}`);
+}
+
+/** What to do about a rotated file that cannot be used. */
+function siblingHint(path: string, why: string): string {
+  if (why === "a link") return `rm ${path}`;
+  if (why === "of another owner") return `if it is fail2ban's: chown root ${path}`;
+  if (why === "permission denied") return "run as root";
+  if (why !== "unknown compression") return `mv ${path} to another directory`;
+  return "let logrotate compress with gzip or zstd; unpack these, or move them away";
+}
+
+function rotatedRow(world: World, { log }: Settings): Row {
+  const directory = dirname(rotationPath(world, log));
+  const owner = world.fs.statSync(log, { throwIfNoEntry: false })?.uid ?? world.uid();
+  const usable: string[] = [];
+  const leftOut: { name: string; why: string }[] = [];
+  for (const rotated of listRotated(world, log).files) {
+    const { name } = rotated;
+    try {
+      const { descriptor } = openSibling(world, resolve(directory, name), rotated, owner);
+      world.fs.closeSync(descriptor);
+      usable.push(name);
+    } catch (error) {
+      leftOut.push({ name, why: whyLeftOut(error) });
+    }
+  }
+  const [first] = leftOut;
+  const text = usable.length > 0 ? `${usable.length} found, youngest ${usable[0]}` : "none found";
+  if (!first) return okRow("rotated files", text);
+  const named = leftOut.slice(0, NAMED_FILES_LIMIT).map(({ name, why }) => `${name} (${why})`);
+  const more = leftOut.length > named.length ? ` and ${leftOut.length - named.length} more` : "";
+  const hint = siblingHint(resolve(directory, first.name), first.why);
+  throw new Fault(66, `${text}; left out: ${named.join(", ")}${more}`, hint);
+}
+
+/** What fail2ban-client answers to a question about which fail2ban logs nothing. */
+async function askClient(world: World, ...words: string[]): Promise<string> {
+  const ran = await world.runProgram("fail2ban-client", words);
+  if (ran.kind === "missing") {
+    const hint = "install fail2ban; a pass goes without, status and --ping do not";
+    throw new Fault(66, "fail2ban-client is not there", hint);
+  }
+  if (ran.kind !== "ended") {
+    throw new Fault(66, "fail2ban does not answer in time", "systemctl restart fail2ban");
+  }
+  if (ran.code === 0) return ran.out;
+  if (/permission denied/i.test(ran.err)) {
+    const hint = "run check as root; a pass goes without, status and --ping do not";
+    throw new Fault(66, "only root may ask fail2ban", hint);
+  }
+  const why = /(?:ERROR|CRITICAL) +(.*)/.exec(ran.err)?.[1] ?? `status ${ran.code}`;
+  const hint = "systemctl restart fail2ban; if it stays down: journalctl -u fail2ban";
+  throw new Fault(66, `fail2ban does not answer: ${why}`, hint);
+}
+
+async function fail2banRows(world: World, { log }: Settings): Promise<Row[]> {
+  await askClient(world, "ping");
+  const version = (await askClient(world, "version")).trim();
+  const target = await rowsOf("log target", 66, async () =>
+    logTargetRow(world, log, readLogTarget(await askClient(world, "get", "logtarget"))),
+  );
+  const level = await rowsOf("log level", 66, async () =>
+    logLevelRow(readLogLevel(await askClient(world, "get", "loglevel"))),
+  );
+  return [okRow("fail2ban", `${version}, answers`), ...target, ...level];
+}
+
+const LASTING = "the same in /etc/fail2ban/fail2ban.local";
+
+function logTargetRow(world: World, log: string, target: string): Row {
+  if (!target.includes("/")) {
+    const hint = `fail2ban-client set logtarget ${log}; ${LASTING}`;
+    throw new Fault(66, `${target || "not known"}: fail2ban does not write to a file`, hint);
+  }
+  if (rotationPath(world, target) === rotationPath(world, log)) return okRow("log target", target);
+  throw new Fault(66, `fail2ban writes to ${target}, not to ${log}`, `--log ${target}`);
+}
+
+function logLevelRow(level: string): Row {
+  if (level === "NOTICE") return okRow("log level", "NOTICE: bans, but neither Found nor restarts");
+  if (!["WARNING", "ERROR", "CRITICAL"].includes(level)) return okRow("log level", level);
+  const hint = `fail2ban-client set loglevel INFO; ${LASTING}`;
+  throw new Fault(66, `${level}: fail2ban does not log its bans`, hint);
+}
+
+/** Does something with a new file beside the state; it is gone afterwards. */
+function tryBeside(world: World, statePath: string, use: (path: string) => void): void {
+  const path = `${statePath}.try${Math.floor(world.random() * 1e9)}`;
+  const { O_WRONLY, O_EXCL } = world.fs.constants;
+  try {
+    world.fs.closeSync(openPrivate(world, path, O_WRONLY | O_EXCL));
+    try {
+      use(path);
+    } finally {
+      world.fs.rmSync(path, { force: true });
+    }
+  } catch (error) {
+    throw error instanceof Fault ? error : cannotWrite(dirname(path), error);
+  }
+}
+
+/** A directory that is not there must be one that can be made. */
+function checkParent(world: World, path: string): void {
+  for (let parent = dirname(path); ; parent = dirname(parent)) {
+    try {
+      return world.fs.accessSync(parent, world.fs.constants.W_OK);
+    } catch (error) {
+      if (isDenied(error)) return;
+      if (errorCode(error) === "ENOENT") continue;
+      const { message } = cannotWrite(path, error);
+      const hint = `as root: install -d -m 700 -o ${nameOf(world, "passwd", world.uid())} ${path}`;
+      throw new Fault(73, message, hint);
+    }
+  }
+}
+
+function stateRow(world: World, { state }: Settings, statePath: string): Row {
+  checkStateDirectory(world, state);
+  const stat = world.fs.statSync(state, { throwIfNoEntry: false });
+  if (!stat) {
+    checkParent(world, state);
+    return okRow("state", `${state} is not there yet: the first run makes it`);
+  }
+  const text = "x".repeat(ANCHOR_LINE_BYTES);
+  tryBeside(world, statePath, (path) => writePrivate(world, path, 0, text));
+  const file = world.fs.statSync(statePath, { throwIfNoEntry: false });
+  const kept = file ? `; ${basename(statePath)}, ${ownerText(world, file)}` : "";
+  return okRow("state", `${state}, ${ownerText(world, stat)}${kept}`);
+}
+
+/** SQLite's lock for writers is on this byte. */
+const RESERVED_BYTE = 0x40000001;
+
+/**
+ * Who holds the lock, by the kernel's list: a look that took it would turn a pass away. 0 is nobody;
+ * absent where there is no such list (it has no runs in other containers).
+ */
+function lockHolder(world: World, path: string): number | undefined {
+  try {
+    const { ino } = world.fs.statSync(path, { bigint: true });
+    const held = new RegExp(`POSIX .* (\\d+) \\w+:\\w+:${ino} ${RESERVED_BYTE} `);
+    return Number(held.exec(world.fs.readFileSync("/proc/locks", "utf8"))?.[1] ?? 0);
+  } catch {
+    return undefined;
+  }
+}
+
+function lockRow(world: World, { maxTimeMs }: Settings, statePath: string): Row {
+  const path = `${statePath}.lock`;
+  const stat = world.fs.lstatSync(path, { throwIfNoEntry: false });
+  if (!stat) {
+    acquireLock(":memory:")?.release();
+    return okRow("lock", "not there yet: the first run makes it");
+  }
+  if (!stat.isFile() || stat.size > 0) {
+    throw new Fault(73, `${path} is not an empty file`, `while no run is at work: rm ${path}`);
+  }
+  const { R_OK, W_OK } = world.fs.constants;
+  world.fs.accessSync(path, R_OK | W_OK);
+  tryBeside(world, statePath, (scratch) => acquireLock(scratch)?.release());
+  const holder = lockHolder(world, path);
+  const mark = world.fs.statSync(`${statePath}.mark`, { throwIfNoEntry: false });
+  const waitMs = mark && holder !== 0 ? world.now() - mark.mtimeMs : 0;
+  if (waitMs > maxTimeMs + MINUTE) {
+    const hint = `ps -fp ${holder ?? `"$(fuser ${path})"`}`;
+    throw new Fault(75, `another run has been at it for ${durationText(waitMs)}`, hint);
+  }
+  if (holder) return okRow("lock", `works; process ${holder} is at work right now`);
+  return okRow("lock", holder === 0 ? "works, free" : "works");
+}
+
+/** Where a destination stands, and how much of the log is behind that. */
+function progressText(world: World, live: OpenFile | undefined, { cursor }: Progress): string {
+  if (!cursor) return "at the log's start";
+  const time = cursor.lastTime ? ` (${cursor.lastTime})` : "";
+  const place = `after line ${cursor.lines}${time}`;
+  if (!live) return place;
+  if (!standsIn(world, live, cursor)) return `${place} of a rotated file`;
+  const newBytes = live.size - cursor.offset;
+  return newBytes > 0 ? `${place}, ${sizeText(newBytes)} to go` : `${place}, up to date`;
+}
+
+function savedState(world: World, log: string, statePath: string): SavedState | Fault {
+  try {
+    return readState(world, statePath, log);
+  } catch (error) {
+    return asFault(error, 73);
+  }
+}
+
+function progressRow(world: World, settings: Settings, saved: SavedState | Fault): Row {
+  const { log, from, state } = settings;
+  if (saved instanceof Fault) throw saved;
+  if (saved.kind === "damaged") {
+    const hint = `df -h ${state}; the next run begins anew, and the channel is told`;
+    throw new Fault(73, "the state is damaged, and so is its older copy", hint);
+  }
+  const destinations = saved.kind === "known" ? Object.entries(saved.state.destinations) : [];
+  if (saved.kind === "none" || destinations.length === 0) {
+    return okRow("progress", `none: the first run begins at the log's ${from}`);
+  }
+  const { held } = saved.state.failures["stuck"]
+    ? (destinations.map(([, progress]) => progress).find((progress) => progress.held) ?? {})
+    : {};
+  if (held) {
+    const age = durationText(world.now() - held.since);
+    const hint = "fail2ban-client flushlogs";
+    throw new Fault(66, `fail2ban has been writing to ${held.name} for ${age}`, hint);
+  }
+  let live: OpenFile | undefined;
+  try {
+    live = openLive(world, log);
+  } catch {
+    live = undefined; // The log's own row says why.
+  }
+  const file = live;
+  const texts = destinations.map(([name, each]) => `${name} ${progressText(world, file, each)}`);
+  if (live) world.fs.closeSync(live.descriptor);
+  if (saved.fromCopy) texts.push("by the older copy, the newer one is damaged");
+  return okRow("progress", texts.join("; "));
+}
+
+/** What one destination said, or why it could not. */
+interface Finding {
+  readonly destination: Destination;
+  readonly asked: Asked | Fault;
+  /** Why it was not called until now; empty where it was. */
+  readonly refusal: string;
+}
+
+function askDestination(
+  world: World,
+  { webhook, slack: access }: Settings,
+  name: string,
+): Promise<Asked> {
+  if (name === "discord" && webhook) return askDiscord(world, webhook);
+  if (name === "slack" && access) return askSlack(world, access);
+  throw new Error(`${name} cannot be asked`);
+}
+
+async function ask(
+  world: World,
+  settings: Settings,
+  state: State | undefined,
+  destination: Destination,
+): Promise<Finding> {
+  const { name } = destination;
+  const pause = state?.channels[name]?.pause;
+  const now = world.now();
+  const holds = pause !== undefined && isPaused(pause, now, destination.settings);
+  const refusal = holds && pause.settings !== undefined ? pause.why : "";
+  try {
+    if (holds && refusal === "") {
+      const why = `quiet for another ${durationText(pause.until - now)}: ${pause.why}`;
+      throw new Fault(pause.exitCode, why, remedyFor("quiet", ""));
+    }
+    const asked = await askDestination(world, settings, name);
+    if (asked.untouched?.test(refusal) && !settings.hello) {
+      const hint = remedyFor(refusal, asked.host, asked.bot);
+      throw new Fault(69, `${asked.text}; ${refusal}`, `${hint}; then: check --hello`);
+    }
+    return { destination, asked, refusal };
+  } catch (error) {
+    return { destination, asked: asFault(error, 75), refusal };
+  }
+}
+
+function helloText({ host, log }: Settings): string {
+  const path = neutralise(redact(log.replaceAll("`", "'"), []));
+  return `👋 ${host}: f2b-watch ${VERSION} can post here, it watches \`${path}\``;
+}
+
+/**
+ * Calls again who refused and is alive, and posts the test message; under the lock of the pass. What
+ * comes of it stands in the table, and is not told as a failure of a pass.
+ */
+async function callAgain(
+  world: World,
+  settings: Settings,
+  findings: readonly Finding[],
+): Promise<Map<string, Outcome>> {
+  const outcomes = new Map<string, Outcome>();
+  const alive = findings.filter(({ asked }) => !(asked instanceof Fault));
+  const hello = settings.hello && !(settings.dryRun && settings.json);
+  if (!alive.some(({ refusal }) => hello || (refusal && !settings.dryRun))) return outcomes;
+  const failed = (error: unknown): Outcome => ({ kind: "failed", fault: asFault(error, 73) });
+  try {
+    await sendBeside(world, settings, async (run, destination) => {
+      const { name } = destination;
+      if (!alive.some((finding) => finding.destination.name === name)) return { kind: "stopped" };
+      const channel = run.channel(name);
+      if (channel.pause?.settings) delete channel.pause;
+      if (!hello) return { kind: "stopped" };
+      const delivery = new TextDelivery(run, destination, helloText(settings), "");
+      outcomes.set(name, await delivery.deliver().catch(failed));
+      return { kind: "stopped" };
+    });
+  } catch (error) {
+    for (const { destination } of alive) outcomes.set(destination.name, failed(error));
+  }
+  if (world.terminal) world.writeError("\r\x1b[K");
+  return outcomes;
+}
+
+function destinationRow(
+  { destination, asked, refusal }: Finding,
+  outcome: Outcome | undefined,
+  { failures }: Pick<State, "failures">,
+  now: number,
+): Row {
+  const { name, title } = destination;
+  const failure = failures[name];
+  const age = failure && `; runs have failed for ${durationText(now - failure.since)}`;
+  const because = ({ message }: Fault) => message.replace(`${title}: `, "");
+  if (asked instanceof Fault) {
+    const text = because(asked) + (age ?? "");
+    return failedRow(title, new Fault(asked.exitCode, text, asked.hint));
+  }
+  const { text, doubt, host, bot } = asked;
+  if (outcome?.kind === "stopped") {
+    return failedRow(title, new Fault(75, `${text}; stopped`, "check again"));
+  }
+  if (outcome?.kind === "failed") {
+    const { exitCode, hint } = outcome.fault;
+    const why = because(outcome.fault);
+    return failedRow(
+      title,
+      new Fault(exitCode, `${text}; but ${why}`, hint ?? remedyFor(why, host, bot)),
+    );
+  }
+  const notes = [text + (age ?? "")];
+  if (outcome) notes.push("the test message is there");
+  else if (refusal)
+    notes.push(`refused before (${refusal.replace(/^.*?: /, "")}), is called again`);
+  if (failures[`${name} unverified`]) notes.push("it does not say that it keeps messages");
+  if (!doubt || outcome) return okRow(title, notes.join("; "));
+  notes.push(`${doubt} only check --hello can tell`);
+  return { ...okRow(title, notes.join("; ")), state: "unknown" };
+}
+
+async function destinationRows(
+  world: World,
+  settings: Settings,
+  state: State | undefined,
+): Promise<Row[]> {
+  const destinations = configuredDestinations(world, settings);
+  if (destinations.some(({ name }) => name === "stdout")) {
+    return [okRow("destination", `none: messages go to stdout (${SET_ONE})`)];
+  }
+  const findings = await Promise.all(destinations.map((each) => ask(world, settings, state, each)));
+  const outcomes = await callAgain(world, settings, findings);
+  // What a dry run printed proves nothing.
+  if (settings.dryRun) outcomes.clear();
+  const known = state ?? { failures: {} };
+  return findings.map((finding) =>
+    destinationRow(finding, outcomes.get(finding.destination.name), known, world.now()),
+  );
+}
+
+/** Says what is configured and whether it works; every row stands for itself. */
+async function check(world: World, settings: Settings): Promise<number> {
+  const { log, state, json, ownSecrets } = settings;
+  const statePath = resolve(state, stateFileName(log));
+  const saved = savedState(world, log, statePath);
+  const known = saved instanceof Fault || saved.kind !== "known" ? undefined : saved.state;
+  const rows = [
+    await rowsOf("settings", 78, () => settingsRow(settings)),
+    await rowsOf("env file", 78, () => envFileRow(world, settings)),
+    await rowsOf("log", 66, () => logRow(world, settings)),
+    await rowsOf("rotated files", 66, () => rotatedRow(world, settings)),
+    await rowsOf("fail2ban", 66, () => fail2banRows(world, settings)),
+    await rowsOf("state", 73, () => stateRow(world, settings, statePath)),
+    await rowsOf("progress", 73, () => progressRow(world, settings, saved)),
+    await rowsOf("lock", 73, () => lockRow(world, settings, statePath)),
+    await rowsOf("destination", 75, () => destinationRows(world, settings, known)),
+  ].flat();
+  const clean = (text: string) => cleanText(text.replace(/\s+/g, " "), false, ownSecrets);
+  const shown = rows.map((row) => ({ ...row, text: clean(row.text), hint: clean(row.hint) }));
+  const exitCode = worstExit(rows.map((row) => row.exitCode));
+  const report = { exitCode, rows: shown };
+  await print(world, json ? `${JSON.stringify(report, undefined, 2)}\n` : renderRows(shown));
+  return exitCode;
+}
+
 // ── Command line ────────────────────────────────────────────────────────────────────────────────
 // Flags win over the environment, the environment over the env file. cac finds the flags, zod has
 // the last word on every value. Secrets come from the environment or the env file only.
@@ -4234,7 +4935,7 @@ destinations, from the environment or the env file, never a flag
 exit status
   0 done, nothing to do, or another run is at it      70 a bug in f2b-watch
   64 bad usage                                        73 state cannot be written or read
-  66 the log cannot be read                           75 try again later
+  66 the log or fail2ban-client cannot be used        75 try again later
   69 a destination refuses for good                   78 configuration
 `;
 
@@ -4456,7 +5157,8 @@ function readEnvFile(world: World, named: string | undefined): Map<string, strin
   } catch (error) {
     if (error instanceof Fault) throw error;
     if (named === undefined && errorCode(error) === "ENOENT") return new Map();
-    throw new Fault(78, `cannot read env file ${path}: ${reason(error)}`);
+    const hint = errorCode(error) === "EACCES" ? "run as root, or as its owner" : undefined;
+    throw new Fault(78, `cannot read env file ${path}: ${reason(error)}`, hint);
   } finally {
     if (descriptor !== undefined) world.fs.closeSync(descriptor);
   }
@@ -4576,6 +5278,7 @@ function readSettings(world: World, values: CommandLine["values"]): Settings {
   const access = slackAccess(variable);
   return {
     log: resolve(option("log") ?? "/var/log/fail2ban.log"),
+    envFile: resolve(named ?? ENV_FILE),
     state: resolve(option("state") ?? systemdState(world) ?? world.stateHome),
     host: neutralise((option("host") ?? world.hostName()).replace(/\s+/g, " ")).slice(
       0,
@@ -4647,6 +5350,7 @@ export function main(argv: readonly string[], world: World): Promise<number> {
       case "pass":
         return pass(world, settings);
       case "check":
+        return check(world, settings);
       case "status":
       case "digest":
         return sendBeside(world, settings, (run, destination) =>

@@ -407,13 +407,14 @@ export type DiscordFault =
 
 /**
  * Settings: `forum` asks for a thread, `dropUnconfirmed` loses what is posted without `wait=true`
- * and still answers 204.
+ * and still answers 204, `name` is what people called the webhook.
  */
 export interface DiscordOptions extends StandInOptions {
   id?: string;
   token?: string;
   forum?: boolean;
   dropUnconfirmed?: boolean;
+  name?: string;
 }
 
 type FieldError = { field: string; code: string; message: string };
@@ -475,6 +476,7 @@ export class Discord extends StandIn<DiscordFault> {
   }
 
   protected inspect({ seen, json }: Arrival): void {
+    if (seen.method === "GET" && seen.body !== "") this.violations.push("a GET with a body");
     if (seen.method !== "POST") return;
     const complain = (text: string) => this.violations.push(text);
     if (!seen.path.startsWith("/api/v10/")) complain(`not /api/v10/: ${seen.path}`);
@@ -545,9 +547,10 @@ export class Discord extends StandIn<DiscordFault> {
         id,
         token,
         type: 1,
-        name: "Spidey Bot",
+        name: this.#options.name ?? "Spidey Bot",
         channel_id: "2",
         guild_id: "3",
+        url: this.webhook,
       });
     }
     const refusal = this.#refusal(arrival, version);

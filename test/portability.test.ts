@@ -3,7 +3,7 @@ import { beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { join } from "node:path";
-import { VERSION } from "../f2b-watch.ts";
+import { VERSION, type Row } from "../f2b-watch.ts";
 import packageJson from "../package.json";
 import { Discord } from "./discord.ts";
 import { compiled, lines, repository, Scene, testWith } from "./harness.ts";
@@ -158,6 +158,55 @@ describe("deno", () => {
       },
     );
   }
+});
+
+describe("check under deno", () => {
+  function served() {
+    const discord = new Discord({ rateLimits: false });
+    const { url, stop } = discord.serve();
+    return { discord, host: new URL(url).host, [Symbol.dispose]: stop };
+  }
+
+  async function check(folder: Folder, webhook: string, permissions: readonly string[]) {
+    const options = ["--no-lock", "--no-prompt", "--allow-env", "--allow-sys=hostname,uid,gid"];
+    const flags = [`--allow-read=${folder.directory}`, ...permissions.map((to) => `--allow-${to}`)];
+    const check = [script, "check", "--json", "--log", folder.log, "--state", folder.state];
+    const env = { DISCORD_WEBHOOK: webhook };
+    fs.mkdirSync(folder.state, { recursive: true, mode: 0o700 });
+    const ran = await folder.start(["deno", "run", ...options, ...flags, ...check], env);
+    expect(ran.err).toBe("");
+    const { rows } = JSON.parse(ran.out) as { rows: Row[] };
+    return Object.fromEntries(rows.map((row) => [row.name, row]));
+  }
+
+  testWith("deno")(
+    "every permission that is missing is a ✗ with the flag that gives it",
+    async () => {
+      using folder = new Folder();
+      using service = served();
+      folder.append(...lines(1, 3));
+      const rows = await check(folder, service.discord.webhook, []);
+      const missing = { state: "failed", exitCode: 78 };
+      expect(rows).toMatchObject({
+        log: { state: "ok" },
+        fail2ban: { ...missing, hint: "deno run … --allow-run=fail2ban-client" },
+        state: { ...missing, hint: `deno run … --allow-write=${folder.state}` },
+        Discord: { ...missing, hint: `deno run … --allow-net=${service.host}` },
+      });
+    },
+  );
+
+  testWith("deno")("with all of them it is what it is elsewhere", async () => {
+    using folder = new Folder();
+    using service = served();
+    folder.append(...lines(1, 3));
+    const given = [`write=${folder.state}`, `net=${service.host}`, "run=fail2ban-client"];
+    const rows = await check(folder, service.discord.webhook, given);
+    expect(rows["fail2ban"]?.exitCode).not.toBe(78);
+    for (const name of ["env file", "log", "rotated files", "state", "progress", "lock", "Discord"])
+      expect(rows[name]).toMatchObject({ state: "ok" });
+    expect(service.discord.violations).toEqual([]);
+  });
 });
 
 // ── Alone ───────────────────────────────────────────────────────────────────────────────────────

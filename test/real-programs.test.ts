@@ -5,6 +5,7 @@ import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
+import type { Ran, Row } from "../f2b-watch.ts";
 import { lines, Scene, testWith } from "./harness.ts";
 
 setDefaultTimeout(60_000);
@@ -263,6 +264,15 @@ actionunban =
     await succeed("fail2ban-client", ...this.#places, "set", "sshd", "banip", ...addresses);
   }
 
+  /** Takes the place of the machine's own fail2ban-client. */
+  readonly client = async (program: string, words: readonly string[]): Promise<Ran> => {
+    const { status, stdout, stderr } = spawnSync(program, [...this.#places, ...words], {
+      env: { ...process.env, PATH },
+      encoding: "utf8",
+    });
+    return { kind: "ended", code: status ?? -1, out: stdout, err: stderr };
+  };
+
   async stop(): Promise<void> {
     await succeed("fail2ban-client", ...this.#places, "stop");
     await this.#server?.exited;
@@ -425,6 +435,62 @@ describe("fail2ban, told in words", () => {
       .find((text) => text.includes("BANNED"));
     expect(line).toContain("203.0.113.7 · ⚠️ **action `lab` failed**: `no such rule (returned 3)`");
     expect(contents(scene)).not.toContain("NOT blocked");
+  });
+});
+
+describe("check asks fail2ban", () => {
+  async function rows(scene: Scene): Promise<Record<string, Pick<Row, "state" | "text">>> {
+    const { out } = await scene.run("check", "--json");
+    const { rows } = JSON.parse(out) as { rows: Row[] };
+    return Object.fromEntries(rows.map(({ name, state, text }) => [name, { state, text }]));
+  }
+
+  testWith("fail2ban-server")(
+    "for its version, its log and its level, and fail2ban logs no line of it",
+    async () => {
+      using scene = new Scene();
+      using fail2ban = new Fail2ban(scene, "/bin/true");
+      await fail2ban.start();
+      scene.overrides.runProgram = fail2ban.client;
+      const version = /v(\S+)/.exec(await succeed("fail2ban-client", "--version"))?.[1];
+      const before = scene.read();
+      expect(before).not.toBe("");
+      expect(await rows(scene)).toMatchObject({
+        log: { state: "ok" },
+        fail2ban: { state: "ok", text: `${version}, answers` },
+        "log target": { state: "ok", text: scene.log },
+        "log level": { state: "ok", text: "INFO" },
+      });
+      expect(scene.read()).toBe(before);
+    },
+  );
+
+  testWith("fail2ban-server")("and sees what is wrong with each", async () => {
+    using scene = new Scene();
+    using fail2ban = new Fail2ban(scene, "/bin/true");
+    await fail2ban.start();
+    scene.overrides.runProgram = fail2ban.client;
+    await fail2ban.client("fail2ban-client", ["set", "loglevel", "DEBUG"]);
+    const before = scene.read();
+    expect((await rows(scene))["log level"]).toEqual({ state: "ok", text: "DEBUG" });
+    expect(scene.read()).toBe(before);
+    await fail2ban.client("fail2ban-client", ["set", "loglevel", "ERROR"]);
+    await fail2ban.client("fail2ban-client", ["set", "logtarget", scene.path(".other")]);
+    expect(await rows(scene)).toMatchObject({
+      "log target": { state: "failed", text: expect.stringContaining(".other, not to ") },
+      "log level": { state: "failed", text: expect.stringContaining("ERROR") },
+    });
+    await fail2ban.client("fail2ban-client", ["set", "logtarget", "STDOUT"]);
+    const { state, text } = (await rows(scene))["log target"] ?? {};
+    expect({ state, text }).toEqual({
+      state: "failed",
+      text: "STDOUT: fail2ban does not write to a file",
+    });
+    await fail2ban.stop();
+    expect((await rows(scene))["fail2ban"]).toMatchObject({
+      state: "failed",
+      text: expect.stringContaining("Is fail2ban running?"),
+    });
   });
 });
 

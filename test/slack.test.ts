@@ -120,6 +120,15 @@ describe("refusals", () => {
     expect(slack.messages).toEqual([]);
   });
 
+  test("a token without the scope, a channel that the bot is not in; scopes are in a header", async () => {
+    const silent = virtual({ scopes: ["users:read"] }).slack;
+    expect(await answer(post(silent))).toEqual([200, { ok: false, error: "missing_scope" }]);
+    const outsider = virtual({ outside: [silent.channel] }).slack;
+    expect(await answer(post(outsider))).toEqual([200, { ok: false, error: "not_in_channel" }]);
+    const { headers } = await post(silent, GOOD, { method: "auth.test" });
+    expect(headers.get("x-oauth-scopes")).toBe("users:read");
+  });
+
   const hooks: [number, string, unknown, string][] = [
     [400, "invalid_payload", '{"text":"x",}', ""],
     [400, "no_text", {}, ""],

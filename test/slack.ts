@@ -28,12 +28,15 @@ export type SlackFault =
   | { kind: "no-ts" };
 
 /**
- * Settings: `channels` are the ids and names that exist, the first is the webhook's; `ignoreName`
- * posts under the app's own name; `links` matches the `<…>` that is meant as a link.
+ * Settings: `channels` are the ids and names that exist, the first is the webhook's; `outside` are
+ * those that the bot is not in; `scopes` is what the token may; `ignoreName` posts under the app's own
+ * name; `links` matches the `<…>` that is meant as a link.
  */
 export interface SlackOptions extends StandInOptions {
   token?: string;
   channels?: string[];
+  outside?: string[];
+  scopes?: string[];
   ignoreName?: boolean;
   links?: RegExp;
 }
@@ -67,6 +70,7 @@ export class Slack extends StandIn<SlackFault> {
   readonly channel: string;
   readonly #options: SlackOptions;
   readonly #channels: string[];
+  readonly #scopes: string[];
   readonly #sentAt = new Map<string, number[]>();
   readonly #allowance = new Map<string, { left: number; at: number }>();
   #refusesContent: (content: string) => boolean = () => false;
@@ -77,6 +81,7 @@ export class Slack extends StandIn<SlackFault> {
     this.#options = options;
     this.#channels = options.channels ?? ["C0123456789", "#alerts"];
     this.channel = this.#channels[0] ?? "";
+    this.#scopes = options.scopes ?? ["chat:write", "chat:write.customize"];
     this.token = options.token ?? "xoxb-0123456789-test";
   }
 
@@ -109,6 +114,7 @@ export class Slack extends StandIn<SlackFault> {
   }
 
   protected inspect({ seen, json }: Arrival): void {
+    if (seen.method !== "POST") this.violations.push(`${seen.method} ${seen.path}`);
     if (!this.posts(seen)) return;
     const complain = (text: string) => void this.violations.push(text);
     if (!hasCharset(seen)) complain("no charset=utf-8 in the content type");
@@ -122,9 +128,12 @@ export class Slack extends StandIn<SlackFault> {
     if (isHook(seen)) return this.#answerHook(arrival);
     const method = /^\/api\/([\w.]+)$/.exec(seen.path)?.[1];
     const error = this.#authError(seen);
-    if (method === "auth.test") return error ? apiError(error) : replyOf(200, this.#identity());
-    if (method !== "chat.postMessage") return apiError("unknown_method");
-    return error ? apiError(error) : this.#answerPost(arrival);
+    if (method !== "auth.test" && method !== "chat.postMessage") return apiError("unknown_method");
+    if (error) return apiError(error);
+    const reply =
+      method === "auth.test" ? replyOf(200, this.#identity()) : this.#answerPost(arrival);
+    reply.headers["x-oauth-scopes"] = this.#scopes.join(",");
+    return reply;
   }
 
   protected succeeded({ status, body }: Reply): boolean {
@@ -173,7 +182,9 @@ export class Slack extends StandIn<SlackFault> {
     if (json === undefined) return apiError("invalid_json");
     if (!isRecord(json)) return apiError("json_not_object");
     const channel = String(json["channel"] ?? "");
+    if (!this.#scopes.includes("chat:write")) return apiError("missing_scope");
     if (!this.#knows(channel)) return apiError("channel_not_found");
+    if (this.#options.outside?.includes(channel)) return apiError("not_in_channel");
     const error = this.#textError(json);
     if (error) return apiError(error);
     if (this.#isFlooded(channel, seen.at)) return this.#tooMany(seen, 1);

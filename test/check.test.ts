@@ -1,0 +1,1166 @@
+/** `check`: what is configured and whether it works, row by row; and the test message of --hello. */
+import { describe, expect, test } from "bun:test";
+import { DatabaseSync } from "node:sqlite";
+import * as fs from "node:fs";
+import { dirname, join } from "node:path";
+import { renderRows, VERSION, type Ran, type Row } from "../f2b-watch.ts";
+import { Discord, type DiscordOptions } from "./discord.ts";
+import { line, lines, Scene, type RunResult } from "./harness.ts";
+import { Slack, type SlackOptions } from "./slack.ts";
+
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+const FIRST_HOOK = new Discord().webhook;
+
+interface Services {
+  discord?: DiscordOptions;
+  slack?: SlackOptions;
+}
+
+/** A server where all is well: fail2ban answers, Discord is set, Slack is there to be set. */
+class CheckScene extends Scene {
+  override readonly discord: Discord;
+  readonly slack: Slack;
+  /** What fail2ban-client says, by its arguments. */
+  readonly fail2ban: Record<string, Ran> = {
+    ping: said("Server replied: pong\n"),
+    version: said("1.0.2\n"),
+    "get loglevel": said("Current logging level is 'INFO'\n"),
+    "get logtarget": said(`Current logging target is:\n\`- ${this.log}\n`),
+  };
+
+  constructor(services: Services = {}) {
+    super();
+    const clock = { now: () => this.clockMs, sleep: async (ms: number) => this.wait(ms) };
+    this.discord = new Discord({ ...clock, ...services.discord });
+    this.slack = new Slack({ ...clock, ...services.slack });
+    this.env = { DISCORD_WEBHOOK: this.discord.webhook, F2B_ENV_FILE: this.path(".env") };
+    fs.writeFileSync(this.path(".env"), "", { mode: 0o600 });
+    this.append(...lines(1, 5));
+    fs.utimesSync(this.log, this.clockMs / 1_000, this.clockMs / 1_000);
+    this.overrides.runProgram = async (program, args) => {
+      expect(program).toBe("fail2ban-client");
+      return this.fail2ban[args.join(" ")] ?? { kind: "ended", code: 255, out: "", err: "NOK" };
+    };
+    this.overrides.fetch = (url, init) =>
+      new URL(url).host.includes("slack")
+        ? this.slack.fetch(url, init)
+        : this.discord.fetch(url, init);
+  }
+
+  /** Messages go to Slack instead. */
+  useSlack(way: "token" | "webhook" = "token"): this {
+    const { token, channel, webhook } = this.slack;
+    this.env = { F2B_ENV_FILE: this.path(".env") };
+    if (way === "webhook") this.env["SLACK_WEBHOOK"] = webhook;
+    else Object.assign(this.env, { SLACK_TOKEN: token, SLACK_CHANNEL: channel });
+    return this;
+  }
+
+  /** `check` as JSON: it says nothing on stderr, and its status is that of the report. */
+  async check(...flags: string[]): Promise<{ exitCode: number; rows: Row[] }> {
+    const { code, out, err } = await this.f2bWatch("check", "--log", this.log, "--json", ...flags);
+    expect(err).toBe("");
+    this.expectNoSecret(out);
+    const report = JSON.parse(out);
+    expect(report.exitCode).toBe(code);
+    for (const row of report.rows as Row[]) {
+      expect(row.hint !== "").toBe(row.state === "failed");
+      expect(row.exitCode > 0).toBe(row.state === "failed");
+      expect(row.exitCode).not.toBe(70);
+    }
+    return report;
+  }
+
+  /** The row of that name. */
+  async row(name: string, ...flags: string[]): Promise<Row> {
+    const { rows } = await this.check(...flags);
+    const found = rows.filter((row) => row.name === name);
+    expect(found).toHaveLength(1);
+    return found[0] as Row;
+  }
+
+  /** That row and no other fails, with this status, and says and hints this. */
+  async expectFailure(name: string, exitCode: number, text: RegExp, hint: RegExp): Promise<void> {
+    const { rows, exitCode: worst } = await this.check();
+    const failed = rows.filter(({ state }) => state === "failed");
+    expect(failed).toMatchObject([{ name, exitCode }]);
+    expect(failed[0]?.text).toMatch(text);
+    expect(failed[0]?.hint).toMatch(hint);
+    expect(worst).toBe(exitCode);
+  }
+
+  expectNoSecret(text: string): void {
+    for (const secret of [this.discord.webhook, this.slack.webhook, this.slack.token]) {
+      expect(text).not.toContain(secret.replace(/.*\//, ""));
+    }
+    expect(text).not.toContain("://");
+  }
+
+  /** Every file of the state directory with its contents and times. */
+  stateFiles(): string[] {
+    const names = fs.existsSync(this.state) ? fs.readdirSync(this.state) : [];
+    return names.map((name) => {
+      const path = join(this.state, name);
+      return `${name} ${fs.statSync(path).mtimeMs} ${fs.readFileSync(path, "base64")}`;
+    });
+  }
+
+  /** The lock of the run that is at work, as another process would hold it. */
+  holdLock(): Disposable {
+    const database = new DatabaseSync(this.stateFile().replace(/json$/, "json.lock"));
+    database.exec("BEGIN IMMEDIATE");
+    return { [Symbol.dispose]: () => database.close() };
+  }
+
+  static override async after(from: number, to: number): Promise<CheckScene> {
+    const scene = new CheckScene();
+    expect([from, to]).toEqual([1, 5]);
+    await scene.passPosts(...lines(1, 5));
+    return scene;
+  }
+}
+
+function said(out: string): Ran {
+  return { kind: "ended", code: 0, out, err: "" };
+}
+
+function refused(err: string): Ran {
+  return { kind: "ended", code: 255, out: "", err };
+}
+
+function systemError(code: string, words: string): Error {
+  return Object.assign(new Error(`${code}: ${words}, open '/some/where'`), { code });
+}
+
+// ── The table ───────────────────────────────────────────────────────────────────────────────────
+
+describe("check", () => {
+  test("where all is well: one ✓ per row, status 0, before the first pass and after it", async () => {
+    using scene = new CheckScene();
+    const names = ["settings", "env file", "log", "rotated files", "fail2ban", "log target"];
+    names.push("log level", "state", "progress", "lock", "Discord");
+    for (const progress of [/^none: the first run begins at the log's start$/, /^discord after/]) {
+      const { exitCode, rows } = await scene.check();
+      expect(exitCode).toBe(0);
+      expect(rows.map(({ name }) => name)).toEqual(names);
+      expect(rows.filter(({ state }) => state !== "ok")).toEqual([]);
+      expect(rows.find(({ name }) => name === "progress")?.text).toMatch(progress);
+      await scene.pass();
+    }
+    scene.expectPosted(...lines(1, 5));
+  });
+
+  test("prints a table that fits 80 columns, signs first, hints below", async () => {
+    using scene = new CheckScene();
+    scene.fail2ban["ping"] = { kind: "missing" };
+    const { code, out, err } = await scene.f2bWatch("check", "--log", scene.log);
+    expect({ code, err }).toEqual({ code: 66, err: "" });
+    const printed = out.split("\n").slice(0, -1);
+    expect(printed.filter((text) => [...text].length > 80)).toEqual([]);
+    expect(printed.filter((text) => !/^(?:[✓✗?] \S| {2}→ \S| {4,}\S)/.test(text))).toEqual([]);
+    const at = printed.findIndex((text) => text.startsWith("✗ fail2ban       fail2ban-client is"));
+    expect(printed[at + 1]).toMatch(/^ {2}→ install fail2ban/);
+    expect(out).toContain("✓ log            ");
+    scene.expectNoSecret(out);
+  });
+
+  test("posts nothing, and leaves the state directory as it is", async () => {
+    using scene = await CheckScene.after(1, 5);
+    const before = scene.stateFiles();
+    scene.append(line(6));
+    await scene.check();
+    expect(scene.stateFiles()).toEqual(before);
+    expect(scene.discord.requests.at(-1)).toMatchObject({ method: "GET", status: 200 });
+    await scene.pass();
+    scene.expectPosted(line(6));
+  });
+
+  test("makes nothing where there is no state directory", async () => {
+    using scene = new CheckScene();
+    expect((await scene.row("state")).text).toContain("is not there yet: the first run makes it");
+    expect(fs.existsSync(scene.state)).toBe(false);
+  });
+
+  test("shows the settings", async () => {
+    using scene = new CheckScene();
+    const flags = ["--format", "compact", "--only", "ban,alert", "--jail", "sshd", "--from", "end"];
+    const { text } = await scene.row("settings", ...flags);
+    expect(text).toBe(
+      `f2b-watch ${VERSION}; host web-1; format compact; new logs from the end; only ban, alert; jails sshd`,
+    );
+  });
+
+  test("a bad setting stays one line and 78, as everywhere", async () => {
+    using scene = new CheckScene();
+    scene.env["DISCORD_WEBHOOK"] = "not-a-webhook";
+    const { code, out, err } = await scene.f2bWatch("check");
+    expect({ code, out }).toEqual({ code: 78, out: "" });
+    expect(err).toMatch(/^f2b-watch: DISCORD_WEBHOOK: [^\n]+\nhint: [^\n]+\n$/);
+  });
+
+  test("however much fails, every row is there, and the worst decides the status", async () => {
+    using scene = new CheckScene();
+    scene.remove();
+    fs.symlinkSync(scene.directory, scene.state);
+    fs.chmodSync(scene.path(".env"), 0o644);
+    scene.fail2ban["ping"] = { kind: "timedOut" };
+    scene.discord.delete();
+    const { rows, exitCode } = await scene.check();
+    const failed = rows.filter(({ state }) => state === "failed").map((row) => row.exitCode);
+    expect(failed).toEqual([78, 66, 66, 73, 69]);
+    expect(exitCode).toBe(73);
+  });
+
+  test("a bug in one row hides no other", async () => {
+    using scene = new CheckScene();
+    scene.overrides.runProgram = async () => {
+      throw new TypeError("undefined is not a function");
+    };
+    const { code, out } = await scene.f2bWatch("check", "--log", scene.log, "--json");
+    expect(code).toBe(70);
+    const { rows } = JSON.parse(out) as { rows: Row[] };
+    const states = rows.map(({ name, state }) => `${name} ${state}`);
+    expect(states).toContain("fail2ban failed");
+    expect(states).toContain("Discord ok");
+  });
+});
+
+describe("the table", () => {
+  const row = { name: "log", state: "ok", text: "", hint: "", exitCode: 0 } as const;
+
+  test("breaks long text at blanks, and a long word where the line ends", () => {
+    const path = "/long/path".repeat(12);
+    const table = renderRows([{ ...row, text: `${"word ".repeat(20)}${path}` }]);
+    const lines = table.split("\n").map((text) => text.slice(7));
+    expect(lines.join(" ").match(/\bword\b/g)).toHaveLength(20);
+    expect(lines.slice(2).join("")).toBe(path);
+    for (const text of table.split("\n")) expect(text.length).toBeLessThanOrEqual(80);
+  });
+
+  test("sets names in one column", () => {
+    const table = renderRows([
+      { ...row, text: "a" },
+      { ...row, name: "rotated files", state: "unknown", text: "b" },
+    ]);
+    expect(table).toBe("✓ log            a\n? rotated files  b\n");
+  });
+});
+
+// ── The log ─────────────────────────────────────────────────────────────────────────────────────
+
+describe("the log", () => {
+  test("with size, age and who may read it", async () => {
+    using scene = new CheckScene();
+    fs.chmodSync(scene.log, 0o640);
+    scene.wait(3 * HOUR);
+    const { text } = await scene.row("log");
+    expect(text).toBe(`${scene.log}, 470 B, last written 3 h ago, 640 root:root`);
+  });
+
+  test("that is empty", async () => {
+    using scene = new CheckScene();
+    fs.truncateSync(scene.log);
+    expect((await scene.row("log")).text).toContain(", empty, ");
+  });
+
+  test("that is not there", async () => {
+    using scene = new CheckScene();
+    scene.remove();
+    await scene.expectFailure("log", 66, /fail2ban\.log is not there/, /get logtarget.*--log/);
+  });
+
+  const readers: [string, number, number, RegExp][] = [
+    ["a group may read", 0o640, 4, /^run as root, or: usermod -aG adm nobody$/],
+    [
+      "only root may read",
+      0o600,
+      4,
+      /^run as root, or: chgrp adm \S+; chmod 640 \S+; usermod -aG adm nobody$/,
+    ],
+    ["only root's own group may read", 0o640, 0, /chgrp adm/],
+  ];
+  test.each(readers)("that %s, for somebody else", async (_, mode, group, hint) => {
+    using scene = new CheckScene();
+    fs.chmodSync(scene.log, mode);
+    fs.chownSync(scene.log, 0, group);
+    scene.overrides.uid = () => 65_534;
+    fs.chownSync(scene.path(".env"), 65_534, 65_534);
+    scene.withFs({
+      openSync: ((path: string, ...rest: [number]) => {
+        if (path === scene.log) throw systemError("EACCES", "permission denied");
+        return fs.openSync(path, ...rest);
+      }) as typeof fs.openSync,
+    });
+    await scene.expectFailure("log", 66, /permission denied/, hint);
+  });
+
+  test("that is a directory", async () => {
+    using scene = new CheckScene();
+    scene.remove();
+    fs.mkdirSync(scene.log);
+    await scene.expectFailure("log", 66, /not a regular file/, /--log/);
+  });
+});
+
+describe("rotated files", () => {
+  test("that a pass would read are counted", async () => {
+    using scene = new CheckScene();
+    expect((await scene.row("rotated files")).text).toBe("none found");
+    scene.rotate();
+    scene.rotate();
+    scene.compress(".2");
+    expect((await scene.row("rotated files")).text).toBe("2 found, youngest fail2ban.log.1");
+  });
+
+  const unfit: [string, (path: string) => void, RegExp, RegExp][] = [
+    [
+      "a link",
+      (path) => {
+        fs.renameSync(path, `${path}-moved`);
+        fs.symlinkSync(`${path}-moved`, path);
+      },
+      /fail2ban\.log\.1 \(a link\)/,
+      /^rm \S+\.1$/,
+    ],
+    ["of another owner", (path) => fs.chownSync(path, 65_534, 0), /another owner/, /chown root/],
+    ["in an unknown form", (path) => fs.renameSync(path, `${path}.xz`), /\.1\.xz \(/, /gzip/],
+    [
+      "a directory",
+      (path) => {
+        fs.rmSync(path);
+        fs.mkdirSync(path);
+      },
+      /not a regular file/,
+      /^mv /,
+    ],
+  ];
+  test.each(unfit)("%s is left out, and why", async (_, spoil, text, hint) => {
+    using scene = new CheckScene();
+    scene.rotate();
+    spoil(scene.path(".1"));
+    scene.append(line(6));
+    await scene.expectFailure("rotated files", 66, text, hint);
+  });
+
+  test("many that are left out are not all named", async () => {
+    using scene = new CheckScene();
+    for (let number = 1; number <= 30; number++) fs.writeFileSync(scene.path(`.${number}.xz`), "");
+    await scene.expectFailure("rotated files", 66, /\.1\.xz .* and 25 more$/, /gzip/);
+  });
+
+  test("in a directory that may not be listed", async () => {
+    using scene = new CheckScene();
+    scene.withFs({
+      readdirSync: (() => {
+        throw systemError("EACCES", "permission denied");
+      }) as unknown as typeof fs.readdirSync,
+    });
+    await scene.expectFailure("rotated files", 66, /permission denied/, /root/);
+  });
+});
+
+// ── fail2ban ────────────────────────────────────────────────────────────────────────────────────
+
+describe("fail2ban", () => {
+  test("that answers is shown with its version", async () => {
+    using scene = new CheckScene();
+    expect((await scene.row("fail2ban")).text).toBe("1.0.2, answers");
+  });
+
+  const down =
+    "2026-11-22 10:32:46,534 fail2ban                [18642]: ERROR   Failed to access socket path: /var/run/fail2ban/fail2ban.sock. Is fail2ban running?\n";
+  const closed =
+    "2026-11-22 11:03:08,180 fail2ban                [19300]: ERROR   Permission denied to socket: /var/run/fail2ban/fail2ban.sock, (you must be root)\n";
+  const troubles: [string, Ran, RegExp, RegExp][] = [
+    ["is not installed", { kind: "missing" }, /fail2ban-client is not there/, /install/],
+    ["hangs", { kind: "timedOut" }, /does not answer in time/, /systemctl restart fail2ban/],
+    ["is down", refused(down), /not answer: Failed to access socket/, /systemctl.*journalctl/],
+    ["may be asked by root alone", refused(closed), /only root/, /as root; a pass goes without/],
+    ["says something else", refused("?"), /status 255/, /systemctl/],
+  ];
+  test.each(troubles)(
+    "that %s is one row, without those on its log",
+    async (_, ran, text, hint) => {
+      using scene = new CheckScene();
+      scene.fail2ban["ping"] = ran;
+      await scene.expectFailure("fail2ban", 66, text, hint);
+      const { rows } = await scene.check();
+      expect(rows.map(({ name }) => name)).not.toContain("log target");
+    },
+  );
+
+  test("that answers one question and not the next", async () => {
+    using scene = new CheckScene();
+    scene.fail2ban["get loglevel"] = { kind: "timedOut" };
+    await scene.expectFailure("log level", 66, /not answer in time/, /systemctl/);
+  });
+
+  const target = (where: string) => said(`Current logging target is:\n\`- ${where}\n`);
+
+  test.each(["SYSLOG", "STDOUT", "STDERR", "SYSOUT", "SYSTEMD-JOURNAL"])(
+    "that logs to %s: no file is written, and how it would be",
+    async (name) => {
+      using scene = new CheckScene();
+      scene.fail2ban["get logtarget"] = target(name);
+      const text = new RegExp(`^${name}: fail2ban does not write to a file$`);
+      await scene.expectFailure(
+        "log target",
+        66,
+        text,
+        /set logtarget \S+\.log; .*fail2ban\.local/,
+      );
+    },
+  );
+
+  test("that writes to another file", async () => {
+    using scene = new CheckScene();
+    scene.fail2ban["get logtarget"] = target("/var/log/other.log");
+    await scene.expectFailure(
+      "log target",
+      66,
+      /to \/var\/log\/other\.log, not/,
+      /^--log \/var\/log\/other\.log$/,
+    );
+  });
+
+  test("that writes to the same file by another name", async () => {
+    using scene = new CheckScene();
+    fs.symlinkSync(scene.log, scene.path(".by-another-name"));
+    scene.fail2ban["get logtarget"] = target(scene.path(".by-another-name"));
+    expect((await scene.row("log target")).state).toBe("ok");
+  });
+
+  const levels: [string, boolean, RegExp][] = [
+    ["'INFO'", true, /^INFO$/],
+    ["'DEBUG'", true, /^DEBUG$/],
+    ["'NOTICE'", true, /^NOTICE: bans, but neither Found nor restarts$/],
+    ["'WARNING'", false, /^WARNING: fail2ban does not log its bans$/],
+    ["'ERROR'", false, /^ERROR/],
+    ["'CRITICAL'", false, /^CRITICAL/],
+  ];
+  test.each(levels)("at log level %s", async (level, enough, text) => {
+    using scene = new CheckScene();
+    scene.fail2ban["get loglevel"] = said(`Current logging level is ${level}\n`);
+    if (!enough) return await scene.expectFailure("log level", 66, text, /set loglevel INFO/);
+    expect((await scene.row("log level")).text).toMatch(text);
+  });
+
+  test("whose words are made harmless", async () => {
+    using scene = new CheckScene();
+    scene.fail2ban["version"] = said("1.0\u202e``` @everyone\x1b[31m\nnext");
+    const { text } = await scene.row("fail2ban");
+    expect(text).toBe("1.0\\u202e`\u200b`\u200b` @everyone\\x1b[31m next, answers");
+  });
+});
+
+// ── The env file ────────────────────────────────────────────────────────────────────────────────
+
+describe("the env file", () => {
+  test("that only we can read", async () => {
+    using scene = new CheckScene();
+    expect((await scene.row("env file")).text).toBe(`${scene.path(".env")}, 600 root:root`);
+  });
+
+  test("that is not there", async () => {
+    using scene = new CheckScene();
+    delete scene.env["F2B_ENV_FILE"];
+    expect((await scene.row("env file")).text).toMatch(/^none \(\/etc\/f2b-watch\.env is not/);
+  });
+
+  test.each([0o644, 0o604, 0o640])("that others can read: %o", async (mode) => {
+    using scene = new CheckScene();
+    fs.chmodSync(scene.path(".env"), mode);
+    fs.chownSync(scene.path(".env"), 0, 4);
+    await scene.expectFailure("env file", 78, /others can read it/, /^chmod 600 \S+\.env$/);
+  });
+
+  test("that our own group can read", async () => {
+    using scene = new CheckScene();
+    fs.chmodSync(scene.path(".env"), 0o640);
+    expect((await scene.row("env file")).state).toBe("ok");
+  });
+
+  test("of root that others can read, for somebody else", async () => {
+    using scene = new CheckScene();
+    fs.chmodSync(scene.path(".env"), 0o644);
+    scene.overrides.uid = () => 65_534;
+    await scene.expectFailure("env file", 78, /others/, /^chown nobody \S+; chmod 600 \S+$/);
+  });
+});
+
+// ── The state ───────────────────────────────────────────────────────────────────────────────────
+
+describe("the state", () => {
+  test("directory and file with their modes", async () => {
+    using scene = await CheckScene.after(1, 5);
+    const { text } = await scene.row("state");
+    expect(text).toMatch(/^\S+\/state, 700 root:root; \S+\.json, 600 root:root$/);
+  });
+
+  const unfit: [string, (scene: CheckScene) => void, RegExp, RegExp][] = [
+    [
+      "is a link",
+      ({ state }) => {
+        fs.renameSync(state, `${state}-moved`);
+        fs.symlinkSync(`${state}-moved`, state);
+      },
+      /is a link/,
+      /--state "\$\(realpath/,
+    ],
+    ["others may write to", ({ state }) => fs.chmodSync(state, 0o777), /by others/, /chmod 700/],
+    ["belongs to another", ({ state }) => fs.chownSync(state, 1, 1), /somebody else/, /chown/],
+    [
+      "is on a full disk",
+      (scene) =>
+        scene.withFs({
+          writeSync: (() => {
+            throw systemError("ENOSPC", "no space left on device");
+          }) as unknown as typeof fs.writeSync,
+        }),
+      /no space left/,
+      /--state/,
+    ],
+  ];
+  test.each(unfit)("directory that %s", async (_, spoil, text, hint) => {
+    using scene = await CheckScene.after(1, 5);
+    spoil(scene);
+    await scene.expectFailure("state", 73, text, hint);
+    expect(fs.readdirSync(scene.state).filter((name) => name.includes("try"))).toEqual([]);
+  });
+
+  test("directory that cannot be written to", async () => {
+    using scene = await CheckScene.after(1, 5);
+    scene.withFs({
+      openSync: ((path: string, flags: number, mode: number) => {
+        if (flags & fs.constants.O_CREAT) throw systemError("EROFS", "read-only file system");
+        return fs.openSync(path, flags, mode);
+      }) as typeof fs.openSync,
+    });
+    const { rows } = await scene.check();
+    const failed = rows.filter(({ state }) => state === "failed");
+    expect(failed).toMatchObject([
+      {
+        name: "state",
+        exitCode: 73,
+        text: `cannot write to ${scene.state}: read-only file system`,
+      },
+      { name: "lock", exitCode: 73 },
+    ]);
+  });
+
+  test("directory that is not there and cannot be made", async () => {
+    using scene = new CheckScene();
+    scene.withFs({
+      accessSync: ((path: string) => {
+        if (path !== dirname(scene.state)) return fs.accessSync(path);
+        throw systemError("EACCES", "permission denied");
+      }) as typeof fs.accessSync,
+    });
+    const hint = /^as root: install -d -m 700 -o root \S+\/state$/;
+    await scene.expectFailure("state", 73, /permission denied/, hint);
+  });
+
+  test("of a newer version is 73 and stays as it is", async () => {
+    using scene = await CheckScene.after(1, 5);
+    fs.writeFileSync(scene.stateFile(), '{"version": 99}');
+    const before = scene.stateFiles();
+    await scene.expectFailure("progress", 73, /newer f2b-watch \(version 99\)/, /install/);
+    expect(scene.stateFiles()).toEqual(before);
+  });
+
+  test("of which one copy is damaged is used all the same", async () => {
+    using scene = await CheckScene.after(1, 5);
+    fs.writeFileSync(scene.stateFile(), "{");
+    const { state, text } = await scene.row("progress");
+    expect(state).toBe("ok");
+    expect(text).toContain("the newer one is damaged");
+  });
+
+  test("of which both copies are damaged", async () => {
+    using scene = await CheckScene.after(1, 5);
+    for (const ending of ["", ".bak"]) fs.writeFileSync(scene.stateFile() + ending, "{");
+    await scene.expectFailure("progress", 73, /damaged, and so is its older copy/, /df -h/);
+  });
+
+  test("that others may write", async () => {
+    using scene = await CheckScene.after(1, 5);
+    fs.chmodSync(scene.stateFile(), 0o666);
+    await scene.expectFailure("progress", 73, /writable by others/, /mode 600/);
+  });
+});
+
+describe("progress", () => {
+  test("line, time, and what is new behind it", async () => {
+    using scene = await CheckScene.after(1, 5);
+    const place = "discord after line 5 (2026-11-22 08:00:05,035)";
+    expect((await scene.row("progress")).text).toBe(`${place}, up to date`);
+    scene.append(...lines(6, 40));
+    expect((await scene.row("progress")).text).toBe(`${place}, 3.3 KB to go`);
+    scene.rotate();
+    expect((await scene.row("progress")).text).toBe(`${place} of a rotated file`);
+    scene.remove();
+    expect((await scene.row("progress")).text).toBe(place);
+  });
+
+  test("of every destination", async () => {
+    using scene = await CheckScene.after(1, 5);
+    Object.assign(scene.env, { SLACK_WEBHOOK: scene.slack.webhook });
+    scene.append(line(6));
+    await scene.run();
+    const { text } = await scene.row("progress");
+    expect(text).toMatch(/^discord after line 6 .*; slack after line 6 .*, up to date$/);
+  });
+
+  test("fail2ban that stays on the rotated file", async () => {
+    using scene = await CheckScene.after(1, 5);
+    scene.rotate();
+    scene.write(`${line(6)}\n`, ".1");
+    await scene.run();
+    scene.wait(2 * MINUTE);
+    scene.write(`${line(7)}\n`, ".1");
+    await scene.run();
+    scene.wait(HOUR);
+    await scene.expectFailure(
+      "progress",
+      66,
+      /writing to fail2ban\.log\.1 for 62 min/,
+      /flushlogs/,
+    );
+  });
+});
+
+// ── The lock ────────────────────────────────────────────────────────────────────────────────────
+
+describe("the lock", () => {
+  test("that is free, and one that a run holds, are told apart without a touch", async () => {
+    using scene = await CheckScene.after(1, 5);
+    expect((await scene.row("lock")).text).toBe("works, free");
+    using _ = scene.holdLock();
+    expect((await scene.row("lock")).text).toBe(
+      `works; process ${process.pid} is at work right now`,
+    );
+  });
+
+  test("where the kernel's list cannot be read, nothing is said of who holds it", async () => {
+    using scene = await CheckScene.after(1, 5);
+    scene.withFs({
+      readFileSync: ((path: string, ...rest: [BufferEncoding]) => {
+        if (path === "/proc/locks") throw systemError("ENOENT", "no such file or directory");
+        return fs.readFileSync(path, ...rest);
+      }) as typeof fs.readFileSync,
+    });
+    using _ = scene.holdLock();
+    expect((await scene.row("lock")).text).toBe("works");
+  });
+
+  test("that a run has held for too long", async () => {
+    using scene = await CheckScene.after(1, 5);
+    using _ = scene.holdLock();
+    const mark = scene.stateFile().replace(/json$/, "json.mark");
+    fs.writeFileSync(mark, "");
+    fs.utimesSync(mark, scene.clockMs / 1_000, scene.clockMs / 1_000);
+    scene.wait(5 * MINUTE);
+    expect((await scene.row("lock")).state).toBe("ok");
+    scene.wait(HOUR);
+    const hint = new RegExp(`^ps -fp ${process.pid}$`);
+    await scene.expectFailure("lock", 75, /another run has been at it for 65 min/, hint);
+  });
+
+  test("whose mark a killed run left is free", async () => {
+    using scene = await CheckScene.after(1, 5);
+    fs.writeFileSync(scene.stateFile().replace(/json$/, "json.mark"), "");
+    scene.wait(DAY * 365);
+    expect((await scene.row("lock")).text).toBe("works, free");
+  });
+
+  test("that is no lock file", async () => {
+    using scene = await CheckScene.after(1, 5);
+    fs.writeFileSync(scene.stateFile().replace(/json$/, "json.lock"), "garbage");
+    await scene.expectFailure("lock", 73, /is not an empty file/, /rm \S+\.lock$/);
+  });
+
+  test("that somebody else made", async () => {
+    using scene = await CheckScene.after(1, 5);
+    scene.withFs({
+      accessSync: (() => {
+        throw systemError("EACCES", "permission denied");
+      }) as typeof fs.accessSync,
+    });
+    await scene.expectFailure("lock", 73, /permission denied/, /root/);
+  });
+
+  test("checks beside passes: no pass finds the lock taken, no line is left behind", async () => {
+    using scene = await CheckScene.after(1, 5);
+    let number = 5;
+    for (let round = 0; round < 20; round++) {
+      scene.append(line(++number));
+      const [{ code }] = await Promise.all([scene.run(), scene.check()]);
+      expect(code).toBe(0);
+    }
+    expect(scene.newlyPosted()).toEqual(lines(6, number));
+  });
+});
+
+// ── Destinations ────────────────────────────────────────────────────────────────────────────────
+
+describe("no destination", () => {
+  test("messages go to stdout, also with --hello", async () => {
+    using scene = new CheckScene();
+    delete scene.env["DISCORD_WEBHOOK"];
+    for (const flags of [[], ["--hello"]]) {
+      const { state, text } = await scene.row("destination", ...flags);
+      expect(state).toBe("ok");
+      expect(text).toMatch(/^none: messages go to stdout \(set DISCORD_WEBHOOK/);
+    }
+  });
+});
+
+describe("Discord", () => {
+  test("the webhook's name and channel, asked for as Discord wants it", async () => {
+    using scene = new CheckScene();
+    expect((await scene.row("Discord")).text).toBe('webhook "Spidey Bot" of channel 2');
+    const [request, ...more] = scene.discord.requests;
+    expect(more).toEqual([]);
+    expect(request).toMatchObject({ method: "GET", body: "" });
+    expect(request?.query).toEqual({});
+    expect(request?.path).toStartWith("/api/v10/webhooks/");
+    expect(scene.discord.violations).toEqual([]);
+  });
+
+  test("a name that would break the table, or holds our own token", async () => {
+    const token = FIRST_HOOK.replace(/.*\//, "");
+    using scene = new CheckScene({ discord: { name: `\`\`\`\n\u202e${token}${"x".repeat(500)}` } });
+    const { text } = await scene.row("Discord");
+    expect(text).toStartWith('webhook "`\u200b`\u200b` \\u202e');
+    expect(text.length).toBeLessThan(150);
+  });
+
+  const refusals: [string, (scene: CheckScene) => void, number, RegExp, RegExp][] = [
+    [
+      "a deleted webhook",
+      ({ discord }) => discord.delete(),
+      69,
+      /for good: 404 \(10015\)/,
+      /Webhooks/,
+    ],
+    [
+      "a wrong token",
+      ({ env }) => (env["DISCORD_WEBHOOK"] += "x"),
+      69,
+      /for good: 401 \(50027\)/,
+      /set DISCORD_WEBHOOK/,
+    ],
+    [
+      "no network",
+      ({ discord }) => discord.failAlways({ kind: "refused", code: "ENOTFOUND" }),
+      75,
+      /^cannot connect \(ENOTFOUND\)$/,
+      /curl -sSI discord\.com$/,
+    ],
+    [
+      "no answer",
+      ({ discord }) => discord.failAlways({ kind: "hang", save: false }),
+      75,
+      /in time/,
+      /curl/,
+    ],
+    [
+      "503",
+      ({ discord }) => discord.failAlways({ kind: "html", status: 503 }),
+      75,
+      /^503$/,
+      /curl/,
+    ],
+    [
+      "a proxy's page",
+      ({ discord }) => discord.failAlways({ kind: "html", status: 200 }),
+      75,
+      /^answers 200, but not as Discord does$/,
+      /stands between/,
+    ],
+    [
+      "a redirect",
+      ({ discord }) => discord.failAlways({ kind: "redirect", location: "https://elsewhere/" }),
+      78,
+      /redirect/,
+      /curl/,
+    ],
+    [
+      "a rate limit",
+      ({ discord }) => discord.failAlways({ kind: "cloudflare" }),
+      75,
+      /rate limited/,
+      /later run/,
+    ],
+    [
+      "403 without a code",
+      ({ discord }) => discord.failAlways({ kind: "html", status: 403 }),
+      69,
+      /^refuses: 403/,
+      /settings/,
+    ],
+  ];
+  test.each(refusals)("%s", async (_, spoil, exitCode, text, hint) => {
+    using scene = new CheckScene();
+    spoil(scene);
+    await scene.expectFailure("Discord", exitCode, text, hint);
+  });
+
+  test("a thread: only --hello can tell whether it is there", async () => {
+    using scene = new CheckScene();
+    scene.env["DISCORD_WEBHOOK"] += "?thread_id=42";
+    const { state, text, exitCode } = await scene.row("Discord");
+    expect({ state, exitCode }).toEqual({ state: "unknown", exitCode: 0 });
+    expect(text).toContain("whether thread 42 is there only check --hello can tell");
+    expect((await scene.row("Discord", "--hello")).state).toBe("ok");
+  });
+});
+
+describe("Slack", () => {
+  test("by token: who we are; whether it may post only --hello can tell", async () => {
+    using scene = new CheckScene().useSlack();
+    const { rows, exitCode } = await scene.check();
+    expect(exitCode).toBe(0);
+    expect(rows.at(-1)).toMatchObject({
+      name: "Slack",
+      state: "unknown",
+      text: "@f2b of Example; whether it may post to C0123456789 only check --hello can tell",
+    });
+    expect(scene.slack.requests.map(({ path }) => path)).toEqual(["/api/auth.test"]);
+    expect(scene.slack.violations).toEqual([]);
+  });
+
+  test("by webhook: nothing is called, only --hello can tell", async () => {
+    using scene = new CheckScene().useSlack("webhook");
+    const { state, text } = await scene.row("Slack");
+    expect({ state, text }).toEqual({
+      state: "unknown",
+      text: "an incoming webhook; whether it works only check --hello can tell",
+    });
+    expect(scene.slack.requests).toEqual([]);
+  });
+
+  test("a token that is not valid", async () => {
+    using scene = new CheckScene().useSlack();
+    scene.env["SLACK_TOKEN"] = "xoxb-of-somebody-else";
+    await scene.expectFailure("Slack", 69, /for good: invalid_auth/, /set SLACK_TOKEN/);
+  });
+
+  test("a token without the scope to post", async () => {
+    using scene = new CheckScene({ slack: { scopes: ["users:read", "chat:write.public"] } });
+    scene.useSlack();
+    await scene.expectFailure("Slack", 69, /lacks the scope chat:write$/, /add chat:write/);
+  });
+
+  test("a token without the scope for its own name and icon works, and that is noted", async () => {
+    using scene = new CheckScene({ slack: { scopes: ["chat:write"] } });
+    const { state, text } = await scene.useSlack().row("Slack");
+    expect(state).toBe("unknown");
+    expect(text).toContain("without chat:write.customize");
+  });
+
+  test("a server that says nothing of scopes", async () => {
+    using scene = new CheckScene().useSlack();
+    scene.slack.failAlways({ kind: "status", status: 200, body: '{"ok":true}' });
+    expect((await scene.row("Slack")).text).toStartWith("@bot of a team without a name; whether");
+  });
+
+  test("no network", async () => {
+    using scene = new CheckScene().useSlack();
+    scene.slack.failAlways({ kind: "refused" });
+    await scene.expectFailure("Slack", 75, /cannot connect/, /curl -sSI slack\.com$/);
+  });
+});
+
+// ── Pauses and lasting failures ─────────────────────────────────────────────────────────────────
+
+describe("a destination that refused", () => {
+  test("and is alive again is called by the next run, and only then is anything written", async () => {
+    using scene = await CheckScene.after(1, 5);
+    scene.discord.delete();
+    scene.append(line(6));
+    expect((await scene.run()).code).toBe(69);
+    scene.wait(3 * HOUR);
+    const dead = scene.stateFiles();
+    await scene.expectFailure("Discord", 69, /10015\); runs have failed for 3 h$/, /Webhooks/);
+    expect(scene.stateFiles()).toEqual(dead);
+    scene.discord.restore();
+    expect((await scene.run()).code).toBe(69);
+    const { state, text } = await scene.row("Discord");
+    expect(state).toBe("ok");
+    expect(text).toContain("refused before (404 (10015)), is called again");
+    expect((await scene.row("Discord")).text).not.toContain("refused before");
+    expect(await scene.run()).toEqual({
+      code: 0,
+      out: "",
+      err: "f2b-watch: Discord works again\n",
+    });
+    scene.expectPosted(line(6));
+    expect((await scene.row("Discord")).text).toBe('webhook "Spidey Bot" of channel 2');
+  });
+
+  test("a dry run leaves it alone", async () => {
+    using scene = await CheckScene.after(1, 5);
+    scene.discord.fail({ kind: "code", status: 404, code: 10015 });
+    scene.append(line(6));
+    await scene.run();
+    const before = scene.stateFiles();
+    await scene.check("--dry-run");
+    expect(scene.stateFiles()).toEqual(before);
+  });
+
+  test("a pass that comes while it is set free is made up for", async () => {
+    using scene = await CheckScene.after(1, 5);
+    scene.discord.fail({ kind: "code", status: 404, code: 10015 });
+    scene.append(line(6));
+    await scene.run();
+    // At the moment when the state is written, under the lock, a run begins and finds the lock taken.
+    let late: Promise<RunResult> | undefined;
+    scene.withFs({
+      fsyncSync: (descriptor) => {
+        if (!late && fs.readFileSync(`/proc/self/fd/${descriptor}`, "utf8").startsWith("{")) {
+          scene.append(line(7));
+          late = scene.run();
+        }
+        fs.fsyncSync(descriptor);
+      },
+    });
+    await scene.f2bWatch("check", "--log", scene.log);
+    expect((await late)?.code).toBe(0);
+    expect(scene.newlyPosted()).toEqual(lines(6, 7));
+  });
+
+  test("by a Slack webhook stays refused until --hello", async () => {
+    using scene = new CheckScene().useSlack("webhook");
+    scene.slack.fail({ kind: "error", error: "no_service" });
+    await scene.run();
+    scene.wait(2 * HOUR);
+    await scene.expectFailure(
+      "Slack",
+      69,
+      /for good: no_service; runs.* 2 h$/,
+      /SLACK_WEBHOOK.*--hello$/,
+    );
+    expect((await scene.row("Slack", "--hello")).state).toBe("ok");
+    expect((await scene.run()).code).toBe(0);
+    expect(scene.slack.lines()).toEqual(lines(1, 5));
+  });
+
+  test("for its channel stays refused until --hello: the token does not tell", async () => {
+    using scene = new CheckScene().useSlack();
+    scene.slack.fail({ kind: "error", error: "not_in_channel" });
+    await scene.run();
+    const text = /^@f2b of Example; refuses for good: not_in_channel; runs have failed for 0 s$/;
+    await scene.expectFailure("Slack", 69, text, /\/invite @f2b; .*; then: check --hello$/);
+    expect((await scene.run()).code).toBe(69);
+    expect((await scene.row("Slack", "--hello")).state).toBe("ok");
+    expect((await scene.run()).code).toBe(0);
+  });
+
+  test("for its token is called again when the token works", async () => {
+    using scene = new CheckScene().useSlack();
+    scene.slack.fail({ kind: "error", error: "token_revoked" });
+    await scene.run();
+    const { state, text } = await scene.row("Slack");
+    expect(state).toBe("unknown");
+    expect(text).toContain("refused before (token_revoked), is called again");
+    expect((await scene.run()).code).toBe(0);
+    expect(scene.slack.lines()).toEqual(lines(1, 5));
+  });
+});
+
+describe("a destination that wants quiet", () => {
+  test("is not asked, and it is said for how long", async () => {
+    using scene = await CheckScene.after(1, 5);
+    scene.discord.fail({ kind: "cloudflare" });
+    scene.append(line(6));
+    expect((await scene.run()).code).toBe(75);
+    scene.wait(5 * MINUTE);
+    const before = scene.discord.requests.length;
+    for (const flags of [[], ["--hello"]]) {
+      const { state, exitCode, text } = await scene.row("Discord", ...flags);
+      expect({ state, exitCode }).toEqual({ state: "failed", exitCode: 75 });
+      expect(text).toMatch(/^quiet for another 10 min: rate limited; runs have failed for 5 min$/);
+    }
+    expect(scene.discord.requests.length).toBe(before);
+  });
+
+  test("no longer than it may", async () => {
+    using scene = await CheckScene.after(1, 5);
+    scene.discord.fail({ kind: "cloudflare" });
+    scene.append(line(6));
+    await scene.run();
+    scene.wait(HOUR);
+    const { state, text } = await scene.row("Discord");
+    expect(state).toBe("ok");
+    expect(text).toContain("; runs have failed for 60 min");
+  });
+});
+
+test("a destination that does not say that it keeps messages", async () => {
+  using scene = new CheckScene();
+  scene.discord.fail({ kind: "empty-204" });
+  await scene.run();
+  expect((await scene.row("Discord")).text).toContain("does not say that it keeps messages");
+});
+
+// ── --hello ─────────────────────────────────────────────────────────────────────────────────────
+
+describe("--hello", () => {
+  test("posts one line to every destination, and turns ? into ✓", async () => {
+    using scene = new CheckScene();
+    Object.assign(scene.env, {
+      SLACK_TOKEN: scene.slack.token,
+      SLACK_CHANNEL: scene.slack.channel,
+    });
+    const { rows, exitCode } = await scene.check("--hello");
+    expect(exitCode).toBe(0);
+    expect(rows.slice(-2)).toMatchObject([
+      {
+        name: "Discord",
+        state: "ok",
+        text: expect.stringContaining("; the test message is there"),
+      },
+      { name: "Slack", state: "ok", text: "@f2b of Example; the test message is there" },
+    ]);
+    const hello = `👋 web-1: f2b-watch ${VERSION} can post here, it watches \`${scene.log}\``;
+    expect(scene.discord.messages.map(({ content }) => content)).toEqual([hello]);
+    expect(scene.slack.messages.map(({ content }) => content)).toEqual([`*web-1*\n${hello}`]);
+    expect([...scene.discord.violations, ...scene.slack.violations]).toEqual([]);
+  });
+
+  test("moves no cursor: the pass after it posts what it would have", async () => {
+    using scene = await CheckScene.after(1, 5);
+    scene.append(line(6));
+    await scene.check("--hello");
+    expect(scene.newlyPosted()).toEqual([]);
+    await scene.pass();
+    scene.expectPosted(line(6));
+  });
+
+  test("before the first pass: that one is still the first", async () => {
+    using scene = new CheckScene();
+    await scene.check("--hello");
+    expect((await scene.row("progress")).text).toContain("none: the first run");
+    await scene.pass();
+    scene.expectPosted(...lines(1, 5));
+  });
+
+  test("counts for the pace: no 429, however often", async () => {
+    using scene = new CheckScene();
+    for (let round = 0; round < 8; round++) await scene.check("--hello");
+    expect(scene.discord.messages).toHaveLength(8);
+    expect(scene.discord.count429).toBe(0);
+    expect(scene.discord.violations).toEqual([]);
+  });
+
+  const refusals: [string, number, RegExp][] = [
+    ["not_in_channel", 69, /^in Slack, in that channel: \/invite @f2b; or set SLACK_CHANNEL/],
+    ["channel_not_found", 69, /\/invite @f2b/],
+    ["is_archived", 69, /unarchive/],
+    ["restricted_action", 69, /settings/],
+    ["service_unavailable", 75, /./],
+    ["invalid_blocks", 78, /settings/],
+  ];
+  test.each(refusals)("refused with %s is ✗ with what to do", async (error, exitCode, hint) => {
+    using scene = new CheckScene().useSlack();
+    scene.slack.failAlways(undefined);
+    const failing = scene.overrides.fetch;
+    scene.overrides.fetch = (url, init) => {
+      if (url.endsWith("chat.postMessage")) scene.slack.fail({ kind: "error", error });
+      return failing?.(url, init) ?? Promise.reject(new Error("no fetch"));
+    };
+    const row = await scene.row("Slack", "--hello", "--max-time", "2");
+    expect(row).toMatchObject({ state: "failed", exitCode });
+    expect(row.text).toContain(error);
+    expect(row.hint).toMatch(hint);
+  });
+
+  test("a bot that is not in the channel", async () => {
+    using scene = new CheckScene({ slack: { outside: ["C0123456789"] } }).useSlack();
+    const { text, exitCode } = await scene.row("Slack", "--hello");
+    expect({ text, exitCode }).toEqual({
+      text: "@f2b of Example; but refuses for good: not_in_channel",
+      exitCode: 69,
+    });
+  });
+
+  test("a forum without a thread", async () => {
+    using scene = new CheckScene({ discord: { forum: true } });
+    expect((await scene.row("Discord")).state).toBe("ok");
+    const { text, exitCode, hint } = await scene.row("Discord", "--hello");
+    expect(exitCode).toBe(78);
+    expect(text).toContain("400 (220001)");
+    expect(hint).toContain("?thread_id=<id>");
+  });
+
+  test("that fails is not taken for a failure of a pass", async () => {
+    using scene = await CheckScene.after(1, 5);
+    scene.env["DISCORD_WEBHOOK"] += "?thread_id=nonsense";
+    expect((await scene.row("Discord", "--hello")).exitCode).toBe(78);
+    scene.env["DISCORD_WEBHOOK"] = scene.discord.webhook;
+    scene.append(line(6));
+    await scene.pass();
+    scene.expectPosted(line(6));
+  });
+
+  test("is not posted to what is known to be dead", async () => {
+    using scene = new CheckScene();
+    scene.discord.delete();
+    expect((await scene.row("Discord", "--hello")).exitCode).toBe(69);
+    expect(scene.discord.requests.map(({ method }) => method)).toEqual(["GET"]);
+    expect(scene.discord.violations).toEqual([]);
+  });
+
+  test("waits for the run at work, until --max-time", async () => {
+    using scene = await CheckScene.after(1, 5);
+    using _ = scene.holdLock();
+    const row = await scene.row("Discord", "--hello", "--max-time", "10");
+    expect(row).toMatchObject({ exitCode: 75, text: expect.stringContaining("another run") });
+    expect(row.hint).toContain("check again");
+    expect(scene.discord.messages).toHaveLength(1);
+  });
+
+  test("where the state directory is unfit: nothing is posted, and the row says why", async () => {
+    using scene = new CheckScene();
+    fs.symlinkSync(scene.directory, scene.state);
+    const { rows } = await scene.check("--hello");
+    const failed = rows.filter(({ state }) => state === "failed");
+    expect(failed.map(({ name, exitCode }) => `${name} ${exitCode}`)).toEqual([
+      "state 73",
+      "Discord 73",
+    ]);
+    expect(scene.discord.messages).toEqual([]);
+  });
+
+  test("with --dry-run prints the message, posts nothing and proves nothing", async () => {
+    using scene = new CheckScene().useSlack();
+    const { code, out } = await scene.f2bWatch("check", "--hello", "--dry-run", "--log", scene.log);
+    expect(code).toBe(0);
+    expect(out).toContain(`👋 web-1: f2b-watch ${VERSION}`);
+    expect(out).toContain("? Slack");
+    expect((await scene.row("Slack", "--hello", "--dry-run")).state).toBe("unknown");
+    expect(scene.slack.messages).toEqual([]);
+    expect(fs.existsSync(scene.state)).toBe(false);
+  });
+
+  test("host and path are made harmless", async () => {
+    using scene = new CheckScene();
+    const log = join(scene.directory, "a`b\u202e.log");
+    fs.copyFileSync(scene.log, log);
+    await scene.f2bWatch("check", "--hello", "--log", log, "--host", "```\u202e");
+    const [message] = scene.discord.messages;
+    expect(message?.content).toStartWith("👋 `\u200b`\u200b`\\u202e: f2b-watch");
+    expect(message?.content).toEndWith("/a'b\\u202e.log`");
+    expect(scene.discord.violations).toEqual([]);
+  });
+
+  test("on a terminal leaves no progress line beside the table", async () => {
+    using scene = new CheckScene();
+    scene.overrides.terminal = true;
+    const { err } = await scene.f2bWatch("check", "--hello", "--log", scene.log);
+    expect(err.endsWith("\r\x1b[K")).toBe(true);
+  });
+});

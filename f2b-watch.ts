@@ -2974,7 +2974,8 @@ class Run {
       for (const cursor of lost) if (cursor && standsIn(world, file, cursor)) lost.delete(cursor);
       return cursors.length > 0 && lost.size === 0;
     };
-    this.#siblings ??= openSiblings(world, settings.log, live, `${statePath}.unpacked`, enough);
+    const scratch = `${statePath}.unpacked${settings.dryRun ? "-dry" : ""}`;
+    this.#siblings ??= openSiblings(world, settings.log, live, scratch, enough);
     return this.#siblings;
   }
 
@@ -3993,9 +3994,19 @@ async function startProgress(run: Run): Promise<Progress> {
   return { ...blank, finished, cursor: cursorAt(world, live, end, countLines(world, live, end)) };
 }
 
-/** Runs one destination; what goes wrong in it stays in it. */
-async function deliverTo(run: Run, destination: Destination): Promise<Outcome> {
+/** What goes wrong with one destination stays with it. */
+async function asOutcome(work: () => Promise<Outcome>): Promise<Outcome> {
   try {
+    return await work();
+  } catch (error) {
+    if (error instanceof Fault) return { kind: "failed", fault: error };
+    throw error;
+  }
+}
+
+/** Runs one destination. */
+function deliverTo(run: Run, destination: Destination): Promise<Outcome> {
+  return asOutcome(async () => {
     if (run.logFault) throw run.logFault;
     const progress = run.state.destinations[destination.name] ?? (await startProgress(run));
     run.state.destinations[destination.name] = progress;
@@ -4013,10 +4024,7 @@ async function deliverTo(run: Run, destination: Destination): Promise<Outcome> {
       complain(run.world, `dry run: ${delivery.sent} messages for ${destination.title}, none sent`);
     } else reportStuck(run, progress, progress.total > total);
     return outcome;
-  } catch (error) {
-    if (error instanceof Fault) return { kind: "failed", fault: error };
-    throw error;
-  }
+  });
 }
 
 /** Says that something fails, as often as a person wants to hear it. */
@@ -4252,7 +4260,9 @@ async function workBeside(
   // What was lost with a damaged state is for the next pass to tell: it must find it damaged.
   run.keepsState = run.stateLost || run.settings.dryRun;
   try {
-    const outcomes = await Promise.all(destinations.map((each) => work(run, each)));
+    const outcomes = await Promise.all(
+      destinations.map((each) => asOutcome(() => work(run, each))),
+    );
     reportDestinations(run, destinations, outcomes);
     run.saveChanges();
     return worstExit(outcomes.map(exitCodeOf));
@@ -4371,7 +4381,7 @@ async function passOver(
   if (nothingNew(world, settings, statePath, destinations)) return 0;
   // Out of time with other logs: what is left is for the next run.
   if (world.now() >= deadline) return 75;
-  return takeTurns(world, settings, statePath, destinations, deadline, channels);
+  return await takeTurns(world, settings, statePath, destinations, deadline, channels);
 }
 
 /** The state, if it can be read: what is wrong with it is told when it is needed. */
@@ -5343,17 +5353,17 @@ async function toldIfFailed(world: World, work: () => Promise<number>): Promise<
 export function main(argv: readonly string[], world: World): Promise<number> {
   return toldIfFailed(world, async () => {
     const { command, words, help, version, values } = readCommandLine(argv);
-    if (help) return print(world, USAGE);
-    if (version) return print(world, `f2b-watch ${VERSION}\n`);
+    if (help) return await print(world, USAGE);
+    if (version) return await print(world, `f2b-watch ${VERSION}\n`);
     const settings = readSettings(world, values);
     switch (command) {
       case "pass":
-        return pass(world, settings);
+        return await pass(world, settings);
       case "check":
-        return check(world, settings);
+        return await check(world, settings);
       case "status":
       case "digest":
-        return sendBeside(world, settings, (run, destination) =>
+        return await sendBeside(world, settings, (run, destination) =>
           new TextDelivery(run, destination, words.join(), "").deliver(),
         );
     }

@@ -3021,7 +3021,9 @@ function mergeChannels(one: Channel = { posts: [] }, other: Channel = one): Chan
   ) => (a && (!b || at(a) >= at(b)) ? a : b);
   const asked = later(one.asked, other.asked, ({ at }) => at);
   const pause = later(one.pause, other.pause, ({ until }) => until);
-  const posts = [...new Set([...one.posts, ...other.posts])].sort((a, b) => a - b);
+  // Usually the one holds all of the other's: equal stamps are two posts only within one of them.
+  const more = other.posts.filter((at) => !one.posts.includes(at));
+  const posts = [...one.posts, ...more].sort((a, b) => a - b);
   return { ...one, posts, ...(asked && { asked }), ...(pause && { pause }) };
 }
 
@@ -4913,10 +4915,12 @@ usage: f2b-watch [options]                    one pass: send what is new, exit
 
 options (each also as a variable, F2B_LOG, F2B_MAX_TIME, …)
   --log <file>        the log                            (/var/log/fail2ban.log)
+                      or many: a quoted glob, '/var/log/hosts/*/fail2ban.log'
   --state <dir>       where progress is kept             (state/ beside the script;
                       compiled: /var/lib/f2b-watch; systemd's STATE_DIRECTORY)
   --env-file <file>   KEY=VALUE lines                    (/etc/f2b-watch.env if there)
   --host <name>       shown in every message             (the machine's name)
+                      {dir} in it: the folder that the log lies in
   --from <start|end>  where a log never seen begins      (start)
   --format <name>     raw, compact, or events: in words  (raw)
   --only <kinds>      some of alert, ban, unban, restore, found, life, other, with commas

@@ -5056,11 +5056,17 @@ function variableOf(name: OptionName): string {
 }
 
 /** A flag's value as typed: cac has made numbers of some (`--host 007`, `--log ""`). */
-function typedValue(argv: readonly string[], flag: string): string {
+function typedValue(argv: readonly string[], flag: string, isSwitch: boolean): string {
   const inline = argv.find((word) => word.startsWith(`${flag}=`));
-  return inline === undefined
-    ? (argv[argv.indexOf(flag) + 1] ?? "")
-    : inline.slice(flag.length + 1);
+  if (inline !== undefined) return inline.slice(flag.length + 1);
+  return isSwitch ? "true" : (argv[argv.indexOf(flag) + 1] ?? "");
+}
+
+/** A switch as cac reads it: it lets `--dry-run` take the next word, and makes a word of `--json=1`. */
+function bareSwitch(word: string): string {
+  const flag = word.replace(/=.*/s, "");
+  const name = OPTION_NAMES.find((each) => OPTIONS[each].flag === flag);
+  return name ? `--${name}` : word;
 }
 
 /** cac also takes other spellings (`--dryRun`, `--log.x`, `--no-verbose`): only the documented ones count. */
@@ -5120,7 +5126,8 @@ function readCommandLine(argv: readonly string[]): CommandLine {
   rejectUnknownFlags(argv);
   let options: Record<string, unknown>;
   try {
-    options = z.parse(CacOptions, cli.parse(["", "", ...argv], { run: false }).options);
+    const words = ["", "", ...argv.map(bareSwitch)];
+    options = z.parse(CacOptions, cli.parse(words, { run: false }).options);
     if (!options["help"]) cli.runMatchedCommand();
   } catch (error) {
     const message = z.safeParse(CacError, error).data?.message ?? "bad usage";
@@ -5131,7 +5138,7 @@ function readCommandLine(argv: readonly string[]): CommandLine {
     const value = options[name];
     if (value === undefined) continue;
     if (Array.isArray(value)) throw usage(`${flagOf(name)}: given twice`);
-    values[name] = typeof value === "boolean" ? String(value) : typedValue(argv, flagOf(name));
+    values[name] = typedValue(argv, flagOf(name), value === true);
   }
   const asked = (name: string) => options[name] !== undefined && options[name] !== false;
   const command = COMMAND_NAMES.find((name) => name === cli.matchedCommand?.name) ?? "pass";

@@ -204,6 +204,21 @@ test("F2B_ENV_FILE names the env file, and --env-file wins over it", async () =>
 
 // ── Bad usage ───────────────────────────────────────────────────────────────────────────────────
 
+describe("a switch", () => {
+  test.each(["--verbose", "--verbose=1", "--verbose=true"])("%s is on", async (flag) => {
+    using scene = smallScene();
+    const { code, err } = await scene.run(flag);
+    expect(code).toBe(0);
+    expect(err).toContain("Discord: confirmed");
+  });
+
+  test.each(["--dry-run=0", "--dry-run=false"])("%s is off", async (flag) => {
+    using scene = smallScene();
+    await scene.pass(flag);
+    scene.expectPosted(...lines(1, 2));
+  });
+});
+
 describe("bad usage is refused with 64 before anything is read or sent", () => {
   const cases: [string, string[], RegExp][] = [
     ["an unknown option", ["--bogus"], /--bogus/],
@@ -236,6 +251,7 @@ describe("bad usage is refused with 64 before anything is read or sent", () => {
     ["an option given twice alike", ["--host=a", "--host=a"], /--host.*twice/],
     ["a switch given twice", ["--verbose", "--verbose"], /--verbose.*twice/],
     ["another switch given twice", ["--dry-run", "--dry-run"], /--dry-run.*twice/],
+    ["a switch given twice in two ways", ["--dry-run", "--dry-run=1"], /--dry-run.*twice/],
     ["an option of an option", ["--host.x", "1"], /--host\.x/],
     ["an option of an option behind the option", ["--host", "a", "--host.x", "1"], /--host/],
     ["an option of an option with an equals sign", ["--host.x=1"], /--host\.x/],

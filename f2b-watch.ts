@@ -15,9 +15,12 @@
  *   Core: grammar          records and their kinds, which of them are shown and how
  *   Core: where to read    names of rotated files, anchors, the plan of a pass
  *   Core: how to send      pace, verdicts, what to do after each, when to report
+ *   Core: status           what fail2ban-client says, as a table; whether fail2ban is down
  *   World: files           the log, its siblings, anchors in them, the state and its lock
  *   World: network         Discord, Slack and stdout
+ *   World: fail2ban-client questions that leave no line in fail2ban's log
  *   The pass               deciding and doing, one destination at a time
+ *   The other commands     status
  *   Command line           settings, help, main
  */
 import { Buffer, isAscii } from "node:buffer";
@@ -112,6 +115,9 @@ const NEWLINE = 10;
 /** Host names and lists of files are cut, so that a message always has room for lines. */
 const HOST_LIMIT = 80;
 const NAMED_FILES_LIMIT = 5;
+/** A table of `status` on a terminal, and in a message: a phone shows about 40 columns. */
+const STATUS_PAGE: TableSize = { width: 80, words: Infinity, letters: Infinity };
+const STATUS_MESSAGE: TableSize = { width: 40, words: 20, letters: 80 };
 
 // ── Types and schemas ───────────────────────────────────────────────────────────────────────────
 // A schema and its type share one name. Everything that comes from outside passes one of these.
@@ -184,12 +190,21 @@ type Channel = z.infer<typeof Channel>;
 const Failure = z.object({ since: z.number(), told: z.number(), exitCode: z.number() });
 type Failure = z.infer<typeof Failure>;
 
+/** fail2ban's socket cannot be reached, or could not: who was told, and since when that is over. */
+export const Outage = z.object({
+  since: z.number(),
+  told: z.array(z.string()),
+  over: z.optional(z.number()),
+});
+export type Outage = z.infer<typeof Outage>;
+
 export const State = z.object({
   version: z.literal(STATE_VERSION),
   log: z.string(),
   destinations: z.record(z.string(), Progress),
   channels: z.record(z.string(), Channel),
   failures: z.record(z.string(), Failure),
+  outage: z.optional(Outage),
 });
 export type State = z.infer<typeof State>;
 
@@ -279,7 +294,12 @@ export type Step =
   | { kind: "stop"; exitCode: number; why: string; pause?: Pause };
 
 /** How a destination's part of the pass ended. */
-type Outcome = { kind: "done" } | { kind: "stopped" } | { kind: "failed"; fault: Fault };
+type Outcome =
+  | { kind: "done" }
+  /** Nothing was to be said, so that nothing is known of the destination. */
+  | { kind: "idle" }
+  | { kind: "stopped" }
+  | { kind: "failed"; fault: Fault };
 
 const DiscordMessage = z.object({ id: z.string().check(z.minLength(1)) });
 const DiscordRateLimit = z.object({ retry_after: z.number().check(z.minimum(0)) });
@@ -1929,7 +1949,242 @@ export function worstExit(codes: readonly number[]): number {
 }
 
 // ── Core: status ────────────────────────────────────────────────────────────────────────────────
-// Pure. Reads what fail2ban-client prints, and sets it in a table.
+// Pure. Reads what fail2ban-client prints, sets it in a table, and knows who must hear of an outage.
+
+/** What fail2ban-client says, or why it says nothing. */
+export type ClientAnswer =
+  { kind: "answered"; out: string } | { kind: "down" | "unusable"; fault: Fault };
+
+function unusable(message: string, hint: string): ClientAnswer {
+  return { kind: "unusable", fault: new Fault(66, message, hint) };
+}
+
+function unclear(): ClientAnswer {
+  const hint = "see what it says: fail2ban-client status";
+  return unusable("fail2ban-client gives no answer that can be read", hint);
+}
+
+/** Sorts what became of a call of fail2ban-client, 0.9 to 1.1.1; its own words are not passed on. */
+export function readClient(ran: Ran): ClientAnswer {
+  if (ran.kind === "missing") {
+    const hint = "install fail2ban; a pass goes without, status and --ping do not";
+    return unusable("fail2ban-client is not there", hint);
+  }
+  if (ran.kind !== "ended") {
+    return unusable("fail2ban does not answer in time", "systemctl restart fail2ban");
+  }
+  if (ran.code === 0) return { kind: "answered", out: ran.out };
+  const said = ran.out + ran.err;
+  if (/permission denied/i.test(said)) {
+    const hint = "run as root; a pass goes without, status and --ping do not";
+    return unusable("only root may ask fail2ban", hint);
+  }
+  // What is left of a killed server refuses connections.
+  if (!/Failed to access socket|Unable to contact server|Connection re(?:fused|set)/.test(said)) {
+    return unclear();
+  }
+  const message = "fail2ban does not answer: its socket cannot be reached";
+  const hint = "systemctl restart fail2ban; if it stays down: journalctl -u fail2ban";
+  return { kind: "down", fault: new Fault(66, message, hint) };
+}
+
+/**
+ * The labels in fail2ban-client's tree with their texts. An id may hold line ends: what is no branch
+ * goes on with the one above it, and of two with one label the first wins.
+ */
+function labelled(out: string): object {
+  const branches = out.replace(/\n$/, "").split(/\n(?=[|` ]*[|`]- )/);
+  const found = branches.flatMap((branch) => {
+    const [, label = "", text = ""] = /^[|` ]*[|`]- (.+?):\t([^]*)$/.exec(branch) ?? [];
+    return label ? [[label, text]] : [];
+  });
+  return Object.fromEntries(found.toReversed());
+}
+
+const CountText = z.pipe(z.string().check(z.regex(/^\d{1,15}$/)), z.transform(Number));
+const JailList = z.object({ "Number of jail": CountText, "Jail list": z.string() });
+const JailReport = z.object({
+  "Currently failed": CountText,
+  "Total failed": CountText,
+  "File list": z.optional(z.string()),
+  "Journal matches": z.optional(z.string()),
+  "Currently banned": CountText,
+  "Total banned": CountText,
+  "Banned IP list": z.string(),
+});
+
+/** The names of all jails; absent where they cannot be told for sure, as with `, ` in a name. */
+export function readJailNames(out: string): string[] | undefined {
+  const list = z.safeParse(JailList, labelled(out)).data;
+  const names = list?.["Jail list"].split(", ").filter((name) => name !== "");
+  return names?.length === list?.["Number of jail"] ? names : undefined;
+}
+
+/** One jail as `status --json` has it; all text in it is clean. */
+export interface JailStatus {
+  readonly jail: string;
+  readonly currentlyFailed: number;
+  readonly totalFailed: number;
+  readonly currentlyBanned: number;
+  readonly totalBanned: number;
+  /** Files, or matches of the journal, as fail2ban lists them. */
+  readonly watches: string;
+  readonly banned: readonly string[];
+}
+
+/** Reads `fail2ban-client status <jail>`; absent when it is something else. */
+export function readJailStatus(
+  jail: string,
+  out: string,
+  ownSecrets: readonly string[],
+): JailStatus | undefined {
+  const report = z.safeParse(JailReport, labelled(out)).data;
+  if (!report) return undefined;
+  const clean = (text: string) => cleanText(text, false, ownSecrets);
+  // Word by word, so that an id that looks like a secret hides no other.
+  const banned = clean(wordsOf(report["Banned IP list"]).join("\n"));
+  return {
+    jail: clean(jail),
+    currentlyFailed: report["Currently failed"],
+    totalFailed: report["Total failed"],
+    currentlyBanned: report["Currently banned"],
+    totalBanned: report["Total banned"],
+    watches: clean(report["File list"] ?? report["Journal matches"] ?? ""),
+    banned: wordsOf(banned),
+  };
+}
+
+function wordsOf(text: string): string[] {
+  return text.split(/\s+/).filter((word) => word !== "");
+}
+
+/** Tells jails and banned addresses from others, in whatever order; counters do not matter. */
+export function statusMark(jails: readonly JailStatus[]): string {
+  const sets = jails.map(({ jail, banned }) => [jail, ...new Set(banned.toSorted())].join("\n"));
+  return fingerprintText(JSON.stringify(sets.sort()));
+}
+
+/** How wide a table may be, how many words a list in it may have, and how long one may be. */
+interface TableSize {
+  readonly width: number;
+  readonly words: number;
+  readonly letters: number;
+}
+
+/** Words in indented lines; what is too much is counted. */
+function indented(text: readonly string[], { width, words, letters }: TableSize): string[] {
+  const shown = text.slice(0, words).map((word) => shortened(word, letters));
+  if (text.length > words) shown.push(`and ${text.length - words} more`);
+  const lines: string[] = [];
+  let line = " ";
+  for (const word of shown) {
+    if (line !== " " && line.length + 1 + word.length > width) {
+      lines.push(line);
+      line = " ";
+    }
+    line += ` ${word}`;
+  }
+  return line === " " ? lines : [...lines, line];
+}
+
+/** Columns side by side, the first one at most so wide that a row fits; numbers stand to the right. */
+function aligned(rows: readonly (readonly string[])[], width: number): string[] {
+  const [first = 0, ...others] = (rows[0] ?? []).map((_, at) =>
+    Math.max(...rows.map((row) => row[at]?.length ?? 0)),
+  );
+  const room = others.reduce((left, column) => left - column - 2, width);
+  return rows.map(([name = "", ...cells]) => {
+    const numbers = cells.map((cell, at) => `  ${cell.padStart(others[at] ?? 0)}`);
+    return name.padEnd(Math.min(first, room)) + numbers.join("");
+  });
+}
+
+/**
+ * A row for each jail, what is banned under it. What it watches stands in the row where that fits,
+ * else under it.
+ */
+export function statusTable(jails: readonly JailStatus[], size: TableSize): string {
+  const rows = jails.map((each) => [
+    each.jail,
+    `${each.currentlyFailed}/${each.totalFailed}`,
+    `${each.currentlyBanned}/${each.totalBanned}`,
+  ]);
+  const [head = "", ...starts] = aligned([["jail", "failed", "banned"], ...rows], size.width);
+  const room = size.width - head.length - 2;
+  const beside = jails.every(({ watches }) => watches.length <= room);
+  const lines = jails.flatMap(({ watches, banned }, index) => {
+    const start = starts[index] ?? "";
+    const row = beside ? [`${start}  ${watches}`] : [start, ...indented(wordsOf(watches), size)];
+    return [...row, ...indented(banned, size)];
+  });
+  return [beside ? `${head}  watches` : head, ...lines]
+    .map((line) => `${line.trimEnd()}\n`)
+    .join("");
+}
+
+/** What fail2ban-client answered to a ping, and when. */
+export type Ping =
+  { kind: "up" | "down"; at: number } | { kind: "unusable"; at: number; fault: Fault };
+
+/** The outage after one more ping; the same object where nothing changes. */
+export function nextOutage(
+  before: Outage | undefined,
+  { kind, at }: Ping,
+  names: readonly string[],
+): Outage | undefined {
+  if (kind === "unusable") return before;
+  const told = before?.told ?? [];
+  if (kind === "down") {
+    const lasts = before && before.over === undefined && before.since <= at;
+    return lasts ? before : { since: at, told };
+  }
+  if (!before || !names.some((name) => told.includes(name))) return undefined;
+  return before.over === undefined ? { ...before, over: at } : before;
+}
+
+function lasting(ms: number): string {
+  const minutes = Math.max(1, Math.floor(ms / MINUTE));
+  if (minutes < 60) return `${minutes} min`;
+  if (minutes < 48 * 60) return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  return `${Math.floor(minutes / (24 * 60))} days`;
+}
+
+/** What a destination has yet to be told of an outage; empty when there is nothing. */
+export function outageNotice(
+  outage: Outage | undefined,
+  { kind, at }: Ping,
+  name: string,
+  host: string,
+): string {
+  if (!outage || kind === "unusable") return "";
+  const { since, told, over } = outage;
+  const knows = told.includes(name);
+  if (over !== undefined) {
+    return knows ? `✅ ${host}: fail2ban answers again, after ${lasting(over - since)}` : "";
+  }
+  if (knows || at - since < MINUTE) return "";
+  return `⚠️ ${host}: fail2ban does not answer, its socket cannot be reached (for ${lasting(at - since)})`;
+}
+
+/** The outage once a destination was told that it began, or that it is over. */
+export function toldOutage(outage: Outage, name: string): Outage | undefined {
+  if (outage.over === undefined) return { ...outage, told: [...outage.told, name] };
+  const told = outage.told.filter((each) => each !== name);
+  return told.length > 0 ? { ...outage, told } : undefined;
+}
+
+/** Whether a ping changes what is remembered, or somebody has yet to hear of it. */
+export function isNews(
+  { outage, failures }: Pick<State, "outage" | "failures">,
+  ping: Ping,
+  names: readonly string[],
+): boolean {
+  if (ping.kind === "unusable") {
+    return reportDue(failures["ping"], ping.at, ping.fault.exitCode);
+  }
+  if (failures["ping"] || nextOutage(outage, ping, names) !== outage) return true;
+  return names.some((name) => outageNotice(outage, ping, name, "") !== "");
+}
 
 // ── Core: check ─────────────────────────────────────────────────────────────────────────────────
 // Pure. What was found out, row by row, each with what a person can do about it.
@@ -2874,6 +3129,78 @@ async function askSlack(world: World, access: SlackAccess): Promise<Asked> {
   const note = named ? "" : ", without chat:write.customize (shows the app's own name and icon)";
   const untouched = /channel|archived|restricted/;
   return { text: text + note, doubt, untouched, host, bot };
+}
+
+// ── World: fail2ban-client ──────────────────────────────────────────────────────────────────────
+// Asked only for what it knows: an unknown jail would make fail2ban log a line, for us to send.
+
+/** Asks fail2ban-client; its own errors may quote anything and end here. */
+async function askFail2ban(world: World, ...words: readonly string[]): Promise<ClientAnswer> {
+  try {
+    return readClient(await world.runProgram("fail2ban-client", words));
+  } catch (error) {
+    return isDenied(error) ? { kind: "unusable", fault: asFault(error, 78) } : unclear();
+  }
+}
+
+async function pingFail2ban(world: World): Promise<Ping> {
+  const asked = await askFail2ban(world, "ping");
+  const at = world.now();
+  const answer = asked.kind === "answered" && !asked.out.includes("pong") ? unclear() : asked;
+  switch (answer.kind) {
+    case "answered":
+      return { kind: "up", at };
+    case "down":
+      return { kind: "down", at };
+    case "unusable":
+      return { kind: "unusable", at, fault: answer.fault };
+  }
+}
+
+/** What fail2ban-client prints; throws where it says nothing. */
+async function askClient(world: World, ...words: readonly string[]): Promise<string> {
+  const answer = await askFail2ban(world, ...words);
+  if (answer.kind === "answered") return answer.out;
+  throw answer.fault;
+}
+
+/** Which jails are meant, by the names that fail2ban has for them. */
+async function chosenJails(
+  world: World,
+  { view }: Settings,
+  named: readonly string[],
+): Promise<string[]> {
+  const all = readJailNames(await askClient(world, "status"));
+  if (!all) {
+    const hint = "see what it says: fail2ban-client status; a jail's name must hold no comma";
+    throw new Fault(66, "fail2ban-client gives no list of jails that can be read", hint);
+  }
+  const unknown = named.find((name) => !all.includes(name));
+  if (unknown !== undefined) {
+    const hint = all.length > 0 ? `there are: ${all.join(", ")}` : "there are none";
+    throw new Fault(64, `no such jail: ${JSON.stringify(unknown)}`, hint);
+  }
+  const wanted = named.length > 0 ? new Set(named) : view.jails;
+  return wanted.size > 0 ? all.filter((name) => wanted.has(name)) : all;
+}
+
+/** What fail2ban says of all or the named jails. */
+async function jailStatuses(
+  world: World,
+  settings: Settings,
+  named: readonly string[],
+): Promise<JailStatus[]> {
+  const jails: JailStatus[] = [];
+  for (const name of await chosenJails(world, settings, named)) {
+    const out = await askClient(world, "status", name);
+    const jail = readJailStatus(name, out, settings.ownSecrets);
+    if (!jail) {
+      const hint = `see what it says: fail2ban-client status ${JSON.stringify(name)}`;
+      throw new Fault(66, `fail2ban-client's answer about ${name} cannot be read`, hint);
+    }
+    jails.push(jail);
+  }
+  return jails;
 }
 
 // ── The pass ────────────────────────────────────────────────────────────────────────────────────
@@ -4242,6 +4569,20 @@ class TextDelivery extends Sender {
   }
 }
 
+/** Sends a text of ours; a dry run says how many messages it would be. */
+async function sendText(
+  run: Run,
+  destination: Destination,
+  title: string,
+  text: string,
+): Promise<Outcome> {
+  const delivery = new TextDelivery(run, destination, title, text);
+  const outcome = await delivery.deliver();
+  if (run.settings.dryRun)
+    complain(run.world, `dry run: ${delivery.sent} messages for ${destination.title}, none sent`);
+  return outcome;
+}
+
 /** Waits for the run at work to end, until `deadline`. */
 async function waitForLock(world: World, statePath: string, deadline: number): Promise<Lock> {
   for (;;) {
@@ -4266,8 +4607,10 @@ async function workBeside(
       destinations.map((each) => asOutcome(() => work(run, each))),
     );
     reportDestinations(run, destinations, outcomes);
-    run.saveChanges();
-    return worstExit(outcomes.map(exitCodeOf));
+    const exitCode = worstExit(outcomes.map(exitCodeOf));
+    // What could not be saved is not tried once more: it was told.
+    if (exitCode !== 73) run.saveChanges();
+    return exitCode;
   } finally {
     await run.close();
   }
@@ -4358,7 +4701,10 @@ async function pass(world: World, settings: Settings): Promise<number> {
   const deadline = world.now() + settings.maxTimeMs;
   const channels = new Map<string, Channel>();
   if (logs.length > 1) for (const log of logs) knowChannels(world, state, log, channels);
-  let exitCode = 0;
+  // What concerns no log of its own is kept with the first.
+  const first = settingsFor(settings, logs[0] ?? settings.log);
+  let exitCode = settings.ping ? await tellPing(world, first, deadline, channels) : 0;
+  if (exitCode === 73) return exitCode;
   for (const log of logs) {
     const own = settingsFor(settings, log);
     const work = () => passOver(world, own, deadline, channels);
@@ -4368,6 +4714,76 @@ async function pass(world: World, settings: Settings): Promise<number> {
     if (world.stopping.aborted) break;
   }
   return exitCode;
+}
+
+/** Asks whether fail2ban answers, and tells who has yet to hear of it, unless another run is at work. */
+async function tellPing(
+  world: World,
+  settings: Settings,
+  deadline: number,
+  channels: Map<string, Channel>,
+): Promise<number> {
+  const { state, log, host, dryRun } = settings;
+  const ping = await pingFail2ban(world);
+  const exitCode = ping.kind === "unusable" ? ping.fault.exitCode : 0;
+  const destinations = configuredDestinations(world, settings);
+  const statePath = resolve(state, stateFileName(log));
+  if (!isWorthTelling(world, settings, statePath, destinations, ping)) return exitCode;
+  const tell = async (all: readonly Destination[]) => {
+    const run = new Run(world, settings, statePath, deadline, channels);
+    notePing(run, all, ping);
+    const told = await workBeside(run, all, (_, each) => tellOutage(run, each, ping));
+    return worstExit([exitCode, told]);
+  };
+  if (dryRun) return await tell(destinations.map((each) => printedAs(world, host, each)));
+  touch(world, `${statePath}.lock`);
+  const lock = acquireLock(`${statePath}.lock`);
+  if (!lock) return exitCode;
+  try {
+    return await tell(destinations);
+  } finally {
+    lock.release();
+  }
+}
+
+/** Seen without the lock, like `nothingNew()`. A state that cannot be read is for the pass to tell. */
+function isWorthTelling(
+  world: World,
+  { log, dryRun }: Settings,
+  statePath: string,
+  destinations: readonly Destination[],
+  ping: Ping,
+): boolean {
+  const saved = readSafely(world, statePath, log);
+  if (!saved) return false;
+  if (ping.kind === "unusable" && (world.terminal || dryRun)) return true;
+  const known = saved.kind === "known" ? saved.state : { failures: {} };
+  return isNews(known, ping, namesOf(destinations));
+}
+
+/** Takes down what the ping said. A client that cannot be used is told here, and in no channel. */
+function notePing(run: Run, destinations: readonly Destination[], ping: Ping): void {
+  say(run, `fail2ban-client ping: ${ping.kind}`);
+  if (ping.kind === "unusable") return tellFailure(run, "ping", ping.fault);
+  tellOver(run, "ping", "fail2ban-client can be used again");
+  assign(run.state, "outage", nextOutage(run.state.outage, ping, namesOf(destinations)));
+}
+
+function namesOf(destinations: readonly Destination[]): string[] {
+  return destinations.map(({ name }) => name);
+}
+
+/** Tells a destination once that fail2ban is down, and once that it is back. */
+async function tellOutage(run: Run, destination: Destination, ping: Ping): Promise<Outcome> {
+  const { state, settings } = run;
+  const { name } = destination;
+  const notice = outageNotice(state.outage, ping, name, settings.host);
+  if (notice === "") return { kind: "idle" };
+  const outcome = await sendText(run, destination, notice, "");
+  if (outcome.kind !== "done") return outcome;
+  assign(state, "outage", state.outage && toldOutage(state.outage, name));
+  run.save();
+  return outcome;
 }
 
 /** The pass over one of the logs. */
@@ -4549,26 +4965,6 @@ function rotatedRow(world: World, { log }: Settings): Row {
   const more = leftOut.length > named.length ? ` and ${leftOut.length - named.length} more` : "";
   const hint = siblingHint(resolve(directory, first.name), first.why);
   throw new Fault(66, `${text}; left out: ${named.join(", ")}${more}`, hint);
-}
-
-/** What fail2ban-client answers to a question about which fail2ban logs nothing. */
-async function askClient(world: World, ...words: string[]): Promise<string> {
-  const ran = await world.runProgram("fail2ban-client", words);
-  if (ran.kind === "missing") {
-    const hint = "install fail2ban; a pass goes without, status and --ping do not";
-    throw new Fault(66, "fail2ban-client is not there", hint);
-  }
-  if (ran.kind !== "ended") {
-    throw new Fault(66, "fail2ban does not answer in time", "systemctl restart fail2ban");
-  }
-  if (ran.code === 0) return ran.out;
-  if (/permission denied/i.test(ran.err)) {
-    const hint = "run check as root; a pass goes without, status and --ping do not";
-    throw new Fault(66, "only root may ask fail2ban", hint);
-  }
-  const why = /(?:ERROR|CRITICAL) +(.*)/.exec(ran.err)?.[1] ?? `status ${ran.code}`;
-  const hint = "systemctl restart fail2ban; if it stays down: journalctl -u fail2ban";
-  throw new Fault(66, `fail2ban does not answer: ${why}`, hint);
 }
 
 async function fail2banRows(world: World, { log }: Settings): Promise<Row[]> {
@@ -4900,6 +5296,58 @@ async function check(world: World, settings: Settings): Promise<number> {
   return exitCode;
 }
 
+// status: the table of fail2ban-client, printed, or sent where it is news.
+
+/** Prints or sends what fail2ban-client says of all or the named jails. */
+async function status(world: World, given: Settings, named: readonly string[]): Promise<number> {
+  // What concerns no log of its own is kept with the first.
+  const settings = settingsFor(given, findLogs(world, given.log)[0] ?? given.log);
+  const { json, host, send, dryRun, webhook, slack: access } = settings;
+  let jails: JailStatus[];
+  try {
+    jails = await jailStatuses(world, settings, named);
+  } catch (error) {
+    if (send && error instanceof Fault && error.exitCode === 66)
+      return tellNoStatus(world, settings, error);
+    throw error;
+  }
+  if (json) await print(world, `${JSON.stringify({ host, jails }, undefined, 2)}\n`);
+  else if (!send && jails.length === 0) await print(world, "no jails\n");
+  else if (!send) await print(world, statusTable(jails, STATUS_PAGE));
+  // Where messages would be printed too, the object is the message.
+  if (!send || (json && (dryRun || !(webhook || access)))) return 0;
+  return sendStatus(world, settings, jails);
+}
+
+/** A failure of what cron sends is told as often as one of the pass. */
+function tellNoStatus(world: World, settings: Settings, fault: Fault): Promise<number> {
+  let told = false;
+  return sendBeside(world, settings, (run) => {
+    if (!told) tellFailure(run, "status", fault);
+    told = true;
+    return Promise.resolve<Outcome>({ kind: "failed", fault });
+  });
+}
+
+/** Sends the table to each destination that was told something else last. */
+function sendStatus(world: World, settings: Settings, jails: readonly JailStatus[]) {
+  const mark = statusMark(jails);
+  const banned = jails.reduce((sum, { currentlyBanned }) => sum + currentlyBanned, 0);
+  const counts = `${amount(jails.length, "jail")}, ${banned} banned`;
+  const title = `${settings.host}: ${jails.length > 0 ? counts : "no jails"}`;
+  const table = jails.length > 0 ? statusTable(jails, STATUS_MESSAGE) : "";
+  return sendBeside(world, settings, async (run, destination) => {
+    tellOver(run, "status", "fail2ban-client can be used again");
+    const channel = run.channel(destination.name);
+    if (channel.status === mark) return { kind: "idle" };
+    const outcome = await sendText(run, destination, title, table);
+    if (outcome.kind !== "done") return outcome;
+    channel.status = mark;
+    run.save();
+    return outcome;
+  });
+}
+
 // ── Command line ────────────────────────────────────────────────────────────────────────────────
 // Flags win over the environment, the environment over the env file. cac finds the flags, zod has
 // the last word on every value. Secrets come from the environment or the env file only.
@@ -4927,7 +5375,7 @@ options (each also as a variable, F2B_LOG, F2B_MAX_TIME, …)
   --jail <names>      some jails, with commas; what belongs to no jail always passes
   --color             Discord only: colours by kind of line
   --inline <n>        more messages than this: one summary, the lines as a file; 0 never  (20)
-  --ping              also ask whether fail2ban answers; tell when it does not
+  --ping              also ask whether fail2ban answers: tell when it is down, and when it is back
   --max-time <s>      stop cleanly after so long         (300)
   --dry-run           print what would be sent, send nothing, change nothing
   --verbose           say on stderr what it does
@@ -5373,6 +5821,7 @@ export function main(argv: readonly string[], world: World): Promise<number> {
       case "check":
         return await check(world, settings);
       case "status":
+        return await status(world, settings, words);
       case "digest":
         return await sendBeside(world, settings, (run, destination) =>
           new TextDelivery(run, destination, words.join(), "").deliver(),

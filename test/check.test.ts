@@ -376,9 +376,9 @@ describe("fail2ban", () => {
   const troubles: [string, Ran, RegExp, RegExp][] = [
     ["is not installed", { kind: "missing" }, /fail2ban-client is not there/, /install/],
     ["hangs", { kind: "timedOut" }, /does not answer in time/, /systemctl restart fail2ban/],
-    ["is down", refused(down), /not answer: Failed to access socket/, /systemctl.*journalctl/],
+    ["is down", refused(down), /not answer: its socket cannot be reached/, /systemctl.*journalctl/],
     ["may be asked by root alone", refused(closed), /only root/, /as root; a pass goes without/],
-    ["says something else", refused("?"), /status 255/, /systemctl/],
+    ["says something else", refused("?"), /no answer that can be read/, /fail2ban-client status/],
   ];
   test.each(troubles)(
     "that %s is one row, without those on its log",

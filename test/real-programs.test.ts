@@ -5,7 +5,7 @@ import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
-import type { Ran, Row } from "../f2b-watch.ts";
+import { realWorld, type Row, type World } from "../f2b-watch.ts";
 import { lines, Scene, testWith } from "./harness.ts";
 
 setDefaultTimeout(60_000);
@@ -177,13 +177,21 @@ describe("logrotate with Debian's configuration", () => {
 
 // ── fail2ban ────────────────────────────────────────────────────────────────────────────────────
 
-/** A fail2ban server with one jail, its own folder and its own socket. */
+let known: World | undefined;
+/** The machine as f2b-watch knows it, made when it is first needed. */
+const machine = () => (known ??= realWorld());
+
+/** A fail2ban server with its own folder and its own socket. */
 class Fail2ban {
   readonly #scene: Scene;
   readonly #places: string[];
   #server: Bun.Subprocess | undefined;
 
-  constructor(scene: Scene, actionBan: string, { maxRetry = 1, database = false } = {}) {
+  constructor(
+    scene: Scene,
+    actionBan: string,
+    { maxRetry = 1, database = false, jails = ["sshd"] } = {},
+  ) {
     this.#scene = scene;
     const at = (name: string) => join(scene.directory, name);
     const put = (name: string, text: string) => {
@@ -206,7 +214,7 @@ allowipv6 = auto
     );
     put(
       "f2b/jail.conf",
-      `[sshd]
+      `[DEFAULT]
 enabled = true
 backend = polling
 maxretry = ${maxRetry}
@@ -216,7 +224,7 @@ usedns = no
 filter = lab
 logpath = ${at("auth.log")}
 action = lab
-`,
+${jails.map((name) => `[${name}]\n`).join("")}`,
     );
     put(
       "f2b/filter.d/lab.conf",
@@ -265,16 +273,17 @@ actionunban =
   }
 
   /** Takes the place of the machine's own fail2ban-client. */
-  readonly client = async (program: string, words: readonly string[]): Promise<Ran> => {
-    const { status, stdout, stderr } = spawnSync(program, [...this.#places, ...words], {
-      env: { ...process.env, PATH },
-      encoding: "utf8",
-    });
-    return { kind: "ended", code: status ?? -1, out: stdout, err: stderr };
-  };
+  readonly client: World["runProgram"] = (program, words) =>
+    machine().runProgram(program, [...this.#places, ...words]);
 
   async stop(): Promise<void> {
     await succeed("fail2ban-client", ...this.#places, "stop");
+    await this.#server?.exited;
+  }
+
+  /** As the kernel does when memory is short: the socket stays behind. */
+  async kill(): Promise<void> {
+    this.#server?.kill("SIGKILL");
     await this.#server?.exited;
   }
 
@@ -489,9 +498,80 @@ describe("check asks fail2ban", () => {
     await fail2ban.stop();
     expect((await rows(scene))["fail2ban"]).toMatchObject({
       state: "failed",
-      text: expect.stringContaining("Is fail2ban running?"),
+      text: expect.stringContaining("cannot be reached"),
     });
   });
+});
+
+describe("fail2ban-client", () => {
+  const status = (scene: Scene, ...words: string[]) =>
+    scene.f2bWatch("status", "--log", scene.log, ...words);
+
+  testWith("fail2ban-server")(
+    "status shows every jail and every banned address, and leaves no line in fail2ban's log",
+    async () => {
+      using scene = new Scene();
+      using fail2ban = new Fail2ban(scene, "/bin/true", {
+        jails: ["it's-a-jail", "my jail", "sshd"],
+      });
+      scene.overrides.runProgram = fail2ban.client;
+      await fail2ban.start();
+      await fail2ban.ban("203.0.113.7", "2001:db8::7", "```x");
+      const before = scene.read();
+      const { code, out, err } = await status(scene);
+      expect({ code, err }).toEqual({ code: 0, err: "" });
+      expect(out).toMatch(/^it's-a-jail +0\/0 +0\/0/m);
+      expect(out).toMatch(/^my jail +0\/0 +0\/0/m);
+      expect(out).toMatch(/^sshd +0\/0 +3\/3/m);
+      expect(out).toContain("203.0.113.7 2001:db8::7 `\u200b`\u200b`x\n");
+      expect(out).toContain(join(scene.directory, "auth.log"));
+      const named = await status(scene, "my jail", "--json");
+      expect(JSON.parse(named.out).jails).toMatchObject([{ jail: "my jail", banned: [] }]);
+      expect(await status(scene, "nojail")).toMatchObject({ code: 64, out: "" });
+      expect((await status(scene, "--send")).code).toBe(0);
+      expect(scene.discord.messages).toHaveLength(1);
+      expect(scene.discord.violations).toEqual([]);
+      expect(scene.read()).toBe(before);
+      await fail2ban.stop();
+      const down = await status(scene);
+      expect(down).toMatchObject({ code: 66, out: "" });
+      expect(down.err).toContain("cannot be reached");
+    },
+  );
+
+  testWith("fail2ban-server")(
+    "a server that was stopped or killed is told once, and once that it is back",
+    async () => {
+      using scene = new Scene();
+      using fail2ban = new Fail2ban(scene, "/bin/true");
+      scene.overrides.runProgram = fail2ban.client;
+      const told = async () => {
+        const before = scene.notices().length;
+        for (let pass = 0; pass < 3; pass++) {
+          await scene.pass("--ping");
+          scene.wait(60_000);
+        }
+        return scene
+          .notices()
+          .slice(before)
+          .map((text) => text.replace(/^.*fail2ban /, ""));
+      };
+      await fail2ban.start();
+      expect(await told()).toEqual([]);
+      for (const end of ["stop", "kill"] as const) {
+        await fail2ban[end]();
+        expect(await told()).toEqual([expect.stringContaining("does not answer")]);
+        await fail2ban.start();
+        expect(await told()).toEqual([expect.stringContaining("answers again, after 3 min")]);
+      }
+      await fail2ban.stop();
+      await scene.pass("--ping");
+      await fail2ban.start();
+      expect(await told()).toEqual([]);
+      expect(scene.read()).not.toContain("fail2ban.transmitter");
+      expect(scene.discord.violations).toEqual([]);
+    },
+  );
 });
 
 // ── Logs of real servers ────────────────────────────────────────────────────────────────────────

@@ -1,0 +1,943 @@
+/** What fail2ban-client says: as a table, as an object, as a message; and whether fail2ban answers. */
+import { describe, expect, test } from "bun:test";
+import * as fs from "node:fs";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import {
+  nextOutage,
+  outageNotice,
+  type Ran,
+  readJailNames,
+  readJailStatus,
+  statusTable,
+  toldOutage,
+} from "../f2b-watch.ts";
+import { line, lines, type RunResult, Scene } from "./harness.ts";
+import { Slack } from "./slack.ts";
+
+const SECOND = 1_000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+
+/** What a real fail2ban-client printed. */
+function real(name: string): string {
+  return fs.readFileSync(join(import.meta.dirname, "fixtures/status", `${name}.txt`), "utf8");
+}
+
+const DOWN = real("single-jail-status-down").replace("rc=255\n", "");
+const DENIED = real("attack-burst-status-not-root");
+const REFUSED =
+  "2026-11-22 16:23:56,834 fail2ban  [26006]: ERROR   [Errno 111] Connection refused\n";
+const UNREACHABLE =
+  "2026-11-22 16:23:56,930 fail2ban  [26035]: ERROR   [[Errno 111] Connection refused] Unable to contact server. Is it running?\n";
+
+const said = (out: string): Ran => ({ kind: "ended", code: 0, out, err: "" });
+const failed = (err: string): Ran => ({ kind: "ended", code: 255, out: "", err });
+
+/** A jail as fail2ban-client prints it. */
+interface Jail {
+  failed?: [current: number, total: number];
+  watches?: string;
+  banned?: readonly string[];
+}
+
+function printed(name: string, { failed: [now, total] = [0, 0], watches, banned = [] }: Jail) {
+  return `Status for the jail: ${name}
+|- Filter
+|  |- Currently failed:\t${now}
+|  |- Total failed:\t${total}
+|  \`- File list:\t${watches ?? "/var/log/auth.log"}
+\`- Actions
+   |- Currently banned:\t${banned.length}
+   |- Total banned:\t${banned.length}
+   \`- Banned IP list:\t${banned.join(" ")}
+`;
+}
+
+function printedList(names: readonly string[]): string {
+  return `Status\n|- Number of jail:\t${names.length}\n\`- Jail list:\t${names.join(", ")}\n`;
+}
+
+/** A fail2ban-client whose answers a test sets, and which knows what it was asked. */
+class Client {
+  readonly asked: string[][] = [];
+  answer: (words: readonly string[]) => Ran;
+
+  constructor(scene: Scene, answer: (words: readonly string[]) => Ran) {
+    this.answer = answer;
+    scene.overrides.runProgram = async (program, words) => {
+      expect(program).toBe("fail2ban-client");
+      this.asked.push([...words]);
+      return this.answer(words);
+    };
+  }
+
+  /** One whose server has these jails. */
+  static with(scene: Scene, jails: Record<string, Jail>): Client {
+    return Client.printing(
+      scene,
+      printedList(Object.keys(jails)),
+      Object.fromEntries(Object.entries(jails).map(([name, jail]) => [name, printed(name, jail)])),
+    );
+  }
+
+  static printing(scene: Scene, list: string, jails: Record<string, string>): Client {
+    return new Client(scene, ([, name]) => {
+      if (name === undefined) return said(list);
+      const jail = jails[name];
+      return jail === undefined ? failed(`ERROR   NOK: ('${name}',)\n`) : said(jail);
+    });
+  }
+
+  /** From now on the server has these jails. */
+  has(jails: Record<string, Jail>): void {
+    const names = printedList(Object.keys(jails));
+    this.answer = ([, name]) => said(name === undefined ? names : printed(name, jails[name] ?? {}));
+  }
+
+  /** One that answers a ping or does not. */
+  static pinging(scene: Scene): Client & { up(): void; down(): void } {
+    const client = new Client(scene, () => said(real("single-jail-ping")));
+    return Object.assign(client, {
+      up: () => (client.answer = () => said(real("single-jail-ping"))),
+      down: () => (client.answer = () => failed(DOWN)),
+    });
+  }
+}
+
+/** The real server of `attack-burst.log`. */
+function attacked(scene: Scene): Client {
+  const jails = ["sshd", "recidive", "nginx-http-auth"];
+  const texts = jails.map((name) => [name, real(`attack-burst-status-${name}`)]);
+  return Client.printing(scene, real("attack-burst-status"), Object.fromEntries(texts));
+}
+
+/** The real server of `multi-jail.log`, with names and ids of every kind. */
+function manifold(scene: Scene): Client {
+  const texts = real("multi-jail-status-all-jails").split(/^(?=Status for)/m);
+  const jails = texts.map((text) => [/^Status for the jail: (.*)/.exec(text)?.[1], text]);
+  return Client.printing(scene, real("multi-jail-status"), Object.fromEntries(jails));
+}
+
+/** Sends to Slack as well. */
+function alsoToSlack(scene: Scene): Slack {
+  const slack = new Slack({
+    now: () => scene.clockMs,
+    sleep: async (ms) => void (scene.clockMs += ms),
+  });
+  scene.env = { ...scene.env, SLACK_TOKEN: slack.token, SLACK_CHANNEL: slack.channel };
+  scene.overrides.fetch = (url, init) =>
+    new URL(url).host.includes("slack") ? slack.fetch(url, init) : scene.discord.fetch(url, init);
+  return slack;
+}
+
+function status(scene: Scene, ...words: string[]): Promise<RunResult> {
+  return scene.f2bWatch("status", "--log", scene.log, ...words);
+}
+
+/** Succeeds without a word. */
+async function sends(scene: Scene, ...words: string[]): Promise<void> {
+  expect(await status(scene, "--send", ...words)).toEqual({ code: 0, out: "", err: "" });
+}
+
+const contents = (scene: Scene) => scene.discord.messages.map(({ content }) => content);
+
+// ── status ──────────────────────────────────────────────────────────────────────────────────────
+
+describe("status prints", () => {
+  test("a row for each jail, and below it every address that is banned", async () => {
+    using scene = new Scene();
+    attacked(scene);
+    const { code, out, err } = await status(scene);
+    expect({ code, err }).toEqual({ code: 0, err: "" });
+    const rows = out.split("\n").filter((row) => !row.startsWith("  "));
+    expect(rows).toEqual([
+      "jail               failed   banned  watches",
+      "nginx-http-auth   104/857    91/91  /var/log/web.log",
+      "recidive          312/367      0/0  /var/log/fail2ban.log",
+      "sshd             344/4469  276/276  /var/log/auth.log",
+      "",
+    ]);
+    const banned = out.split("\nsshd ")[1]?.split("\n").slice(1).join(" ").trim().split(/ +/);
+    expect(banned).toHaveLength(276);
+    expect(Math.max(...out.split("\n").map((row) => row.length))).toBeLessThanOrEqual(80);
+    expect(fs.existsSync(scene.state)).toBe(false);
+  });
+
+  test("every jail of a real server, whatever its name and its ids", async () => {
+    using scene = new Scene();
+    const client = manifold(scene);
+    const { code, out } = await status(scene);
+    expect(code).toBe(0);
+    for (const name of ["it's-a-jail", "my jail", "zürich", "web_app.v2", "journal-ssh"])
+      expect(out).toMatch(new RegExp(`^${RegExp.escape(name)} +\\d+/\\d+ +\\d+/\\d+`, "m"));
+    expect(out).toContain("_SYSTEMD_UNIT=sshd.service + _COMM=sshd");
+    expect(out).toContain('"eve @everyone"');
+    expect(out).not.toContain("```");
+    expect(client.asked[0]).toEqual(["status"]);
+    const names = client.asked.slice(1).map(([, name = ""]) => name);
+    expect(readJailNames(real("multi-jail-status"))).toEqual(names);
+  });
+
+  test("the named jails only, and asks for no other", async () => {
+    using scene = new Scene();
+    const client = attacked(scene);
+    const { code, out } = await status(scene, "sshd", "recidive", "sshd");
+    expect(code).toBe(0);
+    expect(out.match(/^\w+/gm)).toEqual(["jail", "recidive", "sshd"]);
+    expect(client.asked).toEqual([["status"], ["status", "recidive"], ["status", "sshd"]]);
+  });
+
+  test("the jails of --jail where none is named", async () => {
+    using scene = new Scene();
+    const client = attacked(scene);
+    expect((await status(scene, "--jail", "recidive,gone")).code).toBe(0);
+    expect(client.asked).toEqual([["status"], ["status", "recidive"]]);
+  });
+
+  test("that there are no jails", async () => {
+    using scene = new Scene();
+    Client.with(scene, {});
+    expect(await status(scene)).toEqual({ code: 0, out: "no jails\n", err: "" });
+    expect(await status(scene, "sshd")).toEqual({
+      code: 64,
+      out: "",
+      err: 'f2b-watch: no such jail: "sshd"\nhint: there are none\n',
+    });
+  });
+
+  test("what a jail watches under its row where a row has no room for it", () => {
+    const watches = Array.from({ length: 9 }, (_, site) => `/var/log/site-${site}/access.log`);
+    const out = printed("web", { watches: watches.join(" "), banned: ["203.0.113.7"] });
+    const web = readJailStatus("web", out, []);
+    expect(web && statusTable([web], { width: 60, words: 4, letters: 20 })).toBe(
+      `jail  failed  banned
+web      0/0     1/1
+  /var/log/site-0/acc… /var/log/site-1/acc…
+  /var/log/site-2/acc… /var/log/site-3/acc… and 5 more
+  203.0.113.7
+`,
+    );
+    expect(web && statusTable([web], { width: 80, words: Infinity, letters: Infinity })).toContain(
+      watches.at(-1) ?? "",
+    );
+  });
+
+  test("an object for programs with --json, and nothing else", async () => {
+    using scene = new Scene();
+    Client.with(scene, {
+      "it's-a-jail": {},
+      sshd: {
+        failed: [2, 11],
+        watches: "/var/log/a.log /var/log/b.log",
+        banned: ["203.0.113.7", "::7"],
+      },
+    });
+    const { code, out, err } = await status(scene, "--json", "sshd");
+    expect({ code, err }).toEqual({ code: 0, err: "" });
+    expect(JSON.parse(out)).toEqual({
+      host: "web-1",
+      jails: [
+        {
+          jail: "sshd",
+          currentlyFailed: 2,
+          totalFailed: 11,
+          currentlyBanned: 2,
+          totalBanned: 2,
+          watches: "/var/log/a.log /var/log/b.log",
+          banned: ["203.0.113.7", "::7"],
+        },
+      ],
+    });
+    Client.with(scene, {});
+    expect(JSON.parse((await status(scene, "--json")).out)).toEqual({ host: "web-1", jails: [] });
+  });
+
+  test("--json holds every address, however many there are", async () => {
+    using scene = new Scene();
+    attacked(scene);
+    const { jails } = JSON.parse((await status(scene, "--json", "sshd")).out);
+    expect(jails[0].banned).toHaveLength(276);
+  });
+
+  test("no secret and nothing that moves the cursor, also as an object", async () => {
+    using scene = new Scene();
+    const banned = [
+      "authorization:abc",
+      "token=abc",
+      "\x1b[2J",
+      "\u202e7.113.0.302",
+      "a\u2028b",
+      "203.0.113.9",
+    ];
+    Client.with(scene, { sshd: { banned, watches: "/var/log/\x07.log" } });
+    for (const flag of ["--json", "--verbose"]) {
+      const { out } = await status(scene, flag);
+      expect(out).not.toContain("abc");
+      expect(out).toContain("203.0.113.9");
+      expect(out).not.toMatch(/(?!\n)[\p{Cc}\p{Cf}\p{Zl}]/u);
+    }
+  });
+});
+
+describe("readJailStatus()", () => {
+  test("passes over what it does not know", () => {
+    const known = readJailStatus("sshd", real("single-jail-status-sshd-cymru"), []);
+    expect(known).toMatchObject({ totalFailed: 11, totalBanned: 6 });
+    expect(known?.banned).toEqual(["2001:db8:85a3::8a2e:370:7334", "2001:db8::bad:1"]);
+  });
+
+  test("an id with line ends hides no other id, and changes no number", () => {
+    const id = "eve\n`- Total banned:\t0\nmore";
+    const known = readJailStatus("sshd", printed("sshd", { banned: ["::1", id, "::2"] }), []);
+    expect(known?.totalBanned).toBe(3);
+    const simple = printed("sshd", { banned: ["::1", "line\nend\ttab", "::2"] });
+    expect(readJailStatus("sshd", simple, [])?.banned).toEqual([
+      "::1",
+      "line",
+      "end",
+      "tab",
+      "::2",
+    ]);
+  });
+
+  test.each([
+    ["nothing", ""],
+    ["half of it", printed("sshd", {}).slice(0, 90)],
+    [
+      "a number that is none",
+      printed("sshd", {}).replace("Total failed:\t0", "Total failed:\tmany"),
+    ],
+    ["the list of jails", real("attack-burst-status")],
+  ])("is absent for %s", (_, out) => {
+    expect(readJailStatus("sshd", out, [])).toBeUndefined();
+  });
+
+  test("reads 200,000 of anything in no time that matters", () => {
+    for (const piece of ["|", "` ", "\n|- a", "x\n", "\t:"]) {
+      const out = printed("sshd", { banned: [piece.repeat(200_000 / piece.length)] });
+      expect(readJailStatus("sshd", out, [])?.totalBanned).toBe(1);
+    }
+  });
+});
+
+describe("status refuses", () => {
+  test("a jail that fail2ban does not have: it is not asked about it", async () => {
+    using scene = new Scene();
+    const client = attacked(scene);
+    expect(await status(scene, "sshd", "no\x1bjail")).toEqual({
+      code: 64,
+      out: "",
+      err:
+        'f2b-watch: no such jail: "no\\u001bjail"\n' +
+        "hint: there are: nginx-http-auth, recidive, sshd\n",
+    });
+    expect(client.asked).toEqual([["status"]]);
+  });
+
+  test("names that cannot be told apart: it asks about none", async () => {
+    using scene = new Scene();
+    const client = new Client(scene, () => said(printedList(["a, b", "sshd"])));
+    const { code, err } = await status(scene);
+    expect(code).toBe(66);
+    expect(err).toMatch(/^f2b-watch: .*jails.*\nhint: .*comma.*\n$/);
+    expect(client.asked).toEqual([["status"]]);
+  });
+
+  const troubles: [string, Ran, RegExp, RegExp][] = [
+    ["no client", { kind: "missing" }, /fail2ban-client is not there/, /install/],
+    ["a client that hangs", { kind: "timedOut" }, /not answer in time/, /restart fail2ban/],
+    ["no socket", failed(DOWN), /socket cannot be reached/, /journalctl/],
+    ["a socket that nobody serves", failed(UNREACHABLE), /socket cannot be reached/, /journalctl/],
+    ["a socket of root", failed(DENIED), /only root/, /run as root/],
+    [
+      "an unknown failure",
+      failed("Traceback (most recent call last): see /root/x\n"),
+      /no answer that/,
+      /fail2ban-client status/,
+    ],
+    ["garbage", said("{}"), /list of jails/, /fail2ban-client status/],
+  ];
+  test.each(troubles)("with 66 and its own hint: %s", async (_, answer, message, hint) => {
+    using scene = new Scene();
+    new Client(scene, () => answer);
+    const { code, out, err } = await status(scene);
+    expect({ code, out }).toEqual({ code: 66, out: "" });
+    expect(err).toMatch(/^f2b-watch: .+\nhint: .+\n$/);
+    expect(err.split("\n")[0]).toMatch(message);
+    expect(err.split("\n")[1]).toMatch(hint);
+    expect(err).not.toMatch(/Errno|Traceback|\.sock|ERROR/);
+  });
+
+  test("with 66 a client that cannot be started, or whose words are too many", async () => {
+    using scene = new Scene();
+    scene.overrides.runProgram = async () => {
+      throw new Error("spawn fail2ban-client EACCES of /secret/path");
+    };
+    const { code, err } = await status(scene);
+    expect(code).toBe(66);
+    expect(err).not.toContain("secret");
+  });
+
+  test("with 66 an answer about a jail that is none", async () => {
+    using scene = new Scene();
+    Client.printing(scene, printedList(["sshd"]), { sshd: "Status for the jail: sshd\n" });
+    expect(await status(scene)).toMatchObject({ code: 66, out: "" });
+  });
+});
+
+describe("status --send", () => {
+  const ban = (...banned: string[]): Record<string, Jail> => ({ sshd: { failed: [1, 5], banned } });
+
+  test("posts a title and the table, and is silent here", async () => {
+    using scene = new Scene();
+    Client.with(scene, ban("203.0.113.7", "2001:db8::7"));
+    await sends(scene);
+    expect(contents(scene)).toEqual([
+      `web-1: 1 jail, 2 banned
+\`\`\`
+jail  failed  banned  watches
+sshd     1/5     2/2  /var/log/auth.log
+  203.0.113.7 2001:db8::7
+\`\`\``,
+    ]);
+    expect(scene.discord.violations).toEqual([]);
+  });
+
+  test("posts again when a jail or an address comes or goes, and for nothing else", async () => {
+    using scene = new Scene();
+    const client = Client.with(scene, ban("203.0.113.7", "203.0.113.8"));
+    const stories: [Record<string, Jail>, boolean][] = [
+      [ban("203.0.113.7", "203.0.113.8"), true],
+      [ban("203.0.113.8", "203.0.113.7"), false],
+      [{ sshd: { failed: [9, 99], banned: ["203.0.113.7", "203.0.113.8"], watches: "/x" } }, false],
+      [ban("203.0.113.7"), true],
+      [{ ...ban("203.0.113.7"), web: {} }, true],
+      [{ web: {}, ...ban("203.0.113.7") }, false],
+      [{ sshd: {}, web: { banned: ["203.0.113.7"] } }, true],
+      [{}, true],
+      [{}, false],
+    ];
+    for (const [jails, posts] of stories) {
+      client.has(jails);
+      const before = contents(scene).length;
+      await sends(scene);
+      expect([jails, contents(scene).length - before]).toEqual([jails, posts ? 1 : 0]);
+    }
+    expect(contents(scene).at(-1)).toBe("web-1: no jails");
+  });
+
+  test("says of many addresses how many more there are", async () => {
+    using scene = new Scene();
+    attacked(scene);
+    await sends(scene);
+    expect(contents(scene)).toHaveLength(1);
+    expect(contents(scene)[0]).toContain("web-1: 3 jails, 367 banned\n");
+    expect(contents(scene)[0]).toContain("and 256 more\n");
+    const widths = scene.discord.lines().map((row) => row.length);
+    expect(Math.max(...widths)).toBeLessThanOrEqual(40);
+  });
+
+  test("no id can leave the fence, ping anyone, or fill the channel", async () => {
+    using scene = new Scene();
+    const slack = alsoToSlack(scene);
+    manifold(scene);
+    await sends(scene);
+    const before = contents(scene).length;
+    Client.with(scene, {
+      lab: { banned: ["```", "<!channel>", "@here", "x".repeat(100_000), "\x1b[31m", "a\nb"] },
+    });
+    await sends(scene);
+    expect(contents(scene).length - before).toBe(1);
+    expect([...scene.discord.violations, ...slack.violations]).toEqual([]);
+    for (const { content } of [...scene.discord.messages, ...slack.messages]) {
+      expect(content.match(/```/g)).toHaveLength(2);
+    }
+    for (const { content } of slack.messages) expect(content).not.toMatch(/<[!@#]/);
+  });
+
+  test("what was not confirmed is sent next time, the whole of it", async () => {
+    using scene = new Scene();
+    const names = Array.from({ length: 60 }, (_, number) => `jail-number-${number}`);
+    Client.with(scene, Object.fromEntries(names.map((name) => [name, {}])));
+    scene.discord.refuseContent((content) => content.includes("jail-number-59"));
+    expect(await status(scene, "--send")).toMatchObject({ code: 69, out: "" });
+    const sent = contents(scene).length;
+    expect(sent).toBeGreaterThan(0);
+    scene.discord.refuseContent(() => false);
+    scene.wait(HOUR);
+    expect((await status(scene, "--send")).code).toBe(0);
+    expect(contents(scene).slice(sent).join("")).toContain(contents(scene)[0] ?? "none");
+    expect(contents(scene).at(-1)).toContain("jail-number-59");
+    const all = contents(scene).length;
+    await sends(scene);
+    expect(contents(scene)).toHaveLength(all);
+  });
+
+  test("each destination has what it was told last", async () => {
+    using scene = new Scene();
+    const client = Client.with(scene, ban("203.0.113.7"));
+    await sends(scene);
+    const slack = alsoToSlack(scene);
+    await sends(scene);
+    expect([scene.discord.messages.length, slack.messages.length]).toEqual([1, 1]);
+    slack.failAlways({ kind: "status", status: 503 });
+    client.has(ban("203.0.113.8"));
+    expect((await status(scene, "--send")).code).toBe(75);
+    slack.failAlways(undefined);
+    scene.wait(HOUR);
+    expect((await status(scene, "--send")).code).toBe(0);
+    expect([scene.discord.messages.length, slack.messages.length]).toEqual([2, 2]);
+  });
+
+  test("where nothing is news nobody is called, nor said to work again", async () => {
+    using scene = new Scene();
+    const client = Client.with(scene, ban("203.0.113.7"));
+    await sends(scene);
+    scene.discord.failAlways({ kind: "status", status: 503 });
+    client.has(ban());
+    expect((await status(scene, "--send")).code).toBe(75);
+    client.has(ban("203.0.113.7"));
+    const before = scene.discord.requests.length;
+    await sends(scene);
+    expect(scene.discord.requests).toHaveLength(before);
+  });
+
+  test("without a destination it is printed, once", async () => {
+    using scene = new Scene();
+    scene.env = {};
+    Client.with(scene, ban("203.0.113.7"));
+    const first = await status(scene, "--send");
+    expect(first.out).toMatch(/^Fail2Ban · web-1\nweb-1: 1 jail, 1 banned\n```\n/);
+    expect(first.err).toContain("no destination is set");
+    await sends(scene);
+  });
+
+  test("with --json nothing else is printed, though messages would be", async () => {
+    using scene = new Scene();
+    Client.with(scene, ban("203.0.113.7"));
+    const dry = await status(scene, "--send", "--json", "--dry-run");
+    scene.env = {};
+    for (const { out, err } of [dry, await status(scene, "--send", "--json")]) {
+      expect(JSON.parse(out).jails).toHaveLength(1);
+      expect(err).toBe("");
+    }
+    expect(contents(scene)).toEqual([]);
+  });
+
+  test("with --json it prints the object too", async () => {
+    using scene = new Scene();
+    Client.with(scene, ban("203.0.113.7"));
+    const { out } = await status(scene, "--send", "--json");
+    expect(JSON.parse(out).jails[0].banned).toEqual(["203.0.113.7"]);
+    expect(contents(scene)).toHaveLength(1);
+  });
+
+  test("--dry-run prints what would be sent and remembers nothing", async () => {
+    using scene = new Scene();
+    Client.with(scene, ban("203.0.113.7"));
+    const dry = await status(scene, "--send", "--dry-run");
+    expect(fs.existsSync(scene.state)).toBe(false);
+    expect(dry.err).toBe("f2b-watch: dry run: 1 messages for Discord, none sent\n");
+    await sends(scene);
+    expect(dry.out).toBe(`Fail2Ban · web-1\n${contents(scene)[0]}\n`);
+    const again = await status(scene, "--dry-run", "--send", "sshd");
+    expect(again).toMatchObject({ code: 0, out: "" });
+    expect(contents(scene)).toHaveLength(1);
+  });
+
+  test("a client that cannot be used is told when it begins, after an hour, and when it is over", async () => {
+    using scene = new Scene();
+    alsoToSlack(scene);
+    const client = new Client(scene, () => failed(DOWN));
+    const told = async () => {
+      const { code, err } = await status(scene, "--send");
+      expect(code).toBe(66);
+      return err.split("\n").filter((text) => text.startsWith("f2b-watch:")).length;
+    };
+    const counts = [await told(), await told()];
+    scene.wait(HOUR);
+    counts.push(await told(), await told());
+    expect(counts).toEqual([1, 0, 1, 0]);
+    client.has(ban());
+    const over = { code: 0, out: "", err: "f2b-watch: fail2ban-client can be used again\n" };
+    expect(await status(scene, "--send")).toEqual(over);
+    expect(scene.discord.messages).toHaveLength(1);
+  });
+
+  test("on a terminal it is told each time, once", async () => {
+    using scene = new Scene();
+    alsoToSlack(scene);
+    scene.overrides.terminal = true;
+    new Client(scene, () => failed(DOWN));
+    for (let run = 0; run < 2; run++)
+      expect((await status(scene, "--send")).err.match(/f2b-watch:/g)).toHaveLength(1);
+  });
+
+  test("what one destination has is remembered before the other is done", async () => {
+    using scene = new Scene();
+    const slack = alsoToSlack(scene);
+    Client.with(scene, ban("203.0.113.7"));
+    const known = () => fs.readFileSync(scene.stateFile(), "utf8").includes('"status"');
+    scene.overrides.fetch = async (url, init) => {
+      if (!new URL(url).host.includes("slack")) return scene.discord.fetch(url, init);
+      while (!known()) await Bun.sleep(1);
+      return slack.fetch(url, init);
+    };
+    await sends(scene);
+    expect(slack.messages).toHaveLength(1);
+  });
+
+  test("moves no cursor: the pass sends every line as ever", async () => {
+    using scene = await Scene.after(1, 3);
+    Client.with(scene, ban("203.0.113.7"));
+    scene.append(line(4));
+    await sends(scene);
+    scene.newlyPosted();
+    await scene.pass();
+    scene.expectPosted(line(4));
+  });
+});
+
+// ── --ping ──────────────────────────────────────────────────────────────────────────────────────
+
+describe("--ping", () => {
+  const DOWN_FOR_2 = "⚠️ web-1: fail2ban does not answer, its socket cannot be reached (for 2 min)";
+
+  /** Pings again after two minutes; returns what was said outside of fences since the last time. */
+  async function later(scene: Scene, ms = 2 * MINUTE): Promise<string[]> {
+    scene.wait(ms);
+    const before = scene.notices().length;
+    await scene.pass("--ping");
+    expect(scene.discord.violations).toEqual([]);
+    return scene.notices().slice(before);
+  }
+
+  /** A pass that writes nothing and takes no lock. */
+  async function expectNoTrace(scene: Scene): Promise<void> {
+    const refuse = () => {
+      throw new Error("written");
+    };
+    scene.withFs({ writeSync: refuse, renameSync: refuse, rmSync: refuse, fsyncSync: refuse });
+    await scene.pass("--ping");
+    delete scene.overrides.fs;
+  }
+
+  test("asks nothing but ping, and nothing at all where it is not wanted", async () => {
+    using scene = await Scene.after(1, 2);
+    const client = Client.pinging(scene);
+    await scene.pass();
+    expect(client.asked).toEqual([]);
+    await scene.pass("--ping");
+    expect(client.asked).toEqual([["ping"]]);
+  });
+
+  test("a pass with nothing new leaves no trace while fail2ban answers", async () => {
+    using scene = await Scene.after(1, 2);
+    Client.pinging(scene);
+    await expectNoTrace(scene);
+    scene.append(line(3));
+    await scene.pass("--ping");
+    await expectNoTrace(scene);
+    expect(scene.notices()).toEqual([]);
+  });
+
+  test("down in two passes a minute apart is told once, back is told once", async () => {
+    using scene = await Scene.after(1, 2);
+    const client = Client.pinging(scene);
+    await scene.pass("--ping");
+    client.down();
+    expect(await later(scene)).toEqual([]);
+    expect(await later(scene, 59 * SECOND)).toEqual([]);
+    await expectNoTrace(scene);
+    expect(await later(scene, 61 * SECOND)).toEqual([DOWN_FOR_2]);
+    await expectNoTrace(scene);
+    expect(await later(scene, 5 * HOUR)).toEqual([]);
+    client.up();
+    expect(await later(scene)).toEqual(["✅ web-1: fail2ban answers again, after 5 h 4 min"]);
+    await expectNoTrace(scene);
+    expect(await later(scene)).toEqual([]);
+    expect(JSON.parse(fs.readFileSync(scene.stateFile(), "utf8"))).not.toHaveProperty("outage");
+  });
+
+  test("the dead socket of a killed server counts as down", async () => {
+    using scene = await Scene.after(1, 2);
+    const client = Client.pinging(scene);
+    client.answer = () => failed(REFUSED);
+    expect([...(await later(scene)), ...(await later(scene))]).toEqual([DOWN_FOR_2]);
+  });
+
+  test("a hiccup is no outage, however often there is one", async () => {
+    using scene = await Scene.after(1, 2);
+    const client = Client.pinging(scene);
+    for (let hiccup = 0; hiccup < 4; hiccup++) {
+      client.down();
+      expect(await later(scene)).toEqual([]);
+      client.up();
+      expect(await later(scene)).toEqual([]);
+    }
+  });
+
+  test("is told beside new lines, and where the log cannot be read", async () => {
+    using scene = await Scene.after(1, 2);
+    const client = Client.pinging(scene);
+    client.down();
+    await later(scene);
+    scene.append(line(3));
+    expect(await later(scene)).toEqual([DOWN_FOR_2]);
+    scene.expectPosted(line(3));
+    scene.remove();
+    client.up();
+    const { code } = await scene.run("--ping");
+    expect(code).toBe(66);
+    expect(scene.notices().at(-1)).toContain("answers again");
+  });
+
+  test("a notice that does not arrive does not make a lost log look found", async () => {
+    using scene = await Scene.after(1, 2);
+    Client.pinging(scene).down();
+    await later(scene);
+    scene.remove();
+    expect((await scene.run("--ping")).err).toContain("no such file");
+    scene.discord.failAlways({ kind: "status", status: 503 });
+    scene.wait(2 * MINUTE);
+    const { code, err } = await scene.run("--ping");
+    expect({ code, err }).toEqual({ code: 66, err: "f2b-watch: Discord: 503\n" });
+  });
+
+  test("many logs are one fail2ban: told once", async () => {
+    using scene = new Scene();
+    const logs = ["a", "b", "c"].map((name) => join(scene.directory, name, "fail2ban.log"));
+    for (const log of logs) {
+      fs.mkdirSync(join(log, ".."));
+      fs.writeFileSync(log, `${line(1)}\n`);
+    }
+    const client = Client.pinging(scene);
+    const pass = async () => {
+      scene.wait(2 * MINUTE);
+      const log = join(scene.directory, "*/fail2ban.log");
+      expect(await scene.f2bWatch("--log", log, "--ping")).toMatchObject({ code: 0, err: "" });
+    };
+    await pass();
+    expect(client.asked).toEqual([["ping"]]);
+    client.down();
+    for (let passes = 0; passes < 4; passes++) await pass();
+    client.up();
+    for (let passes = 0; passes < 3; passes++) await pass();
+    expect(scene.notices()).toEqual([DOWN_FOR_2, "✅ web-1: fail2ban answers again, after 8 min"]);
+  });
+
+  test("leaves it to a later run while another one is at work", async () => {
+    using scene = await Scene.after(1, 2);
+    Client.pinging(scene).down();
+    await later(scene);
+    scene.wait(2 * MINUTE);
+    const lock = new DatabaseSync(scene.stateFile().replace(/$/, ".lock"));
+    lock.exec("BEGIN IMMEDIATE");
+    await scene.pass("--ping");
+    lock.close();
+    expect(scene.notices()).toEqual([]);
+    expect(await later(scene, 0)).toEqual([DOWN_FOR_2]);
+  });
+
+  test("is told where there never was a log", async () => {
+    using scene = new Scene();
+    const client = Client.pinging(scene);
+    client.down();
+    expect((await scene.run("--ping")).code).toBe(66);
+    scene.wait(2 * MINUTE);
+    expect((await scene.run("--ping")).code).toBe(66);
+    scene.wait(2 * MINUTE);
+    expect((await scene.run("--ping")).code).toBe(66);
+    expect(scene.notices()).toEqual([DOWN_FOR_2]);
+  });
+
+  test("each destination is told once, also when it could not be told at once", async () => {
+    using scene = await Scene.after(1, 2);
+    const slack = alsoToSlack(scene);
+    const client = Client.pinging(scene);
+    await scene.pass();
+    client.down();
+    await later(scene);
+    slack.failAlways({ kind: "status", status: 503 });
+    scene.wait(2 * MINUTE);
+    expect((await scene.run("--ping")).code).toBe(75);
+    expect(scene.notices()).toEqual([DOWN_FOR_2]);
+    slack.failAlways(undefined);
+    scene.wait(HOUR);
+    await scene.run("--ping");
+    await later(scene);
+    expect(slack.messages.map(({ content }) => content)).toEqual([
+      "*web-1*\n⚠️ web-1: fail2ban does not answer, its socket cannot be reached (for 1 h 2 min)",
+    ]);
+    client.up();
+    await later(scene);
+    await later(scene);
+    expect(scene.notices()).toHaveLength(2);
+    expect(slack.messages).toHaveLength(2);
+    expect(slack.violations).toEqual([]);
+  });
+
+  test("that one was told is remembered before the other is", async () => {
+    using scene = await Scene.after(1, 2);
+    const slack = alsoToSlack(scene);
+    Client.pinging(scene).down();
+    await later(scene);
+    const known = () => /"told": \[\s+"discord"/.test(fs.readFileSync(scene.stateFile(), "utf8"));
+    scene.overrides.fetch = async (url, init) => {
+      if (!new URL(url).host.includes("slack")) return scene.discord.fetch(url, init);
+      while (!known()) await Bun.sleep(1);
+      return slack.fetch(url, init);
+    };
+    expect(await later(scene)).toEqual([DOWN_FOR_2]);
+    expect(slack.messages).toHaveLength(1);
+  });
+
+  test("who never heard that it was down does not hear that it is back", async () => {
+    using scene = await Scene.after(1, 2);
+    const client = Client.pinging(scene);
+    client.down();
+    await later(scene);
+    scene.discord.failAlways({ kind: "status", status: 503 });
+    scene.wait(2 * MINUTE);
+    expect((await scene.run("--ping")).code).toBe(75);
+    scene.discord.failAlways(undefined);
+    client.up();
+    scene.wait(HOUR);
+    await scene.run("--ping");
+    expect(scene.notices()).toEqual([]);
+  });
+
+  test("a run that dies before it could remember repeats one message at most", async () => {
+    using scene = await Scene.after(1, 2);
+    const client = Client.pinging(scene);
+    client.down();
+    await later(scene);
+    let alive = true;
+    scene.overrides.fetch = (url, init) => {
+      alive = false;
+      return scene.discord.fetch(url, init);
+    };
+    scene.withFs({
+      renameSync: (from, to) => {
+        if (!alive) throw new Error("the power went out");
+        fs.renameSync(from, to);
+      },
+    });
+    scene.wait(2 * MINUTE);
+    expect((await scene.run("--ping")).code).toBe(73);
+    delete scene.overrides.fs;
+    delete scene.overrides.fetch;
+    await later(scene);
+    await later(scene);
+    expect(scene.notices()).toHaveLength(2);
+  });
+
+  test("a clock that is put back delays it by no more than that", async () => {
+    using scene = await Scene.after(1, 2);
+    const client = Client.pinging(scene);
+    client.down();
+    await later(scene);
+    expect(await later(scene, -5 * HOUR)).toEqual([]);
+    expect(await later(scene)).toEqual([DOWN_FOR_2]);
+  });
+
+  test("one answer never counts twice, however long a run takes", () => {
+    const ping = { kind: "down", at: 0 } as const;
+    const outage = nextOutage(undefined, ping, ["discord"]);
+    expect(nextOutage(outage, ping, ["discord"])).toBe(outage);
+    expect(outageNotice(outage, ping, "discord", "web-1")).toBe("");
+  });
+
+  test("down again before all heard that it was back: told only what is news to each", () => {
+    const names = ["discord", "slack"];
+    const at = (kind: "up" | "down", minute: number) => ({ kind, at: minute * MINUTE }) as const;
+    let outage = nextOutage(undefined, at("down", 0), names);
+    for (const name of names) outage = outage && toldOutage(outage, name);
+    outage = nextOutage(outage, at("up", 10), names);
+    outage = outage && toldOutage(outage, "discord");
+    outage = nextOutage(outage, at("down", 12), names);
+    const notices = (ping: ReturnType<typeof at>) =>
+      names.map((name) => outageNotice(outage, ping, name, "web-1"));
+    expect(notices(at("down", 12))).toEqual(["", ""]);
+    expect(notices(at("down", 14))).toEqual([DOWN_FOR_2, ""]);
+    outage = nextOutage(outage, at("up", 20), names);
+    expect(notices(at("up", 20))).toEqual([
+      "",
+      expect.stringContaining("answers again, after 8 min"),
+    ]);
+    expect(nextOutage(outage, at("up", 21), ["discord"])).toBeUndefined();
+  });
+
+  test("--dry-run prints what would be told, and changes nothing", async () => {
+    using scene = await Scene.after(1, 2);
+    const client = Client.pinging(scene);
+    client.down();
+    await later(scene);
+    scene.wait(2 * MINUTE);
+    const { out, err } = await scene.run("--ping", "--dry-run");
+    expect(out).toBe(`Fail2Ban · web-1\n${DOWN_FOR_2}\n`);
+    expect(err).toContain("1 messages");
+    expect(await later(scene, 0)).toEqual([DOWN_FOR_2]);
+  });
+
+  const unusable: [string, Ran, RegExp][] = [
+    ["no client", { kind: "missing" }, /fail2ban-client is not there/],
+    ["no permission", failed(DENIED), /only root/],
+    ["a client that hangs", { kind: "timedOut" }, /not answer in time/],
+    ["an answer that is none", said("Server replied: what?\n"), /cannot? be read|no answer/],
+  ];
+  test.each(unusable)(
+    "%s: 66, a line here now and then, no message",
+    async (_, answer, message) => {
+      using scene = await Scene.after(1, 2);
+      const client = Client.pinging(scene);
+      client.answer = () => answer;
+      scene.append(line(3));
+      const first = await scene.run("--ping");
+      expect(first).toMatchObject({ code: 66, out: "" });
+      expect(first.err).toMatch(/^f2b-watch: .*\nhint: .*\n$/);
+      expect(first.err).toMatch(message);
+      scene.expectPosted(line(3));
+      scene.wait(2 * MINUTE);
+      expect(await scene.run("--ping")).toEqual({ code: 66, out: "", err: "" });
+      scene.wait(HOUR);
+      expect((await scene.run("--ping")).err).toMatch(message);
+      expect(await scene.run("--ping")).toEqual({ code: 66, out: "", err: "" });
+      expect(scene.notices()).toEqual([]);
+      client.up();
+      const over = { code: 0, out: "", err: "f2b-watch: fail2ban-client can be used again\n" };
+      expect(await scene.run("--ping")).toEqual(over);
+      await expectNoTrace(scene);
+    },
+  );
+
+  test("on a terminal each run says that it cannot ask", async () => {
+    using scene = await Scene.after(1, 2);
+    scene.overrides.terminal = true;
+    for (let run = 0; run < 2; run++)
+      expect((await scene.run("--ping")).err).toContain("fail2ban-client is not there");
+  });
+
+  test("what is unclear neither begins nor ends an outage", async () => {
+    using scene = await Scene.after(1, 2);
+    const client = Client.pinging(scene);
+    client.down();
+    await later(scene);
+    client.answer = () => failed(DENIED);
+    scene.wait(2 * MINUTE);
+    expect((await scene.run("--ping")).code).toBe(66);
+    expect(scene.notices()).toEqual([]);
+    client.down();
+    scene.wait(2 * MINUTE);
+    await scene.run("--ping");
+    expect(scene.notices()).toEqual([expect.stringContaining("(for 4 min)")]);
+  });
+
+  test("what is worse than a client that cannot be used keeps its exit status", async () => {
+    using scene = await Scene.after(1, 2);
+    scene.append(...lines(3, 4));
+    scene.discord.delete();
+    expect((await scene.run("--ping")).code).toBe(69);
+  });
+});

@@ -20,7 +20,7 @@
  *   World: network         Discord, Slack and stdout
  *   World: fail2ban-client questions that leave no line in fail2ban's log
  *   The pass               deciding and doing, one destination at a time
- *   The other commands     status
+ *   The other commands     check, status
  *   Command line           settings, help, main
  */
 import { Buffer, isAscii } from "node:buffer";
@@ -3139,7 +3139,8 @@ async function askFail2ban(world: World, ...words: readonly string[]): Promise<C
   try {
     return readClient(await world.runProgram("fail2ban-client", words));
   } catch (error) {
-    return isDenied(error) ? { kind: "unusable", fault: asFault(error, 78) } : unclear();
+    if (isDenied(error)) return { kind: "unusable", fault: asFault(error, 78) };
+    throw error;
   }
 }
 
@@ -5868,8 +5869,8 @@ function runProgram(program: string, args: readonly string[]): Promise<Ran> {
       if (!error) done({ kind: "ended", code: 0, out, err });
       else if (error.code === "ENOENT") done({ kind: "missing" });
       else if (error.killed) done({ kind: "timedOut" });
-      else if (typeof error.code === "number") done({ kind: "ended", code: error.code, out, err });
-      else failed(error);
+      else if (isDenied(error)) failed(error);
+      else done({ kind: "ended", code: Number(error.code) || -1, out, err });
     });
   });
 }

@@ -5,7 +5,7 @@ import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
-import { realWorld, type Row, type World } from "../f2b-watch.ts";
+import { type Ran, realWorld, type Row, type World } from "../f2b-watch.ts";
 import { lines, Scene, testWith } from "./harness.ts";
 
 setDefaultTimeout(60_000);
@@ -175,11 +175,49 @@ describe("logrotate with Debian's configuration", () => {
   }
 });
 
-// ── fail2ban ────────────────────────────────────────────────────────────────────────────────────
+// ── Any program ─────────────────────────────────────────────────────────────────────────────────
 
 let known: World | undefined;
 /** The machine as f2b-watch knows it, made when it is first needed. */
 const machine = () => (known ??= realWorld());
+
+describe("another program", () => {
+  const runs: [string, string[], Ran][] = [
+    [
+      "ends well",
+      ["sh", "-c", "echo out; echo err >&2"],
+      { kind: "ended", code: 0, out: "out\n", err: "err\n" },
+    ],
+    [
+      "ends badly",
+      ["sh", "-c", "echo why; exit 3"],
+      { kind: "ended", code: 3, out: "why\n", err: "" },
+    ],
+    ["is killed", ["sh", "-c", "kill -9 $$"], { kind: "ended", code: -1, out: "", err: "" }],
+    ["is no program", ["/etc/passwd"], { kind: "ended", code: -1, out: "", err: "" }],
+    ["is not there", ["no-such-program"], { kind: "missing" }],
+  ];
+  test.each(runs)("that %s", async (_, [program = "", ...words], ran) => {
+    expect(await machine().runProgram(program, words)).toEqual(ran);
+  });
+
+  test("gets none of our secrets, and finds what cron's PATH has not", async () => {
+    const secrets = { DISCORD_WEBHOOK: "x", SLACK_TOKEN: "x", F2B_LOG: "x" };
+    Object.assign(process.env, secrets);
+    try {
+      const ran = await machine().runProgram("env", []);
+      expect(ran).toMatchObject({
+        kind: "ended",
+        out: expect.stringMatching(/^PATH=.*\/usr\/sbin/m),
+      });
+      expect(ran).toMatchObject({ out: expect.not.stringMatching(/^(?:DISCORD|SLACK|F2B)_/m) });
+    } finally {
+      for (const name of Object.keys(secrets)) delete process.env[name];
+    }
+  });
+});
+
+// ── fail2ban ────────────────────────────────────────────────────────────────────────────────────
 
 /** A fail2ban server with its own folder and its own socket. */
 class Fail2ban {

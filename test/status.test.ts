@@ -369,16 +369,6 @@ describe("status refuses", () => {
     expect(err).not.toMatch(/Errno|Traceback|\.sock|ERROR/);
   });
 
-  test("with 66 a client that cannot be started, or whose words are too many", async () => {
-    using scene = new Scene();
-    scene.overrides.runProgram = async () => {
-      throw new Error("spawn fail2ban-client EACCES of /secret/path");
-    };
-    const { code, err } = await status(scene);
-    expect(code).toBe(66);
-    expect(err).not.toContain("secret");
-  });
-
   test("with 66 an answer about a jail that is none", async () => {
     using scene = new Scene();
     Client.printing(scene, printedList(["sshd"]), { sshd: "Status for the jail: sshd\n" });

@@ -4640,7 +4640,9 @@ async function sendBeside(
   const lock = await waitForLock(world, statePath, deadline);
   let exitCode: number;
   try {
-    exitCode = await workBeside(new Run(world, settings, statePath, deadline), destinations, work);
+    const channels = sharedChannels(world, settings, findLogs(world, log));
+    const run = new Run(world, settings, statePath, deadline, channels);
+    exitCode = await workBeside(run, destinations, work);
   } finally {
     lock.release();
   }
@@ -4700,8 +4702,7 @@ async function pass(world: World, settings: Settings): Promise<number> {
   if (settings.dryRun) checkStateDirectory(world, state);
   else makeStateDirectory(world, state);
   const deadline = world.now() + settings.maxTimeMs;
-  const channels = new Map<string, Channel>();
-  if (logs.length > 1) for (const log of logs) knowChannels(world, state, log, channels);
+  const channels = sharedChannels(world, settings, logs);
   // What concerns no log of its own is kept with the first.
   const first = settingsFor(settings, logs[0] ?? settings.log);
   let exitCode = settings.ping ? await tellPing(world, first, deadline, channels) : 0;
@@ -4813,17 +4814,21 @@ function readSafely(world: World, path: string, log: string): SavedState | undef
   }
 }
 
-/** Adds what one log's state knows of the destinations: the logs share their limits. */
-function knowChannels(
+/** What the states of many logs know of the destinations: they share one limit. */
+function sharedChannels(
   world: World,
-  state: string,
-  log: string,
-  channels: Map<string, Channel>,
-): void {
-  const saved = readSafely(world, resolve(state, stateFileName(log)), log);
-  if (saved?.kind !== "known") return;
-  for (const [name, channel] of Object.entries(saved.state.channels))
-    channels.set(name, mergeChannels(channel, channels.get(name)));
+  { state, log }: Settings,
+  logs: readonly string[],
+): Map<string, Channel> {
+  const channels = new Map<string, Channel>();
+  // Messages beside the pass are remembered under the name that stands for all logs.
+  for (const each of logs.length > 1 ? [log, ...logs] : []) {
+    const saved = readSafely(world, resolve(state, stateFileName(each)), each);
+    if (saved?.kind !== "known") continue;
+    for (const [name, channel] of Object.entries(saved.state.channels))
+      channels.set(name, mergeChannels(channel, channels.get(name)));
+  }
+  return channels;
 }
 
 // ── The other commands ──────────────────────────────────────────────────────────────────────────
@@ -5863,7 +5868,11 @@ function runProgram(program: string, args: readonly string[]): Promise<Ran> {
   const theirs = Object.entries(process.env).filter(([name]) => !OUR_VARIABLE.test(name));
   const PATH = process.env["PATH"] ? `${process.env["PATH"]}:${PROGRAM_PATHS}` : PROGRAM_PATHS;
   const env = { ...Object.fromEntries(theirs), PATH };
-  const limits = { timeout: PROGRAM_TIMEOUT_MS, maxBuffer: PROGRAM_OUTPUT_BYTES };
+  const limits = {
+    timeout: PROGRAM_TIMEOUT_MS,
+    killSignal: "SIGKILL",
+    maxBuffer: PROGRAM_OUTPUT_BYTES,
+  } as const;
   return new Promise((done, failed) => {
     execFile(program, [...args], { env, ...limits }, (error, out, err) => {
       if (!error) done({ kind: "ended", code: 0, out, err });

@@ -4640,7 +4640,7 @@ async function sendBeside(
   const lock = await waitForLock(world, statePath, deadline);
   let exitCode: number;
   try {
-    const channels = sharedChannels(world, settings, findLogs(world, log));
+    const channels = sharedChannels(world, settings, logsOrPath(world, log));
     const run = new Run(world, settings, statePath, deadline, channels);
     exitCode = await workBeside(run, destinations, work);
   } finally {
@@ -4689,10 +4689,25 @@ function findLogs(world: World, path: string): string[] {
   return logs.filter((log) => !logs.some((other) => rotatedName(other, log)));
 }
 
+/** The logs, or where there is none the path that was meant to find them. */
+function logsOrPath(world: World, path: string): string[] {
+  try {
+    return findLogs(world, path);
+  } catch (error) {
+    if (error instanceof Fault) return [path];
+    throw error;
+  }
+}
+
 /** The settings for one log: `{dir}` in the host's name is the folder that the log lies in. */
 function settingsFor(settings: Settings, log: string): Settings {
   const host = settings.host.replaceAll("{dir}", neutralise(basename(dirname(log))));
   return { ...settings, log, host };
+}
+
+/** The settings for what concerns no log: the machine itself. */
+function ofMachine(world: World, settings: Settings): Settings {
+  return { ...settings, host: settings.host.replaceAll("{dir}", world.hostName()) };
 }
 
 /** Sends what is new and leaves. */
@@ -4703,9 +4718,8 @@ async function pass(world: World, settings: Settings): Promise<number> {
   else makeStateDirectory(world, state);
   const deadline = world.now() + settings.maxTimeMs;
   const channels = sharedChannels(world, settings, logs);
-  // What concerns no log of its own is kept with the first.
-  const first = settingsFor(settings, logs[0] ?? settings.log);
-  let exitCode = settings.ping ? await tellPing(world, first, deadline, channels) : 0;
+  const own = ofMachine(world, settings);
+  let exitCode = settings.ping ? await tellPing(world, own, deadline, channels) : 0;
   if (exitCode === 73) return exitCode;
   for (const log of logs) {
     const own = settingsFor(settings, log);
@@ -5204,17 +5218,20 @@ async function callAgain(
   const hello = settings.hello && !(settings.dryRun && settings.json);
   if (!alive.some(({ refusal }) => hello || (refusal && !settings.dryRun))) return outcomes;
   const failed = (error: unknown): Outcome => ({ kind: "failed", fault: asFault(error, 73) });
+  const logs = logsOrPath(world, settings.log);
+  const callOn = async (run: Run, destination: Destination): Promise<Outcome> => {
+    const { name } = destination;
+    if (!alive.some((finding) => finding.destination.name === name)) return { kind: "stopped" };
+    const channel = run.channel(name);
+    if (channel.pause?.settings) delete channel.pause;
+    if (!hello || run.settings.log !== logs[0]) return { kind: "stopped" };
+    const delivery = new TextDelivery(run, destination, helloText(settings), "");
+    outcomes.set(name, await delivery.deliver().catch(failed));
+    return { kind: "stopped" };
+  };
   try {
-    await sendBeside(world, settings, async (run, destination) => {
-      const { name } = destination;
-      if (!alive.some((finding) => finding.destination.name === name)) return { kind: "stopped" };
-      const channel = run.channel(name);
-      if (channel.pause?.settings) delete channel.pause;
-      if (!hello) return { kind: "stopped" };
-      const delivery = new TextDelivery(run, destination, helloText(settings), "");
-      outcomes.set(name, await delivery.deliver().catch(failed));
-      return { kind: "stopped" };
-    });
+    // Each log remembers for itself who refused.
+    for (const log of logs) await sendBeside(world, { ...settings, log }, callOn);
   } catch (error) {
     for (const { destination } of alive) outcomes.set(destination.name, failed(error));
   }
@@ -5277,22 +5294,51 @@ async function destinationRows(
   );
 }
 
+/** The row of each log. */
+async function rowsOfLogs(
+  world: World,
+  settings: Settings,
+  name: string,
+  exitCode: number,
+  look: (own: Settings, statePath: string) => Row,
+): Promise<Row[]> {
+  const logs = await Promise.all(
+    findLogs(world, settings.log).map((log) => {
+      const statePath = resolve(settings.state, stateFileName(log));
+      return rowsOf(name, exitCode, () => look(settingsFor(settings, log), statePath));
+    }),
+  );
+  return logs.flat();
+}
+
 /** Says what is configured and whether it works; every row stands for itself. */
 async function check(world: World, settings: Settings): Promise<number> {
   const { log, state, json, ownSecrets } = settings;
   const statePath = resolve(state, stateFileName(log));
-  const saved = savedState(world, log, statePath);
+  const [first = log] = logsOrPath(world, log);
+  const saved = savedState(world, first, resolve(state, stateFileName(first)));
   const known = saved instanceof Fault || saved.kind !== "known" ? undefined : saved.state;
+  const machine = ofMachine(world, settings);
   const rows = [
     await rowsOf("settings", 78, () => settingsRow(settings)),
     await rowsOf("env file", 78, () => envFileRow(world, settings)),
-    await rowsOf("log", 66, () => logRow(world, settings)),
-    await rowsOf("rotated files", 66, () => rotatedRow(world, settings)),
+    await rowsOf("log", 66, () =>
+      rowsOfLogs(world, settings, "log", 66, (own) => logRow(world, own)),
+    ),
+    await rowsOf("rotated files", 66, () =>
+      rowsOfLogs(world, settings, "rotated files", 66, (own) => rotatedRow(world, own)),
+    ),
     await rowsOf("fail2ban", 66, () => fail2banRows(world, settings)),
     await rowsOf("state", 73, () => stateRow(world, settings, statePath)),
-    await rowsOf("progress", 73, () => progressRow(world, settings, saved)),
-    await rowsOf("lock", 73, () => lockRow(world, settings, statePath)),
-    await rowsOf("destination", 75, () => destinationRows(world, settings, known)),
+    await rowsOf("progress", 73, () =>
+      rowsOfLogs(world, settings, "progress", 73, (own, path) =>
+        progressRow(world, own, savedState(world, own.log, path)),
+      ),
+    ),
+    await rowsOf("lock", 73, () =>
+      rowsOfLogs(world, settings, "lock", 73, (own, path) => lockRow(world, own, path)),
+    ),
+    await rowsOf("destination", 75, () => destinationRows(world, machine, known)),
   ].flat();
   const clean = (text: string) => cleanText(text.replace(/\s+/g, " "), false, ownSecrets);
   const shown = rows.map((row) => ({ ...row, text: clean(row.text), hint: clean(row.hint) }));
@@ -5306,8 +5352,7 @@ async function check(world: World, settings: Settings): Promise<number> {
 
 /** Prints or sends what fail2ban-client says of all or the named jails. */
 async function status(world: World, given: Settings, named: readonly string[]): Promise<number> {
-  // What concerns no log of its own is kept with the first.
-  const settings = settingsFor(given, findLogs(world, given.log)[0] ?? given.log);
+  const settings = ofMachine(world, given);
   const { json, host, send, dryRun, webhook, slack: access } = settings;
   let jails: JailStatus[];
   try {

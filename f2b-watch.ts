@@ -579,17 +579,28 @@ const FOREIGN_PREFIX =
   /^(?:<\d+>|[A-Z][a-z]{2} [ \d]\d (\d\d:\d\d:\d\d) \S+ | \+ *\d+ [0-9A-F]+ |(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d))[^[]{0,60}?(?:\[\d+\][^[]{0,9})?\b(DEBUG|INFO|NOTICE?|WARNI(?:NG)?|ERROR|CRITI(?:CAL)?)\b(?: +\|.{0,60}\|)?[ |]+(.*)$/;
 const SERIOUS = /^(?:WARN|ERR|CRIT)/;
 
-/** Texts by rule; `j` or `k` is the jail, `w` what else matters. The first that fits wins. */
+/** What a jail says of an address or any other id: the words behind `[jail`, the usual ones first. */
+const VERBS: readonly (readonly [words: string, says: string, kind: Kind])[] = [
+  ["] Found ", "found", "found"],
+  ["] Ban ", "ban", "ban"],
+  ["] Unban ", "unban", "unban"],
+  ["] Restore Ban ", "restore", "restore"],
+  ["] Increase Ban ", "increase", "ban"],
+  ["] Repeal Ban ", "lift", "restore"],
+  ["] Flush ticket(s) with ", "flush", "restore"],
+  ["] Attempt ", "found", "found"],
+  ["] Reban ", "reban", "ban"],
+];
+const JAIL_NAME_LIMIT = 200;
+/** What may stand behind the id. */
+const ENDINGS: Readonly<Record<string, RegExp>> = {
+  found: / - [\d-]+ [\d:]+$/,
+  reban: /, action '[^']*'$/,
+};
+
+/** Other texts by rule; `j` or `k` is the jail, `w` what else matters. The first that fits wins. */
 const RULES: readonly (readonly [says: string, kind: Kind, text: RegExp])[] = [
-  ["found", "found", /^\[(?<j>[^\]]{1,200})\] (?:Found|Attempt) (?<w>.*?)(?: - [\d-]+ [\d:]+)?$/],
   ["banned", "found", /^\[(?<j>[^\]]{1,200})\] (?<w>.*) already banned$/],
-  ["ban", "ban", /^\[(?<j>[^\]]{1,200})\] Ban (?<w>.*)$/],
-  ["reban", "ban", /^\[(?<j>[^\]]{1,200})\] Reban (?<w>.*?)(?:, action '[^']*')?$/],
-  ["increase", "ban", /^\[(?<j>[^\]]{1,200})\] Increase Ban (?<w>.*)$/],
-  ["restore", "restore", /^\[(?<j>[^\]]{1,200})\] Restore Ban (?<w>.*)$/],
-  ["lift", "restore", /^\[(?<j>[^\]]{1,200})\] Repeal Ban (?<w>.*)$/],
-  ["flush", "restore", /^\[(?<j>[^\]]{1,200})\] Flush ticket\(s\) with (?<w>.*)$/],
-  ["unban", "unban", /^\[(?<j>[^\]]{1,200})\] Unban (?<w>.*)$/],
   ["starting", "life", /^Starting Fail2ban v(?<w>\S+)/],
   ["starting", "life", /^Changed logging target to .* for Fail2ban v(?<w>0\.\S+)$/],
   ["stopping", "life", /^(?:Shutdown in progress|Stopping all jails)/],
@@ -613,18 +624,30 @@ export function readRecord(line: string): LogRecord | undefined {
   const known = PREFIX.exec(line);
   if (known) {
     const [, date = "", time = "", level = "", message = ""] = known;
-    return classify({ date, time, level, message });
+    return classify(date, time, level, message);
   }
   const foreign = FOREIGN_PREFIX.exec(line);
   if (!foreign) return undefined;
   const [, syslogTime, date = "", time, level = "", message = ""] = foreign;
-  return classify({ date, time: time ?? syslogTime ?? "", level, message });
+  return classify(date, time ?? syslogTime ?? "", level, message);
 }
 
-function classify(line: Pick<LogRecord, "date" | "time" | "level" | "message">): LogRecord {
-  const serious = SERIOUS.test(line.level) ? "alert" : "other";
+function classify(date: string, time: string, level: string, message: string): LogRecord {
+  // The jail ends at the first bracket: what stands behind it may be an attacker's text.
+  const jailEnd = message.startsWith("[") ? message.indexOf("]") : -1;
+  if (jailEnd > 1 && jailEnd <= JAIL_NAME_LIMIT + 1) {
+    for (const [words, says, kind] of VERBS) {
+      if (!message.startsWith(words, jailEnd)) continue;
+      const rest = message.slice(jailEnd + words.length);
+      const ending = ENDINGS[says];
+      const what = ending ? rest.replace(ending, "") : rest;
+      return { date, time, level, message, kind, says, jail: message.slice(1, jailEnd), what };
+    }
+  }
+  const line = { date, time, level, message };
+  const serious = SERIOUS.test(level) ? "alert" : "other";
   for (const [says, kind, text] of RULES) {
-    const match = text.exec(line.message);
+    const match = text.exec(message);
     if (!match) continue;
     const { j, k, w } = match.groups ?? {};
     return { ...line, kind: kind === "other" ? serious : kind, says, jail: j ?? k, what: w };
@@ -642,9 +665,9 @@ export interface LogContext {
 export const NO_CONTEXT: LogContext = { record: undefined, stopping: false };
 const STOP_SECONDS = 10;
 
-function secondsOf({ time }: LogRecord): number {
-  const [hours = 0, minutes = 0, rest = 0] = time.split(":").map(Number);
-  return (hours * 60 + minutes) * 60 + rest;
+/** Of what has no date only the time of day counts, if it has one. */
+function secondsOf({ date, time }: LogRecord): number {
+  return Date.parse(`${date || "1970-01-01"}T${time || "00:00:00"}Z`) / SECOND;
 }
 
 function isStopping(before: boolean, { says }: LogRecord): boolean {
@@ -684,7 +707,7 @@ export function readRecords(
 
 /** An unban just before its jail is stopped lifts a ban that will be restored. */
 function stoppedUnban(unban: LogRecord | undefined, stopped: LogRecord): LogRecord | undefined {
-  const near = unban && secondsOf(stopped) - secondsOf(unban) <= STOP_SECONDS;
+  const near = unban && Math.abs(secondsOf(stopped) - secondsOf(unban)) <= STOP_SECONDS;
   return near ? { ...unban, kind: "restore" } : unban;
 }
 

@@ -73,6 +73,22 @@ describe("readRecord()", () => {
     const hostile = readRecord(stamp("[web] Found eve [sshd] Ban 8.8.8.8 - 2026-11-22 10:00:00"));
     expect(hostile).toMatchObject({ kind: "found", jail: "web", what: "eve [sshd] Ban 8.8.8.8" });
     expect(readRecord(stamp("[sshd] Ban x] Unban y"))).toMatchObject({ kind: "ban", jail: "sshd" });
+    expect(readRecord(stamp("[sshd] Unban x] Ban y"))).toMatchObject({ kind: "unban" });
+    expect(readRecord(stamp("[sshd] Ban x] Found y"))).toMatchObject({
+      kind: "ban",
+      what: "x] Found y",
+    });
+    expect(kindOf("[sshd] Ban eve already banned")).toBe("ban");
+  });
+
+  test("a line that is quoted in another is not read", () => {
+    const text = `[recidive] Line with odd timestamp: ${stamp("[sshd] Ban 8.8.8.8")}`;
+    expect(readRecord(stamp(text, "WARNING"))).toMatchObject({ kind: "alert", jail: "recidive" });
+  });
+
+  test("a ban that is made again has its address without the action", () => {
+    const { says, what } = readRecord(stamp("[sshd] Reban 203.0.113.7, action 'x'")) ?? {};
+    expect({ says, what }).toEqual({ says: "reban", what: "203.0.113.7" });
   });
 
   test("knows jails of any name", () => {
@@ -142,6 +158,10 @@ describe("readRecords()", () => {
     expect(kinds(log)).toEqual(["restore", "unban", "life"]);
     const early = log[0]?.replace("10:32:26", "10:31:26") ?? "";
     expect(kinds([early, ...log.slice(1)])).toEqual(["unban", "unban", "life"]);
+    const dayBefore = log[0]?.replace("2026-11-22", "2026-11-21") ?? "";
+    expect(kinds([dayBefore, ...log.slice(1)])).toEqual(["unban", "unban", "life"]);
+    const between = stamp("[sshd] Found 203.0.113.9 - 2026-11-22 10:32:26", "INFO");
+    expect(kinds([`${log[0]}`, between, `${log[2]}`])).toEqual(["unban", "found", "life"]);
   });
 
   test("a restart of a real server is no unban and no ban", () => {

@@ -16,11 +16,12 @@
  *   Core: where to read    names of rotated files, anchors, the plan of a pass
  *   Core: how to send      pace, verdicts, what to do after each, when to report
  *   Core: status           what fail2ban-client says, as a table; whether fail2ban is down
+ *   Core: digest           what happened in a period, in one message
  *   World: files           the log, its siblings, anchors in them, the state and its lock
  *   World: network         Discord, Slack and stdout
  *   World: fail2ban-client questions that leave no line in fail2ban's log
  *   The pass               deciding and doing, one destination at a time
- *   The other commands     check, status
+ *   The other commands     check, status, digest
  *   Command line           settings, help, main
  */
 import { Buffer, isAscii } from "node:buffer";
@@ -359,8 +360,9 @@ export interface World {
 // keep their number and order. Linear in the text's length whatever it holds.
 
 /** Cheap tests on whole windows, one kind each: only the lines they hit are looked at closely. */
+const CONTROLS = /[\x00-\x08\x0b-\x1f\x7f]/g;
 const SUSPICIOUS: readonly RegExp[] = [
-  /[\x00-\x08\x0b-\x1f\x7f]/g,
+  CONTROLS,
   // Every shape of a secret has one of these, or one of the words and flags behind it.
   /[=@"'`/\\]/g,
   /xox|xapp|token|key|authoriz/gi,
@@ -477,12 +479,14 @@ export function cleanText(text: string, ascii: boolean, ownSecrets: readonly str
 
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
 
+function latin1(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
+}
+
 /** Bytes of the log as harmless text: UTF-8 with U+FFFD for what is not. */
 export function cleanBytes(bytes: Uint8Array, ownSecrets: readonly string[]): string {
   const ascii = isAscii(bytes);
-  const text = ascii
-    ? Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1")
-    : utf8.decode(bytes);
+  const text = ascii ? latin1(bytes) : utf8.decode(bytes);
   return cleanText(text, ascii, ownSecrets);
 }
 
@@ -2111,13 +2115,13 @@ function indented(text: readonly string[], { width, words, letters }: TableSize)
 }
 
 /** Columns side by side, the first one at most so wide that a row fits; numbers stand to the right. */
-function aligned(rows: readonly (readonly string[])[], width: number): string[] {
+function aligned(rows: readonly (readonly string[])[], width: number, gap = 2): string[] {
   const [first = 0, ...others] = (rows[0] ?? []).map((_, at) =>
     Math.max(...rows.map((row) => row[at]?.length ?? 0)),
   );
-  const room = others.reduce((left, column) => left - column - 2, width);
+  const room = others.reduce((left, column) => left - column - gap, width);
   return rows.map(([name = "", ...cells]) => {
-    const numbers = cells.map((cell, at) => `  ${cell.padStart(others[at] ?? 0)}`);
+    const numbers = cells.map((cell, at) => " ".repeat(gap) + cell.padStart(others[at] ?? 0));
     return name.padEnd(Math.min(first, room)) + numbers.join("");
   });
 }
@@ -2333,6 +2337,537 @@ function modeText(mode: number): string {
 
 // ── Core: digest ────────────────────────────────────────────────────────────────────────────────
 // Pure. Adds up what happened in a period, and sets it in one message.
+
+/** A stretch of the log's own wall clock, as `2026-11-22 10:32:26`; both ends are in it. */
+export interface Period {
+  readonly since: string;
+  readonly until: string;
+}
+
+/** A wall-clock time, given as if it were UTC, as the log writes it. */
+function stampOf(wallMs: number): string {
+  return new Date(wallMs).toISOString().slice(0, 19).replace("T", " ");
+}
+
+export function periodOf(since: Since, wallNowMs: number): Period {
+  const sinceMs = since.kind === "at" ? since.ms : wallNowMs - since.ms;
+  return { since: stampOf(sinceMs), until: stampOf(Math.max(wallNowMs, sinceMs)) };
+}
+
+/** What the chart has a bar for, and how much of a stamp names it. */
+function barsOf({ since, until }: Period): { unit: "hour" | "day"; ms: number; letters: number } {
+  return wallClockMs(until) - wallClockMs(since) <= 2 * DAY
+    ? { unit: "hour", ms: HOUR, letters: "2026-11-22 10".length }
+    : { unit: "day", ms: DAY, letters: "2026-11-22".length };
+}
+
+/** What happened in a period, as `digest --json` has it; all text in it is clean. */
+export interface Digest {
+  readonly since: string;
+  readonly until: string;
+  readonly found: number;
+  readonly banned: number;
+  readonly unbanned: number;
+  readonly bannedAddresses: number;
+  readonly failedActions: number;
+  readonly otherAlerts: number;
+  readonly serverStarts: number;
+  /** The busiest first, as all lists here. */
+  readonly jails: readonly {
+    jail: string;
+    found: number;
+    banned: number;
+    unbanned: number;
+    bannedAddresses: number;
+  }[];
+  /** Different addresses, or other ids, that were found or banned. */
+  readonly seenAddresses: number;
+  readonly addresses: readonly { address: string; found: number; banned: number }[];
+  readonly networks: readonly {
+    network: string;
+    addresses: number;
+    found: number;
+    banned: number;
+  }[];
+  /** What were too many to remember all: then their numbers are the least that they may be. */
+  readonly atLeast: { seenAddresses: boolean; bannedAddresses: boolean };
+  /** Found and banned, by hour or day; the oldest first. */
+  readonly chart: { unit: "hour" | "day"; bars: readonly { from: string; count: number }[] };
+  /** Lines with and without a date, in or out of the period. */
+  readonly lines: { dated: number; undated: number };
+  /** Files that could not be read, or not to their end, as `name (reason)`. */
+  readonly notRead: readonly string[];
+}
+
+const DIGEST_LIST_LIMIT = 100;
+const CHART_LIMIT = 1_000;
+/** So many ids are remembered, then the rare ones are forgotten. */
+const IDS_LIMIT = 50_000;
+const JAILS_LIMIT = 20_000;
+const OTHER_JAILS = "(other jails)";
+const ID_LENGTH = 200;
+/** Seconds of unbans that are remembered: a stop takes the last few of them back. */
+const LAST_UNBANS_LIMIT = 60;
+/** The heads of lines that are known by heart: one for each jail and server. */
+const HEADS_LIMIT = 16;
+
+interface JailCount {
+  found: number;
+  banned: number;
+  unbanned: number;
+  readonly bannedIds: Set<string>;
+  /** Unbans that nothing of this jail came after, by second: if it is stopped next, they are none. */
+  readonly lastUnbans: Map<number, number>;
+}
+
+interface IdCount {
+  readonly id: string;
+  found: number;
+  banned: number;
+}
+
+/** What the usual line has between its time and its address. */
+interface Head {
+  readonly text: string;
+  readonly jail: JailCount;
+}
+
+/** The observer repeats what the filter found. */
+const REPEATED = /, bad - [\d-]+ [\d:]+, \d+ # -> [\d.]+(?:, Ban)?$/;
+const HOUR_LENGTH = "2026-11-22 10:".length;
+const STAMP_LENGTH = "2026-11-22 10:32:26,867 ".length;
+const REST_OF_STAMP = /\d\d:\d\d,\d{3} /y;
+const REST_OF_FOUND = /[\da-f.:]{3,39} - [\d-]+ [\d:]+\n/y;
+
+/** A string of its own: a slice would keep the whole block in memory that it was cut from. */
+function ownCopy(text: string): string {
+  return ` ${text}`.slice(1);
+}
+
+/**
+ * Adds up the lines of a period, each by its own date. Most lines differ from one before them in time
+ * and address only: what `readRecord` said of the text between is remembered, and they are counted
+ * without being taken apart again.
+ */
+export class Tally {
+  readonly #period: Period;
+  readonly #chosen: ReadonlySet<string>;
+  readonly #ownSecrets: readonly string[];
+  readonly #jails = new Map<string, JailCount>();
+  readonly #ids = new Map<string, IdCount>();
+  readonly #bars = new Map<string, { count: number }>();
+  readonly #barLetters: number;
+  /** An hour that is in the period from its first minute on, and its bar. */
+  #hour = "";
+  #bar = { count: 0 };
+  #heads: Head[] = [];
+  #stopping = false;
+  #isDated = false;
+  #bannedIds = 0;
+  #idsForgotten = false;
+  #bansForgotten = false;
+  #failedActions = 0;
+  #otherAlerts = 0;
+  #serverStarts = 0;
+  #dated = 0;
+  #undated = 0;
+
+  /** `chosen`: the jails that count; all when there are none. */
+  constructor(period: Period, chosen: ReadonlySet<string>, ownSecrets: readonly string[]) {
+    this.#period = period;
+    this.#chosen = chosen;
+    this.#ownSecrets = ownSecrets;
+    this.#barLetters = barsOf(period).letters;
+  }
+
+  /** Adds lines, each with its line end, in their order. */
+  addText(text: string): void {
+    for (let at = 0; at < text.length;) {
+      const next = this.#addKnown(text, at);
+      if (next === at) {
+        const end = text.indexOf("\n", at);
+        if (end < 0) return;
+        this.#addLine(text.slice(at, end));
+        at = end + 1;
+      } else at = next;
+    }
+  }
+
+  /** Counts a usual line; returns where the next one begins, or `at` where it must be taken apart. */
+  #addKnown(text: string, at: number): number {
+    if (this.#heads.length === 0 || !text.startsWith(this.#hour, at)) return at;
+    REST_OF_STAMP.lastIndex = at + HOUR_LENGTH;
+    if (!REST_OF_STAMP.test(text)) return at;
+    const headAt = at + STAMP_LENGTH;
+    for (const { text: head, jail } of this.#heads) {
+      if (!text.startsWith(head, headAt)) continue;
+      const idAt = headAt + head.length;
+      REST_OF_FOUND.lastIndex = idAt;
+      if (!REST_OF_FOUND.test(text)) return at;
+      this.#isDated = true;
+      this.#dated++;
+      this.#bar.count++;
+      this.#addFound(jail, text.slice(idAt, text.indexOf(" ", idAt)));
+      return REST_OF_FOUND.lastIndex;
+    }
+    return at;
+  }
+
+  #addLine(line: string): void {
+    const record = readRecord(line);
+    if (record) {
+      this.#isDated = record.date !== "";
+      this.#stopping = isStopping(this.#stopping, record);
+    }
+    if (this.#isDated) this.#dated++;
+    else this.#undated++;
+    const jail = record?.jail;
+    const isAsked = this.#chosen.size === 0 || jail === undefined || this.#chosen.has(jail);
+    if (!record || !isAsked) return;
+    const isIn = `${record.date} ${record.time}` >= this.#period.since;
+    if (jail !== undefined) this.#addJail(record, this.#jailCount(jail), line, isIn);
+    else if (isIn) this.#addOther(record);
+  }
+
+  #addOther({ says, kind }: LogRecord): void {
+    if (says === "starting") this.#serverStarts++;
+    else if (says === "failed") this.#failedActions++;
+    else if (kind === "alert" && says !== "detail") this.#otherAlerts++;
+  }
+
+  #addJail(record: LogRecord, jail: JailCount, line: string, isIn: boolean): void {
+    const { says, message, what = "" } = record;
+    if (says === "unban") {
+      if (isIn && !this.#stopping) addUnban(jail, secondsOf(record));
+      return;
+    }
+    if (says === "stopped" && !this.#stopping) takeBack(jail, secondsOf(record));
+    if (says !== "flush") jail.lastUnbans.clear();
+    if (!isIn) return;
+    const isFailure = message.startsWith("] Found ", message.indexOf("]")) && !REPEATED.test(what);
+    if (says === "ban") {
+      this.#barOf(record).count++;
+      this.#addBan(jail, this.#shortId(what));
+    } else if (says === "found" && isFailure) {
+      this.#barOf(record).count++;
+      this.#addFound(jail, this.#shortId(what));
+      this.#remember(record, jail, line);
+    } else this.#addOther(record);
+  }
+
+  #addFound(jail: JailCount, id: string): void {
+    if (jail.lastUnbans.size > 0) jail.lastUnbans.clear();
+    jail.found++;
+    this.#idCount(id).found++;
+  }
+
+  #addBan(jail: JailCount, id: string): void {
+    const count = this.#idCount(id);
+    jail.banned++;
+    count.banned++;
+    if (jail.bannedIds.has(id)) return;
+    if (this.#bannedIds >= IDS_LIMIT) {
+      this.#bansForgotten = true;
+      return;
+    }
+    jail.bannedIds.add(count.id);
+    this.#bannedIds++;
+  }
+
+  #jailCount(name: string): JailCount {
+    const known = this.#jails.get(name);
+    if (known) return known;
+    if (this.#jails.size >= JAILS_LIMIT && name !== OTHER_JAILS) {
+      return this.#jailCount(OTHER_JAILS);
+    }
+    const none = { found: 0, banned: 0, unbanned: 0 };
+    const fresh = { ...none, bannedIds: new Set<string>(), lastUnbans: new Map<number, number>() };
+    this.#jails.set(ownCopy(name), fresh);
+    return fresh;
+  }
+
+  #idCount(id: string): IdCount {
+    const known = this.#ids.get(id);
+    if (known) return known;
+    if (this.#ids.size >= IDS_LIMIT) this.#forgetRare();
+    const fresh = { id: ownCopy(id), found: 0, banned: 0 };
+    this.#ids.set(fresh.id, fresh);
+    return fresh;
+  }
+
+  /** Makes room for new ids; who comes often stays. */
+  #forgetRare(): void {
+    this.#idsForgotten = true;
+    for (let rare = 1; this.#ids.size > IDS_LIMIT / 2; rare *= 2) {
+      for (const [id, { found, banned }] of this.#ids) {
+        if (found + banned <= rare) this.#ids.delete(id);
+      }
+    }
+  }
+
+  /** An id may be any text of any length; a secret is taken out before it is cut. */
+  #shortId(id: string): string {
+    return id.length <= ID_LENGTH ? id : shortened(redact(id, this.#ownSecrets), ID_LENGTH);
+  }
+
+  /** The bar of its time; what is later than now is of now: the clock was put back. */
+  #barOf({ date, time }: LogRecord): { count: number } {
+    const stamp = `${date} ${time}`;
+    const { until } = this.#period;
+    const name = (stamp < until ? stamp : until).slice(0, this.#barLetters);
+    const known = this.#bars.get(name);
+    if (known) return known;
+    const fresh = { count: 0 };
+    this.#bars.set(ownCopy(name), fresh);
+    return fresh;
+  }
+
+  /** Learns what lines like this one have in common; the line counted. */
+  #remember(record: LogRecord, jail: JailCount, line: string): void {
+    const { date, time, what = "" } = record;
+    const hour = `${date} ${time.slice(0, 3)}`;
+    if (!line.startsWith(`${date} ${time},`) || `${hour}00:00` < this.#period.since) return;
+    const head = line.slice(STAMP_LENGTH, line.indexOf("] Found ") + "] Found ".length);
+    if (!line.startsWith(head + what, STAMP_LENGTH)) return;
+    if (hour !== this.#hour) {
+      this.#hour = ownCopy(hour);
+      this.#bar = this.#barOf(record);
+    }
+    if (this.#heads.some(({ text }) => text === head)) return;
+    // What is frequent is learned early, and stands first.
+    this.#heads = [...this.#heads.slice(1 - HEADS_LIMIT), { text: ownCopy(head), jail }];
+  }
+
+  /** What was counted; `notRead` are the files that it could not be told of. */
+  digest(notRead: readonly string[]): Digest {
+    const clean = (text: string) => cleanText(text, false, this.#ownSecrets);
+    const jails = [...this.#jails]
+      .map(([jail, { found, banned, unbanned, bannedIds }]) => {
+        return { jail: clean(jail), found, banned, unbanned, bannedAddresses: bannedIds.size };
+      })
+      .filter(({ found, banned, unbanned }) => found + banned + unbanned > 0)
+      .sort(busiestFirst);
+    const total = (key: "found" | "banned" | "unbanned") =>
+      jails.reduce((sum, jail) => sum + jail[key], 0);
+    const ids = [...this.#ids.values()].sort(busiestFirst);
+    const bannedIds = new Set([...this.#jails.values()].flatMap((jail) => [...jail.bannedIds]));
+    return {
+      ...this.#period,
+      found: total("found"),
+      banned: total("banned"),
+      unbanned: total("unbanned"),
+      bannedAddresses: bannedIds.size,
+      failedActions: this.#failedActions,
+      otherAlerts: this.#otherAlerts,
+      serverStarts: this.#serverStarts,
+      jails,
+      seenAddresses: this.#idsForgotten ? IDS_LIMIT : ids.length,
+      addresses: ids.slice(0, DIGEST_LIST_LIMIT).map(({ id, found, banned }) => {
+        return { address: clean(id), found, banned };
+      }),
+      networks: networksOf(ids).slice(0, DIGEST_LIST_LIMIT),
+      atLeast: { seenAddresses: this.#idsForgotten, bannedAddresses: this.#bansForgotten },
+      chart: this.#chart(),
+      lines: { dated: this.#dated, undated: this.#undated },
+      notRead: notRead.map(clean),
+    };
+  }
+
+  #chart(): Digest["chart"] {
+    const { since, until } = this.#period;
+    const { unit, ms, letters } = barsOf(this.#period);
+    const bars: { from: string; count: number }[] = [];
+    for (let at = wallClockMs(until); bars.length < CHART_LIMIT; at -= ms) {
+      const name = stampOf(at).slice(0, letters);
+      if (name < since.slice(0, letters)) break;
+      const from = unit === "hour" ? `${name}:00` : name;
+      bars.push({ from, count: this.#bars.get(name)?.count ?? 0 });
+    }
+    return { unit, bars: bars.reverse() };
+  }
+}
+
+function addUnban(jail: JailCount, second: number): void {
+  jail.unbanned++;
+  jail.lastUnbans.set(second, (jail.lastUnbans.get(second) ?? 0) + 1);
+  const [earliest = second] = jail.lastUnbans.keys();
+  if (jail.lastUnbans.size > LAST_UNBANS_LIMIT) jail.lastUnbans.delete(earliest);
+}
+
+/** The jail is stopped: its last unbans are of bans that will be restored. */
+function takeBack(jail: JailCount, second: number): void {
+  for (const [unbanned, count] of jail.lastUnbans) {
+    if (Math.abs(second - unbanned) <= STOP_SECONDS) jail.unbanned -= count;
+  }
+}
+
+type Busy = { readonly found: number; readonly banned: number };
+
+function busiestFirst(a: Busy, b: Busy): number {
+  return b.found + b.banned - a.found - a.banned;
+}
+
+/** The /24 or /64 that an address is in; absent for any other id. */
+export function networkOf(id: string): string | undefined {
+  const version = process.getBuiltinModule("node:net").isIP(id);
+  if (version === 4) return id.replace(/\d+$/, "0/24");
+  if (version !== 6) return undefined;
+  const [head = "", tail] = id.split("::");
+  const before = head === "" ? [] : head.split(":");
+  const behind = tail === undefined || tail === "" ? [] : tail.split(":");
+  const zeros = Array<string>(Math.max(0, 8 - before.length - behind.length)).fill("0");
+  const groups = [...before, ...zeros, ...behind].slice(0, 4).join(":");
+  return `${groups.replace(/(?:(?:^|:)0)+$/, "")}::/64`;
+}
+
+/** Networks with more than one address among the ids. */
+function networksOf(ids: readonly IdCount[]): Digest["networks"] {
+  const networks = new Map<string, { addresses: number; found: number; banned: number }>();
+  for (const { id, found, banned } of ids) {
+    const network = networkOf(id);
+    if (!network) continue;
+    const count = networks.get(network) ?? { addresses: 0, found: 0, banned: 0 };
+    count.addresses++;
+    count.found += found;
+    count.banned += banned;
+    networks.set(network, count);
+  }
+  return [...networks]
+    .map(([network, count]) => ({ network, ...count }))
+    .filter(({ addresses }) => addresses > 1)
+    .sort(busiestFirst);
+}
+
+// The message: made for a phone, which shows about 40 columns.
+
+const DIGEST_ROWS = 12;
+const DIGEST_NAME_LENGTH = 20;
+const DIGEST_ID_LENGTH = 39;
+const DIGEST_NOTE_LENGTH = 80;
+const TITLE_NAMES_LENGTH = 40;
+const CHART_ROWS = 4;
+const CHART_BARS = "▁▂▃▄▅▆▇█";
+
+function narrow(rows: readonly (readonly string[])[]): string[] {
+  return aligned(rows, Infinity, 1);
+}
+
+/** Jails by row: what they found and banned, how many different addresses that was, what they unbanned. */
+function jailLines({ jails, atLeast, ...all }: Digest, rows: number): string[] {
+  if (jails.length === 0) return [];
+  const row = (name: string, count: Omit<Digest["jails"][number], "jail">) => [
+    shortened(name, DIGEST_NAME_LENGTH),
+    `${count.found}`,
+    `${count.banned} (${atLeast.bannedAddresses ? "≥" : ""}${count.bannedAddresses})`,
+    `${count.unbanned}`,
+  ];
+  const shown = jails.slice(0, rows).map((count) => row(count.jail, count));
+  const lines = narrow([
+    ["jail", "found", "bans (IPs)", "unbans"],
+    ...shown,
+    ...(jails.length > 1 ? [row("all jails", all)] : []),
+  ]);
+  const hidden = jails.length - shown.length;
+  return hidden > 0 ? lines.toSpliced(-1, 0, `and ${hidden} more`) : lines;
+}
+
+function alertLines({ failedActions, otherAlerts, serverStarts }: Digest): string[] {
+  const parts = [
+    failedActions > 0 ? [`failed actions: ${failedActions}`] : [],
+    otherAlerts > 0 ? [`other alerts: ${otherAlerts}`] : [],
+    serverStarts > 0 ? [`server starts: ${serverStarts}`] : [],
+  ];
+  return parts.flat();
+}
+
+function barSign(count: number, most: number): string {
+  return count === 0 ? "·" : (CHART_BARS[Math.ceil((count / most) * CHART_BARS.length) - 1] ?? "");
+}
+
+/** A row for each day with a column for each hour, or for each month with a column for each day. */
+function chartLines({ chart: { unit, bars } }: Digest): string[] {
+  const [letters, first, step, marks] =
+    unit === "hour" ? [10, 0, 6, "0 6 12 18"] : [7, 1, 7, "1 8 15 22 29"];
+  const rowOf = (from: string) => from.slice(0, letters);
+  const begun = bars.slice(unit === "hour" ? 0 : bars.findIndex(({ count }) => count > 0));
+  const names = [...new Set(begun.map(({ from }) => rowOf(from)))].slice(-CHART_ROWS);
+  const shown = bars.filter(({ from }) => names.includes(rowOf(from)));
+  const most = Math.max(...shown.map(({ count }) => count));
+  if (most === 0) return [];
+  const rows = names.map((name) => {
+    const cells = Array<string>(32).fill(" ");
+    for (const { from, count } of shown) {
+      const column = Number(from.slice(letters + 1, letters + 3));
+      if (rowOf(from) === name) cells[column] = barSign(count, most);
+    }
+    return `${unit === "hour" ? name.slice(5) : name} ${cells.slice(first).join("").trimEnd()}`;
+  });
+  const margin = " ".repeat(unit === "hour" ? 6 : 8);
+  const axis = marks.split(" ").map((mark) => mark.padEnd(step));
+  return [`found + bans per ${unit}, █ = ${most}`, margin + axis.join("").trimEnd(), ...rows];
+}
+
+function addressLines({ addresses, seenAddresses, atLeast }: Digest, rows: number): string[] {
+  const shown = addresses.slice(0, rows);
+  if (shown.length === 0) return [];
+  const cells = shown.map(({ address, found, banned }) => {
+    return [shortened(address, DIGEST_ID_LENGTH), `${found}`, `${banned}`];
+  });
+  const lines = narrow([["top addresses", "found", "bans"], ...cells]);
+  const hidden = seenAddresses - shown.length;
+  return hidden > 0
+    ? [...lines, `and ${atLeast.seenAddresses ? "at least " : ""}${hidden} more`]
+    : lines;
+}
+
+function networkLines({ networks }: Digest, rows: number): string[] {
+  const cells = networks.slice(0, rows).map(({ network, addresses, found, banned }) => {
+    return [`${network} (${addresses})`, `${found}`, `${banned}`];
+  });
+  return cells.length === 0 ? [] : narrow([["top networks (IPs)", "found", "bans"], ...cells]);
+}
+
+/** What the numbers do not say. */
+function digestNotes({ lines: { dated, undated }, notRead }: Digest): string[] {
+  const notes = [];
+  if (undated > dated) notes.push(`${undated} lines have no date: they are not counted`);
+  if (notRead.length > 0) {
+    notes.push(shortened(`not read: ${someOf(notRead)}`, DIGEST_NOTE_LENGTH));
+  }
+  return notes;
+}
+
+/** The message without its title, each line with its end; as many rows as `fits` lets pass. */
+export function digestText(digest: Digest, fits: (text: string) => boolean): string {
+  for (let rows = DIGEST_ROWS; ; rows--) {
+    const sections = [
+      jailLines(digest, rows),
+      alertLines(digest),
+      chartLines(digest),
+      addressLines(digest, Math.ceil(rows / 2)),
+      networkLines(digest, Math.ceil(rows / 4)),
+      digestNotes(digest),
+    ].filter((lines) => lines.length > 0);
+    const text = sections.map((lines) => lines.map((line) => `${line}\n`).join("")).join("\n");
+    if (rows === 0 || fits(text)) return text;
+  }
+}
+
+/** `web-1: digest of fail2ban.log, 2026-11-21 12:00 to 2026-11-22 12:00`, with the jails asked for. */
+export function digestTitle(
+  digest: Digest,
+  host: string,
+  log: string,
+  jails: ReadonlySet<string>,
+): string {
+  const { since, until, lines, serverStarts, failedActions, otherAlerts } = digest;
+  const { found, banned, unbanned } = digest;
+  const events = found + banned + unbanned + serverStarts + failedActions + otherAlerts;
+  const nothing = events === 0 && lines.undated <= lines.dated ? ": nothing happened" : "";
+  const names = shortened(neutralise([basename(log), ...jails].join(", ")), TITLE_NAMES_LENGTH);
+  const period = `${since.slice(0, 16)} to ${until.slice(0, 16)}`;
+  return `${host}: digest of ${names}, ${period}${nothing}`;
+}
 
 // ── World: files ────────────────────────────────────────────────────────────────────────────────
 // Every file is opened once and read by its descriptor, so that a rotation between two steps moves
@@ -4252,11 +4787,7 @@ async function planFor(run: Run, destination: Destination, progress: Progress): 
     run.logChanged = true;
     plan = { kind: "read", segments: [] };
   } else if (!live && plan.segments.length === 0) {
-    throw new Fault(
-      66,
-      `cannot read ${run.settings.log}: no such file or directory`,
-      "fail2ban-client get logtarget says where fail2ban writes",
-    );
+    throw logMissing(run.settings);
   }
   const steps = plan.segments.map(({ name, from }) => `${name} from ${from}`);
   say(run, `${plan.kind}: ${steps.join(", ") || "nothing yet"}`);
@@ -4265,6 +4796,11 @@ async function planFor(run: Run, destination: Destination, progress: Progress): 
   if (plan.kind === "gap") progress.gap = true;
   const listing = live && lineBehind(world, live, 0) ? undefined : siblings.snapshot;
   return { ...readPlan(run, destination, progress, files, facts, plan), listing };
+}
+
+function logMissing({ log }: Settings): Fault {
+  const hint = "fail2ban-client get logtarget says where fail2ban writes";
+  return new Fault(66, `cannot read ${log}: no such file or directory`, hint);
 }
 
 /** The feed for a plan, with what is proven about where it begins. */
@@ -4310,11 +4846,15 @@ function noticeFor(
     : "";
   const shrunk = plan.kind === "shrunk" ? "; the log was cut short in place" : "";
   const unread = [...damaged, ...(plan.kind === "read" ? [] : leftOut)];
-  const more =
-    unread.length > NAMED_FILES_LIMIT ? ` and ${unread.length - NAMED_FILES_LIMIT} more` : "";
-  const names = unread.slice(0, NAMED_FILES_LIMIT).join(", ");
-  const notRead = names ? `; not read: ${neutralise(names)}${more}` : "";
+  const notRead = unread.length > 0 ? `; not read: ${neutralise(someOf(unread))}` : "";
   return gapNotice(run.settings, `${after}${shrunk}${notRead}`);
+}
+
+/** A few of the names, and how many more there are. */
+function someOf(names: readonly string[]): string {
+  const more = names.length - NAMED_FILES_LIMIT;
+  const shown = names.slice(0, NAMED_FILES_LIMIT).join(", ");
+  return more > 0 ? `${shown} and ${more} more` : shown;
 }
 
 function gapNotice({ host, log }: Settings, details: string): string {
@@ -5422,6 +5962,215 @@ function sendStatus(world: World, settings: Settings, jails: readonly JailStatus
   });
 }
 
+// digest: reads what the period needs, oldest first; it has no cursor and leaves no trace.
+
+/** Lines more than this before a period end the search for where it begins: clocks are put back. */
+const CLOCK_SLACK_MS = 3 * HOUR;
+const LOOK_BACK_BYTES = 4 * 1024 * 1024;
+const DATES_BYTES = 32 * 1024;
+/** As fast as larger ones, and with less garbage. */
+const DIGEST_BLOCK_BYTES = 64 * 1024;
+/** How often a long reading lets signals and the garbage collector in. */
+const BREATH_BYTES = 2 * 1024 * 1024;
+
+/** The host's wall clock as if it were UTC: the log has local times without a zone. */
+function wallClock(now: number): number {
+  return now - new Date(now).getTimezoneOffset() * MINUTE;
+}
+
+/** Bytes of the log as text that the grammar can read: nothing invisible in it. */
+function readableText(bytes: Uint8Array): string {
+  const ascii = isAscii(bytes);
+  const text = ascii ? latin1(bytes) : utf8.decode(bytes);
+  if (text.search(ascii ? CONTROLS : INVISIBLE) < 0) return text;
+  return text
+    .replaceAll("\0", "")
+    .replace(/(?<!\r)\r+(?=\n)/g, "")
+    .replace(INVISIBLE, visible);
+}
+
+/** The file's whole lines from `from` on, many at a time; of an endless one the middle is left out. */
+function* wholeLines(world: World, file: OpenFile, from: number): Generator<string> {
+  const buffer = Buffer.allocUnsafe(DIGEST_BLOCK_BYTES);
+  let kept = 0;
+  for (let position = from; position < file.size;) {
+    const room = buffer.subarray(kept, kept + file.size - position);
+    const count = readBytes(world, file.descriptor, position, room).length;
+    if (count === 0) break;
+    position += count;
+    const bytes = buffer.subarray(0, kept + count);
+    const end = bytes.lastIndexOf(NEWLINE) + 1;
+    if (end > 0) yield readableText(bytes.subarray(0, end));
+    buffer.copyWithin(0, end, bytes.length);
+    kept = Math.min(bytes.length - end, DIGEST_BLOCK_BYTES / 2);
+  }
+  const fragment = kept > 0 && file.family !== "live";
+  if (fragment) yield `${readableText(buffer.subarray(0, kept))}\n`;
+}
+
+/** Where the first line begins that begins at or after `position`. */
+function lineStartAfter(world: World, file: OpenFile, position: number): number {
+  if (position <= 0) return 0;
+  const end = readAt(world, file, position - 1, DATES_BYTES).indexOf(NEWLINE);
+  return end < 0 ? file.size : position + end;
+}
+
+/** The times of the records near the line that begins at `position`, in their order. */
+function stampsNear(world: World, file: OpenFile, position: number): string[] {
+  const lines = readableText(readAt(world, file, position, DATES_BYTES)).split("\n");
+  return lines.flatMap((line) => {
+    const { date, time } = readRecord(line) ?? {};
+    return date ? [`${date} ${time}`] : [];
+  });
+}
+
+/** Whether the file begins before `limit`, so that older files have nothing to add. */
+function beginsBefore(world: World, file: OpenFile, limit: string): boolean {
+  const first = stampsNear(world, file, 0)[0];
+  return first !== undefined && first < limit;
+}
+
+/**
+ * Where to begin, so that all lines from `limit` on are read: the file's end when its last line is
+ * older. Lines may be out of order, by as much as the limit is earlier than what is wanted.
+ */
+function readingStart(world: World, file: OpenFile, limit: string): number {
+  const end = lineStartAfter(world, file, file.size - DATES_BYTES);
+  const last = stampsNear(world, file, end).at(-1);
+  if (last !== undefined && last < limit) return file.size;
+  for (let at = file.size - LOOK_BACK_BYTES; at > 0; at -= LOOK_BACK_BYTES) {
+    const start = lineStartAfter(world, file, at);
+    const first = stampsNear(world, file, start)[0];
+    if (first !== undefined && first < limit) return start;
+  }
+  return 0;
+}
+
+/**
+ * Where compressed files are unpacked: beside the state, else in a directory that goes away again. Where
+ * there is neither, what needs no unpacking can be read all the same.
+ */
+function scratchPlace(world: World, { state, log }: Settings): { path: string; remove(): void } {
+  // Another name than the pass has: each takes its name away as soon as it has the file.
+  const path = resolve(state, `${stateFileName(log)}.digest-${process.pid}`);
+  const own = mayWriteTo(world, state) ? undefined : temporaryDirectory(world);
+  if (own === undefined) return { path, remove: () => undefined };
+  const remove = () => world.fs.rmSync(own, { recursive: true, force: true });
+  return { path: resolve(own, "unpacked"), remove };
+}
+
+function mayWriteTo(world: World, state: string): boolean {
+  try {
+    checkStateDirectory(world, state);
+    world.fs.accessSync(state, world.fs.constants.W_OK | world.fs.constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function temporaryDirectory(world: World): string | undefined {
+  const { tmpdir } = process.getBuiltinModule("node:os");
+  try {
+    return world.fs.mkdtempSync(resolve(tmpdir(), "f2b-watch-"));
+  } catch {
+    return undefined;
+  }
+}
+
+/** The rotated files that may have lines from `limit` on, and plain ones besides. */
+async function siblingsSince(
+  world: World,
+  settings: Settings,
+  live: OpenFile | undefined,
+  limit: string,
+): Promise<LogFiles> {
+  if (live && beginsBefore(world, live, limit)) return NO_SIBLINGS;
+  const scratch = scratchPlace(world, settings);
+  const enough = (file: OpenFile) => beginsBefore(world, file, limit);
+  try {
+    return await openSiblings(world, settings.log, live, scratch.path, enough);
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    const hint = "compressed logs are unpacked there; --state or TMPDIR names another place";
+    throw new Fault(error.exitCode, error.message, hint);
+  } finally {
+    scratch.remove();
+  }
+}
+
+/** Reads what happened in the period that was asked for. */
+async function readDigest(world: World, settings: Settings): Promise<Digest> {
+  const { log, since, view, ownSecrets } = settings;
+  const period = periodOf(since, wallClock(world.now()));
+  const limit = stampOf(wallClockMs(period.since) - CLOCK_SLACK_MS);
+  const live = openLive(world, log);
+  const files = live ? [live] : [];
+  try {
+    const { open, leftOut } = await siblingsSince(world, settings, live, limit);
+    files.push(...open);
+    if (files.length === 0) throw logMissing(settings);
+    const tally = new Tally(period, view.jails, ownSecrets);
+    for (const file of files.toReversed()) {
+      if (!isCopy(world, file, files)) await tallyFile(world, settings, tally, file, limit);
+    }
+    const damaged = files.flatMap(({ name, damage }) => (damage ? `${name} (${damage})` : []));
+    return tally.digest([...damaged, ...leftOut]);
+  } finally {
+    for (const file of files) world.fs.closeSync(file.descriptor);
+  }
+}
+
+async function tallyFile(
+  world: World,
+  { verbose }: Settings,
+  tally: Tally,
+  file: OpenFile,
+  limit: string,
+): Promise<void> {
+  const from = readingStart(world, file, limit);
+  if (verbose) world.writeError(`f2b-watch: ${file.name} from ${from} to ${file.size}\n`);
+  let read = 0;
+  for (const text of wholeLines(world, file, from)) {
+    tally.addText(text);
+    read += text.length;
+    if (read < BREATH_BYTES) continue;
+    read = 0;
+    await world.sleep(0);
+    if (world.stopping.aborted) throw new Fault(75, "stopped before it was done");
+  }
+}
+
+/** Says what happened in a period, on stdout or where the messages go. */
+async function digest(world: World, settings: Settings): Promise<number> {
+  const logs = findLogs(world, settings.log);
+  let exitCode = 0;
+  for (const log of logs) {
+    const work = () => digestLog(world, settingsFor(settings, log));
+    const code = logs.length > 1 ? await toldIfFailed(world, work) : await work();
+    exitCode = worstExit([exitCode, code]);
+  }
+  return exitCode;
+}
+
+async function digestLog(world: World, settings: Settings): Promise<number> {
+  const { log, host, view, json, send, dryRun, webhook, slack: access } = settings;
+  const report = await readDigest(world, settings);
+  const title = digestTitle(report, host, log, view.jails);
+  const textFor = ({ encode, frame }: Destination) =>
+    digestText(report, (text) => {
+      const content = frame(`${RESENT_MARK}${title}\n`, encode(text));
+      return content.length <= MESSAGE_LIMIT;
+    });
+  if (json) await print(world, `${JSON.stringify({ host, log, ...report }, undefined, 2)}\n`);
+  else if (!send) await print(world, `${title}\n${textFor(stdout(world, host))}`);
+  // Where messages would be printed too, the object is the message.
+  if (!send || (json && (dryRun || !(webhook || access)))) return 0;
+  return sendBeside(world, settings, (run, destination) =>
+    sendText(run, destination, title, textFor(destination)),
+  );
+}
+
 // ── Command line ────────────────────────────────────────────────────────────────────────────────
 // Flags win over the environment, the environment over the env file. cac finds the flags, zod has
 // the last word on every value. Secrets come from the environment or the env file only.
@@ -5897,9 +6646,7 @@ export function main(argv: readonly string[], world: World): Promise<number> {
       case "status":
         return await status(world, settings, words);
       case "digest":
-        return await sendBeside(world, settings, (run, destination) =>
-          new TextDelivery(run, destination, words.join(), "").deliver(),
-        );
+        return await digest(world, settings);
     }
   });
 }

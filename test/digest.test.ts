@@ -1,0 +1,884 @@
+/** What happened in a period: counted as the log says it, told in one message. */
+import { describe, expect, test } from "bun:test";
+import * as fs from "node:fs";
+import { join } from "node:path";
+import { gunzipSync } from "node:zlib";
+import {
+  digestText,
+  networkOf,
+  neutralise,
+  NO_CONTEXT,
+  readRecord,
+  readRecords,
+  redact,
+  Tally,
+  type Digest,
+  type Period,
+} from "../f2b-watch.ts";
+import { Scene } from "./harness.ts";
+import { Slack } from "./slack.ts";
+
+const FIXTURES = join(import.meta.dirname, "fixtures");
+const EVER: Period = { since: "2000-01-01 00:00:00", until: "2026-11-23 00:00:00" };
+
+/** Every log of a real server, with its name. */
+function realLogs(): [string, string[]][] {
+  const names = fs.readdirSync(FIXTURES, { recursive: true }).map(String);
+  return names
+    .filter((name) => /\.log(\.\d)?(\.gz)?$/.test(name))
+    .map((name) => {
+      const bytes = fs.readFileSync(join(FIXTURES, name));
+      const text = (name.endsWith(".gz") ? gunzipSync(bytes) : bytes).toString();
+      return [name, text.split("\n").slice(0, -1)];
+    });
+}
+
+/** Numbers that look random and are the same in each run. */
+function* random(seed: number): Generator<number, never> {
+  for (let state = seed; ;) {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    yield state / 2 ** 32;
+  }
+}
+
+function tallied(lines: readonly string[], period = EVER, jails: readonly string[] = []): Digest {
+  const tally = new Tally(period, new Set(jails), []);
+  tally.addText(lines.map((line) => `${line}\n`).join(""));
+  return tally.digest([]);
+}
+
+/** `jail verb` and `verb id` with their numbers. */
+type Counts = Record<string, number>;
+
+function add(counts: Counts, key: string): void {
+  counts[key] = (counts[key] ?? 0) + 1;
+}
+
+/** What a digest says, in the same form. */
+function countsOf(digest: Digest): Counts {
+  const rows: [string, number][] = [
+    ...digest.jails.flatMap(({ jail, found, banned, unbanned }): [string, number][] => [
+      [`${jail} Found`, found],
+      [`${jail} Ban`, banned],
+      [`${jail} Unban`, unbanned],
+    ]),
+    ...digest.addresses.flatMap(({ address, found, banned }): [string, number][] => [
+      [`Found ${address}`, found],
+      [`Ban ${address}`, banned],
+    ]),
+  ];
+  return Object.fromEntries(rows.filter(([, count]) => count > 0));
+}
+
+/** An id as it may be shown. */
+const shown = (id: string) => neutralise(redact(id, []));
+
+/** As somebody with `grep` counts: from the end, so that a stop is known before its unbans. */
+function grepped(lines: readonly string[]): Counts {
+  const counts: Counts = {};
+  const stops = new Set<string>();
+  let isGoingDown = false;
+  for (const line of lines.toReversed()) {
+    if (!/^\d{4}-\d\d-\d\d /.test(line)) continue;
+    if (line.endsWith("Exiting Fail2ban")) isGoingDown = true;
+    if (/Shutdown in progress|Starting Fail2ban/.test(line)) isGoingDown = false;
+    const stopped = /: INFO +Jail ['"](.*)['"] stopped$/.exec(line);
+    for (const jail of stops) if (line.includes(`'${jail}'`)) stops.delete(jail);
+    if (stopped && !isGoingDown) stops.add(stopped[1] ?? "");
+    const head = line.search(/\] (Found|Ban|Unban|Restore Ban|Increase Ban|Flush|Attempt) /);
+    const jail = head < 0 ? "" : (line.slice(0, head).split("[").at(-1) ?? "");
+    const [verb = "", ...words] = line.slice(head + 2).split(" ");
+    if (jail === "" || line.includes("fail2ban.observer")) continue;
+    const id = shown(words.join(" ").replace(/ - \S+ \S+$/, ""));
+    const isLifted = isGoingDown || stops.has(jail);
+    if (verb === "Found" || verb === "Ban") add(counts, `${verb} ${id}`);
+    if (verb === "Found" || verb === "Ban") add(counts, `${jail} ${verb}`);
+    if (verb === "Unban" && !isLifted) add(counts, `${jail} Unban`);
+    if (verb !== "Unban" && verb !== "Flush") stops.delete(jail);
+  }
+  return counts;
+}
+
+/** What the grammar says, line by line. */
+function readSlowly(lines: readonly string[], { since }: Period): Counts {
+  const counts: Counts = {};
+  const { records } = readRecords(lines, NO_CONTEXT);
+  for (const [at, record] of records.entries()) {
+    if (!record || !readRecord(lines[at] ?? "")) continue;
+    const { date, time, message, says, kind, jail, what = "" } = record;
+    if (date === "" || `${date} ${time}` < since) continue;
+    const isRepeated = /, bad - [\d-]+ [\d:]+, \d+ # -> [\d.]+(, Ban)?$/.test(what);
+    const isFailure = /^\[[^\]]*\] Found /.test(message) && says === "found" && !isRepeated;
+    const verb = isFailure ? "Found" : says === "ban" ? "Ban" : kind === "unban" ? "Unban" : "";
+    if (verb !== "") add(counts, `${jail} ${verb}`);
+    if (isFailure || says === "ban") add(counts, `${verb} ${shown(what)}`);
+  }
+  return counts;
+}
+
+/** What is said in both, apart from what a long list leaves out. */
+function expectSame(digest: Digest, slow: Counts): void {
+  const fast = countsOf(digest);
+  const isListed = digest.seenAddresses <= 100;
+  for (const [key, count] of Object.entries(slow)) {
+    if (isListed || key in fast) expect([key, fast[key]]).toEqual([key, count]);
+  }
+  for (const [key, count] of Object.entries(fast)) expect([key, slow[key]]).toEqual([key, count]);
+}
+
+const at = (stamp: string, text: string, logger = "filter", level = "INFO") =>
+  `${stamp},123 fail2ban.${logger.padEnd(15)} [18191]: ${level.padEnd(7)} ${text}`;
+const found = (stamp: string, id = "203.0.113.7", jail = "sshd") =>
+  at(stamp, `[${jail}] Found ${id} - ${stamp}`);
+const ban = (stamp: string, id = "203.0.113.7", jail = "sshd") =>
+  at(stamp, `[${jail}] Ban ${id}`, "actions", "NOTICE");
+const unban = (stamp: string, id = "203.0.113.7", jail = "sshd") =>
+  at(stamp, `[${jail}] Unban ${id}`, "actions", "NOTICE");
+
+describe("counting", () => {
+  const NOW = "2026-11-22 11:00:00";
+
+  test("every real log has the totals that grep finds in it", () => {
+    let total = 0;
+    for (const [name, log] of realLogs()) {
+      const counts = grepped(log);
+      total += Object.values(counts).reduce((sum, count) => sum + count, 0);
+      try {
+        expectSame(tallied(log), counts);
+      } catch (error) {
+        throw new Error(`${name}: ${error}`);
+      }
+    }
+    expect(total).toBeGreaterThan(12_000);
+  });
+
+  test("what is counted by heart is what the grammar says, also of mutated lines", () => {
+    const numbers = random(2_026);
+    const below = (limit: number) => Math.floor(numbers.next().value * limit);
+    const signs = ["[", "]", ":", "-", " ", "0", "1", ".", "Found ", "] Ban ", ", bad", "é", "9:"];
+    const mutated = (line: string) => {
+      const place = below(line.length + 1);
+      const sign = signs[below(signs.length)] ?? "";
+      return line.slice(0, place) + sign + line.slice(place + below(3));
+    };
+    const logs = realLogs().filter(([, log]) => log.length > 20);
+    for (let round = 0; round < 300; round++) {
+      const [name, log] = logs[round % logs.length] ?? ["", []];
+      const from = below(log.length);
+      const part = log.slice(from, from + 150);
+      const lines = part.flatMap((line) => {
+        const chance = numbers.next().value;
+        if (chance < 0.1) return [mutated(line)];
+        if (chance < 0.15) return [line, line.replace(/ 10:/, " 09:")];
+        if (chance < 0.2) return [line.slice(0, below(line.length)) + part[below(part.length)]];
+        return [line];
+      });
+      // A longer id is cut.
+      for (const [index, line] of lines.entries()) lines[index] = line.slice(0, 200);
+      const since = ["2000-01-01 00:00:00", "2026-11-22 10:00:00", `${lines[20]}`.slice(0, 19)];
+      const period = { since: since[below(3)] ?? "", until: NOW };
+      try {
+        expectSame(tallied(lines, period), readSlowly(lines, period));
+      } catch (error) {
+        throw new Error(`round ${round}, ${name} since ${period.since}: ${error}`);
+      }
+    }
+  });
+
+  test("only new bans are bans, only failures are found, what a stop lifts is no unban", () => {
+    const digest = tallied([
+      at(NOW, "Starting Fail2ban v1.0.2", "server"),
+      found(NOW),
+      at(NOW, `[sshd] Found 203.0.113.7, bad - ${NOW}, 1 # -> 2.0, Ban`, "observer"),
+      at(NOW, `[sshd] Attempt 203.0.113.7 - ${NOW}`),
+      ban(NOW),
+      at(NOW, `[sshd] Increase Ban 203.0.113.7 (2 # 8s -> ${NOW})`, "observer", "NOTICE"),
+      at(NOW, "[sshd] 203.0.113.7 already banned", "actions", "WARNING"),
+      at(NOW, "[sshd] Restore Ban 203.0.113.8", "actions", "NOTICE"),
+      at(NOW, "[sshd] Reban 203.0.113.7, action 'x'", "actions", "NOTICE"),
+      unban(NOW),
+      at(NOW, "Failed to execute ban jail 'sshd' action 'x' info '': E", "actions", "ERROR"),
+      at(NOW, "7f -- exec: x", "utils", "ERROR"),
+      at(NOW, "Log '/var/log/auth.log' seems to be down: gone", "filter", "WARNING"),
+      unban(NOW, "203.0.113.9"),
+      at(NOW, "Jail 'sshd' stopped", "jail"),
+      at(NOW, "Shutdown in progress...", "server"),
+      unban(NOW, "203.0.113.8"),
+      at(NOW, "[sshd] Repeal Ban 203.0.113.7", "actions", "NOTICE"),
+      at(NOW, "Exiting Fail2ban", "server"),
+    ]);
+    expect(digest).toMatchObject({ found: 1, banned: 1, unbanned: 1, bannedAddresses: 1 });
+    expect(digest).toMatchObject({ failedActions: 1, otherAlerts: 1, serverStarts: 1 });
+    expect(digest.addresses).toEqual([{ address: "203.0.113.7", found: 1, banned: 1 }]);
+  });
+
+  test("an unban that something of its jail came after is no part of a stop", () => {
+    const stop = at(NOW, "Jail 'sshd' stopped", "jail");
+    const count = (...lines: string[]) =>
+      tallied([found(NOW), found(NOW), ...lines, stop]).unbanned;
+    expect(count(unban(NOW))).toBe(0);
+    expect(count(unban(NOW), found(NOW, "192.0.2.1", "web"))).toBe(0);
+    expect(count(unban(NOW), found(NOW))).toBe(1);
+    expect(count(unban(NOW), found(NOW), unban(NOW))).toBe(1);
+    expect(count(unban(NOW), at(NOW, "[sshd] Flush ticket(s) with x", "actions"))).toBe(0);
+  });
+
+  test("of many unbans in a row a stop takes the last back", () => {
+    const second = (at: number) =>
+      `2026-11-22 11:0${Math.floor(at / 60)}:${`${at % 60}`.padStart(2, "0")}`;
+    const row = Array.from({ length: 100 }, (_, at) => unban(second(at)));
+    expect(tallied([...row, at(second(100), "Jail 'sshd' stopped", "jail")]).unbanned).toBe(90);
+  });
+
+  test("an unban of another day is no part of a stop at the same time of day", () => {
+    const stop = at("2026-11-22 10:00:05", "Jail 'sshd' stopped", "jail");
+    expect(tallied([unban("2026-11-20 10:00:00"), stop]).unbanned).toBe(1);
+    expect(tallied([unban("2026-11-21 23:59:59"), stop]).unbanned).toBe(1);
+    const night = at("2026-11-22 00:00:04", "Jail 'sshd' stopped", "jail");
+    expect(tallied([unban("2026-11-21 23:59:58"), night]).unbanned).toBe(0);
+  });
+
+  test("a quoted line is no line, an id that says something is an id", () => {
+    const quoted = ban("2026-11-22 10:59:59", "8.8.8.8");
+    const digest = tallied([
+      found(NOW, "192.0.2.1", "recidive"),
+      at(NOW, `[recidive] Line with odd timestamp: ${quoted}`, "filter", "WARNING"),
+      at(NOW, `[recidive] Line with odd timestamp: ${found(NOW)}`, "filter", "WARNING"),
+      `  ${quoted}`,
+      at(NOW, "[web] Found x] Ban 8.8.8.8 - 2026-11-22 10:00:00"),
+      at(NOW, "[web] Ban eve already banned", "actions", "NOTICE"),
+      at(NOW, "[web] Unban [sshd] Ban 8.8.8.8", "actions", "NOTICE"),
+    ]);
+    expect(countsOf(digest)).toEqual({
+      "recidive Found": 1,
+      "web Found": 1,
+      "web Ban": 1,
+      "web Unban": 1,
+      "Found 192.0.2.1": 1,
+      "Found x] Ban 8.8.8.8": 1,
+      "Ban eve already banned": 1,
+    });
+  });
+
+  test("each line by its own date, where the clock steps back too", () => {
+    const log = ["01:59:59", "02:59:59", "02:00:00", "02:30:00", "03:00:00"].flatMap((time) => [
+      found(`2026-10-25 ${time}`, "192.0.2.1"),
+      found(`2026-10-25 ${time}`, "192.0.2.2"),
+    ]);
+    const since = (time: string) => tallied(log, { ...EVER, since: `2026-10-25 ${time}` }).found;
+    expect(since("01:59:59")).toBe(10);
+    expect(since("02:00:00")).toBe(8);
+    expect(since("02:00:01")).toBe(6);
+    expect(since("02:59:59")).toBe(4);
+    expect(since("03:00:01")).toBe(0);
+  });
+
+  test("what is dated later than now is of now", () => {
+    const period = { since: "2026-10-25 01:00:00", until: "2026-10-25 02:10:00" };
+    const { chart, found: count } = tallied(
+      ["01:30:00", "02:55:00", "04:55:00"].map((time) => found(`2026-10-25 ${time}`)),
+      period,
+    );
+    expect(count).toBe(3);
+    expect(chart.bars).toEqual([
+      { from: "2026-10-25 01:00", count: 1 },
+      { from: "2026-10-25 02:00", count: 2 },
+    ]);
+  });
+
+  test("lines without a date are told apart, with the lines that belong to them", () => {
+    const undated = found(NOW).replace(/^\S+ \S+ /, "");
+    const { lines, found: count } = tallied([undated, "  more", found(NOW), "  more", undated]);
+    expect({ lines, count }).toEqual({ lines: { dated: 2, undated: 3 }, count: 1 });
+  });
+
+  test("some jails only, and what belongs to none", () => {
+    const log = [
+      found(NOW),
+      found(NOW),
+      ban(NOW, "192.0.2.1", "web"),
+      found(NOW, "192.0.2.1", "web"),
+      found(NOW, "192.0.2.1", "web"),
+      at(NOW, "Starting Fail2ban v1.0.2", "server"),
+      at(NOW, "Failed to stop jail 'sshd' action 'x': E", "actions", "ERROR"),
+    ];
+    const digest = tallied(log, EVER, ["web", "mail"]);
+    expect(digest).toMatchObject({ found: 2, banned: 1, serverStarts: 1, failedActions: 0 });
+    expect(digest.jails.map(({ jail }) => jail)).toEqual(["web"]);
+  });
+
+  test("more addresses than can be remembered: the frequent ones stay, the rest is a least number", () => {
+    const tally = new Tally(EVER, new Set(), []);
+    const often = "203.0.113.7";
+    for (let block = 0; block < 12; block++) {
+      const ids = Array.from({ length: 10_000 }, (_, id) => `10.${block}.${id >> 8}.${id & 255}`);
+      const lines = ids.map((id, index) => `${found(NOW, index % 100 === 0 ? often : id)}\n`);
+      for (const line of lines) tally.addText(line + line);
+    }
+    const digest = tally.digest([]);
+    expect(digest.addresses[0]).toEqual({ address: often, found: 2_400, banned: 0 });
+    expect(digest).toMatchObject({ found: 240_000, seenAddresses: 50_000 });
+    expect(digest.atLeast).toEqual({ seenAddresses: true, bannedAddresses: false });
+    expect(digestText(digest, () => true)).toContain("and at least 49994 more\n");
+  });
+
+  test("more banned addresses than can be remembered: their number is a least one", () => {
+    const tally = new Tally(EVER, new Set(), []);
+    for (let block = 0; block < 6; block++) {
+      const ids = Array.from({ length: 10_000 }, (_, id) => `10.${block}.${id >> 8}.${id & 255}`);
+      tally.addText(ids.map((id) => `${ban(NOW, id)}\n`).join(""));
+    }
+    const digest = tally.digest([]);
+    expect(digest).toMatchObject({ banned: 60_000, bannedAddresses: 50_000 });
+    expect(digestText(digest, () => true)).toContain("60000 (≥50000)");
+  });
+});
+
+describe("networks", () => {
+  const networks: [string, string | undefined][] = [
+    ["203.0.113.7", "203.0.113.0/24"],
+    ["203.0.113.255", "203.0.113.0/24"],
+    ["2001:db8::7", "2001:db8::/64"],
+    ["2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"],
+    ["2001:db8:0:2::1", "2001:db8:0:2::/64"],
+    ["::1", "::/64"],
+    ["203.0.113.0/24", undefined],
+    ["203.0.113.999", undefined],
+    ["12:30", undefined],
+    ["localhost", undefined],
+  ];
+  for (const [id, network] of networks) {
+    test(`${id} is in ${network ?? "none"}`, () => expect(networkOf(id)).toBe(network));
+  }
+
+  test("are told where more than one address is of one", () => {
+    const now = "2026-11-22 11:00:00";
+    const { networks: told } = tallied([
+      ...["192.0.2.1", "192.0.2.2", "192.0.2.2", "203.0.113.7"].map((id) => found(now, id)),
+      ban(now, "2001:db8::1"),
+      ban(now, "2001:db8::2"),
+    ]);
+    expect(told).toEqual([
+      { network: "192.0.2.0/24", addresses: 2, found: 3, banned: 0 },
+      { network: "2001:db8::/64", addresses: 2, found: 0, banned: 2 },
+    ]);
+  });
+});
+
+describe("the period", () => {
+  /** `digest --json` at noon of 2026-11-22, in a time zone. */
+  async function digestOf(scene: Scene, zone: string, ...flags: string[]): Promise<Digest> {
+    process.env["TZ"] = zone;
+    try {
+      const { code, out, err } = await scene.run("digest", "--json", ...flags);
+      expect({ code, err }).toEqual({ code: 0, err: "" });
+      return JSON.parse(out) as Digest;
+    } finally {
+      delete process.env["TZ"];
+    }
+  }
+
+  test("counts back from now on the host's wall clock, or begins at a date of the log's", async () => {
+    using scene = new Scene();
+    scene.append(found("2026-11-21 11:59:59"), found("2026-11-21 12:00:00"));
+    scene.append(found("2026-11-22 02:00:00"), found("2026-11-22 12:00:00"));
+    expect(await digestOf(scene, "UTC")).toMatchObject({
+      since: "2026-11-21 12:00:00",
+      until: "2026-11-22 12:00:00",
+      found: 3,
+    });
+    const west = await digestOf(scene, "America/New_York");
+    expect(west).toMatchObject({ since: "2026-11-21 07:00:00", until: "2026-11-22 07:00:00" });
+    expect(await digestOf(scene, "UTC", "--since", "90m")).toMatchObject({ found: 1 });
+    expect(await digestOf(scene, "UTC", "--since", "7d")).toMatchObject({ found: 4 });
+    expect(await digestOf(scene, "UTC", "--since", "2026-11-22")).toMatchObject({ found: 2 });
+    const since = ["--since", "2026-11-22 02:00:01"];
+    expect(await digestOf(scene, "UTC", ...since)).toMatchObject({ found: 1 });
+    expect(await digestOf(scene, "UTC", "--since", "2030-01-01")).toMatchObject({ found: 0 });
+  });
+
+  test("a day is a day of the wall clock, also when the clock is put back", async () => {
+    using scene = new Scene();
+    scene.clockMs = Date.UTC(2026, 9, 25, 6);
+    scene.append(found("2026-10-24 06:59:59"), found("2026-10-24 07:00:00"));
+    scene.append(found("2026-10-25 02:59:59"), found("2026-10-25 02:00:00"));
+    const digest = await digestOf(scene, "Europe/Berlin");
+    expect(digest).toMatchObject({ since: "2026-10-24 07:00:00", until: "2026-10-25 07:00:00" });
+    expect(digest.found).toBe(3);
+  });
+});
+
+describe("the files", () => {
+  /** A day of lines, `count` of them, the first at its beginning. */
+  const day = (date: string, count: number, id = "203.0.113.7") =>
+    Array.from({ length: count }, (_, index) => {
+      const seconds = Math.floor((index * 86_400) / count);
+      return found(
+        new Date(Date.parse(`${date}T00:00:00Z`) + seconds * 1_000)
+          .toISOString()
+          .slice(0, 19)
+          .replace("T", " "),
+        id,
+      );
+    });
+  const json = async (scene: Scene, ...flags: string[]): Promise<Digest> => {
+    const { code, out, err } = await scene.run("digest", "--json", ...flags);
+    expect({ code, err }).toEqual({ code: 0, err: "" });
+    return JSON.parse(out) as Digest;
+  };
+  /** A log with a day in each of its files: .3.zst, .2.gz, .1 and itself. */
+  function rotatedScene(): Scene {
+    const scene = new Scene();
+    for (const [date, packed] of [
+      ["2026-11-19", "zst"],
+      ["2026-11-20", "gz"],
+      ["2026-11-21", undefined],
+    ] as const) {
+      scene.append(...day(date, 100));
+      scene.rotate();
+      if (packed) scene.compress(".1", packed);
+    }
+    scene.append(...day("2026-11-22", 200).slice(0, 100));
+    return scene;
+  }
+
+  test("rotated and compressed ones are read as far as the period needs them", async () => {
+    using scene = rotatedScene();
+    expect(await json(scene)).toMatchObject({ found: 150 });
+    expect(await json(scene, "--since", "3d")).toMatchObject({ found: 350, notRead: [] });
+    expect(await json(scene, "--since", "30d")).toMatchObject({ found: 400, notRead: [] });
+    fs.writeFileSync(scene.path(".4"), `${found("2026-11-18 00:00:00")}\n`);
+    const { err } = await scene.run("digest", "--verbose");
+    expect(err).toMatch(/^.*\.4 from (\d+) to \1\n.*\.1 from 0 to \d+\n.*log from 0 to \d+\n$/);
+    fs.writeFileSync(scene.path(".3.zst"), "no such thing");
+    expect(await json(scene)).toMatchObject({ found: 150, notRead: [] });
+    expect(await json(scene, "--since", "30d")).toMatchObject({
+      found: 301,
+      notRead: ["fail2ban.log.3.zst (damaged)"],
+    });
+  });
+
+  test("nothing is left behind, no lock is taken, no state is moved", async () => {
+    using scene = rotatedScene();
+    await scene.pass("--inline", "0");
+    const files = () =>
+      fs
+        .readdirSync(scene.state)
+        .map((name) => [name, fs.readFileSync(join(scene.state, name), "latin1")]);
+    const before = files();
+    await json(scene, "--since", "30d");
+    await scene.run("digest", "--dry-run");
+    expect(files()).toEqual(before);
+    expect(scene.discord.messages.some(({ content }) => content.includes("digest"))).toBe(false);
+  });
+
+  test("where the state directory is not there or not to be trusted, they are unpacked elsewhere", async () => {
+    using scene = rotatedScene();
+    const places: string[] = [];
+    const openSync: typeof fs.openSync = (path, ...rest) => {
+      if (typeof rest[0] === "number" && rest[0] & fs.constants.O_CREAT) places.push(String(path));
+      return fs.openSync(path, ...rest);
+    };
+    scene.withFs({ openSync });
+    expect(await json(scene, "--since", "30d")).toMatchObject({ found: 400 });
+    fs.mkdirSync(scene.state, { mode: 0o777 });
+    fs.chmodSync(scene.state, 0o777);
+    expect(await json(scene, "--since", "30d")).toMatchObject({ found: 400 });
+    expect(fs.readdirSync(scene.state)).toEqual([]);
+    expect(places).toHaveLength(4);
+    for (const place of places) expect(fs.existsSync(join(place, ".."))).toBe(false);
+    fs.chmodSync(scene.state, 0o700);
+    await json(scene, "--since", "30d");
+    expect(places.slice(4).every((place) => place.startsWith(scene.state))).toBe(true);
+    expect(places.slice(4).every((place) => !place.endsWith(".unpacked"))).toBe(true);
+  });
+
+  test("where nothing can be written, what is not compressed is read all the same", async () => {
+    using scene = rotatedScene();
+    const mkdtempSync = () => {
+      throw Object.assign(new Error("EROFS: read-only file system, mkdtemp"), { code: "EROFS" });
+    };
+    scene.withFs({ mkdtempSync: mkdtempSync as unknown as typeof fs.mkdtempSync });
+    expect(await json(scene)).toMatchObject({ found: 150 });
+    const { code, err } = await scene.run("digest", "--since", "30d");
+    expect(code).toBe(73);
+    expect(err).toStartWith(`f2b-watch: cannot write to ${scene.state}`);
+  });
+
+  test("a full disk is told with a way out", async () => {
+    using scene = rotatedScene();
+    const full = () => {
+      throw Object.assign(new Error("ENOSPC: no space left on device, write"), { code: "ENOSPC" });
+    };
+    scene.withFs({ writeSync: full });
+    const { code, out, err } = await scene.run("digest", "--since", "30d");
+    expect({ code, out }).toEqual({ code: 73, out: "" });
+    expect(err).toMatch(/^f2b-watch: cannot write to .*: no space left on device\nhint: .*TMPDIR/);
+  });
+
+  test("a copy counts once, and so does what stands in two files", async () => {
+    using scene = rotatedScene();
+    fs.copyFileSync(scene.log, scene.path(".9"));
+    fs.copyFileSync(scene.path(".1"), scene.path("-20261121"));
+    scene.append(...day("2026-11-22", 10).slice(5));
+    expect(await json(scene, "--since", "30d")).toMatchObject({ found: 405 });
+  });
+
+  test("one that cannot be read is named", async () => {
+    using scene = rotatedScene();
+    fs.rmSync(scene.path(".1"));
+    fs.symlinkSync("/etc/passwd", scene.path(".1"));
+    fs.writeFileSync(scene.path(".4.xz"), "x");
+    const { out } = await scene.run("digest", "--since", "30d");
+    expect(out).toEndWith(
+      "\nnot read: fail2ban.log.1 (a link), fail2ban.log.4.xz (unknown compression)\n",
+    );
+    expect((await scene.run("digest", "--since", "30d", "--json")).out).not.toContain("root:");
+  });
+
+  test("a log that is gone is told from its rotated files, no log at all is 66", async () => {
+    using scene = rotatedScene();
+    scene.remove();
+    expect(await json(scene)).toMatchObject({ found: 50 });
+    for (const suffix of [".1", ".2.gz", ".3.zst"]) scene.remove(suffix);
+    const { code, out, err } = await scene.run("digest", "--send");
+    expect({ code, out }).toEqual({ code: 66, out: "" });
+    expect(err).toStartWith(
+      `f2b-watch: cannot read ${scene.log}: no such file or directory\nhint: `,
+    );
+    expect(scene.discord.requests).toEqual([]);
+  });
+
+  test("a line that a big log is not read from the beginning of does not count", async () => {
+    using scene = new Scene();
+    const lookBack = 4 * 1024 * 1024;
+    const old = `${found("2026-01-01 00:00:00")}\n`;
+    const start = old.trimEnd();
+    const quote = `${ban("2026-11-22 11:00:00")}\n`;
+    const last = `${found("2026-11-22 11:59:59")}\n`;
+    const rest = lookBack - quote.length - last.length;
+    const filler = old.repeat(Math.floor(rest / old.length) - 1);
+    const padding = `${start}${" ".repeat(rest - filler.length - old.length)}\n`;
+    scene.write(start + quote + filler + padding + last);
+    const { out, err } = await scene.run("digest", "--since", "1h", "--verbose", "--json");
+    expect(err).toContain(` from ${start.length + quote.length} to `);
+    expect(JSON.parse(out)).toMatchObject({ found: 1, banned: 0 });
+  });
+
+  test("a big log is read from a little before the period on", async () => {
+    using scene = new Scene();
+    const years = Array.from({ length: 5 }, (_, index) => day(`202${index}-05-05`, 30_000));
+    scene.append(...years.flat());
+    scene.append(...day("2026-11-20", 500), ...day("2026-11-22", 200).slice(0, 100));
+    fs.writeFileSync(scene.path(".1.gz"), "no such thing");
+    const size = fs.statSync(scene.log).size;
+    const { out, err } = await scene.run("digest", "--json", "--verbose");
+    const [, from = "0"] = /^f2b-watch: fail2ban\.log from (\d+) to \d+\n$/.exec(err) ?? [];
+    expect(Number(from)).toBeGreaterThan(size - 5_000_000);
+    expect(Number(from)).toBeLessThan(size - 60_000);
+    expect(JSON.parse(out)).toMatchObject({ found: 100, notRead: [] });
+    expect(await json(scene, "--since", "2020-01-01")).toMatchObject({ found: 150_600 });
+  });
+
+  test("an hour that comes twice is read whole, in whatever file it is", async () => {
+    using scene = new Scene();
+    scene.clockMs = Date.UTC(2026, 9, 25, 2);
+    scene.append(
+      found("2026-10-25 00:30:00"),
+      found("2026-10-25 02:59:00"),
+      found("2026-10-25 00:59:00"),
+    );
+    scene.rotate();
+    scene.append(found("2026-10-25 01:01:00"));
+    expect(await json(scene, "--since", "1h")).toMatchObject({
+      since: "2026-10-25 01:00:00",
+      found: 2,
+    });
+  });
+
+  test("no byte breaks a line: CRLF, NUL, invisible signs, a line of megabytes, a partial one", async () => {
+    using scene = new Scene();
+    const now = "2026-11-22 11:00:00";
+    scene.write(`${"\0".repeat(5_000)}${ban(now, "192.0.2.1")}\r\r\n`);
+    scene.append(ban(now, "eve\u2028mallory"), ban(now, "a\u202eb"), ban(now, "zürich"));
+    scene.append(ban(now, `long ${"x".repeat(2_000_000)} already banned`));
+    scene.write(Buffer.concat([Buffer.from(ban(now, "bad ")), Buffer.from([0xff, 0x0a])]));
+    scene.append(ban(now, "192.0.2.2"));
+    scene.write(ban(now, "192.0.2.3"));
+    const { addresses, banned } = await json(scene);
+    expect(banned).toBe(7);
+    expect(addresses.map(({ address }) => address)).toEqual([
+      "192.0.2.1",
+      "eve\\u2028mallory",
+      "a\\u202eb",
+      "zürich",
+      expect.stringMatching(/^long x{194}…$/),
+      "bad \ufffd",
+      "192.0.2.2",
+    ]);
+    scene.rotate();
+    expect(await json(scene)).toMatchObject({ banned: 8 });
+  });
+
+  test("a stop at the end of one file and the beginning of the next is one", async () => {
+    using scene = new Scene();
+    const now = "2026-11-22 11:00:00";
+    scene.append(ban(now), at(now, "Shutdown in progress...", "server"), unban(now));
+    scene.rotate();
+    scene.append(unban(now), at(now, "Exiting Fail2ban", "server"), unban(now));
+    expect(await json(scene)).toMatchObject({ banned: 1, unbanned: 1 });
+  });
+});
+
+/** A scene whose messages go to Discord and to Slack. */
+class BothScene extends Scene {
+  readonly slack = new Slack({
+    now: () => this.clockMs,
+    sleep: async (ms) => void (this.clockMs += ms),
+  });
+
+  constructor() {
+    super();
+    this.env = {
+      ...this.env,
+      SLACK_TOKEN: this.slack.token,
+      SLACK_CHANNEL: this.slack.channel,
+    };
+    this.overrides.fetch = (url, init) =>
+      (new URL(url).host.includes("slack") ? this.slack : this.discord).fetch(url, init);
+  }
+
+  /** The one message that each of them has now. */
+  theMessages(): { discord: string; slack: string } {
+    expect([this.discord.messages.length, this.slack.messages.length]).toEqual([1, 1]);
+    expect([...this.discord.violations, ...this.slack.violations]).toEqual([]);
+    const [discord = "", slack = ""] = [...this.discord.messages, ...this.slack.messages].map(
+      ({ content }) => content,
+    );
+    for (const content of [discord, slack]) expect(content.length).toBeLessThan(2_000);
+    return { discord, slack };
+  }
+}
+
+describe("the message", () => {
+  const NOW = "2026-11-22 11:00:00";
+  const TITLE = "web-1: digest of fail2ban.log, 2026-11-21 12:00 to 2026-11-22 12:00";
+
+  test("has a row for each jail, a chart, the top addresses and networks", async () => {
+    using scene = new Scene();
+    scene.append(
+      at("2026-11-21 12:30:00", "Starting Fail2ban v1.0.2", "server"),
+      ...Array.from({ length: 8 }, () => found("2026-11-21 13:00:00")),
+      ban("2026-11-21 13:00:01"),
+      ban("2026-11-22 00:00:00", "2001:db8::7", "nginx-http-auth"),
+      unban("2026-11-22 01:00:00"),
+      found("2026-11-22 11:59:59", "203.0.113.8"),
+      at("2026-11-22 11:59:59", "Unable to open /var/log/auth.log", "filter", "ERROR"),
+    );
+    expect(await scene.run("digest")).toEqual({
+      code: 0,
+      err: "",
+      out: `${TITLE}
+jail            found bans (IPs) unbans
+sshd                9      1 (1)      1
+nginx-http-auth     0      1 (1)      0
+all jails           9      2 (2)      1
+
+other alerts: 1
+server starts: 1
+
+found + bans per hour, █ = 9
+      0     6     12    18
+11-21             ·█··········
+11-22 ▁··········▁·
+
+top addresses found bans
+203.0.113.7       8    1
+2001:db8::7       0    1
+203.0.113.8       1    0
+
+top networks (IPs) found bans
+203.0.113.0/24 (2)     9    1
+`,
+    });
+  });
+
+  test("days have a column each where the period is long, months a row", async () => {
+    using scene = new Scene();
+    scene.append(found("2026-10-31 23:59:59"), found("2026-11-01 00:00:00"));
+    scene.append(found("2026-11-22 12:00:00"), found("2026-11-22 12:00:00"));
+    const { out } = await scene.run("digest", "--since", "2020-01-01");
+    expect(out).toContain(`
+found + bans per day, █ = 2
+        1      8      15     22     29
+2026-10 ······························▄
+2026-11 ▄····················█
+`);
+  });
+
+  test("goes to every destination, in one message each and without a word", async () => {
+    using scene = new BothScene();
+    scene.append(found(NOW), ban(NOW));
+    const { out } = await scene.run("digest");
+    const text = out.slice(out.indexOf("\n") + 1).trimEnd();
+    expect(await scene.run("digest", "--send")).toEqual({ code: 0, out: "", err: "" });
+    const { discord, slack } = scene.theMessages();
+    expect(discord).toBe(`${TITLE}\n\`\`\`\n${text}\n\`\`\``);
+    expect(slack).toBe(`*web-1*\n${TITLE}\n\`\`\`\n${text}\n\`\`\``);
+  });
+
+  test("nothing happened: a line says so, and it is sent as a sign of life", async () => {
+    using scene = new BothScene();
+    scene.append(found("2026-11-20 11:00:00"), at(NOW, "[sshd] Restore Ban 192.0.2.1", "actions"));
+    const { out } = await scene.run("digest");
+    expect(out).toBe(`${TITLE}: nothing happened\n`);
+    await scene.run("digest", "--send");
+    const { discord, slack } = scene.theMessages();
+    expect(discord).toBe(out.trimEnd());
+    expect(slack).toBe(`*web-1*\n${out.trimEnd()}`);
+    fs.writeFileSync(scene.log, "");
+    expect((await scene.run("digest")).out).toBe(out);
+  });
+
+  test("lines without a date are not called nothing", async () => {
+    using scene = new Scene();
+    scene.append(found(NOW).replace(/^\S+ \S+ /, ""), found(NOW).replace(/^\S+ \S+ /, ""));
+    expect((await scene.run("digest")).out).toBe(
+      `${TITLE}\n2 lines have no date: they are not counted\n`,
+    );
+    scene.append(found(NOW), found(NOW), found(NOW));
+    expect((await scene.run("digest")).out).not.toContain("no date");
+  });
+
+  test("a dry run prints what would be sent, and sends nothing", async () => {
+    using scene = new BothScene();
+    scene.append(found(NOW));
+    const { code, out, err } = await scene.run("digest", "--send", "--dry-run");
+    await scene.run("digest", "--send");
+    const { discord, slack } = scene.theMessages();
+    expect({ code, err }).toEqual({
+      code: 0,
+      err:
+        "f2b-watch: dry run: 1 messages for Discord, none sent\n" +
+        "f2b-watch: dry run: 1 messages for Slack, none sent\n",
+    });
+    expect(out).toBe(`Fail2Ban · web-1\n${discord}\nFail2Ban · web-1\n${slack}\n`);
+  });
+
+  test("10,000 jails with long names, hostile ids and a long host are one message", async () => {
+    using scene = new BothScene();
+    const names = Array.from({ length: 10_000 }, (_, index) => `${index}${"&".repeat(195)}`);
+    const id = `${"<>&".repeat(40)}\`\`\`@everyone`;
+    const log = names.map((jail, index) => ban(NOW, `${id} ${index}`, jail));
+    for (let index = 0; index < 300; index++) log.push(found(NOW, `192.0.2.${index % 250}`));
+    const path = join(scene.directory, "&".repeat(200));
+    fs.writeFileSync(path, log.map((line) => `${line}\n`).join(""));
+    for (let number = 1; number < 9; number++) {
+      fs.symlinkSync("/etc/passwd", `${path}-2026110${number}`);
+    }
+    await scene.f2bWatch("digest", "--send", "--log", path, "--host", "&".repeat(80));
+    const { discord, slack } = scene.theMessages();
+    expect(discord).toMatch(/^and 99\d\d more$/m);
+    expect(discord).toMatch(/^all jails +300 10000 \(10000\) +0$/m);
+    expect(discord).toContain(`\nnot read: ${"&".repeat(68)}…\n`);
+    expect(slack).toMatch(/^all jails +300 10000 \(10000\) +0$/m);
+    expect(slack).toMatch(/^found \+ bans per hour/m);
+    expect(slack.replace(/&(?:amp|lt|gt);/g, "")).not.toMatch(/[&<>]/);
+  });
+
+  test("ids of any text break nothing", async () => {
+    using scene = new BothScene();
+    const hostile = ["**bold** `x` ```", "@everyone <@1> <!here>", "a:b@c token=S3CR3T", "|| x ||"];
+    scene.append(...hostile.map((id) => ban(NOW, id)), ...hostile.map((id) => found(NOW, id)));
+    await scene.run("digest", "--send");
+    const { discord, slack } = scene.theMessages();
+    for (const text of [discord, slack, (await scene.run("digest", "--json")).out]) {
+      expect(text).not.toContain("S3CR3T");
+      expect(text.split("```").length).toBeLessThan(4);
+      expect(text).toContain("token=[redacted]");
+    }
+  });
+
+  test("a secret that a cut would hide from its pattern is taken out before", async () => {
+    using scene = new Scene();
+    scene.append(ban(NOW, `${"x".repeat(180)} user:${"S3CR3T".repeat(10)}@host`));
+    expect((await scene.run("digest", "--json")).out).not.toContain("S3CR3T");
+  });
+
+  test("--json is a stable object", async () => {
+    using scene = new Scene();
+    const ids = Array.from({ length: 150 }, (_, index) => `192.0.2.${index}`);
+    scene.append(...ids.map((id) => found(NOW, id)), ban(NOW, "192.0.2.149"), unban(NOW));
+    const { out } = await scene.run("digest", "--json", "--since", "1h");
+    const { addresses, ...rest } = JSON.parse(out);
+    expect(addresses).toHaveLength(100);
+    expect(addresses[0]).toEqual({ address: "192.0.2.149", found: 1, banned: 1 });
+    expect(rest).toEqual({
+      host: "web-1",
+      log: scene.log,
+      since: NOW,
+      until: "2026-11-22 12:00:00",
+      found: 150,
+      banned: 1,
+      unbanned: 1,
+      bannedAddresses: 1,
+      failedActions: 0,
+      otherAlerts: 0,
+      serverStarts: 0,
+      jails: [{ jail: "sshd", found: 150, banned: 1, unbanned: 1, bannedAddresses: 1 }],
+      seenAddresses: 150,
+      networks: [{ network: "192.0.2.0/24", addresses: 150, found: 150, banned: 1 }],
+      atLeast: { seenAddresses: false, bannedAddresses: false },
+      chart: {
+        unit: "hour",
+        bars: [
+          { from: "2026-11-22 11:00", count: 151 },
+          { from: "2026-11-22 12:00", count: 0 },
+        ],
+      },
+      lines: { dated: 152, undated: 0 },
+      notRead: [],
+    });
+  });
+
+  test("--json with --send prints the object, and posts where there is a destination", async () => {
+    using scene = new Scene();
+    scene.append(found(NOW));
+    const { out } = await scene.run("digest", "--json", "--send");
+    expect(JSON.parse(out)).toMatchObject({ found: 1 });
+    expect(scene.discord.messages).toHaveLength(1);
+    expect((await scene.run("digest", "--json", "--send", "--dry-run")).out).toBe(out);
+    scene.env = {};
+    expect((await scene.run("digest", "--json", "--send")).out).toBe(out);
+  });
+
+  test("--jail limits it and is named, --only does not matter", async () => {
+    using scene = new Scene();
+    scene.append(found(NOW), ban(NOW, "192.0.2.1", "web"));
+    const { out } = await scene.run("digest", "--jail", "web", "--only", "life");
+    expect(out).toStartWith("web-1: digest of fail2ban.log, web, 2026-11-21 12:00 to");
+    expect(out).toContain("\nweb      0      1 (1)      0\n");
+    expect(out).not.toContain("203.0.113.7");
+  });
+
+  test("of many logs each has its own", async () => {
+    using scene = new Scene();
+    for (const name of ["a", "b"]) {
+      fs.mkdirSync(join(scene.directory, name));
+      fs.writeFileSync(join(scene.directory, name, "fail2ban.log"), `${found(NOW)}\n`);
+    }
+    const flags = ["--log", join(scene.directory, "*/fail2ban.log"), "--host", "{dir}", "--json"];
+    const { out } = await scene.f2bWatch("digest", ...flags);
+    expect(out.match(/"host": "\w+"/g)).toEqual(['"host": "a"', '"host": "b"']);
+  });
+
+  test("what a destination refuses is told, with its status", async () => {
+    using scene = new BothScene();
+    scene.append(found(NOW));
+    scene.discord.failAlways({ kind: "status", status: 404, body: '{"code": 10015}' });
+    const { code, err } = await scene.run("digest", "--send");
+    expect(code).toBe(69);
+    expect(err).toStartWith("f2b-watch: Discord: refuses for good: 404");
+    expect(scene.slack.messages).toHaveLength(1);
+  });
+});

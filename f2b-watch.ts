@@ -366,7 +366,7 @@ const SUSPICIOUS: readonly RegExp[] = [
   // Every shape of a secret has one of these, or one of the words and flags behind it.
   /[=@"'`/\\]/g,
   /xox|xapp|token|key|authoriz/gi,
-  /-[a-z]{0,16}u/gi,
+  /(?<!\S)-[a-z-]{0,16}u/gi,
 ];
 const INVISIBLE = /(?![\t\n])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{DI}]/gu;
 
@@ -702,7 +702,11 @@ export function readRecords(
       waiting.push(records.length - 1);
       unbans.set(next.jail, waiting);
     } else if (next.says === "stopped" && !stopping) {
-      for (const at of waiting) records[at] = stoppedUnban(records[at], next);
+      for (const first of waiting) {
+        const unban = records[first];
+        for (let at = first; at < records.length && records[at] === unban; at++)
+          records[at] = stoppedUnban(unban, next);
+      }
       unbans.delete(next.jail);
     } else if (next.says !== "flush") unbans.delete(next.jail);
   }
@@ -6724,13 +6728,14 @@ export function realWorld(): World {
     writeError,
     sleep: (ms) =>
       new Promise((wake) => {
-        const timer = setTimeout(wake, ms);
-        const wakeEarly = () => {
+        const wakeUp = () => {
           clearTimeout(timer);
+          stop.signal.removeEventListener("abort", wakeUp);
           wake();
         };
-        if (stop.signal.aborted) wakeEarly();
-        else stop.signal.addEventListener("abort", wakeEarly, { once: true });
+        const timer = setTimeout(wakeUp, ms);
+        if (stop.signal.aborted) wakeUp();
+        else stop.signal.addEventListener("abort", wakeUp);
       }),
   };
 }

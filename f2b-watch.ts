@@ -123,6 +123,12 @@ const STATUS_MESSAGE: TableSize = { width: 40, words: 20, letters: 80 };
 // ── Types and schemas ───────────────────────────────────────────────────────────────────────────
 // A schema and its type share one name. Everything that comes from outside passes one of these.
 
+/** Makes a schema when it is first used: an idle run, which uses few, starts a fifth sooner. */
+function lazily<Made>(make: () => Made): () => Made {
+  let made: { value: Made } | undefined;
+  return () => (made ??= { value: make() }).value;
+}
+
 const Count = z.int().check(z.minimum(0));
 
 /** Proves where a reader stood: the bytes before `offset` are the proof, names and inodes are not. */
@@ -302,13 +308,15 @@ type Outcome =
   | { kind: "stopped" }
   | { kind: "failed"; fault: Fault };
 
-const DiscordMessage = z.object({ id: z.string().check(z.minLength(1)) });
-const DiscordRateLimit = z.object({ retry_after: z.number().check(z.minimum(0)) });
-const DiscordError = z.object({
-  code: z.optional(z.number()),
-  message: z.optional(z.string()),
-  errors: z.optional(z.record(z.string(), z.unknown())),
-});
+const DiscordMessage = lazily(() => z.object({ id: z.string().check(z.minLength(1)) }));
+const DiscordRateLimit = lazily(() => z.object({ retry_after: z.number().check(z.minimum(0)) }));
+const DiscordError = lazily(() =>
+  z.object({
+    code: z.optional(z.number()),
+    message: z.optional(z.string()),
+    errors: z.optional(z.record(z.string(), z.unknown())),
+  }),
+);
 
 /** An answer as it came: the body is text of any kind. */
 export interface Reply {
@@ -426,8 +434,12 @@ function visible(character: string): string {
   return `\\u{${code.toString(16)}}`;
 }
 
+/** Most names and paths: what is not worth the start of a Unicode pattern. */
+const HARMLESS = /^[ -_a-~\t\n]*$/;
+
 /** Makes text harmless: nothing invisible, no run of backticks that could close a fence. */
 export function neutralise(text: string): string {
+  if (HARMLESS.test(text)) return text;
   return text.replace(INVISIBLE, visible).replace(/`(?=`)/g, "`\u200b");
 }
 
@@ -1747,10 +1759,10 @@ export function headerDelayMs(reply: Reply): number {
 export function readDiscord(reply: Reply): Verdict {
   const { status, body } = reply;
   if (status >= 200 && status < 300) return readDiscordSuccess(status, body);
-  const error = parsed(DiscordError, body) ?? {};
+  const error = parsed(DiscordError(), body) ?? {};
   const why = `${status}${error.code ? ` (${error.code})` : ""}`;
   if (status === 429) {
-    const told = parsed(DiscordRateLimit, body)?.retry_after;
+    const told = parsed(DiscordRateLimit(), body)?.retry_after;
     const waits = [told === undefined ? undefined : told * SECOND, headerMs(reply, "retry-after")];
     const known = waits.filter((ms) => ms !== undefined);
     return known.length > 0 ? { kind: "limited", waitMs: Math.max(...known) } : { kind: "limited" };
@@ -1767,17 +1779,19 @@ export function readDiscord(reply: Reply): Verdict {
 }
 
 function readDiscordSuccess(status: number, body: string): Verdict {
-  if (parsed(DiscordMessage, body)) return { kind: "confirmed" };
+  if (parsed(DiscordMessage(), body)) return { kind: "confirmed" };
   if (status === 204) return { kind: "confirmed", unverified: true };
   return { kind: "unclear", why: `${status} without a message id` };
 }
 
-const SlackReply = z.object({
-  ok: z.boolean(),
-  ts: z.optional(z.string()),
-  error: z.optional(z.string()),
-  warning: z.optional(z.string()),
-});
+const SlackReply = lazily(() =>
+  z.object({
+    ok: z.boolean(),
+    ts: z.optional(z.string()),
+    error: z.optional(z.string()),
+    warning: z.optional(z.string()),
+  }),
+);
 
 /** What Slack's error string means; its text is one of a known form, or not shown. */
 function readSlackError(error: string, reply: Reply): Verdict {
@@ -1799,7 +1813,7 @@ function readLimit(reply: Reply): Verdict {
 /** Reads the answer of `chat.postMessage`: a failure comes with HTTP 200 too. */
 export function readSlack(reply: Reply): Verdict {
   if (reply.status === 429) return readLimit(reply);
-  const answer = parsed(SlackReply, reply.body);
+  const answer = parsed(SlackReply(), reply.body);
   // Posted without its end: sent again in halves, because doubled is better than lost.
   const cut = answer?.warning?.includes("message_truncated");
   if (cut) return { kind: "refused", why: "message_truncated" };
@@ -1822,18 +1836,20 @@ export function readSlackHook(reply: Reply): Verdict {
 const UNSENT =
   /ECONNREFUSED|ENOTFOUND|EPROTO|client error \(connect\)|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ERR_TLS|CERT|SELF_SIGNED|UNABLE_TO|connection refused|dns error|failed to lookup|invalid peer certificate|unreachable/i;
 
-const FetchError = z.object({
-  name: z.optional(z.string()),
-  code: z.optional(z.union([z.string(), z.number()])),
-  message: z.optional(z.string()),
-  cause: z.optional(z.object({ message: z.optional(z.string()) })),
-});
+const FetchError = lazily(() =>
+  z.object({
+    name: z.optional(z.string()),
+    code: z.optional(z.union([z.string(), z.number()])),
+    message: z.optional(z.string()),
+    cause: z.optional(z.object({ message: z.optional(z.string()) })),
+  }),
+);
 
-type FetchError = z.infer<typeof FetchError>;
+type FetchError = z.infer<ReturnType<typeof FetchError>>;
 
 /** Sorts a failed fetch. Its texts may hold the URL, so that only words of ours come out. */
 export function readFetchError(error: unknown): Verdict {
-  const { name, code, message, cause }: FetchError = z.safeParse(FetchError, error).data ?? {};
+  const { name, code, message, cause }: FetchError = z.safeParse(FetchError(), error).data ?? {};
   if (name === "TimeoutError" || name === "AbortError") {
     return { kind: "unclear", why: "no answer in time" };
   }
@@ -2032,21 +2048,25 @@ function labelled(out: string): object {
   return Object.fromEntries(found.toReversed());
 }
 
-const CountText = z.pipe(z.string().check(z.regex(/^\d{1,15}$/)), z.transform(Number));
-const JailList = z.object({ "Number of jail": CountText, "Jail list": z.string() });
-const JailReport = z.object({
-  "Currently failed": CountText,
-  "Total failed": CountText,
-  "File list": z.optional(z.string()),
-  "Journal matches": z.optional(z.string()),
-  "Currently banned": CountText,
-  "Total banned": CountText,
-  "Banned IP list": z.string(),
-});
+const CountText = lazily(() =>
+  z.pipe(z.string().check(z.regex(/^\d{1,15}$/)), z.transform(Number)),
+);
+const JailList = lazily(() => z.object({ "Number of jail": CountText(), "Jail list": z.string() }));
+const JailReport = lazily(() =>
+  z.object({
+    "Currently failed": CountText(),
+    "Total failed": CountText(),
+    "File list": z.optional(z.string()),
+    "Journal matches": z.optional(z.string()),
+    "Currently banned": CountText(),
+    "Total banned": CountText(),
+    "Banned IP list": z.string(),
+  }),
+);
 
 /** The names of all jails; absent where they cannot be told for sure, as with `, ` in a name. */
 export function readJailNames(out: string): string[] | undefined {
-  const list = z.safeParse(JailList, labelled(out)).data;
+  const list = z.safeParse(JailList(), labelled(out)).data;
   const names = list?.["Jail list"].split(", ").filter((name) => name !== "");
   return names?.length === list?.["Number of jail"] ? names : undefined;
 }
@@ -2069,7 +2089,7 @@ export function readJailStatus(
   out: string,
   ownSecrets: readonly string[],
 ): JailStatus | undefined {
-  const report = z.safeParse(JailReport, labelled(out)).data;
+  const report = z.safeParse(JailReport(), labelled(out)).data;
   if (!report) return undefined;
   const clean = (text: string) => cleanText(text, false, ownSecrets);
   // Word by word, so that an id that looks like a secret hides no other.
@@ -2900,15 +2920,14 @@ interface LogFiles {
   readonly snapshot: string | undefined;
 }
 
-const SystemError = z.object({ code: z.optional(z.string()), message: z.string() });
-
 function errorCode(error: unknown): string | undefined {
-  return z.safeParse(SystemError, error).data?.code;
+  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  return typeof code === "string" ? code : undefined;
 }
 
 /** `permission denied` out of `EACCES: permission denied, open '…'`. */
 function reason(error: unknown): string {
-  const message = z.safeParse(SystemError, error).data?.message ?? "unknown error";
+  const message = error instanceof Error ? error.message : "unknown error";
   return /^[A-Z0-9]+: ([^,]+)/.exec(message)?.[1] ?? message;
 }
 
@@ -3331,20 +3350,21 @@ function readCopy(world: World, path: string): string | undefined {
   }
 }
 
-const Sealed = z.looseObject({ version: Count, checksum: z.optional(z.unknown()) });
+const Sealed = z.looseObject({ checksum: z.string() });
+
+/** A state of a newer program is not touched. */
+function refuseNewer(text: string): void {
+  const version = Number(/"version": ?(\d+)/.exec(text)?.[1] ?? 0);
+  if (version <= STATE_VERSION) return;
+  const message = `the state is of a newer f2b-watch (version ${version})`;
+  throw new Fault(73, message, "install that one here too");
+}
 
 /** Reads one copy's text; absent when it is damaged. */
 export function parseState(text: string, log: string): State | undefined {
   const sealed = parsed(Sealed, text);
   if (!sealed) return undefined;
   const { checksum, ...rest } = sealed;
-  if (rest.version > STATE_VERSION) {
-    throw new Fault(
-      73,
-      `the state is of a newer f2b-watch (version ${rest.version})`,
-      "install that one here too",
-    );
-  }
   const state = z.safeParse(State, rest);
   const intact = checksum === fingerprintText(JSON.stringify(rest));
   return intact && state.success && state.data.log === log ? state.data : undefined;
@@ -3356,11 +3376,13 @@ export function sealState(state: State): string {
 }
 
 function readState(world: World, path: string, log: string): SavedState {
-  const texts = [path, `${path}.bak`].map((copy) => readCopy(world, copy));
-  if (texts.every((text) => text === undefined)) return { kind: "none" };
-  const [state, older] = texts.map((text) => (text === undefined ? text : parseState(text, log)));
+  const [text, older] = [path, `${path}.bak`].map((copy) => readCopy(world, copy));
+  if (text === undefined && older === undefined) return { kind: "none" };
+  for (const copy of [text, older]) refuseNewer(copy ?? "");
+  const state = parseState(text ?? "", log);
   if (state) return { kind: "known", state, fromCopy: false };
-  return older ? { kind: "known", state: older, fromCopy: true } : { kind: "damaged" };
+  const before = parseState(older ?? "", log);
+  return before ? { kind: "known", state: before, fromCopy: true } : { kind: "damaged" };
 }
 
 function syncDirectory(world: World, path: string): void {
@@ -3623,16 +3645,20 @@ interface Asked {
   readonly bot?: string;
 }
 
-const DiscordWebhook = z.object({
-  id: z.string(),
-  name: z.nullish(z.string()),
-  channel_id: z.nullish(z.string()),
-});
-const SlackIdentity = z.object({
-  ok: z.literal(true),
-  team: z.optional(z.string()),
-  user: z.optional(z.string()),
-});
+const DiscordWebhook = lazily(() =>
+  z.object({
+    id: z.string(),
+    name: z.nullish(z.string()),
+    channel_id: z.nullish(z.string()),
+  }),
+);
+const SlackIdentity = lazily(() =>
+  z.object({
+    ok: z.literal(true),
+    team: z.optional(z.string()),
+    user: z.optional(z.string()),
+  }),
+);
 /** Scopes that let a token post: today's, and those of classic apps. */
 const SLACK_MAY_POST = /^(?:chat:write(?::bot|:user)?|bot|client|post)$/;
 
@@ -3651,7 +3677,7 @@ async function askDiscord(world: World, webhook: string): Promise<Asked> {
   const reply = await send(world, origin + pathname, { headers });
   if ("kind" in reply) throw faultOf(reply, host);
   if (reply.status < 200 || reply.status > 299) throw faultOf(readDiscord(reply), host);
-  const found = parsed(DiscordWebhook, reply.body);
+  const found = parsed(DiscordWebhook(), reply.body);
   if (!found) {
     const why = `${reply.status}, but not as Discord does`;
     throw new Fault(75, `answers ${why}`, remedyFor(why, host));
@@ -3676,7 +3702,7 @@ async function askSlack(world: World, access: SlackAccess): Promise<Asked> {
   }
   const reply = await postJson(world, href, { authorization: `Bearer ${access.token}` }, {});
   if ("kind" in reply) throw faultOf(reply, host);
-  const found = parsed(SlackIdentity, reply.body);
+  const found = parsed(SlackIdentity(), reply.body);
   if (!found) throw faultOf(readSlack(reply), host);
   const { user = "bot", team = "a team without a name" } = found;
   const bot = `@${user.slice(0, HOST_LIMIT)}`;
@@ -6230,26 +6256,34 @@ exit status
 
 const ENV_FILE = "/etc/f2b-watch.env";
 
-const Path = z.string().check(z.regex(/^[^\0]+$/));
-const Switch = z.pipe(
-  z.enum(["1", "0", "true", "false"]),
-  z.transform((text) => text === "1" || text === "true"),
-);
-const WholeSeconds = z.pipe(
-  z.string().check(z.regex(/^\d{1,6}$/)),
-  z.pipe(z.transform(Number), z.int().check(z.minimum(1), z.maximum(86_400))),
-);
-
-const NameList = z.pipe(
-  z.string(),
+const Path = lazily(() => z.string().check(z.regex(/^[^\0]+$/)));
+const Switch = lazily(() =>
   z.pipe(
-    z.transform((text: string) => text.split(",").map((name) => name.trim())),
-    z.array(z.string().check(z.minLength(1))),
+    z.enum(["1", "0", "true", "false"]),
+    z.transform((text) => text === "1" || text === "true"),
   ),
 );
-const WholeNumber = z.pipe(
-  z.string().check(z.regex(/^\d{1,6}$/)),
-  z.pipe(z.transform(Number), z.int().check(z.maximum(100_000))),
+const WholeSeconds = lazily(() =>
+  z.pipe(
+    z.string().check(z.regex(/^\d{1,6}$/)),
+    z.pipe(z.transform(Number), z.int().check(z.minimum(1), z.maximum(86_400))),
+  ),
+);
+
+const NameList = lazily(() =>
+  z.pipe(
+    z.string(),
+    z.pipe(
+      z.transform((text: string) => text.split(",").map((name) => name.trim())),
+      z.array(z.string().check(z.minLength(1))),
+    ),
+  ),
+);
+const WholeNumber = lazily(() =>
+  z.pipe(
+    z.string().check(z.regex(/^\d{1,6}$/)),
+    z.pipe(z.transform(Number), z.int().check(z.maximum(100_000))),
+  ),
 );
 
 const UNIT_MS: Readonly<Record<string, number>> = {
@@ -6265,36 +6299,42 @@ function wallClockMs(date: string): number {
   const ms = Date.parse(`${text.padEnd(19, "T00:00:00".slice(text.length - 10))}Z`);
   return Number.isFinite(ms) && new Date(ms).toISOString().startsWith(text) ? ms : Number.NaN;
 }
-const Since = z.union([
-  z.pipe(
-    z.string().check(z.regex(/^[1-9]\d{0,4}[mhdw]$/)),
-    z.transform((text): Since => ({
-      kind: "ago",
-      ms: Number.parseInt(text) * (UNIT_MS[text.slice(-1)] ?? 0),
-    })),
-  ),
-  z.pipe(
-    z.string().check(
-      z.regex(DATE),
-      z.refine((text) => Number.isFinite(wallClockMs(text))),
+const Since = lazily(() =>
+  z.union([
+    z.pipe(
+      z.string().check(z.regex(/^[1-9]\d{0,4}[mhdw]$/)),
+      z.transform((text): Since => ({
+        kind: "ago",
+        ms: Number.parseInt(text) * (UNIT_MS[text.slice(-1)] ?? 0),
+      })),
     ),
-    z.transform((text): Since => ({ kind: "at", ms: wallClockMs(text) })),
-  ),
-]);
+    z.pipe(
+      z.string().check(
+        z.regex(DATE),
+        z.refine((text) => Number.isFinite(wallClockMs(text))),
+      ),
+      z.transform((text): Since => ({ kind: "at", ms: wallClockMs(text) })),
+    ),
+  ]),
+);
 
-const KindList = z.pipe(NameList, z.array(z.enum(KINDS)));
+const KindList = lazily(() => z.pipe(NameList(), z.array(z.enum(KINDS))));
+
+const Name = lazily(() => z.string().check(z.regex(/\S/)));
+const Start = lazily(() => z.enum(["start", "end"]));
+const Format = lazily(() => z.enum(["raw", "compact", "events"]));
 
 /** Every option: its flag, what a value must look like, and the schema that decides. */
 const OPTIONS = {
   log: { flag: "--log <file>", expects: "a path", schema: Path },
   state: { flag: "--state <dir>", expects: "a path", schema: Path },
   envFile: { flag: "--env-file <file>", expects: "a path", schema: Path },
-  host: { flag: "--host <name>", expects: "a name", schema: z.string().check(z.regex(/\S/)) },
-  from: { flag: "--from <start|end>", expects: "start or end", schema: z.enum(["start", "end"]) },
+  host: { flag: "--host <name>", expects: "a name", schema: Name },
+  from: { flag: "--from <start|end>", expects: "start or end", schema: Start },
   format: {
     flag: "--format <name>",
     expects: "raw, compact or events",
-    schema: z.enum(["raw", "compact", "events"]),
+    schema: Format,
   },
   only: { flag: "--only <kinds>", expects: `some of ${KINDS.join(", ")}`, schema: KindList },
   jail: { flag: "--jail <names>", expects: "names with commas between them", schema: NameList },
@@ -6377,16 +6417,20 @@ interface CommandLine {
   readonly values: Readonly<Partial<Record<OptionName, string>>>;
 }
 
-const CacError = z.object({ message: z.string() });
-const CacOptions = z.record(z.string(), z.unknown());
-
-/** Every command with its options; the pass is the command without a name. */
-function commandLineInterface() {
+/**
+ * Every command with its options, as far as they are given: declaring all costs a start two
+ * milliseconds. The pass is the command without a name.
+ */
+function commandLineInterface(argv: readonly string[]) {
+  const given = OPTION_NAMES.filter((name) => {
+    const flag = flagOf(name);
+    return argv.some((word) => word === flag || word.startsWith(`${flag}=`));
+  });
   const cli = cac("f2b-watch");
   for (const name of COMMAND_NAMES) {
     const command = cli.command(COMMANDS[name].usage, "").action(() => undefined);
     const own: readonly OptionName[] = COMMANDS[name].options;
-    for (const option of OPTION_NAMES) {
+    for (const option of given) {
       const taken = own.includes(option) || !COMMANDS_OPTIONS.includes(option);
       if (taken) command.option(OPTIONS[option].flag, "");
     }
@@ -6397,15 +6441,15 @@ function commandLineInterface() {
 
 /** Reads command and flags; throws on unknown ones, missing values, and options given twice. */
 function readCommandLine(argv: readonly string[]): CommandLine {
-  const cli = commandLineInterface();
+  const cli = commandLineInterface(argv);
   rejectUnknownFlags(argv);
-  let options: Record<string, unknown>;
+  let options: Readonly<Record<string, unknown>>;
   try {
     const words = ["", "", ...argv.map(bareSwitch)];
-    options = z.parse(CacOptions, cli.parse(words, { run: false }).options);
+    options = cli.parse(words, { run: false }).options;
     if (!options["help"]) cli.runMatchedCommand();
   } catch (error) {
-    const message = z.safeParse(CacError, error).data?.message ?? "bad usage";
+    const message = error instanceof Error ? error.message : "bad usage";
     throw usage(message.charAt(0).toLowerCase() + message.slice(1));
   }
   const values: Partial<Record<OptionName, string>> = {};
@@ -6534,13 +6578,13 @@ function optionValue<Name extends OptionName>(
   name: Name,
   values: CommandLine["values"],
   variable: (name: string) => string | undefined,
-): z.infer<(typeof OPTIONS)[Name]["schema"]> | undefined {
+): z.infer<ReturnType<(typeof OPTIONS)[Name]["schema"]>> | undefined {
   const typed = values[name];
   const value = typed ?? variable(variableOf(name));
   if (value === undefined) return undefined;
   const { schema, expects } = OPTIONS[name];
-  const result = z.safeParse<z.ZodMiniType<unknown>>(schema, value);
-  if (result.success) return result.data as z.infer<(typeof OPTIONS)[Name]["schema"]>;
+  const result = z.safeParse<z.ZodMiniType<unknown>>(schema(), value);
+  if (result.success) return result.data as z.infer<ReturnType<(typeof OPTIONS)[Name]["schema"]>>;
   const found = neutralise(redact(JSON.stringify(value.slice(0, 100)), []));
   const label = typed === undefined ? variableOf(name) : flagOf(name);
   const message = `${label}: expected ${expects}, found ${found}`;

@@ -129,91 +129,107 @@ function lazily<Made>(make: () => Made): () => Made {
   return () => (made ??= { value: make() }).value;
 }
 
-const Count = z.int().check(z.minimum(0));
+const Count = lazily(() => z.int().check(z.minimum(0)));
 
 /** Proves where a reader stood: the bytes before `offset` are the proof, names and inodes are not. */
-export const Anchor = z.object({
-  offset: Count,
-  lastLineHash: z.string(),
-  lastLineBytes: Count,
-  headHash: z.array(z.string()),
-  firstLineHash: z.string(),
-});
-export type Anchor = z.infer<typeof Anchor>;
+export const Anchor = lazily(() =>
+  z.object({
+    offset: Count(),
+    lastLineHash: z.string(),
+    lastLineBytes: Count(),
+    headHash: z.array(z.string()),
+    firstLineHash: z.string(),
+  }),
+);
+export type Anchor = z.infer<ReturnType<typeof Anchor>>;
 
 /** An anchor that can also be searched for, with the line count in its file. */
-export const Cursor = z.extend(Anchor, {
-  lines: Count,
-  tail: z.array(z.string()),
-  lastTime: z.optional(z.string()),
-});
-export type Cursor = z.infer<typeof Cursor>;
+export const Cursor = lazily(() =>
+  z.extend(Anchor(), {
+    lines: Count(),
+    tail: z.array(z.string()),
+    lastTime: z.optional(z.string()),
+  }),
+);
+export type Cursor = z.infer<ReturnType<typeof Cursor>>;
 
 /** A time of quiet that a destination asked for, or that failures earned. */
-export const Pause = z.object({
-  setAt: z.number(),
-  until: z.number(),
-  stepMs: z.number(),
-  exitCode: z.number(),
-  why: z.string(),
-  /** With these settings only: a destination that refuses is asked again when they change. */
-  settings: z.optional(z.string()),
-});
-export type Pause = z.infer<typeof Pause>;
+export const Pause = lazily(() =>
+  z.object({
+    setAt: z.number(),
+    until: z.number(),
+    stepMs: z.number(),
+    exitCode: z.number(),
+    why: z.string(),
+    /** With these settings only: a destination that refuses is asked again when they change. */
+    settings: z.optional(z.string()),
+  }),
+);
+export type Pause = z.infer<ReturnType<typeof Pause>>;
 
-export const Progress = z.object({
-  cursor: z.optional(Cursor),
-  /** What earlier messages carried of the next line: so many characters of the line with this hash. */
-  part: z.optional(z.object({ sent: Count, line: z.string() })),
-  /** Lines ever consumed: tells which destination stands furthest. */
-  total: Count,
-  finished: z.array(Anchor),
-  /** A gap was found, and what is left of the files behind it is still being read. */
-  gap: z.boolean(),
-  /** Something that the next message must say. */
-  notice: z.optional(z.string()),
-  /** Words for lines that the cursor has left behind; so much of them was sent. */
-  outbox: z.optional(z.object({ text: z.string(), sent: Count })),
-  /** The rotated file that the cursor stands in, and since when. */
-  held: z.optional(z.object({ name: z.string(), since: z.number() })),
-  /** The rotated files as the last pass left them: a hint that there is nothing new in them. */
-  listing: z.optional(z.string()),
-  /** The next message may have arrived already: a run died or an answer got lost. */
-  inDoubt: z.boolean(),
-});
-export type Progress = z.infer<typeof Progress>;
+export const Progress = lazily(() =>
+  z.object({
+    cursor: z.optional(Cursor()),
+    /** What earlier messages carried of the next line: so many characters of the line with this hash. */
+    part: z.optional(z.object({ sent: Count(), line: z.string() })),
+    /** Lines ever consumed: tells which destination stands furthest. */
+    total: Count(),
+    finished: z.array(Anchor()),
+    /** A gap was found, and what is left of the files behind it is still being read. */
+    gap: z.boolean(),
+    /** Something that the next message must say. */
+    notice: z.optional(z.string()),
+    /** Words for lines that the cursor has left behind; so much of them was sent. */
+    outbox: z.optional(z.object({ text: z.string(), sent: Count() })),
+    /** The rotated file that the cursor stands in, and since when. */
+    held: z.optional(z.object({ name: z.string(), since: z.number() })),
+    /** The rotated files as the last pass left them: a hint that there is nothing new in them. */
+    listing: z.optional(z.string()),
+    /** The next message may have arrived already: a run died or an answer got lost. */
+    inDoubt: z.boolean(),
+  }),
+);
+export type Progress = z.infer<ReturnType<typeof Progress>>;
 
 /** What must be known of a destination to post to it, whatever is posted. */
-const Channel = z.object({
-  posts: z.array(z.number()),
-  /** What the service's headers asked for after the last post. */
-  asked: z.optional(z.object({ at: z.number(), delayMs: z.number() })),
-  pause: z.optional(Pause),
-  /** The jails and bans that `status --send` told it last, as a fingerprint. */
-  status: z.optional(z.string()),
-});
-type Channel = z.infer<typeof Channel>;
+const Channel = lazily(() =>
+  z.object({
+    posts: z.array(z.number()),
+    /** What the service's headers asked for after the last post. */
+    asked: z.optional(z.object({ at: z.number(), delayMs: z.number() })),
+    pause: z.optional(Pause()),
+    /** The jails and bans that `status --send` told it last, as a fingerprint. */
+    status: z.optional(z.string()),
+  }),
+);
+type Channel = z.infer<ReturnType<typeof Channel>>;
 
-const Failure = z.object({ since: z.number(), told: z.number(), exitCode: z.number() });
-type Failure = z.infer<typeof Failure>;
+const Failure = lazily(() =>
+  z.object({ since: z.number(), told: z.number(), exitCode: z.number() }),
+);
+type Failure = z.infer<ReturnType<typeof Failure>>;
 
 /** fail2ban's socket cannot be reached, or could not: who was told, and since when that is over. */
-export const Outage = z.object({
-  since: z.number(),
-  told: z.array(z.string()),
-  over: z.optional(z.number()),
-});
-export type Outage = z.infer<typeof Outage>;
+export const Outage = lazily(() =>
+  z.object({
+    since: z.number(),
+    told: z.array(z.string()),
+    over: z.optional(z.number()),
+  }),
+);
+export type Outage = z.infer<ReturnType<typeof Outage>>;
 
-export const State = z.object({
-  version: z.literal(STATE_VERSION),
-  log: z.string(),
-  destinations: z.record(z.string(), Progress),
-  channels: z.record(z.string(), Channel),
-  failures: z.record(z.string(), Failure),
-  outage: z.optional(Outage),
-});
-export type State = z.infer<typeof State>;
+export const State = lazily(() =>
+  z.object({
+    version: z.literal(STATE_VERSION),
+    log: z.string(),
+    destinations: z.record(z.string(), Progress()),
+    channels: z.record(z.string(), Channel()),
+    failures: z.record(z.string(), Failure()),
+    outage: z.optional(Outage()),
+  }),
+);
+export type State = z.infer<ReturnType<typeof State>>;
 
 type SavedState =
   { kind: "none" } | { kind: "damaged" } | { kind: "known"; state: State; fromCopy: boolean };
@@ -3350,7 +3366,7 @@ function readCopy(world: World, path: string): string | undefined {
   }
 }
 
-const Sealed = z.looseObject({ checksum: z.string() });
+const Sealed = lazily(() => z.looseObject({ checksum: z.string() }));
 
 /** A state of a newer program is not touched. */
 function refuseNewer(text: string): void {
@@ -3362,10 +3378,10 @@ function refuseNewer(text: string): void {
 
 /** Reads one copy's text; absent when it is damaged. */
 export function parseState(text: string, log: string): State | undefined {
-  const sealed = parsed(Sealed, text);
+  const sealed = parsed(Sealed(), text);
   if (!sealed) return undefined;
   const { checksum, ...rest } = sealed;
-  const state = z.safeParse(State, rest);
+  const state = z.safeParse(State(), rest);
   const intact = checksum === fingerprintText(JSON.stringify(rest));
   return intact && state.success && state.data.log === log ? state.data : undefined;
 }
@@ -5041,25 +5057,41 @@ function upToDate(world: World, log: string, live: OpenFile, progress?: Progress
   return listing === rotatedSnapshot(world, log) && !lineBehind(world, live, 0);
 }
 
-/** Whether nothing is new for anybody: seen without the lock, from a few KiB whatever the log's size. */
+/** The state as it was written: its checksum proves it. Only for a look; whoever acts on it reads it. */
+function glance(world: World, path: string, log: string): State | undefined {
+  const text = readCopy(world, path);
+  if (text === undefined) return undefined;
+  refuseNewer(text);
+  try {
+    const { checksum, ...state }: State & { checksum?: unknown } = JSON.parse(text);
+    const intact = checksum === fingerprintText(JSON.stringify(state)) && state.log === log;
+    return intact ? state : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Whether nothing is new for anybody: seen without the lock, from a few KiB whatever the log's size.
+ * Nearly every run ends here, so that it does without the schemas.
+ */
 function nothingNew(
   world: World,
-  { log }: Settings,
+  log: string,
   statePath: string,
-  destinations: readonly Destination[],
+  names: readonly string[],
 ): boolean {
-  const saved = readState(world, statePath, log);
-  if (saved.kind !== "known" || saved.fromCopy || saved.state.failures["log"]) return false;
-  const { destinations: known } = saved.state;
+  const state = glance(world, statePath, log);
+  if (!state || state.failures["log"]) return false;
   let live: OpenFile | undefined;
   try {
     live = openLive(world, log);
     if (!live) return false;
     const file = live;
-    return destinations.every(({ name }) => upToDate(world, log, file, known[name]));
+    return names.every((name) => upToDate(world, log, file, state.destinations[name]));
   } catch (error) {
-    // Told by the pass, which remembers that it was.
-    if (error instanceof Fault) return false;
+    // Told by the pass, which remembers that it was; a state of a wrong shape, by its schema.
+    if (error instanceof Fault || error instanceof TypeError) return false;
     throw error;
   } finally {
     if (live) world.fs.closeSync(live.descriptor);
@@ -5264,6 +5296,11 @@ async function dryRun(
   return exitCode;
 }
 
+function destinationNames({ webhook, slack: access }: Settings): string[] {
+  const names = [...(webhook ? ["discord"] : []), ...(access ? ["slack"] : [])];
+  return names.length > 0 ? names : ["stdout"];
+}
+
 function configuredDestinations(world: World, settings: Settings): Destination[] {
   const { host, webhook, slack: access, slackIcon, view } = settings;
   const destinations: Destination[] = [];
@@ -5311,12 +5348,12 @@ async function pass(world: World, settings: Settings): Promise<number> {
   else makeStateDirectory(world, state);
   const deadline = world.now() + settings.maxTimeMs;
   const channels = sharedChannels(world, settings, logs);
-  const own = ofMachine(world, settings);
-  let exitCode = settings.ping ? await tellPing(world, own, deadline, channels) : 0;
+  let exitCode = settings.ping
+    ? await tellPing(world, ofMachine(world, settings), deadline, channels)
+    : 0;
   if (exitCode === 73) return exitCode;
   for (const log of logs) {
-    const own = settingsFor(settings, log);
-    const work = () => passOver(world, own, deadline, channels);
+    const work = () => passOver(world, settings, log, deadline, channels);
     // One log that fails must not keep the others from being read.
     const code = logs.length > 1 ? await toldIfFailed(world, work) : await work();
     exitCode = worstExit([exitCode, code]);
@@ -5399,16 +5436,19 @@ async function tellOutage(run: Run, destination: Destination, ping: Ping): Promi
 async function passOver(
   world: World,
   settings: Settings,
+  log: string,
   deadline: number,
   channels: Map<string, Channel>,
 ): Promise<number> {
-  const destinations = configuredDestinations(world, settings);
-  const statePath = resolve(settings.state, stateFileName(settings.log));
-  if (settings.dryRun) return dryRun(world, settings, statePath, destinations);
-  if (nothingNew(world, settings, statePath, destinations)) return 0;
+  const statePath = resolve(settings.state, stateFileName(log));
+  const { dryRun: isDry } = settings;
+  if (!isDry && nothingNew(world, log, statePath, destinationNames(settings))) return 0;
+  const own = settingsFor(settings, log);
+  const destinations = configuredDestinations(world, own);
+  if (isDry) return dryRun(world, own, statePath, destinations);
   // Out of time with other logs: what is left is for the next run.
   if (world.now() >= deadline) return 75;
-  return await takeTurns(world, settings, statePath, destinations, deadline, channels);
+  return await takeTurns(world, own, statePath, destinations, deadline, channels);
 }
 
 /** The state, if it can be read: what is wrong with it is told when it is needed. */
@@ -6428,6 +6468,7 @@ function commandLineInterface(argv: readonly string[]) {
   });
   const cli = cac("f2b-watch");
   for (const name of COMMAND_NAMES) {
+    if (name !== "pass" && !argv.includes(name)) continue;
     const command = cli.command(COMMANDS[name].usage, "").action(() => undefined);
     const own: readonly OptionName[] = COMMANDS[name].options;
     for (const option of given) {
@@ -6441,6 +6482,9 @@ function commandLineInterface(argv: readonly string[]) {
 
 /** Reads command and flags; throws on unknown ones, missing values, and options given twice. */
 function readCommandLine(argv: readonly string[]): CommandLine {
+  // As cron mostly starts it: nothing to read, and a millisecond saved.
+  if (argv.length === 0)
+    return { command: "pass", words: [], help: false, version: false, values: {} };
   const cli = commandLineInterface(argv);
   rejectUnknownFlags(argv);
   let options: Readonly<Record<string, unknown>>;
@@ -6592,9 +6636,10 @@ function optionValue<Name extends OptionName>(
 }
 
 function rejectUnknownVariables(names: Iterable<string>): void {
-  const known = OPTION_NAMES.map(variableOf);
   for (const name of names) {
-    if (name.startsWith("F2B_") && !known.includes(name)) {
+    if (!name.startsWith("F2B_")) continue;
+    const known = OPTION_NAMES.map(variableOf);
+    if (!known.includes(name)) {
       throw new Fault(78, `${name}: no such setting`, `known are ${known.join(", ")}`);
     }
   }
@@ -6616,14 +6661,16 @@ function readSettings(world: World, values: CommandLine["values"]): Settings {
   const webhookText = variable("DISCORD_WEBHOOK");
   const webhook = webhookText === undefined ? undefined : webhookUrl(webhookText);
   const access = slackAccess(variable);
+  const host = option("host");
   return {
     log: resolve(option("log") ?? "/var/log/fail2ban.log"),
     envFile: resolve(named ?? ENV_FILE),
     state: resolve(option("state") ?? systemdState(world) ?? world.stateHome),
-    host: neutralise((option("host") ?? world.hostName()).replace(/\s+/g, " ")).slice(
-      0,
-      HOST_LIMIT,
-    ),
+    // An idle run has no use for it.
+    get host() {
+      const name = (host ?? world.hostName()).replace(/\s+/g, " ");
+      return neutralise(name).slice(0, HOST_LIMIT);
+    },
     from: option("from") ?? "start",
     view: {
       format: option("format") ?? "raw",

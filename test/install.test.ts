@@ -1,0 +1,145 @@
+/** README from zero: built, installed, seen at work, moved to, upgraded, and gone again. */
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { spawnSync } from "node:child_process";
+import * as fs from "node:fs";
+import packageJson from "../package.json";
+import { block } from "./readme.ts";
+import { Server, testOnServer, until } from "./server.ts";
+
+setDefaultTimeout(180_000);
+
+const CHECKOUT = "/opt/f2b-watch";
+const LOG = "/var/log/fail2ban.log";
+
+/** What lies on the server by our name, or has it in its text where fail2ban and cron look. */
+async function traces(server: Server): Promise<string[]> {
+  const { out } = await server.run([
+    "sh",
+    "-c",
+    `
+    find /etc /usr /var /run -newer /installed -name '*f2b-watch*'
+    grep -rl f2b-watch /etc/fail2ban /etc/cron* /var/spool/cron`,
+  ]);
+  return out.split("\n").filter((path) => path !== "");
+}
+
+describe("from zero", () => {
+  testOnServer("npx", "fail2ban-server")(
+    "built, installed and seen at work: hello, the ban and the unban are in the channel",
+    async () => {
+      await using server = await Server.start();
+      await server.startFail2ban();
+      const before = server.log().length;
+      await server.paste("rm -rf dist node_modules", CHECKOUT);
+      await server.paste(block("build"), CHECKOUT);
+      await server.paste(block("install"), CHECKOUT);
+      const checked = await server.paste(block("see"), CHECKOUT);
+      expect(checked).not.toContain("✗");
+      expect(server.discord.lines()).toEqual(server.log().slice(before));
+      const told = server.discord.lines().map((text) => text.replace(/.*NOTICE +/, ""));
+      expect(told).toEqual(["[sshd] Ban 192.0.2.1", "[sshd] Unban 192.0.2.1"]);
+      expect(server.discord.messages.length).toBe(2);
+      expect(server.discord.violations).toEqual([]);
+    },
+  );
+
+  testOnServer("fail2ban-server")("uninstalled, nothing of it is left", async () => {
+    await using server = await Server.start();
+    await server.startFail2ban();
+    await server.paste("touch /installed; sleep 0.1");
+    await server.paste(block("install"), CHECKOUT);
+    server.put("action", "jails");
+    await server.paste(block("reload"));
+    server.put("service", "timer", "path");
+    await until(() => server.discord.messages.length > 0);
+    expect((await traces(server)).length).toBeGreaterThan(8);
+    await server.paste(block("uninstall"));
+    expect(await traces(server)).toEqual([]);
+    await server.attackFrom("203.0.113.7");
+  });
+});
+
+/** A log that an older f2b-watch has told to the third line. */
+async function installed(): Promise<Server> {
+  const server = await Server.start();
+  server.write(LOG, "1\n2\n3\n");
+  await server.paste(block("install"), CHECKOUT);
+  return server;
+}
+
+describe("another binary", () => {
+  const online = spawnSync(process.execPath, ["info", `zod@${packageJson.dependencies.zod}`], {
+    timeout: 10_000,
+  });
+  const note = online.status === 0 ? "" : " (needs the package registry)";
+  const onServer = note === "" ? testOnServer("npx") : test.skipIf(true);
+
+  /** The ELF machine, and the loader that must be there. */
+  const expected = {
+    "linux-x64": [0x3e, "/lib64/ld-linux-x86-64.so.2"],
+    "linux-x64-baseline": [0x3e, "/lib64/ld-linux-x86-64.so.2"],
+    "linux-arm64": [0xb7, "/lib/ld-linux-aarch64.so.1"],
+    "linux-x64-musl": [0x3e, "/lib/ld-musl-x86_64.so.1"],
+    "linux-arm64-musl": [0xb7, "/lib/ld-musl-aarch64.so.1"],
+  } as const;
+
+  onServer(
+    `is built for every kind of server, and put in place once its sum is right${note}`,
+    async () => {
+      await using server = await installed();
+      const dist = `${CHECKOUT}/dist`;
+      await server.paste(block("release"), CHECKOUT);
+      for (const [name, [machine, loader]] of Object.entries(expected)) {
+        const descriptor = fs.openSync(server.path(`${dist}/f2b-watch-${name}`), "r");
+        const head = Buffer.alloc(4096);
+        fs.readSync(descriptor, head);
+        fs.closeSync(descriptor);
+        expect(head.readUInt16LE(18)).toBe(machine);
+        expect(head.toString("latin1")).toContain(`${loader}\0`);
+      }
+      const other = await server.run([`${dist}/f2b-watch-linux-x64-baseline`, "--version"]);
+      expect(other).toEqual({ code: 0, out: `f2b-watch ${packageJson.version}\n`, err: "" });
+
+      fs.appendFileSync(server.path(LOG), "4\n");
+      await server.paste(block("upgrade"), dist);
+      await server.paste("f2b-watch");
+      expect(server.discord.lines()).toEqual(["4"]);
+
+      await server.paste("echo broken >> f2b-watch-linux-x64", dist);
+      const refused = await server.run(["bash", "-c", block("upgrade")], {}, dist);
+      expect(refused.code).not.toBe(0);
+      expect(refused.out).toContain("FAILED");
+      await server.paste(
+        "cmp -s /usr/local/bin/f2b-watch f2b-watch-linux-x64 && exit 1 || true",
+        dist,
+      );
+    },
+  );
+});
+
+describe("moving over", () => {
+  testOnServer("fail2ban-server")(
+    "from a curl action: fail2ban starts passes in its place",
+    async () => {
+      await using server = await Server.start();
+      server.write(
+        "/etc/fail2ban/jail.local",
+        "[sshd]\nenabled = true\naction = discord_notifications\n         written-down\n",
+      );
+      server.write(
+        "/etc/fail2ban/action.d/discord_notifications.conf",
+        "[Definition]\nactionban = false\n",
+      );
+      await server.startFail2ban();
+      await server.paste(block("install"), CHECKOUT);
+      server.put("action");
+      await server.paste(block("from-curl"));
+      await server.attackFrom("203.0.113.7");
+      await until(() =>
+        server.discord.lines().some((text) => text.endsWith("[sshd] Ban 203.0.113.7")),
+      );
+      expect(server.log().filter((text) => text.includes("ERROR"))).toEqual([]);
+      expect(server.has("/etc/fail2ban/action.d/discord_notifications.conf")).toBe(false);
+    },
+  );
+});

@@ -1,0 +1,207 @@
+/** README's manifests: checked against Kubernetes' own schemas, and their containers run as they would be. */
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { spawnSync } from "node:child_process";
+import * as fs from "node:fs";
+import { DaemonSet } from "kubernetes-models/apps/v1/DaemonSet";
+import { CronJob } from "kubernetes-models/batch/v1/CronJob";
+import { PersistentVolumeClaim } from "kubernetes-models/v1/PersistentVolumeClaim";
+import { Secret } from "kubernetes-models/v1/Secret";
+import type { ISecurityContext } from "kubernetes-models/v1/SecurityContext";
+import type { IContainer } from "kubernetes-models/v1/Container";
+import type { IPodSpec } from "kubernetes-models/v1/PodSpec";
+import { line, lines, repository, Scene } from "./harness.ts";
+import { block } from "./readme.ts";
+import { Server, testOnServer, until } from "./server.ts";
+
+setDefaultTimeout(60_000);
+
+type Manifest = { kind: string; apiVersion: string };
+const MODELS = { CronJob, DaemonSet, PersistentVolumeClaim, Secret };
+const PLACES: Record<string, string> = { CronJob: "batch/v1", DaemonSet: "apps/v1" };
+
+/** The manifests of a block, as `kubectl apply` reads them. */
+function manifests(name: string): Manifest[] {
+  const parsed = Bun.YAML.parse(block(name)) as Manifest | Manifest[];
+  return Array.isArray(parsed) ? parsed : [parsed];
+}
+
+function manifest<Model>(name: string, kind: string): Model {
+  return manifests(name).find((each) => each.kind === kind) as Model;
+}
+
+// ── Schemas ─────────────────────────────────────────────────────────────────────────────────────
+
+/** What the types of Kubernetes' objects say against manifests: the schemas let unknown fields pass. */
+function typeErrors(all: readonly Manifest[]): string {
+  using scene = new Scene();
+  const models = `${repository}/node_modules/kubernetes-models`;
+  for (const [index, each] of all.entries()) {
+    const { kind } = each;
+    const text = `import type { I${kind} } from "${models}/${PLACES[kind] ?? "v1"}/${kind}";
+      export const manifest: I${kind} = ${JSON.stringify(each)};`;
+    fs.writeFileSync(`${scene.directory}/${index}.ts`, text);
+  }
+  const flags = ["--types", "node", "--skipLibCheck", scene.directory];
+  const { stdout } = spawnSync(process.execPath, ["check", ...flags], { cwd: repository });
+  return String(stdout);
+}
+
+describe("the manifests", () => {
+  const all = [...manifests("cronjob"), ...manifests("daemonset")];
+
+  test("fit Kubernetes' schemas", () => {
+    expect(all.map(({ kind }) => kind).sort()).toEqual(Object.keys(MODELS).sort());
+    for (const each of all) {
+      const Model = MODELS[each.kind as keyof typeof MODELS];
+      new Model(each as never).validate();
+    }
+  });
+
+  test("have no field that Kubernetes does not know", () => {
+    expect(typeErrors(all)).toBe("");
+    const misspelt = JSON.stringify(all).replace("enableServiceLinks", "enableServiceLink");
+    expect(typeErrors(JSON.parse(misspelt))).toMatch(/enableServiceLink"' does not exist/);
+  });
+});
+
+// ── Containers ──────────────────────────────────────────────────────────────────────────────────
+
+/** What the node gives to a pod's volumes, by their name. */
+type Volumes = Record<string, string>;
+
+/** The command that runs a container: its user and groups, no privileges, nothing writable but volumes. */
+function containerCommand(pod: IPodSpec, container: IContainer, volumes: Volumes): string[] {
+  const user: ISecurityContext & IPodSpec["securityContext"] = {
+    ...pod.securityContext,
+    ...container.securityContext,
+  };
+  const { fsGroup = [], supplementalGroups = [], capabilities } = user;
+  const kept = (capabilities?.add ?? []).map((name) => `,+${name.toLowerCase()}`).join("");
+  const [, entrypoint = "[]"] = /^ENTRYPOINT (.*)$/m.exec(block("image")) ?? [];
+  const mounts = (container.volumeMounts ?? []).map(({ name, mountPath, readOnly }) => {
+    const place = `/image${mountPath}`;
+    const seal = readOnly ? `; mount -o remount,bind,ro ${place}` : "";
+    return `mkdir -p ${mountPath}; mount --bind ${volumes[name]} ${place}${seal}`;
+  });
+  const script = `
+    mkdir -p /image; mount --bind / /image
+    ${mounts.join("\n")}
+    mount --rbind /proc /image/proc; mount --rbind /dev /image/dev
+    mount -o remount,bind,ro /image
+    exec chroot /image setpriv --no-new-privs --reuid=${user.runAsUser} --regid=${user.runAsGroup} \\
+      --groups=${[user.runAsGroup, fsGroup, supplementalGroups].flat()} \\
+      --inh-caps=-all --bounding-set=-all${kept} "$@"`;
+  const command = container.command ?? JSON.parse(entrypoint);
+  const words = [...command, ...(container.args ?? [])];
+  return ["unshare", "--mount", "bash", "-ec", script, "sh", ...words];
+}
+
+/** The variables of a container, and nothing of what this machine has. */
+function containerEnv(container: IContainer, server: Server): Record<string, string> {
+  const own = (container.env ?? []).map(({ name, value, valueFrom }) => {
+    expect(value ?? valueFrom?.fieldRef?.fieldPath).toBeTruthy();
+    return [name, value ?? "web-1"];
+  });
+  expect(container.envFrom?.map(({ secretRef }) => secretRef?.name)).toEqual(["f2b-watch"]);
+  const { stringData } = manifest<Secret>("cronjob", "Secret");
+  expect(Object.keys(stringData ?? {})).toEqual(["DISCORD_WEBHOOK"]);
+  return { ...Object.fromEntries(own), DISCORD_WEBHOOK: server.discord.webhook, HOME: "/" };
+}
+
+/** A node with a log, and the image's program where the image has it. */
+async function node(): Promise<Server> {
+  const server = await Server.start();
+  const [, from, to] = /^COPY (\S+) (\S+)$/m.exec(block("image")) ?? [];
+  await server.paste(`install -m 755 dist/${from} ${to}`, "/opt/f2b-watch");
+  append(server, ...lines(1, 3));
+  await server.paste("chown root:adm /var/log/fail2ban.log; chmod 640 /var/log/fail2ban.log");
+  return server;
+}
+
+function append(server: Server, ...texts: string[]): void {
+  fs.appendFileSync(
+    server.path("/var/log/fail2ban.log"),
+    texts.map((text) => `${text}\n`).join(""),
+  );
+}
+
+describe("the containers", () => {
+  // What kubelet makes of a volume for `fsGroup`, and what some provisioners make of one.
+  const makeVolume = {
+    "the group's": "install -d -m 2770 -g 65532",
+    everybody: "install -d -m 777",
+  };
+  for (const [whose, make] of Object.entries(makeVolume)) {
+    testOnServer("setpriv")(
+      `the CronJob's reads a rotated log and keeps its state in a volume that is ${whose}`,
+      async () => {
+        await using server = await node();
+        await server.paste(
+          `${make} /volumes/state`.replace("install", "mkdir -p /volumes; install"),
+        );
+        const pod = manifest<CronJob>("cronjob", "CronJob").spec.jobTemplate.spec?.template.spec;
+        const [container] = pod?.containers ?? [];
+        if (!pod || !container) throw new Error("the CronJob has no container");
+        const command = containerCommand(pod, container, {
+          log: "/var/log",
+          state: "/volumes/state",
+        });
+        const run = () => server.run(command, containerEnv(container, server));
+        expect(await run()).toEqual({ code: 0, out: "", err: "" });
+        append(server, line(4));
+        await server.paste("cd /var/log; mv fail2ban.log fail2ban.log.1");
+        append(server, line(5));
+        await server.paste("chown root:adm /var/log/fail2ban.log; chmod 640 /var/log/fail2ban.log");
+        expect(await run()).toEqual({ code: 0, out: "", err: "" });
+        expect(server.discord.lines()).toEqual(lines(4, 5));
+        expect(server.discord.messages.map(({ username }) => username)).toContain(
+          "Fail2Ban · web-1",
+        );
+      },
+    );
+  }
+
+  testOnServer("setpriv")(
+    "the DaemonSet's makes its folder its own, tells what is new, and leaves when told to",
+    async () => {
+      await using server = await node();
+      await server.paste("mkdir /var/lib/f2b-watch");
+      const pod = manifest<DaemonSet>("daemonset", "DaemonSet").spec?.template.spec;
+      const [prepare] = pod?.initContainers ?? [];
+      const [container] = pod?.containers ?? [];
+      if (!pod || !prepare || !container) throw new Error("the DaemonSet has not two containers");
+      const volumes = { log: "/var/log", state: "/var/lib/f2b-watch" };
+      const prepared = await server.run(containerCommand(pod, prepare, volumes));
+      expect(prepared).toEqual({ code: 0, out: "", err: "" });
+      const impatient = {
+        ...container,
+        command: container.command?.map((word) => word.replace("sleep 60", "sleep 1")) ?? [],
+      };
+      const command = containerCommand(pod, impatient, volumes);
+      const loop = server.start(command, containerEnv(container, server));
+      const state = server.path("/var/lib/f2b-watch/f2b-watch");
+      await until(() => fs.globSync("*.json", { cwd: state }).length > 0);
+      append(server, line(4));
+      await until(() => server.discord.lines().length > 0);
+      expect(server.discord.lines()).toEqual([line(4)]);
+      await server.run(["pkill", "-TERM", "-f", "^sh -c trap"]);
+      expect(await loop.exited).toBe(0);
+    },
+  );
+
+  testOnServer()("glibc is all that the program needs of an image", async () => {
+    await using server = await node();
+    await server.paste(`
+      mkdir -p /image/{lib,log,state,bin,dev,proc}
+      mount --rbind /dev /image/dev; mount --rbind /proc /image/proc
+      ln -s lib /image/lib64
+      cp -L /lib*/ld-linux-*.so.* /image/lib
+      for library in c m dl pthread; do cp -L /lib/*-linux-gnu/lib$library.so.? /image/lib; done
+      cp /usr/local/bin/f2b-watch /image/bin; cp /var/log/fail2ban.log /image/log`);
+    const pass = ["/bin/f2b-watch", "--log", "/log/fail2ban.log", "--state", "/state/f2b-watch"];
+    const env = { DISCORD_WEBHOOK: server.discord.webhook };
+    const result = await server.run(["chroot", "/image", ...pass], env);
+    expect(result).toEqual({ code: 0, out: "", err: "" });
+    expect(server.discord.lines()).toEqual(lines(1, 3));
+  });
+});

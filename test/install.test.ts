@@ -24,6 +24,16 @@ async function traces(server: Server): Promise<string[]> {
 }
 
 describe("from zero", () => {
+  testOnServer("npx")(
+    "tried without any set-up: what a channel would show, and then nothing",
+    async () => {
+      await using server = await Server.start();
+      const shown = await server.paste(block("try"), CHECKOUT);
+      expect(shown).toContain("NOTICE  [sshd] Ban 203.0.113.7\n");
+      expect(await server.paste(block("try"), CHECKOUT)).not.toContain("Ban");
+    },
+  );
+
   testOnServer("npx", "fail2ban-server")(
     "built, installed and seen at work: hello, the ban and the unban are in the channel",
     async () => {
@@ -66,6 +76,22 @@ async function installed(): Promise<Server> {
   await server.paste(block("install"), CHECKOUT);
   return server;
 }
+
+describe("another runtime", () => {
+  testOnServer("deno")("Deno goes on where the binary stood, with these permissions", async () => {
+    await using server = await Server.start();
+    server.write(LOG, "1\n2\n");
+    await server.paste(
+      block("install").replace("--from end", "--state /opt/f2b-watch/state"),
+      CHECKOUT,
+    );
+    fs.appendFileSync(server.path(LOG), "3\n");
+    const { host } = new URL(server.discord.webhook);
+    const deno = block("deno").replace("=discord.com,", `=${host},`);
+    expect(await server.paste(deno, CHECKOUT)).toBe("");
+    expect(server.discord.lines()).toEqual(["1", "2", "3"]);
+  });
+});
 
 describe("another binary", () => {
   const online = spawnSync(process.execPath, ["info", `zod@${packageJson.dependencies.zod}`], {
@@ -142,4 +168,16 @@ describe("moving over", () => {
       expect(server.has("/etc/fail2ban/action.d/discord_notifications.conf")).toBe(false);
     },
   );
+
+  testOnServer()("from logwatch: its section goes, a digest is sent each morning", async () => {
+    await using server = await installed();
+    await server.paste("mkdir -p /etc/logwatch/conf");
+    expect(await server.paste(block("from-logwatch"))).toContain("digest of fail2ban.log");
+    expect(server.read("/etc/logwatch/conf/logwatch.conf")).toBe('Service = "-fail2ban"\n');
+    const [, digest = ""] = /root (.*)/.exec(server.read("/etc/cron.d/f2b-watch-digest")) ?? [];
+    expect(await server.paste(digest)).toBe("");
+    expect(server.discord.messages.map(({ content }) => content)).toEqual([
+      expect.stringContaining("digest of fail2ban.log"),
+    ]);
+  });
 });

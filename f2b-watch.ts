@@ -4229,9 +4229,18 @@ class Feed {
   /** What the lines before a span say about its first ones. */
   #contextOf(span: Span | undefined): LogContext {
     if (!span) return NO_CONTEXT;
-    const lines = this.#clean(span.bytes.subarray(0, span.lead)).split("\n").slice(0, -1);
-    const whole = span.lead === span.offset ? lines : lines.slice(1);
-    return readRecords(whole, NO_CONTEXT).after;
+    const near = this.#readBefore(span, span.lead);
+    const silent = near.records.every((record) => ["unban", "other"].includes(record?.kind ?? ""));
+    // A stop with many bans: what says that it is one stands further up.
+    return (silent ? this.#readBefore(span, EVENTS_BYTES) : near).after;
+  }
+
+  #readBefore({ segment, offset }: Span, most: number): ReturnType<typeof readRecords> {
+    const file = this.#files[segment];
+    const length = Math.min(offset, most);
+    const bytes = file && readAt(this.#run.world, file, offset - length, length);
+    const lines = bytes ? this.#clean(bytes).split("\n").slice(0, -1) : [];
+    return readRecords(length === offset ? lines : lines.slice(1), NO_CONTEXT);
   }
 
   /** Bytes without a line end are a fragment of a dead file or a piece of an endless line: marked. */

@@ -538,6 +538,11 @@ export function cutMessage(text: string, start: number, room: number, maxLines =
   return { body: mark + text.slice(start, next) + CUT_MARK, next, partOfLine: true };
 }
 
+/** Lines that can be sent apart from each other. */
+function linesOf({ body, partOfLine }: Cut): number {
+  return partOfLine ? 1 : countLineEnds(body, 0, body.length) + 1;
+}
+
 export function fence(body: string, tag = ""): string {
   return `\`\`\`${tag}\n${body}\n\`\`\``;
 }
@@ -766,7 +771,10 @@ export function showsAll({ format, only, jails, color }: View): boolean {
   return format === "raw" && only.size === 0 && jails.size === 0 && !color;
 }
 
-function isShown(record: LogRecord | undefined, { only, jails }: View): boolean {
+function isShown(
+  record: LogRecord | undefined,
+  { only, jails }: Pick<View, "only" | "jails">,
+): boolean {
   if (!record) return true;
   const { kind, jail } = record;
   return (only.size === 0 || only.has(kind)) && (jails.size === 0 || !jail || jails.has(jail));
@@ -1450,24 +1458,39 @@ function addOne<Key>(counts: Map<Key, number>, key: Key): void {
   counts.set(key, (counts.get(key) ?? 0) + 1);
 }
 
-/** Adds up lines of the log. */
-export function readFlood(lines: readonly string[]): Flood {
+/** So many lines are taken apart at a time: a file of them has no place in memory. */
+const FLOOD_BLOCK_LINES = 5_000;
+
+/** Adds up the lines of the log that are shown. */
+export function readFlood(lines: readonly string[], view: Pick<View, "only" | "jails">): Flood {
+  const shown: string[] = [];
   const jails = new Map<string, Map<Kind, number>>();
   const ids = new Map<string, number>();
   const banned = new Set<string>();
-  const { records } = readRecords(lines, NO_CONTEXT);
-  for (const [at, record] of records.entries()) {
-    if (!record || record === records[at - 1]) continue;
-    const { kind, jail = "", says, what = "" } = record;
-    const kinds = jails.get(jail) ?? new Map<Kind, number>();
-    jails.set(jail, kinds);
-    addOne(kinds, kind);
-    if (says === "ban") banned.add(what);
-    if (says === "ban" || says === "found" || says === "banned") addOne(ids, what);
+  let from: LogRecord | undefined;
+  let to: LogRecord | undefined;
+  let before = NO_CONTEXT;
+  for (let start = 0; start < lines.length; start += FLOOD_BLOCK_LINES) {
+    const block = lines.slice(start, start + FLOOD_BLOCK_LINES);
+    const { records, after } = readRecords(block, before);
+    for (const [at, record] of records.entries()) {
+      if (!isShown(record, view)) continue;
+      shown.push(block[at] ?? "");
+      if (!record || record === (records[at - 1] ?? before.record)) continue;
+      const { kind, jail = "", says, what = "" } = record;
+      const kinds = jails.get(jail) ?? new Map<Kind, number>();
+      jails.set(jail, kinds);
+      addOne(kinds, kind);
+      if (says === "ban") banned.add(what);
+      if (says === "ban" || says === "found" || says === "banned") addOne(ids, what);
+      if (!record.time) continue;
+      from ??= record;
+      to = record;
+    }
+    before = after;
   }
-  const dated = records.filter((record) => record?.time);
   const frequent = [...ids].sort((a, b) => b[1] - a[1]);
-  return { lines, from: dated[0], to: dated.at(-1), jails, ids: frequent, banned };
+  return { lines: shown, from, to, jails, ids: frequent, banned };
 }
 
 /** As many words as `room` has place for, and how many more there are. */
@@ -3606,7 +3629,10 @@ function slack(world: World, access: SlackAccess, icon: string, host: string): D
     encode: escapeSlack,
     // Slack may show another name than ours: the host stands in the text.
     frame: (before, lines) => fenced(`*${escapeSlack(host)}*\n${escapeSlack(before)}`, lines),
-    words: (before, words) => escapeSlack(before) + words,
+    words: (before, words) => {
+      const sender = words.includes(` ${host} `) ? "" : `*${escapeSlack(host)}*\n`;
+      return sender + escapeSlack(before) + words;
+    },
     dropName: () => undefined,
     async post(text) {
       const quiet = { unfurl_links: false, unfurl_media: false, mrkdwn: true };
@@ -4101,15 +4127,16 @@ class Feed {
 
   /** As many lines as a file may hold. */
   nextFile(maxLines: number): Cut | undefined {
-    const cut = this.next(FILE_LIMIT_BYTES, maxLines);
-    if (!cut || Buffer.byteLength(cut.body) <= FILE_LIMIT_BYTES) return cut;
+    // One byte is for the last line's end.
+    const cut = this.next(FILE_LIMIT_BYTES - 1, maxLines);
+    if (!cut || Buffer.byteLength(cut.body) < FILE_LIMIT_BYTES) return cut;
     return this.next(Math.floor(FILE_LIMIT_BYTES / 3), maxLines);
   }
 
-  /** The log's own lines that a message stands for. */
+  /** The log's own lines that a message stands for, also those that are not shown. */
   logLines(cut: Cut): string[] {
     const window = this.#window;
-    if (!window) return [];
+    if (!window || cut.partOfLine) return [cut.body];
     return window.log.split("\n").slice(window.takenLines, this.#doneWith(window, cut.next));
   }
 
@@ -4387,6 +4414,11 @@ interface Message {
   readonly lines: number;
 }
 
+/** How much of the log is in it, with the line end behind it; also where that is a file. */
+function lengthOf({ content, cut }: Message): number {
+  return cut ? cut.body.length + 1 : content.length;
+}
+
 /** Posts messages one by one, each until the destination has it or says no for good. */
 abstract class Sender {
   readonly run: Run;
@@ -4463,7 +4495,7 @@ abstract class Sender {
     const step = nextStep(verdict, {
       attempt: this.attempt,
       lines: message.lines,
-      length: message.content.length,
+      length: lengthOf(message),
       pause: channel.pause,
       settings: destination.settings,
       now,
@@ -4480,7 +4512,7 @@ abstract class Sender {
     switch (step.kind) {
       case "save":
         this.sent++;
-        this.attempt = afterDone(this.attempt, message.lines, message.content.length, false);
+        this.attempt = afterDone(this.attempt, message.lines, lengthOf(message), false);
         if (!this.run.settings.dryRun) delete this.channel.pause;
         this.moveBehind(message);
         return undefined;
@@ -4542,8 +4574,11 @@ class LogDelivery extends Sender {
     this.#plan = plan;
     this.#feed = plan.feed;
     if (!progress.inDoubt) return;
-    const isBatch = run.settings.view.format === "events" && !progress.outbox;
-    const first = isBatch ? undefined : this.#nextCut(progress.notice ?? "");
+    const { notice = "", outbox } = progress;
+    if (!outbox) this.#flooded = this.#isFlood(notice);
+    const isBatch = run.settings.view.format === "events" && !outbox;
+    const inLines = isBatch ? undefined : this.#nextCut(notice);
+    const first = this.#flooded ? this.#feed.nextFile(Infinity) : inLines;
     this.attempt = { ...FIRST_ATTEMPT, doubtful: first?.body.length ?? 1 };
   }
 
@@ -4561,7 +4596,7 @@ class LogDelivery extends Sender {
     const message = outbox ? this.#fromOutbox(before) : this.#fromLog(before);
     if (message) return message;
     // What is behind a gap may still be on its way: its notice waits for the first line.
-    const alone = notice && (this.#plan.restAt || !gap);
+    const alone = notice && (this.#plan.restAt || !gap || this.#feed.hiddenLines > 0);
     const content = this.destination.frame(before.trimEnd(), undefined);
     return alone ? { from: "notice", content, cut: undefined, lines: 1 } : undefined;
   }
@@ -4584,7 +4619,7 @@ class LogDelivery extends Sender {
 
   #message(from: "log" | "outbox", before: string, cut: Cut): Message {
     const { frame, words } = this.destination;
-    const lines = cut.partOfLine ? 1 : countLineEnds(cut.body, 0, cut.body.length) + 1;
+    const lines = linesOf(cut);
     if (this.#asFile) {
       const why = "a line that is refused as text";
       return {
@@ -4640,15 +4675,15 @@ class LogDelivery extends Sender {
     const { words, markup, overflow } = this.destination;
     const { settings } = this.run;
     const whole = overflow === "summary";
-    const lines = this.#feed.logLines(cut);
     const where = whole
       ? `too many to show, they are in ${markup.code(shortened(settings.log, ID_LIMIT))}`
       : "attached";
     const room = MESSAGE_LIMIT - words(before, "").length;
-    const summary = tellFlood(readFlood(lines), where, settings.host, markup, room, whole);
+    const flood = readFlood(this.#feed.logLines(cut), settings.view);
+    const summary = tellFlood(flood, where, settings.host, markup, room, whole);
     const file = whole ? undefined : this.#file(cut);
     const content = words(before, summary.trimEnd());
-    return { from: "log", content, file, cut, lines: Math.max(1, lines.length) };
+    return { from: "log", content, file, cut, lines: linesOf(cut) };
   }
 
   /** Moves the cursor behind the next batch of lines and keeps what is to be said of them. */
@@ -4680,6 +4715,7 @@ class LogDelivery extends Sender {
   #leaveBehind({ cut, from }: Message, notice: string): void {
     const progress = this.#progress;
     const { outbox } = progress;
+    const told = progress.notice !== undefined && notice === "";
     this.#asFile = false;
     assign(progress, "notice", notice || undefined);
     if (outbox && from === "outbox") {
@@ -4687,7 +4723,7 @@ class LogDelivery extends Sender {
       assign(progress, "outbox", sent < outbox.text.length ? { ...outbox, sent } : undefined);
     } else if (cut) progress.total += this.#feed.advance(cut);
     if (this.run.settings.dryRun) return;
-    if (from === "notice" && this.#plan.restAt) progress.cursor = this.#plan.restAt;
+    if (told && this.#plan.restAt) progress.cursor = this.#plan.restAt;
     this.#keepPosition();
     this.run.save();
   }
@@ -4712,7 +4748,7 @@ class LogDelivery extends Sender {
       this.#asFile = true;
       return undefined;
     }
-    this.attempt = afterDone(this.attempt, message.lines, message.content.length, true);
+    this.attempt = afterDone(this.attempt, message.lines, lengthOf(message), true);
     delete this.channel.pause;
     this.#leaveBehind(message, this.#reject(message.cut.body, why));
     return undefined;
@@ -4739,7 +4775,8 @@ class LogDelivery extends Sender {
     const { world } = this.run;
     const { held: file, stays } = this.#feed;
     // Under the same name it may be another file by now, but not if the pass began in it.
-    const same = progress.held?.name === file?.name && (stays || this.sent === 0);
+    const idle = this.sent === 0 && this.#feed.hiddenLines === 0;
+    const same = progress.held?.name === file?.name && (stays || idle);
     const since = same ? progress.held?.since : undefined;
     const held = file && { name: file.name, since: since ?? world.now() };
     assign(progress, "held", held);
@@ -4808,9 +4845,11 @@ function feedView({ settings }: Run, { encode, colors, markup }: Destination): F
 }
 
 /** The newest rotated file, where failures before a ban are looked for and the log is young. */
-async function olderFile(run: Run, offset: number): Promise<OpenFile | undefined> {
-  const wanted = run.settings.view.format === "events" && offset < EVENTS_BYTES;
-  return wanted ? (await run.siblings()).open[0] : undefined;
+async function olderFile(run: Run, live: OpenFile, offset: number): Promise<OpenFile | undefined> {
+  if (run.settings.view.format !== "events" || offset >= EVENTS_BYTES) return undefined;
+  // It may have to be unpacked: not for nothing.
+  const hasBan = latin1(readAt(run.world, live, offset, EVENTS_BYTES)).includes("] Ban ");
+  return hasBan ? (await run.siblings()).open[0] : undefined;
 }
 
 /** Plans what one destination reads. Siblings are opened only when the live log does not go on. */
@@ -4820,7 +4859,7 @@ async function planFor(run: Run, destination: Destination, progress: Progress): 
   if (live && cursor && standsIn(world, live, cursor)) {
     const segments = [{ name: live.name, from: cursor.offset, leave: false }];
     say(run, `${live.name} goes on at ${cursor.offset}`);
-    const older = await olderFile(run, cursor.offset);
+    const older = await olderFile(run, live, cursor.offset);
     const start = { files: [live], segments, lines: cursor.lines, cursor, part, older };
     const feed = new Feed(run, feedView(run, destination), start);
     return { feed, restAt: undefined, ends: [], listing: undefined };

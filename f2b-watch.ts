@@ -566,6 +566,11 @@ export function cutMessage(text: string, start: number, room: number, maxLines =
   return { body: mark + text.slice(start, next) + CUT_MARK, next, partOfLine: true };
 }
 
+/** Lines that can be sent apart from each other. */
+function linesOf({ body, partOfLine }: Cut): number {
+  return partOfLine ? 1 : countLineEnds(body, 0, body.length) + 1;
+}
+
 export function fence(body: string, tag = ""): string {
   return `\`\`\`${tag}\n${body}\n\`\`\``;
 }
@@ -692,9 +697,11 @@ export interface LogContext {
   readonly record: LogRecord | undefined;
   /** The server is on its way down: what it unbans now it will ban again. */
   readonly stopping: boolean;
+  /** The server was seen at work, and did not say since that it stops. */
+  readonly running: boolean;
 }
 
-export const NO_CONTEXT: LogContext = { record: undefined, stopping: false };
+export const NO_CONTEXT: LogContext = { record: undefined, stopping: false, running: false };
 const STOP_SECONDS = 10;
 
 /** Of what has no date only the time of day counts, if it has one. */
@@ -702,8 +709,15 @@ function secondsOf({ date, time }: LogRecord): number {
   return Date.parse(`${date || "1970-01-01"}T${time || "00:00:00"}Z`) / SECOND;
 }
 
+/** A jail that starts ends the stop too: `reload --restart` stops all jails, and the server goes on. */
 function isStopping(before: boolean, { says }: LogRecord): boolean {
-  return says === "stopping" || (before && says !== "starting" && says !== "exiting");
+  return says === "stopping" || (before && !["starting", "started", "exiting"].includes(says));
+}
+
+/** What a server says before it has started, or of its own trouble, does not count. */
+function isRunning(before: boolean, stopping: boolean, { kind, says }: LogRecord): boolean {
+  if (stopping || says === "exiting") return false;
+  return before || (kind !== "other" && kind !== "alert");
 }
 
 /**
@@ -716,11 +730,12 @@ export function readRecords(
 ): { records: (LogRecord | undefined)[]; after: LogContext } {
   const records: (LogRecord | undefined)[] = [];
   const unbans = new Map<string, number[]>();
-  let { record, stopping } = before;
+  let { record, stopping, running } = before;
   for (const line of lines) {
     const next = readRecord(line);
     if (next) {
       stopping = isStopping(stopping, next);
+      running = isRunning(running, stopping, next);
       record = next.says === "unban" && stopping ? { ...next, kind: "restore" } : next;
     }
     records.push(record);
@@ -738,7 +753,7 @@ export function readRecords(
       unbans.delete(next.jail);
     } else if (next.says !== "flush") unbans.delete(next.jail);
   }
-  return { records, after: { record, stopping } };
+  return { records, after: { record, stopping, running } };
 }
 
 /** An unban just before its jail is stopped lifts a ban that will be restored. */
@@ -788,7 +803,10 @@ export function showsAll({ format, only, jails, color }: View): boolean {
   return format === "raw" && only.size === 0 && jails.size === 0 && !color;
 }
 
-function isShown(record: LogRecord | undefined, { only, jails }: View): boolean {
+function isShown(
+  record: LogRecord | undefined,
+  { only, jails }: Pick<View, "only" | "jails">,
+): boolean {
   if (!record) return true;
   const { kind, jail } = record;
   return (only.size === 0 || only.has(kind)) && (jails.size === 0 || !jail || jails.has(jail));
@@ -839,13 +857,13 @@ export interface Markup {
 }
 
 /** A backtick cannot be escaped in inline code: another character stands for it. */
-function inlineCode(text: string): string {
-  return `\`${text.replaceAll("\u200b", "").replaceAll("`", "ˋ") || " "}\``;
+function forCode(text: string): string {
+  return text.replaceAll("\u200b", "").replaceAll("`", "ˋ") || " ";
 }
 
 export const DISCORD_MARKUP: Markup = {
   bold: (text) => `**${text}**`,
-  code: inlineCode,
+  code: (text) => `\`${forCode(text)}\``,
   // In angle brackets no preview follows.
   link: (url, label) => `[${label}](<${url}>)`,
   small: (text) => `-# ${text}`,
@@ -853,7 +871,8 @@ export const DISCORD_MARKUP: Markup = {
 
 export const SLACK_MARKUP: Markup = {
   bold: (text) => `*${text}*`,
-  code: (text) => escapeSlack(inlineCode(text)),
+  // Cut here, because a message is cut at its length after escaping, and nothing may be left open.
+  code: (text) => `\`${shortened(escapeSlack(forCode(text)), WHY_LIMIT)}\``,
   link: (url, label) => `<${url}|${label}>`,
   small: (text) => `_${text}_`,
 };
@@ -879,8 +898,9 @@ export function addressOf(id: string): string | undefined {
   return version > 0 && Number(bits ?? 0) <= (version === 4 ? 32 : 128) ? address : undefined;
 }
 
+/** `2001:db8:100::1` stands in code too: between its colons is the name of an emoji. */
 function idText(id: string, markup: Markup): string {
-  return addressOf(id) ? id : markup.code(shortened(id, ID_LIMIT));
+  return addressOf(id) && !id.includes(":") ? id : markup.code(shortened(id, ID_LIMIT));
 }
 
 function amount(count: number, noun: string): string {
@@ -897,7 +917,6 @@ function ordinal(count: number): string {
 // How many failures led to a ban: the log does not say it with the ban.
 
 const FINDTIME_MS = 10 * MINUTE;
-const REMEMBERED_IDS = 50_000;
 const FOUND_TIME = / - (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)$/;
 
 /** Lines that matter for it. */
@@ -934,11 +953,6 @@ export class FailureCount {
     const times = this.#found.get(key);
     if (times) times.push(at);
     else this.#found.set(key, [at]);
-    if (this.#found.size <= REMEMBERED_IDS) return;
-    for (const oldest of this.#found.keys()) {
-      this.#found.delete(oldest);
-      break;
-    }
   }
 }
 
@@ -978,14 +992,14 @@ export interface Batch {
   /** The first and the last time. */
   readonly from: LogRecord | undefined;
   readonly to: LogRecord | undefined;
-  /** What was known before: whether a server was running. */
-  readonly wasRunning: boolean;
+  /** What was known before. */
+  readonly before: LogContext;
 }
 
 /** A command of an action, as far as fail2ban logged it because it failed. */
 interface FailedCommand {
   readonly at: number;
-  readonly process: string;
+  readonly shown: boolean;
   readonly command: string;
   why: string;
 }
@@ -996,9 +1010,17 @@ const FAILED =
   /^Failed to (?:execute )?(.{1,20}?)(?: in)? jail '(.{1,200}?)' action '(.{0,200}?)'(?: info '(.*)')?: (.*)$/;
 const INCREASED = /^(.*) \((\d{1,9}) # (.{1,60}) -> .{1,60}\)$/;
 
+/** The address in an action's info: what follows it may be an attacker's text. */
+const INFO_ADDRESS = /^\w*\(?\{'ip': '([^']{1,100})'/;
+
 /** Takes the quotes off Python's `'text'`. */
 function unquoted(text: string): string {
   return text.replace(/^(["'])(.*)\1$/, "$2");
+}
+
+/** Neither jails nor ids have line ends. */
+function banKey(jail: string, id: string): string {
+  return `${jail}\n${id}`;
 }
 
 /** Gathers a batch, record by record. What is not `shown` still explains what is. */
@@ -1007,9 +1029,13 @@ class BatchReader {
   found = 0;
   other = 0;
   #commands: FailedCommand[] = [];
-  #unchecked: { at: number; text: string }[] = [];
-  /** The ids that jails banned last. */
-  readonly #lastBan = new Map<string, string>();
+  /** The last command of each process. */
+  readonly #running = new Map<string, FailedCommand>();
+  readonly #unchecked: { at: number; shown: boolean; text: string }[] = [];
+  /** The ids that jails banned, restored or let go last. */
+  readonly #lastId = new Map<string, string>();
+  /** The last ban of each jail and id, unless it was restored since. */
+  readonly #bans = new Map<string, BanEvent>();
   #lastJail = "";
   /** The last record that tells of an action or a ban. */
   #before: LogRecord | undefined;
@@ -1020,14 +1046,21 @@ class BatchReader {
   }
 
   read(record: LogRecord, at: number, shown: boolean): void {
-    const { kind, says, jail = "", what = "" } = record;
+    const { kind, says } = record;
     const failures = this.#failureCount.tell(record);
-    if (says === "detail") this.#readDetail(record, at);
-    else if (says === "unchecked") this.#unchecked.push({ at, text: record.message });
+    this.#noteId(record);
+    if (says === "detail") this.#readDetail(record, at, shown);
+    else if (says === "unchecked") this.#unchecked.push({ at, shown, text: record.message });
     else if (says === "failed") this.#readFailed(record, at, shown);
-    else if (says === "ban" || says === "reban") this.#readBan(record, at, shown, failures);
     else if (!shown) return;
-    else if (says === "increase") this.#readIncrease(record, at);
+    else if (says === "ban" || says === "reban") this.#readBan(record, at, failures);
+    else this.#readOther(record, at);
+    if (kind !== "found" && kind !== "other" && says !== "detail") this.#before = record;
+  }
+
+  #readOther(record: LogRecord, at: number): void {
+    const { kind, says, jail = "", what = "" } = record;
+    if (says === "increase") this.#readIncrease(record, at);
     else if (kind === "unban") this.events.push({ kind, at, jail, id: what });
     else if (says === "restore") this.events.push({ kind: "restore", at, jail, id: what });
     else if (says === "lift" || says === "unban") {
@@ -1041,35 +1074,42 @@ class BatchReader {
       this.events.push({ kind, at, jail: record.jail, text });
     } else if (kind === "found") this.found++;
     else this.other++;
-    if (kind !== "found" && kind !== "other" && says !== "detail") this.#before = record;
   }
 
-  #readBan(record: LogRecord, at: number, shown: boolean, failures: number | undefined): void {
-    const { jail = "", what: id = "", says } = record;
-    this.#lastBan.set(jail, id);
-    this.#lastJail = jail;
-    if (!shown) return;
-    this.events.push({ kind: "ban", at, jail, id, failures, again: says === "reban" });
+  /** Not every action says whom it failed for: it was the jail's last. */
+  #noteId({ says, jail = "", what = "" }: LogRecord): void {
+    if (!["ban", "reban", "restore", "unban", "lift"].includes(says)) return;
+    this.#lastId.set(jail, what);
+    if (says === "restore") this.#bans.delete(banKey(jail, what));
+    if (says === "ban" || says === "reban") this.#lastJail = jail;
   }
 
-  #banOf(jail: string, id: string): BanEvent | undefined {
-    return this.events.findLast(
-      (event): event is BanEvent => event.kind === "ban" && event.jail === jail && event.id === id,
-    );
+  #readBan(
+    { jail = "", what: id = "", says }: LogRecord,
+    at: number,
+    failures: number | undefined,
+  ): void {
+    const ban: BanEvent = { kind: "ban", at, jail, id, failures, again: says === "reban" };
+    this.#bans.set(banKey(jail, id), ban);
+    this.events.push(ban);
   }
 
   #readIncrease({ jail = "", what = "" }: LogRecord, at: number): void {
     const [, id = what, count = "0", length = ""] = INCREASED.exec(what) ?? [];
     const increase = { count: Number(count), length };
-    const ban = this.#banOf(jail, id);
+    const ban = this.#bans.get(banKey(jail, id));
     if (ban) ban.increase = increase;
     else this.events.push({ kind: "increase", at, jail, id, ...increase });
   }
 
-  #readDetail({ message }: LogRecord, at: number): void {
+  #readDetail({ message }: LogRecord, at: number, shown: boolean): void {
     const [, process = "", command, error, end] = DETAIL.exec(message) ?? [];
-    if (command !== undefined) this.#commands.push({ at, process, command, why: "" });
-    const last = this.#commands.findLast((each) => each.process === process);
+    if (command !== undefined) {
+      const begun = { at, shown, command, why: "" };
+      this.#commands.push(begun);
+      this.#running.set(process, begun);
+    }
+    const last = this.#running.get(process);
     if (!last) return;
     if (error) last.why = unquoted(error);
     else if (end && !last.why.includes("timed out")) last.why += last.why ? ` (${end})` : end;
@@ -1078,17 +1118,18 @@ class BatchReader {
   /** Joins a failed action with its ban, and with what fail2ban logged of its commands before. */
   #readFailed({ message, jail = "" }: LogRecord, at: number, shown: boolean): void {
     const [, doing = "", , action = "", info = "", text = ""] = FAILED.exec(message) ?? [];
-    const told = /'ip': '([^']{1,100})'/.exec(info)?.[1];
-    const id = told ?? (doing.endsWith("ban") ? (this.#lastBan.get(jail) ?? "") : "");
+    const told = INFO_ADDRESS.exec(info)?.[1];
+    const id = told ?? (doing.endsWith("ban") ? (this.#lastId.get(jail) ?? "") : "");
     // A Python action says itself what went wrong; of a command, fail2ban has logged it before.
     const command = text.startsWith("Error ") ? this.#commands.at(-1) : undefined;
-    this.#commands = this.#commands.filter((each) => each.command !== command?.command);
+    if (command) {
+      this.#commands = this.#commands.filter((each) => each.command !== command.command);
+    }
     const unblocked = doing !== "unban" && doing.endsWith("ban") && this.#wasUnchecked(jail);
-    if (!shown) return;
     const failed = { action, doing, why: command?.why || text, unblocked };
-    const ban = doing === "ban" ? this.#banOf(jail, id) : undefined;
+    const ban = doing === "ban" ? this.#bans.get(banKey(jail, id)) : undefined;
     if (ban && !ban.failed) ban.failed = failed;
-    else this.events.push({ kind: "failed", at, jail, id, failed });
+    else if (shown) this.events.push({ kind: "failed", at, jail, id, failed });
   }
 
   /**
@@ -1102,7 +1143,7 @@ class BatchReader {
     if (!given && this.#lastJail !== jail) return false;
     const mine = [given ? "Unable" : "", "Invariant"].filter((word) => word !== "");
     for (const word of mine) {
-      const index = this.#unchecked.findIndex(({ text }) => text.startsWith(word));
+      const index = this.#unchecked.findLastIndex(({ text }) => text.startsWith(word));
       if (index >= 0) this.#unchecked.splice(index, 1);
     }
     return true;
@@ -1110,12 +1151,12 @@ class BatchReader {
 
   /** What failed and led to nothing that names it. */
   close(): void {
-    for (const { at, text } of this.#unchecked) {
-      this.events.push({ kind: "alert", at, jail: undefined, text });
+    for (const { at, shown, text } of this.#unchecked) {
+      if (shown) this.events.push({ kind: "alert", at, jail: undefined, text });
     }
-    for (const { at, command, why } of this.#commands) {
-      const text = `${shortened(command, WHY_LIMIT)}: ${why}`;
-      this.events.push({ kind: "alert", at, jail: undefined, text });
+    for (const { at, shown, command, why } of this.#commands) {
+      const text = shortened(command, WHY_LIMIT) + (why && `: ${why}`);
+      if (shown) this.events.push({ kind: "alert", at, jail: undefined, text });
     }
     this.events.sort((a, b) => a.at - b.at);
   }
@@ -1138,8 +1179,7 @@ export function readBatch(
   }
   reader.close();
   const { events, found, other } = reader;
-  const wasRunning = before.record !== undefined && before.record.says !== "exiting";
-  return { events, found, other, from: ofDate[0], to: ofDate.at(-1), wasRunning };
+  return { events, found, other, from: ofDate[0], to: ofDate.at(-1), before };
 }
 
 // From what happened to what is said.
@@ -1275,6 +1315,8 @@ function tellFew(
   return lines.map((line) => ({ at: events[0]?.at ?? 0, line }));
 }
 
+const UNKNOWN_VERSION = "?";
+
 interface ServerChange {
   readonly at: number;
   stopped: boolean;
@@ -1288,13 +1330,13 @@ interface ServerChange {
 }
 
 /** Stops and starts of the server, each with its jails and bans; and the events that are not of one. */
-function readChanges({ events, wasRunning }: Batch): {
+function readChanges({ events, before }: Batch): {
   changes: ServerChange[];
   rest: BatchEvent[];
 } {
   const changes: ServerChange[] = [];
   const rest: BatchEvent[] = [];
-  let running = wasRunning;
+  let { running } = before;
   let open: ServerChange | undefined;
   const begin = (at: number, stopped: boolean) => {
     const crashed = !stopped && running;
@@ -1303,12 +1345,14 @@ function readChanges({ events, wasRunning }: Batch): {
     changes.push(open);
     return open;
   };
+  // That it stops was told; what it does on its way down is told together.
+  if (before.stopping) begin(-1, true);
   for (const event of events) {
     const down = open?.stopped && open.version === "";
     const up = open !== undefined && open.version !== "";
     if (event.kind === "server" && event.says === "starting") {
       const change = down && open ? open : begin(event.at, false);
-      change.version = event.version || "?";
+      change.version = event.version || UNKNOWN_VERSION;
       running = true;
     } else if (event.kind === "server") {
       if (!down && event.says === "stopping") begin(event.at, true);
@@ -1316,22 +1360,30 @@ function readChanges({ events, wasRunning }: Batch): {
     } else if (open && down && event.kind === "jail" && event.says === "stopped") {
       open.jailsStopped++;
     } else if (open && down && event.kind === "lift") open.lifted++;
-    else if (open && up && event.kind === "jail" && event.says === "started") open.jailsStarted++;
-    else if (open && up && event.kind === "restore") open.restored++;
+    else if (open && (up || down) && event.kind === "jail" && event.says === "started") {
+      open.version ||= UNKNOWN_VERSION;
+      open.jailsStarted++;
+      running = true;
+    } else if (open && up && event.kind === "restore") open.restored++;
     else {
       // Jails that come and go later are no part of the start.
       if (up && event.kind === "jail") open = undefined;
       rest.push(event);
     }
   }
-  return { changes, rest };
+  return { changes: changes.filter(({ at, ...change }) => at >= 0 || saysMore(change)), rest };
+}
+
+/** Whether there is more to say of a stop than that it began. */
+function saysMore({ version, lifted, jailsStopped }: Omit<ServerChange, "at">): boolean {
+  return version !== "" || lifted + jailsStopped > 0;
 }
 
 function changeLine(change: ServerChange, { host, markup }: Teller): string {
   const { stopped, version, crashed, jailsStopped, jailsStarted, lifted, restored } = change;
   const did = !stopped ? "started" : version ? "restarted" : "stopped";
   const sign = { started: "✅", restarted: "🔄", stopped: "⛔" }[did];
-  const known = version && version !== "?" ? ` ${name(version, markup)}` : "";
+  const known = version && version !== UNKNOWN_VERSION ? ` ${name(version, markup)}` : "";
   const unasked = crashed ? ", after it ended without a word" : "";
   const jails = version ? jailsStarted : jailsStopped;
   const bans = restored > 0 ? `${amount(restored, "ban")} restored` : "";
@@ -1343,7 +1395,7 @@ function changeLine(change: ServerChange, { host, markup }: Teller): string {
 
 const JAIL_SIGNS = { started: "✅", stopped: "⛔", reloaded: "🔄" } as const;
 
-/** Lines for events that stand alone; equal ones are one line with their number. */
+/** Lines for events that stand alone; equal ones are one line with their number, where the last was. */
 function tellSingles(events: readonly BatchEvent[], teller: Teller): Told[] {
   const { host, markup } = teller;
   const told = events.flatMap((event): Told[] => {
@@ -1376,20 +1428,23 @@ function tellSingles(events: readonly BatchEvent[], teller: Teller): Told[] {
     }
   });
   return grouped(told, ({ line }) => line).map(([line, same]) => ({
-    at: same[0]?.at ?? 0,
+    at: same.at(-1)?.at ?? 0,
     line: line + times(same.length),
   }));
 }
 
-/** `-# 10:32:26 to 10:39:30 · 4,469 found · 12 other lines` */
-function footer({ from, to, found, other }: Batch, { markup }: Teller): string {
-  const last = to?.time !== from?.time ? ` to ${to?.time}` : "";
+/** `-# 10:32:26 to 10:39:30 · 4,469 found · 12 other lines`; the date where there are two. */
+function footer({ from, to, found, other }: Batch, { markup }: Teller): string[] {
+  const sameDay = from?.date === to?.date;
+  const times = [from, to].map((record) => {
+    return sameDay ? (record?.time ?? "") : `${record?.date} ${record?.time}`;
+  });
   const parts = [
-    from?.time ? `${from.time}${last}` : "",
+    [...new Set(times)].join(" to "),
     found > 0 ? `${found.toLocaleString("en")} found` : "",
     other > 0 ? amount(other, "other line") : "",
-  ];
-  return markup.small(parts.filter((part) => part !== "").join(" · "));
+  ].filter((part) => part !== "");
+  return parts.length > 0 ? [markup.small(parts.join(" · "))] : [];
 }
 
 /**
@@ -1412,7 +1467,7 @@ export function tellBatch(batch: Batch, host: string, markup: Markup, view: View
   const counted = view.only.has("found") || view.only.has("other");
   const worth = told.length > 0 || (counted && batch.found + batch.other > 0);
   if (!worth) return "";
-  return [...told.map(({ line }) => line), footer(batch, teller)]
+  return [...told.map(({ line }) => line), ...footer(batch, teller)]
     .map((line) => `${line}\n`)
     .join("");
 }
@@ -1435,24 +1490,39 @@ function addOne<Key>(counts: Map<Key, number>, key: Key): void {
   counts.set(key, (counts.get(key) ?? 0) + 1);
 }
 
-/** Adds up lines of the log. */
-export function readFlood(lines: readonly string[]): Flood {
+/** So many lines are taken apart at a time: a file of them has no place in memory. */
+const FLOOD_BLOCK_LINES = 5_000;
+
+/** Adds up the lines of the log that are shown. */
+export function readFlood(lines: readonly string[], view: Pick<View, "only" | "jails">): Flood {
+  const shown: string[] = [];
   const jails = new Map<string, Map<Kind, number>>();
   const ids = new Map<string, number>();
   const banned = new Set<string>();
-  const { records } = readRecords(lines, NO_CONTEXT);
-  for (const [at, record] of records.entries()) {
-    if (!record || record === records[at - 1]) continue;
-    const { kind, jail = "", says, what = "" } = record;
-    const kinds = jails.get(jail) ?? new Map<Kind, number>();
-    jails.set(jail, kinds);
-    addOne(kinds, kind);
-    if (says === "ban") banned.add(what);
-    if (says === "ban" || says === "found" || says === "banned") addOne(ids, what);
+  let from: LogRecord | undefined;
+  let to: LogRecord | undefined;
+  let before = NO_CONTEXT;
+  for (let start = 0; start < lines.length; start += FLOOD_BLOCK_LINES) {
+    const block = lines.slice(start, start + FLOOD_BLOCK_LINES);
+    const { records, after } = readRecords(block, before);
+    for (const [at, record] of records.entries()) {
+      if (!isShown(record, view)) continue;
+      shown.push(block[at] ?? "");
+      if (!record || record === (records[at - 1] ?? before.record)) continue;
+      const { kind, jail = "", says, what = "" } = record;
+      const kinds = jails.get(jail) ?? new Map<Kind, number>();
+      jails.set(jail, kinds);
+      addOne(kinds, kind);
+      if (says === "ban") banned.add(what);
+      if (says === "ban" || says === "found" || says === "banned") addOne(ids, what);
+      if (!record.time) continue;
+      from ??= record;
+      to = record;
+    }
+    before = after;
   }
-  const dated = records.filter((record) => record?.time);
   const frequent = [...ids].sort((a, b) => b[1] - a[1]);
-  return { lines, from: dated[0], to: dated.at(-1), jails, ids: frequent, banned };
+  return { lines: shown, from, to, jails, ids: frequent, banned };
 }
 
 /** As many words as `room` has place for, and how many more there are. */
@@ -3601,7 +3671,10 @@ function slack(world: World, access: SlackAccess, icon: string, host: string): D
     encode: escapeSlack,
     // Slack may show another name than ours: the host stands in the text.
     frame: (before, lines) => fenced(`*${escapeSlack(host)}*\n${escapeSlack(before)}`, lines),
-    words: (before, words) => escapeSlack(before) + words,
+    words: (before, words) => {
+      const sender = words.includes(` ${host} `) ? "" : `*${escapeSlack(host)}*\n`;
+      return sender + escapeSlack(before) + words;
+    },
     dropName: () => undefined,
     async post(text) {
       const quiet = { unfurl_links: false, unfurl_media: false, mrkdwn: true };
@@ -4100,15 +4173,16 @@ class Feed {
 
   /** As many lines as a file may hold. */
   nextFile(maxLines: number): Cut | undefined {
-    const cut = this.next(FILE_LIMIT_BYTES, maxLines);
-    if (!cut || Buffer.byteLength(cut.body) <= FILE_LIMIT_BYTES) return cut;
+    // One byte is for the last line's end.
+    const cut = this.next(FILE_LIMIT_BYTES - 1, maxLines);
+    if (!cut || Buffer.byteLength(cut.body) < FILE_LIMIT_BYTES) return cut;
     return this.next(Math.floor(FILE_LIMIT_BYTES / 3), maxLines);
   }
 
-  /** The log's own lines that a message stands for. */
+  /** The log's own lines that a message stands for, also those that are not shown. */
   logLines(cut: Cut): string[] {
     const window = this.#window;
-    if (!window) return [];
+    if (!window || cut.partOfLine) return [cut.body];
     return window.log.split("\n").slice(window.takenLines, this.#doneWith(window, cut.next));
   }
 
@@ -4228,9 +4302,18 @@ class Feed {
   /** What the lines before a span say about its first ones. */
   #contextOf(span: Span | undefined): LogContext {
     if (!span) return NO_CONTEXT;
-    const lines = this.#clean(span.bytes.subarray(0, span.lead)).split("\n").slice(0, -1);
-    const whole = span.lead === span.offset ? lines : lines.slice(1);
-    return readRecords(whole, NO_CONTEXT).after;
+    const near = this.#readBefore(span, span.lead);
+    const silent = near.records.every((record) => ["unban", "other"].includes(record?.kind ?? ""));
+    // A stop with many bans: what says that it is one stands further up.
+    return (silent ? this.#readBefore(span, EVENTS_BYTES) : near).after;
+  }
+
+  #readBefore({ segment, offset }: Span, most: number): ReturnType<typeof readRecords> {
+    const file = this.#files[segment];
+    const length = Math.min(offset, most);
+    const bytes = file && readAt(this.#run.world, file, offset - length, length);
+    const lines = bytes ? this.#clean(bytes).split("\n").slice(0, -1) : [];
+    return readRecords(length === offset ? lines : lines.slice(1), NO_CONTEXT);
   }
 
   /** Bytes without a line end are a fragment of a dead file or a piece of an endless line: marked. */
@@ -4377,6 +4460,11 @@ interface Message {
   readonly lines: number;
 }
 
+/** How much of the log is in it, with the line end behind it; also where that is a file. */
+function lengthOf({ content, cut }: Message): number {
+  return cut ? cut.body.length + 1 : content.length;
+}
+
 /** Posts messages one by one, each until the destination has it or says no for good. */
 abstract class Sender {
   readonly run: Run;
@@ -4453,7 +4541,7 @@ abstract class Sender {
     const step = nextStep(verdict, {
       attempt: this.attempt,
       lines: message.lines,
-      length: message.content.length,
+      length: lengthOf(message),
       pause: channel.pause,
       settings: destination.settings,
       now,
@@ -4470,7 +4558,7 @@ abstract class Sender {
     switch (step.kind) {
       case "save":
         this.sent++;
-        this.attempt = afterDone(this.attempt, message.lines, message.content.length, false);
+        this.attempt = afterDone(this.attempt, message.lines, lengthOf(message), false);
         if (!this.run.settings.dryRun) delete this.channel.pause;
         this.moveBehind(message);
         return undefined;
@@ -4532,8 +4620,11 @@ class LogDelivery extends Sender {
     this.#plan = plan;
     this.#feed = plan.feed;
     if (!progress.inDoubt) return;
-    const isBatch = run.settings.view.format === "events" && !progress.outbox;
-    const first = isBatch ? undefined : this.#nextCut(progress.notice ?? "");
+    const { notice = "", outbox } = progress;
+    if (!outbox) this.#flooded = this.#isFlood(notice);
+    const isBatch = run.settings.view.format === "events" && !outbox;
+    const inLines = isBatch ? undefined : this.#nextCut(notice);
+    const first = this.#flooded ? this.#feed.nextFile(Infinity) : inLines;
     this.attempt = { ...FIRST_ATTEMPT, doubtful: first?.body.length ?? 1 };
   }
 
@@ -4551,7 +4642,7 @@ class LogDelivery extends Sender {
     const message = outbox ? this.#fromOutbox(before) : this.#fromLog(before);
     if (message) return message;
     // What is behind a gap may still be on its way: its notice waits for the first line.
-    const alone = notice && (this.#plan.restAt || !gap);
+    const alone = notice && (this.#plan.restAt || !gap || this.#feed.hiddenLines > 0);
     const content = this.destination.frame(before.trimEnd(), undefined);
     return alone ? { from: "notice", content, cut: undefined, lines: 1 } : undefined;
   }
@@ -4574,7 +4665,7 @@ class LogDelivery extends Sender {
 
   #message(from: "log" | "outbox", before: string, cut: Cut): Message {
     const { frame, words } = this.destination;
-    const lines = cut.partOfLine ? 1 : countLineEnds(cut.body, 0, cut.body.length) + 1;
+    const lines = linesOf(cut);
     if (this.#asFile) {
       const why = "a line that is refused as text";
       return {
@@ -4630,15 +4721,15 @@ class LogDelivery extends Sender {
     const { words, markup, overflow } = this.destination;
     const { settings } = this.run;
     const whole = overflow === "summary";
-    const lines = this.#feed.logLines(cut);
     const where = whole
       ? `too many to show, they are in ${markup.code(shortened(settings.log, ID_LIMIT))}`
       : "attached";
     const room = MESSAGE_LIMIT - words(before, "").length;
-    const summary = tellFlood(readFlood(lines), where, settings.host, markup, room, whole);
+    const flood = readFlood(this.#feed.logLines(cut), settings.view);
+    const summary = tellFlood(flood, where, settings.host, markup, room, whole);
     const file = whole ? undefined : this.#file(cut);
     const content = words(before, summary.trimEnd());
-    return { from: "log", content, file, cut, lines: Math.max(1, lines.length) };
+    return { from: "log", content, file, cut, lines: linesOf(cut) };
   }
 
   /** Moves the cursor behind the next batch of lines and keeps what is to be said of them. */
@@ -4670,6 +4761,7 @@ class LogDelivery extends Sender {
   #leaveBehind({ cut, from }: Message, notice: string): void {
     const progress = this.#progress;
     const { outbox } = progress;
+    const told = progress.notice !== undefined && notice === "";
     this.#asFile = false;
     assign(progress, "notice", notice || undefined);
     if (outbox && from === "outbox") {
@@ -4677,7 +4769,7 @@ class LogDelivery extends Sender {
       assign(progress, "outbox", sent < outbox.text.length ? { ...outbox, sent } : undefined);
     } else if (cut) progress.total += this.#feed.advance(cut);
     if (this.run.settings.dryRun) return;
-    if (from === "notice" && this.#plan.restAt) progress.cursor = this.#plan.restAt;
+    if (told && this.#plan.restAt) progress.cursor = this.#plan.restAt;
     this.#keepPosition();
     this.run.save();
   }
@@ -4702,7 +4794,7 @@ class LogDelivery extends Sender {
       this.#asFile = true;
       return undefined;
     }
-    this.attempt = afterDone(this.attempt, message.lines, message.content.length, true);
+    this.attempt = afterDone(this.attempt, message.lines, lengthOf(message), true);
     delete this.channel.pause;
     this.#leaveBehind(message, this.#reject(message.cut.body, why));
     return undefined;
@@ -4729,7 +4821,8 @@ class LogDelivery extends Sender {
     const { world } = this.run;
     const { held: file, stays } = this.#feed;
     // Under the same name it may be another file by now, but not if the pass began in it.
-    const same = progress.held?.name === file?.name && (stays || this.sent === 0);
+    const idle = this.sent === 0 && this.#feed.hiddenLines === 0;
+    const same = progress.held?.name === file?.name && (stays || idle);
     const since = same ? progress.held?.since : undefined;
     const held = file && { name: file.name, since: since ?? world.now() };
     assign(progress, "held", held);
@@ -4798,9 +4891,11 @@ function feedView({ settings }: Run, { encode, colors, markup }: Destination): F
 }
 
 /** The newest rotated file, where failures before a ban are looked for and the log is young. */
-async function olderFile(run: Run, offset: number): Promise<OpenFile | undefined> {
-  const wanted = run.settings.view.format === "events" && offset < EVENTS_BYTES;
-  return wanted ? (await run.siblings()).open[0] : undefined;
+async function olderFile(run: Run, live: OpenFile, offset: number): Promise<OpenFile | undefined> {
+  if (run.settings.view.format !== "events" || offset >= EVENTS_BYTES) return undefined;
+  // It may have to be unpacked: not for nothing.
+  const hasBan = latin1(readAt(run.world, live, offset, EVENTS_BYTES)).includes("] Ban ");
+  return hasBan ? (await run.siblings()).open[0] : undefined;
 }
 
 /** Plans what one destination reads. Siblings are opened only when the live log does not go on. */
@@ -4810,7 +4905,7 @@ async function planFor(run: Run, destination: Destination, progress: Progress): 
   if (live && cursor && standsIn(world, live, cursor)) {
     const segments = [{ name: live.name, from: cursor.offset, leave: false }];
     say(run, `${live.name} goes on at ${cursor.offset}`);
-    const older = await olderFile(run, cursor.offset);
+    const older = await olderFile(run, live, cursor.offset);
     const start = { files: [live], segments, lines: cursor.lines, cursor, part, older };
     const feed = new Feed(run, feedView(run, destination), start);
     return { feed, restAt: undefined, ends: [], listing: undefined };

@@ -520,7 +520,14 @@ describe("a flood", () => {
       ban(`${"&<>".repeat(60)}${index}`, `${"<jail>".repeat(30)}${index}`),
     );
     for (const whole of [true, false]) {
-      const text = tellFlood(readFlood(lines), "attached", "web-1", SLACK_MARKUP, 1_999, whole);
+      const text = tellFlood(
+        readFlood(lines, view()),
+        "attached",
+        "web-1",
+        SLACK_MARKUP,
+        1_999,
+        whole,
+      );
       expect(text.trimEnd().length).toBeLessThanOrEqual(1_999);
       expect(text).toContain("3,000 lines");
     }

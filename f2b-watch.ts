@@ -898,9 +898,12 @@ export function addressOf(id: string): string | undefined {
   return version > 0 && Number(bits ?? 0) <= (version === 4 ? 32 : 128) ? address : undefined;
 }
 
-/** `2001:db8:100::1` stands in code too: between its colons is the name of an emoji. */
+/** Groups of an IPv6 address that chat services would show as a picture. */
+const EMOJI = /:(?:100|1234|ab?|abcd?|b|bed|bee|cd):/i;
+
+/** An address as it is, anything else in code. */
 function idText(id: string, markup: Markup): string {
-  return addressOf(id) && !id.includes(":") ? id : markup.code(shortened(id, ID_LIMIT));
+  return addressOf(id) && !EMOJI.test(id) ? id : markup.code(shortened(id, ID_LIMIT));
 }
 
 function amount(count: number, noun: string): string {

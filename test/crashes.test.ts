@@ -21,6 +21,7 @@ const AT_ONCE = 2;
 interface Scenario {
   readonly name: string;
   readonly lineCount: number;
+  readonly rotated?: true;
   readonly twoDestinations?: true;
   prepare(machine: Machine): Promise<void>;
 }
@@ -45,6 +46,7 @@ const SCENARIOS: readonly Scenario[] = [
   BACKLOG,
   {
     name: "the middle of a rotation chain",
+    rotated: true,
     lineCount: 120,
     async prepare(machine) {
       await begin(machine);
@@ -144,8 +146,9 @@ async function judge(scenario: Scenario, fault: Fault, nth: number): Promise<str
     wrong.push(...damagedCopies(machine));
     const last = await passUntilDone(machine);
     if (last.code !== 0) wrong.push(`the next pass ended with ${last.code}: ${last.err}`);
+    const mayTell = scenario.rotated === true && fault.does.startsWith("error");
     const channels = scenario.twoDestinations ? [machine.discord, slack] : [machine.discord];
-    for (const channel of channels) wrong.push(...wrongIn(channel, scenario.lineCount));
+    for (const channel of channels) wrong.push(...wrongIn(channel, scenario.lineCount, mayTell));
     return wrong;
   } finally {
     served.stop();
@@ -172,10 +175,12 @@ async function passUntilDone(machine: Machine) {
   return last;
 }
 
-function wrongIn(channel: Machine["discord"] | Slack, lineCount: number): string[] {
-  const { faults, repeats, missing } = judgeRepeats(channel, lines(1, lineCount));
+/** A rotated file that cannot be opened is left out, and that is told. */
+function wrongIn(channel: Machine["discord"] | Slack, lineCount: number, mayTell: boolean) {
+  const { faults, repeats, told, missing } = judgeRepeats(channel, lines(1, lineCount));
   if (missing > 0) faults.push(`${missing} lines are missing`);
   if (repeats > 1) faults.push(`${repeats} messages came again`);
+  if (told > (mayTell ? repeats + 1 : 0)) faults.push(`${told} notices`);
   return [...faults, ...channel.violations];
 }
 

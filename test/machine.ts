@@ -131,12 +131,14 @@ export function randomFrom(seed: number): (limit: number) => number {
   };
 }
 
-/** A message of the log's lines; Slack has the host in front of them. */
-const MESSAGE = /^(?:\*web-1\*\n)?(\(resent\)\n)?```\n([^]*)\n```$/;
+/** A message of the log's lines: Slack has the host in front of them, and a notice may stand there. */
+const MESSAGE =
+  /^(?:\*web-1\*\n)?(⚠️ [^\n]* may be missing[^\n]*\n)?(\(resent\)\n)?```\n([^]*)\n```$/;
 
 /**
  * What a channel may look like after kills: every line in order; where a message goes back, it goes
- * back to where the one before it began, no more often than there were kills; repeats are marked.
+ * back to where the one before it began, no more often than there were kills; repeats are marked, and
+ * a gap is told.
  */
 export function judgeRepeats(
   { messages }: { messages: readonly { content: string }[] },
@@ -144,17 +146,19 @@ export function judgeRepeats(
 ) {
   const faults: string[] = [];
   const places = new Map(expected.map((text, index) => [text, index]));
-  let [repeats, from, to, seen] = [0, 0, 0, 0];
+  let [repeats, told, from, to, seen] = [0, 0, 0, 0, 0];
   for (const { content } of messages) {
-    const body = MESSAGE.exec(content);
-    const shown = body?.[2]?.split("\n") ?? [];
+    const [, notice, mark, body = ""] = MESSAGE.exec(content) ?? [];
+    const shown = body.split("\n");
     const first = places.get(shown[0] ?? "") ?? -1;
-    if (first !== to) repeats++;
-    if (first !== to && first !== from) faults.push(`line ${first} follows line ${to}`);
-    if (first < seen && !body?.[1]) faults.push(`line ${first} comes again without a mark`);
+    if (notice) told++;
+    if (first < to) repeats++;
+    if (first !== from && (first < to || (first > to && !notice)))
+      faults.push(`line ${first} follows line ${to}`);
+    if (first < seen && !mark) faults.push(`line ${first} comes again without a mark`);
     if (shown.some((text, index) => text !== expected[first + index])) faults.push(content);
     [from, to] = [first, first + shown.length];
     seen = Math.max(seen, to);
   }
-  return { faults, repeats, missing: expected.length - seen };
+  return { faults, repeats, told, missing: expected.length - seen };
 }

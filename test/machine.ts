@@ -146,6 +146,7 @@ export function judgeRepeats(
 ) {
   const faults: string[] = [];
   const places = new Map(expected.map((text, index) => [text, index]));
+  const arrived = new Set<string>();
   let [repeats, told, from, to, seen] = [0, 0, 0, 0, 0];
   for (const { content } of messages) {
     const [, notice, mark, body = ""] = MESSAGE.exec(content) ?? [];
@@ -157,8 +158,9 @@ export function judgeRepeats(
       faults.push(`line ${first} follows line ${to}`);
     if (first < seen && !mark) faults.push(`line ${first} comes again without a mark`);
     if (shown.some((text, index) => text !== expected[first + index])) faults.push(content);
+    for (const text of shown) arrived.add(text);
     [from, to] = [first, first + shown.length];
     seen = Math.max(seen, to);
   }
-  return { faults, repeats, told, missing: expected.length - seen };
+  return { faults, repeats, told, missing: expected.filter((text) => !arrived.has(text)).length };
 }

@@ -8,6 +8,7 @@ import { compiled, line, lines, testWith } from "./harness.ts";
 import {
   DONE,
   judgeRepeats,
+  judgeTrace,
   Machine,
   randomFrom,
   STARTERS,
@@ -334,35 +335,6 @@ describe("stdout", () => {
 function peakMemory(pid: number): number {
   const { stdout } = spawnSync("cat", [`/proc/${pid}/status`], { encoding: "utf8" });
   return Number(/VmHWM:\s+(\d+) kB/.exec(stdout)?.[1] ?? 0) * 1024;
-}
-
-/** The calls of a trace that went well; one that another thread interrupted is put together again. */
-function callsOf(trace: string): string[] {
-  const begun = new Map<string, string>();
-  const calls: string[] = [];
-  for (const entry of trace.split("\n")) {
-    const [, thread = "", call = ""] = /^(\d+) +(.*)$/.exec(entry) ?? [];
-    if (call.endsWith("<unfinished ...>")) begun.set(thread, call.replace("<unfinished ...>", ""));
-    else calls.push(call.replace(/^<\.\.\. \w+ resumed>/, () => begun.get(thread) ?? ""));
-  }
-  return calls.filter((call) => !/\) += -1 /.test(call));
-}
-
-/** What a traced program did to the state, to the log, and to the network. */
-function judgeTrace(trace: string, state: string, log: string) {
-  const calls = callsOf(trace);
-  const writing =
-    /O_WRONLY|O_RDWR|O_CREAT|^(p?write|rename|unlink|mkdir|link|symlink|f?chmod|utime|f?truncate|f(data)?sync)/;
-  const bytesOf = (path: string) => {
-    const reads = calls.filter((call) => /^p?read/.test(call) && call.includes(`<${path}`));
-    return reads.reduce((sum, call) => sum + Number(/ = (\d+)$/.exec(call)?.[1] ?? 0), 0);
-  };
-  return {
-    writes: calls.filter((call) => call.includes(state) && writing.test(call)),
-    sockets: calls.filter((call) => /^(socket|connect)\(/.test(call)),
-    stateBytes: bytesOf(state),
-    logBytes: bytesOf(log),
-  };
 }
 
 describe("a log of 300 MB", () => {

@@ -1,9 +1,11 @@
-import { expect } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { testWith } from "./harness.ts";
 import { soak } from "./soak.ts";
 
 const seconds = Number(process.env["SOAK_SECONDS"] ?? 12);
 const seed = Number(process.env["SOAK_SEED"] ?? Date.now() % 100_000);
+
+setDefaultTimeout((seconds + 600) * 1_000);
 
 testWith("logrotate")(
   `${seconds} s of a writer, rotations, passes and a failing server (SOAK_SEED=${seed})`,
@@ -15,5 +17,4 @@ testWith("logrotate")(
     expect(messages).toBeGreaterThan(written / 30);
     expect(exits["0"]).toBeGreaterThan(0);
   },
-  (seconds + 600) * 1_000,
 );

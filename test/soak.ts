@@ -89,6 +89,8 @@ class Soak {
   }
 
   async run(seconds: number): Promise<SoakReport> {
+    // What was rotated away before a first run is not for it to send.
+    await this.#pass("binary");
     const endsAt = performance.now() + seconds * 1_000;
     const loop = async (everyMs: number, step: () => unknown) => {
       for (; performance.now() < endsAt; await Bun.sleep(everyMs)) await step();

@@ -1,0 +1,382 @@
+/**
+ * How fast it is, beside others, as ratios of programs that run in turn: a ratio holds on any machine.
+ * Usage: bun run bench [part of a row's name]; BENCH_ROUNDS=60 for steadier numbers.
+ */
+import { spawnSync } from "node:child_process";
+import * as fs from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { compiled, lines, Scene } from "./harness.ts";
+import { dice } from "./histories.ts";
+import { judgeTrace } from "./machine.ts";
+
+const ROUNDS = Number(process.env["BENCH_ROUNDS"] ?? 30);
+const MB = 1_000_000;
+const PATH = `${process.env["PATH"]}:/usr/sbin:/sbin`;
+/** Discord, whatever it answers: nothing is sent in what is timed here. */
+const NOWHERE = { DISCORD_WEBHOOK: "http://127.0.0.1:9/api/webhooks/1/token" };
+
+// ── Machinery ───────────────────────────────────────────────────────────────────────────────────
+
+/** What a row says; `left out` where a program is missing or something is not built yet. */
+interface Row {
+  readonly what: string;
+  readonly measured: string;
+  readonly target: string;
+  readonly holds: boolean | undefined;
+}
+
+function atMost(what: string, value: number, most: number, unit = ""): Row {
+  return row(what, value, unit, `≤ ${most}${unit}`, value <= most);
+}
+
+function atLeast(what: string, value: number, least: number, unit = ""): Row {
+  return row(what, value, unit, `≥ ${least}${unit}`, value >= least);
+}
+
+function row(what: string, value: number, unit: string, target: string, holds?: boolean): Row {
+  const digits = value >= 100 ? 0 : value >= 10 ? 1 : 2;
+  return { what, measured: `${value.toFixed(digits)}${unit}`, target, holds };
+}
+
+function leftOut(what: string, why: string): Row {
+  return { what, measured: `left out: ${why}`, target: "", holds: undefined };
+}
+
+interface Program {
+  readonly name: string;
+  readonly command: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+function median(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
+}
+
+/** Milliseconds of one run, which must go well. */
+function timeOf({ name, command, env = {} }: Program): number {
+  const begun = Bun.nanoseconds();
+  const { exitCode } = Bun.spawnSync([...command], {
+    env: { PATH, HOME: "/root", LC_ALL: "C", ...env },
+    stdin: "ignore",
+    stdout: "ignore",
+    stderr: "ignore",
+  });
+  const elapsed = Bun.nanoseconds() - begun;
+  if (exitCode !== 0) throw new Error(`${name} ended with ${exitCode}`);
+  return elapsed / 1e6;
+}
+
+/** Times of programs that run in turn, in another order each round. */
+function race(programs: readonly Program[], rounds = ROUNDS): number[][] {
+  const roll = dice(rounds);
+  const times = programs.map((): number[] => []);
+  for (const program of programs) timeOf(program);
+  for (let round = 0; round < rounds; round++) {
+    const order = [...programs.keys()].sort(() => roll() - 0.5);
+    for (const index of order) times[index]?.push(timeOf(programs[index] as Program));
+  }
+  return times;
+}
+
+/** How many times as long the first takes as the second: the middle of the rounds' ratios. */
+function ratio(times: readonly number[], others: readonly number[]): number {
+  return median(times.map((time, round) => time / (others[round] ?? Number.NaN)));
+}
+
+/** The most memory that a program had, in MB; absent where nobody can measure it. */
+function peakMemory({ command, env = {} }: Program): number | undefined {
+  const time = Bun.which("time", { PATH });
+  if (!time) return undefined;
+  const { stderr } = spawnSync(time, ["-f", "peak %M", ...command], {
+    env: { PATH, HOME: "/root", ...env },
+    stdio: ["ignore", "ignore", "pipe"],
+    encoding: "utf8",
+  });
+  return (Number(/peak (\d+)$/m.exec(stderr)?.[1]) * 1_024) / MB;
+}
+
+// ── What is measured ────────────────────────────────────────────────────────────────────────────
+
+/** A folder with logs, states and programs, gone at the end. */
+class Bench {
+  readonly directory = fs.mkdtempSync(join(tmpdir(), "f2b-watch-bench-"));
+
+  [Symbol.dispose](): void {
+    fs.rmSync(this.directory, { recursive: true });
+  }
+
+  path(name: string): string {
+    return join(this.directory, name);
+  }
+
+  /** A log of so many bytes; every so many lines one that must be looked at closely. */
+  log(name: string, bytes: number, suspiciousEvery = Infinity): string {
+    const block = lines(1, 10_000).map((text, index) =>
+      (index + 1) % suspiciousEvery === 0 ? `${text} \`\`\` token=abc \u202e` : text,
+    );
+    const text = Buffer.from(`${block.join("\n")}\n`);
+    const descriptor = fs.openSync(this.path(name), "w");
+    for (let size = 0; size < bytes; size += text.length) fs.writeSync(descriptor, text);
+    fs.closeSync(descriptor);
+    return this.path(name);
+  }
+
+  f2bWatch(name: string, log: string, ...flags: string[]): Program {
+    const state = this.path(`${name}.state`);
+    return {
+      name,
+      command: [compiled(), "--log", log, "--state", state, ...flags],
+      env: { ...NOWHERE, F2B_ENV_FILE: this.emptyFile() },
+    };
+  }
+
+  emptyFile(): string {
+    if (!fs.existsSync(this.path("empty")))
+      fs.writeFileSync(this.path("empty"), "", { mode: 0o600 });
+    return this.path("empty");
+  }
+
+  /** A pass with nothing new over a log that is known. */
+  idle(name: string, log: string): Program {
+    timeOf(this.f2bWatch(name, log, "--from", "end"));
+    return this.f2bWatch(name, log);
+  }
+
+  logtail(log: string, ...flags: string[]): Program {
+    const offset = this.path("logtail.offset");
+    return { name: "logtail2", command: ["logtail2", "-f", log, "-o", offset, ...flags] };
+  }
+
+  /** A binary that does nothing, built as ours is. */
+  emptyBinary(): Program {
+    const [source, binary] = [this.path("nothing.ts"), this.path("nothing")];
+    fs.writeFileSync(source, "export {};\n");
+    const flags = ["--compile", "--minify", "--bytecode", "--format=esm", "--outfile", binary];
+    spawnSync(process.execPath, ["build", ...flags, source], { cwd: this.directory });
+    return { name: "an empty Bun binary", command: [binary] };
+  }
+}
+
+/** The programs that are here, and rows for those that are not. */
+function present(programs: readonly Program[]): Program[] {
+  return programs.filter(({ command: [program = ""] }) => Bun.which(program, { PATH }));
+}
+
+function hasRequests(): boolean {
+  return spawnSync("/usr/bin/python3", ["-c", "import requests"]).status === 0;
+}
+
+function idleRows(bench: Bench): Row[] {
+  const [small, large] = [bench.log("1 MB", MB), bench.log("1 GB", 1_000 * MB)];
+  const ours = bench.idle("idle on 1 GB", large);
+  const logtail = bench.logtail(large);
+  const others: (Program & { most?: number })[] = [
+    { ...bench.idle("idle on 1 MB", small), most: 1.05 },
+    { name: "curl --version", command: ["curl", "--version"], most: 1.2 },
+    { ...logtail, name: "logtail2, nothing new", most: 1.4 },
+    { ...bench.emptyBinary(), most: 2.1 },
+    {
+      name: "python3 -c 'import requests'",
+      command: ["/usr/bin/python3", "-c", "import requests"],
+    },
+  ];
+  const here = present(others).filter(({ name }) => !name.startsWith("python3") || hasRequests());
+  if (here.some(({ name }) => name.startsWith("logtail2"))) timeOf(logtail);
+  const [own = [], ...times] = race([ours, ...here], Math.max(ROUNDS, 60));
+  const rows = others.map(({ name, most }): Row => {
+    const what = `idle pass on 1 GB ÷ ${name}`;
+    const index = here.findIndex((each) => each.name === name);
+    if (index < 0) return leftOut(what, "it is not installed");
+    const value = ratio(own, times[index] ?? []);
+    return most === undefined ? row(what, value, "", "") : atMost(what, value, most);
+  });
+  const memory = peakMemory(ours);
+  return [
+    row("idle pass on 1 GB", median(own), " ms", ""),
+    ...rows,
+    ...traceRows(bench, ours, large),
+    memory === undefined
+      ? leftOut("peak memory, idle on 1 GB", "time is not installed")
+      : atMost("peak memory, idle on 1 GB", memory, 40, " MB"),
+  ];
+}
+
+function traceRows(bench: Bench, ours: Program, log: string): Row[] {
+  const what = "writes and sockets of an idle pass";
+  if (!Bun.which("strace", { PATH })) return [leftOut(what, "strace is not installed")];
+  const trace = bench.path("trace");
+  const command = ["strace", "-f", "-y", "-s", "16", "-o", trace, ...ours.command];
+  timeOf({ ...ours, command });
+  const state = bench.path(`${ours.name}.state`);
+  const { writes, sockets } = judgeTrace(fs.readFileSync(trace, "utf8"), state, log);
+  return [atMost(what, writes.length + sockets.length, 0)];
+}
+
+function dryRows(bench: Bench): Row[] {
+  const bytes = 300 * MB;
+  const [clean, dirty] = [bench.log("clean", bytes), bench.log("dirty", bytes, 1_000)];
+  const dry = (name: string, log: string) =>
+    bench.f2bWatch(name, log, "--dry-run", "--inline", "0");
+  const others = present([
+    { name: "wc -l", command: ["wc", "-l", clean] },
+    bench.logtail(clean, "-t"),
+  ]);
+  const [cleanMs = [], dirtyMs = [], ...times] = race([
+    dry("clean", clean),
+    dry("dirty", dirty),
+    ...others,
+  ]);
+  const speed = (each: readonly number[]) => bytes / MB / (median(each) / 1_000);
+  const rows = ["wc -l", "logtail2"].map((name) => {
+    const index = others.findIndex((each) => each.name === name);
+    const what = `dry run of 300 MB ÷ ${name}`;
+    if (index < 0) return leftOut(what, "it is not installed");
+    return row(what, ratio(cleanMs, times[index] ?? []), "", "");
+  });
+  const gigabyte = bench.log("1 GB", 1_000 * MB);
+  const memory = peakMemory(dry("memory", gigabyte));
+  return [
+    atLeast("dry run of 300 MB, clean", speed(cleanMs), 400, " MB/s"),
+    atLeast("dry run of 300 MB, a suspicious line in 1,000", speed(dirtyMs), 200, " MB/s"),
+    ...rows,
+    memory === undefined
+      ? leftOut("peak memory, dry run of 1 GB", "time is not installed")
+      : atMost("peak memory, dry run of 1 GB", memory, 100, " MB"),
+  ];
+}
+
+function digestRows(bench: Bench): Row[] {
+  const what = "digest of 300 MB";
+  const digest = bench.f2bWatch("digest", bench.log("digest", 300 * MB));
+  const [program = "", ...flags] = digest.command;
+  const command = [program, "digest", "--since", "2026-01-01", ...flags];
+  const { status, stdout } = spawnSync(program, command.slice(1), {
+    env: { PATH, ...digest.env },
+    encoding: "utf8",
+  });
+  if (status !== 0 || !stdout.includes("sshd")) return [leftOut(what, "it is not built yet")];
+  const [times = []] = race([{ ...digest, command }]);
+  return [atLeast(what, 300 / (median(times) / 1_000), 150, " MB/s")];
+}
+
+// ── Messages ────────────────────────────────────────────────────────────────────────────────────
+
+/** The fewest messages that whole lines need: each as full as it goes, with 8 characters of fence. */
+function fewest(texts: readonly string[]): number {
+  let [messages, room] = [0, -1];
+  for (const { length } of texts) {
+    if (length + 1 > room) [messages, room] = [messages + 1, 1_999 - 8 + 1];
+    room -= length + 1;
+  }
+  return messages;
+}
+
+/** The least time that 5 in 2 s and so many a minute allow for messages. */
+function leastSeconds(messages: number, aMinute: number): number {
+  const last = messages - 1;
+  return Math.floor(last / aMinute) * 60 + Math.floor((last % aMinute) / 5) * 2;
+}
+
+/** What Discord got of these lines, and after how long; the clock is the stand-in's, nobody waits. */
+async function deliver(texts: readonly string[], ...flags: string[]) {
+  using scene = new Scene();
+  scene.append(...texts);
+  const { code } = await scene.run("--max-time", "86400", ...flags);
+  const { messages, violations, count429 } = scene.discord;
+  const seconds = ((messages.at(-1)?.at ?? 0) - (messages[0]?.at ?? 0)) / 1_000;
+  const wrong = violations.length + count429 + code;
+  return { count: messages.length, seconds, wrong };
+}
+
+const APPRISE = `
+import json, sys, apprise, requests
+posts, waited = [], [0.0]
+class Answer:
+    status_code, content, text, headers = 204, b"", "", {}
+def post(url, data=None, **_):
+    posts.append(json.loads(data).get("content", ""))
+    return Answer()
+requests.post = post
+sys.modules["apprise.URLBase"].sleep = lambda s: waited.__setitem__(0, waited[0] + s)
+there = apprise.Apprise()
+there.add("discord://1234567890/" + "t" * 60 + "/?overflow=split")
+there.notify(body=sys.stdin.read())
+print(json.dumps([len(posts), waited[0]]))
+`;
+
+/** Debian's apprise with its answers and its waits counted in place of made. */
+function apprise(texts: readonly string[]): { count: number; seconds: number } | undefined {
+  const { status, stdout } = spawnSync("/usr/bin/python3", ["-c", APPRISE], {
+    input: texts.join("\n"),
+    encoding: "utf8",
+  });
+  if (status !== 0) return undefined;
+  const [count, seconds] = JSON.parse(stdout) as [number, number];
+  return { count, seconds };
+}
+
+async function messageRows(): Promise<Row[]> {
+  const burst = fs.readFileSync(join(import.meta.dirname, "fixtures/attack-burst.log"), "utf8");
+  const logs = {
+    "1,000 lines": lines(1, 1_000),
+    "attack-burst.log": burst.trimEnd().split("\n"),
+  };
+  const rows: Row[] = [];
+  for (const [name, texts] of Object.entries(logs)) {
+    const inline = await deliver(texts, "--inline", "0");
+    const flood = await deliver(texts, "--inline", "20");
+    const theirs = apprise(texts);
+    const told = ({ count, seconds }: { count: number; seconds: number }) =>
+      `${count} in ${seconds.toFixed(0)} s`;
+    const least = leastSeconds(inline.count, 29);
+    rows.push(
+      { what: `${name}: messages, inline`, measured: told(inline), target: "", holds: undefined },
+      atMost("… ÷ the fewest that hold whole lines", inline.count / fewest(texts), 1.02),
+      atMost("… seconds ÷ what 29 a minute allow", inline.seconds / least, 1.05),
+      row(
+        "… seconds ÷ what 30 a minute allow",
+        inline.seconds / leastSeconds(inline.count, 30),
+        "",
+        "",
+      ),
+      atMost("… 429s and other breaches", inline.wrong + flood.wrong, 0),
+      row("… messages ÷ one for each line", inline.count / texts.length, "", ""),
+      row("… seconds ÷ one each second", inline.seconds / texts.length, "", ""),
+      { what: `${name}: messages, as a file`, measured: told(flood), target: "", holds: undefined },
+    );
+    const what = `${name}: messages, by apprise`;
+    if (!theirs) rows.push(leftOut(what, "it is not installed"));
+    else {
+      rows.push({ what, measured: told(theirs), target: "", holds: undefined });
+      rows.push(row("… our seconds ÷ apprise's", inline.seconds / theirs.seconds, "", ""));
+    }
+  }
+  return rows;
+}
+
+// ── The table ───────────────────────────────────────────────────────────────────────────────────
+
+function print({ what, measured, target, holds }: Row): void {
+  const mark = holds === undefined ? "" : holds ? "✓" : "✗";
+  console.log(`${what.padEnd(58)} ${measured.padStart(24)}   ${target.padEnd(12)} ${mark}`);
+}
+
+const PARTS: Record<string, (bench: Bench) => Row[] | Promise<Row[]>> = {
+  idle: idleRows,
+  messages: messageRows,
+  dry: dryRows,
+  digest: digestRows,
+};
+
+if (import.meta.main) {
+  using bench = new Bench();
+  const [wanted = ""] = process.argv.slice(2);
+  for (const [name, rows] of Object.entries(PARTS)) {
+    if (!name.includes(wanted)) continue;
+    for (const each of await rows(bench)) {
+      print(each);
+      if (each.holds === false) process.exitCode = 1;
+    }
+  }
+}

@@ -5180,19 +5180,29 @@ function nothingNew(
   names: readonly string[],
 ): boolean {
   const state = glance(world, statePath, log);
-  if (!state || state.failures["log"]) return false;
+  if (!state) return false;
   let live: OpenFile | undefined;
   try {
+    if (state.failures["log"]) return false;
     live = openLive(world, log);
     if (!live) return false;
     const file = live;
     return names.every((name) => upToDate(world, log, file, state.destinations[name]));
   } catch (error) {
     // Told by the pass, which remembers that it was; a state of a wrong shape, by its schema.
-    if (error instanceof Fault || error instanceof TypeError) return false;
+    const wrong = error instanceof TypeError || error instanceof RangeError;
+    if (error instanceof Fault || wrong) return false;
     throw error;
   } finally {
     if (live) world.fs.closeSync(live.descriptor);
+  }
+}
+
+function takeDown(world: World, markPath: string): void {
+  try {
+    world.fs.rmSync(markPath, { force: true });
+  } catch (error) {
+    throw cannotWrite(markPath, error);
   }
 }
 
@@ -5235,7 +5245,7 @@ async function takeTurns(
     }
     let run: Run;
     try {
-      world.fs.rmSync(markPath, { force: true });
+      takeDown(world, markPath);
       run = new Run(world, settings, statePath, deadline, channels);
       exitCode = await passOnce(run, destinations);
     } finally {

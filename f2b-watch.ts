@@ -70,7 +70,7 @@ const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 const POST_TIMEOUT_MS = 20 * SECOND;
-/** A line so slow that a file of 10 MiB takes two minutes. */
+/** A line so slow that a file of 4 MiB takes most of a minute. */
 const UPLOAD_BYTES_PER_MS = 100;
 const PROGRAM_TIMEOUT_MS = 20 * SECOND;
 const PROGRAM_OUTPUT_BYTES = 16 * 1024 * 1024;
@@ -91,8 +91,8 @@ const WINDOW_BYTES = 256 * 1024;
 const VIEW_WINDOW_BYTES = 1024 * 1024;
 /** What happens within so much log is told together; and so far back failures are counted. */
 const EVENTS_BYTES = 4 * 1024 * 1024;
-/** Discord takes files of 10 MiB. */
-const FILE_LIMIT_BYTES = 10 * 1024 * 1024;
+/** Discord takes files of 10 MiB; what makes one needs thirty times its size in memory. */
+const FILE_LIMIT_BYTES = 4 * 1024 * 1024;
 /** A longer line is read in pieces of this size, so that memory stays bounded. */
 const LINE_LIMIT_BYTES = 8 * 1024 * 1024;
 /** How much of a long line proves where a cursor stands. */

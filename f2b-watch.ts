@@ -70,7 +70,7 @@ const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 const POST_TIMEOUT_MS = 20 * SECOND;
-/** A line so slow that a file of 10 MiB takes two minutes. */
+/** A line so slow that a file of 4 MiB takes most of a minute. */
 const UPLOAD_BYTES_PER_MS = 100;
 const PROGRAM_TIMEOUT_MS = 20 * SECOND;
 const PROGRAM_OUTPUT_BYTES = 16 * 1024 * 1024;
@@ -91,8 +91,8 @@ const WINDOW_BYTES = 256 * 1024;
 const VIEW_WINDOW_BYTES = 1024 * 1024;
 /** What happens within so much log is told together; and so far back failures are counted. */
 const EVENTS_BYTES = 4 * 1024 * 1024;
-/** Discord takes files of 10 MiB. */
-const FILE_LIMIT_BYTES = 10 * 1024 * 1024;
+/** Discord takes files of 10 MiB; what makes one needs thirty times its size in memory. */
+const FILE_LIMIT_BYTES = 4 * 1024 * 1024;
 /** A longer line is read in pieces of this size, so that memory stays bounded. */
 const LINE_LIMIT_BYTES = 8 * 1024 * 1024;
 /** How much of a long line proves where a cursor stands. */
@@ -1125,10 +1125,11 @@ class BatchReader {
     const id = told ?? (doing.endsWith("ban") ? (this.#lastId.get(jail) ?? "") : "");
     // A Python action says itself what went wrong; of a command, fail2ban has logged it before.
     const command = text.startsWith("Error ") ? this.#commands.at(-1) : undefined;
+    const bans = doing !== "unban" && doing.endsWith("ban");
+    const unblocked = bans && this.#wasUnchecked(jail, command?.command);
     if (command) {
       this.#commands = this.#commands.filter((each) => each.command !== command.command);
     }
-    const unblocked = doing !== "unban" && doing.endsWith("ban") && this.#wasUnchecked(jail);
     const failed = { action, doing, why: command?.why || text, unblocked };
     const ban = doing === "ban" ? this.#bans.get(banKey(jail, id)) : undefined;
     if (ban && !ban.failed) ban.failed = failed;
@@ -1136,14 +1137,18 @@ class BatchReader {
   }
 
   /**
-   * Whether the firewall's rules were gone just before. fail2ban says it without a jail and jails work
-   * side by side, so that a check that may be another jail's does not count.
+   * Whether the firewall's rules were gone just before, and the action failed for that. fail2ban says it
+   * without a jail and jails work side by side, so that a check that may be another jail's does not
+   * count. Where the rules could be restored the ban is tried again: a command that was not tried before
+   * is another action's, and the address may well be blocked.
    */
-  #wasUnchecked(jail: string): boolean {
+  #wasUnchecked(jail: string, command: string | undefined): boolean {
     const { says, message = "" } = this.#before ?? {};
     if (says !== "unchecked") return false;
     const given = message.startsWith("Unable");
-    if (!given && this.#lastJail !== jail) return false;
+    const checkedAt = this.#unchecked.at(-1)?.at ?? 0;
+    const again = this.#commands.some((each) => each.command === command && each.at < checkedAt);
+    if (!given && (this.#lastJail !== jail || !again)) return false;
     const mine = [given ? "Unable" : "", "Invariant"].filter((word) => word !== "");
     for (const word of mine) {
       const index = this.#unchecked.findLastIndex(({ text }) => text.startsWith(word));

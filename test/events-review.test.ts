@@ -188,6 +188,31 @@ describe("a failed action", () => {
     ]);
   });
 
+  test("is no failed ban where the firewall was repaired and another action failed after it", () => {
+    // As fail2ban 1.0.2 writes it: what fails is tried again once the firewall's rules are back.
+    const command = (text: string) => [
+      says(`7f8d04404bd0 -- exec: ${text}`, "ERROR", "utils"),
+      says("7f8d04404bd0 -- returned 1", "ERROR", "utils"),
+    ];
+    const log = (retried: string) => [
+      ban("203.0.113.7"),
+      ...command("nft add element 203.0.113.7"),
+      ...command("nft list chain"),
+      says(
+        "Invariant check failed. Trying to restore a sane environment",
+        "ERROR",
+        "CommandAction",
+      ),
+      ...command(retried),
+      failed("ban", "sshd", "'ip': '203.0.113.7'", "Error banning 203.0.113.7"),
+    ];
+    const repaired = told(log("curl https://example.org"));
+    expect(repaired[0]).toContain("**action `act` failed**: `returned 1`");
+    expect(repaired.join("\n")).not.toContain("NOT blocked");
+    expect(repaired.join("\n")).toContain("Invariant check failed");
+    expect(told(log("nft add element 203.0.113.7"))[0]).toContain("NOT blocked");
+  });
+
   test("stands in its ban's line although alerts are not asked for, alone", () => {
     for (const name of ["failing-action.log", "failing-invariant.log"]) {
       const log = fixture(name);

@@ -3218,15 +3218,16 @@ function whyLeftOut(error: unknown): string {
 }
 
 /**
- * Opens the siblings of the log, youngest first; of a family that had `enough`, only plain ones. Listed
- * anew until two listings agree: a rotation in the middle would show one file twice, or hide one.
+ * Opens the siblings of the log, youngest first; of a family where the `search` has found enough, only
+ * plain ones. Listed anew until two listings agree: a rotation in the middle would show one file
+ * twice, or hide one.
  */
 async function openSiblings(
   world: World,
   log: string,
   live: OpenFile | undefined,
   scratchPath: string,
-  enough: (file: OpenFile) => boolean,
+  search: () => (file: OpenFile) => boolean,
 ): Promise<LogFiles> {
   const directory = dirname(rotationPath(world, log));
   for (let tries = 1; ; tries++) {
@@ -3238,6 +3239,8 @@ async function openSiblings(
     } catch (error) {
       return { open, leftOut: [`${directory} (${reason(error)})`], snapshot: undefined };
     }
+    // Each listing is searched anew: what was found in one is not yet open in the next.
+    const enough = search();
     let foundIn: OpenFile["family"] | undefined;
     for (const rotated of listing.files) {
       if (foundIn === rotated.family && rotated.compression !== "none") continue;
@@ -3980,15 +3983,17 @@ class Run {
   siblings(): Promise<LogFiles> {
     const { world, settings, live, statePath } = this;
     const cursors = Object.values(this.state.destinations).map(({ cursor }) => cursor);
-    const lost = new Set(
-      cursors.filter((cursor) => !cursor || !live || !standsIn(world, live, cursor)),
-    );
-    const enough = (file: OpenFile) => {
-      for (const cursor of lost) if (cursor && standsIn(world, file, cursor)) lost.delete(cursor);
-      return cursors.length > 0 && lost.size === 0;
+    const search = () => {
+      const lost = new Set(
+        cursors.filter((cursor) => !cursor || !live || !standsIn(world, live, cursor)),
+      );
+      return (file: OpenFile) => {
+        for (const cursor of lost) if (cursor && standsIn(world, file, cursor)) lost.delete(cursor);
+        return cursors.length > 0 && lost.size === 0;
+      };
     };
     const scratch = `${statePath}.unpacked${settings.dryRun ? "-dry" : ""}`;
-    this.#siblings ??= openSiblings(world, settings.log, live, scratch, enough);
+    this.#siblings ??= openSiblings(world, settings.log, live, scratch, search);
     return this.#siblings;
   }
 
@@ -6272,7 +6277,7 @@ async function siblingsSince(
   const scratch = scratchPlace(world, settings);
   const enough = (file: OpenFile) => beginsBefore(world, file, limit);
   try {
-    return await openSiblings(world, settings.log, live, scratch.path, enough);
+    return await openSiblings(world, settings.log, live, scratch.path, () => enough);
   } catch (error) {
     if (!(error instanceof Fault)) throw error;
     const hint = "compressed logs are unpacked there; --state or TMPDIR names another place";

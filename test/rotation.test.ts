@@ -253,3 +253,23 @@ test("mtime forward / back, no new data", async () => {
   fs.utimesSync(scene.log, 0, 0);
   await scene.passPosts(line(6));
 });
+
+test("a file that grows while it is looked at hides none behind it: no gap, each line once", async () => {
+  using scene = await Scene.after(1, 30);
+  scene.append(...lines(31, 60));
+  scene.rotate();
+  scene.append(...lines(61, 80));
+  scene.rotate();
+  scene.compress(".2");
+  let listings = 0;
+  scene.withFs({
+    readdirSync: ((...args: Parameters<typeof fs.readdirSync>) => {
+      if (++listings <= 3) scene.write(`${line(80 + listings)}\n`, ".1");
+      return fs.readdirSync(...args);
+    }) as typeof fs.readdirSync,
+  });
+  await scene.pass();
+  await scene.pass();
+  scene.expectPosted(...lines(31, 83));
+  expect(scene.notices()).toEqual([]);
+});

@@ -392,6 +392,7 @@ const SUSPICIOUS: readonly RegExp[] = [
   /xox|xapp|token|key|authoriz/gi,
   /(?<!\S)-[a-z-]{0,16}u/gi,
 ];
+const NOT_ASCII = /[^\x00-\x7f]/g;
 const INVISIBLE = /(?![\t\n])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{DI}]/gu;
 
 const QUOTED = `\\\\*"[^"]*"?|\\\\*'[^']*'?`;
@@ -485,24 +486,36 @@ export function literalPattern(strings: readonly string[]): RegExp | undefined {
   return new RegExp(strings.map((text) => RegExp.escape(text)).join("|"), "g");
 }
 
-/** Redacts and neutralises whole lines; line N of the result is line N of `text`. */
-export function cleanText(text: string, ascii: boolean, ownSecrets: readonly string[]): string {
-  const own = literalPattern(ownSecrets);
-  const patterns = [...SUSPICIOUS];
-  if (!ascii) patterns.push(INVISIBLE);
-  if (own) patterns.push(own);
-  const starts = suspiciousLines(text, patterns);
-  if (starts.length === 0) return text;
+/** Puts what `clean` makes of them in the place of the lines that begin at `starts`. */
+function replaceLines(
+  text: string,
+  starts: Iterable<number>,
+  clean: (start: number, end: number) => string,
+): string {
   const pieces: string[] = [];
   let done = 0;
   for (const start of starts) {
     const end = text.indexOf("\n", start);
     const lineEnd = end < 0 ? text.length : end;
-    pieces.push(text.slice(done, start), cleanLine(text.slice(start, lineEnd), ownSecrets));
+    pieces.push(text.slice(done, start), clean(start, lineEnd));
     done = lineEnd;
   }
+  if (pieces.length === 0) return text;
   pieces.push(text.slice(done));
   return pieces.join("");
+}
+
+function suspicions(ownSecrets: readonly string[]): RegExp[] {
+  const own = literalPattern(ownSecrets);
+  return own ? [...SUSPICIOUS, own] : [...SUSPICIOUS];
+}
+
+/** Redacts and neutralises whole lines; line N of the result is line N of `text`. */
+export function cleanText(text: string, ascii: boolean, ownSecrets: readonly string[]): string {
+  const patterns = suspicions(ownSecrets);
+  if (!ascii) patterns.push(INVISIBLE);
+  const starts = suspiciousLines(text, patterns);
+  return replaceLines(text, starts, (start, end) => cleanLine(text.slice(start, end), ownSecrets));
 }
 
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
@@ -511,11 +524,20 @@ function latin1(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
 }
 
-/** Bytes of the log as harmless text: UTF-8 with U+FFFD for what is not. */
+/**
+ * Bytes of the log as harmless text: UTF-8 with U+FFFD for what is not. Searched as one character a
+ * byte, which is fast; only lines that are not ASCII are decoded.
+ */
 export function cleanBytes(bytes: Uint8Array, ownSecrets: readonly string[]): string {
-  const ascii = isAscii(bytes);
-  const text = ascii ? latin1(bytes) : utf8.decode(bytes);
-  return cleanText(text, ascii, ownSecrets);
+  const text = latin1(bytes);
+  const suspicious = new Set(suspiciousLines(text, suspicions(ownSecrets)));
+  const foreign = isAscii(bytes) ? [] : suspiciousLines(text, [NOT_ASCII]);
+  const starts = [...new Set([...suspicious, ...foreign])].sort((a, b) => a - b);
+  return replaceLines(text, starts, (start, end) => {
+    const line = utf8.decode(bytes.subarray(start, end));
+    const clean = !suspicious.has(start) && line.search(INVISIBLE) < 0;
+    return clean ? line : cleanLine(line, ownSecrets);
+  });
 }
 
 /** The index after the `count`th line end at or after `start`, or of the last one. */

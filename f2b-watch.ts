@@ -278,6 +278,8 @@ export interface Cut {
   readonly body: string;
   readonly next: number;
   readonly partOfLine: boolean;
+  /** Lines that end in it. */
+  readonly lines: number;
 }
 
 export interface Pace {
@@ -581,11 +583,13 @@ export function cutMessage(text: string, start: number, room: number, maxLines =
     if (maxLines !== Infinity)
       length = Math.min(length, afterLines(text, start, maxLines) - 1 - start);
     const end = start + length;
-    return { body: mark + text.slice(start, end), next: end + 1, partOfLine: false };
+    const lines = countLineEnds(text, start, end) + 1;
+    return { body: mark + text.slice(start, end), next: end + 1, partOfLine: false, lines };
   }
   const next = characterBoundary(text, start + space - CUT_MARK.length);
   if (next <= start) throw new Error(`no room for a line: ${room}`);
-  return { body: mark + text.slice(start, next) + CUT_MARK, next, partOfLine: true };
+  const body = mark + text.slice(start, next) + CUT_MARK;
+  return { body, next, partOfLine: true, lines: 0 };
 }
 
 export function fence(body: string, tag = ""): string {
@@ -4131,12 +4135,12 @@ class Feed {
   logLines(cut: Cut): string[] {
     const window = this.#window;
     if (!window) return [];
-    return window.log.split("\n").slice(window.takenLines, this.#doneWith(window, cut.next));
+    return window.log.split("\n").slice(window.takenLines, this.#doneWith(window, cut));
   }
 
-  /** How many of the window's lines are done with when its text is sent up to `end`. */
-  #doneWith(window: Window, end: number): number {
-    const shown = window.shownLines + countLineEnds(window.text, window.textAt, end);
+  /** How many of the window's lines are done with when this is sent. */
+  #doneWith(window: Window, cut: Cut): number {
+    const shown = window.shownLines + cut.lines;
     return window.ends ? (window.ends[shown - 1] ?? 0) : shown;
   }
 
@@ -4145,7 +4149,7 @@ class Feed {
     const window = this.#window;
     if (!window) return 0;
     const start = window.textAt;
-    const done = this.#doneWith(window, cut.next);
+    const done = this.#doneWith(window, cut);
     window.textAt = cut.next;
     if (cut.partOfLine) {
       const sent = (this.#part?.sent ?? 0) + cut.next - start;
@@ -4153,7 +4157,7 @@ class Feed {
       return 0;
     }
     this.#part = undefined;
-    window.shownLines += countLineEnds(window.text, start, cut.next);
+    window.shownLines += cut.lines;
     const lines = this.#stepLines(window, done) + this.hiddenLines;
     this.hiddenLines = 0;
     return lines;
@@ -4596,7 +4600,7 @@ class LogDelivery extends Sender {
 
   #message(from: "log" | "outbox", before: string, cut: Cut): Message {
     const { frame, words } = this.destination;
-    const lines = cut.partOfLine ? 1 : countLineEnds(cut.body, 0, cut.body.length) + 1;
+    const lines = Math.max(1, cut.lines);
     if (this.#asFile) {
       const why = "a line that is refused as text";
       return {

@@ -278,6 +278,8 @@ export interface Cut {
   readonly body: string;
   readonly next: number;
   readonly partOfLine: boolean;
+  /** Lines that end in it. */
+  readonly lines: number;
 }
 
 export interface Pace {
@@ -392,6 +394,7 @@ const SUSPICIOUS: readonly RegExp[] = [
   /xox|xapp|token|key|authoriz/gi,
   /(?<!\S)-[a-z-]{0,16}u/gi,
 ];
+const NOT_ASCII = /[^\x00-\x7f]/g;
 const INVISIBLE = /(?![\t\n])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{DI}]/gu;
 
 const QUOTED = `\\\\*"[^"]*"?|\\\\*'[^']*'?`;
@@ -485,24 +488,36 @@ export function literalPattern(strings: readonly string[]): RegExp | undefined {
   return new RegExp(strings.map((text) => RegExp.escape(text)).join("|"), "g");
 }
 
-/** Redacts and neutralises whole lines; line N of the result is line N of `text`. */
-export function cleanText(text: string, ascii: boolean, ownSecrets: readonly string[]): string {
-  const own = literalPattern(ownSecrets);
-  const patterns = [...SUSPICIOUS];
-  if (!ascii) patterns.push(INVISIBLE);
-  if (own) patterns.push(own);
-  const starts = suspiciousLines(text, patterns);
-  if (starts.length === 0) return text;
+/** Puts what `clean` makes of them in the place of the lines that begin at `starts`. */
+function replaceLines(
+  text: string,
+  starts: Iterable<number>,
+  clean: (start: number, end: number) => string,
+): string {
   const pieces: string[] = [];
   let done = 0;
   for (const start of starts) {
     const end = text.indexOf("\n", start);
     const lineEnd = end < 0 ? text.length : end;
-    pieces.push(text.slice(done, start), cleanLine(text.slice(start, lineEnd), ownSecrets));
+    pieces.push(text.slice(done, start), clean(start, lineEnd));
     done = lineEnd;
   }
+  if (pieces.length === 0) return text;
   pieces.push(text.slice(done));
   return pieces.join("");
+}
+
+function suspicions(ownSecrets: readonly string[]): RegExp[] {
+  const own = literalPattern(ownSecrets);
+  return own ? [...SUSPICIOUS, own] : [...SUSPICIOUS];
+}
+
+/** Redacts and neutralises whole lines; line N of the result is line N of `text`. */
+export function cleanText(text: string, ascii: boolean, ownSecrets: readonly string[]): string {
+  const patterns = suspicions(ownSecrets);
+  if (!ascii) patterns.push(INVISIBLE);
+  const starts = suspiciousLines(text, patterns);
+  return replaceLines(text, starts, (start, end) => cleanLine(text.slice(start, end), ownSecrets));
 }
 
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
@@ -511,11 +526,20 @@ function latin1(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
 }
 
-/** Bytes of the log as harmless text: UTF-8 with U+FFFD for what is not. */
+/**
+ * Bytes of the log as harmless text: UTF-8 with U+FFFD for what is not. Searched as one character a
+ * byte, which is fast; only lines that are not ASCII are decoded.
+ */
 export function cleanBytes(bytes: Uint8Array, ownSecrets: readonly string[]): string {
-  const ascii = isAscii(bytes);
-  const text = ascii ? latin1(bytes) : utf8.decode(bytes);
-  return cleanText(text, ascii, ownSecrets);
+  const text = latin1(bytes);
+  const suspicious = new Set(suspiciousLines(text, suspicions(ownSecrets)));
+  const foreign = isAscii(bytes) ? [] : suspiciousLines(text, [NOT_ASCII]);
+  const starts = [...new Set([...suspicious, ...foreign])].sort((a, b) => a - b);
+  return replaceLines(text, starts, (start, end) => {
+    const line = utf8.decode(bytes.subarray(start, end));
+    const clean = !suspicious.has(start) && line.search(INVISIBLE) < 0;
+    return clean ? line : cleanLine(line, ownSecrets);
+  });
 }
 
 /** The index after the `count`th line end at or after `start`, or of the last one. */
@@ -559,16 +583,13 @@ export function cutMessage(text: string, start: number, room: number, maxLines =
     if (maxLines !== Infinity)
       length = Math.min(length, afterLines(text, start, maxLines) - 1 - start);
     const end = start + length;
-    return { body: mark + text.slice(start, end), next: end + 1, partOfLine: false };
+    const lines = countLineEnds(text, start, end) + 1;
+    return { body: mark + text.slice(start, end), next: end + 1, partOfLine: false, lines };
   }
   const next = characterBoundary(text, start + space - CUT_MARK.length);
   if (next <= start) throw new Error(`no room for a line: ${room}`);
-  return { body: mark + text.slice(start, next) + CUT_MARK, next, partOfLine: true };
-}
-
-/** Lines that can be sent apart from each other. */
-function linesOf({ body, partOfLine }: Cut): number {
-  return partOfLine ? 1 : countLineEnds(body, 0, body.length) + 1;
+  const body = mark + text.slice(start, next) + CUT_MARK;
+  return { body, next, partOfLine: true, lines: 0 };
 }
 
 export function fence(body: string, tag = ""): string {
@@ -4196,12 +4217,12 @@ class Feed {
   logLines(cut: Cut): string[] {
     const window = this.#window;
     if (!window || cut.partOfLine) return [cut.body];
-    return window.log.split("\n").slice(window.takenLines, this.#doneWith(window, cut.next));
+    return window.log.split("\n").slice(window.takenLines, this.#doneWith(window, cut));
   }
 
-  /** How many of the window's lines are done with when its text is sent up to `end`. */
-  #doneWith(window: Window, end: number): number {
-    const shown = window.shownLines + countLineEnds(window.text, window.textAt, end);
+  /** How many of the window's lines are done with when this is sent. */
+  #doneWith(window: Window, cut: Cut): number {
+    const shown = window.shownLines + cut.lines;
     return window.ends ? (window.ends[shown - 1] ?? 0) : shown;
   }
 
@@ -4210,7 +4231,7 @@ class Feed {
     const window = this.#window;
     if (!window) return 0;
     const start = window.textAt;
-    const done = this.#doneWith(window, cut.next);
+    const done = this.#doneWith(window, cut);
     window.textAt = cut.next;
     if (cut.partOfLine) {
       const sent = (this.#part?.sent ?? 0) + cut.next - start;
@@ -4218,7 +4239,7 @@ class Feed {
       return 0;
     }
     this.#part = undefined;
-    window.shownLines += countLineEnds(window.text, start, cut.next);
+    window.shownLines += cut.lines;
     const lines = this.#stepLines(window, done) + this.hiddenLines;
     this.hiddenLines = 0;
     return lines;
@@ -4678,7 +4699,7 @@ class LogDelivery extends Sender {
 
   #message(from: "log" | "outbox", before: string, cut: Cut): Message {
     const { frame, words } = this.destination;
-    const lines = linesOf(cut);
+    const lines = Math.max(1, cut.lines);
     if (this.#asFile) {
       const why = "a line that is refused as text";
       return {
@@ -4742,7 +4763,7 @@ class LogDelivery extends Sender {
     const summary = tellFlood(flood, where, settings.host, markup, room, whole);
     const file = whole ? undefined : this.#file(cut);
     const content = words(before, summary.trimEnd());
-    return { from: "log", content, file, cut, lines: linesOf(cut) };
+    return { from: "log", content, file, cut, lines: Math.max(1, cut.lines) };
   }
 
   /** Moves the cursor behind the next batch of lines and keeps what is to be said of them. */

@@ -122,13 +122,18 @@ class Bench {
     return this.path(name);
   }
 
+  /** As cron starts it: what is set stands in the environment. */
   f2bWatch(name: string, log: string, ...flags: string[]): Program {
-    const state = this.path(`${name}.state`);
-    return {
-      name,
-      command: [compiled(), "--log", log, "--state", state, ...flags],
-      env: { ...NOWHERE, F2B_ENV_FILE: this.emptyFile() },
+    const places = {
+      F2B_LOG: log,
+      F2B_STATE: this.statePath(name),
+      F2B_ENV_FILE: this.emptyFile(),
     };
+    return { name, command: [compiled(), ...flags], env: { ...NOWHERE, ...places } };
+  }
+
+  statePath(name: string): string {
+    return this.path(`${name}.state`);
   }
 
   emptyFile(): string {
@@ -208,7 +213,7 @@ function traceRows(bench: Bench, ours: Program, log: string): Row[] {
   const trace = bench.path("trace");
   const command = ["strace", "-f", "-y", "-s", "16", "-o", trace, ...ours.command];
   timeOf({ ...ours, command });
-  const state = bench.path(`${ours.name}.state`);
+  const state = bench.statePath(ours.name);
   const { writes, sockets } = judgeTrace(fs.readFileSync(trace, "utf8"), state, log);
   return [atMost(what, writes.length + sockets.length, 0)];
 }

@@ -3161,8 +3161,9 @@ function* packedBlocks(world: World, file: OpenFile): Generator<Uint8Array> {
 
 /** Creates a file of ours, or opens it: for our eyes only, never through a link. */
 function openPrivate(world: World, path: string, flags: number): number {
-  const { O_CREAT, O_NOFOLLOW } = world.fs.constants;
-  return world.fs.openSync(path, flags | O_CREAT | O_NOFOLLOW, 0o600);
+  // A FIFO under this name must not keep us waiting for its reader.
+  const { O_CREAT, O_NOFOLLOW, O_NONBLOCK } = world.fs.constants;
+  return world.fs.openSync(path, flags | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o600);
 }
 
 /** Writes to a private file and makes sure that it is on disk. */
@@ -3891,7 +3892,12 @@ async function chosenJails(
     throw new Fault(64, `no such jail: ${JSON.stringify(unknown)}`, hint);
   }
   const wanted = named.length > 0 ? new Set(named) : view.jails;
-  return wanted.size > 0 ? all.filter((name) => wanted.has(name)) : all;
+  if (wanted.size === 0) return all;
+  const chosen = all.filter((name) => wanted.has(name));
+  if (chosen.length === 0 && all.length > 0) {
+    throw new Fault(64, "--jail: names no jail that is there", `there are: ${all.join(", ")}`);
+  }
+  return chosen;
 }
 
 /** What fail2ban says of all or the named jails. */
@@ -6568,9 +6574,15 @@ function rejectUnknownFlags(argv: readonly string[]): void {
   const known = [...OPTION_NAMES.map(flagOf), "--help", "--version"];
   const end = argv.indexOf("--");
   if (end >= 0 && end < argv.length - 1) throw usage("unexpected words after --");
-  for (const word of argv) {
+  for (const [index, word] of argv.entries()) {
     if (word === "-") throw usage("unexpected word `-`");
     if (word === "--") break;
+    const before = OPTION_NAMES.find((name) =>
+      OPTIONS[name].flag.startsWith(`${argv[index - 1]} <`),
+    );
+    if (before && /^-\d/.test(word)) {
+      throw usage(`${flagOf(before)}: expected ${OPTIONS[before].expects}, found "${word}"`);
+    }
     const flag = word.replace(/=.*/s, "");
     if (word.startsWith("--") && !known.includes(flag)) throw usage(`unknown option \`${flag}\``);
   }
@@ -6712,7 +6724,7 @@ export function slackAccess(
     throw new Fault(78, "SLACK_WEBHOOK and SLACK_TOKEN are both set", "keep one of them");
   }
   if (webhook) {
-    const { href } = urlOf("SLACK_WEBHOOK", webhook, "https://hooks.slack.com/services/…");
+    const { href } = urlOf("SLACK_WEBHOOK", webhook, "https://hooks.slack.com/<services/…>");
     return { kind: "webhook", url: href };
   }
   if (!token && !channel) return undefined;

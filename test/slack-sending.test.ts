@@ -264,7 +264,11 @@ describe("Slack's settings", () => {
     ["both ways", { SLACK_TOKEN: "xoxb-1", SLACK_WEBHOOK: "https://x/y" }, /both set/],
     ["a token without a channel", { SLACK_TOKEN: "xoxb-1" }, /SLACK_CHANNEL is missing/],
     ["a channel without a token", { SLACK_CHANNEL: "#a" }, /SLACK_TOKEN is missing/],
-    ["a webhook that is no URL", { SLACK_WEBHOOK: "hooks" }, /SLACK_WEBHOOK: expected/],
+    [
+      "a webhook that is no URL",
+      { SLACK_WEBHOOK: "hooks" },
+      /SLACK_WEBHOOK: expected https:\/\/hooks\.slack\.com\/<services/,
+    ],
     ["a webhook over http", { SLACK_WEBHOOK: "http://x.example/y" }, /SLACK_WEBHOOK: expected/],
     [
       "an API over http",

@@ -1,7 +1,7 @@
 /** What is remembered: two copies, damage, full and unfit disks, links, modes, several destinations. */
 import { describe, expect, test } from "bun:test";
 import * as fs from "node:fs";
-import { basename, join } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { parseState, sealState, State, stateFileName } from "../f2b-watch.ts";
 import { line, lines, type RunResult, Scene } from "./harness.ts";
 
@@ -822,6 +822,19 @@ describe("the lock file", () => {
     expect(fs.readFileSync(path, "utf8")).toBe("garbage".repeat(100));
     fs.writeFileSync(path, "");
     await expectNothingThenAll(scene);
+  });
+
+  test("that is a FIFO is 73, and is not waited for", async () => {
+    using scene = await goingScene();
+    const path = `${scene.stateFile()}.lock`;
+    fs.rmSync(path);
+    Bun.spawnSync(["mkfifo", path]);
+    const script = resolve(import.meta.dirname, "../f2b-watch.ts");
+    const flags = ["--log", scene.log, "--state", dirname(path)];
+    const env = { PATH: process.env["PATH"] };
+    const limits = { timeout: 20_000, killSignal: "SIGKILL" } as const;
+    const { exitCode } = Bun.spawnSync([process.execPath, script, ...flags], { env, ...limits });
+    expect(exitCode).toBe(73);
   });
 
   test("that was deleted between two runs is made again", async () => {

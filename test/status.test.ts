@@ -335,6 +335,18 @@ describe("status refuses", () => {
     expect(client.asked).toEqual([["status"]]);
   });
 
+  test("a filter that no jail passes: it must not look like a server without jails", async () => {
+    using scene = new Scene();
+    attacked(scene);
+    expect(await status(scene, "--jail", "gone", "--send")).toEqual({
+      code: 64,
+      out: "",
+      err:
+        "f2b-watch: --jail: names no jail that is there\n" +
+        "hint: there are: nginx-http-auth, recidive, sshd\n",
+    });
+  });
+
   test("names that cannot be told apart: it asks about none", async () => {
     using scene = new Scene();
     const client = new Client(scene, () => said(printedList(["a, b", "sshd"])));

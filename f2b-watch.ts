@@ -6713,6 +6713,8 @@ function urlOf(name: string, text: string, example: string): URL {
   throw new Fault(78, `${name}: expected ${example}, found something else`);
 }
 
+const SLACK_API = "https://slack.com/api/";
+
 /** How Slack is reached, out of its variables; absent when none is set. */
 export function slackAccess(
   variable: (name: string) => string | undefined,
@@ -6720,6 +6722,8 @@ export function slackAccess(
   const token = variable("SLACK_TOKEN");
   const channel = variable("SLACK_CHANNEL");
   const webhook = variable("SLACK_WEBHOOK");
+  const api = variable("SLACK_API_URL");
+  const base = api ? urlOf("SLACK_API_URL", api, SLACK_API).href.replace(/\/*$/, "/") : SLACK_API;
   if (webhook && token) {
     throw new Fault(78, "SLACK_WEBHOOK and SLACK_TOKEN are both set", "keep one of them");
   }
@@ -6731,11 +6735,16 @@ export function slackAccess(
   if (!token || !channel) {
     throw new Fault(78, `${token ? "SLACK_CHANNEL" : "SLACK_TOKEN"} is missing`, SET_ONE);
   }
-  const api = variable("SLACK_API_URL") ?? "https://slack.com/api/";
-  const base = urlOf("SLACK_API_URL", api, "https://slack.com/api/").href.replace(/\/*$/, "/");
   if (!/^[\x21-\x7e]+$/.test(token))
     throw new Fault(78, "SLACK_TOKEN: expected xoxb-…, found something else");
   return { kind: "bot", url: `${base}chat.postMessage`, token, channel };
+}
+
+const Icon = lazily(() => z.string().check(z.regex(/^:[\w+'-]{1,100}:$/)));
+
+function slackIcon(text: string): string {
+  if (text === ":bank:" || z.safeParse(Icon(), text).success) return text;
+  throw new Fault(78, "SLACK_ICON: expected an emoji's name between colons (:bank:)");
 }
 
 /** What of the destinations' settings must never be shown. */
@@ -6807,6 +6816,8 @@ function readSettings(world: World, values: CommandLine["values"]): Settings {
   const named = optionValue("envFile", values, (name) => world.env[name] || undefined);
   const file = readEnvFile(world, named);
   rejectUnknownVariables([...Object.keys(world.env), ...file.keys()]);
+  if (file.has("F2B_ENV_FILE"))
+    throw new Fault(78, "F2B_ENV_FILE: an env file cannot name another one");
   const variable = (name: string) => world.env[name] || file.get(name) || undefined;
   const option = <Name extends OptionName>(name: Name) => optionValue(name, values, variable);
   const webhookText = variable("DISCORD_WEBHOOK");
@@ -6840,7 +6851,7 @@ function readSettings(world: World, values: CommandLine["values"]): Settings {
     verbose: option("verbose") ?? false,
     webhook,
     slack: access,
-    slackIcon: variable("SLACK_ICON") ?? ":bank:",
+    slackIcon: slackIcon(variable("SLACK_ICON") ?? ":bank:"),
     ownSecrets: secretsOf(webhook, access),
   };
 }

@@ -271,6 +271,11 @@ describe("Slack's settings", () => {
     ],
     ["a webhook over http", { SLACK_WEBHOOK: "http://x.example/y" }, /SLACK_WEBHOOK: expected/],
     [
+      "an address of Slack that nothing uses",
+      { SLACK_API_URL: "nonsense" },
+      /SLACK_API_URL: expected/,
+    ],
+    [
       "an API over http",
       { SLACK_TOKEN: "x", SLACK_CHANNEL: "a", SLACK_API_URL: "http://x.example/" },
       /SLACK_API_URL: expected/,
@@ -280,6 +285,14 @@ describe("Slack's settings", () => {
 
   test.each(bad)("%s is refused with 78", (_, variables, says) => {
     expect(() => access(variables)).toThrow(says);
+  });
+
+  test("an icon without colons is refused with 78, also where no Slack is set", async () => {
+    using scene = new Scene();
+    scene.env["SLACK_ICON"] = "bank";
+    const { code, err } = await scene.run();
+    expect(code).toBe(78);
+    expect(err).toContain("SLACK_ICON: expected an emoji's name between colons");
   });
 
   test("# in a channel's name stands in the env file as it is", () => {

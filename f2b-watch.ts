@@ -419,6 +419,9 @@ const SECRETS: readonly Shape[] = [
   [/\b(?:xox[a-z]|xapp)-[\w-]+/gi, "[redacted]"],
   ...headerShapes("authorization", "[:=]"),
   ...headerShapes("(?<![\\w-])(?:(?:[\\w-]{0,64}-)?key|[\\w-]{0,64}-token)", ":"),
+  // Where the quote stands before the name, the value may hold spaces.
+  [/('[\w.-]{0,64}(?:key|token|secret|passw(?:or)?d|pass)=)[^\s\\"'&][^'&\n]*/gi, "$1[redacted]"],
+  [/("[\w.-]{0,64}(?:key|token|secret|passw(?:or)?d|pass)=)[^\s\\"'&][^"&\n]*/gi, "$1[redacted]"],
   [
     new RegExp(
       `((?:key|token|secret|passw(?:or)?d|pass)(?:=|\\\\*["']\\s{0,8}:\\s{0,8}))${SECRET_VALUE}`,

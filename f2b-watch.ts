@@ -419,6 +419,9 @@ const SECRETS: readonly Shape[] = [
   [/\b(?:xox[a-z]|xapp)-[\w-]+/gi, "[redacted]"],
   ...headerShapes("authorization", "[:=]"),
   ...headerShapes("(?<![\\w-])(?:(?:[\\w-]{0,64}-)?key|[\\w-]{0,64}-token)", ":"),
+  // Where the quote stands before the name, the value may hold spaces.
+  [/('[\w.-]{0,64}(?:key|token|secret|passw(?:or)?d|pass)=)[^\s\\"'&][^'&\n]*/gi, "$1[redacted]"],
+  [/("[\w.-]{0,64}(?:key|token|secret|passw(?:or)?d|pass)=)[^\s\\"'&][^"&\n]*/gi, "$1[redacted]"],
   [
     new RegExp(
       `((?:key|token|secret|passw(?:or)?d|pass)(?:=|\\\\*["']\\s{0,8}:\\s{0,8}))${SECRET_VALUE}`,
@@ -902,6 +905,8 @@ export const SLACK_MARKUP: Markup = {
 const PLAIN = /^[\p{L}\p{N}]+(?:[ ._-][\p{L}\p{N}]+)*$/u;
 const ID_LIMIT = 200;
 const WHY_LIMIT = 300;
+/** More failed actions of one ban have lines of their own: a line must fit a message. */
+const FAILED_IN_LINE = 3;
 
 function shortened(text: string, limit: number): string {
   if (text.length <= limit) return text;
@@ -996,7 +1001,7 @@ interface BanEvent {
   readonly again: boolean;
   readonly failures: number | undefined;
   increase?: { count: number; length: string };
-  failed?: Failed;
+  failed: Failed[];
 }
 
 type BatchEvent =
@@ -1113,7 +1118,8 @@ class BatchReader {
     at: number,
     failures: number | undefined,
   ): void {
-    const ban: BanEvent = { kind: "ban", at, jail, id, failures, again: says === "reban" };
+    const again = says === "reban";
+    const ban: BanEvent = { kind: "ban", at, jail, id, failures, again, failed: [] };
     this.#bans.set(banKey(jail, id), ban);
     this.events.push(ban);
   }
@@ -1153,7 +1159,8 @@ class BatchReader {
     }
     const failed = { action, doing, why: command?.why || text, unblocked };
     const ban = doing === "ban" ? this.#bans.get(banKey(jail, id)) : undefined;
-    if (ban && !ban.failed) ban.failed = failed;
+    const isNew = !ban?.failed.some((each) => each.action === action);
+    if (ban && isNew && ban.failed.length < FAILED_IN_LINE) ban.failed.push(failed);
     else if (shown) this.events.push({ kind: "failed", at, jail, id, failed });
   }
 
@@ -1262,8 +1269,8 @@ function banLine(ban: BanEvent, teller: Teller): string {
     failures === undefined ? "" : ` after ${amount(failures, "failure")}`,
     increase ? `, ${increaseText(increase.count, increase.length, markup)}` : "",
     again ? ", again: the firewall had lost it" : "",
-    failed?.unblocked ? `, but 🚨 ${markup.bold("NOT blocked")}` : "",
-    failed ? ` · ⚠️ ${failedText(failed, "", teller)}` : "",
+    failed.some(({ unblocked }) => unblocked) ? `, but 🚨 ${markup.bold("NOT blocked")}` : "",
+    ...failed.map((each) => ` · ⚠️ ${failedText(each, "", teller)}`),
     adviceText(id, teller),
   ];
   const who = `${jailText(jail, teller)} ${markup.bold("BANNED")} ${idText(id, markup)}`;
@@ -1314,9 +1321,9 @@ function banList(bans: readonly BanEvent[], teller: Teller): string[] {
 
 /** Every ban its line; of many only what went wrong has its own, the others are a list. */
 function tellBans(bans: readonly BanEvent[], teller: Teller): Told[] {
-  const smooth = bans.filter(({ failed }) => !failed);
+  const smooth = bans.filter(({ failed }) => failed.length === 0);
   const listed = smooth.length > FEW_BANS ? smooth : [];
-  const own = listed.length > 0 ? bans.filter(({ failed }) => failed) : bans;
+  const own = listed.length > 0 ? bans.filter(({ failed }) => failed.length > 0) : bans;
   const list = listed.length > 0 ? banList(listed, teller) : [];
   return [
     ...own.map((ban) => ({ at: ban.at, line: banLine(ban, teller) })),

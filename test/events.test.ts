@@ -234,6 +234,19 @@ describe("a failed action", () => {
     );
   });
 
+  test("stands there beside the other actions that failed for that ban", () => {
+    const failed = (action: string, why: string) =>
+      says(
+        `Failed to execute ban jail 'sshd' action '${action}' info 'ActionInfo({'ip': '203.0.113.7'})': ${why}`,
+        "ERROR",
+      );
+    const lines = told([ban("203.0.113.7"), failed("mail", "no relay"), failed("nft", "no table")]);
+    expect(lines.filter((line) => line.includes("failed"))).toHaveLength(1);
+    expect(lines[0]).toContain(
+      "`mail` failed**: `no relay` · ⚠️ **action `nft` failed**: `no table`",
+    );
+  });
+
   test("whose ban came in an earlier pass has a line of its own", () => {
     const lines = fixture("failing-action.log");
     const [failed] = told(

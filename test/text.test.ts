@@ -121,6 +121,8 @@ describe("secrets", () => {
     ],
     "*key=, *token=, *secret=, *password=": [
       ["https://x.example/?key=S3CR3T&x=1", "https://x.example/?key=", "&x=1"],
+      ["curl -F 'token=S3CR3T S3CR3T' -d x", "curl", "'token=", "-d x"],
+      ['curl --data-urlencode "my.password=two S3CR3T" -d x', "curl", "-d x"],
       ["https://x.example/?x=1&api_key=S3CR3T", "?x=1&api_key="],
       ["run --api-key=S3CR3T --verbose", "run --api-key=", "--verbose"],
       ["ACCESS_TOKEN=S3CR3T run", "ACCESS_TOKEN=", "run"],

@@ -6,16 +6,18 @@
  * under 2000 characters, post them one by one, save the cursor after each, leave. Cron does the rest.
  *
  *   bun f2b-watch.ts --log /var/log/fail2ban.log          (no destination set: messages go to stdout)
- *   DISCORD_WEBHOOK=https://discord.com/api/webhooks/… bun f2b-watch.ts
+ *   DISCORD_WEBHOOK=https://discord.com/api/webhooks/… bun f2b-watch.ts --format events
  *
  * Read it top to bottom:
  *   Constants              limits of others and of ours, each with its source
  *   Types and schemas      what is saved, what is planned, what a server may answer
  *   Core: text             secrets out, control characters visible, lines into messages
  *   Core: grammar          records and their kinds, which of them are shown and how
+ *   Core: events           what happened, in words; floods in one message
  *   Core: where to read    names of rotated files, anchors, the plan of a pass
  *   Core: how to send      pace, verdicts, what to do after each, when to report
  *   Core: status           what fail2ban-client says, as a table; whether fail2ban is down
+ *   Core: check            what was looked at, row by row, with what helps
  *   Core: digest           what happened in a period, in one message
  *   World: files           the log, its siblings, anchors in them, the state and its lock
  *   World: network         Discord, Slack and stdout

@@ -7,7 +7,7 @@ import * as fs from "node:fs";
 import { join } from "node:path";
 import { parseState, stateFileName } from "../f2b-watch.ts";
 import { compiled, lines, testWith } from "./harness.ts";
-import { clockNow, DONE, judgeRepeats, Machine } from "./machine.ts";
+import { DONE, judgeRepeats, Machine } from "./machine.ts";
 import { Slack } from "./slack.ts";
 
 setDefaultTimeout(30 * 60_000);
@@ -29,7 +29,7 @@ interface Scenario {
 /** Lines 1 to 20 are known, and where they are. */
 async function begin(machine: Machine): Promise<void> {
   machine.append(...lines(1, 20));
-  machine.clockMs = clockNow();
+  machine.clockMs = machine.now();
   await machine.pass();
 }
 
@@ -127,7 +127,7 @@ async function passWithFault(machine: Machine, fault: Fault, nth: number) {
 /** Everything that is wrong after one fault and the passes that follow it; absent: it never happened. */
 async function judge(scenario: Scenario, fault: Fault, nth: number): Promise<string[] | undefined> {
   using machine = new Machine({ rateLimits: false });
-  const slack = new Slack({ now: clockNow, rateLimits: false });
+  const slack = new Slack({ now: machine.now, rateLimits: false });
   const served = slack.serve();
   if (scenario.twoDestinations) {
     machine.env["SLACK_WEBHOOK"] = slack.webhook;

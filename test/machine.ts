@@ -12,13 +12,13 @@ export function testOn(...starters: readonly Starter[]) {
   return testWith(...starters.filter((how) => how === "deno"));
 }
 
-/** A clock that runs a thousand times as fast, for programs and stand-in alike: a minute in 60 ms. */
-const CLOCK = { zero: Date.now(), speed: 1_000 };
-export const clockNow = () => CLOCK.zero + (Date.now() - CLOCK.zero) * CLOCK.speed;
-const CLOCK_MODULE = `
+const CLOCK_SPEED = 1_000;
+
+/** A clock that runs a thousand times as fast from `zero` on, for the programs: a minute in 60 ms. */
+const clockModule = (zero: number) => `
   const now = Date.now, sleep = setTimeout;
-  Date.now = () => ${CLOCK.zero} + (now() - ${CLOCK.zero}) * ${CLOCK.speed};
-  globalThis.setTimeout = (wake, ms, ...rest) => sleep(wake, ms / ${CLOCK.speed}, ...rest);
+  Date.now = () => ${zero} + (now() - ${zero}) * ${CLOCK_SPEED};
+  globalThis.setTimeout = (wake, ms, ...rest) => sleep(wake, ms / ${CLOCK_SPEED}, ...rest);
 `;
 
 export interface Ended {
@@ -47,12 +47,16 @@ export class Machine extends Scene {
   readonly #started: Bun.Subprocess[] = [];
   readonly #clock = join(this.directory, "clock.mjs");
 
+  // Its own beginning: files have real times, which a clock that runs for long leaves days behind.
+  readonly #zero = Date.now();
+  readonly now = () => this.#zero + (Date.now() - this.#zero) * CLOCK_SPEED;
+
   /** `fast`: the clock of programs and stand-in runs a thousand times as fast. */
   constructor({ fast = true, rateLimits = true } = {}) {
     super();
-    this.discord = new Discord(fast ? { now: clockNow, rateLimits } : { rateLimits });
+    this.discord = new Discord(fast ? { now: this.now, rateLimits } : { rateLimits });
     this.#served = this.discord.serve();
-    fs.writeFileSync(this.#clock, fast ? CLOCK_MODULE : "");
+    fs.writeFileSync(this.#clock, fast ? clockModule(this.#zero) : "");
     fs.writeFileSync(join(this.directory, "env"), "", { mode: 0o600 });
     this.env = { DISCORD_WEBHOOK: this.discord.webhook };
   }

@@ -3726,6 +3726,11 @@ function slack(world: World, access: SlackAccess, icon: string, host: string): D
   };
 }
 
+/** A message as a channel would show it: the sender's name, the text, the file. */
+function asPrinted(name: string, content: string, file?: AttachedFile): string {
+  return `${name}\n${content}\n${file ? `[${file.name}]\n${file.text}` : ""}`;
+}
+
 /** Prints messages as a channel would show them: the sender's name, then the text. */
 function stdout(world: World, host: string): Destination {
   const name = discordName(host);
@@ -3742,8 +3747,7 @@ function stdout(world: World, host: string): Destination {
     words: (before, words) => before + words,
     dropName: () => undefined,
     async post(content, file) {
-      await print(world, `${name}\n${content}\n`);
-      if (file) await print(world, `[${file.name}]\n${file.text}`);
+      await print(world, asPrinted(name, content, file));
       return { verdict: { kind: "confirmed" }, delayMs: 0 };
     },
   };
@@ -4542,6 +4546,7 @@ abstract class Sender {
 
   /** Sends until there is nothing left, or something stands in the way. */
   async deliver(): Promise<Outcome> {
+    if (this.run.settings.dryRun) return this.#print();
     for (;;) {
       const message = this.compose();
       const outcome = message
@@ -4551,11 +4556,37 @@ abstract class Sender {
     }
   }
 
+  /** Prints what it would send: nobody paces or refuses it. */
+  async #print(): Promise<Outcome> {
+    const { world, settings } = this.run;
+    const name = discordName(settings.host);
+    let [text, printed] = ["", 0];
+    for (let message = this.compose(); message; message = this.compose()) {
+      text += asPrinted(name, message.content, message.file);
+      this.#leaveBehind(message);
+      if (text.length < PRINT_LENGTH) continue;
+      await print(world, text);
+      printed += text.length;
+      text = "";
+      if (printed < BREATH_BYTES) continue;
+      printed = 0;
+      await world.sleep(0);
+      if (world.stopping.aborted) return { kind: "stopped" };
+    }
+    await print(world, text);
+    return this.finish();
+  }
+
+  #leaveBehind(message: Message): void {
+    this.sent++;
+    this.attempt = afterDone(this.attempt, message.lines, lengthOf(message), false);
+    this.moveBehind(message);
+  }
+
   /** A pause that still holds. */
   #blocked(): Outcome | undefined {
     const { pause } = this.channel;
     if (this.run.world.stopping.aborted) return { kind: "stopped" };
-    if (this.run.settings.dryRun) return undefined;
     if (!pause || !isPaused(pause, this.run.world.now(), this.destination.settings))
       return undefined;
     return this.failed(pause.exitCode, pause.why);
@@ -4606,10 +4637,8 @@ abstract class Sender {
     const { destination } = this;
     switch (step.kind) {
       case "save":
-        this.sent++;
-        this.attempt = afterDone(this.attempt, message.lines, lengthOf(message), false);
-        if (!this.run.settings.dryRun) delete this.channel.pause;
-        this.moveBehind(message);
+        delete this.channel.pause;
+        this.#leaveBehind(message);
         return undefined;
       case "again":
         this.attempt = step.attempt;
@@ -5405,13 +5434,12 @@ async function sendBeside(
   settings: Settings,
   work: (run: Run, destination: Destination) => Promise<Outcome>,
 ): Promise<number> {
-  const { state, log, dryRun, host } = settings;
+  const { state, log, dryRun } = settings;
   const destinations = configuredDestinations(world, settings);
   const statePath = resolve(state, stateFileName(log));
   if (dryRun) {
     checkStateDirectory(world, state);
-    const printed = destinations.map((each) => printedAs(world, host, each));
-    return workBeside(new Run(world, settings, statePath, Infinity), printed, work);
+    return workBeside(new Run(world, settings, statePath, Infinity), destinations, work);
   }
   makeStateDirectory(world, state);
   const deadline = world.now() + settings.maxTimeMs;
@@ -5429,12 +5457,6 @@ async function sendBeside(
   return worstExit([exitCode, await takeTurns(world, settings, statePath, destinations, deadline)]);
 }
 
-/** The destination as a dry run has it: its messages, printed. */
-function printedAs(world: World, host: string, destination: Destination): Destination {
-  const printed = stdout(world, host);
-  return { ...destination, pace: [], post: printed.post, dropName: printed.dropName };
-}
-
 async function dryRun(
   world: World,
   settings: Settings,
@@ -5444,8 +5466,7 @@ async function dryRun(
   let exitCode = 0;
   for (const destination of destinations) {
     const run = new Run(world, settings, statePath, Infinity);
-    const printed = printedAs(world, settings.host, destination);
-    exitCode = worstExit([exitCode, await passOnce(run, [printed])]);
+    exitCode = worstExit([exitCode, await passOnce(run, [destination])]);
   }
   return exitCode;
 }
@@ -5523,24 +5544,24 @@ async function tellPing(
   deadline: number,
   channels: Map<string, Channel>,
 ): Promise<number> {
-  const { state, log, host, dryRun } = settings;
+  const { state, log, dryRun } = settings;
   const ping = await pingFail2ban(world);
   const exitCode = ping.kind === "unusable" ? ping.fault.exitCode : 0;
   const destinations = configuredDestinations(world, settings);
   const statePath = resolve(state, stateFileName(log));
   if (!isWorthTelling(world, settings, statePath, destinations, ping)) return exitCode;
-  const tell = async (all: readonly Destination[]) => {
+  const tell = async () => {
     const run = new Run(world, settings, statePath, deadline, channels);
-    notePing(run, all, ping);
-    const told = await workBeside(run, all, (_, each) => tellOutage(run, each, ping));
+    notePing(run, destinations, ping);
+    const told = await workBeside(run, destinations, (_, each) => tellOutage(run, each, ping));
     return worstExit([exitCode, told]);
   };
-  if (dryRun) return await tell(destinations.map((each) => printedAs(world, host, each)));
+  if (dryRun) return await tell();
   touch(world, `${statePath}.lock`);
   const lock = acquireLock(`${statePath}.lock`);
   if (!lock) return exitCode;
   try {
-    return await tell(destinations);
+    return await tell();
   } finally {
     lock.release();
   }
@@ -6194,7 +6215,9 @@ const LOOK_BACK_BYTES = 4 * 1024 * 1024;
 const DATES_BYTES = 32 * 1024;
 /** As fast as larger ones, and with less garbage. */
 const DIGEST_BLOCK_BYTES = 64 * 1024;
-/** How often a long reading lets signals and the garbage collector in. */
+/** How much of a dry run is printed at once. */
+const PRINT_LENGTH = 64 * 1024;
+/** How often a long reading or printing lets signals and the garbage collector in. */
 const BREATH_BYTES = 2 * 1024 * 1024;
 
 /** The host's wall clock as if it were UTC: the log has local times without a zone. */

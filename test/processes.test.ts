@@ -402,4 +402,17 @@ describe("a log of 300 MB", () => {
     expect(peak).toBeGreaterThan(0);
     expect(peak).toBeLessThan(MEMORY);
   });
+
+  test("a dry run of all of it leaves when it is told to", async () => {
+    using machine = new Machine({ fast: false });
+    fs.linkSync(log, machine.log);
+    const path = join(machine.directory, "out");
+    const stdout = fs.openSync(path, "w");
+    const { child, ended } = machine.start("binary", { stdout, flags: ["--dry-run"] });
+    fs.closeSync(stdout);
+    await until(() => fs.statSync(path).size > 0);
+    child.kill("SIGTERM");
+    expect((await ended).code).toBe(75);
+    expect(fs.statSync(path).size).toBeLessThan(BYTES / 2);
+  });
 });

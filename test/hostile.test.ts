@@ -20,7 +20,7 @@ const firstSeed = Number(process.env["HOSTILE_SEED"] ?? 1);
 const factor = Number(process.env["HOSTILE_ROUNDS"] ?? 1);
 const HOUR = 3_600_000;
 const KEPT = '{"id":"1234567890123456789","type":0,"content":"x","channel_id":"2"}';
-const FORMATS = ["raw", "compact"];
+const FORMATS = ["raw", "compact", "events"];
 
 /** One test of many rounds, each with dice of its own; what fails names the round's seed. */
 function fuzz(name: string, rounds: number, round: (random: Random) => Promise<void>): void {
@@ -119,16 +119,21 @@ function hostileLines(random: Random, count: number, secrets: readonly string[])
 
 const INVISIBLE = /(?![\t\n\u200b])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u;
 
-/** What is wrong with a message by its form alone. */
-function wrongForm(content: string): string[] {
-  const [, before = "", body] = /^([^`]*)```(?:ansi)?\n([^]*)\n```$/.exec(content) ?? [];
+/** What is wrong with a text that is shown, whatever else it is. */
+function wrongText(text: string): string[] {
   return [
-    ...(content.length >= 2_000 ? [`${content.length} characters`] : []),
-    ...(body === undefined ? ["it is not one fence"] : []),
-    ...(body?.includes("```") ? ["a fence is closed within"] : []),
-    ...(INVISIBLE.test(before + (body ?? "")) ? ["something invisible"] : []),
-    ...(content.isWellFormed() ? [] : ["half a character"]),
+    ...(text.length >= 2_000 ? [`${text.length} characters`] : []),
+    ...(INVISIBLE.test(text) ? ["something invisible"] : []),
+    ...(text.isWellFormed() ? [] : ["half a character"]),
+    ...(text.includes("S3CR3T") ? ["a secret"] : []),
   ];
+}
+
+/** The same, and that the log's lines stand in one fence. */
+function wrongFence(content: string): string[] {
+  const [, body] = /^[^`]*```(?:ansi)?\n([^]*)\n```$/.exec(content) ?? [];
+  const open = body === undefined || body.includes("```");
+  return [...wrongText(content), ...(open ? ["it is not one fence"] : [])];
 }
 
 describe("a log of random and mutated bytes", () => {
@@ -162,26 +167,29 @@ describe("a log of random and mutated bytes", () => {
       expect(numbers).toEqual([...wild.keys()]);
       expect(channel.violations).toEqual([]);
       for (const { content } of channel.messages) {
-        expect(wrongForm(content.replace("*web-1*\n", ""))).toEqual([]);
-        for (const secret of ["S3CR3T", ...own]) expect(content).not.toContain(secret);
+        expect(wrongFence(content.replace("*web-1*\n", ""))).toEqual([]);
+        for (const secret of own) expect(content).not.toContain(secret);
       }
     }
   });
 
-  fuzz("in any view of it: well-formed messages, no secret, then quiet", 30, async (random) => {
+  fuzz("in any view of it: well-formed messages, no secret, then quiet", 40, async (random) => {
     using scene = quickScene();
     scene.write(Buffer.from(hostileLines(random, 200, SHAPES).join(""), "latin1"));
     const kinds = ["alert", "ban", "unban", "restore", "found", "life", "other"];
-    const flags = ["--format", random.pick(FORMATS), "--inline", "0", "--max-time", "86400"];
+    const [format, inline] = [random.pick(FORMATS), random.pick(["0", "1"])];
+    const flags = ["--format", format, "--inline", inline, "--max-time", "86400"];
     if (random.roll() < 0.5) flags.push("--only", kinds.slice(random.below(7)).join());
     if (random.roll() < 0.5) flags.push("--jail", "sshd");
     if (random.roll() < 0.5) flags.push("--color");
     expect(await scene.run(...flags)).toEqual(DONE);
     expect(scene.discord.violations).toEqual([]);
-    for (const { content } of scene.discord.messages) {
-      const plain = flags.includes("--color") ? content.replace(/\x1b\[[\d;]+m/g, "") : content;
-      expect(wrongForm(plain)).toEqual([]);
-      expect(content).not.toContain("S3CR3T");
+    for (const { content, files } of scene.discord.messages) {
+      const plain = content.replace(/\x1b\[[\d;]+m/g, "");
+      const inWords = format === "events" || files.length > 0;
+      expect((inWords ? wrongText : wrongFence)(plain)).toEqual([]);
+      for (const { text } of files) expect(text).not.toMatch(INVISIBLE);
+      for (const { text } of files) expect(text).not.toContain("S3CR3T");
     }
     await scene.expectQuiet();
   });

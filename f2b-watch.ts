@@ -226,7 +226,8 @@ export const State = lazily(() =>
     version: z.literal(STATE_VERSION),
     log: z.string(),
     destinations: z.record(z.string(), Progress()),
-    channels: z.record(z.string(), Channel()),
+    // The first states had none, and go on with none.
+    channels: z._default(z.record(z.string(), Channel()), {}),
     failures: z.record(z.string(), Failure()),
     outage: z.optional(Outage()),
   }),

@@ -944,3 +944,17 @@ describe("destinations", () => {
     scene.expectPosted(...lines(6, 8));
   });
 });
+
+test("a state as the first versions wrote it, posts beside the cursor, goes on where it stood", async () => {
+  using scene = await Scene.after(1, 30);
+  const rewrite = (path: string) => {
+    const { checksum: _, channels, ...state } = JSON.parse(fs.readFileSync(path, "utf8"));
+    Object.assign(state.destinations.discord, { posts: channels.discord.posts });
+    fs.writeFileSync(path, sealState(state as State), { mode: 0o600 });
+  };
+  rewrite(scene.stateFile());
+  rewrite(`${scene.stateFile()}.bak`);
+  await scene.expectQuiet();
+  scene.append(...lines(31, 40));
+  await scene.passPosts(...lines(31, 40));
+});

@@ -357,7 +357,8 @@ describe("answers of random and mutated bytes", () => {
   async function keeps(answer: Pick<Response, "status" | "ok" | "text">): Promise<boolean> {
     if (answer.status === 204) return true;
     try {
-      const { id } = JSON.parse(await answer.text());
+      // Half a character at the very end is no word of it.
+      const { id } = JSON.parse((await answer.text()).replace(/\ufffd$/, ""));
       return answer.ok && typeof id === "string" && id !== "";
     } catch {
       return false;

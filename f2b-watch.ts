@@ -5049,6 +5049,19 @@ function readPlan(
   return { feed, restAt: rests ? cursorAt(world, file, first.from, lines) : undefined, ends };
 }
 
+/** Whether a file that was left out belongs to what is read: one that is younger than the first does. */
+function isMissed(
+  { world, settings }: Run,
+  { kind, segments }: Plan & { segments: readonly Segment[] },
+  leftOut: string,
+): boolean {
+  if (kind !== "read") return true;
+  const log = basename(rotationPath(world, settings.log));
+  const first = rotatedName(log, segments[0]?.name ?? "");
+  const name = leftOut.replace(/ \(.*/, "");
+  return first !== undefined && rotatedFiles(log, [name, first.name])[0]?.name === name;
+}
+
 /** What must be said when lines may be missing; empty when nothing is. */
 function noticeFor(
   run: Run,
@@ -5060,12 +5073,12 @@ function noticeFor(
   const damaged = plan.segments
     .flatMap(({ name }) => files.find((file) => file.name === name) ?? [])
     .flatMap(({ name, damage }) => (damage ? `${name} (${damage})` : []));
-  if (plan.kind === "read" && damaged.length === 0) return "";
+  const unread = [...damaged, ...leftOut.filter((text) => isMissed(run, plan, text))];
+  if (plan.kind === "read" && unread.length === 0) return "";
   const after = cursor
     ? ` after line ${cursor.lines}${cursor.lastTime ? ` (${cursor.lastTime})` : ""}`
     : "";
   const shrunk = plan.kind === "shrunk" ? "; the log was cut short in place" : "";
-  const unread = [...damaged, ...(plan.kind === "read" ? [] : leftOut)];
   const notRead = unread.length > 0 ? `; not read: ${neutralise(someOf(unread))}` : "";
   return gapNotice(run.settings, `${after}${shrunk}${notRead}`);
 }

@@ -273,3 +273,21 @@ test("a file that grows while it is looked at hides none behind it: no gap, each
   scene.expectPosted(...lines(31, 83));
   expect(scene.notices()).toEqual([]);
 });
+
+test("a younger rotated file that cannot be opened is told, not passed over", async () => {
+  using scene = await Scene.after(1, 5);
+  scene.append(...lines(6, 8));
+  scene.rotate();
+  scene.append(...lines(9, 12));
+  scene.rotate();
+  scene.append(...lines(13, 14));
+  scene.withFs({
+    openSync: (path, ...rest) => {
+      if (String(path).endsWith(".1"))
+        throw Object.assign(new Error("EIO: i/o error"), { code: "EIO" });
+      return fs.openSync(path, ...rest);
+    },
+  });
+  await scene.passPostsAfterGap(5, ...lines(6, 8), ...lines(13, 14));
+  expect(scene.notices()[0]).toContain("not read: fail2ban.log.1 (");
+});

@@ -4958,7 +4958,11 @@ const NO_SIBLINGS: LogFiles = { open: [], leftOut: [], snapshot: undefined };
 
 /** Whether nothing was rotated or truncated between the listing and the survey that a plan is made of. */
 function isSettled({ world, settings, live }: Run, { snapshot }: LogFiles): boolean {
-  if (live && world.fs.fstatSync(live.descriptor).size < live.size) return false;
+  try {
+    if (live && world.fs.fstatSync(live.descriptor).size < live.size) return false;
+  } catch {
+    return false;
+  }
   return snapshot === undefined || snapshot === rotatedSnapshot(world, settings.log);
 }
 

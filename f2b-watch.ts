@@ -106,6 +106,8 @@ const ANCHOR_TAIL_LINES = 7;
 const HEAD_LENGTHS: readonly number[] = [32, 128, 512];
 const HEAD_BYTES = 512;
 const FINISHED_LIMIT = 400;
+/** How often the rotated files are opened anew because they changed, or one could not be opened. */
+const SIBLINGS_TRIES = 5;
 /** A compressed log that unpacks to more than this is a bomb, not a log (logs reach about 30). */
 const UNPACK_RATIO_LIMIT = 100;
 const PACKED_BLOCK_BYTES = 8 * 1024;
@@ -3269,11 +3271,15 @@ async function openSiblings(
     try {
       listing = listRotated(world, log);
     } catch (error) {
-      return { open, leftOut: [`${directory} (${reason(error)})`], snapshot: undefined };
+      if (tries >= SIBLINGS_TRIES)
+        return { open, leftOut: [`${directory} (${reason(error)})`], snapshot: undefined };
+      await world.sleep(100);
+      continue;
     }
     // Each listing is searched anew: what was found in one is not yet open in the next.
     const enough = search();
     let foundIn: OpenFile["family"] | undefined;
+    let mayPass = false;
     for (const rotated of listing.files) {
       if (foundIn === rotated.family && rotated.compression !== "none") continue;
       try {
@@ -3289,11 +3295,15 @@ async function openSiblings(
       } catch (error) {
         if (error instanceof Fault) throw error;
         leftOut.push(`${rotated.name} (${whyLeftOut(error)})`);
+        // A file that is being rotated may be closed to us for a moment.
+        mayPass ||= errorCode(error) !== undefined && errorCode(error) !== "ELOOP";
       }
     }
     const { snapshot } = listing;
-    if (tries >= 5 || rotatedSnapshot(world, log) === snapshot) return { open, leftOut, snapshot };
+    const settled = !mayPass && rotatedSnapshot(world, log) === snapshot;
+    if (settled || tries >= SIBLINGS_TRIES) return { open, leftOut, snapshot };
     for (const file of open) world.fs.closeSync(file.descriptor);
+    if (mayPass) await world.sleep(100);
   }
 }
 

@@ -291,3 +291,19 @@ test("a younger rotated file that cannot be opened is told, not passed over", as
   await scene.passPostsAfterGap(5, ...lines(6, 8), ...lines(13, 14));
   expect(scene.notices()[0]).toContain("not read: fail2ban.log.1 (");
 });
+
+test("a rotated file that cannot be opened at once is opened a moment later", async () => {
+  using scene = await Scene.after(1, 5);
+  scene.append(...lines(6, 8));
+  scene.rotate();
+  scene.append(...lines(9, 12));
+  let refusals = 1;
+  scene.withFs({
+    openSync: (path, ...rest) => {
+      if (String(path).endsWith(".1") && refusals-- > 0)
+        throw Object.assign(new Error("EACCES: permission denied"), { code: "EACCES" });
+      return fs.openSync(path, ...rest);
+    },
+  });
+  await scene.passPosts(...lines(6, 12));
+});

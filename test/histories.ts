@@ -243,8 +243,10 @@ class Oracle {
   /** The last notice may not have been confirmed: it may come again. */
   #noticeOpen = false;
   #lastHadNotice = false;
+  /** What came since both copies of the state knew all of it. */
   #runIds: number[] = [];
   #lastIds: number[] = [];
+  #died = false;
 
   constructor(readonly disk: Disk) {}
 
@@ -294,7 +296,8 @@ class Oracle {
     this.#noticeDue = this.#damaged || (this.#lost.size > 0 && anchorLost);
     this.#noticeFits ||=
       this.#damaged || this.#older || anchorLost || anchor === "unknown" || this.#noticeOpen;
-    this.#runIds = [];
+    if (!this.#died) this.#runIds = [];
+    this.#died = false;
     this.#lastIds = [];
     this.#lastHadNotice = false;
   }
@@ -391,7 +394,13 @@ class Oracle {
     else if (end >= text.length) this.#first(id);
   }
 
+  /** What is left of a line whose end was cut off is another line. */
+  cut(id: number): void {
+    if (this.#cameTo.delete(id)) this.#allow([id]);
+  }
+
   killed(): void {
+    this.#died = true;
     this.#noticeOpen ||= this.#lastHadNotice;
     this.#allow(this.#lastIds);
     this.#allow(this.#lastIds);
@@ -707,6 +716,10 @@ class Player {
     else if (b < 0.6) keep = text.lastIndexOf("\n", keep) + 1;
     fs.truncateSync(disk.log, keep);
     disk.files.set("", text.slice(0, keep));
+    const inLine = disk
+      .wholeLines(text)
+      .find((id) => !disk.wholeLines(text.slice(0, keep)).includes(id));
+    if (inLine !== undefined) this.oracle.cut(inLine);
     disk.pending = "";
     this.#tell(`the log is truncated from ${text.length} to ${keep} bytes`);
   }
@@ -991,4 +1004,43 @@ export async function tellFailure(seed: number, history: History): Promise<strin
     `HISTORIES_SEED=${seed}: ${shrunk.what}`,
     ...shrunk.story.map((each) => `  ${each}`),
   ].join("\n");
+}
+
+/** Plays the histories of these seeds; the stories of those that fail, three at most. */
+async function playSeeds(first: number, count: number): Promise<string[]> {
+  const stories: string[] = [];
+  for (let seed = first; seed < first + count && stories.length < 3; seed++) {
+    const history = randomHistory(seed);
+    if (await playHistory(history)) stories.push(await tellFailure(seed, history));
+  }
+  return stories;
+}
+
+/** What a process says last. */
+const DONE_WITH_ALL = "all were played\n";
+
+/** The same, shared among processes, one a processor. */
+export async function playAll(first: number, count: number): Promise<string> {
+  const share = Math.ceil(count / navigator.hardwareConcurrency);
+  const starts = Array.from({ length: Math.ceil(count / share) }, (_, at) => first + at * share);
+  const stories = await Promise.all(
+    starts.map(async (start) => {
+      const seeds = [String(start), String(Math.min(share, first + count - start))];
+      const child = Bun.spawn([process.execPath, import.meta.filename, ...seeds], {
+        stdout: "pipe",
+        stderr: "inherit",
+      });
+      const told = await child.stdout.text();
+      const whole = told.endsWith(DONE_WITH_ALL);
+      return whole ? told.replace(DONE_WITH_ALL, "") : `${told}\nended early: ${seeds.join(" ")}`;
+    }),
+  );
+  return stories.join("");
+}
+
+if (import.meta.main) {
+  const [first, count] = process.argv.slice(2).map(Number);
+  const stories = await playSeeds(first ?? 1, count ?? 1);
+  if (stories.length > 0) console.log(stories.join("\n\n"));
+  process.stdout.write(DONE_WITH_ALL);
 }

@@ -14,6 +14,8 @@ const TICK_MS = 10;
 const PASS_EVERY_MS = 100;
 const FAULT_EVERY_MS = 300;
 const ROTATE_EVERY_MS = 1_500;
+/** logrotate deletes the 51st: what is not delivered by then is lost by right. */
+const MOST_WAITING_FILES = 30;
 
 /** Faults of the server; of the second kind it keeps the message and does not say so. */
 const FAULTS = {
@@ -56,7 +58,8 @@ class Soak {
   /** What is still to be written of a line. */
   #rest = "";
   #written = 0;
-  #rotations = 0;
+  /** How much was written when the log was rotated. */
+  readonly #rotatedAt: number[] = [];
   #faults = 0;
   #mayRepeat = 0;
 
@@ -123,10 +126,19 @@ class Soak {
 
   /** logrotate renames the log; fail2ban writes on into the renamed file until it is told. */
   async #rotate(): Promise<void> {
+    const delivered = this.#delivered();
+    if (this.#rotatedAt.filter((at) => at > delivered).length > MOST_WAITING_FILES) return;
     await this.#logrotate.rotate();
-    this.#rotations++;
+    this.#rotatedAt.push(this.#written);
     await Bun.sleep(this.#roll() * 300);
     this.#open();
+  }
+
+  /** The number of the last line that arrived. */
+  #delivered(): number {
+    return Number(
+      / (\d+)\n```$/.exec(this.#machine.discord.messages.at(-1)?.content ?? "")?.[1] ?? 0,
+    );
   }
 
   #fail(): void {
@@ -160,7 +172,7 @@ class Soak {
     if (repeats > this.#mayRepeat) wrong.push(`${repeats} messages came again`);
     return {
       written: this.#written,
-      rotations: this.#rotations,
+      rotations: this.#rotatedAt.length,
       exits: this.#exits,
       messages: discord.messages.length,
       faults: this.#faults,

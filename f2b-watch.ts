@@ -264,11 +264,13 @@ export interface Segment {
   readonly leave: boolean;
 }
 
-export type Plan =
-  | { kind: "search" }
-  | { kind: "read"; segments: readonly Segment[] }
-  | { kind: "gap"; segments: readonly Segment[] }
-  | { kind: "shrunk"; segments: readonly Segment[] };
+/** `gap`: lines are missing before the segments; `shrunk`: the log was cut short in place. */
+export interface Reading {
+  readonly kind: "read" | "gap" | "shrunk";
+  readonly segments: readonly Segment[];
+}
+
+export type Plan = Reading | { kind: "search" };
 
 export interface RotatedName {
   readonly name: string;
@@ -358,6 +360,33 @@ export class Fault extends Error {
     this.hint = hint;
   }
 }
+
+/** What the command line, the environment and the env file settle. */
+interface Settings {
+  readonly log: string;
+  readonly state: string;
+  readonly envFile: string;
+  readonly host: string;
+  readonly from: "start" | "end";
+  readonly view: View;
+  /** More messages than this become one with a file; 0 means never. */
+  readonly inline: number;
+  readonly ping: boolean;
+  readonly json: boolean;
+  readonly send: boolean;
+  readonly hello: boolean;
+  readonly since: Since;
+  readonly maxTimeMs: number;
+  readonly dryRun: boolean;
+  readonly verbose: boolean;
+  readonly webhook: string | undefined;
+  readonly slack: SlackAccess | undefined;
+  readonly slackIcon: string;
+  readonly ownSecrets: readonly string[];
+}
+
+/** Where a period begins: so long ago, or at a time of the log's own wall clock read as UTC. */
+export type Since = { kind: "ago"; ms: number } | { kind: "at"; ms: number };
 
 /** What another program said. */
 export type Ran =
@@ -3947,32 +3976,6 @@ async function jailStatuses(
 // Reads by plan, posts by verdict, saves after each confirmed message. One run at a time does this;
 // all others leave a mark and go, and the one at work looks for it before it leaves.
 
-interface Settings {
-  readonly log: string;
-  readonly state: string;
-  readonly envFile: string;
-  readonly host: string;
-  readonly from: "start" | "end";
-  readonly view: View;
-  /** More messages than this become one with a file; 0 means never. */
-  readonly inline: number;
-  readonly ping: boolean;
-  readonly json: boolean;
-  readonly send: boolean;
-  readonly hello: boolean;
-  readonly since: Since;
-  readonly maxTimeMs: number;
-  readonly dryRun: boolean;
-  readonly verbose: boolean;
-  readonly webhook: string | undefined;
-  readonly slack: SlackAccess | undefined;
-  readonly slackIcon: string;
-  readonly ownSecrets: readonly string[];
-}
-
-/** Where a period begins: so long ago, or at a time of the log's own wall clock read as UTC. */
-export type Since = { kind: "ago"; ms: number } | { kind: "at"; ms: number };
-
 /** What one pass shares between its destinations: the state, and the log's files, each opened once. */
 class Run {
   readonly world: World;
@@ -4148,9 +4151,12 @@ interface FeedView {
   encode(text: string): string;
 }
 
+interface OpenSegment extends Segment {
+  readonly file: OpenFile;
+}
+
 interface FeedStart {
-  readonly files: readonly OpenFile[];
-  readonly segments: readonly Segment[];
+  readonly segments: readonly OpenSegment[];
   /** Lines of the first segment's file that are behind it. */
   readonly lines: number;
   /** What proves where the first segment begins, if that is known. */
@@ -4168,8 +4174,7 @@ class Feed {
   readonly #run: Run;
   readonly #shows: FeedView;
   readonly #start: FeedStart;
-  readonly #segments: readonly Segment[];
-  readonly #files: readonly OpenFile[];
+  readonly #segments: readonly OpenSegment[];
   readonly #buffers: Buffer[] = [];
   #window: Window | undefined;
   #position: Position;
@@ -4179,12 +4184,11 @@ class Feed {
   hiddenLines = 0;
 
   constructor(run: Run, shows: FeedView, start: FeedStart) {
-    const { files, segments, lines, cursor, part } = start;
+    const { segments, lines, cursor, part } = start;
     this.#run = run;
     this.#shows = shows;
     this.#start = start;
     this.#segments = segments;
-    this.#files = segments.flatMap(({ name }) => files.find((file) => file.name === name) ?? []);
     this.#position = { segment: 0, offset: segments[0]?.from ?? 0, lines };
     this.#cursor = cursor;
     this.#part = part;
@@ -4344,10 +4348,10 @@ class Feed {
 
   /** Failures in the last 4 MiB before a span, in its file and in the one before. */
   #countEarlier(failures: FailureCount, { segment, offset }: Span): void {
-    const older = segment === 0 ? this.#start.older : this.#files[segment - 1];
+    const older = segment === 0 ? this.#start.older : this.#segments[segment - 1]?.file;
     const lengthHere = Math.min(offset, EVENTS_BYTES);
     const lengthBefore = Math.min(older?.size ?? 0, EVENTS_BYTES - lengthHere);
-    const here = this.#files[segment];
+    const here = this.#segments[segment]?.file;
     for (const [file, end, length] of [
       [older, older?.size ?? 0, lengthBefore],
       [here, offset, lengthHere],
@@ -4372,7 +4376,7 @@ class Feed {
   }
 
   #readBefore({ segment, offset }: Span, most: number): ReturnType<typeof readRecords> {
-    const file = this.#files[segment];
+    const file = this.#segments[segment]?.file;
     const length = Math.min(offset, most);
     const bytes = file && readAt(this.#run.world, file, offset - length, length);
     const lines = bytes ? this.#clean(bytes).split("\n").slice(0, -1) : [];
@@ -4400,7 +4404,7 @@ class Feed {
     from: number,
     proof: Anchor | undefined,
   ): Span | undefined {
-    const file = this.#files[segment];
+    const file = this.#segments[segment]?.file;
     if (!file) return undefined;
     const { world } = this.#run;
     const offset = skipFiller(world, file, from);
@@ -4445,7 +4449,7 @@ class Feed {
   cursor(): Cursor | undefined {
     if (this.#cursor) return this.#cursor;
     const { segment, offset, lines, before } = this.#position;
-    const file = this.#files[segment];
+    const file = this.#segments[segment]?.file;
     if (!file || offset === 0) return undefined;
     this.#cursor = before
       ? cursorFrom(file.head, before, offset, lines)
@@ -4455,21 +4459,21 @@ class Feed {
 
   /** The ends of the files that were left behind. */
   finished(): Anchor[] {
-    return this.#files
+    return this.#segments
       .slice(0, this.#position.segment)
-      .filter((file) => file.size > 0)
-      .map((file) => anchorAt(this.#run.world, file, file.size));
+      .filter(({ file }) => file.size > 0)
+      .map(({ file }) => anchorAt(this.#run.world, file, file.size));
   }
 
   /** The rotated file that the next run must look into first; absent when it is the live one. */
   get held(): OpenFile | undefined {
-    const file = this.#files.at(-1);
+    const file = this.#segments.at(-1)?.file;
     return file?.family === "live" ? undefined : file;
   }
 
   /** Whether all is in the file that the cursor stood in. */
   get stays(): boolean {
-    return this.#files.length === 1;
+    return this.#segments.length === 1;
   }
 }
 
@@ -5029,10 +5033,10 @@ async function planFor(run: Run, destination: Destination, progress: Progress): 
   const { world, live } = run;
   const { cursor, part } = progress;
   if (live && cursor && standsIn(world, live, cursor)) {
-    const segments = [{ name: live.name, from: cursor.offset, leave: false }];
     say(run, `${live.name} goes on at ${cursor.offset}`);
+    const segments = [{ name: live.name, file: live, from: cursor.offset, leave: false }];
     const older = await olderFile(run, live, cursor.offset);
-    const start = { files: [live], segments, lines: cursor.lines, cursor, part, older };
+    const start = { segments, lines: cursor.lines, cursor, part, older };
     const feed = new Feed(run, feedView(run, destination), start);
     return { feed, restAt: undefined, ends: [], listing: undefined };
   }
@@ -5041,28 +5045,31 @@ async function planFor(run: Run, destination: Destination, progress: Progress): 
     ? { ...NO_SIBLINGS, snapshot: await run.knownListing() }
     : await run.siblings();
   const files = live ? [live, ...siblings.open] : siblings.open;
-  let facts = surveyFiles(world, files, progress, false);
-  // Behind a gap everything is wanted; behind a held file, what was not there when it was.
-  const anyFamily = progress.gap || progress.held !== undefined;
-  let plan = planRead(cursor, facts, anyFamily);
-  if (plan.kind === "search") {
-    facts = surveyFiles(world, files, progress, true);
-    plan = planRead(cursor, facts, anyFamily);
-  }
-  if (plan.kind === "search") throw new Error("the plan asks for a search twice");
+  const plan = readingOf(run, files, progress);
   if (!isSettled(run, siblings)) {
     run.logChanged = true;
-    plan = { kind: "read", segments: [] };
-  } else if (!live && plan.segments.length === 0) {
-    throw logMissing(run.settings);
+    return readPlan(run, destination, progress, files, { kind: "read", segments: [] });
   }
+  if (!live && plan.segments.length === 0) throw logMissing(run.settings);
   const steps = plan.segments.map(({ name, from }) => `${name} from ${from}`);
   say(run, `${plan.kind}: ${steps.join(", ") || "nothing yet"}`);
   const notice = noticeFor(run, plan, cursor, files, siblings.leftOut);
   if (notice) progress.notice = notice;
   if (plan.kind === "gap") progress.gap = true;
   const listing = live && lineBehind(world, live, 0) ? undefined : siblings.snapshot;
-  return { ...readPlan(run, destination, progress, files, facts, plan), listing };
+  return { ...readPlan(run, destination, progress, files, plan), listing };
+}
+
+/** The plan; the files are searched through only where nothing else says where to go on. */
+function readingOf({ world }: Run, files: readonly OpenFile[], progress: Progress): Reading {
+  // Behind a gap everything is wanted; behind a held file, what was not there when it was.
+  const anyFamily = progress.gap || progress.held !== undefined;
+  for (const search of [false, true]) {
+    const facts = surveyFiles(world, files, progress, search);
+    const plan = planRead(progress.cursor, facts, anyFamily);
+    if (plan.kind !== "search") return plan;
+  }
+  throw new Error("the plan asks for a search twice");
 }
 
 function logMissing({ log }: Settings): Fault {
@@ -5076,32 +5083,37 @@ function readPlan(
   destination: Destination,
   { cursor, part }: Progress,
   files: readonly OpenFile[],
-  facts: readonly FileFacts[],
-  plan: Plan & { segments: readonly Segment[] },
-): Omit<ReadPlan, "listing"> {
+  { kind, segments: planned }: Reading,
+): ReadPlan {
   const { world } = run;
-  const [first] = plan.segments;
-  const file = files.find(({ name }) => name === first?.name);
-  const matches = facts.find(({ name }) => name === first?.name)?.matches;
-  const stands = matches && first?.from === cursor?.offset ? cursor : undefined;
-  const lines = stands?.lines ?? (file && first ? countLines(world, file, first.from) : 0);
-  const older = file && files[files.indexOf(file) + 1];
-  const start = { files, segments: plan.segments, lines, cursor: stands, part, older };
-  const feed = new Feed(run, feedView(run, destination), start);
-  const rests = plan.kind !== "read" && plan.segments.length === 1 && file && first?.from;
-  const held = plan.segments.at(-1)?.name;
+  const segments = planned.flatMap((segment) => {
+    const file = files.find(({ name }) => name === segment.name);
+    return file ? [{ ...segment, file }] : [];
+  });
+  const [first] = segments;
+  const stays =
+    first && cursor && first.from === cursor.offset && standsIn(world, first.file, cursor);
+  const stands = stays ? cursor : undefined;
+  const lines = stands?.lines ?? (first ? countLines(world, first.file, first.from) : 0);
+  const older = first && files[files.indexOf(first.file) + 1];
+  const feed = new Feed(run, feedView(run, destination), {
+    segments,
+    lines,
+    cursor: stands,
+    part,
+    older,
+  });
+  const rests = kind !== "read" && segments.length === 1 && first && first.from > 0;
+  const restAt = rests ? cursorAt(world, first.file, first.from, lines) : undefined;
+  const held = segments.at(-1)?.file;
   const ends = files
-    .filter(({ name, family, size }) => family !== "live" && size > 0 && name !== held)
+    .filter((file) => file.family !== "live" && file.size > 0 && file !== held)
     .map((sibling) => anchorAt(world, sibling, sibling.size));
-  return { feed, restAt: rests ? cursorAt(world, file, first.from, lines) : undefined, ends };
+  return { feed, restAt, ends, listing: undefined };
 }
 
 /** Whether a file that was left out belongs to what is read: one that is younger than the first does. */
-function isMissed(
-  { world, settings }: Run,
-  { kind, segments }: Plan & { segments: readonly Segment[] },
-  leftOut: string,
-): boolean {
+function isMissed({ world, settings }: Run, { kind, segments }: Reading, leftOut: string): boolean {
   if (kind !== "read") return true;
   const log = basename(rotationPath(world, settings.log));
   const first = rotatedName(log, segments[0]?.name ?? "");
@@ -5112,7 +5124,7 @@ function isMissed(
 /** What must be said when lines may be missing; empty when nothing is. */
 function noticeFor(
   run: Run,
-  plan: Plan & { segments: readonly Segment[] },
+  plan: Reading,
   cursor: Cursor | undefined,
   files: readonly OpenFile[],
   leftOut: readonly string[],

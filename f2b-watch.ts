@@ -4194,40 +4194,58 @@ class Feed {
     this.#part = part;
   }
 
+  /** What was read and is not done with, or else more of the log; absent at its end. */
+  #current(): Window | undefined {
+    const window = this.#window;
+    if (window && window.takenLines < window.lineCount) return window;
+    return window?.more === false ? undefined : (this.#window = this.#fill());
+  }
+
+  /** Leaves behind a window that shows nothing; whether there was one. */
+  skipsQuiet(): boolean {
+    const window = this.#current();
+    if (!window || window.text !== "" || window.lineCount === 0) return false;
+    this.hiddenLines += this.#stepLines(window, window.lineCount);
+    return true;
+  }
+
   /** The next message that fits into `room`; absent when there is no more to show. */
   next(room: number, maxLines: number): Cut | undefined {
-    for (;;) {
-      let window = this.#window;
-      if (window && window.textAt >= window.text.length) {
-        this.hiddenLines += this.#stepLines(window, window.lineCount);
-        if (!window.more) return undefined;
-      }
-      const short = window?.more && window.text.length - window.textAt <= room;
-      if (!window || short) window = this.#window = this.#fill();
+    for (let window = this.#current(); window; window = this.#current()) {
+      const short = window.more && window.text.length - window.textAt <= room;
+      if (short && window.textAt > 0) window = this.#window = this.#fill();
       const { text, textAt } = window;
       if (textAt < text.length) return cutMessage(text, textAt, room, maxLines);
+      this.hiddenLines += this.#stepLines(window, window.lineCount);
+      if (!window.more) break;
     }
+    return undefined;
   }
 
-  /** The same lines from where this feed began. */
-  again(): Feed {
-    return new Feed(this.#run, this.#shows, this.#start);
+  /** The same lines from here on, by default in the same words. */
+  again(shows = this.#shows): Feed {
+    const feed = new Feed(this.#run, shows, this.#start);
+    feed.#cursor = this.cursor();
+    feed.#position = this.#position;
+    feed.#part = this.#part;
+    feed.hiddenLines = this.hiddenLines;
+    return feed;
   }
 
-  /** The same lines, for files. */
+  /** The same lines from here on, for files. */
   forFiles(): Feed {
     const { view } = this.#shows;
     const format = view.format === "events" ? "raw" : view.format;
     const shows = { ...this.#shows, encode: (text: string) => text, windowBytes: FILE_LIMIT_BYTES };
-    return new Feed(this.#run, { ...shows, view: { ...view, format, color: false } }, this.#start);
+    return this.again({ ...shows, view: { ...view, format, color: false } });
   }
 
   /** Words for the next batch of lines, which is left behind with that; absent at the end. */
   nextBatch(): string | undefined {
-    while (this.#window?.more !== false) {
-      const window = (this.#window = this.#fill());
+    for (let window = this.#current(); window; window = this.#current()) {
       this.hiddenLines += this.#stepLines(window, window.lineCount);
       if (window.text) return window.text;
+      if (!window.more) break;
     }
     return undefined;
   }
@@ -4582,6 +4600,10 @@ abstract class Sender {
     this.channel = run.channel(destination.name);
   }
 
+  /** What takes long before the next message, so that the run can be stopped in between. */
+  async prepare(): Promise<Outcome | undefined> {
+    return undefined;
+  }
   /** The next message; absent when everything was said. */
   abstract compose(): Message | undefined;
   /** The message has arrived. */
@@ -4596,6 +4618,8 @@ abstract class Sender {
   async deliver(): Promise<Outcome> {
     if (this.run.settings.dryRun) return this.#print();
     for (;;) {
+      const stopped = await this.prepare();
+      if (stopped) return stopped;
       const message = this.compose();
       const outcome = message
         ? (this.#blocked() ?? (await this.#waitForTurn()) ?? (await this.#post(message)))
@@ -4609,7 +4633,11 @@ abstract class Sender {
     const { world, settings } = this.run;
     const name = discordName(settings.host);
     let [text, printed] = ["", 0];
-    for (let message = this.compose(); message; message = this.compose()) {
+    for (;;) {
+      const stopped = await this.prepare();
+      if (stopped) return stopped;
+      const message = this.compose();
+      if (!message) break;
       text += asPrinted(name, message.content, message.file);
       this.#leaveBehind(message);
       if (text.length < PRINT_LENGTH) continue;
@@ -4713,6 +4741,15 @@ abstract class Sender {
     }
   }
 
+  /** That the run is to end, whatever is left. */
+  interrupted(): Outcome | undefined {
+    const { world, deadline } = this.run;
+    if (world.stopping.aborted) return { kind: "stopped" };
+    return world.now() < deadline
+      ? undefined
+      : this.failed(75, "time is up, the rest follows in the next run");
+  }
+
   failed(exitCode: number, why: string): Outcome {
     return { kind: "failed", fault: new Fault(exitCode, `${this.destination.title}: ${why}`) };
   }
@@ -4760,6 +4797,17 @@ class LogDelivery extends Sender {
     } finally {
       this.#progress.inDoubt = this.inFlight || this.attempt.doubtful > 0;
     }
+  }
+
+  override async prepare(): Promise<Outcome | undefined> {
+    while (!this.#progress.outbox && this.#feed.skipsQuiet()) {
+      await this.run.world.sleep(0);
+      const stopped = this.interrupted();
+      if (!stopped) continue;
+      this.#leaveHidden();
+      return stopped;
+    }
+    return undefined;
   }
 
   override compose(): Message | undefined {
@@ -4863,9 +4911,7 @@ class LogDelivery extends Sender {
     const text = this.#feed.nextBatch();
     if (!text) return false;
     this.#progress.outbox = { text, sent: 0 };
-    this.#progress.total += this.#feed.hiddenLines;
-    this.#feed.hiddenLines = 0;
-    this.#keepPosition();
+    this.#leaveHidden();
     this.#claimed = false;
     return true;
   }
@@ -4898,6 +4944,13 @@ class LogDelivery extends Sender {
     if (told && this.#plan.restAt) progress.cursor = this.#plan.restAt;
     this.#keepPosition();
     this.run.save();
+  }
+
+  /** Lines that are not shown are done with. */
+  #leaveHidden(): void {
+    this.#progress.total += this.#feed.hiddenLines;
+    this.#feed.hiddenLines = 0;
+    this.#keepPosition();
   }
 
   /** What is behind the feed's position is done with. */
@@ -4952,10 +5005,7 @@ class LogDelivery extends Sender {
     const since = same ? progress.held?.since : undefined;
     const held = file && { name: file.name, since: since ?? world.now() };
     assign(progress, "held", held);
-    if (this.#feed.hiddenLines > 0) {
-      progress.total += this.#feed.hiddenLines;
-      this.#keepPosition();
-    }
+    if (this.#feed.hiddenLines > 0) this.#leaveHidden();
     if (this.run.logChanged) return { kind: "done" };
     progress.finished = mergeFinished(progress.finished, this.#plan.ends);
     if (!progress.notice) progress.gap = false;

@@ -328,4 +328,40 @@ describe("a view of the log", () => {
     const plain = scene.discord.lines().map((each) => each.replace(/\x1b\[[\d;]*m/g, ""));
     expect(plain).toEqual(Array.from({ length: 120 }, (_, index) => ban(index)));
   });
+
+  test.each(["SIGTERM", "--max-time"])(
+    "%s: a run in the middle of lines that nobody wants leaves, the next one goes on there",
+    async (how) => {
+      for (const format of ["raw", "events"]) {
+        using scene = new Scene();
+        const flags = ["--format", format, "--only", "ban"];
+        const ends = line(150_001, "[sshd] Ban 203.0.113.1");
+        scene.append(...lines(1, 150_000), ends);
+        let windows = 0;
+        const sleep = async () => {
+          if (++windows < 3) return;
+          if (how === "SIGTERM") scene.stop.abort();
+          else scene.wait(300_000);
+        };
+        Object.assign(scene.overrides, { sleep });
+        expect((await scene.run(...flags)).code).toBe(75);
+        expect(windows).toBe(3);
+        expect(scene.discord.messages).toEqual([]);
+        delete scene.overrides.sleep;
+        Object.assign(scene.overrides, { stopping: new AbortController().signal });
+        let read = 0;
+        scene.withFs({
+          readSync: (...args: Parameters<typeof fs.readSync>) => {
+            const count = fs.readSync(...args);
+            read += count;
+            return count;
+          },
+        });
+        expect((await scene.run(...flags)).code).toBe(0);
+        expect(scene.discord.messages.at(-1)?.content).toContain("203.0.113.1");
+        expect(scene.discord.messages).toHaveLength(1);
+        expect(read).toBeLessThan(fs.statSync(scene.log).size);
+      }
+    },
+  );
 });

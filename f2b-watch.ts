@@ -3636,13 +3636,15 @@ interface Destination {
   readonly markup: Markup;
   /** What becomes of more lines than a person wants to scroll through. */
   readonly overflow: "file" | "summary" | "none";
-  /** A whole message: what is to be said before the lines, and the lines, if there are any. */
-  frame(before: string, lines: string | undefined): string;
-  /** A whole message without a fence: words in the destination's markup. */
+  /** A whole message: what is to be said before the lines, and the lines in a fence. */
+  frame(before: string, lines: string): string;
+  /** A whole message without a fence: what is said before, and words in the destination's markup. */
   words(before: string, words: string): string;
   post(content: string, file?: AttachedFile): Promise<Posted>;
-  /** Posts under the webhook's own name from now on. */
-  dropName(): void;
+  /** Asks the service without posting; throws what a pass would meet. */
+  ask(): Promise<Asked>;
+  /** Posts under the webhook's own name from now on; only Discord refuses names. */
+  dropName?(): void;
 }
 
 /** The body as text, cut at 64 KiB: a server may lie about its length or never end. */
@@ -3698,10 +3700,6 @@ function postFile(world: World, url: string, payload: object, { name, text }: At
   );
 }
 
-function fenced(before: string, lines: string | undefined, tag?: string): string {
-  return lines === undefined ? before : before + fence(lines, tag);
-}
-
 function discord(world: World, url: string, host: string, colors: boolean): Destination {
   let username: string | undefined = discordName(host);
   return {
@@ -3713,9 +3711,10 @@ function discord(world: World, url: string, host: string, colors: boolean): Dest
     markup: DISCORD_MARKUP,
     overflow: "file",
     encode: (text) => text,
-    frame: (before, lines) => fenced(before, lines, colors ? "ansi" : ""),
+    frame: (before, lines) => before + fence(lines, colors ? "ansi" : ""),
     words: (before, words) => before + words,
     dropName: () => (username = undefined),
+    ask: () => askDiscord(world, url),
     async post(content, file) {
       const payload = {
         content,
@@ -3752,12 +3751,12 @@ function slack(world: World, access: SlackAccess, icon: string, host: string): D
     overflow: "summary",
     encode: escapeSlack,
     // Slack may show another name than ours: the host stands in the text.
-    frame: (before, lines) => fenced(`*${escapeSlack(host)}*\n${escapeSlack(before)}`, lines),
+    frame: (before, lines) => `*${escapeSlack(host)}*\n${escapeSlack(before)}${fence(lines)}`,
     words: (before, words) => {
       const sender = words.includes(` ${host} `) ? "" : `*${escapeSlack(host)}*\n`;
       return sender + escapeSlack(before) + words;
     },
-    dropName: () => undefined,
+    ask: () => askSlack(world, access),
     async post(text) {
       const quiet = { unfurl_links: false, unfurl_media: false, mrkdwn: true };
       const reply = await postJson(world, access.url, headers, { ...sender, ...quiet, text });
@@ -3771,9 +3770,12 @@ function asPrinted(name: string, content: string, file?: AttachedFile): string {
   return `${name}\n${content}\n${file ? `[${file.name}]\n${file.text}` : ""}`;
 }
 
-/** Prints messages as a channel would show them: the sender's name, then the text. */
+const SET_ONE = "set DISCORD_WEBHOOK, SLACK_WEBHOOK, or SLACK_TOKEN and SLACK_CHANNEL";
+
+/** Prints messages as a channel would show them; says once, before the first, why it does. */
 function stdout(world: World, host: string): Destination {
   const name = discordName(host);
+  let told = false;
   return {
     name: "stdout",
     title: "stdout",
@@ -3783,27 +3785,14 @@ function stdout(world: World, host: string): Destination {
     markup: DISCORD_MARKUP,
     overflow: "none",
     encode: (text) => text,
-    frame: (before, lines) => fenced(before, lines),
+    frame: (before, lines) => before + fence(lines),
     words: (before, words) => before + words,
-    dropName: () => undefined,
+    ask: () => Promise.reject(new Error("stdout is nobody who can be asked")),
     async post(content, file) {
-      await print(world, asPrinted(name, content, file));
-      return { verdict: { kind: "confirmed" }, delayMs: 0 };
-    },
-  };
-}
-
-const SET_ONE = "set DISCORD_WEBHOOK, SLACK_WEBHOOK, or SLACK_TOKEN and SLACK_CHANNEL";
-
-/** Says once, before the first message, why it is printed. */
-function announced(world: World, destination: Destination): Destination {
-  let told = false;
-  return {
-    ...destination,
-    post(content, file) {
       if (!told) complain(world, "no destination is set, messages go to stdout", SET_ONE);
       told = true;
-      return destination.post(content, file);
+      await print(world, asPrinted(name, content, file));
+      return { verdict: { kind: "confirmed" }, delayMs: 0 };
     },
   };
 }
@@ -3814,7 +3803,7 @@ interface Asked {
   /** What only a message can tell. */
   readonly doubt: string;
   /** Refusals that may stand all the same; absent where the answer disproves them all. */
-  readonly untouched?: RegExp;
+  readonly untouched: RegExp | undefined;
   readonly host: string;
   /** The name under which Slack knows us. */
   readonly bot?: string;
@@ -3858,13 +3847,11 @@ async function askDiscord(world: World, webhook: string): Promise<Asked> {
     throw new Fault(75, `answers ${why}`, remedyFor(why, host));
   }
   const thread = searchParams.get("thread_id");
-  const doubt = thread ? `whether thread ${thread} is there` : "";
-  const untouched = thread ? { untouched: /\((?:10003|50001|50013)\)/ } : {};
   const name = found.name?.slice(0, HOST_LIMIT) ?? "without a name";
   return {
     text: `webhook "${name}" of channel ${found.channel_id ?? "?"}`,
-    doubt,
-    ...untouched,
+    doubt: thread ? `whether thread ${thread} is there` : "",
+    untouched: thread ? /\((?:10003|50001|50013)\)/ : undefined,
     host,
   };
 }
@@ -4702,7 +4689,7 @@ abstract class Sender {
       case "setAside":
         return this.setAside(message, step.why);
       case "dropName":
-        destination.dropName();
+        destination.dropName?.();
         if (this.#nameDropped) return this.failed(78, "does not take our name");
         this.#nameDropped = true;
         return undefined;
@@ -4769,7 +4756,7 @@ class LogDelivery extends Sender {
     if (message) return message;
     // What is behind a gap may still be on its way: its notice waits for the first line.
     const alone = notice && (this.#plan.restAt || !gap || this.#feed.hiddenLines > 0);
-    const content = this.destination.frame(before.trimEnd(), undefined);
+    const content = this.destination.words(before.trimEnd(), "");
     return alone ? { from: "notice", content, cut: undefined, lines: 1 } : undefined;
   }
 
@@ -5421,12 +5408,12 @@ class TextDelivery extends Sender {
   }
 
   override compose(): Message | undefined {
-    const { frame } = this.destination;
+    const { frame, words } = this.destination;
     const before = (this.attempt.doubtful > 0 ? RESENT_MARK : "") + this.#title;
     if (this.#text === "") {
       return this.sent > 0
         ? undefined
-        : { from: "notice", content: frame(before, undefined), cut: undefined, lines: 1 };
+        : { from: "notice", content: words(before, ""), cut: undefined, lines: 1 };
     }
     if (this.#at >= this.#text.length) return undefined;
     const cut = cutMessage(this.#text, this.#at, MESSAGE_LIMIT - frame(`${before}\n`, "").length);
@@ -5554,7 +5541,7 @@ function configuredDestinations(world: World, settings: Settings): Destination[]
   const destinations: Destination[] = [];
   if (webhook) destinations.push(discord(world, webhook, host, view.color));
   if (access) destinations.push(slack(world, access, slackIcon, host));
-  return destinations.length > 0 ? destinations : [announced(world, stdout(world, host))];
+  return destinations.length > 0 ? destinations : [stdout(world, host)];
 }
 
 /** The logs that a path with wildcards stands for; a path without is one log, there or not. */
@@ -6043,16 +6030,6 @@ interface Finding {
   readonly refusal: string;
 }
 
-function askDestination(
-  world: World,
-  { webhook, slack: access }: Settings,
-  name: string,
-): Promise<Asked> {
-  if (name === "discord" && webhook) return askDiscord(world, webhook);
-  if (name === "slack" && access) return askSlack(world, access);
-  throw new Error(`${name} cannot be asked`);
-}
-
 async function ask(
   world: World,
   settings: Settings,
@@ -6069,7 +6046,7 @@ async function ask(
       const why = `quiet for another ${durationText(pause.until - now)}: ${pause.why}`;
       throw new Fault(pause.exitCode, why, remedyFor("quiet", ""));
     }
-    const asked = await askDestination(world, settings, name);
+    const asked = await destination.ask();
     if (asked.untouched?.test(refusal) && !settings.hello) {
       const hint = remedyFor(refusal, asked.host, asked.bot);
       throw new Fault(69, `${asked.text}; ${refusal}`, `${hint}; then: check --hello`);

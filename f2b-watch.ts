@@ -2154,41 +2154,36 @@ export function worstExit(codes: readonly number[]): number {
 // ── Core: status ────────────────────────────────────────────────────────────────────────────────
 // Pure. Reads what fail2ban-client prints, sets it in a table, and knows who must hear of an outage.
 
-/** What fail2ban-client says, or why it says nothing. */
-export type ClientAnswer =
-  { kind: "answered"; out: string } | { kind: "down" | "unusable"; fault: Fault };
+/** fail2ban's socket cannot be reached: of what may be wrong the one that a ping is for. */
+class Down extends Fault {}
 
-function unusable(message: string, hint: string): ClientAnswer {
-  return { kind: "unusable", fault: new Fault(66, message, hint) };
-}
-
-function unclear(): ClientAnswer {
+function unclear(): Fault {
   const hint = "see what it says: fail2ban-client status";
-  return unusable("fail2ban-client gives no answer that can be read", hint);
+  return new Fault(66, "fail2ban-client gives no answer that can be read", hint);
 }
 
-/** Sorts what became of a call of fail2ban-client, 0.9 to 1.1.1; its own words are not passed on. */
-export function readClient(ran: Ran): ClientAnswer {
+/** What fail2ban-client, 0.9 to 1.1.1, printed; throws where it failed, without its own words. */
+function readClient(ran: Ran): string {
   if (ran.kind === "missing") {
     const hint = "install fail2ban; a pass goes without, status and --ping do not";
-    return unusable("fail2ban-client is not there", hint);
+    throw new Fault(66, "fail2ban-client is not there", hint);
   }
   if (ran.kind !== "ended") {
-    return unusable("fail2ban does not answer in time", "systemctl restart fail2ban");
+    throw new Fault(66, "fail2ban does not answer in time", "systemctl restart fail2ban");
   }
-  if (ran.code === 0) return { kind: "answered", out: ran.out };
+  if (ran.code === 0) return ran.out;
   const said = ran.out + ran.err;
   if (/permission denied/i.test(said)) {
     const hint = "run as root; a pass goes without, status and --ping do not";
-    return unusable("only root may ask fail2ban", hint);
+    throw new Fault(66, "only root may ask fail2ban", hint);
   }
   // What is left of a killed server refuses connections.
   if (!/Failed to access socket|Unable to contact server|Connection re(?:fused|set)/.test(said)) {
-    return unclear();
+    throw unclear();
   }
   const message = "fail2ban does not answer: its socket cannot be reached";
   const hint = "systemctl restart fail2ban; if it stays down: journalctl -u fail2ban";
-  return { kind: "down", fault: new Fault(66, message, hint) };
+  throw new Down(66, message, hint);
 }
 
 /**
@@ -2228,23 +2223,10 @@ export function readJailNames(out: string): string[] | undefined {
 }
 
 /** One jail as `status --json` has it; all text in it is clean. */
-export interface JailStatus {
-  readonly jail: string;
-  readonly currentlyFailed: number;
-  readonly totalFailed: number;
-  readonly currentlyBanned: number;
-  readonly totalBanned: number;
-  /** Files, or matches of the journal, as fail2ban lists them. */
-  readonly watches: string;
-  readonly banned: readonly string[];
-}
+type JailStatus = NonNullable<ReturnType<typeof readJailStatus>>;
 
 /** Reads `fail2ban-client status <jail>`; absent when it is something else. */
-export function readJailStatus(
-  jail: string,
-  out: string,
-  ownSecrets: readonly string[],
-): JailStatus | undefined {
+export function readJailStatus(jail: string, out: string, ownSecrets: readonly string[]) {
   const report = z.safeParse(JailReport(), labelled(out)).data;
   if (!report) return undefined;
   const clean = (text: string) => cleanText(text, false, ownSecrets);
@@ -2256,6 +2238,7 @@ export function readJailStatus(
     totalFailed: report["Total failed"],
     currentlyBanned: report["Currently banned"],
     totalBanned: report["Total banned"],
+    // Files, or matches of the journal, as fail2ban lists them.
     watches: clean(report["File list"] ?? report["Journal matches"] ?? ""),
     banned: wordsOf(banned),
   };
@@ -3884,35 +3867,25 @@ async function askSlack(world: World, access: SlackAccess): Promise<Asked> {
 // ── World: fail2ban-client ──────────────────────────────────────────────────────────────────────
 // Asked only for what it knows: an unknown jail would make fail2ban log a line, for us to send.
 
-/** Asks fail2ban-client; its own errors may quote anything and end here. */
-async function askFail2ban(world: World, ...words: readonly string[]): Promise<ClientAnswer> {
+/** What fail2ban-client prints; throws where it says nothing. */
+async function askClient(world: World, ...words: readonly string[]): Promise<string> {
   try {
     return readClient(await world.runProgram("fail2ban-client", words));
   } catch (error) {
-    if (isDenied(error)) return { kind: "unusable", fault: asFault(error, 78) };
-    throw error;
+    throw isDenied(error) ? asFault(error, 78) : error;
   }
 }
 
 async function pingFail2ban(world: World): Promise<Ping> {
-  const asked = await askFail2ban(world, "ping");
-  const at = world.now();
-  const answer = asked.kind === "answered" && !asked.out.includes("pong") ? unclear() : asked;
-  switch (answer.kind) {
-    case "answered":
-      return { kind: "up", at };
-    case "down":
-      return { kind: "down", at };
-    case "unusable":
-      return { kind: "unusable", at, fault: answer.fault };
+  try {
+    const out = await askClient(world, "ping");
+    if (!out.includes("pong")) throw unclear();
+    return { kind: "up", at: world.now() };
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    const at = world.now();
+    return error instanceof Down ? { kind: "down", at } : { kind: "unusable", at, fault: error };
   }
-}
-
-/** What fail2ban-client prints; throws where it says nothing. */
-async function askClient(world: World, ...words: readonly string[]): Promise<string> {
-  const answer = await askFail2ban(world, ...words);
-  if (answer.kind === "answered") return answer.out;
-  throw answer.fault;
 }
 
 /** Which jails are meant, by the names that fail2ban has for them. */

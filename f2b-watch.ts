@@ -629,6 +629,18 @@ export function cutMessage(text: string, start: number, room: number, maxLines =
   return { body, next, partOfLine: true, lines: 0 };
 }
 
+/** Words in lines of at most `width` characters; a longer word is a line of its own. */
+function filled(words: readonly string[], width: number): string[] {
+  const lines: string[] = [];
+  for (const word of words) {
+    const last = lines.at(-1);
+    if (last !== undefined && last.length + 1 + word.length <= width) {
+      lines[lines.length - 1] = `${last} ${word}`;
+    } else lines.push(word);
+  }
+  return lines;
+}
+
 export function fence(body: string, tag = ""): string {
   return `\`\`\`${tag}\n${body}\n\`\`\``;
 }
@@ -1328,14 +1340,8 @@ function times(count: number): string {
 
 /** Words in lines of some length, so that messages can be cut between them. */
 function wrapped(first: string, words: readonly string[]): string[] {
-  const lines = [first];
-  for (const [index, word] of words.entries()) {
-    const text = index < words.length - 1 ? `${word},` : word;
-    const line = `${lines.at(-1)} ${text}`;
-    if (line.length <= LIST_LINE_LENGTH) lines[lines.length - 1] = line;
-    else lines.push(text);
-  }
-  return lines;
+  const listed = words.map((word, index) => (index < words.length - 1 ? `${word},` : word));
+  return filled([first, ...listed], LIST_LINE_LENGTH);
 }
 
 /** Many bans: by jail, with every address. */
@@ -2265,16 +2271,7 @@ interface TableSize {
 function indented(text: readonly string[], { width, words, letters }: TableSize): string[] {
   const shown = text.slice(0, words).map((word) => shortened(word, letters));
   if (text.length > words) shown.push(`and ${text.length - words} more`);
-  const lines: string[] = [];
-  let line = " ";
-  for (const word of shown) {
-    if (line !== " " && line.length + 1 + word.length > width) {
-      lines.push(line);
-      line = " ";
-    }
-    line += ` ${word}`;
-  }
-  return line === " " ? lines : [...lines, line];
+  return filled(shown, width - 2).map((line) => `  ${line}`);
 }
 
 /** Columns side by side, the first one at most so wide that a row fits; numbers stand to the right. */
@@ -2402,8 +2399,7 @@ function failedRow(name: string, { exitCode, message, hint = "" }: Fault): Row {
 
 /** Lines of at most `width` characters, broken at blanks where there are some. */
 function inLines(text: string, width: number): string[] {
-  const line = new RegExp(`\\S(?:.{0,${width - 2}}\\S)?(?!\\S)|\\S{1,${width}}`, "gu");
-  return text.match(line) ?? [];
+  return filled(text.match(new RegExp(`\\S{1,${width}}`, "gu")) ?? [], width);
 }
 
 /** The rows as a table for people. */

@@ -2463,16 +2463,6 @@ function remedyFor(why: string, host: string, bot = "@<the bot>"): string {
     .replace("BOT", bot);
 }
 
-/** Reads the answer to `get logtarget`: a path, or SYSLOG and the like. */
-export function readLogTarget(out: string): string {
-  return /`- (.+)$/m.exec(out)?.[1]?.trim() ?? "";
-}
-
-/** Reads the answer to `get loglevel`. */
-export function readLogLevel(out: string): string {
-  return /level is '?(\w+)/.exec(out)?.[1] ?? "";
-}
-
 function sizeText(bytes: number): string {
   const unit = Math.min(3, Math.floor(Math.log2(Math.max(1, bytes)) / 10));
   const size = bytes / 1024 ** unit;
@@ -2488,10 +2478,6 @@ function durationText(ms: number): string {
   ] as const;
   const [name, unitMs] = units.find(([, each]) => ms >= 2 * each) ?? ["s", SECOND];
   return `${Math.max(0, Math.floor(ms / unitMs))} ${name}`;
-}
-
-function modeText(mode: number): string {
-  return (mode & 0o777).toString(8).padStart(3, "0");
 }
 
 // ── Core: digest ────────────────────────────────────────────────────────────────────────────────
@@ -5702,14 +5688,15 @@ function asFault(error: unknown, exitCode: number): Fault {
   return new Fault(exitCode, `cannot be looked at: ${message}`, hint);
 }
 
-/** The rows of one look; `exitCode` is that of an error of the system in it. */
+/** The rows of one look, or one with its text; `exitCode` is that of an error of the system in it. */
 async function rowsOf(
   name: string,
   exitCode: number,
-  look: () => Promise<Row | Row[]> | Row | Row[],
+  look: () => Promise<string | Row[]> | string,
 ): Promise<Row[]> {
   try {
-    return [await look()].flat();
+    const found = await look();
+    return typeof found === "string" ? [okRow(name, found)] : found;
   } catch (error) {
     return [failedRow(name, asFault(error, exitCode))];
   }
@@ -5718,19 +5705,19 @@ async function rowsOf(
 /** The name in /etc/passwd or /etc/group, or the number where there is none. */
 function nameOf(world: World, list: "passwd" | "group", id: number): string {
   try {
-    const lines = world.fs.readFileSync(`/etc/${list}`, "utf8").split("\n");
-    const entry = lines.map((line) => line.split(":")).find((parts) => parts[2] === String(id));
-    return entry?.[0] ?? String(id);
+    const entry = new RegExp(`^([^:\\n]*):[^:\\n]*:${id}:`, "m");
+    return entry.exec(world.fs.readFileSync(`/etc/${list}`, "utf8"))?.[1] ?? String(id);
   } catch {
     return String(id);
   }
 }
 
 function ownerText(world: World, { mode, uid, gid }: fs.Stats): string {
-  return `${modeText(mode)} ${nameOf(world, "passwd", uid)}:${nameOf(world, "group", gid)}`;
+  const octal = (mode & 0o777).toString(8).padStart(3, "0");
+  return `${octal} ${nameOf(world, "passwd", uid)}:${nameOf(world, "group", gid)}`;
 }
 
-function settingsRow({ host, view, from }: Settings): Row {
+function settingsText({ host, view, from }: Settings): string {
   const { format, only, jails } = view;
   const all = [
     `f2b-watch ${VERSION}`,
@@ -5740,20 +5727,19 @@ function settingsRow({ host, view, from }: Settings): Row {
   ];
   if (only.size > 0) all.push(`only ${[...only].join(", ")}`);
   if (jails.size > 0) all.push(`jails ${[...jails].join(", ")}`);
-  return okRow("settings", all.join("; "));
+  return all.join("; ");
 }
 
-function envFileRow(world: World, { envFile }: Settings): Row {
+function envFileText(world: World, { envFile }: Settings): string {
   const stat = world.fs.statSync(envFile, { throwIfNoEntry: false });
-  if (!stat) return okRow("env file", `none (${envFile} is not there)`);
+  if (!stat) return `none (${envFile} is not there)`;
   const { mode, uid, gid } = stat;
   const others = (mode & 0o004) !== 0 || ((mode & 0o040) !== 0 && gid !== world.gid());
   const text = `${envFile}, ${ownerText(world, stat)}`;
-  if (!others) return okRow("env file", text);
+  if (!others) return text;
   const own =
     uid === world.uid() ? "" : `chown ${nameOf(world, "passwd", world.uid())} ${envFile}; `;
-  const hint = `${own}chmod 600 ${envFile}`;
-  return failedRow("env file", new Fault(78, `${text}: others can read it`, hint));
+  throw new Fault(78, `${text}: others can read it`, `${own}chmod 600 ${envFile}`);
 }
 
 /** Who must run this, or what must be done, so that the log can be read. */
@@ -5770,7 +5756,7 @@ function readerHint(world: World, log: string): string {
   }
 }
 
-function logRow(world: World, { log }: Settings): Row {
+function logText(world: World, { log }: Settings): string {
   let live: OpenFile | undefined;
   try {
     live = openLive(world, log);
@@ -5788,7 +5774,7 @@ function logRow(world: World, { log }: Settings): Row {
   world.fs.closeSync(live.descriptor);
   const age = durationText(world.now() - stat.mtimeMs);
   const size = stat.size > 0 ? `${sizeText(stat.size)}, last written ${age} ago` : "empty";
-  return okRow("log", `${log}, ${size}, ${ownerText(world, stat)}`);
+  return `${log}, ${size}, ${ownerText(world, stat)}`;
 }
 
 /** What to do about a rotated file that cannot be used. */
@@ -5800,7 +5786,7 @@ function siblingHint(path: string, why: string): string {
   return "let logrotate compress with gzip or zstd; unpack these, or move them away";
 }
 
-function rotatedRow(world: World, { log }: Settings): Row {
+function rotatedText(world: World, { log }: Settings): string {
   const directory = dirname(rotationPath(world, log));
   const owner = world.fs.statSync(log, { throwIfNoEntry: false })?.uid ?? world.uid();
   const usable: string[] = [];
@@ -5817,39 +5803,41 @@ function rotatedRow(world: World, { log }: Settings): Row {
   }
   const [first] = leftOut;
   const text = usable.length > 0 ? `${usable.length} found, youngest ${usable[0]}` : "none found";
-  if (!first) return okRow("rotated files", text);
-  const named = leftOut.slice(0, NAMED_FILES_LIMIT).map(({ name, why }) => `${name} (${why})`);
-  const more = leftOut.length > named.length ? ` and ${leftOut.length - named.length} more` : "";
+  if (!first) return text;
+  const named = someOf(leftOut.map(({ name, why }) => `${name} (${why})`));
   const hint = siblingHint(resolve(directory, first.name), first.why);
-  throw new Fault(66, `${text}; left out: ${named.join(", ")}${more}`, hint);
+  throw new Fault(66, `${text}; left out: ${named}`, hint);
 }
 
 async function fail2banRows(world: World, { log }: Settings): Promise<Row[]> {
   await askClient(world, "ping");
   const version = (await askClient(world, "version")).trim();
   const target = await rowsOf("log target", 66, async () =>
-    logTargetRow(world, log, readLogTarget(await askClient(world, "get", "logtarget"))),
+    logTargetText(world, log, await askClient(world, "get", "logtarget")),
   );
   const level = await rowsOf("log level", 66, async () =>
-    logLevelRow(readLogLevel(await askClient(world, "get", "loglevel"))),
+    logLevelText(await askClient(world, "get", "loglevel")),
   );
   return [okRow("fail2ban", `${version}, answers`), ...target, ...level];
 }
 
 const LASTING = "the same in /etc/fail2ban/fail2ban.local";
 
-function logTargetRow(world: World, log: string, target: string): Row {
+/** A path, or SYSLOG and the like. */
+function logTargetText(world: World, log: string, said: string): string {
+  const target = /`- (.+)$/m.exec(said)?.[1]?.trim() ?? "";
   if (!target.includes("/")) {
     const hint = `fail2ban-client set logtarget ${log}; ${LASTING}`;
     throw new Fault(66, `${target || "not known"}: fail2ban does not write to a file`, hint);
   }
-  if (rotationPath(world, target) === rotationPath(world, log)) return okRow("log target", target);
+  if (rotationPath(world, target) === rotationPath(world, log)) return target;
   throw new Fault(66, `fail2ban writes to ${target}, not to ${log}`, `--log ${target}`);
 }
 
-function logLevelRow(level: string): Row {
-  if (level === "NOTICE") return okRow("log level", "NOTICE: bans, but neither Found nor restarts");
-  if (!["WARNING", "ERROR", "CRITICAL"].includes(level)) return okRow("log level", level);
+function logLevelText(said: string): string {
+  const level = /level is '?(\w+)/.exec(said)?.[1] ?? "";
+  if (level === "NOTICE") return "NOTICE: bans, but neither Found nor restarts";
+  if (!["WARNING", "ERROR", "CRITICAL"].includes(level)) return level;
   const hint = `fail2ban-client set loglevel INFO; ${LASTING}`;
   throw new Fault(66, `${level}: fail2ban does not log its bans`, hint);
 }
@@ -5885,18 +5873,18 @@ function checkParent(world: World, path: string): void {
   }
 }
 
-function stateRow(world: World, { state }: Settings, statePath: string): Row {
+function stateText(world: World, { state }: Settings, statePath: string): string {
   checkStateDirectory(world, state);
   const stat = world.fs.statSync(state, { throwIfNoEntry: false });
   if (!stat) {
     checkParent(world, state);
-    return okRow("state", `${state} is not there yet: the first run makes it`);
+    return `${state} is not there yet: the first run makes it`;
   }
-  const text = "x".repeat(ANCHOR_LINE_BYTES);
-  tryBeside(world, statePath, (path) => writePrivate(world, path, 0, text));
+  const filler = "x".repeat(ANCHOR_LINE_BYTES);
+  tryBeside(world, statePath, (path) => writePrivate(world, path, 0, filler));
   const file = world.fs.statSync(statePath, { throwIfNoEntry: false });
   const kept = file ? `; ${basename(statePath)}, ${ownerText(world, file)}` : "";
-  return okRow("state", `${state}, ${ownerText(world, stat)}${kept}`);
+  return `${state}, ${ownerText(world, stat)}${kept}`;
 }
 
 /** SQLite's lock for writers is on this byte. */
@@ -5916,12 +5904,12 @@ function lockHolder(world: World, path: string): number | undefined {
   }
 }
 
-function lockRow(world: World, { maxTimeMs }: Settings, statePath: string): Row {
+function lockText(world: World, { maxTimeMs }: Settings, statePath: string): string {
   const path = `${statePath}.lock`;
   const stat = world.fs.lstatSync(path, { throwIfNoEntry: false });
   if (!stat) {
     acquireLock(":memory:")?.release();
-    return okRow("lock", "not there yet: the first run makes it");
+    return "not there yet: the first run makes it";
   }
   if (!stat.isFile() || stat.size > 0) {
     throw new Fault(73, `${path} is not an empty file`, `while no run is at work: rm ${path}`);
@@ -5936,12 +5924,12 @@ function lockRow(world: World, { maxTimeMs }: Settings, statePath: string): Row 
     const hint = `ps -fp ${holder ?? `"$(fuser ${path})"`}`;
     throw new Fault(75, `another run has been at it for ${durationText(waitMs)}`, hint);
   }
-  if (holder) return okRow("lock", `works; process ${holder} is at work right now`);
-  return okRow("lock", holder === 0 ? "works, free" : "works");
+  if (holder) return `works; process ${holder} is at work right now`;
+  return holder === 0 ? "works, free" : "works";
 }
 
 /** Where a destination stands, and how much of the log is behind that. */
-function progressText(world: World, live: OpenFile | undefined, { cursor }: Progress): string {
+function placeText(world: World, live: OpenFile | undefined, { cursor }: Progress): string {
   if (!cursor) return "at the log's start";
   const time = cursor.lastTime ? ` (${cursor.lastTime})` : "";
   const place = `after line ${cursor.lines}${time}`;
@@ -5951,29 +5939,19 @@ function progressText(world: World, live: OpenFile | undefined, { cursor }: Prog
   return newBytes > 0 ? `${place}, ${sizeText(newBytes)} to go` : `${place}, up to date`;
 }
 
-function savedState(world: World, log: string, statePath: string): SavedState | Fault {
-  try {
-    return readState(world, statePath, log);
-  } catch (error) {
-    return asFault(error, 73);
-  }
-}
-
-function progressRow(world: World, settings: Settings, saved: SavedState | Fault): Row {
+function progressText(world: World, settings: Settings, statePath: string): string {
   const { log, from, state } = settings;
-  if (saved instanceof Fault) throw saved;
+  const saved = readState(world, statePath, log);
   if (saved.kind === "damaged") {
     const hint = `df -h ${state}; the next run begins anew, and the channel is told`;
     throw new Fault(73, "the state is damaged, and so is its older copy", hint);
   }
   const destinations = saved.kind === "known" ? Object.entries(saved.state.destinations) : [];
   if (saved.kind === "none" || destinations.length === 0) {
-    return okRow("progress", `none: the first run begins at the log's ${from}`);
+    return `none: the first run begins at the log's ${from}`;
   }
-  const { held } = saved.state.failures["stuck"]
-    ? (destinations.map(([, progress]) => progress).find((progress) => progress.held) ?? {})
-    : {};
-  if (held) {
+  const held = destinations.flatMap(([, progress]) => progress.held ?? [])[0];
+  if (held && saved.state.failures["stuck"]) {
     const age = durationText(world.now() - held.since);
     const hint = "fail2ban-client flushlogs";
     throw new Fault(66, `fail2ban has been writing to ${held.name} for ${age}`, hint);
@@ -5985,10 +5963,10 @@ function progressRow(world: World, settings: Settings, saved: SavedState | Fault
     live = undefined; // The log's own row says why.
   }
   const file = live;
-  const texts = destinations.map(([name, each]) => `${name} ${progressText(world, file, each)}`);
+  const texts = destinations.map(([name, each]) => `${name} ${placeText(world, file, each)}`);
   if (live) world.fs.closeSync(live.descriptor);
   if (saved.fromCopy) texts.push("by the older copy, the newer one is damaged");
-  return okRow("progress", texts.join("; "));
+  return texts.join("; ");
 }
 
 /** What one destination said, or why it could not. */
@@ -6122,20 +6100,20 @@ async function destinationRows(
 }
 
 /** The row of each log. */
-async function rowsOfLogs(
+function rowsOfLogs(
   world: World,
   settings: Settings,
   name: string,
   exitCode: number,
-  look: (own: Settings, statePath: string) => Row,
+  look: (world: World, own: Settings, statePath: string) => string,
 ): Promise<Row[]> {
-  const logs = await Promise.all(
-    findLogs(world, settings.log).map((log) => {
+  return rowsOf(name, exitCode, async () => {
+    const rows = findLogs(world, settings.log).map((log) => {
       const statePath = resolve(settings.state, stateFileName(log));
-      return rowsOf(name, exitCode, () => look(settingsFor(settings, log), statePath));
-    }),
-  );
-  return logs.flat();
+      return rowsOf(name, exitCode, () => look(world, settingsFor(settings, log), statePath));
+    });
+    return (await Promise.all(rows)).flat();
+  });
 }
 
 /** Says what is configured and whether it works; every row stands for itself. */
@@ -6143,28 +6121,18 @@ async function check(world: World, settings: Settings): Promise<number> {
   const { log, state, json, ownSecrets } = settings;
   const statePath = resolve(state, stateFileName(log));
   const [first = log] = logsOrPath(world, log);
-  const saved = savedState(world, first, resolve(state, stateFileName(first)));
-  const known = saved instanceof Fault || saved.kind !== "known" ? undefined : saved.state;
+  const saved = readSafely(world, resolve(state, stateFileName(first)), first);
+  const known = saved?.kind === "known" ? saved.state : undefined;
   const machine = ofMachine(world, settings);
   const rows = [
-    await rowsOf("settings", 78, () => settingsRow(settings)),
-    await rowsOf("env file", 78, () => envFileRow(world, settings)),
-    await rowsOf("log", 66, () =>
-      rowsOfLogs(world, settings, "log", 66, (own) => logRow(world, own)),
-    ),
-    await rowsOf("rotated files", 66, () =>
-      rowsOfLogs(world, settings, "rotated files", 66, (own) => rotatedRow(world, own)),
-    ),
+    await rowsOf("settings", 78, () => settingsText(settings)),
+    await rowsOf("env file", 78, () => envFileText(world, settings)),
+    await rowsOfLogs(world, settings, "log", 66, logText),
+    await rowsOfLogs(world, settings, "rotated files", 66, rotatedText),
     await rowsOf("fail2ban", 66, () => fail2banRows(world, settings)),
-    await rowsOf("state", 73, () => stateRow(world, settings, statePath)),
-    await rowsOf("progress", 73, () =>
-      rowsOfLogs(world, settings, "progress", 73, (own, path) =>
-        progressRow(world, own, savedState(world, own.log, path)),
-      ),
-    ),
-    await rowsOf("lock", 73, () =>
-      rowsOfLogs(world, settings, "lock", 73, (own, path) => lockRow(world, own, path)),
-    ),
+    await rowsOf("state", 73, () => stateText(world, settings, statePath)),
+    await rowsOfLogs(world, settings, "progress", 73, progressText),
+    await rowsOfLogs(world, settings, "lock", 73, lockText),
     await rowsOf("destination", 75, () => destinationRows(world, machine, known)),
   ].flat();
   const clean = (text: string) => cleanText(text.replace(/\s+/g, " "), false, ownSecrets);

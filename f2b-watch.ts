@@ -6045,32 +6045,27 @@ async function callAgain(
 }
 
 function destinationRow(
-  { destination, asked, refusal }: Finding,
+  { destination: { name, title }, asked, refusal }: Finding,
   outcome: Outcome | undefined,
-  { failures }: Pick<State, "failures">,
+  failures: State["failures"],
   now: number,
 ): Row {
-  const { name, title } = destination;
   const failure = failures[name];
-  const age = failure && `; runs have failed for ${durationText(now - failure.since)}`;
-  const because = ({ message }: Fault) => message.replace(`${title}: `, "");
+  const age = failure ? `; runs have failed for ${durationText(now - failure.since)}` : "";
   if (asked instanceof Fault) {
-    const text = because(asked) + (age ?? "");
-    return failedRow(title, new Fault(asked.exitCode, text, asked.hint));
+    return failedRow(title, new Fault(asked.exitCode, asked.message + age, asked.hint));
   }
   const { text, doubt, host, bot } = asked;
   if (outcome?.kind === "stopped") {
     return failedRow(title, new Fault(75, `${text}; stopped`, "check again"));
   }
   if (outcome?.kind === "failed") {
-    const { exitCode, hint } = outcome.fault;
-    const why = because(outcome.fault);
-    return failedRow(
-      title,
-      new Fault(exitCode, `${text}; but ${why}`, hint ?? remedyFor(why, host, bot)),
-    );
+    const { exitCode, message, hint } = outcome.fault;
+    const why = message.replace(`${title}: `, "");
+    const remedy = hint ?? remedyFor(why, host, bot);
+    return failedRow(title, new Fault(exitCode, `${text}; but ${why}`, remedy));
   }
-  const notes = [text + (age ?? "")];
+  const notes = [text + age];
   if (outcome) notes.push("the test message is there");
   else if (refusal)
     notes.push(`refused before (${refusal.replace(/^.*?: /, "")}), is called again`);
@@ -6093,9 +6088,9 @@ async function destinationRows(
   const outcomes = await callAgain(world, settings, findings);
   // What a dry run printed proves nothing.
   if (settings.dryRun) outcomes.clear();
-  const known = state ?? { failures: {} };
+  const failures = state?.failures ?? {};
   return findings.map((finding) =>
-    destinationRow(finding, outcomes.get(finding.destination.name), known, world.now()),
+    destinationRow(finding, outcomes.get(finding.destination.name), failures, world.now()),
   );
 }
 

@@ -2417,6 +2417,8 @@ export function renderRows(rows: readonly Row[]): string {
   return lines.map((line) => `${line}\n`).join("");
 }
 
+const SLACK_PERMISSIONS = "api.slack.com/apps, OAuth & Permissions";
+
 /** What a person can do about what a service says; the first that fits wins. */
 const REMEDIES: readonly (readonly [says: RegExp, remedy: string])[] = [
   [/Deno may not connect/, "deno run … --allow-net=HOST"],
@@ -2441,18 +2443,12 @@ const REMEDIES: readonly (readonly [says: RegExp, remedy: string])[] = [
     "in Slack, in that channel: /invite BOT; or set SLACK_CHANNEL to its id",
   ],
   [/is_archived/, "unarchive the channel in Slack, or set another one"],
-  [
-    /missing_scope/,
-    "api.slack.com/apps, OAuth & Permissions: add chat:write, then reinstall the app",
-  ],
+  [/missing_scope/, `${SLACK_PERMISSIONS}: add chat:write, then reinstall the app`],
   [
     /no_service|no_team|invalid_token|no_active_hooks/,
     "api.slack.com/apps, Incoming Webhooks: make a new one, set SLACK_WEBHOOK",
   ],
-  [
-    /auth|token|account_inactive/,
-    "api.slack.com/apps, OAuth & Permissions: copy the token, set SLACK_TOKEN",
-  ],
+  [/auth|token|account_inactive/, `${SLACK_PERMISSIONS}: copy the token, set SLACK_TOKEN`],
 ];
 
 /** `host` and `bot` are what the remedy is to name. */
@@ -3623,6 +3619,10 @@ async function readBody(response: Response): Promise<string> {
   return text;
 }
 
+/** The form that Discord asks for. */
+const USER_AGENT = `DiscordBot (f2b-watch, ${VERSION})`;
+
+/** Sends one request and reads the answer, or what it means that there is none. */
 async function send(
   world: World,
   url: string,
@@ -3630,23 +3630,24 @@ async function send(
   timeoutMs = POST_TIMEOUT_MS,
 ): Promise<Reply | Verdict> {
   try {
+    const headers = { "user-agent": USER_AGENT, ...init.headers };
     const signal = world.timeout(timeoutMs);
-    const response = await world.fetch(url, { ...init, redirect: "error", signal });
-    const headers = Object.fromEntries(response.headers);
-    return { status: response.status, headers, body: await readBody(response) };
+    const response = await world.fetch(url, { ...init, headers, redirect: "error", signal });
+    return {
+      status: response.status,
+      headers: Object.fromEntries(response.headers),
+      body: await readBody(response),
+    };
   } catch (error) {
     return readFetchError(error);
   }
 }
 
-/** The form that Discord asks for. */
-const USER_AGENT = `DiscordBot (f2b-watch, ${VERSION})`;
-
 function postJson(world: World, url: string, headers: object, payload: object) {
   const type = "application/json; charset=utf-8";
   return send(world, url, {
     method: "POST",
-    headers: { "content-type": type, "user-agent": USER_AGENT, ...headers },
+    headers: { "content-type": type, ...headers },
     body: JSON.stringify(payload),
   });
 }
@@ -3657,12 +3658,7 @@ function postFile(world: World, url: string, payload: object, { name, text }: At
   body.set("payload_json", JSON.stringify(payload));
   body.set("files[0]", new Blob([text], { type: "text/plain; charset=utf-8" }), name);
   const timeoutMs = POST_TIMEOUT_MS + Math.ceil(text.length / UPLOAD_BYTES_PER_MS);
-  return send(
-    world,
-    url,
-    { method: "POST", headers: { "user-agent": USER_AGENT }, body },
-    timeoutMs,
-  );
+  return send(world, url, { method: "POST", body }, timeoutMs);
 }
 
 function discord(world: World, url: string, host: string, colors: boolean): Destination {
@@ -3802,8 +3798,7 @@ function faultOf(verdict: Verdict, host: string): Fault {
 /** Asks Discord for the webhook. */
 async function askDiscord(world: World, webhook: string): Promise<Asked> {
   const { origin, pathname, host, searchParams } = new URL(webhook);
-  const headers = { "user-agent": USER_AGENT };
-  const reply = await send(world, origin + pathname, { headers });
+  const reply = await send(world, origin + pathname, {});
   if ("kind" in reply) throw faultOf(reply, host);
   if (reply.status < 200 || reply.status > 299) throw faultOf(readDiscord(reply), host);
   const found = parsed(DiscordWebhook(), reply.body);
@@ -3836,12 +3831,14 @@ async function askSlack(world: World, access: SlackAccess): Promise<Asked> {
   const text = `${bot} of ${team.slice(0, HOST_LIMIT)}`;
   const doubt = `whether it may post to ${access.channel.slice(0, HOST_LIMIT)}`;
   const scopes = reply.headers["x-oauth-scopes"]?.split(/[, ]+/);
-  if (scopes && !scopes.some((scope) => SLACK_MAY_POST.test(scope))) {
+  const has = (wanted: RegExp) => scopes?.some((scope) => wanted.test(scope)) ?? true;
+  if (!has(SLACK_MAY_POST)) {
     const hint = remedyFor("missing_scope", host);
     throw new Fault(69, `${text} lacks the scope chat:write`, hint);
   }
-  const named = !scopes || scopes.some((scope) => /^chat:write\.customize$|^bot$/.test(scope));
-  const note = named ? "" : ", without chat:write.customize (shows the app's own name and icon)";
+  const note = has(/^chat:write\.customize$|^bot$/)
+    ? ""
+    : ", without chat:write.customize (shows the app's own name and icon)";
   const untouched = /channel|archived|restricted/;
   return { text: text + note, doubt, untouched, host, bot };
 }
@@ -5719,15 +5716,10 @@ function ownerText(world: World, { mode, uid, gid }: fs.Stats): string {
 
 function settingsText({ host, view, from }: Settings): string {
   const { format, only, jails } = view;
-  const all = [
-    `f2b-watch ${VERSION}`,
-    `host ${host}`,
-    `format ${format}`,
-    `new logs from the ${from}`,
-  ];
-  if (only.size > 0) all.push(`only ${[...only].join(", ")}`);
-  if (jails.size > 0) all.push(`jails ${[...jails].join(", ")}`);
-  return all.join("; ");
+  let text = `f2b-watch ${VERSION}; host ${host}; format ${format}; new logs from the ${from}`;
+  if (only.size > 0) text += `; only ${[...only].join(", ")}`;
+  if (jails.size > 0) text += `; jails ${[...jails].join(", ")}`;
+  return text;
 }
 
 function envFileText(world: World, { envFile }: Settings): string {
@@ -5983,8 +5975,7 @@ async function ask(
   state: State | undefined,
   destination: Destination,
 ): Promise<Finding> {
-  const { name } = destination;
-  const pause = state?.channels[name]?.pause;
+  const pause = state?.channels[destination.name]?.pause;
   const now = world.now();
   const holds = pause !== undefined && isPaused(pause, now, destination.settings);
   const refusal = holds && pause.settings !== undefined ? pause.why : "";

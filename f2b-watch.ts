@@ -629,6 +629,18 @@ export function cutMessage(text: string, start: number, room: number, maxLines =
   return { body, next, partOfLine: true, lines: 0 };
 }
 
+/** Words in lines of at most `width` characters; a longer word is a line of its own. */
+function filled(words: readonly string[], width: number): string[] {
+  const lines: string[] = [];
+  for (const word of words) {
+    const last = lines.at(-1);
+    if (last !== undefined && last.length + 1 + word.length <= width) {
+      lines[lines.length - 1] = `${last} ${word}`;
+    } else lines.push(word);
+  }
+  return lines;
+}
+
 export function fence(body: string, tag = ""): string {
   return `\`\`\`${tag}\n${body}\n\`\`\``;
 }
@@ -1328,14 +1340,8 @@ function times(count: number): string {
 
 /** Words in lines of some length, so that messages can be cut between them. */
 function wrapped(first: string, words: readonly string[]): string[] {
-  const lines = [first];
-  for (const [index, word] of words.entries()) {
-    const text = index < words.length - 1 ? `${word},` : word;
-    const line = `${lines.at(-1)} ${text}`;
-    if (line.length <= LIST_LINE_LENGTH) lines[lines.length - 1] = line;
-    else lines.push(text);
-  }
-  return lines;
+  const listed = words.map((word, index) => (index < words.length - 1 ? `${word},` : word));
+  return filled([first, ...listed], LIST_LINE_LENGTH);
 }
 
 /** Many bans: by jail, with every address. */
@@ -2154,41 +2160,36 @@ export function worstExit(codes: readonly number[]): number {
 // ── Core: status ────────────────────────────────────────────────────────────────────────────────
 // Pure. Reads what fail2ban-client prints, sets it in a table, and knows who must hear of an outage.
 
-/** What fail2ban-client says, or why it says nothing. */
-export type ClientAnswer =
-  { kind: "answered"; out: string } | { kind: "down" | "unusable"; fault: Fault };
+/** fail2ban's socket cannot be reached: of what may be wrong the one that a ping is for. */
+class Down extends Fault {}
 
-function unusable(message: string, hint: string): ClientAnswer {
-  return { kind: "unusable", fault: new Fault(66, message, hint) };
-}
-
-function unclear(): ClientAnswer {
+function unclear(): Fault {
   const hint = "see what it says: fail2ban-client status";
-  return unusable("fail2ban-client gives no answer that can be read", hint);
+  return new Fault(66, "fail2ban-client gives no answer that can be read", hint);
 }
 
-/** Sorts what became of a call of fail2ban-client, 0.9 to 1.1.1; its own words are not passed on. */
-export function readClient(ran: Ran): ClientAnswer {
+/** What fail2ban-client, 0.9 to 1.1.1, printed; throws where it failed, without its own words. */
+function readClient(ran: Ran): string {
   if (ran.kind === "missing") {
     const hint = "install fail2ban; a pass goes without, status and --ping do not";
-    return unusable("fail2ban-client is not there", hint);
+    throw new Fault(66, "fail2ban-client is not there", hint);
   }
   if (ran.kind !== "ended") {
-    return unusable("fail2ban does not answer in time", "systemctl restart fail2ban");
+    throw new Fault(66, "fail2ban does not answer in time", "systemctl restart fail2ban");
   }
-  if (ran.code === 0) return { kind: "answered", out: ran.out };
+  if (ran.code === 0) return ran.out;
   const said = ran.out + ran.err;
   if (/permission denied/i.test(said)) {
     const hint = "run as root; a pass goes without, status and --ping do not";
-    return unusable("only root may ask fail2ban", hint);
+    throw new Fault(66, "only root may ask fail2ban", hint);
   }
   // What is left of a killed server refuses connections.
   if (!/Failed to access socket|Unable to contact server|Connection re(?:fused|set)/.test(said)) {
-    return unclear();
+    throw unclear();
   }
   const message = "fail2ban does not answer: its socket cannot be reached";
   const hint = "systemctl restart fail2ban; if it stays down: journalctl -u fail2ban";
-  return { kind: "down", fault: new Fault(66, message, hint) };
+  throw new Down(66, message, hint);
 }
 
 /**
@@ -2228,23 +2229,10 @@ export function readJailNames(out: string): string[] | undefined {
 }
 
 /** One jail as `status --json` has it; all text in it is clean. */
-export interface JailStatus {
-  readonly jail: string;
-  readonly currentlyFailed: number;
-  readonly totalFailed: number;
-  readonly currentlyBanned: number;
-  readonly totalBanned: number;
-  /** Files, or matches of the journal, as fail2ban lists them. */
-  readonly watches: string;
-  readonly banned: readonly string[];
-}
+type JailStatus = NonNullable<ReturnType<typeof readJailStatus>>;
 
 /** Reads `fail2ban-client status <jail>`; absent when it is something else. */
-export function readJailStatus(
-  jail: string,
-  out: string,
-  ownSecrets: readonly string[],
-): JailStatus | undefined {
+export function readJailStatus(jail: string, out: string, ownSecrets: readonly string[]) {
   const report = z.safeParse(JailReport(), labelled(out)).data;
   if (!report) return undefined;
   const clean = (text: string) => cleanText(text, false, ownSecrets);
@@ -2256,6 +2244,7 @@ export function readJailStatus(
     totalFailed: report["Total failed"],
     currentlyBanned: report["Currently banned"],
     totalBanned: report["Total banned"],
+    // Files, or matches of the journal, as fail2ban lists them.
     watches: clean(report["File list"] ?? report["Journal matches"] ?? ""),
     banned: wordsOf(banned),
   };
@@ -2282,16 +2271,7 @@ interface TableSize {
 function indented(text: readonly string[], { width, words, letters }: TableSize): string[] {
   const shown = text.slice(0, words).map((word) => shortened(word, letters));
   if (text.length > words) shown.push(`and ${text.length - words} more`);
-  const lines: string[] = [];
-  let line = " ";
-  for (const word of shown) {
-    if (line !== " " && line.length + 1 + word.length > width) {
-      lines.push(line);
-      line = " ";
-    }
-    line += ` ${word}`;
-  }
-  return line === " " ? lines : [...lines, line];
+  return filled(shown, width - 2).map((line) => `  ${line}`);
 }
 
 /** Columns side by side, the first one at most so wide that a row fits; numbers stand to the right. */
@@ -2419,8 +2399,7 @@ function failedRow(name: string, { exitCode, message, hint = "" }: Fault): Row {
 
 /** Lines of at most `width` characters, broken at blanks where there are some. */
 function inLines(text: string, width: number): string[] {
-  const line = new RegExp(`\\S(?:.{0,${width - 2}}\\S)?(?!\\S)|\\S{1,${width}}`, "gu");
-  return text.match(line) ?? [];
+  return filled(text.match(new RegExp(`\\S{1,${width}}`, "gu")) ?? [], width);
 }
 
 /** The rows as a table for people. */
@@ -2437,6 +2416,8 @@ export function renderRows(rows: readonly Row[]): string {
   });
   return lines.map((line) => `${line}\n`).join("");
 }
+
+const SLACK_PERMISSIONS = "api.slack.com/apps, OAuth & Permissions";
 
 /** What a person can do about what a service says; the first that fits wins. */
 const REMEDIES: readonly (readonly [says: RegExp, remedy: string])[] = [
@@ -2462,18 +2443,12 @@ const REMEDIES: readonly (readonly [says: RegExp, remedy: string])[] = [
     "in Slack, in that channel: /invite BOT; or set SLACK_CHANNEL to its id",
   ],
   [/is_archived/, "unarchive the channel in Slack, or set another one"],
-  [
-    /missing_scope/,
-    "api.slack.com/apps, OAuth & Permissions: add chat:write, then reinstall the app",
-  ],
+  [/missing_scope/, `${SLACK_PERMISSIONS}: add chat:write, then reinstall the app`],
   [
     /no_service|no_team|invalid_token|no_active_hooks/,
     "api.slack.com/apps, Incoming Webhooks: make a new one, set SLACK_WEBHOOK",
   ],
-  [
-    /auth|token|account_inactive/,
-    "api.slack.com/apps, OAuth & Permissions: copy the token, set SLACK_TOKEN",
-  ],
+  [/auth|token|account_inactive/, `${SLACK_PERMISSIONS}: copy the token, set SLACK_TOKEN`],
 ];
 
 /** `host` and `bot` are what the remedy is to name. */
@@ -2482,16 +2457,6 @@ function remedyFor(why: string, host: string, bot = "@<the bot>"): string {
   return (remedy ?? "look at its settings there, or make a new webhook")
     .replace("HOST", host)
     .replace("BOT", bot);
-}
-
-/** Reads the answer to `get logtarget`: a path, or SYSLOG and the like. */
-export function readLogTarget(out: string): string {
-  return /`- (.+)$/m.exec(out)?.[1]?.trim() ?? "";
-}
-
-/** Reads the answer to `get loglevel`. */
-export function readLogLevel(out: string): string {
-  return /level is '?(\w+)/.exec(out)?.[1] ?? "";
 }
 
 function sizeText(bytes: number): string {
@@ -2509,10 +2474,6 @@ function durationText(ms: number): string {
   ] as const;
   const [name, unitMs] = units.find(([, each]) => ms >= 2 * each) ?? ["s", SECOND];
   return `${Math.max(0, Math.floor(ms / unitMs))} ${name}`;
-}
-
-function modeText(mode: number): string {
-  return (mode & 0o777).toString(8).padStart(3, "0");
 }
 
 // ── Core: digest ────────────────────────────────────────────────────────────────────────────────
@@ -3636,13 +3597,15 @@ interface Destination {
   readonly markup: Markup;
   /** What becomes of more lines than a person wants to scroll through. */
   readonly overflow: "file" | "summary" | "none";
-  /** A whole message: what is to be said before the lines, and the lines, if there are any. */
-  frame(before: string, lines: string | undefined): string;
-  /** A whole message without a fence: words in the destination's markup. */
+  /** A whole message: what is to be said before the lines, and the lines in a fence. */
+  frame(before: string, lines: string): string;
+  /** A whole message without a fence: what is said before, and words in the destination's markup. */
   words(before: string, words: string): string;
   post(content: string, file?: AttachedFile): Promise<Posted>;
-  /** Posts under the webhook's own name from now on. */
-  dropName(): void;
+  /** Asks the service without posting; throws what a pass would meet. */
+  ask(): Promise<Asked>;
+  /** Posts under the webhook's own name from now on; only Discord refuses names. */
+  dropName?(): void;
 }
 
 /** The body as text, cut at 64 KiB: a server may lie about its length or never end. */
@@ -3656,6 +3619,10 @@ async function readBody(response: Response): Promise<string> {
   return text;
 }
 
+/** The form that Discord asks for. */
+const USER_AGENT = `DiscordBot (f2b-watch, ${VERSION})`;
+
+/** Sends one request and reads the answer, or what it means that there is none. */
 async function send(
   world: World,
   url: string,
@@ -3663,23 +3630,24 @@ async function send(
   timeoutMs = POST_TIMEOUT_MS,
 ): Promise<Reply | Verdict> {
   try {
+    const headers = { "user-agent": USER_AGENT, ...init.headers };
     const signal = world.timeout(timeoutMs);
-    const response = await world.fetch(url, { ...init, redirect: "error", signal });
-    const headers = Object.fromEntries(response.headers);
-    return { status: response.status, headers, body: await readBody(response) };
+    const response = await world.fetch(url, { ...init, headers, redirect: "error", signal });
+    return {
+      status: response.status,
+      headers: Object.fromEntries(response.headers),
+      body: await readBody(response),
+    };
   } catch (error) {
     return readFetchError(error);
   }
 }
 
-/** The form that Discord asks for. */
-const USER_AGENT = `DiscordBot (f2b-watch, ${VERSION})`;
-
 function postJson(world: World, url: string, headers: object, payload: object) {
   const type = "application/json; charset=utf-8";
   return send(world, url, {
     method: "POST",
-    headers: { "content-type": type, "user-agent": USER_AGENT, ...headers },
+    headers: { "content-type": type, ...headers },
     body: JSON.stringify(payload),
   });
 }
@@ -3690,16 +3658,7 @@ function postFile(world: World, url: string, payload: object, { name, text }: At
   body.set("payload_json", JSON.stringify(payload));
   body.set("files[0]", new Blob([text], { type: "text/plain; charset=utf-8" }), name);
   const timeoutMs = POST_TIMEOUT_MS + Math.ceil(text.length / UPLOAD_BYTES_PER_MS);
-  return send(
-    world,
-    url,
-    { method: "POST", headers: { "user-agent": USER_AGENT }, body },
-    timeoutMs,
-  );
-}
-
-function fenced(before: string, lines: string | undefined, tag?: string): string {
-  return lines === undefined ? before : before + fence(lines, tag);
+  return send(world, url, { method: "POST", body }, timeoutMs);
 }
 
 function discord(world: World, url: string, host: string, colors: boolean): Destination {
@@ -3713,9 +3672,10 @@ function discord(world: World, url: string, host: string, colors: boolean): Dest
     markup: DISCORD_MARKUP,
     overflow: "file",
     encode: (text) => text,
-    frame: (before, lines) => fenced(before, lines, colors ? "ansi" : ""),
+    frame: (before, lines) => before + fence(lines, colors ? "ansi" : ""),
     words: (before, words) => before + words,
     dropName: () => (username = undefined),
+    ask: () => askDiscord(world, url),
     async post(content, file) {
       const payload = {
         content,
@@ -3752,12 +3712,12 @@ function slack(world: World, access: SlackAccess, icon: string, host: string): D
     overflow: "summary",
     encode: escapeSlack,
     // Slack may show another name than ours: the host stands in the text.
-    frame: (before, lines) => fenced(`*${escapeSlack(host)}*\n${escapeSlack(before)}`, lines),
+    frame: (before, lines) => `*${escapeSlack(host)}*\n${escapeSlack(before)}${fence(lines)}`,
     words: (before, words) => {
       const sender = words.includes(` ${host} `) ? "" : `*${escapeSlack(host)}*\n`;
       return sender + escapeSlack(before) + words;
     },
-    dropName: () => undefined,
+    ask: () => askSlack(world, access),
     async post(text) {
       const quiet = { unfurl_links: false, unfurl_media: false, mrkdwn: true };
       const reply = await postJson(world, access.url, headers, { ...sender, ...quiet, text });
@@ -3771,9 +3731,12 @@ function asPrinted(name: string, content: string, file?: AttachedFile): string {
   return `${name}\n${content}\n${file ? `[${file.name}]\n${file.text}` : ""}`;
 }
 
-/** Prints messages as a channel would show them: the sender's name, then the text. */
+const SET_ONE = "set DISCORD_WEBHOOK, SLACK_WEBHOOK, or SLACK_TOKEN and SLACK_CHANNEL";
+
+/** Prints messages as a channel would show them; says once, before the first, why it does. */
 function stdout(world: World, host: string): Destination {
   const name = discordName(host);
+  let told = false;
   return {
     name: "stdout",
     title: "stdout",
@@ -3783,27 +3746,14 @@ function stdout(world: World, host: string): Destination {
     markup: DISCORD_MARKUP,
     overflow: "none",
     encode: (text) => text,
-    frame: (before, lines) => fenced(before, lines),
+    frame: (before, lines) => before + fence(lines),
     words: (before, words) => before + words,
-    dropName: () => undefined,
+    ask: () => Promise.reject(new Error("stdout is nobody who can be asked")),
     async post(content, file) {
-      await print(world, asPrinted(name, content, file));
-      return { verdict: { kind: "confirmed" }, delayMs: 0 };
-    },
-  };
-}
-
-const SET_ONE = "set DISCORD_WEBHOOK, SLACK_WEBHOOK, or SLACK_TOKEN and SLACK_CHANNEL";
-
-/** Says once, before the first message, why it is printed. */
-function announced(world: World, destination: Destination): Destination {
-  let told = false;
-  return {
-    ...destination,
-    post(content, file) {
       if (!told) complain(world, "no destination is set, messages go to stdout", SET_ONE);
       told = true;
-      return destination.post(content, file);
+      await print(world, asPrinted(name, content, file));
+      return { verdict: { kind: "confirmed" }, delayMs: 0 };
     },
   };
 }
@@ -3814,7 +3764,7 @@ interface Asked {
   /** What only a message can tell. */
   readonly doubt: string;
   /** Refusals that may stand all the same; absent where the answer disproves them all. */
-  readonly untouched?: RegExp;
+  readonly untouched: RegExp | undefined;
   readonly host: string;
   /** The name under which Slack knows us. */
   readonly bot?: string;
@@ -3848,8 +3798,7 @@ function faultOf(verdict: Verdict, host: string): Fault {
 /** Asks Discord for the webhook. */
 async function askDiscord(world: World, webhook: string): Promise<Asked> {
   const { origin, pathname, host, searchParams } = new URL(webhook);
-  const headers = { "user-agent": USER_AGENT };
-  const reply = await send(world, origin + pathname, { headers });
+  const reply = await send(world, origin + pathname, {});
   if ("kind" in reply) throw faultOf(reply, host);
   if (reply.status < 200 || reply.status > 299) throw faultOf(readDiscord(reply), host);
   const found = parsed(DiscordWebhook(), reply.body);
@@ -3858,13 +3807,11 @@ async function askDiscord(world: World, webhook: string): Promise<Asked> {
     throw new Fault(75, `answers ${why}`, remedyFor(why, host));
   }
   const thread = searchParams.get("thread_id");
-  const doubt = thread ? `whether thread ${thread} is there` : "";
-  const untouched = thread ? { untouched: /\((?:10003|50001|50013)\)/ } : {};
   const name = found.name?.slice(0, HOST_LIMIT) ?? "without a name";
   return {
     text: `webhook "${name}" of channel ${found.channel_id ?? "?"}`,
-    doubt,
-    ...untouched,
+    doubt: thread ? `whether thread ${thread} is there` : "",
+    untouched: thread ? /\((?:10003|50001|50013)\)/ : undefined,
     host,
   };
 }
@@ -3884,12 +3831,14 @@ async function askSlack(world: World, access: SlackAccess): Promise<Asked> {
   const text = `${bot} of ${team.slice(0, HOST_LIMIT)}`;
   const doubt = `whether it may post to ${access.channel.slice(0, HOST_LIMIT)}`;
   const scopes = reply.headers["x-oauth-scopes"]?.split(/[, ]+/);
-  if (scopes && !scopes.some((scope) => SLACK_MAY_POST.test(scope))) {
+  const has = (wanted: RegExp) => scopes?.some((scope) => wanted.test(scope)) ?? true;
+  if (!has(SLACK_MAY_POST)) {
     const hint = remedyFor("missing_scope", host);
     throw new Fault(69, `${text} lacks the scope chat:write`, hint);
   }
-  const named = !scopes || scopes.some((scope) => /^chat:write\.customize$|^bot$/.test(scope));
-  const note = named ? "" : ", without chat:write.customize (shows the app's own name and icon)";
+  const note = has(/^chat:write\.customize$|^bot$/)
+    ? ""
+    : ", without chat:write.customize (shows the app's own name and icon)";
   const untouched = /channel|archived|restricted/;
   return { text: text + note, doubt, untouched, host, bot };
 }
@@ -3897,35 +3846,25 @@ async function askSlack(world: World, access: SlackAccess): Promise<Asked> {
 // ── World: fail2ban-client ──────────────────────────────────────────────────────────────────────
 // Asked only for what it knows: an unknown jail would make fail2ban log a line, for us to send.
 
-/** Asks fail2ban-client; its own errors may quote anything and end here. */
-async function askFail2ban(world: World, ...words: readonly string[]): Promise<ClientAnswer> {
+/** What fail2ban-client prints; throws where it says nothing. */
+async function askClient(world: World, ...words: readonly string[]): Promise<string> {
   try {
     return readClient(await world.runProgram("fail2ban-client", words));
   } catch (error) {
-    if (isDenied(error)) return { kind: "unusable", fault: asFault(error, 78) };
-    throw error;
+    throw isDenied(error) ? asFault(error, 78) : error;
   }
 }
 
 async function pingFail2ban(world: World): Promise<Ping> {
-  const asked = await askFail2ban(world, "ping");
-  const at = world.now();
-  const answer = asked.kind === "answered" && !asked.out.includes("pong") ? unclear() : asked;
-  switch (answer.kind) {
-    case "answered":
-      return { kind: "up", at };
-    case "down":
-      return { kind: "down", at };
-    case "unusable":
-      return { kind: "unusable", at, fault: answer.fault };
+  try {
+    const out = await askClient(world, "ping");
+    if (!out.includes("pong")) throw unclear();
+    return { kind: "up", at: world.now() };
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    const at = world.now();
+    return error instanceof Down ? { kind: "down", at } : { kind: "unusable", at, fault: error };
   }
-}
-
-/** What fail2ban-client prints; throws where it says nothing. */
-async function askClient(world: World, ...words: readonly string[]): Promise<string> {
-  const answer = await askFail2ban(world, ...words);
-  if (answer.kind === "answered") return answer.out;
-  throw answer.fault;
 }
 
 /** Which jails are meant, by the names that fail2ban has for them. */
@@ -4730,7 +4669,7 @@ abstract class Sender {
       case "setAside":
         return this.setAside(message, step.why);
       case "dropName":
-        destination.dropName();
+        destination.dropName?.();
         if (this.#nameDropped) return this.failed(78, "does not take our name");
         this.#nameDropped = true;
         return undefined;
@@ -4817,7 +4756,7 @@ class LogDelivery extends Sender {
     if (message) return message;
     // What is behind a gap may still be on its way: its notice waits for the first line.
     const alone = notice && (this.#plan.restAt || !gap || this.#feed.hiddenLines > 0);
-    const content = this.destination.frame(before.trimEnd(), undefined);
+    const content = this.destination.words(before.trimEnd(), "");
     return alone ? { from: "notice", content, cut: undefined, lines: 1 } : undefined;
   }
 
@@ -5471,12 +5410,12 @@ class TextDelivery extends Sender {
   }
 
   override compose(): Message | undefined {
-    const { frame } = this.destination;
+    const { frame, words } = this.destination;
     const before = (this.attempt.doubtful > 0 ? RESENT_MARK : "") + this.#title;
     if (this.#text === "") {
       return this.sent > 0
         ? undefined
-        : { from: "notice", content: frame(before, undefined), cut: undefined, lines: 1 };
+        : { from: "notice", content: words(before, ""), cut: undefined, lines: 1 };
     }
     if (this.#at >= this.#text.length) return undefined;
     const cut = cutMessage(this.#text, this.#at, MESSAGE_LIMIT - frame(`${before}\n`, "").length);
@@ -5604,7 +5543,7 @@ function configuredDestinations(world: World, settings: Settings): Destination[]
   const destinations: Destination[] = [];
   if (webhook) destinations.push(discord(world, webhook, host, view.color));
   if (access) destinations.push(slack(world, access, slackIcon, host));
-  return destinations.length > 0 ? destinations : [announced(world, stdout(world, host))];
+  return destinations.length > 0 ? destinations : [stdout(world, host)];
 }
 
 /** The logs that a path with wildcards stands for; a path without is one log, there or not. */
@@ -5796,14 +5735,15 @@ function asFault(error: unknown, exitCode: number): Fault {
   return new Fault(exitCode, `cannot be looked at: ${message}`, hint);
 }
 
-/** The rows of one look; `exitCode` is that of an error of the system in it. */
+/** The rows of one look, or one with its text; `exitCode` is that of an error of the system in it. */
 async function rowsOf(
   name: string,
   exitCode: number,
-  look: () => Promise<Row | Row[]> | Row | Row[],
+  look: () => Promise<string | Row[]> | string,
 ): Promise<Row[]> {
   try {
-    return [await look()].flat();
+    const found = await look();
+    return typeof found === "string" ? [okRow(name, found)] : found;
   } catch (error) {
     return [failedRow(name, asFault(error, exitCode))];
   }
@@ -5812,42 +5752,36 @@ async function rowsOf(
 /** The name in /etc/passwd or /etc/group, or the number where there is none. */
 function nameOf(world: World, list: "passwd" | "group", id: number): string {
   try {
-    const lines = world.fs.readFileSync(`/etc/${list}`, "utf8").split("\n");
-    const entry = lines.map((line) => line.split(":")).find((parts) => parts[2] === String(id));
-    return entry?.[0] ?? String(id);
+    const entry = new RegExp(`^([^:\\n]*):[^:\\n]*:${id}:`, "m");
+    return entry.exec(world.fs.readFileSync(`/etc/${list}`, "utf8"))?.[1] ?? String(id);
   } catch {
     return String(id);
   }
 }
 
 function ownerText(world: World, { mode, uid, gid }: fs.Stats): string {
-  return `${modeText(mode)} ${nameOf(world, "passwd", uid)}:${nameOf(world, "group", gid)}`;
+  const octal = (mode & 0o777).toString(8).padStart(3, "0");
+  return `${octal} ${nameOf(world, "passwd", uid)}:${nameOf(world, "group", gid)}`;
 }
 
-function settingsRow({ host, view, from }: Settings): Row {
+function settingsText({ host, view, from }: Settings): string {
   const { format, only, jails } = view;
-  const all = [
-    `f2b-watch ${VERSION}`,
-    `host ${host}`,
-    `format ${format}`,
-    `new logs from the ${from}`,
-  ];
-  if (only.size > 0) all.push(`only ${[...only].join(", ")}`);
-  if (jails.size > 0) all.push(`jails ${[...jails].join(", ")}`);
-  return okRow("settings", all.join("; "));
+  let text = `f2b-watch ${VERSION}; host ${host}; format ${format}; new logs from the ${from}`;
+  if (only.size > 0) text += `; only ${[...only].join(", ")}`;
+  if (jails.size > 0) text += `; jails ${[...jails].join(", ")}`;
+  return text;
 }
 
-function envFileRow(world: World, { envFile }: Settings): Row {
+function envFileText(world: World, { envFile }: Settings): string {
   const stat = world.fs.statSync(envFile, { throwIfNoEntry: false });
-  if (!stat) return okRow("env file", `none (${envFile} is not there)`);
+  if (!stat) return `none (${envFile} is not there)`;
   const { mode, uid, gid } = stat;
   const others = (mode & 0o004) !== 0 || ((mode & 0o040) !== 0 && gid !== world.gid());
   const text = `${envFile}, ${ownerText(world, stat)}`;
-  if (!others) return okRow("env file", text);
+  if (!others) return text;
   const own =
     uid === world.uid() ? "" : `chown ${nameOf(world, "passwd", world.uid())} ${envFile}; `;
-  const hint = `${own}chmod 600 ${envFile}`;
-  return failedRow("env file", new Fault(78, `${text}: others can read it`, hint));
+  throw new Fault(78, `${text}: others can read it`, `${own}chmod 600 ${envFile}`);
 }
 
 /** Who must run this, or what must be done, so that the log can be read. */
@@ -5864,7 +5798,7 @@ function readerHint(world: World, log: string): string {
   }
 }
 
-function logRow(world: World, { log }: Settings): Row {
+function logText(world: World, { log }: Settings): string {
   let live: OpenFile | undefined;
   try {
     live = openLive(world, log);
@@ -5882,7 +5816,7 @@ function logRow(world: World, { log }: Settings): Row {
   world.fs.closeSync(live.descriptor);
   const age = durationText(world.now() - stat.mtimeMs);
   const size = stat.size > 0 ? `${sizeText(stat.size)}, last written ${age} ago` : "empty";
-  return okRow("log", `${log}, ${size}, ${ownerText(world, stat)}`);
+  return `${log}, ${size}, ${ownerText(world, stat)}`;
 }
 
 /** What to do about a rotated file that cannot be used. */
@@ -5894,7 +5828,7 @@ function siblingHint(path: string, why: string): string {
   return "let logrotate compress with gzip or zstd; unpack these, or move them away";
 }
 
-function rotatedRow(world: World, { log }: Settings): Row {
+function rotatedText(world: World, { log }: Settings): string {
   const directory = dirname(rotationPath(world, log));
   const owner = world.fs.statSync(log, { throwIfNoEntry: false })?.uid ?? world.uid();
   const usable: string[] = [];
@@ -5911,39 +5845,41 @@ function rotatedRow(world: World, { log }: Settings): Row {
   }
   const [first] = leftOut;
   const text = usable.length > 0 ? `${usable.length} found, youngest ${usable[0]}` : "none found";
-  if (!first) return okRow("rotated files", text);
-  const named = leftOut.slice(0, NAMED_FILES_LIMIT).map(({ name, why }) => `${name} (${why})`);
-  const more = leftOut.length > named.length ? ` and ${leftOut.length - named.length} more` : "";
+  if (!first) return text;
+  const named = someOf(leftOut.map(({ name, why }) => `${name} (${why})`));
   const hint = siblingHint(resolve(directory, first.name), first.why);
-  throw new Fault(66, `${text}; left out: ${named.join(", ")}${more}`, hint);
+  throw new Fault(66, `${text}; left out: ${named}`, hint);
 }
 
 async function fail2banRows(world: World, { log }: Settings): Promise<Row[]> {
   await askClient(world, "ping");
   const version = (await askClient(world, "version")).trim();
   const target = await rowsOf("log target", 66, async () =>
-    logTargetRow(world, log, readLogTarget(await askClient(world, "get", "logtarget"))),
+    logTargetText(world, log, await askClient(world, "get", "logtarget")),
   );
   const level = await rowsOf("log level", 66, async () =>
-    logLevelRow(readLogLevel(await askClient(world, "get", "loglevel"))),
+    logLevelText(await askClient(world, "get", "loglevel")),
   );
   return [okRow("fail2ban", `${version}, answers`), ...target, ...level];
 }
 
 const LASTING = "the same in /etc/fail2ban/fail2ban.local";
 
-function logTargetRow(world: World, log: string, target: string): Row {
+/** A path, or SYSLOG and the like. */
+function logTargetText(world: World, log: string, said: string): string {
+  const target = /`- (.+)$/m.exec(said)?.[1]?.trim() ?? "";
   if (!target.includes("/")) {
     const hint = `fail2ban-client set logtarget ${log}; ${LASTING}`;
     throw new Fault(66, `${target || "not known"}: fail2ban does not write to a file`, hint);
   }
-  if (rotationPath(world, target) === rotationPath(world, log)) return okRow("log target", target);
+  if (rotationPath(world, target) === rotationPath(world, log)) return target;
   throw new Fault(66, `fail2ban writes to ${target}, not to ${log}`, `--log ${target}`);
 }
 
-function logLevelRow(level: string): Row {
-  if (level === "NOTICE") return okRow("log level", "NOTICE: bans, but neither Found nor restarts");
-  if (!["WARNING", "ERROR", "CRITICAL"].includes(level)) return okRow("log level", level);
+function logLevelText(said: string): string {
+  const level = /level is '?(\w+)/.exec(said)?.[1] ?? "";
+  if (level === "NOTICE") return "NOTICE: bans, but neither Found nor restarts";
+  if (!["WARNING", "ERROR", "CRITICAL"].includes(level)) return level;
   const hint = `fail2ban-client set loglevel INFO; ${LASTING}`;
   throw new Fault(66, `${level}: fail2ban does not log its bans`, hint);
 }
@@ -5979,18 +5915,18 @@ function checkParent(world: World, path: string): void {
   }
 }
 
-function stateRow(world: World, { state }: Settings, statePath: string): Row {
+function stateText(world: World, { state }: Settings, statePath: string): string {
   checkStateDirectory(world, state);
   const stat = world.fs.statSync(state, { throwIfNoEntry: false });
   if (!stat) {
     checkParent(world, state);
-    return okRow("state", `${state} is not there yet: the first run makes it`);
+    return `${state} is not there yet: the first run makes it`;
   }
-  const text = "x".repeat(ANCHOR_LINE_BYTES);
-  tryBeside(world, statePath, (path) => writePrivate(world, path, 0, text));
+  const filler = "x".repeat(ANCHOR_LINE_BYTES);
+  tryBeside(world, statePath, (path) => writePrivate(world, path, 0, filler));
   const file = world.fs.statSync(statePath, { throwIfNoEntry: false });
   const kept = file ? `; ${basename(statePath)}, ${ownerText(world, file)}` : "";
-  return okRow("state", `${state}, ${ownerText(world, stat)}${kept}`);
+  return `${state}, ${ownerText(world, stat)}${kept}`;
 }
 
 /** SQLite's lock for writers is on this byte. */
@@ -6010,12 +5946,12 @@ function lockHolder(world: World, path: string): number | undefined {
   }
 }
 
-function lockRow(world: World, { maxTimeMs }: Settings, statePath: string): Row {
+function lockText(world: World, { maxTimeMs }: Settings, statePath: string): string {
   const path = `${statePath}.lock`;
   const stat = world.fs.lstatSync(path, { throwIfNoEntry: false });
   if (!stat) {
     acquireLock(":memory:")?.release();
-    return okRow("lock", "not there yet: the first run makes it");
+    return "not there yet: the first run makes it";
   }
   if (!stat.isFile() || stat.size > 0) {
     throw new Fault(73, `${path} is not an empty file`, `while no run is at work: rm ${path}`);
@@ -6030,12 +5966,12 @@ function lockRow(world: World, { maxTimeMs }: Settings, statePath: string): Row 
     const hint = `ps -fp ${holder ?? `"$(fuser ${path})"`}`;
     throw new Fault(75, `another run has been at it for ${durationText(waitMs)}`, hint);
   }
-  if (holder) return okRow("lock", `works; process ${holder} is at work right now`);
-  return okRow("lock", holder === 0 ? "works, free" : "works");
+  if (holder) return `works; process ${holder} is at work right now`;
+  return holder === 0 ? "works, free" : "works";
 }
 
 /** Where a destination stands, and how much of the log is behind that. */
-function progressText(world: World, live: OpenFile | undefined, { cursor }: Progress): string {
+function placeText(world: World, live: OpenFile | undefined, { cursor }: Progress): string {
   if (!cursor) return "at the log's start";
   const time = cursor.lastTime ? ` (${cursor.lastTime})` : "";
   const place = `after line ${cursor.lines}${time}`;
@@ -6045,29 +5981,19 @@ function progressText(world: World, live: OpenFile | undefined, { cursor }: Prog
   return newBytes > 0 ? `${place}, ${sizeText(newBytes)} to go` : `${place}, up to date`;
 }
 
-function savedState(world: World, log: string, statePath: string): SavedState | Fault {
-  try {
-    return readState(world, statePath, log);
-  } catch (error) {
-    return asFault(error, 73);
-  }
-}
-
-function progressRow(world: World, settings: Settings, saved: SavedState | Fault): Row {
+function progressText(world: World, settings: Settings, statePath: string): string {
   const { log, from, state } = settings;
-  if (saved instanceof Fault) throw saved;
+  const saved = readState(world, statePath, log);
   if (saved.kind === "damaged") {
     const hint = `df -h ${state}; the next run begins anew, and the channel is told`;
     throw new Fault(73, "the state is damaged, and so is its older copy", hint);
   }
   const destinations = saved.kind === "known" ? Object.entries(saved.state.destinations) : [];
   if (saved.kind === "none" || destinations.length === 0) {
-    return okRow("progress", `none: the first run begins at the log's ${from}`);
+    return `none: the first run begins at the log's ${from}`;
   }
-  const { held } = saved.state.failures["stuck"]
-    ? (destinations.map(([, progress]) => progress).find((progress) => progress.held) ?? {})
-    : {};
-  if (held) {
+  const held = destinations.flatMap(([, progress]) => progress.held ?? [])[0];
+  if (held && saved.state.failures["stuck"]) {
     const age = durationText(world.now() - held.since);
     const hint = "fail2ban-client flushlogs";
     throw new Fault(66, `fail2ban has been writing to ${held.name} for ${age}`, hint);
@@ -6079,10 +6005,10 @@ function progressRow(world: World, settings: Settings, saved: SavedState | Fault
     live = undefined; // The log's own row says why.
   }
   const file = live;
-  const texts = destinations.map(([name, each]) => `${name} ${progressText(world, file, each)}`);
+  const texts = destinations.map(([name, each]) => `${name} ${placeText(world, file, each)}`);
   if (live) world.fs.closeSync(live.descriptor);
   if (saved.fromCopy) texts.push("by the older copy, the newer one is damaged");
-  return okRow("progress", texts.join("; "));
+  return texts.join("; ");
 }
 
 /** What one destination said, or why it could not. */
@@ -6093,24 +6019,13 @@ interface Finding {
   readonly refusal: string;
 }
 
-function askDestination(
-  world: World,
-  { webhook, slack: access }: Settings,
-  name: string,
-): Promise<Asked> {
-  if (name === "discord" && webhook) return askDiscord(world, webhook);
-  if (name === "slack" && access) return askSlack(world, access);
-  throw new Error(`${name} cannot be asked`);
-}
-
 async function ask(
   world: World,
   settings: Settings,
   state: State | undefined,
   destination: Destination,
 ): Promise<Finding> {
-  const { name } = destination;
-  const pause = state?.channels[name]?.pause;
+  const pause = state?.channels[destination.name]?.pause;
   const now = world.now();
   const holds = pause !== undefined && isPaused(pause, now, destination.settings);
   const refusal = holds && pause.settings !== undefined ? pause.why : "";
@@ -6119,7 +6034,7 @@ async function ask(
       const why = `quiet for another ${durationText(pause.until - now)}: ${pause.why}`;
       throw new Fault(pause.exitCode, why, remedyFor("quiet", ""));
     }
-    const asked = await askDestination(world, settings, name);
+    const asked = await destination.ask();
     if (asked.untouched?.test(refusal) && !settings.hello) {
       const hint = remedyFor(refusal, asked.host, asked.bot);
       throw new Fault(69, `${asked.text}; ${refusal}`, `${hint}; then: check --hello`);
@@ -6171,32 +6086,27 @@ async function callAgain(
 }
 
 function destinationRow(
-  { destination, asked, refusal }: Finding,
+  { destination: { name, title }, asked, refusal }: Finding,
   outcome: Outcome | undefined,
-  { failures }: Pick<State, "failures">,
+  failures: State["failures"],
   now: number,
 ): Row {
-  const { name, title } = destination;
   const failure = failures[name];
-  const age = failure && `; runs have failed for ${durationText(now - failure.since)}`;
-  const because = ({ message }: Fault) => message.replace(`${title}: `, "");
+  const age = failure ? `; runs have failed for ${durationText(now - failure.since)}` : "";
   if (asked instanceof Fault) {
-    const text = because(asked) + (age ?? "");
-    return failedRow(title, new Fault(asked.exitCode, text, asked.hint));
+    return failedRow(title, new Fault(asked.exitCode, asked.message + age, asked.hint));
   }
   const { text, doubt, host, bot } = asked;
   if (outcome?.kind === "stopped") {
     return failedRow(title, new Fault(75, `${text}; stopped`, "check again"));
   }
   if (outcome?.kind === "failed") {
-    const { exitCode, hint } = outcome.fault;
-    const why = because(outcome.fault);
-    return failedRow(
-      title,
-      new Fault(exitCode, `${text}; but ${why}`, hint ?? remedyFor(why, host, bot)),
-    );
+    const { exitCode, message, hint } = outcome.fault;
+    const why = message.replace(`${title}: `, "");
+    const remedy = hint ?? remedyFor(why, host, bot);
+    return failedRow(title, new Fault(exitCode, `${text}; but ${why}`, remedy));
   }
-  const notes = [text + (age ?? "")];
+  const notes = [text + age];
   if (outcome) notes.push("the test message is there");
   else if (refusal)
     notes.push(`refused before (${refusal.replace(/^.*?: /, "")}), is called again`);
@@ -6219,27 +6129,27 @@ async function destinationRows(
   const outcomes = await callAgain(world, settings, findings);
   // What a dry run printed proves nothing.
   if (settings.dryRun) outcomes.clear();
-  const known = state ?? { failures: {} };
+  const failures = state?.failures ?? {};
   return findings.map((finding) =>
-    destinationRow(finding, outcomes.get(finding.destination.name), known, world.now()),
+    destinationRow(finding, outcomes.get(finding.destination.name), failures, world.now()),
   );
 }
 
 /** The row of each log. */
-async function rowsOfLogs(
+function rowsOfLogs(
   world: World,
   settings: Settings,
   name: string,
   exitCode: number,
-  look: (own: Settings, statePath: string) => Row,
+  look: (world: World, own: Settings, statePath: string) => string,
 ): Promise<Row[]> {
-  const logs = await Promise.all(
-    findLogs(world, settings.log).map((log) => {
+  return rowsOf(name, exitCode, async () => {
+    const rows = findLogs(world, settings.log).map((log) => {
       const statePath = resolve(settings.state, stateFileName(log));
-      return rowsOf(name, exitCode, () => look(settingsFor(settings, log), statePath));
-    }),
-  );
-  return logs.flat();
+      return rowsOf(name, exitCode, () => look(world, settingsFor(settings, log), statePath));
+    });
+    return (await Promise.all(rows)).flat();
+  });
 }
 
 /** Says what is configured and whether it works; every row stands for itself. */
@@ -6247,28 +6157,18 @@ async function check(world: World, settings: Settings): Promise<number> {
   const { log, state, json, ownSecrets } = settings;
   const statePath = resolve(state, stateFileName(log));
   const [first = log] = logsOrPath(world, log);
-  const saved = savedState(world, first, resolve(state, stateFileName(first)));
-  const known = saved instanceof Fault || saved.kind !== "known" ? undefined : saved.state;
+  const saved = readSafely(world, resolve(state, stateFileName(first)), first);
+  const known = saved?.kind === "known" ? saved.state : undefined;
   const machine = ofMachine(world, settings);
   const rows = [
-    await rowsOf("settings", 78, () => settingsRow(settings)),
-    await rowsOf("env file", 78, () => envFileRow(world, settings)),
-    await rowsOf("log", 66, () =>
-      rowsOfLogs(world, settings, "log", 66, (own) => logRow(world, own)),
-    ),
-    await rowsOf("rotated files", 66, () =>
-      rowsOfLogs(world, settings, "rotated files", 66, (own) => rotatedRow(world, own)),
-    ),
+    await rowsOf("settings", 78, () => settingsText(settings)),
+    await rowsOf("env file", 78, () => envFileText(world, settings)),
+    await rowsOfLogs(world, settings, "log", 66, logText),
+    await rowsOfLogs(world, settings, "rotated files", 66, rotatedText),
     await rowsOf("fail2ban", 66, () => fail2banRows(world, settings)),
-    await rowsOf("state", 73, () => stateRow(world, settings, statePath)),
-    await rowsOf("progress", 73, () =>
-      rowsOfLogs(world, settings, "progress", 73, (own, path) =>
-        progressRow(world, own, savedState(world, own.log, path)),
-      ),
-    ),
-    await rowsOf("lock", 73, () =>
-      rowsOfLogs(world, settings, "lock", 73, (own, path) => lockRow(world, own, path)),
-    ),
+    await rowsOf("state", 73, () => stateText(world, settings, statePath)),
+    await rowsOfLogs(world, settings, "progress", 73, progressText),
+    await rowsOfLogs(world, settings, "lock", 73, lockText),
     await rowsOf("destination", 75, () => destinationRows(world, machine, known)),
   ].flat();
   const clean = (text: string) => cleanText(text.replace(/\s+/g, " "), false, ownSecrets);

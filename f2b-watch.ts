@@ -367,6 +367,8 @@ interface Settings {
   readonly state: string;
   readonly envFile: string;
   readonly host: string;
+  /** With `{dir}` in it, where `host` is the machine's. */
+  readonly hostOfLogs?: string;
   readonly from: "start" | "end";
   readonly view: View;
   /** More messages than this become one with a file; 0 means never. */
@@ -5516,7 +5518,9 @@ async function sendBeside(
     lock.release();
   }
   if (!world.fs.existsSync(`${statePath}.mark`)) return exitCode;
-  return worstExit([exitCode, await takeTurns(world, settings, statePath, destinations, deadline)]);
+  const own = settingsFor(settings, log);
+  const madeUpFor = configuredDestinations(world, own);
+  return worstExit([exitCode, await takeTurns(world, own, statePath, madeUpFor, deadline)]);
 }
 
 async function dryRun(
@@ -5568,13 +5572,15 @@ function logsOrPath(world: World, path: string): string[] {
 
 /** The settings for one log: `{dir}` in the host's name is the folder that the log lies in. */
 function settingsFor(settings: Settings, log: string): Settings {
-  const host = settings.host.replaceAll("{dir}", neutralise(basename(dirname(log))));
+  const directory = neutralise(basename(dirname(log)));
+  const host = (settings.hostOfLogs ?? settings.host).replaceAll("{dir}", directory);
   return { ...settings, log, host };
 }
 
 /** The settings for what concerns no log: the machine itself. */
 function ofMachine(world: World, settings: Settings): Settings {
-  return { ...settings, host: settings.host.replaceAll("{dir}", world.hostName()) };
+  const { host } = settings;
+  return { ...settings, hostOfLogs: host, host: host.replaceAll("{dir}", world.hostName()) };
 }
 
 /** Sends what is new and leaves. */

@@ -52,6 +52,26 @@ describe("--log with a glob", () => {
     expect(scene.discord.violations).toEqual([]);
   });
 
+  test("a pass that comes while check posts tells its log under the log's own name", async () => {
+    using scene = new Hosts();
+    scene.appendAt("db-1", line(1));
+    const watch = (...argv: string[]) =>
+      scene.f2bWatch(...argv, "--log", scene.at("db-1"), "--host", "{dir}");
+    expect(await watch()).toEqual(DONE);
+    let late: ReturnType<typeof watch> | undefined;
+    scene.overrides.fetch = async (url, init) => {
+      if (!late && init.method === "POST") {
+        scene.appendAt("db-1", line(2));
+        late = watch();
+        await late;
+      }
+      return scene.discord.fetch(url, init);
+    };
+    await watch("check", "--hello");
+    expect(await late).toEqual(DONE);
+    expect(scene.told()["Fail2Ban · db-1"]).toEqual(lines(1, 2));
+  });
+
   test("finds a host that is new, and goes on in one that was rotated away", async () => {
     using scene = new Hosts();
     scene.appendAt("web-1", ...lines(1, 3));

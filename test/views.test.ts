@@ -350,13 +350,18 @@ describe("a view of the log", () => {
         delete scene.overrides.sleep;
         Object.assign(scene.overrides, { stopping: new AbortController().signal });
         let read = 0;
-        scene.withFs({
-          readSync: (...args: Parameters<typeof fs.readSync>) => {
-            const count = fs.readSync(...args);
-            read += count;
-            return count;
-          },
-        });
+        const readSync = (
+          file: number,
+          into: Uint8Array,
+          from: number,
+          most: number,
+          at: number,
+        ) => {
+          const count = fs.readSync(file, into, from, most, at);
+          read += count;
+          return count;
+        };
+        scene.withFs({ readSync: readSync as typeof fs.readSync });
         expect((await scene.run(...flags)).code).toBe(0);
         expect(scene.discord.messages.at(-1)?.content).toContain("203.0.113.1");
         expect(scene.discord.messages).toHaveLength(1);

@@ -5,7 +5,7 @@ import { lines } from "./harness.ts";
 import { block } from "./readme.ts";
 import { Server, testOnServer, until } from "./server.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(180_000);
 
 /** Only cron's clock is fast: it starts its jobs with an environment of their own. */
 function startCron(server: Server): void {

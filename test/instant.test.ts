@@ -3,7 +3,7 @@ import { describe, expect, setDefaultTimeout } from "bun:test";
 import { block } from "./readme.ts";
 import { Server, testOnServer, until } from "./server.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(180_000);
 
 /** Stands in for `flock`, and counts how often the action starts something. */
 const COUNTING_FLOCK = '#!/bin/sh\necho >> /triggers\nexec /usr/bin/flock "$@"\n';

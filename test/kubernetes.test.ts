@@ -13,7 +13,7 @@ import { line, lines, repository, Scene } from "./harness.ts";
 import { block } from "./readme.ts";
 import { Server, testOnServer, until } from "./server.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(180_000);
 
 type Manifest = { kind: string; apiVersion: string };
 const MODELS = { CronJob, DaemonSet, PersistentVolumeClaim, Secret };

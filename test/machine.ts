@@ -119,9 +119,9 @@ export class Machine extends Scene {
 }
 
 export async function until(holds: () => boolean): Promise<void> {
-  const givenUpAt = Date.now() + 20_000;
+  const givenUpAt = Date.now() + 90_000;
   while (!holds()) {
-    if (Date.now() > givenUpAt) throw new Error("waited for 20 s in vain");
+    if (Date.now() > givenUpAt) throw new Error("waited for 90 s in vain");
     await Bun.sleep(0.5);
   }
 }

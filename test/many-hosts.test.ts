@@ -4,7 +4,7 @@ import * as fs from "node:fs";
 import { block } from "./readme.ts";
 import { Server, testOnServer, until } from "./server.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(180_000);
 
 /** Starts Debian's rsyslog as it is configured, but for the kernel's log, which is not ours to take. */
 async function startRsyslog(server: Server): Promise<void> {

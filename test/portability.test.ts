@@ -8,7 +8,7 @@ import packageJson from "../package.json";
 import { Discord } from "./discord.ts";
 import { compiled, lines, repository, Scene, testWith } from "./harness.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(180_000);
 beforeAll(() => void compiled());
 
 const bun = process.execPath;

@@ -18,7 +18,7 @@ import {
   type Starter,
 } from "./machine.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(180_000);
 beforeAll(() => void compiled());
 
 // ── Kills ───────────────────────────────────────────────────────────────────────────────────────

@@ -9,7 +9,7 @@ import { type Ran, realWorld, type Row, type World } from "../f2b-watch.ts";
 import { lines, Scene, testWith } from "./harness.ts";
 import { Logrotate, PATH, succeed } from "./logrotate.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(180_000);
 
 const FIXTURES = join(import.meta.dirname, "fixtures");
 

@@ -91,7 +91,7 @@ export function testOnServer(...programs: string[]) {
 }
 
 /** Waits until something holds. */
-export async function until(holds: () => boolean | Promise<boolean>, seconds = 20): Promise<void> {
+export async function until(holds: () => boolean | Promise<boolean>, seconds = 90): Promise<void> {
   const givenUpAt = Date.now() + seconds * 1_000;
   while (!(await holds())) {
     if (Date.now() > givenUpAt) throw new Error(`waited for ${seconds} s in vain`);
@@ -248,7 +248,7 @@ export class Server {
   }
 
   /** Waits until the channel shows the whole log, each line once and in order. */
-  async expectAllPosted(seconds = 20): Promise<void> {
+  async expectAllPosted(seconds = 90): Promise<void> {
     await until(() => this.discord.lines().length >= this.log().length, seconds);
     expect(this.discord.lines()).toEqual(this.log());
     expect(this.discord.violations).toEqual([]);

@@ -5,7 +5,7 @@ import { line, lines } from "./harness.ts";
 import { block, file } from "./readme.ts";
 import { Server, testOnServer, until } from "./server.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(180_000);
 
 const UNITS = ["service", "timer", "path"];
 const LOG = "/var/log/fail2ban.log";

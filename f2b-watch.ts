@@ -6502,42 +6502,24 @@ exit status
 
 const ENV_FILE = "/etc/f2b-watch.env";
 
-const Path = lazily(() => z.string().check(z.regex(/^[^\0]+$/)));
-const Switch = lazily(() =>
-  z.pipe(
-    z.enum(["1", "0", "true", "false"]),
-    z.transform((text) => text === "1" || text === "true"),
-  ),
-);
-const WholeSeconds = lazily(() =>
-  z.pipe(
-    z.string().check(z.regex(/^\d{1,6}$/)),
-    z.pipe(z.transform(Number), z.int().check(z.minimum(1), z.maximum(86_400))),
-  ),
-);
+const matching = (pattern: RegExp) => lazily(() => z.string().check(z.regex(pattern)));
+const wholeNumber = (least: number, most: number) =>
+  lazily(() =>
+    z.pipe(
+      z.string().check(z.regex(/^\d{1,6}$/)),
+      z.pipe(z.transform(Number), z.int().check(z.minimum(least), z.maximum(most))),
+    ),
+  );
 
 const NameList = lazily(() =>
   z.pipe(
-    z.string(),
-    z.pipe(
-      z.transform((text: string) => text.split(",").map((name) => name.trim())),
-      z.array(z.string().check(z.minLength(1))),
-    ),
+    z.transform((text: string) => text.split(",").map((name) => name.trim())),
+    z.array(z.string().check(z.minLength(1))),
   ),
 );
-const WholeNumber = lazily(() =>
-  z.pipe(
-    z.string().check(z.regex(/^\d{1,6}$/)),
-    z.pipe(z.transform(Number), z.int().check(z.maximum(100_000))),
-  ),
-);
+const KindList = lazily(() => z.pipe(NameList(), z.array(z.enum(KINDS))));
 
-const UNIT_MS: Readonly<Record<string, number>> = {
-  m: MINUTE,
-  h: HOUR,
-  d: DAY,
-  w: 7 * DAY,
-};
+const UNIT_MS: Readonly<Record<string, number>> = { m: MINUTE, h: HOUR, d: DAY, w: 7 * DAY };
 const DATE = /^\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?$/;
 /** A wall-clock date as if it were UTC; NaN where there is no such day. */
 function wallClockMs(date: string): number {
@@ -6546,29 +6528,25 @@ function wallClockMs(date: string): number {
   return Number.isFinite(ms) && new Date(ms).toISOString().startsWith(text) ? ms : Number.NaN;
 }
 const Since = lazily(() =>
-  z.union([
-    z.pipe(
-      z.string().check(z.regex(/^[1-9]\d{0,4}[mhdw]$/)),
-      z.transform((text): Since => ({
-        kind: "ago",
-        ms: Number.parseInt(text) * (UNIT_MS[text.slice(-1)] ?? 0),
-      })),
-    ),
-    z.pipe(
-      z.string().check(
-        z.regex(DATE),
-        z.refine((text) => Number.isFinite(wallClockMs(text))),
-      ),
-      z.transform((text): Since => ({ kind: "at", ms: wallClockMs(text) })),
-    ),
-  ]),
+  z
+    .transform((text: string): Since => {
+      const [, number, unit = ""] = /^([1-9]\d{0,4})([mhdw])$/.exec(text) ?? [];
+      if (number) return { kind: "ago", ms: Number(number) * (UNIT_MS[unit] ?? 0) };
+      return { kind: "at", ms: DATE.test(text) ? wallClockMs(text) : Number.NaN };
+    })
+    .check(z.refine(({ ms }) => Number.isFinite(ms))),
 );
-
-const KindList = lazily(() => z.pipe(NameList(), z.array(z.enum(KINDS))));
-
-const Name = lazily(() => z.string().check(z.regex(/\S/)));
+const Path = matching(/^[^\0]+$/);
+const Name = matching(/\S/);
 const Start = lazily(() => z.enum(["start", "end"]));
 const Format = lazily(() => z.enum(["raw", "compact", "events"]));
+
+const SWITCH = {
+  expects: "no value (or 1, 0, true, false)",
+  schema: lazily(() =>
+    z.stringbool({ truthy: ["1", "true"], falsy: ["0", "false"], case: "sensitive" }),
+  ),
+};
 
 /** Every option: its flag, what a value must look like, and the schema that decides. */
 const OPTIONS = {
@@ -6577,19 +6555,19 @@ const OPTIONS = {
   envFile: { flag: "--env-file <file>", expects: "a path", schema: Path },
   host: { flag: "--host <name>", expects: "a name", schema: Name },
   from: { flag: "--from <start|end>", expects: "start or end", schema: Start },
-  format: {
-    flag: "--format <name>",
-    expects: "raw, compact or events",
-    schema: Format,
-  },
+  format: { flag: "--format <name>", expects: "raw, compact or events", schema: Format },
   only: { flag: "--only <kinds>", expects: `some of ${KINDS.join(", ")}`, schema: KindList },
   jail: { flag: "--jail <names>", expects: "names with commas between them", schema: NameList },
-  color: { flag: "--color", expects: "no value (or 1, 0, true, false)", schema: Switch },
-  inline: { flag: "--inline <n>", expects: "a whole number from 0 to 100000", schema: WholeNumber },
-  ping: { flag: "--ping", expects: "no value (or 1, 0, true, false)", schema: Switch },
-  json: { flag: "--json", expects: "no value (or 1, 0, true, false)", schema: Switch },
-  send: { flag: "--send", expects: "no value (or 1, 0, true, false)", schema: Switch },
-  hello: { flag: "--hello", expects: "no value (or 1, 0, true, false)", schema: Switch },
+  color: { flag: "--color", ...SWITCH },
+  inline: {
+    flag: "--inline <n>",
+    expects: "a whole number from 0 to 100000",
+    schema: wholeNumber(0, 100_000),
+  },
+  ping: { flag: "--ping", ...SWITCH },
+  json: { flag: "--json", ...SWITCH },
+  send: { flag: "--send", ...SWITCH },
+  hello: { flag: "--hello", ...SWITCH },
   since: {
     flag: "--since <when>",
     expects: "a period (90m, 24h, 7d, 2w) or a date (2026-11-22, 2026-11-22 08:30)",
@@ -6598,10 +6576,10 @@ const OPTIONS = {
   maxTime: {
     flag: "--max-time <s>",
     expects: "whole seconds from 1 to 86400",
-    schema: WholeSeconds,
+    schema: wholeNumber(1, 86_400),
   },
-  dryRun: { flag: "--dry-run", expects: "no value (or 1, 0, true, false)", schema: Switch },
-  verbose: { flag: "--verbose", expects: "no value (or 1, 0, true, false)", schema: Switch },
+  dryRun: { flag: "--dry-run", ...SWITCH },
+  verbose: { flag: "--verbose", ...SWITCH },
 } as const;
 type OptionName = keyof typeof OPTIONS;
 const OPTION_NAMES = Object.keys(OPTIONS) as OptionName[];
@@ -6801,7 +6779,7 @@ export function slackAccess(
   return { kind: "bot", url: `${base}chat.postMessage`, token, channel };
 }
 
-const Icon = lazily(() => z.string().check(z.regex(/^:[\w+'-]{1,100}:$/)));
+const Icon = matching(/^:[\w+'-]{1,100}:$/);
 
 function slackIcon(text: string): string {
   if (text === ":bank:" || z.safeParse(Icon(), text).success) return text;

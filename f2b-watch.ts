@@ -6610,12 +6610,11 @@ function bareSwitch(word: string): string {
 
 /** cac also takes other spellings (`--dryRun`, `--log.x`, `--no-verbose`): only the documented ones count. */
 function rejectUnknownFlags(argv: readonly string[]): void {
-  const known = [...OPTION_NAMES.map(flagOf), "--help", "--version"];
+  const known = [...OPTION_NAMES.map(flagOf), "--help", "--version", "--"];
   const end = argv.indexOf("--");
   if (end >= 0 && end < argv.length - 1) throw usage("unexpected words after --");
   for (const [index, word] of argv.entries()) {
     if (word === "-") throw usage("unexpected word `-`");
-    if (word === "--") break;
     const before = OPTION_NAMES.find((name) =>
       OPTIONS[name].flag.startsWith(`${argv[index - 1]} <`),
     );
@@ -6639,11 +6638,9 @@ const COMMAND_NAMES = Object.keys(COMMANDS) as CommandName[];
 const COMMANDS_OPTIONS: readonly OptionName[] = ["ping", "json", "send", "hello", "since"];
 
 interface CommandLine {
-  readonly command: CommandName;
+  readonly command: CommandName | "help" | "version";
   /** What stands behind the command: names of jails. */
   readonly words: readonly string[];
-  readonly help: boolean;
-  readonly version: boolean;
   readonly values: Readonly<Partial<Record<OptionName, string>>>;
 }
 
@@ -6673,8 +6670,7 @@ function commandLineInterface(argv: readonly string[]) {
 /** Reads command and flags; throws on unknown ones, missing values, and options given twice. */
 function readCommandLine(argv: readonly string[]): CommandLine {
   // As cron mostly starts it: nothing to read, and a millisecond saved.
-  if (argv.length === 0)
-    return { command: "pass", words: [], help: false, version: false, values: {} };
+  if (argv.length === 0) return { command: "pass", words: [], values: {} };
   const cli = commandLineInterface(argv);
   rejectUnknownFlags(argv);
   let options: Readonly<Record<string, unknown>>;
@@ -6693,10 +6689,9 @@ function readCommandLine(argv: readonly string[]): CommandLine {
     if (Array.isArray(value)) throw usage(`${flagOf(name)}: given twice`);
     values[name] = typedValue(argv, flagOf(name), value === true);
   }
-  const asked = (name: string) => options[name] !== undefined && options[name] !== false;
-  const command = COMMAND_NAMES.find((name) => name === cli.matchedCommand?.name) ?? "pass";
-  const words = cli.args.map(String);
-  return { command, words, help: asked("help"), version: asked("version"), values };
+  const asked = (["help", "version"] as const).find((name) => options[name]);
+  const command = COMMAND_NAMES.find((name) => name === cli.matchedCommand?.name);
+  return { command: asked ?? command ?? "pass", words: cli.args.map(String), values };
 }
 
 function usage(message: string): Fault {
@@ -6834,14 +6829,11 @@ function optionValue<Name extends OptionName>(
   throw typed === undefined ? new Fault(78, message) : usage(message);
 }
 
-function rejectUnknownVariables(names: Iterable<string>): void {
-  for (const name of names) {
-    if (!name.startsWith("F2B_")) continue;
-    const known = OPTION_NAMES.map(variableOf);
-    if (!known.includes(name)) {
-      throw new Fault(78, `${name}: no such setting`, `known are ${known.join(", ")}`);
-    }
-  }
+function rejectUnknownVariables(names: readonly string[]): void {
+  const known = OPTION_NAMES.map(variableOf);
+  const unknown = names.find((name) => name.startsWith("F2B_") && !known.includes(name));
+  if (unknown === undefined) return;
+  throw new Fault(78, `${unknown}: no such setting`, `known are ${known.join(", ")}`);
 }
 
 /** systemd's state directory; with DynamicUser it is a link that systemd made. */
@@ -6930,9 +6922,9 @@ async function toldIfFailed(world: World, work: () => Promise<number>): Promise<
 /** Runs the program: arguments without the program's name in, exit status out. */
 export function main(argv: readonly string[], world: World): Promise<number> {
   return toldIfFailed(world, async () => {
-    const { command, words, help, version, values } = readCommandLine(argv);
-    if (help) return await print(world, USAGE);
-    if (version) return await print(world, `f2b-watch ${VERSION}\n`);
+    const { command, words, values } = readCommandLine(argv);
+    if (command === "help") return await print(world, USAGE);
+    if (command === "version") return await print(world, `f2b-watch ${VERSION}\n`);
     const settings = readSettings(world, values);
     switch (command) {
       case "pass":

@@ -6703,10 +6703,9 @@ export function parseEnvFile(text: string, path = ""): Map<string, string> {
   const variables = new Map<string, string>();
   for (const [index, line] of text.split(/\r?\n/).entries()) {
     if (/^\s*(#|$)/.test(line)) continue;
-    const match = /^\s*([A-Za-z_]\w*)=(.*)$/.exec(line);
-    if (!match) throw new Fault(78, `env file ${path}, line ${index + 1}: expected NAME=value`);
-    const value = (match[2] ?? "").trim();
-    variables.set(match[1] ?? "", value.replace(/^(["'])(.*)\1$/, "$2"));
+    const [, name, value = ""] = /^\s*([A-Za-z_]\w*)=(.*)$/.exec(line) ?? [];
+    if (!name) throw new Fault(78, `env file ${path}, line ${index + 1}: expected NAME=value`);
+    variables.set(name, value.trim().replace(/^(["'])(.*)\1$/, "$2"));
   }
   return variables;
 }
@@ -6740,11 +6739,11 @@ function isSecure(url: URL): boolean {
   return url.protocol === "https:" || (url.protocol === "http:" && LOOPBACK.test(url.hostname));
 }
 
-/** A URL out of a variable; throws without echoing it. */
-function urlOf(name: string, text: string, example: string): URL {
+/** A URL out of a variable, with such a path; throws without echoing it. */
+function urlOf(name: string, text: string, example: string, path = /^/, hint?: string): URL {
   const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (url && isSecure(url)) return url;
-  throw new Fault(78, `${name}: expected ${example}, found something else`);
+  if (url && isSecure(url) && path.test(url.pathname)) return url;
+  throw new Fault(78, `${name}: expected ${example}, found something else`, hint);
 }
 
 const SLACK_API = "https://slack.com/api/";
@@ -6756,8 +6755,7 @@ export function slackAccess(
   const token = variable("SLACK_TOKEN");
   const channel = variable("SLACK_CHANNEL");
   const webhook = variable("SLACK_WEBHOOK");
-  const api = variable("SLACK_API_URL");
-  const base = api ? urlOf("SLACK_API_URL", api, SLACK_API).href.replace(/\/*$/, "/") : SLACK_API;
+  const api = urlOf("SLACK_API_URL", variable("SLACK_API_URL") ?? SLACK_API, SLACK_API).href;
   if (webhook && token) {
     throw new Fault(78, "SLACK_WEBHOOK and SLACK_TOKEN are both set", "keep one of them");
   }
@@ -6771,7 +6769,7 @@ export function slackAccess(
   }
   if (!/^[\x21-\x7e]+$/.test(token))
     throw new Fault(78, "SLACK_TOKEN: expected xoxb-…, found something else");
-  return { kind: "bot", url: `${base}chat.postMessage`, token, channel };
+  return { kind: "bot", url: api.replace(/\/*$/, "/chat.postMessage"), token, channel };
 }
 
 const Icon = matching(/^:[\w+'-]{1,100}:$/);
@@ -6790,25 +6788,19 @@ function secretsOf(webhook: string | undefined, access: SlackAccess | undefined)
   return all.filter((secret) => secret.length >= 8);
 }
 
+const WEBHOOK_PATH = /^\/api\/(?:v\d+\/)?webhooks\/([^/]+)\/([^/]+)(?:\/(?:slack|github)?)?$/;
+
 /** Any form of a Discord webhook's URL as the one that is posted to; throws without echoing it. */
 export function webhookUrl(text: string): string {
-  const wrong = new Fault(
-    78,
-    "DISCORD_WEBHOOK: expected https://discord.com/api/webhooks/<id>/<token>, found something else",
-    "copy it anew: channel settings, Integrations, Webhooks",
-  );
-  if (!URL.canParse(text)) throw wrong;
-  const url = new URL(text);
-  const match = /^\/api\/(?:v\d+\/)?webhooks\/([^/]+)\/([^/]+)(?:\/(?:slack|github)?)?$/.exec(
-    url.pathname,
-  );
-  if (!match || !isSecure(url)) throw wrong;
+  const example = "https://discord.com/api/webhooks/<id>/<token>";
+  const hint = "copy it anew: channel settings, Integrations, Webhooks";
+  const url = urlOf("DISCORD_WEBHOOK", text, example, WEBHOOK_PATH, hint);
   const host = url.host === "discordapp.com" ? "discord.com" : url.host;
+  const path = url.pathname.replace(WEBHOOK_PATH, "/api/v10/webhooks/$1/$2");
   const thread = url.searchParams.get("thread_id");
+  const inThread = thread ? `&thread_id=${encodeURIComponent(thread)}` : "";
   // Without a version Discord answers as v6, and without wait=true it does not say what it kept.
-  return `${url.protocol}//${host}/api/v10/webhooks/${match[1]}/${match[2]}?wait=true${
-    thread ? `&thread_id=${encodeURIComponent(thread)}` : ""
-  }`;
+  return `${url.protocol}//${host}${path}?wait=true${inThread}`;
 }
 
 /** The value of one option, checked; absent when neither flag nor variable sets it. */
@@ -7011,17 +7003,10 @@ export function realWorld(): World {
     runProgram,
     writeOut,
     writeError,
-    sleep: (ms) =>
-      new Promise((wake) => {
-        const wakeUp = () => {
-          clearTimeout(timer);
-          stop.signal.removeEventListener("abort", wakeUp);
-          wake();
-        };
-        const timer = setTimeout(wakeUp, ms);
-        if (stop.signal.aborted) wakeUp();
-        else stop.signal.addEventListener("abort", wakeUp);
-      }),
+    sleep: (ms) => {
+      const { setTimeout: sleep } = process.getBuiltinModule("node:timers/promises");
+      return sleep(ms, undefined, { signal: stop.signal }).catch(() => undefined);
+    },
   };
 }
 

@@ -6300,10 +6300,10 @@ function stampsNear(world: World, file: OpenFile, position: number): string[] {
   });
 }
 
-/** Whether the file begins before `limit`, so that older files have nothing to add. */
-function beginsBefore(world: World, file: OpenFile, limit: string): boolean {
-  const first = stampsNear(world, file, 0)[0];
-  return first !== undefined && first < limit;
+/** Whether what begins at `position` is from before `limit`, so that nothing older matters. */
+function isBefore(world: World, file: OpenFile, position: number, limit: string): boolean {
+  const [first = limit] = stampsNear(world, file, position);
+  return first < limit;
 }
 
 /**
@@ -6312,27 +6312,23 @@ function beginsBefore(world: World, file: OpenFile, limit: string): boolean {
  */
 function readingStart(world: World, file: OpenFile, limit: string): number {
   const end = lineStartAfter(world, file, file.size - DATES_BYTES);
-  const last = stampsNear(world, file, end).at(-1);
-  if (last !== undefined && last < limit) return file.size;
+  const last = stampsNear(world, file, end).at(-1) ?? limit;
+  if (last < limit) return file.size;
   for (let at = file.size - LOOK_BACK_BYTES; at > 0; at -= LOOK_BACK_BYTES) {
     const start = lineStartAfter(world, file, at);
-    const first = stampsNear(world, file, start)[0];
-    if (first !== undefined && first < limit) return start;
+    if (isBefore(world, file, start, limit)) return start;
   }
   return 0;
 }
 
 /**
- * Where compressed files are unpacked: beside the state, else in a directory that goes away again. Where
- * there is neither, what needs no unpacking can be read all the same.
+ * Where compressed files are unpacked: beside the state, where that is ours to write to. The name is
+ * one that nobody else has, nor can guess: who has the file takes its name away.
  */
-function scratchPlace(world: World, { state, log }: Settings): { path: string; remove(): void } {
-  // Another name than the pass has: each takes its name away as soon as it has the file.
-  const path = resolve(state, `${stateFileName(log)}.digest-${process.pid}`);
-  const own = mayWriteTo(world, state) ? undefined : temporaryDirectory(world);
-  if (own === undefined) return { path, remove: () => undefined };
-  const remove = () => world.fs.rmSync(own, { recursive: true, force: true });
-  return { path: resolve(own, "unpacked"), remove };
+function scratchPath(world: World, { state, log }: Settings): string {
+  const { tmpdir } = process.getBuiltinModule("node:os");
+  const name = `${stateFileName(log)}.${crypto.randomUUID()}`;
+  return resolve(mayWriteTo(world, state) ? state : tmpdir(), name);
 }
 
 function mayWriteTo(world: World, state: string): boolean {
@@ -6345,15 +6341,6 @@ function mayWriteTo(world: World, state: string): boolean {
   }
 }
 
-function temporaryDirectory(world: World): string | undefined {
-  const { tmpdir } = process.getBuiltinModule("node:os");
-  try {
-    return world.fs.mkdtempSync(resolve(tmpdir(), "f2b-watch-"));
-  } catch {
-    return undefined;
-  }
-}
-
 /** The rotated files that may have lines from `limit` on, and plain ones besides. */
 async function siblingsSince(
   world: World,
@@ -6361,17 +6348,15 @@ async function siblingsSince(
   live: OpenFile | undefined,
   limit: string,
 ): Promise<LogFiles> {
-  if (live && beginsBefore(world, live, limit)) return NO_SIBLINGS;
-  const scratch = scratchPlace(world, settings);
-  const enough = (file: OpenFile) => beginsBefore(world, file, limit);
+  const enough = (file: OpenFile) => isBefore(world, file, 0, limit);
+  if (live && enough(live)) return NO_SIBLINGS;
+  const scratch = scratchPath(world, settings);
   try {
-    return await openSiblings(world, settings.log, live, scratch.path, () => enough);
+    return await openSiblings(world, settings.log, live, scratch, () => enough);
   } catch (error) {
     if (!(error instanceof Fault)) throw error;
     const hint = "compressed logs are unpacked there; --state or TMPDIR names another place";
     throw new Fault(error.exitCode, error.message, hint);
-  } finally {
-    scratch.remove();
   }
 }
 
@@ -6803,18 +6788,20 @@ export function webhookUrl(text: string): string {
   return `${url.protocol}//${host}${path}?wait=true${inThread}`;
 }
 
+type OptionValue<Name extends OptionName> = z.infer<ReturnType<(typeof OPTIONS)[Name]["schema"]>>;
+
 /** The value of one option, checked; absent when neither flag nor variable sets it. */
 function optionValue<Name extends OptionName>(
   name: Name,
   values: CommandLine["values"],
   variable: (name: string) => string | undefined,
-): z.infer<ReturnType<(typeof OPTIONS)[Name]["schema"]>> | undefined {
+): OptionValue<Name> | undefined {
   const typed = values[name];
   const value = typed ?? variable(variableOf(name));
   if (value === undefined) return undefined;
   const { schema, expects } = OPTIONS[name];
   const result = z.safeParse<z.ZodMiniType<unknown>>(schema(), value);
-  if (result.success) return result.data as z.infer<ReturnType<(typeof OPTIONS)[Name]["schema"]>>;
+  if (result.success) return result.data as OptionValue<Name>;
   const found = neutralise(redact(JSON.stringify(value.slice(0, 100)), []));
   const label = typed === undefined ? variableOf(name) : flagOf(name);
   const message = `${label}: expected ${expects}, found ${found}`;

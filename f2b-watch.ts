@@ -2497,45 +2497,41 @@ export function periodOf(since: Since, wallNowMs: number): Period {
   return { since: stampOf(sinceMs), until: stampOf(Math.max(wallNowMs, sinceMs)) };
 }
 
-/** What the chart has a bar for, and how much of a stamp names it. */
-function barsOf({ since, until }: Period): { unit: "hour" | "day"; ms: number; letters: number } {
-  return wallClockMs(until) - wallClockMs(since) <= 2 * DAY
-    ? { unit: "hour", ms: HOUR, letters: "2026-11-22 10".length }
-    : { unit: "day", ms: DAY, letters: "2026-11-22".length };
+/** What the chart has a bar for: how long it is, how much of a stamp names it. */
+const BARS = {
+  hour: { ms: HOUR, letters: "2026-11-22 10".length },
+  day: { ms: DAY, letters: "2026-11-22".length },
+} as const;
+
+function barUnitOf({ since, until }: Period): keyof typeof BARS {
+  return wallClockMs(until) - wallClockMs(since) <= 2 * DAY ? "hour" : "day";
+}
+
+interface Busy {
+  found: number;
+  banned: number;
+}
+
+interface JailSum extends Busy {
+  unbanned: number;
+  bannedAddresses: number;
 }
 
 /** What happened in a period, as `digest --json` has it; all text in it is clean. */
-export interface Digest {
-  readonly since: string;
-  readonly until: string;
-  readonly found: number;
-  readonly banned: number;
-  readonly unbanned: number;
-  readonly bannedAddresses: number;
+export interface Digest extends Period, Readonly<JailSum> {
   readonly failedActions: number;
   readonly otherAlerts: number;
   readonly serverStarts: number;
   /** The busiest first, as all lists here. */
-  readonly jails: readonly {
-    jail: string;
-    found: number;
-    banned: number;
-    unbanned: number;
-    bannedAddresses: number;
-  }[];
+  readonly jails: readonly (JailSum & { jail: string })[];
   /** Different addresses, or other ids, that were found or banned. */
   readonly seenAddresses: number;
-  readonly addresses: readonly { address: string; found: number; banned: number }[];
-  readonly networks: readonly {
-    network: string;
-    addresses: number;
-    found: number;
-    banned: number;
-  }[];
+  readonly addresses: readonly (Busy & { address: string })[];
+  readonly networks: readonly (Busy & { network: string; addresses: number })[];
   /** What were too many to remember all: then their numbers are the least that they may be. */
   readonly atLeast: { seenAddresses: boolean; bannedAddresses: boolean };
   /** Found and banned, by hour or day; the oldest first. */
-  readonly chart: { unit: "hour" | "day"; bars: readonly { from: string; count: number }[] };
+  readonly chart: { unit: keyof typeof BARS; bars: readonly { from: string; count: number }[] };
   /** Lines with and without a date, in or out of the period. */
   readonly lines: { dated: number; undated: number };
   /** Files that could not be read, or not to their end, as `name (reason)`. */
@@ -2554,19 +2550,15 @@ const LAST_UNBANS_LIMIT = 60;
 /** The heads of lines that are known by heart: one for each jail and server. */
 const HEADS_LIMIT = 16;
 
-interface JailCount {
-  found: number;
-  banned: number;
+interface JailCount extends Busy {
   unbanned: number;
   readonly bannedIds: Set<string>;
   /** Unbans that nothing of this jail came after, by second: if it is stopped next, they are none. */
   readonly lastUnbans: Map<number, number>;
 }
 
-interface IdCount {
+interface IdCount extends Busy {
   readonly id: string;
-  found: number;
-  banned: number;
 }
 
 /** What the usual line has between its time and its address. */
@@ -2609,9 +2601,7 @@ export class Tally {
   #bannedIds = 0;
   #idsForgotten = false;
   #bansForgotten = false;
-  #failedActions = 0;
-  #otherAlerts = 0;
-  #serverStarts = 0;
+  readonly #alerts = { failedActions: 0, otherAlerts: 0, serverStarts: 0 };
   #dated = 0;
   #undated = 0;
 
@@ -2620,7 +2610,7 @@ export class Tally {
     this.#period = period;
     this.#chosen = chosen;
     this.#ownSecrets = ownSecrets;
-    this.#barLetters = barsOf(period).letters;
+    this.#barLetters = BARS[barUnitOf(period)].letters;
   }
 
   /** Adds lines, each with its line end, in their order. */
@@ -2673,9 +2663,9 @@ export class Tally {
   }
 
   #addOther({ says, kind }: LogRecord): void {
-    if (says === "starting") this.#serverStarts++;
-    else if (says === "failed") this.#failedActions++;
-    else if (kind === "alert" && says !== "detail") this.#otherAlerts++;
+    if (says === "starting") this.#alerts.serverStarts++;
+    else if (says === "failed") this.#alerts.failedActions++;
+    else if (kind === "alert" && says !== "detail") this.#alerts.otherAlerts++;
   }
 
   #addJail(record: LogRecord, jail: JailCount, line: string, isIn: boolean): void {
@@ -2790,19 +2780,15 @@ export class Tally {
       })
       .filter(({ found, banned, unbanned }) => found + banned + unbanned > 0)
       .sort(busiestFirst);
-    const total = (key: "found" | "banned" | "unbanned") =>
-      jails.reduce((sum, jail) => sum + jail[key], 0);
     const ids = [...this.#ids.values()].sort(busiestFirst);
     const bannedIds = new Set([...this.#jails.values()].flatMap((jail) => [...jail.bannedIds]));
     return {
       ...this.#period,
-      found: total("found"),
-      banned: total("banned"),
-      unbanned: total("unbanned"),
+      found: sumOf(jails, "found"),
+      banned: sumOf(jails, "banned"),
+      unbanned: sumOf(jails, "unbanned"),
       bannedAddresses: bannedIds.size,
-      failedActions: this.#failedActions,
-      otherAlerts: this.#otherAlerts,
-      serverStarts: this.#serverStarts,
+      ...this.#alerts,
       jails,
       seenAddresses: this.#idsForgotten ? IDS_LIMIT : ids.length,
       addresses: ids.slice(0, DIGEST_LIST_LIMIT).map(({ id, found, banned }) => {
@@ -2818,7 +2804,8 @@ export class Tally {
 
   #chart(): Digest["chart"] {
     const { since, until } = this.#period;
-    const { unit, ms, letters } = barsOf(this.#period);
+    const unit = barUnitOf(this.#period);
+    const { ms, letters } = BARS[unit];
     const bars: { from: string; count: number }[] = [];
     for (let at = wallClockMs(until); bars.length < CHART_LIMIT; at -= ms) {
       const name = stampOf(at).slice(0, letters);
@@ -2844,10 +2831,12 @@ function takeBack(jail: JailCount, second: number): void {
   }
 }
 
-type Busy = { readonly found: number; readonly banned: number };
-
 function busiestFirst(a: Busy, b: Busy): number {
   return b.found + b.banned - a.found - a.banned;
+}
+
+function sumOf<Key extends string>(counts: readonly Record<Key, number>[], key: Key): number {
+  return counts.reduce((sum, count) => sum + count[key], 0);
 }
 
 /** The /24 or /64 that an address is in; absent for any other id. */
@@ -2865,19 +2854,14 @@ export function networkOf(id: string): string | undefined {
 
 /** Networks with more than one address among the ids. */
 function networksOf(ids: readonly IdCount[]): Digest["networks"] {
-  const networks = new Map<string, { addresses: number; found: number; banned: number }>();
-  for (const { id, found, banned } of ids) {
-    const network = networkOf(id);
-    if (!network) continue;
-    const count = networks.get(network) ?? { addresses: 0, found: 0, banned: 0 };
-    count.addresses++;
-    count.found += found;
-    count.banned += banned;
-    networks.set(network, count);
-  }
-  return [...networks]
-    .map(([network, count]) => ({ network, ...count }))
-    .filter(({ addresses }) => addresses > 1)
+  return [...Map.groupBy(ids, ({ id }) => networkOf(id) ?? "")]
+    .filter(([network, members]) => network !== "" && members.length > 1)
+    .map(([network, members]) => ({
+      network,
+      addresses: members.length,
+      found: sumOf(members, "found"),
+      banned: sumOf(members, "banned"),
+    }))
     .sort(busiestFirst);
 }
 

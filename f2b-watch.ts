@@ -2875,36 +2875,33 @@ const TITLE_NAMES_LENGTH = 40;
 const CHART_ROWS = 4;
 const CHART_BARS = "▁▂▃▄▅▆▇█";
 
-function narrow(rows: readonly (readonly string[])[]): string[] {
-  return aligned(rows, Infinity, 1);
+/** A table under `head`; nothing where there are no rows. */
+function narrow(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
+  return rows.length === 0 ? [] : aligned([head, ...rows], Infinity, 1);
 }
 
 /** Jails by row: what they found and banned, how many different addresses that was, what they unbanned. */
 function jailLines({ jails, atLeast, ...all }: Digest, rows: number): string[] {
-  if (jails.length === 0) return [];
-  const row = (name: string, count: Omit<Digest["jails"][number], "jail">) => [
+  const row = (name: string, count: JailSum) => [
     shortened(name, DIGEST_NAME_LENGTH),
     `${count.found}`,
     `${count.banned} (${atLeast.bannedAddresses ? "≥" : ""}${count.bannedAddresses})`,
     `${count.unbanned}`,
   ];
   const shown = jails.slice(0, rows).map((count) => row(count.jail, count));
-  const lines = narrow([
-    ["jail", "found", "bans (IPs)", "unbans"],
-    ...shown,
-    ...(jails.length > 1 ? [row("all jails", all)] : []),
-  ]);
+  const sum = jails.length > 1 ? [row("all jails", all)] : [];
+  const lines = narrow(["jail", "found", "bans (IPs)", "unbans"], [...shown, ...sum]);
   const hidden = jails.length - shown.length;
   return hidden > 0 ? lines.toSpliced(-1, 0, `and ${hidden} more`) : lines;
 }
 
 function alertLines({ failedActions, otherAlerts, serverStarts }: Digest): string[] {
-  const parts = [
-    failedActions > 0 ? [`failed actions: ${failedActions}`] : [],
-    otherAlerts > 0 ? [`other alerts: ${otherAlerts}`] : [],
-    serverStarts > 0 ? [`server starts: ${serverStarts}`] : [],
-  ];
-  return parts.flat();
+  const counts = {
+    "failed actions": failedActions,
+    "other alerts": otherAlerts,
+    "server starts": serverStarts,
+  };
+  return Object.entries(counts).flatMap(([name, count]) => (count > 0 ? `${name}: ${count}` : []));
 }
 
 function barSign(count: number, most: number): string {
@@ -2935,23 +2932,20 @@ function chartLines({ chart: { unit, bars } }: Digest): string[] {
 }
 
 function addressLines({ addresses, seenAddresses, atLeast }: Digest, rows: number): string[] {
-  const shown = addresses.slice(0, rows);
-  if (shown.length === 0) return [];
-  const cells = shown.map(({ address, found, banned }) => {
+  const shown = addresses.slice(0, rows).map(({ address, found, banned }) => {
     return [shortened(address, DIGEST_ID_LENGTH), `${found}`, `${banned}`];
   });
-  const lines = narrow([["top addresses", "found", "bans"], ...cells]);
+  const lines = narrow(["top addresses", "found", "bans"], shown);
   const hidden = seenAddresses - shown.length;
-  return hidden > 0
-    ? [...lines, `and ${atLeast.seenAddresses ? "at least " : ""}${hidden} more`]
-    : lines;
+  const more = `and ${atLeast.seenAddresses ? "at least " : ""}${hidden} more`;
+  return lines.length > 0 && hidden > 0 ? [...lines, more] : lines;
 }
 
 function networkLines({ networks }: Digest, rows: number): string[] {
-  const cells = networks.slice(0, rows).map(({ network, addresses, found, banned }) => {
+  const shown = networks.slice(0, rows).map(({ network, addresses, found, banned }) => {
     return [`${network} (${addresses})`, `${found}`, `${banned}`];
   });
-  return cells.length === 0 ? [] : narrow([["top networks (IPs)", "found", "bans"], ...cells]);
+  return narrow(["top networks (IPs)", "found", "bans"], shown);
 }
 
 /** What the numbers do not say. */
@@ -2987,10 +2981,9 @@ export function digestTitle(
   log: string,
   jails: ReadonlySet<string>,
 ): string {
-  const { since, until, lines, serverStarts, failedActions, otherAlerts } = digest;
-  const { found, banned, unbanned } = digest;
-  const events = found + banned + unbanned + serverStarts + failedActions + otherAlerts;
-  const nothing = events === 0 && lines.undated <= lines.dated ? ": nothing happened" : "";
+  const { since, until, lines } = digest;
+  const isEmpty = digest.jails.length === 0 && alertLines(digest).length === 0;
+  const nothing = isEmpty && lines.undated <= lines.dated ? ": nothing happened" : "";
   const names = shortened(neutralise([basename(log), ...jails].join(", ")), TITLE_NAMES_LENGTH);
   const period = `${since.slice(0, 16)} to ${until.slice(0, 16)}`;
   return `${host}: digest of ${names}, ${period}${nothing}`;

@@ -2910,25 +2910,23 @@ function barSign(count: number, most: number): string {
 
 /** A row for each day with a column for each hour, or for each month with a column for each day. */
 function chartLines({ chart: { unit, bars } }: Digest): string[] {
-  const [letters, first, step, marks] =
-    unit === "hour" ? [10, 0, 6, "0 6 12 18"] : [7, 1, 7, "1 8 15 22 29"];
-  const rowOf = (from: string) => from.slice(0, letters);
-  const begun = bars.slice(unit === "hour" ? 0 : bars.findIndex(({ count }) => count > 0));
-  const names = [...new Set(begun.map(({ from }) => rowOf(from)))].slice(-CHART_ROWS);
-  const shown = bars.filter(({ from }) => names.includes(rowOf(from)));
-  const most = Math.max(...shown.map(({ count }) => count));
+  const [letters, hidden, first, axis] =
+    unit === "hour"
+      ? [10, 5, 0, "      0     6     12    18"]
+      : [7, 0, 1, "        1      8      15     22     29"];
+  const groups = [...Map.groupBy(bars, ({ from }) => from.slice(0, letters))];
+  const isBusy = ([, group]: (typeof groups)[number]) => group.some(({ count }) => count > 0);
+  const shown = groups.slice(unit === "hour" ? 0 : groups.findIndex(isBusy)).slice(-CHART_ROWS);
+  const most = Math.max(...shown.flatMap(([, group]) => group.map(({ count }) => count)));
   if (most === 0) return [];
-  const rows = names.map((name) => {
+  const rows = shown.map(([name, group]) => {
     const cells = Array<string>(32).fill(" ");
-    for (const { from, count } of shown) {
-      const column = Number(from.slice(letters + 1, letters + 3));
-      if (rowOf(from) === name) cells[column] = barSign(count, most);
+    for (const { from, count } of group) {
+      cells[Number(from.slice(letters + 1, letters + 3))] = barSign(count, most);
     }
-    return `${unit === "hour" ? name.slice(5) : name} ${cells.slice(first).join("").trimEnd()}`;
+    return `${name.slice(hidden)} ${cells.slice(first).join("").trimEnd()}`;
   });
-  const margin = " ".repeat(unit === "hour" ? 6 : 8);
-  const axis = marks.split(" ").map((mark) => mark.padEnd(step));
-  return [`found + bans per ${unit}, █ = ${most}`, margin + axis.join("").trimEnd(), ...rows];
+  return [`found + bans per ${unit}, █ = ${most}`, axis, ...rows];
 }
 
 function addressLines({ addresses, seenAddresses, atLeast }: Digest, rows: number): string[] {

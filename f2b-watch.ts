@@ -2492,7 +2492,14 @@ function stampOf(wallMs: number): string {
   return new Date(wallMs).toISOString().slice(0, 19).replace("T", " ");
 }
 
-export function periodOf(since: Since, wallNowMs: number): Period {
+/** A wall-clock date as if it were UTC; NaN where there is no such day. */
+function wallClockMs(date: string): number {
+  const text = date.replace(" ", "T");
+  const ms = Date.parse(`${text.padEnd(19, "T00:00:00".slice(text.length - 10))}Z`);
+  return Number.isFinite(ms) && new Date(ms).toISOString().startsWith(text) ? ms : Number.NaN;
+}
+
+function periodOf(since: Since, wallNowMs: number): Period {
   const sinceMs = since.kind === "at" ? since.ms : wallNowMs - since.ms;
   return { since: stampOf(sinceMs), until: stampOf(Math.max(wallNowMs, sinceMs)) };
 }
@@ -2973,7 +2980,7 @@ export function digestText(digest: Digest, fits: (text: string) => boolean): str
 }
 
 /** `web-1: digest of fail2ban.log, 2026-11-21 12:00 to 2026-11-22 12:00`, with the jails asked for. */
-export function digestTitle(
+function digestTitle(
   digest: Digest,
   host: string,
   log: string,
@@ -6337,7 +6344,7 @@ async function siblingsSince(
 
 /** Reads what happened in the period that was asked for. */
 async function readDigest(world: World, settings: Settings): Promise<Digest> {
-  const { log, since, view, ownSecrets } = settings;
+  const { log, since, view, verbose, ownSecrets } = settings;
   const period = periodOf(since, wallClock(world.now()));
   const limit = stampOf(wallClockMs(period.since) - CLOCK_SLACK_MS);
   const live = openLive(world, log);
@@ -6348,7 +6355,10 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
     if (files.length === 0) throw logMissing(settings);
     const tally = new Tally(period, view.jails, ownSecrets);
     for (const file of files.toReversed()) {
-      if (!isCopy(world, file, files)) await tallyFile(world, settings, tally, file, limit);
+      if (isCopy(world, file, files)) continue;
+      const from = readingStart(world, file, limit);
+      if (verbose) world.writeError(`f2b-watch: ${file.name} from ${from} to ${file.size}\n`);
+      await addTexts(world, tally, wholeLines(world, file, from));
     }
     const damaged = files.flatMap(({ name, damage }) => (damage ? `${name} (${damage})` : []));
     return tally.digest([...damaged, ...leftOut]);
@@ -6357,17 +6367,9 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
   }
 }
 
-async function tallyFile(
-  world: World,
-  { verbose }: Settings,
-  tally: Tally,
-  file: OpenFile,
-  limit: string,
-): Promise<void> {
-  const from = readingStart(world, file, limit);
-  if (verbose) world.writeError(`f2b-watch: ${file.name} from ${from} to ${file.size}\n`);
+async function addTexts(world: World, tally: Tally, texts: Iterable<string>): Promise<void> {
   let read = 0;
-  for (const text of wholeLines(world, file, from)) {
+  for (const text of texts) {
     tally.addText(text);
     read += text.length;
     if (read < BREATH_BYTES) continue;
@@ -6481,12 +6483,6 @@ const KindList = lazily(() => z.pipe(NameList(), z.array(z.enum(KINDS))));
 
 const UNIT_MS: Readonly<Record<string, number>> = { m: MINUTE, h: HOUR, d: DAY, w: 7 * DAY };
 const DATE = /^\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?$/;
-/** A wall-clock date as if it were UTC; NaN where there is no such day. */
-function wallClockMs(date: string): number {
-  const text = date.replace(" ", "T");
-  const ms = Date.parse(`${text.padEnd(19, "T00:00:00".slice(text.length - 10))}Z`);
-  return Number.isFinite(ms) && new Date(ms).toISOString().startsWith(text) ? ms : Number.NaN;
-}
 const Since = lazily(() =>
   z
     .transform((text: string): Since => {

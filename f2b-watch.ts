@@ -6465,14 +6465,6 @@ exit status
 const ENV_FILE = "/etc/f2b-watch.env";
 
 const matching = (pattern: RegExp) => lazily(() => z.string().check(z.regex(pattern)));
-const wholeNumber = (least: number, most: number) =>
-  lazily(() =>
-    z.pipe(
-      z.string().check(z.regex(/^\d{1,6}$/)),
-      z.pipe(z.transform(Number), z.int().check(z.minimum(least), z.maximum(most))),
-    ),
-  );
-
 const NameList = lazily(() =>
   z.pipe(
     z.transform((text: string) => text.split(",").map((name) => name.trim())),
@@ -6497,6 +6489,17 @@ const Name = matching(/\S/);
 const Start = lazily(() => z.enum(["start", "end"]));
 const Format = lazily(() => z.enum(["raw", "compact", "events"]));
 
+/** What a number must look like, and the schema that decides. */
+function wholeNumber(what: string, least: number, most: number) {
+  const schema = lazily(() =>
+    z.pipe(
+      z.string().check(z.regex(/^\d{1,6}$/)),
+      z.pipe(z.transform(Number), z.int().check(z.minimum(least), z.maximum(most))),
+    ),
+  );
+  return { expects: `${what} from ${least} to ${most}`, schema };
+}
+
 const SWITCH = {
   expects: "no value (or 1, 0, true, false)",
   schema: lazily(() =>
@@ -6515,11 +6518,7 @@ const OPTIONS = {
   only: { flag: "--only <kinds>", expects: `some of ${KINDS.join(", ")}`, schema: KindList },
   jail: { flag: "--jail <names>", expects: "names with commas between them", schema: NameList },
   color: { flag: "--color", ...SWITCH },
-  inline: {
-    flag: "--inline <n>",
-    expects: "a whole number from 0 to 100000",
-    schema: wholeNumber(0, 100_000),
-  },
+  inline: { flag: "--inline <n>", ...wholeNumber("a whole number", 0, 100_000) },
   ping: { flag: "--ping", ...SWITCH },
   json: { flag: "--json", ...SWITCH },
   send: { flag: "--send", ...SWITCH },
@@ -6529,11 +6528,7 @@ const OPTIONS = {
     expects: "a period (90m, 24h, 7d, 2w) or a date (2026-11-22, 2026-11-22 08:30)",
     schema: Since,
   },
-  maxTime: {
-    flag: "--max-time <s>",
-    expects: "whole seconds from 1 to 86400",
-    schema: wholeNumber(1, 86_400),
-  },
+  maxTime: { flag: "--max-time <s>", ...wholeNumber("whole seconds", 1, 86_400) },
   dryRun: { flag: "--dry-run", ...SWITCH },
   verbose: { flag: "--verbose", ...SWITCH },
 } as const;
@@ -6584,14 +6579,16 @@ function rejectUnknownFlags(argv: readonly string[]): void {
 
 /** What can be done, with the options that nothing else takes. */
 const COMMANDS = {
-  pass: { usage: "", options: ["ping"] },
-  check: { usage: "check", options: ["json", "hello"] },
-  status: { usage: "status [...jails]", options: ["json", "send"] },
-  digest: { usage: "digest", options: ["json", "send", "since"] },
+  pass: { usage: "", options: ["ping"], run: pass },
+  check: { usage: "check", options: ["json", "hello"], run: check },
+  status: { usage: "status [...jails]", options: ["json", "send"], run: status },
+  digest: { usage: "digest", options: ["json", "send", "since"], run: digest },
 } as const;
 type CommandName = keyof typeof COMMANDS;
 const COMMAND_NAMES = Object.keys(COMMANDS) as CommandName[];
-const COMMANDS_OPTIONS: readonly OptionName[] = ["ping", "json", "send", "hello", "since"];
+const COMMANDS_OPTIONS: readonly OptionName[] = COMMAND_NAMES.flatMap(
+  (name) => COMMANDS[name].options,
+);
 
 interface CommandLine {
   readonly command: CommandName | "help" | "version";
@@ -6690,15 +6687,11 @@ function readEnvFile(world: World, named: string | undefined): Map<string, strin
 
 const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/;
 
-/** `https:`, or `http:` to this machine. */
-function isSecure(url: URL): boolean {
-  return url.protocol === "https:" || (url.protocol === "http:" && LOOPBACK.test(url.hostname));
-}
-
-/** A URL out of a variable, with such a path; throws without echoing it. */
+/** A URL out of a variable, `https:` or to this machine, with such a path; throws without echoing it. */
 function urlOf(name: string, text: string, example: string, path = /^/, hint?: string): URL {
   const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (url && isSecure(url) && path.test(url.pathname)) return url;
+  const isLocal = url?.protocol === "http:" && LOOPBACK.test(url.hostname);
+  if (url && (url.protocol === "https:" || isLocal) && path.test(url.pathname)) return url;
   throw new Fault(78, `${name}: expected ${example}, found something else`, hint);
 }
 
@@ -6875,17 +6868,7 @@ export function main(argv: readonly string[], world: World): Promise<number> {
     const { command, words, values } = readCommandLine(argv);
     if (command === "help") return await print(world, USAGE);
     if (command === "version") return await print(world, `f2b-watch ${VERSION}\n`);
-    const settings = readSettings(world, values);
-    switch (command) {
-      case "pass":
-        return await pass(world, settings);
-      case "check":
-        return await check(world, settings);
-      case "status":
-        return await status(world, settings, words);
-      case "digest":
-        return await digest(world, settings);
-    }
+    return await COMMANDS[command].run(world, readSettings(world, values), words);
   });
 }
 

@@ -362,33 +362,13 @@ export class Fault extends Error {
 }
 
 /** What the command line, the environment and the env file settle. */
-interface Settings {
-  readonly log: string;
-  readonly state: string;
-  readonly envFile: string;
-  readonly host: string;
+interface Settings extends Readonly<ReturnType<typeof readSettings>> {
   /** With `{dir}` in it, where `host` is the machine's. */
   readonly hostOfLogs?: string;
-  readonly from: "start" | "end";
-  readonly view: View;
-  /** More messages than this become one with a file; 0 means never. */
-  readonly inline: number;
-  readonly ping: boolean;
-  readonly json: boolean;
-  readonly send: boolean;
-  readonly hello: boolean;
-  readonly since: Since;
-  readonly maxTimeMs: number;
-  readonly dryRun: boolean;
-  readonly verbose: boolean;
-  readonly webhook: string | undefined;
-  readonly slack: SlackAccess | undefined;
-  readonly slackIcon: string;
-  readonly ownSecrets: readonly string[];
 }
 
 /** Where a period begins: so long ago, or at a time of the log's own wall clock read as UTC. */
-export type Since = { kind: "ago"; ms: number } | { kind: "at"; ms: number };
+type Since = { kind: "ago"; ms: number } | { kind: "at"; ms: number };
 
 /** What another program said. */
 export type Ran =
@@ -6786,7 +6766,7 @@ function systemdState(world: World): string | undefined {
   return world.fs.existsSync(path) ? world.fs.realpathSync(path) : path;
 }
 
-function readSettings(world: World, values: CommandLine["values"]): Settings {
+function readSettings(world: World, values: CommandLine["values"]) {
   const named = optionValue("envFile", values, (name) => world.env[name] || undefined);
   const file = readEnvFile(world, named);
   rejectUnknownVariables([...Object.keys(world.env), ...file.keys()]);
@@ -6798,6 +6778,7 @@ function readSettings(world: World, values: CommandLine["values"]): Settings {
   const webhook = webhookText === undefined ? undefined : webhookUrl(webhookText);
   const access = slackAccess(variable);
   const host = option("host");
+  const lastDay: Since = { kind: "ago", ms: DAY };
   return {
     log: resolve(option("log") ?? "/var/log/fail2ban.log"),
     envFile: resolve(named ?? ENV_FILE),
@@ -6814,12 +6795,13 @@ function readSettings(world: World, values: CommandLine["values"]): Settings {
       jails: new Set(option("jail")),
       color: option("color") ?? false,
     },
+    /** More messages than this become one with a file; 0 means never. */
     inline: option("inline") ?? 20,
     ping: option("ping") ?? false,
     json: option("json") ?? false,
     send: option("send") ?? false,
     hello: option("hello") ?? false,
-    since: option("since") ?? { kind: "ago", ms: DAY },
+    since: option("since") ?? lastDay,
     maxTimeMs: (option("maxTime") ?? 300) * SECOND,
     dryRun: option("dryRun") ?? false,
     verbose: option("verbose") ?? false,

@@ -2484,14 +2484,10 @@ function periodOf(since: Since, wallNowMs: number): Period {
   return { since: stampOf(sinceMs), until: stampOf(Math.max(wallNowMs, sinceMs)) };
 }
 
-/** What the chart has a bar for: how long it is, how much of a stamp names it. */
-const BARS = {
-  hour: { ms: HOUR, letters: "2026-11-22 10".length },
-  day: { ms: DAY, letters: "2026-11-22".length },
-} as const;
-
-function barUnitOf({ since, until }: Period): keyof typeof BARS {
-  return wallClockMs(until) - wallClockMs(since) <= 2 * DAY ? "hour" : "day";
+/** Found and banned in the hour or day that begins then. */
+interface Bar {
+  readonly from: string;
+  count: number;
 }
 
 interface Busy {
@@ -2517,8 +2513,8 @@ export interface Digest extends Period, Readonly<JailSum> {
   readonly networks: readonly (Busy & { network: string; addresses: number })[];
   /** What were too many to remember all: then their numbers are the least that they may be. */
   readonly atLeast: { seenAddresses: boolean; bannedAddresses: boolean };
-  /** Found and banned, by hour or day; the oldest first. */
-  readonly chart: { unit: keyof typeof BARS; bars: readonly { from: string; count: number }[] };
+  /** The oldest first. */
+  readonly chart: { unit: "hour" | "day"; bars: readonly Readonly<Bar>[] };
   /** Lines with and without a date, in or out of the period. */
   readonly lines: { dated: number; undated: number };
   /** Files that could not be read, or not to their end, as `name (reason)`. */
@@ -2566,6 +2562,21 @@ function ownCopy(text: string): string {
   return ` ${text}`.slice(1);
 }
 
+/** Bars for each hour of the period, or each day of a long one, by as many letters of a stamp. */
+function emptyChart({ since, until }: Period) {
+  const isShort = wallClockMs(until) - wallClockMs(since) <= 2 * DAY;
+  const [unit, barMs, letters, minutes] = isShort
+    ? (["hour", HOUR, "2026-11-22 10".length, ":00"] as const)
+    : (["day", DAY, "2026-11-22".length, ""] as const);
+  const bars = new Map<string, Bar>();
+  for (let at = wallClockMs(until); bars.size < CHART_LIMIT; at -= barMs) {
+    const name = stampOf(at).slice(0, letters);
+    if (name < since.slice(0, letters)) break;
+    bars.set(name, { from: name + minutes, count: 0 });
+  }
+  return { unit, letters, bars };
+}
+
 /**
  * Adds up the lines of a period, each by its own date. Most lines differ from one before them in time
  * and address only: what `readRecord` said of the text between is remembered, and they are counted
@@ -2577,17 +2588,15 @@ export class Tally {
   readonly #ownSecrets: readonly string[];
   readonly #jails = new Map<string, JailCount>();
   readonly #ids = new Map<string, IdCount>();
-  readonly #bars = new Map<string, { count: number }>();
-  readonly #barLetters: number;
+  readonly #chart: ReturnType<typeof emptyChart>;
   /** An hour that is in the period from its first minute on, and its bar. */
   #hour = "";
-  #bar = { count: 0 };
+  #bar: Bar = { from: "", count: 0 };
   #heads: Head[] = [];
   #stopping = false;
   #isDated = false;
   #bannedIds = 0;
-  #idsForgotten = false;
-  #bansForgotten = false;
+  readonly #atLeast = { seenAddresses: false, bannedAddresses: false };
   readonly #alerts = { failedActions: 0, otherAlerts: 0, serverStarts: 0 };
   #dated = 0;
   #undated = 0;
@@ -2597,7 +2606,7 @@ export class Tally {
     this.#period = period;
     this.#chosen = chosen;
     this.#ownSecrets = ownSecrets;
-    this.#barLetters = BARS[barUnitOf(period)].letters;
+    this.#chart = emptyChart(period);
   }
 
   /** Adds lines, each with its line end, in their order. */
@@ -2665,14 +2674,12 @@ export class Tally {
     if (says !== "flush") jail.lastUnbans.clear();
     if (!isIn) return;
     const isFailure = message.startsWith("] Found ", message.indexOf("]")) && !REPEATED.test(what);
-    if (says === "ban") {
-      this.#barOf(record).count++;
-      this.#addBan(jail, this.#shortId(what));
-    } else if (says === "found" && isFailure) {
-      this.#barOf(record).count++;
+    if (says === "ban") this.#addBan(jail, this.#shortId(what));
+    else if (says === "found" && isFailure) {
       this.#addFound(jail, this.#shortId(what));
       this.#remember(record, jail, line);
-    } else this.#addOther(record);
+    } else return this.#addOther(record);
+    this.#barOf(record).count++;
   }
 
   #addFound(jail: JailCount, id: string): void {
@@ -2687,7 +2694,7 @@ export class Tally {
     count.banned++;
     if (jail.bannedIds.has(id)) return;
     if (this.#bannedIds >= IDS_LIMIT) {
-      this.#bansForgotten = true;
+      this.#atLeast.bannedAddresses = true;
       return;
     }
     jail.bannedIds.add(count.id);
@@ -2717,7 +2724,7 @@ export class Tally {
 
   /** Makes room for new ids; who comes often stays. */
   #forgetRare(): void {
-    this.#idsForgotten = true;
+    this.#atLeast.seenAddresses = true;
     for (let rare = 1; this.#ids.size > IDS_LIMIT / 2; rare *= 2) {
       for (const [id, { found, banned }] of this.#ids) {
         if (found + banned <= rare) this.#ids.delete(id);
@@ -2731,15 +2738,11 @@ export class Tally {
   }
 
   /** The bar of its time; what is later than now is of now: the clock was put back. */
-  #barOf({ date, time }: LogRecord): { count: number } {
+  #barOf({ date, time }: LogRecord): Bar {
     const stamp = `${date} ${time}`;
     const { until } = this.#period;
-    const name = (stamp < until ? stamp : until).slice(0, this.#barLetters);
-    const known = this.#bars.get(name);
-    if (known) return known;
-    const fresh = { count: 0 };
-    this.#bars.set(ownCopy(name), fresh);
-    return fresh;
+    const name = (stamp < until ? stamp : until).slice(0, this.#chart.letters);
+    return this.#chart.bars.get(name) ?? { from: name, count: 0 };
   }
 
   /** Learns what lines like this one have in common; the line counted. */
@@ -2777,30 +2780,16 @@ export class Tally {
       bannedAddresses: bannedIds.size,
       ...this.#alerts,
       jails,
-      seenAddresses: this.#idsForgotten ? IDS_LIMIT : ids.length,
+      seenAddresses: this.#atLeast.seenAddresses ? IDS_LIMIT : ids.length,
       addresses: ids.slice(0, DIGEST_LIST_LIMIT).map(({ id, found, banned }) => {
         return { address: clean(id), found, banned };
       }),
       networks: networksOf(ids).slice(0, DIGEST_LIST_LIMIT),
-      atLeast: { seenAddresses: this.#idsForgotten, bannedAddresses: this.#bansForgotten },
-      chart: this.#chart(),
+      atLeast: this.#atLeast,
+      chart: { unit: this.#chart.unit, bars: [...this.#chart.bars.values()].reverse() },
       lines: { dated: this.#dated, undated: this.#undated },
       notRead: notRead.map(clean),
     };
-  }
-
-  #chart(): Digest["chart"] {
-    const { since, until } = this.#period;
-    const unit = barUnitOf(this.#period);
-    const { ms, letters } = BARS[unit];
-    const bars: { from: string; count: number }[] = [];
-    for (let at = wallClockMs(until); bars.length < CHART_LIMIT; at -= ms) {
-      const name = stampOf(at).slice(0, letters);
-      if (name < since.slice(0, letters)) break;
-      const from = unit === "hour" ? `${name}:00` : name;
-      bars.push({ from, count: this.#bars.get(name)?.count ?? 0 });
-    }
-    return { unit, bars: bars.reverse() };
   }
 }
 

@@ -2949,16 +2949,14 @@ export function digestText(digest: Digest, fits: (text: string) => boolean): str
 }
 
 /** `web-1: digest of fail2ban.log, 2026-11-21 12:00 to 2026-11-22 12:00`, with the jails asked for. */
-function digestTitle(
-  digest: Digest,
-  host: string,
-  log: string,
-  jails: ReadonlySet<string>,
-): string {
+function digestTitle(digest: Digest, { host, log, view }: Settings): string {
   const { since, until, lines } = digest;
   const isEmpty = digest.jails.length === 0 && alertLines(digest).length === 0;
   const nothing = isEmpty && lines.undated <= lines.dated ? ": nothing happened" : "";
-  const names = shortened(neutralise([basename(log), ...jails].join(", ")), TITLE_NAMES_LENGTH);
+  const names = shortened(
+    neutralise([basename(log), ...view.jails].join(", ")),
+    TITLE_NAMES_LENGTH,
+  );
   const period = `${since.slice(0, 16)} to ${until.slice(0, 16)}`;
   return `${host}: digest of ${names}, ${period}${nothing}`;
 }
@@ -6277,18 +6275,13 @@ function readingStart(world: World, file: OpenFile, limit: string): number {
  * one that nobody else has, nor can guess: who has the file takes its name away.
  */
 function scratchPath(world: World, { state, log }: Settings): string {
-  const { tmpdir } = process.getBuiltinModule("node:os");
   const name = `${stateFileName(log)}.${crypto.randomUUID()}`;
-  return resolve(mayWriteTo(world, state) ? state : tmpdir(), name);
-}
-
-function mayWriteTo(world: World, state: string): boolean {
   try {
     checkStateDirectory(world, state);
     world.fs.accessSync(state, world.fs.constants.W_OK | world.fs.constants.X_OK);
-    return true;
+    return resolve(state, name);
   } catch {
-    return false;
+    return resolve(process.getBuiltinModule("node:os").tmpdir(), name);
   }
 }
 
@@ -6361,9 +6354,9 @@ async function digest(world: World, settings: Settings): Promise<number> {
 }
 
 async function digestLog(world: World, settings: Settings): Promise<number> {
-  const { log, host, view, json, send, dryRun, webhook, slack: access } = settings;
+  const { log, host, json, send, dryRun, webhook, slack: access } = settings;
   const report = await readDigest(world, settings);
-  const title = digestTitle(report, host, log, view.jails);
+  const title = digestTitle(report, settings);
   const textFor = ({ encode, frame }: Destination) =>
     digestText(report, (text) => {
       const content = frame(`${RESENT_MARK}${title}\n`, encode(text));
@@ -6635,22 +6628,21 @@ export function parseEnvFile(text: string, path = ""): Map<string, string> {
 /** The env file's variables; the default one may be missing, a named one may not. */
 function readEnvFile(world: World, named: string | undefined): Map<string, string> {
   const path = named ?? ENV_FILE;
-  let descriptor: number | undefined;
+  let opened: ReturnType<typeof openRegular> | undefined;
   try {
-    const opened = openRegular(world, path);
-    descriptor = opened.descriptor;
+    opened = openRegular(world, path);
     const wrong = ownershipProblem(world, opened.stat);
     if (wrong) {
       throw new Fault(78, `env file ${path} ${wrong}`, `chown root ${path}; chmod 600 ${path}`);
     }
-    return parseEnvFile(world.fs.readFileSync(descriptor, "utf8"), path);
+    return parseEnvFile(world.fs.readFileSync(opened.descriptor, "utf8"), path);
   } catch (error) {
     if (error instanceof Fault) throw error;
     if (named === undefined && errorCode(error) === "ENOENT") return new Map();
     const hint = errorCode(error) === "EACCES" ? "run as root, or as its owner" : undefined;
     throw new Fault(78, `cannot read env file ${path}: ${reason(error)}`, hint);
   } finally {
-    if (descriptor !== undefined) world.fs.closeSync(descriptor);
+    if (opened) world.fs.closeSync(opened.descriptor);
   }
 }
 

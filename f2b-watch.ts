@@ -2858,26 +2858,25 @@ function narrow(head: readonly string[], rows: readonly (readonly string[])[]): 
 
 /** Jails by row: what they found and banned, how many different addresses that was, what they unbanned. */
 function jailLines({ jails, atLeast, ...all }: Digest, rows: number): string[] {
-  const row = (name: string, count: JailSum) => [
-    shortened(name, DIGEST_NAME_LENGTH),
-    `${count.found}`,
-    `${count.banned} (${atLeast.bannedAddresses ? "≥" : ""}${count.bannedAddresses})`,
-    `${count.unbanned}`,
-  ];
-  const shown = jails.slice(0, rows).map((count) => row(count.jail, count));
-  const sum = jails.length > 1 ? [row("all jails", all)] : [];
-  const lines = narrow(["jail", "found", "bans (IPs)", "unbans"], [...shown, ...sum]);
+  const shown = jails.slice(0, rows);
+  const counts = jails.length > 1 ? [...shown, { ...all, jail: "all jails" }] : shown;
+  const cells = counts.map(({ jail, found, banned, unbanned, bannedAddresses }) => [
+    shortened(jail, DIGEST_NAME_LENGTH),
+    `${found}`,
+    `${banned} (${atLeast.bannedAddresses ? "≥" : ""}${bannedAddresses})`,
+    `${unbanned}`,
+  ]);
+  const lines = narrow(["jail", "found", "bans (IPs)", "unbans"], cells);
   const hidden = jails.length - shown.length;
   return hidden > 0 ? lines.toSpliced(-1, 0, `and ${hidden} more`) : lines;
 }
 
 function alertLines({ failedActions, otherAlerts, serverStarts }: Digest): string[] {
-  const counts = {
-    "failed actions": failedActions,
-    "other alerts": otherAlerts,
-    "server starts": serverStarts,
-  };
-  return Object.entries(counts).flatMap(([name, count]) => (count > 0 ? `${name}: ${count}` : []));
+  return [
+    failedActions > 0 ? `failed actions: ${failedActions}` : "",
+    otherAlerts > 0 ? `other alerts: ${otherAlerts}` : "",
+    serverStarts > 0 ? `server starts: ${serverStarts}` : "",
+  ].filter((line) => line !== "");
 }
 
 function barSign(count: number, most: number): string {
@@ -2924,12 +2923,10 @@ function networkLines({ networks }: Digest, rows: number): string[] {
 
 /** What the numbers do not say. */
 function digestNotes({ lines: { dated, undated }, notRead }: Digest): string[] {
-  const notes = [];
-  if (undated > dated) notes.push(`${undated} lines have no date: they are not counted`);
-  if (notRead.length > 0) {
-    notes.push(shortened(`not read: ${someOf(notRead)}`, DIGEST_NOTE_LENGTH));
-  }
-  return notes;
+  return [
+    undated > dated ? `${undated} lines have no date: they are not counted` : "",
+    notRead.length > 0 ? shortened(`not read: ${someOf(notRead)}`, DIGEST_NOTE_LENGTH) : "",
+  ].filter((line) => line !== "");
 }
 
 /** The message without its title, each line with its end; as many rows as `fits` lets pass. */

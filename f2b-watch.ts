@@ -6354,11 +6354,9 @@ async function digestLog(world: World, settings: Settings): Promise<number> {
   const { log, host, json, send, dryRun, webhook, slack: access } = settings;
   const report = await readDigest(world, settings);
   const title = digestTitle(report, settings);
+  const before = `${RESENT_MARK}${title}\n`;
   const textFor = ({ encode, frame }: Destination) =>
-    digestText(report, (text) => {
-      const content = frame(`${RESENT_MARK}${title}\n`, encode(text));
-      return content.length <= MESSAGE_LIMIT;
-    });
+    digestText(report, (text) => frame(before, encode(text)).length <= MESSAGE_LIMIT);
   if (json) await print(world, `${JSON.stringify({ host, log, ...report }, undefined, 2)}\n`);
   else if (!send) await print(world, `${title}\n${textFor(stdout(world, host))}`);
   // Where messages would be printed too, the object is the message.
@@ -6643,6 +6641,9 @@ function readEnvFile(world: World, named: string | undefined): Map<string, strin
   }
 }
 
+/** The text of a variable; absent where it is empty or not set. */
+type Lookup = (name: string) => string | undefined;
+
 const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/;
 
 /** A URL out of a variable, `https:` or to this machine, with such a path; throws without echoing it. */
@@ -6656,9 +6657,7 @@ function urlOf(name: string, text: string, example: string, path = /^/, hint?: s
 const SLACK_API = "https://slack.com/api/";
 
 /** How Slack is reached, out of its variables; absent when none is set. */
-export function slackAccess(
-  variable: (name: string) => string | undefined,
-): SlackAccess | undefined {
+export function slackAccess(variable: Lookup): SlackAccess | undefined {
   const token = variable("SLACK_TOKEN");
   const channel = variable("SLACK_CHANNEL");
   const webhook = variable("SLACK_WEBHOOK");
@@ -6716,7 +6715,7 @@ type OptionValue<Name extends OptionName> = z.infer<ReturnType<(typeof OPTIONS)[
 function optionValue<Name extends OptionName>(
   name: Name,
   values: CommandLine["values"],
-  variable: (name: string) => string | undefined,
+  variable: Lookup,
 ): OptionValue<Name> | undefined {
   const typed = values[name];
   const value = typed ?? variable(variableOf(name));
@@ -6750,7 +6749,7 @@ function readSettings(world: World, values: CommandLine["values"]) {
   rejectUnknownVariables([...Object.keys(world.env), ...file.keys()]);
   if (file.has("F2B_ENV_FILE"))
     throw new Fault(78, "F2B_ENV_FILE: an env file cannot name another one");
-  const variable = (name: string) => world.env[name] || file.get(name) || undefined;
+  const variable: Lookup = (name) => world.env[name] || file.get(name) || undefined;
   const option = <Name extends OptionName>(name: Name) => optionValue(name, values, variable);
   const webhookText = variable("DISCORD_WEBHOOK");
   const webhook = webhookText === undefined ? undefined : webhookUrl(webhookText);

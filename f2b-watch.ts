@@ -2495,31 +2495,8 @@ interface Busy {
   banned: number;
 }
 
-interface JailSum extends Busy {
-  unbanned: number;
-  bannedAddresses: number;
-}
-
 /** What happened in a period, as `digest --json` has it; all text in it is clean. */
-export interface Digest extends Period, Readonly<JailSum> {
-  readonly failedActions: number;
-  readonly otherAlerts: number;
-  readonly serverStarts: number;
-  /** The busiest first, as all lists here. */
-  readonly jails: readonly (JailSum & { jail: string })[];
-  /** Different addresses, or other ids, that were found or banned. */
-  readonly seenAddresses: number;
-  readonly addresses: readonly (Busy & { address: string })[];
-  readonly networks: readonly (Busy & { network: string; addresses: number })[];
-  /** What were too many to remember all: then their numbers are the least that they may be. */
-  readonly atLeast: { seenAddresses: boolean; bannedAddresses: boolean };
-  /** The oldest first. */
-  readonly chart: { unit: "hour" | "day"; bars: readonly Readonly<Bar>[] };
-  /** Lines with and without a date, in or out of the period. */
-  readonly lines: { dated: number; undated: number };
-  /** Files that could not be read, or not to their end, as `name (reason)`. */
-  readonly notRead: readonly string[];
-}
+export type Digest = ReturnType<Tally["digest"]>;
 
 const DIGEST_LIST_LIMIT = 100;
 const CHART_LIMIT = 1_000;
@@ -2761,8 +2738,8 @@ export class Tally {
     this.#heads = [...this.#heads.slice(1 - HEADS_LIMIT), { text: ownCopy(head), jail }];
   }
 
-  /** What was counted; `notRead` are the files that it could not be told of. */
-  digest(notRead: readonly string[]): Digest {
+  /** What was counted; `notRead` are files that could not be read, or not to their end, with reasons. */
+  digest(notRead: readonly string[]) {
     const clean = (text: string) => cleanText(text, false, this.#ownSecrets);
     const jails = [...this.#jails]
       .map(([jail, { found, banned, unbanned, bannedIds }]) => {
@@ -2779,14 +2756,19 @@ export class Tally {
       unbanned: sumOf(jails, "unbanned"),
       bannedAddresses: bannedIds.size,
       ...this.#alerts,
+      /** The busiest first, as all lists here. */
       jails,
+      /** Different addresses, or other ids, that were found or banned. */
       seenAddresses: this.#atLeast.seenAddresses ? IDS_LIMIT : ids.length,
       addresses: ids.slice(0, DIGEST_LIST_LIMIT).map(({ id, found, banned }) => {
         return { address: clean(id), found, banned };
       }),
       networks: networksOf(ids).slice(0, DIGEST_LIST_LIMIT),
+      /** What were too many to remember all: then their numbers are the least that they may be. */
       atLeast: this.#atLeast,
+      /** The oldest first. */
       chart: { unit: this.#chart.unit, bars: [...this.#chart.bars.values()].reverse() },
+      /** With and without a date, in or out of the period. */
       lines: { dated: this.#dated, undated: this.#undated },
       notRead: notRead.map(clean),
     };
@@ -2829,7 +2811,7 @@ export function networkOf(id: string): string | undefined {
 }
 
 /** Networks with more than one address among the ids. */
-function networksOf(ids: readonly IdCount[]): Digest["networks"] {
+function networksOf(ids: readonly IdCount[]) {
   return [...Map.groupBy(ids, ({ id }) => networkOf(id) ?? "")]
     .filter(([network, members]) => network !== "" && members.length > 1)
     .map(([network, members]) => ({

@@ -4470,9 +4470,10 @@ abstract class Sender {
   }
 
   /** What takes long before the next message, so that the run can be stopped in between. */
-  async prepare(): Promise<Outcome | undefined> {
-    return undefined;
+  prepare(): Promise<Outcome | undefined> {
+    return Promise.resolve(undefined);
   }
+
   /** The next message; absent when everything was said. */
   abstract compose(): Message | undefined;
   /** The message has arrived. */
@@ -5519,16 +5520,27 @@ async function pass(world: World, settings: Settings): Promise<number> {
   else makeStateDirectory(world, state);
   const deadline = world.now() + settings.maxTimeMs;
   const channels = sharedChannels(world, settings, logs);
-  let exitCode = settings.ping
+  const exitCode = settings.ping
     ? await tellPing(world, ofMachine(world, settings), deadline, channels)
     : 0;
   if (exitCode === 73) return exitCode;
-  for (const log of logs) {
-    const work = () => passOver(world, settings, log, deadline, channels);
-    // One log that fails must not keep the others from being read.
-    const code = logs.length > 1 ? await toldIfFailed(world, work) : await work();
+  const watched = await overLogs(world, logs, (log) =>
+    passOver(world, settings, log, deadline, channels),
+  );
+  return worstExit([exitCode, watched]);
+}
+
+/** One log that fails, or is being read when the run is asked to stop, is no reason to forget the others. */
+async function overLogs(
+  world: World,
+  logs: readonly string[],
+  work: (log: string) => Promise<number>,
+): Promise<number> {
+  let exitCode = 0;
+  for (const [index, log] of logs.entries()) {
+    if (index > 0 && world.stopping.aborted) return worstExit([exitCode, 75]);
+    const code = logs.length > 1 ? await toldIfFailed(world, () => work(log)) : await work(log);
     exitCode = worstExit([exitCode, code]);
-    if (world.stopping.aborted) break;
   }
   return exitCode;
 }
@@ -6321,15 +6333,9 @@ async function addTexts(world: World, tally: Tally, texts: Iterable<string>): Pr
 }
 
 /** Says what happened in a period, on stdout or where the messages go. */
-async function digest(world: World, settings: Settings): Promise<number> {
+function digest(world: World, settings: Settings): Promise<number> {
   const logs = findLogs(world, settings.log);
-  let exitCode = 0;
-  for (const log of logs) {
-    const work = () => digestLog(world, settingsFor(settings, log));
-    const code = logs.length > 1 ? await toldIfFailed(world, work) : await work();
-    exitCode = worstExit([exitCode, code]);
-  }
-  return exitCode;
+  return overLogs(world, logs, (log) => digestLog(world, settingsFor(settings, log)));
 }
 
 async function digestLog(world: World, settings: Settings): Promise<number> {
@@ -6440,48 +6446,54 @@ function wholeNumber(what: string, least: number, most: number) {
 }
 
 const SWITCH = {
+  value: "",
   expects: "no value (or 1, 0, true, false)",
   schema: lazily(() =>
     z.stringbool({ truthy: ["1", "true"], falsy: ["0", "false"], case: "sensitive" }),
   ),
 };
 
-/** Every option: its flag, what a value must look like, and the schema that decides. */
+/** Every option (`maxTime` is `--max-time` and `F2B_MAX_TIME`) and what decides about its value. */
 const OPTIONS = {
-  log: { flag: "--log <file>", expects: "a path", schema: Path },
-  state: { flag: "--state <dir>", expects: "a path", schema: Path },
-  envFile: { flag: "--env-file <file>", expects: "a path", schema: Path },
-  host: { flag: "--host <name>", expects: "a name", schema: Name },
-  from: { flag: "--from <start|end>", expects: "start or end", schema: Start },
-  format: { flag: "--format <name>", expects: "raw, compact or events", schema: Format },
-  only: { flag: "--only <kinds>", expects: `some of ${KINDS.join(", ")}`, schema: KindList },
-  jail: { flag: "--jail <names>", expects: "names with commas between them", schema: NameList },
-  color: { flag: "--color", ...SWITCH },
-  inline: { flag: "--inline <n>", ...wholeNumber("a whole number", 0, 100_000) },
-  ping: { flag: "--ping", ...SWITCH },
-  json: { flag: "--json", ...SWITCH },
-  send: { flag: "--send", ...SWITCH },
-  hello: { flag: "--hello", ...SWITCH },
+  log: { value: "<file>", expects: "a path", schema: Path },
+  state: { value: "<dir>", expects: "a path", schema: Path },
+  envFile: { value: "<file>", expects: "a path", schema: Path },
+  host: { value: "<name>", expects: "a name", schema: Name },
+  from: { value: "<start|end>", expects: "start or end", schema: Start },
+  format: { value: "<name>", expects: "raw, compact or events", schema: Format },
+  only: { value: "<kinds>", expects: `some of ${KINDS.join(", ")}`, schema: KindList },
+  jail: { value: "<names>", expects: "names with commas between them", schema: NameList },
+  color: SWITCH,
+  inline: { value: "<n>", ...wholeNumber("a whole number", 0, 100_000) },
+  ping: SWITCH,
+  json: SWITCH,
+  send: SWITCH,
+  hello: SWITCH,
   since: {
-    flag: "--since <when>",
+    value: "<when>",
     expects: "a period (90m, 24h, 7d, 2w) or a date (2026-11-22, 2026-11-22 08:30)",
     schema: Since,
   },
-  maxTime: { flag: "--max-time <s>", ...wholeNumber("whole seconds", 1, 86_400) },
-  dryRun: { flag: "--dry-run", ...SWITCH },
-  verbose: { flag: "--verbose", ...SWITCH },
+  maxTime: { value: "<s>", ...wholeNumber("whole seconds", 1, 86_400) },
+  dryRun: SWITCH,
+  verbose: SWITCH,
 } as const;
 type OptionName = keyof typeof OPTIONS;
 const OPTION_NAMES = Object.keys(OPTIONS) as OptionName[];
+const DASHED = OPTION_NAMES.map((name) =>
+  name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`),
+);
+const FLAGS = DASHED.map((name) => `--${name}`);
+const VARIABLES = DASHED.map((name) => `F2B_${name.replace("-", "_").toUpperCase()}`);
 
-/** `--max-time` of `--max-time <s>` */
+/** `--max-time` */
 function flagOf(name: OptionName): string {
-  return OPTIONS[name].flag.replace(/ .*/, "");
+  return FLAGS[OPTION_NAMES.indexOf(name)] ?? "";
 }
 
 /** `F2B_MAX_TIME` */
 function variableOf(name: OptionName): string {
-  return `F2B_${flagOf(name).slice(2).replaceAll("-", "_").toUpperCase()}`;
+  return VARIABLES[OPTION_NAMES.indexOf(name)] ?? "";
 }
 
 /** A flag's value as typed: cac has made numbers of some (`--host 007`, `--log ""`). */
@@ -6494,21 +6506,19 @@ function typedValue(argv: readonly string[], flag: string, isSwitch: boolean): s
 /** A switch as cac reads it: it lets `--dry-run` take the next word, and makes a word of `--json=1`. */
 function bareSwitch(word: string): string {
   const flag = word.replace(/=.*/s, "");
-  const name = OPTION_NAMES.find((each) => OPTIONS[each].flag === flag);
+  const name = OPTION_NAMES.find((each) => flagOf(each) === flag && !OPTIONS[each].value);
   return name ? `--${name}` : word;
 }
 
 /** cac also takes other spellings (`--dryRun`, `--log.x`, `--no-verbose`): only the documented ones count. */
 function rejectUnknownFlags(argv: readonly string[]): void {
-  const known = [...OPTION_NAMES.map(flagOf), "--help", "--version", "--"];
+  const known = [...FLAGS, "--help", "--version", "--"];
   const end = argv.indexOf("--");
   if (end >= 0 && end < argv.length - 1) throw usage("unexpected words after --");
   for (const [index, word] of argv.entries()) {
     if (word === "-") throw usage("unexpected word `-`");
-    const before = OPTION_NAMES.find((name) =>
-      OPTIONS[name].flag.startsWith(`${argv[index - 1]} <`),
-    );
-    if (before && /^-\d/.test(word)) {
+    const before = OPTION_NAMES.find((name) => flagOf(name) === argv[index - 1]);
+    if (before && OPTIONS[before].value && /^-\d/.test(word)) {
       throw usage(`${flagOf(before)}: expected ${OPTIONS[before].expects}, found "${word}"`);
     }
     const flag = word.replace(/=.*/s, "");
@@ -6552,7 +6562,7 @@ function commandLineInterface(argv: readonly string[]) {
     const own: readonly OptionName[] = COMMANDS[name].options;
     for (const option of given) {
       const taken = own.includes(option) || !COMMANDS_OPTIONS.includes(option);
-      if (taken) command.option(OPTIONS[option].flag, "");
+      if (taken) command.option(`${flagOf(option)} ${OPTIONS[option].value}`.trim(), "");
     }
     command.option("-h, --help", "").option("-V, --version", "");
   }
@@ -6712,10 +6722,9 @@ function optionValue<Name extends OptionName>(
 }
 
 function rejectUnknownVariables(names: readonly string[]): void {
-  const known = OPTION_NAMES.map(variableOf);
-  const unknown = names.find((name) => name.startsWith("F2B_") && !known.includes(name));
+  const unknown = names.find((name) => name.startsWith("F2B_") && !VARIABLES.includes(name));
   if (unknown === undefined) return;
-  throw new Fault(78, `${unknown}: no such setting`, `known are ${known.join(", ")}`);
+  throw new Fault(78, `${unknown}: no such setting`, `known are ${VARIABLES.join(", ")}`);
 }
 
 /** systemd's state directory; with DynamicUser it is a link that systemd made. */

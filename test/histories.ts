@@ -388,9 +388,9 @@ class Oracle {
     if (at > cameTo) return this.#fail(`characters ${cameTo} to ${at} of line ${id} are missing`);
     this.#cameTo.set(id, Math.max(cameTo, end));
     // What a file ends with is sent when it is left, which may be long after the gap was told.
-    if (end < text.length && this.#gapEver) this.#cameTo.set(id, Math.max(cameTo, end));
-    else if (end <= cameTo) this.#again(id);
-    else if (end >= text.length && this.delivered.has(id)) this.#again(id);
+    const endsFile = end < text.length || (marked.endsWith("…") && this.delivered.has(id));
+    if (endsFile && this.#gapEver) return;
+    if (end <= cameTo || (end >= text.length && this.delivered.has(id))) this.#again(id);
     else if (end >= text.length) this.#first(id);
   }
 

@@ -414,45 +414,33 @@ const NOT_ASCII = /[^\x00-\x7f]/g;
 const INVISIBLE = /(?![\t\n])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{DI}]/gu;
 
 const QUOTED = `\\\\*"[^"]*"?|\\\\*'[^']*'?`;
+const SECRET_NAME = "(?:key|token|secret|passw(?:or)?d|pass)";
 const SECRET_VALUE = `(?:${QUOTED}|[^\\s"'&]+)`;
-type Shape = readonly [RegExp, string];
 
 /** A header's value goes on to the quote that closes it, or to the line's end. */
-function headerShapes(name: string, sign: string): Shape[] {
+function headerShapes(name: string, sign: string): RegExp[] {
   const inSingle = `'${name}\\s{0,8}${sign}\\s{0,8}|${name}\\\\*'\\s{0,8}${sign}\\s{0,8}\\\\*'`;
   const other = `${name}\\\\*["']?\\s{0,8}${sign}(?![\\s\\\\"']*\\[redacted)\\s{0,8}\\\\*["']?`;
-  return [
-    [new RegExp(`(${inSingle})[^'\\n]+`, "gi"), "$1[redacted]"],
-    [new RegExp(`(${other})[^"\\n]+`, "gi"), "$1[redacted]"],
-  ];
+  return [new RegExp(`(${inSingle})[^'\\n]+`, "gi"), new RegExp(`(${other})[^"\\n]+`, "gi")];
 }
 
-/** Shapes of secrets, each with what stays readable of it (contract: "Secrets in the log"). */
-const SECRETS: readonly Shape[] = [
-  [/(webhooks\\?\/)\d+\\?\/[^\s"'<>]+/gi, "$1[redacted]"],
-  [/(hooks\.slack(?:-gov)?\.com\\?\/)[^\s"'<>]+/gi, "$1[redacted]"],
-  [/(\/bot)\d+:[^\s"'<>/\\]+/gi, "$1[redacted]"],
-  [/\b(?:xox[a-z]|xapp)-[\w-]+/gi, "[redacted]"],
+/** Shapes of secrets (contract: "Secrets in the log"). The first group of each, maybe empty, stays readable. */
+const SECRETS: readonly RegExp[] = [
+  /(webhooks\\?\/)\d+\\?\/[^\s"'<>]+/gi,
+  /(hooks\.slack(?:-gov)?\.com\\?\/)[^\s"'<>]+/gi,
+  /(\/bot)\d+:[^\s"'<>/\\]+/gi,
+  /()\b(?:xox[a-z]|xapp)-[\w-]+/gi,
   ...headerShapes("authorization", "[:=]"),
   ...headerShapes("(?<![\\w-])(?:(?:[\\w-]{0,64}-)?key|[\\w-]{0,64}-token)", ":"),
   // Where the quote stands before the name, the value may hold spaces.
-  [/('[\w.-]{0,64}(?:key|token|secret|passw(?:or)?d|pass)=)[^\s\\"'&][^'&\n]*/gi, "$1[redacted]"],
-  [/("[\w.-]{0,64}(?:key|token|secret|passw(?:or)?d|pass)=)[^\s\\"'&][^"&\n]*/gi, "$1[redacted]"],
-  [
-    new RegExp(
-      `((?:key|token|secret|passw(?:or)?d|pass)(?:=|\\\\*["']\\s{0,8}:\\s{0,8}))${SECRET_VALUE}`,
-      "gi",
-    ),
-    "$1[redacted]",
-  ],
-  [
-    new RegExp(
-      `((?<!\\S)(?:-[a-z]{0,16}u|--user|--proxy-user)[ =]{0,8})(?:\\\\*"[^":]*:[^"]*"?|\\\\*'[^':]*:[^']*'?|[^\\s"':]*:${SECRET_VALUE})`,
-      "gi",
-    ),
-    "$1[redacted]",
-  ],
-  [/(?<![^\s/"'=@,;(<])[^\s:/"'=@,;(<]{0,128}:[^\s/"']{1,128}@/g, "[redacted]@"],
+  new RegExp(`('[\\w.-]{0,64}${SECRET_NAME}=)[^\\s\\\\"'&][^'&\\n]*`, "gi"),
+  new RegExp(`("[\\w.-]{0,64}${SECRET_NAME}=)[^\\s\\\\"'&][^"&\\n]*`, "gi"),
+  new RegExp(`(${SECRET_NAME}(?:=|\\\\*["']\\s{0,8}:\\s{0,8}))${SECRET_VALUE}`, "gi"),
+  new RegExp(
+    `((?<!\\S)(?:-[a-z]{0,16}u|--user|--proxy-user)[ =]{0,8})(?:\\\\*"[^":]*:[^"]*"?|\\\\*'[^':]*:[^']*'?|[^\\s"':]*:${SECRET_VALUE})`,
+    "gi",
+  ),
+  /()(?<![^\s/"'=@,;(<])[^\s:/"'=@,;(<]{0,128}:[^\s/"']{1,128}(?=@)/g,
 ];
 
 /** Replaces known shapes of secrets, and our own secrets, by `[redacted]`. */
@@ -460,7 +448,7 @@ export function redact(line: string, ownSecrets: readonly string[]): string {
   let text = line;
   const longestFirst = ownSecrets.toSorted((a, b) => b.length - a.length);
   for (const secret of longestFirst) text = text.replaceAll(secret, "[redacted]");
-  for (const [shape, replacement] of SECRETS) text = text.replace(shape, replacement);
+  for (const shape of SECRETS) text = text.replace(shape, "$1[redacted]");
   return text;
 }
 

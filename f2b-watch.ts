@@ -474,8 +474,8 @@ function cleanLine(line: string, ownSecrets: readonly string[]): string {
   return neutralise(redact(text, ownSecrets));
 }
 
-/** Starts of the lines in `text` that one of the patterns hits, in order, each once. */
-function suspiciousLines(text: string, patterns: readonly RegExp[]): number[] {
+/** Starts of the lines in `text` that one of the patterns hits. */
+function linesWith(patterns: readonly RegExp[], text: string): Set<number> {
   const starts = new Set<number>();
   for (const pattern of patterns) {
     pattern.lastIndex = 0;
@@ -486,45 +486,7 @@ function suspiciousLines(text: string, patterns: readonly RegExp[]): number[] {
       pattern.lastIndex = lineEnd + 1;
     }
   }
-  return [...starts].sort((a, b) => a - b);
-}
-
-/** A pattern for strings that must not be passed on; absent when there are none. */
-export function literalPattern(strings: readonly string[]): RegExp | undefined {
-  if (strings.length === 0) return undefined;
-  return new RegExp(strings.map((text) => RegExp.escape(text)).join("|"), "g");
-}
-
-/** Puts what `clean` makes of them in the place of the lines that begin at `starts`. */
-function replaceLines(
-  text: string,
-  starts: Iterable<number>,
-  clean: (start: number, end: number) => string,
-): string {
-  const pieces: string[] = [];
-  let done = 0;
-  for (const start of starts) {
-    const end = text.indexOf("\n", start);
-    const lineEnd = end < 0 ? text.length : end;
-    pieces.push(text.slice(done, start), clean(start, lineEnd));
-    done = lineEnd;
-  }
-  if (pieces.length === 0) return text;
-  pieces.push(text.slice(done));
-  return pieces.join("");
-}
-
-function suspicions(ownSecrets: readonly string[]): RegExp[] {
-  const own = literalPattern(ownSecrets);
-  return own ? [...SUSPICIOUS, own] : [...SUSPICIOUS];
-}
-
-/** Redacts and neutralises whole lines; line N of the result is line N of `text`. */
-export function cleanText(text: string, ascii: boolean, ownSecrets: readonly string[]): string {
-  const patterns = suspicions(ownSecrets);
-  if (!ascii) patterns.push(INVISIBLE);
-  const starts = suspiciousLines(text, patterns);
-  return replaceLines(text, starts, (start, end) => cleanLine(text.slice(start, end), ownSecrets));
+  return starts;
 }
 
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
@@ -534,38 +496,33 @@ function latin1(bytes: Uint8Array): string {
 }
 
 /**
- * Bytes of the log as harmless text: UTF-8 with U+FFFD for what is not. Searched as one character a
- * byte, which is fast; only lines that are not ASCII are decoded.
+ * Bytes of the log as harmless text, line by line: UTF-8 with U+FFFD for what is not. Searched as one
+ * character a byte, which is fast; only lines that are not ASCII are decoded.
  */
 export function cleanBytes(bytes: Uint8Array, ownSecrets: readonly string[]): string {
   const text = latin1(bytes);
-  const suspicious = new Set(suspiciousLines(text, suspicions(ownSecrets)));
-  const foreign = isAscii(bytes) ? [] : suspiciousLines(text, [NOT_ASCII]);
+  const own = ownSecrets.map((secret) => RegExp.escape(secret)).join("|");
+  const suspicious = linesWith(own ? [...SUSPICIOUS, new RegExp(own, "g")] : SUSPICIOUS, text);
+  const foreign = isAscii(bytes) ? [] : linesWith([NOT_ASCII], text);
   const starts = [...new Set([...suspicious, ...foreign])].sort((a, b) => a - b);
-  return replaceLines(text, starts, (start, end) => {
+  if (starts.length === 0) return text;
+  const pieces: string[] = [];
+  let done = 0;
+  for (const start of starts) {
+    const lineEnd = text.indexOf("\n", start);
+    const end = lineEnd < 0 ? text.length : lineEnd;
     const line = utf8.decode(bytes.subarray(start, end));
-    const clean = !suspicious.has(start) && line.search(INVISIBLE) < 0;
-    return clean ? line : cleanLine(line, ownSecrets);
-  });
+    const isClean = !suspicious.has(start) && line.search(INVISIBLE) < 0;
+    pieces.push(text.slice(done, start), isClean ? line : cleanLine(line, ownSecrets));
+    done = end;
+  }
+  pieces.push(text.slice(done));
+  return pieces.join("");
 }
 
-/** The index after the `count`th line end at or after `start`, or of the last one. */
-function afterLines(text: string, start: number, count: number): number {
-  let at = start;
-  for (let line = 0; line < count; line++) {
-    const end = text.indexOf("\n", at);
-    if (end < 0) break;
-    at = end + 1;
-  }
-  return at;
-}
-
-function countLineEnds(text: string, start: number, end: number): number {
-  let count = 0;
-  for (let at = text.indexOf("\n", start); at >= 0 && at < end; at = text.indexOf("\n", at + 1)) {
-    count++;
-  }
-  return count;
+/** The same for what was decoded already. */
+export function cleanText(text: string, ownSecrets: readonly string[]): string {
+  return cleanBytes(new TextEncoder().encode(text), ownSecrets);
 }
 
 /** Not between the two halves of a surrogate pair, nor inside `&amp;`. */
@@ -585,13 +542,18 @@ export function cutMessage(text: string, start: number, room: number, maxLines =
   const inside = start > 0 && text.charCodeAt(start - 1) !== NEWLINE;
   const mark = inside ? CUT_MARK : "";
   const space = room - mark.length;
-  let length = text.slice(start, start + space + 1).lastIndexOf("\n");
-  if (length >= 0) {
-    if (maxLines !== Infinity)
-      length = Math.min(length, afterLines(text, start, maxLines) - 1 - start);
-    const end = start + length;
-    const lines = countLineEnds(text, start, end) + 1;
-    return { body: mark + text.slice(start, end), next: end + 1, partOfLine: false, lines };
+  // No more than may fit is looked at: the line may go on for megabytes.
+  const window = text.slice(start, start + space + 1);
+  let length = -1;
+  let lines = 0;
+  for (; lines < maxLines; lines++) {
+    const lineEnd = window.indexOf("\n", length + 1);
+    if (lineEnd < 0) break;
+    length = lineEnd;
+  }
+  if (lines > 0) {
+    const body = mark + window.slice(0, length);
+    return { body, next: start + length + 1, partOfLine: false, lines };
   }
   const next = characterBoundary(text, start + space - CUT_MARK.length);
   if (next <= start) throw new Error(`no room for a line: ${room}`);
@@ -2205,7 +2167,7 @@ type JailStatus = NonNullable<ReturnType<typeof readJailStatus>>;
 export function readJailStatus(jail: string, out: string, ownSecrets: readonly string[]) {
   const report = z.safeParse(JailReport(), labelled(out)).data;
   if (!report) return undefined;
-  const clean = (text: string) => cleanText(text, false, ownSecrets);
+  const clean = (text: string) => cleanText(text, ownSecrets);
   // Word by word, so that an id that looks like a secret hides no other.
   const banned = clean(wordsOf(report["Banned IP list"]).join("\n"));
   return {
@@ -2728,7 +2690,7 @@ export class Tally {
 
   /** What was counted; `notRead` are files that could not be read, or not to their end, with reasons. */
   digest(notRead: readonly string[]) {
-    const clean = (text: string) => cleanText(text, false, this.#ownSecrets);
+    const clean = (text: string) => cleanText(text, this.#ownSecrets);
     const jails = [...this.#jails]
       .map(([jail, { found, banned, unbanned, bannedIds }]) => {
         return { jail: clean(jail), found, banned, unbanned, bannedAddresses: bannedIds.size };
@@ -6093,7 +6055,7 @@ async function check(world: World, settings: Settings): Promise<number> {
     await rowsOfLogs(world, settings, "lock", 73, lockText),
     await rowsOf("destination", 75, () => destinationRows(world, machine, known)),
   ].flat();
-  const clean = (text: string) => cleanText(text.replace(/\s+/g, " "), false, ownSecrets);
+  const clean = (text: string) => cleanText(text.replace(/\s+/g, " "), ownSecrets);
   const shown = rows.map((row) => ({ ...row, text: clean(row.text), hint: clean(row.hint) }));
   const exitCode = worstExit(rows.map((row) => row.exitCode));
   const report = { exitCode, rows: shown };

@@ -637,7 +637,7 @@ const ENDINGS: Readonly<Record<string, RegExp>> = {
   reban: /, action '[^']*'$/,
 };
 
-/** Other texts by rule; `j` or `k` is the jail, `w` what else matters. The first that fits wins. */
+/** Other texts by rule; `j` is the jail, `w` what else matters. The first that fits wins. */
 const RULES: readonly (readonly [says: string, kind: Kind, text: RegExp])[] = [
   ["banned", "found", /^\[(?<j>[^\]]{1,200})\] (?<w>.*) already banned$/],
   ["starting", "life", /^Starting Fail2ban v(?<w>\S+)/],
@@ -645,17 +645,17 @@ const RULES: readonly (readonly [says: string, kind: Kind, text: RegExp])[] = [
   ["stopping", "life", /^(?:Shutdown in progress|Stopping all jails)/],
   ["exiting", "life", /^Exiting Fail2ban/],
   ["reload", "life", /^Reload (?:all jails|finished)/],
-  ["reload", "life", /^Reload jail (?:'(?<j>.*)'|(?<k>.*))$/],
-  ["started", "life", /^Jail u?(?:'(?<j>.*)'|"(?<k>.*)") started/],
-  ["stopped", "life", /^Jail u?(?:'(?<j>.*)'|"(?<k>.*)") stopped/],
-  ["reloaded", "life", /^Jail u?(?:'(?<j>.*)'|"(?<k>.*)") reloaded/],
+  ["reload", "life", /^Reload jail ('?)(?<j>.*)\1$/],
+  ["started", "life", /^Jail u?(['"])(?<j>.*)\1 started/],
+  ["stopped", "life", /^Jail u?(['"])(?<j>.*)\1 stopped/],
+  ["reloaded", "life", /^Jail u?(['"])(?<j>.*)\1 reloaded/],
   ["failed", "alert", /^Failed to (?:execute )?(?<w>.{1,20}?) jail '(?<j>.{1,200}?)' action '/],
   ["failed", "alert", /^Failed to (?<w>flush bans) in jail '(?<j>.{1,200}?)' action '/],
   ["unchecked", "alert", /^(?:Invariant check failed|Unable to restore environment)/],
   ["blind", "alert", /going idle$|^Log .* seems to be down|^Unable to open /],
   ["detail", "alert", /^[0-9a-f]+ -- (?<w>(?:exec|stdout|stderr|returned|timed out|killed).*)$/],
   ["jail", "other", /^\[(?<j>[^\]]+)\] /],
-  ["jail", "other", /^(?:Creating new jail|Jail|Jail name) u?(?:'(?<j>[^']*)'|"(?<k>[^"]*)")/],
+  ["jail", "other", /^(?:Creating new jail|Jail|Jail name) u?(['"])(?<j>.*?)\1/],
 ];
 
 /** Reads the first line of a record; absent for a continuation line. */
@@ -688,8 +688,8 @@ function classify(date: string, time: string, level: string, message: string): L
   for (const [says, kind, text] of RULES) {
     const match = text.exec(message);
     if (!match) continue;
-    const { j, k, w } = match.groups ?? {};
-    return { ...line, kind: kind === "other" ? serious : kind, says, jail: j ?? k, what: w };
+    const { j, w } = match.groups ?? {};
+    return { ...line, kind: kind === "other" ? serious : kind, says, jail: j, what: w };
   }
   return { ...line, kind: serious, says: "", jail: undefined, what: undefined };
 }
@@ -805,10 +805,7 @@ export function showsAll({ format, only, jails, color }: View): boolean {
   return format === "raw" && only.size === 0 && jails.size === 0 && !color;
 }
 
-function isShown(
-  record: LogRecord | undefined,
-  { only, jails }: Pick<View, "only" | "jails">,
-): boolean {
+function isShown(record: LogRecord | undefined, { only, jails }: View): boolean {
   if (!record) return true;
   const { kind, jail } = record;
   return (only.size === 0 || only.has(kind)) && (jails.size === 0 || !jail || jails.has(jail));
@@ -1502,7 +1499,7 @@ function addOne<Key>(counts: Map<Key, number>, key: Key): void {
 const FLOOD_BLOCK_LINES = 5_000;
 
 /** Adds up the lines of the log that are shown. */
-export function readFlood(lines: readonly string[], view: Pick<View, "only" | "jails">): Flood {
+export function readFlood(lines: readonly string[], view: View): Flood {
   const shown: string[] = [];
   const jails = new Map<string, Map<Kind, number>>();
   const ids = new Map<string, number>();

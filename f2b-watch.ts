@@ -650,7 +650,6 @@ const RULES: readonly (readonly [says: string, kind: Kind, text: RegExp])[] = [
   ["stopped", "life", /^Jail u?(['"])(?<j>.*)\1 stopped/],
   ["reloaded", "life", /^Jail u?(['"])(?<j>.*)\1 reloaded/],
   ["failed", "alert", /^Failed to (?:execute )?(?<w>.{1,20}?) jail '(?<j>.{1,200}?)' action '/],
-  ["failed", "alert", /^Failed to (?<w>flush bans) in jail '(?<j>.{1,200}?)' action '/],
   ["unchecked", "alert", /^(?:Invariant check failed|Unable to restore environment)/],
   ["blind", "alert", /going idle$|^Log .* seems to be down|^Unable to open /],
   ["detail", "alert", /^[0-9a-f]+ -- (?<w>(?:exec|stdout|stderr|returned|timed out|killed).*)$/],
@@ -907,6 +906,12 @@ function idText(id: string, markup: Markup): string {
   return addressOf(id) && !EMOJI.test(id) ? id : markup.code(shortened(id, ID_LIMIT));
 }
 
+/** Who speaks, and how. */
+interface Teller {
+  readonly host: string;
+  readonly markup: Markup;
+}
+
 function amount(count: number, noun: string): string {
   return `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 }
@@ -916,6 +921,33 @@ function ordinal(count: number): string {
   const [tens, ones] = [count % 100, count % 10];
   if (tens >= 11 && tens <= 13) return `${count}th`;
   return `${count}${["th", "st", "nd", "rd"][ones] ?? "th"}`;
+}
+
+function jailText(jail: string, { markup }: Teller): string {
+  return markup.bold(`[${name(jail, markup)}]`);
+}
+
+/** `🔓 web-1 [sshd] UNBANNED 203.0.113.7` */
+function jailLine(sign: string, jail: string, text: string, teller: Teller): string {
+  return `${sign} ${teller.host} ${jailText(jail, teller)} ${text}`;
+}
+
+function alertLine(jail: string | undefined, text: string, teller: Teller): string {
+  const code = teller.markup.code(shortened(text, WHY_LIMIT));
+  return jail ? jailLine("⚠️", jail, code, teller) : `⚠️ ${teller.host} ${code}`;
+}
+
+function failedText(action: string, where: string, why: string, { markup }: Teller): string {
+  const failed = markup.bold(`action ${markup.code(shortened(action, ID_LIMIT))} failed`);
+  const reason = why ? `: ${markup.code(shortened(why, WHY_LIMIT))}` : "";
+  return `${failed}${where}${reason}`;
+}
+
+function increaseText(count: number, length: string, { markup }: Teller): string {
+  const forLong = length.startsWith("permanent")
+    ? "for good"
+    : `for ${/^[\w :,]{1,40}$/.test(length) ? length : markup.code(length)}`;
+  return `${ordinal(count)} ban, ${forLong}`;
 }
 
 // How many failures led to a ban: the log does not say it with the ban.
@@ -953,19 +985,10 @@ export class FailureCount {
 
   #addFound(key: string, { date, time, message }: LogRecord): void {
     const wallClock = FOUND_TIME.exec(message)?.[1] ?? `${date} ${time}`;
-    const at = Date.parse(`${wallClock.replace(" ", "T")}Z`);
-    const times = this.#found.get(key);
-    if (times) times.push(at);
-    else this.#found.set(key, [at]);
+    const times = this.#found.get(key) ?? [];
+    times.push(Date.parse(`${wallClock.replace(" ", "T")}Z`));
+    this.#found.set(key, times);
   }
-}
-
-interface Failed {
-  readonly action: string;
-  readonly doing: string;
-  readonly why: string;
-  /** The firewall's rules were gone: the address is not blocked. */
-  readonly unblocked: boolean;
 }
 
 interface BanEvent {
@@ -975,52 +998,36 @@ interface BanEvent {
   readonly id: string;
   readonly again: boolean;
   readonly failures: number | undefined;
-  increase?: { count: number; length: string };
-  failed: Failed[];
+  /** How often it was banned, and for how long now. */
+  increase?: string;
+  /** What is said of each action that failed for it. */
+  readonly failed: Map<string, string>;
+  /** The firewall's rules were gone. */
+  unblocked: boolean;
 }
 
 type BatchEvent =
   | BanEvent
-  | { kind: "increase"; at: number; jail: string; id: string; count: number; length: string }
   | { kind: "unban" | "restore" | "lift"; at: number; jail: string; id: string }
-  | { kind: "failed"; at: number; jail: string; id: string; failed: Failed }
-  | { kind: "jail"; at: number; jail: string; says: "started" | "stopped" | "reloaded" }
-  | { kind: "server"; at: number; says: "starting" | "stopping" | "exiting"; version: string }
-  | { kind: "alert"; at: number; jail: string | undefined; text: string };
+  | { kind: "life"; at: number; jail: string; says: string; version: string }
+  | { kind: "told"; at: number; line: string };
 
-/** What a batch of lines tells. */
-export interface Batch {
-  readonly events: readonly BatchEvent[];
-  readonly found: number;
-  readonly other: number;
-  /** The first and the last time. */
-  readonly from: LogRecord | undefined;
-  readonly to: LogRecord | undefined;
-  /** What was known before. */
-  readonly before: LogContext;
-}
-
-/** A command of an action, as far as fail2ban logged it because it failed. */
-interface FailedCommand {
+/** A failed command or check: an alert of its own, unless an action that failed explains it. */
+interface Trouble {
   readonly at: number;
   readonly shown: boolean;
-  readonly command: string;
+  readonly text: string;
   why: string;
 }
 
 const DETAIL =
   /^([0-9a-f]+) -- (?:exec: (.*)|stderr: (.*)|(returned \d+|timed out after \d+ seconds|killed .*)|stdout: .*)/;
 const FAILED =
-  /^Failed to (?:execute )?(.{1,20}?)(?: in)? jail '(.{1,200}?)' action '(.{0,200}?)'(?: info '(.*)')?: (.*)$/;
+  /^Failed to (?:execute )?(.{1,20}?)(?: in)? jail '.{1,200}?' action '(.{0,200}?)'(?: info '(.*)')?: (.*)$/;
 const INCREASED = /^(.*) \((\d{1,9}) # (.{1,60}) -> .{1,60}\)$/;
 
 /** The address in an action's info: what follows it may be an attacker's text. */
 const INFO_ADDRESS = /^\w*\(?\{'ip': '([^']{1,100})'/;
-
-/** Takes the quotes off Python's `'text'`. */
-function unquoted(text: string): string {
-  return text.replace(/^(["'])(.*)\1$/, "$2");
-}
 
 /** Neither jails nor ids have line ends. */
 function banKey(jail: string, id: string): string {
@@ -1029,13 +1036,14 @@ function banKey(jail: string, id: string): string {
 
 /** Gathers a batch, record by record. What is not `shown` still explains what is. */
 class BatchReader {
-  readonly events: BatchEvent[] = [];
+  readonly #events: BatchEvent[] = [];
   found = 0;
   other = 0;
-  #commands: FailedCommand[] = [];
+  /** Commands of actions, as far as fail2ban logged them because they failed. */
+  #commands: Trouble[] = [];
   /** The last command of each process. */
-  readonly #running = new Map<string, FailedCommand>();
-  readonly #unchecked: { at: number; shown: boolean; text: string }[] = [];
+  readonly #running = new Map<string, Trouble>();
+  readonly #unchecked: Trouble[] = [];
   /** The ids that jails banned, restored or let go last. */
   readonly #lastId = new Map<string, string>();
   /** The last ban of each jail and id, unless it was restored since. */
@@ -1043,18 +1051,21 @@ class BatchReader {
   #lastJail = "";
   /** The last record that tells of an action or a ban. */
   #before: LogRecord | undefined;
-  readonly #failureCount: FailureCount;
+  readonly #failures: FailureCount;
+  readonly #teller: Teller;
 
-  constructor(failureCount: FailureCount) {
-    this.#failureCount = failureCount;
+  constructor(failures: FailureCount, teller: Teller) {
+    this.#failures = failures;
+    this.#teller = teller;
   }
 
   read(record: LogRecord, at: number, shown: boolean): void {
     const { kind, says } = record;
-    const failures = this.#failureCount.tell(record);
+    const failures = this.#failures.tell(record);
     this.#noteId(record);
     if (says === "detail") this.#readDetail(record, at, shown);
-    else if (says === "unchecked") this.#unchecked.push({ at, shown, text: record.message });
+    else if (says === "unchecked")
+      this.#unchecked.push({ at, shown, text: record.message, why: "" });
     else if (says === "failed") this.#readFailed(record, at, shown);
     else if (!shown) return;
     else if (says === "ban" || says === "reban") this.#readBan(record, at, failures);
@@ -1062,20 +1073,22 @@ class BatchReader {
     if (kind !== "found" && kind !== "other" && says !== "detail") this.#before = record;
   }
 
+  /** What stands alone. */
+  #tell(at: number, line: string): void {
+    this.#events.push({ kind: "told", at, line });
+  }
+
   #readOther(record: LogRecord, at: number): void {
     const { kind, says, jail = "", what = "" } = record;
     if (says === "increase") this.#readIncrease(record, at);
-    else if (kind === "unban") this.events.push({ kind, at, jail, id: what });
-    else if (says === "restore") this.events.push({ kind: "restore", at, jail, id: what });
-    else if (says === "lift" || says === "unban") {
-      this.events.push({ kind: "lift", at, jail, id: what });
-    } else if (says === "started" || says === "stopped" || says === "reloaded") {
-      this.events.push({ kind: "jail", at, jail, says });
-    } else if (says === "starting" || says === "stopping" || says === "exiting") {
-      this.events.push({ kind: "server", at, says, version: what });
+    else if (says === "unban" || says === "restore" || says === "lift") {
+      const undone = says === "unban" && kind === "restore" ? "lift" : says;
+      this.#events.push({ kind: undone, at, jail, id: what });
+    } else if (kind === "life" && says !== "reload") {
+      this.#events.push({ kind, at, jail, says, version: what });
     } else if (kind === "alert") {
       const text = `${record.level} ${record.message.replace(/^\[[^\]]{1,200}\] /, "")}`;
-      this.events.push({ kind, at, jail: record.jail, text });
+      this.#tell(at, alertLine(record.jail, text, this.#teller));
     } else if (kind === "found") this.found++;
     else this.other++;
   }
@@ -1088,55 +1101,63 @@ class BatchReader {
     if (says === "ban" || says === "reban") this.#lastJail = jail;
   }
 
-  #readBan(
-    { jail = "", what: id = "", says }: LogRecord,
-    at: number,
-    failures: number | undefined,
-  ): void {
+  #readBan(record: LogRecord, at: number, failures: number | undefined): void {
+    const { jail = "", what: id = "", says } = record;
     const again = says === "reban";
-    const ban: BanEvent = { kind: "ban", at, jail, id, failures, again, failed: [] };
+    const none = { failed: new Map<string, string>(), unblocked: false };
+    const ban: BanEvent = { kind: "ban", at, jail, id, failures, again, ...none };
     this.#bans.set(banKey(jail, id), ban);
-    this.events.push(ban);
+    this.#events.push(ban);
   }
 
   #readIncrease({ jail = "", what = "" }: LogRecord, at: number): void {
     const [, id = what, count = "0", length = ""] = INCREASED.exec(what) ?? [];
-    const increase = { count: Number(count), length };
+    const increase = increaseText(Number(count), length, this.#teller);
     const ban = this.#bans.get(banKey(jail, id));
-    if (ban) ban.increase = increase;
-    else this.events.push({ kind: "increase", at, jail, id, ...increase });
+    if (ban) {
+      ban.increase = increase;
+      return;
+    }
+    const text = `ban of ${idText(id, this.#teller.markup)} increased: ${increase}`;
+    this.#tell(at, jailLine("🔔", jail, text, this.#teller));
   }
 
   #readDetail({ message }: LogRecord, at: number, shown: boolean): void {
-    const [, process = "", command, error, end] = DETAIL.exec(message) ?? [];
-    if (command !== undefined) {
-      const begun = { at, shown, command, why: "" };
+    const [, process = "", text, error, end] = DETAIL.exec(message) ?? [];
+    if (text !== undefined) {
+      const begun = { at, shown, text, why: "" };
       this.#commands.push(begun);
       this.#running.set(process, begun);
     }
     const last = this.#running.get(process);
     if (!last) return;
-    if (error) last.why = unquoted(error);
+    // Python's `'text'`.
+    if (error) last.why = error.replace(/^(["'])(.*)\1$/, "$2");
     else if (end && !last.why.includes("timed out")) last.why += last.why ? ` (${end})` : end;
   }
 
   /** Joins a failed action with its ban, and with what fail2ban logged of its commands before. */
   #readFailed({ message, jail = "" }: LogRecord, at: number, shown: boolean): void {
-    const [, doing = "", , action = "", info = "", text = ""] = FAILED.exec(message) ?? [];
+    const [, doing = "", action = "", info = "", text = ""] = FAILED.exec(message) ?? [];
     const told = INFO_ADDRESS.exec(info)?.[1];
     const id = told ?? (doing.endsWith("ban") ? (this.#lastId.get(jail) ?? "") : "");
     // A Python action says itself what went wrong; of a command, fail2ban has logged it before.
     const command = text.startsWith("Error ") ? this.#commands.at(-1) : undefined;
     const bans = doing !== "unban" && doing.endsWith("ban");
-    const unblocked = bans && this.#wasUnchecked(jail, command?.command);
-    if (command) {
-      this.#commands = this.#commands.filter((each) => each.command !== command.command);
-    }
-    const failed = { action, doing, why: command?.why || text, unblocked };
+    const unblocked = bans && this.#wasUnchecked(jail, command?.text);
+    if (command) this.#commands = this.#commands.filter((each) => each.text !== command.text);
+    const why = command?.why || text;
     const ban = doing === "ban" ? this.#bans.get(banKey(jail, id)) : undefined;
-    const isNew = !ban?.failed.some((each) => each.action === action);
-    if (ban && isNew && ban.failed.length < FAILED_IN_LINE) ban.failed.push(failed);
-    else if (shown) this.events.push({ kind: "failed", at, jail, id, failed });
+    if (ban && !ban.failed.has(action) && ban.failed.size < FAILED_IN_LINE) {
+      ban.failed.set(action, failedText(action, "", why, this.#teller));
+      ban.unblocked ||= unblocked;
+    } else if (shown) {
+      const { markup } = this.#teller;
+      const where = ` at ${doing}${id ? ` of ${idText(id, markup)}` : ""}`;
+      const blocked = unblocked ? `🚨 ${markup.bold("NOT blocked")}: ` : "";
+      const failed = blocked + failedText(action, where, why, this.#teller);
+      this.#tell(at, jailLine("⚠️", jail, failed, this.#teller));
+    }
   }
 
   /**
@@ -1150,47 +1171,23 @@ class BatchReader {
     if (says !== "unchecked") return false;
     const given = message.startsWith("Unable");
     const checkedAt = this.#unchecked.at(-1)?.at ?? 0;
-    const again = this.#commands.some((each) => each.command === command && each.at < checkedAt);
+    const again = this.#commands.some(({ text, at }) => text === command && at < checkedAt);
     if (!given && (this.#lastJail !== jail || !again)) return false;
-    const mine = [given ? "Unable" : "", "Invariant"].filter((word) => word !== "");
-    for (const word of mine) {
+    for (const word of given ? ["Unable", "Invariant"] : ["Invariant"]) {
       const index = this.#unchecked.findLastIndex(({ text }) => text.startsWith(word));
       if (index >= 0) this.#unchecked.splice(index, 1);
     }
     return true;
   }
 
-  /** What failed and led to nothing that names it. */
-  close(): void {
-    for (const { at, shown, text } of this.#unchecked) {
-      if (shown) this.events.push({ kind: "alert", at, jail: undefined, text });
+  /** All events in order, also what failed and led to nothing that names it. */
+  close(): readonly BatchEvent[] {
+    for (const { at, shown, text, why } of [...this.#unchecked, ...this.#commands]) {
+      const line = alertLine(undefined, text + (why && `: ${why}`), this.#teller);
+      if (shown) this.#tell(at, line);
     }
-    for (const { at, shown, command, why } of this.#commands) {
-      const text = shortened(command, WHY_LIMIT) + (why && `: ${why}`);
-      if (shown) this.events.push({ kind: "alert", at, jail: undefined, text });
-    }
-    this.events.sort((a, b) => a.at - b.at);
+    return this.#events.sort((a, b) => a.at - b.at);
   }
-}
-
-/** Reads a batch of lines; `count` remembers the failures across batches. */
-export function readBatch(
-  lines: readonly string[],
-  view: View,
-  before: LogContext,
-  count: FailureCount,
-): Batch {
-  const reader = new BatchReader(count);
-  const { records } = readRecords(lines, before);
-  const ofDate = records.filter((record) => record?.time);
-  for (const [at, record] of records.entries()) {
-    const isFirst = record !== records[at - 1] && record !== before.record;
-    if (record && isFirst) reader.read(record, at, isShown(record, view));
-    else if (!record) reader.other++;
-  }
-  reader.close();
-  const { events, found, other } = reader;
-  return { events, found, other, from: ofDate[0], to: ofDate.at(-1), before };
 }
 
 // From what happened to what is said.
@@ -1201,32 +1198,10 @@ const FEW = 3;
 const FEW_BANS = 8;
 const LIST_LINE_LENGTH = 300;
 
-interface Teller {
-  readonly host: string;
-  readonly markup: Markup;
-}
-
-/** One line, and where it belongs among the others. */
+/** A line, or a few, and where they belong among the others. */
 interface Told {
   readonly at: number;
   readonly line: string;
-}
-
-function jailText(jail: string, { markup }: Teller): string {
-  return markup.bold(`[${name(jail, markup)}]`);
-}
-
-function failedText({ action, why }: Failed, where: string, { markup }: Teller): string {
-  const failed = markup.bold(`action ${markup.code(shortened(action, ID_LIMIT))} failed`);
-  const reason = why ? `: ${markup.code(shortened(why, WHY_LIMIT))}` : "";
-  return `${failed}${where}${reason}`;
-}
-
-function increaseText(count: number, length: string, markup: Markup): string {
-  const forLong = length.startsWith("permanent")
-    ? "for good"
-    : `for ${/^[\w :,]{1,40}$/.test(length) ? length : markup.code(length)}`;
-  return `${ordinal(count)} ban, ${forLong}`;
 }
 
 /** Where to look an address up, and how to let it in again. */
@@ -1238,29 +1213,23 @@ function adviceText(id: string, { markup }: Teller): string {
 }
 
 function banLine(ban: BanEvent, teller: Teller): string {
-  const { host, markup } = teller;
-  const { jail, id, failures, increase, failed, again } = ban;
+  const { markup } = teller;
+  const { jail, id, failures, increase, again, failed, unblocked } = ban;
   const parts = [
+    `${markup.bold("BANNED")} ${idText(id, markup)}`,
     failures === undefined ? "" : ` after ${amount(failures, "failure")}`,
-    increase ? `, ${increaseText(increase.count, increase.length, markup)}` : "",
+    increase ? `, ${increase}` : "",
     again ? ", again: the firewall had lost it" : "",
-    failed.some(({ unblocked }) => unblocked) ? `, but 🚨 ${markup.bold("NOT blocked")}` : "",
-    ...failed.map((each) => ` · ⚠️ ${failedText(each, "", teller)}`),
+    unblocked ? `, but 🚨 ${markup.bold("NOT blocked")}` : "",
+    ...[...failed.values()].map((text) => ` · ⚠️ ${text}`),
     adviceText(id, teller),
   ];
-  const who = `${jailText(jail, teller)} ${markup.bold("BANNED")} ${idText(id, markup)}`;
-  return `🔔 ${host} ${who}${parts.join("")}`;
+  return jailLine("🔔", jail, parts.join(""), teller);
 }
 
-/** Items of each group, in the order of their first. */
-function grouped<Item>(items: readonly Item[], key: (item: Item) => string): [string, Item[]][] {
-  const groups = new Map<string, Item[]>();
-  for (const item of items) {
-    const group = groups.get(key(item));
-    if (group) group.push(item);
-    else groups.set(key(item), [item]);
-  }
-  return [...groups];
+/** The events of each jail, the busiest first. */
+function byJail<Event extends { jail: string }>(events: readonly Event[]): [string, Event[]][] {
+  return [...Map.groupBy(events, ({ jail }) => jail)].sort((a, b) => b[1].length - a[1].length);
 }
 
 function times(count: number): string {
@@ -1268,36 +1237,32 @@ function times(count: number): string {
 }
 
 /** Words in lines of some length, so that messages can be cut between them. */
-function wrapped(first: string, words: readonly string[]): string[] {
+function wrapped(first: string, words: readonly string[]): string {
   const listed = words.map((word, index) => (index < words.length - 1 ? `${word},` : word));
-  return filled([first, ...listed], LIST_LINE_LENGTH);
+  return filled([first, ...listed], LIST_LINE_LENGTH).join("\n");
 }
 
 /** Many bans: by jail, with every address. */
-function banList(bans: readonly BanEvent[], teller: Teller): string[] {
+function banList(bans: readonly BanEvent[], teller: Teller): string {
   const { host, markup } = teller;
-  const jails = grouped(bans, ({ jail }) => jail).sort((a, b) => b[1].length - a[1].length);
+  const jails = byJail(bans);
   const inJails = jails.length > 1 ? ` in ${jails.length} jails` : "";
   const head = `🔔 ${host} ${markup.bold("BANNED")} ${amount(bans.length, "time")}${inJails}`;
-  const lists = jails.flatMap(([jail, inJail]) => {
-    const ids = grouped(inJail, ({ id }) => id).map(
-      ([id, each]) => idText(id, markup) + times(each.length),
-    );
-    return wrapped(`${jailText(jail, teller)} ${inJail.length}:`, ids);
+  const lists = jails.map(([jail, inJail]) => {
+    const ids = [...Map.groupBy(inJail, ({ id }) => id)];
+    const words = ids.map(([id, each]) => idText(id, markup) + times(each.length));
+    return wrapped(`${jailText(jail, teller)} ${inJail.length}:`, words);
   });
-  return [head, ...lists];
+  return [head, ...lists].join("\n");
 }
 
 /** Every ban its line; of many only what went wrong has its own, the others are a list. */
 function tellBans(bans: readonly BanEvent[], teller: Teller): Told[] {
-  const smooth = bans.filter(({ failed }) => failed.length === 0);
-  const listed = smooth.length > FEW_BANS ? smooth : [];
-  const own = listed.length > 0 ? bans.filter(({ failed }) => failed.length > 0) : bans;
-  const list = listed.length > 0 ? banList(listed, teller) : [];
-  return [
-    ...own.map((ban) => ({ at: ban.at, line: banLine(ban, teller) })),
-    ...list.map((line) => ({ at: listed[0]?.at ?? 0, line })),
-  ];
+  const smooth = bans.filter(({ failed }) => failed.size === 0);
+  const isList = smooth.length > FEW_BANS;
+  const own = isList ? bans.filter(({ failed }) => failed.size > 0) : bans;
+  const told = own.map((ban) => ({ at: ban.at, line: banLine(ban, teller) }));
+  return isList ? [...told, { at: smooth[0]?.at ?? 0, line: banList(smooth, teller) }] : told;
 }
 
 /** A few lines of one kind each their own, more of them one line with counts by jail. */
@@ -1307,143 +1272,135 @@ function tellFew(
   word: string,
   teller: Teller,
 ): Told[] {
-  const { host, markup } = teller;
   if (events.length <= FEW) {
     return events.map(({ at, jail, id }) => {
-      const line = `${sign} ${host} ${jailText(jail, teller)} ${word} ${idText(id, markup)}`;
-      return { at, line };
+      return { at, line: jailLine(sign, jail, `${word} ${idText(id, teller.markup)}`, teller) };
     });
   }
-  const jails = grouped(events, ({ jail }) => jail).sort((a, b) => b[1].length - a[1].length);
-  const counts = jails.map(([jail, each]) => `${jailText(jail, teller)} ${each.length}`);
-  const lines = wrapped(`${sign} ${host} ${word} ${amount(events.length, "time")}:`, counts);
-  return lines.map((line) => ({ at: events[0]?.at ?? 0, line }));
+  const counts = byJail(events).map(([jail, { length }]) => `${jailText(jail, teller)} ${length}`);
+  const head = `${sign} ${teller.host} ${word} ${amount(events.length, "time")}:`;
+  return [{ at: events[0]?.at ?? 0, line: wrapped(head, counts) }];
 }
 
+/** Of jails and of the server. */
+const CHANGE_SIGNS: Readonly<Record<string, string>> = {
+  started: "✅",
+  stopped: "⛔",
+  reloaded: "🔄",
+  restarted: "🔄",
+};
 const UNKNOWN_VERSION = "?";
+/** What a stop and a start of the server consist of. */
+const STOP_PARTS = ["stopped", "lift", "started"];
+const START_PARTS = ["started", "restore"];
 
 interface ServerChange {
   readonly at: number;
-  stopped: boolean;
+  readonly stopped: boolean;
+  /** Empty until it starts. */
   version: string;
   /** It was running until then, and did not say that it stops. */
-  crashed: boolean;
-  jailsStopped: number;
-  jailsStarted: number;
-  lifted: number;
-  restored: number;
+  readonly crashed: boolean;
+  /** How often each part was seen. */
+  readonly parts: Map<string, number>;
 }
 
 /** Stops and starts of the server, each with its jails and bans; and the events that are not of one. */
-function readChanges({ events, before }: Batch): {
-  changes: ServerChange[];
-  rest: BatchEvent[];
-} {
+function readChanges(
+  events: readonly BatchEvent[],
+  before: LogContext,
+): { changes: ServerChange[]; rest: BatchEvent[] } {
   const changes: ServerChange[] = [];
   const rest: BatchEvent[] = [];
   let { running } = before;
   let open: ServerChange | undefined;
   const begin = (at: number, stopped: boolean) => {
-    const crashed = !stopped && running;
-    const none = { jailsStopped: 0, jailsStarted: 0, lifted: 0, restored: 0 };
-    open = { at, stopped, version: "", crashed, ...none };
+    open = { at, stopped, version: "", crashed: !stopped && running, parts: new Map() };
     changes.push(open);
     return open;
   };
   // That it stops was told; what it does on its way down is told together.
   if (before.stopping) begin(-1, true);
   for (const event of events) {
-    const down = open?.stopped && open.version === "";
-    const up = open !== undefined && open.version !== "";
-    if (event.kind === "server" && event.says === "starting") {
-      const change = down && open ? open : begin(event.at, false);
+    const does = event.kind === "life" ? event.says : event.kind;
+    const down = open?.version === "" ? open : undefined;
+    if (event.kind === "life" && does === "starting") {
+      const change = down ?? begin(event.at, false);
       change.version = event.version || UNKNOWN_VERSION;
       running = true;
-    } else if (event.kind === "server") {
-      if (!down && event.says === "stopping") begin(event.at, true);
+    } else if (does === "stopping" || does === "exiting") {
+      if (!down && does === "stopping") begin(event.at, true);
       running = false;
-    } else if (open && down && event.kind === "jail" && event.says === "stopped") {
-      open.jailsStopped++;
-    } else if (open && down && event.kind === "lift") open.lifted++;
-    else if (open && (up || down) && event.kind === "jail" && event.says === "started") {
+    } else if (open && (down ? STOP_PARTS : START_PARTS).includes(does)) {
+      addOne(open.parts, does);
+      if (does !== "started") continue;
       open.version ||= UNKNOWN_VERSION;
-      open.jailsStarted++;
       running = true;
-    } else if (open && up && event.kind === "restore") open.restored++;
-    else {
+    } else {
       // Jails that come and go later are no part of the start.
-      if (up && event.kind === "jail") open = undefined;
+      if (!down && event.kind === "life") open = undefined;
       rest.push(event);
     }
   }
-  return { changes: changes.filter(({ at, ...change }) => at >= 0 || saysMore(change)), rest };
-}
-
-/** Whether there is more to say of a stop than that it began. */
-function saysMore({ version, lifted, jailsStopped }: Omit<ServerChange, "at">): boolean {
-  return version !== "" || lifted + jailsStopped > 0;
+  const saysMore = ({ version, parts }: ServerChange) => version !== "" || parts.size > 0;
+  return { changes: changes.filter((change) => change.at >= 0 || saysMore(change)), rest };
 }
 
 function changeLine(change: ServerChange, { host, markup }: Teller): string {
-  const { stopped, version, crashed, jailsStopped, jailsStarted, lifted, restored } = change;
+  const { stopped, version, crashed, parts } = change;
   const did = !stopped ? "started" : version ? "restarted" : "stopped";
-  const sign = { started: "✅", restarted: "🔄", stopped: "⛔" }[did];
   const known = version && version !== UNKNOWN_VERSION ? ` ${name(version, markup)}` : "";
   const unasked = crashed ? ", after it ended without a word" : "";
-  const jails = version ? jailsStarted : jailsStopped;
-  const bans = restored > 0 ? `${amount(restored, "ban")} restored` : "";
-  const lost = restored === 0 && lifted > 0 ? `${amount(lifted, "ban")} lifted` : "";
-  const details = [jails > 0 ? amount(jails, "jail") : "", bans, lost].filter((text) => text);
+  const counted = (part: string, noun: string, did = "") => {
+    const count = parts.get(part) ?? 0;
+    return count > 0 ? [amount(count, noun) + did] : [];
+  };
+  const restored = counted("restore", "ban", " restored");
+  const bans = restored.length > 0 ? restored : counted("lift", "ban", " lifted");
+  const details = [...counted(version ? "started" : "stopped", "jail"), ...bans];
   const what = details.length > 0 ? `: ${details.join(", ")}` : "";
-  return `${sign} ${host} fail2ban${known} ${did}${unasked}${what}`;
+  return `${CHANGE_SIGNS[did]} ${host} fail2ban${known} ${did}${unasked}${what}`;
 }
-
-const JAIL_SIGNS = { started: "✅", stopped: "⛔", reloaded: "🔄" } as const;
 
 /** Lines for events that stand alone; equal ones are one line with their number, where the last was. */
 function tellSingles(events: readonly BatchEvent[], teller: Teller): Told[] {
-  const { host, markup } = teller;
   const told = events.flatMap((event): Told[] => {
-    const { at } = event;
-    switch (event.kind) {
-      case "jail": {
-        const line = `${JAIL_SIGNS[event.says]} ${host} ${jailText(event.jail, teller)} jail ${event.says}`;
-        return [{ at, line }];
-      }
-      case "increase": {
-        const { jail, id, count, length } = event;
-        const more = increaseText(count, length, markup);
-        const line = `🔔 ${host} ${jailText(jail, teller)} ban of ${idText(id, markup)} increased: ${more}`;
-        return [{ at, line }];
-      }
-      case "failed": {
-        const { jail, id, failed } = event;
-        const where = id ? ` at ${failed.doing} of ${idText(id, markup)}` : ` at ${failed.doing}`;
-        const blocked = failed.unblocked ? `🚨 ${markup.bold("NOT blocked")}: ` : "";
-        const line = `⚠️ ${host} ${jailText(jail, teller)} ${blocked}${failedText(failed, where, teller)}`;
-        return [{ at, line }];
-      }
-      case "alert": {
-        const jail = event.jail ? `${jailText(event.jail, teller)} ` : "";
-        const line = `⚠️ ${host} ${jail}${markup.code(shortened(event.text, WHY_LIMIT))}`;
-        return [{ at, line }];
-      }
-      default:
-        return [];
-    }
+    if (event.kind === "told") return [event];
+    if (event.kind !== "life") return [];
+    const { at, jail, says } = event;
+    return [{ at, line: jailLine(`${CHANGE_SIGNS[says]}`, jail, `jail ${says}`, teller) }];
   });
-  return grouped(told, ({ line }) => line).map(([line, same]) => ({
-    at: same.at(-1)?.at ?? 0,
-    line: line + times(same.length),
-  }));
+  return [...Map.groupBy(told, ({ line }) => line)].map(([line, same]) => {
+    return { at: same.at(-1)?.at ?? 0, line: line + times(same.length) };
+  });
+}
+
+/** What happened, in the order that it happened in. */
+function tellEvents(events: readonly BatchEvent[], before: LogContext, teller: Teller): string[] {
+  const { changes, rest } = readChanges(events, before);
+  const ofKind = <Wanted extends BatchEvent["kind"]>(kind: Wanted) =>
+    rest.filter((event): event is Extract<BatchEvent, { kind: Wanted }> => event.kind === kind);
+  const told = [
+    ...changes.map((change) => ({ at: change.at, line: changeLine(change, teller) })),
+    ...tellBans(ofKind("ban"), teller),
+    ...tellFew(ofKind("unban"), "🔓", teller.markup.bold("UNBANNED"), teller),
+    ...tellFew(ofKind("restore"), "♻️", "ban restored:", teller),
+    ...tellFew(ofKind("lift"), "♻️", "ban lifted by a stop:", teller),
+    ...tellSingles(rest, teller),
+  ];
+  return told.sort((a, b) => a.at - b.at).map(({ line }) => line);
 }
 
 /** `-# 10:32:26 to 10:39:30 · 4,469 found · 12 other lines`; the date where there are two. */
-function footer({ from, to, found, other }: Batch, { markup }: Teller): string[] {
-  const sameDay = from?.date === to?.date;
-  const times = [from, to].map((record) => {
-    return sameDay ? (record?.time ?? "") : `${record?.date} ${record?.time}`;
-  });
+function footer(
+  records: readonly (LogRecord | undefined)[],
+  { found, other }: BatchReader,
+  { markup }: Teller,
+): string[] {
+  const timed = records.filter((record) => record?.time);
+  const ends = [timed[0], timed.at(-1)];
+  const sameDay = ends[0]?.date === ends[1]?.date;
+  const times = ends.map((end) => (sameDay ? (end?.time ?? "") : `${end?.date} ${end?.time}`));
   const parts = [
     [...new Set(times)].join(" to "),
     found > 0 ? `${found.toLocaleString("en")} found` : "",
@@ -1454,27 +1411,28 @@ function footer({ from, to, found, other }: Batch, { markup }: Teller): string[]
 
 /**
  * What a batch of lines is in words, each line with its end; empty when nothing happened that is worth
- * a message. What is only counted is worth one when it was asked for by name.
+ * a message. What is only counted is worth one when it was asked for by name. `failures` remembers those
+ * of earlier lines.
  */
-export function tellBatch(batch: Batch, host: string, markup: Markup, view: View): string {
+export function tellLines(
+  lines: readonly string[],
+  view: View,
+  before: LogContext,
+  failures: FailureCount,
+  { host, markup }: Teller,
+): string {
   const teller = { host: name(host, markup), markup };
-  const { changes, rest } = readChanges(batch);
-  const ofKind = <Wanted extends BatchEvent["kind"]>(kind: Wanted) =>
-    rest.filter((event): event is Extract<BatchEvent, { kind: Wanted }> => event.kind === kind);
-  const told = [
-    ...changes.map((change) => ({ at: change.at, line: changeLine(change, teller) })),
-    ...tellBans(ofKind("ban"), teller),
-    ...tellFew(ofKind("unban"), "🔓", markup.bold("UNBANNED"), teller),
-    ...tellFew(ofKind("restore"), "♻️", "ban restored:", teller),
-    ...tellFew(ofKind("lift"), "♻️", "ban lifted by a stop:", teller),
-    ...tellSingles(rest, teller),
-  ].sort((a, b) => a.at - b.at);
+  const reader = new BatchReader(failures, teller);
+  const { records } = readRecords(lines, before);
+  for (const [at, record] of records.entries()) {
+    const isFirst = record !== records[at - 1] && record !== before.record;
+    if (record && isFirst) reader.read(record, at, isShown(record, view));
+    else if (!record) reader.other++;
+  }
+  const told = tellEvents(reader.close(), before, teller);
   const counted = view.only.has("found") || view.only.has("other");
-  const worth = told.length > 0 || (counted && batch.found + batch.other > 0);
-  if (!worth) return "";
-  return [...told.map(({ line }) => line), ...footer(batch, teller)]
-    .map((line) => `${line}\n`)
-    .join("");
+  if (told.length === 0 && !(counted && reader.found + reader.other > 0)) return "";
+  return [...told, ...footer(records, reader, teller)].map((line) => `${line}\n`).join("");
 }
 
 // Floods: more lines than anybody wants to scroll through.
@@ -1554,12 +1512,12 @@ function periodText(from: LogRecord | undefined, to: LogRecord | undefined): str
 }
 
 /** One line a jail, the busiest first, as many as fit; the others are a number. */
-function floodJails({ jails }: Flood, room: number, teller: Teller): string[] {
+function floodJails({ jails }: Flood, teller: Teller): string[] {
   const total = (kinds: ReadonlyMap<Kind, number>) =>
     [...kinds.values()].reduce((a, b) => a + b, 0);
   const busiest = [...jails].sort((a, b) => total(b[1]) - total(a[1]));
   const lines: string[] = [];
-  let left = room;
+  let left = FLOOD_JAILS_ROOM;
   for (const [jail, kinds] of busiest) {
     const counts = KINDS.flatMap((kind) => {
       const count = kinds.get(kind);
@@ -1594,7 +1552,7 @@ export function tellFlood(
     markup.code(shortened(line ?? "", FLOOD_LINE_LIMIT)),
   );
   const tail = whole ? [`first: ${ends[0]}`, `last: ${ends[1]}`] : [];
-  const text = [head, ...floodJails(flood, FLOOD_JAILS_ROOM, teller), ...tail].join("\n");
+  const text = [head, ...floodJails(flood, teller), ...tail].join("\n");
   const label = whole ? "banned" : "most seen";
   const words = whole
     ? [...banned].map((id) => idText(id, markup))
@@ -4176,8 +4134,9 @@ class Feed {
     const failures = new FailureCount();
     if (first && log.includes("] Ban ")) this.#countEarlier(failures, first);
     const lines = log.split("\n").slice(0, -1);
-    const batch = readBatch(lines, view, this.#contextOf(first), failures);
-    return { text: tellBatch(batch, this.#run.settings.host, markup, view), ends: undefined };
+    const teller = { host: this.#run.settings.host, markup };
+    const text = tellLines(lines, view, this.#contextOf(first), failures, teller);
+    return { text, ends: undefined };
   }
 
   /** Failures in the last 4 MiB before a span, in its file and in the one before. */

@@ -603,7 +603,8 @@ export interface LogRecord {
   readonly time: string;
   readonly level: string;
   readonly message: string;
-  readonly kind: Kind;
+  /** Of an unban it may become another, by what follows. */
+  kind: Kind;
   readonly says: string;
   readonly jail: string | undefined;
   /** What else the rule found: an address or any other id, a version, an action. */
@@ -730,37 +731,32 @@ export function readRecords(
   before: LogContext,
 ): { records: (LogRecord | undefined)[]; after: LogContext } {
   const records: (LogRecord | undefined)[] = [];
-  const unbans = new Map<string, number[]>();
+  const unbans = new Map<string, LogRecord[]>();
   let { record, stopping, running } = before;
   for (const line of lines) {
     const next = readRecord(line);
     if (next) {
       stopping = isStopping(stopping, next);
       running = isRunning(running, stopping, next);
-      record = next.says === "unban" && stopping ? { ...next, kind: "restore" } : next;
+      if (next.says === "unban" && stopping) next.kind = "restore";
+      record = next;
     }
     records.push(record);
-    if (!next?.jail) continue;
+    if (!next?.jail || next.says === "flush") continue;
     const waiting = unbans.get(next.jail) ?? [];
     if (next.says === "unban") {
-      waiting.push(records.length - 1);
+      waiting.push(next);
       unbans.set(next.jail, waiting);
-    } else if (next.says === "stopped" && !stopping) {
-      for (const first of waiting) {
-        const unban = records[first];
-        for (let at = first; at < records.length && records[at] === unban; at++)
-          records[at] = stoppedUnban(unban, next);
-      }
-      unbans.delete(next.jail);
-    } else if (next.says !== "flush") unbans.delete(next.jail);
+      continue;
+    }
+    if (next.says === "stopped" && !stopping) {
+      const isNear = (unban: LogRecord) =>
+        Math.abs(secondsOf(next) - secondsOf(unban)) <= STOP_SECONDS;
+      for (const unban of waiting.filter(isNear)) unban.kind = "restore";
+    }
+    unbans.delete(next.jail);
   }
   return { records, after: { record, stopping, running } };
-}
-
-/** An unban just before its jail is stopped lifts a ban that will be restored. */
-function stoppedUnban(unban: LogRecord | undefined, stopped: LogRecord): LogRecord | undefined {
-  const near = unban && Math.abs(secondsOf(stopped) - secondsOf(unban)) <= STOP_SECONDS;
-  return near ? { ...unban, kind: "restore" } : unban;
 }
 
 /** Which lines a person wants, and how. */
@@ -775,14 +771,13 @@ export interface View {
 }
 
 /** Discord shows these in an `ansi` fence: bold 1, colours 30 to 37. */
-const COLORS: Readonly<Record<Kind, string>> = {
+const COLORS: Readonly<Partial<Record<Kind, string>>> = {
   alert: "1;31",
   ban: "31",
   unban: "32",
   restore: "36",
   found: "33",
   life: "34",
-  other: "",
 };
 /** A longer line may be cut, and a cut must not part a colour from its end. */
 const COLORED_LINE_LIMIT = 1_500;
@@ -791,12 +786,6 @@ function colored(line: string, record: LogRecord | undefined): string {
   const color = record && COLORS[record.kind];
   if (!color || line.length > COLORED_LINE_LIMIT) return line;
   return `\x1b[${color}m${line}\x1b[0m`;
-}
-
-/** Text to show; `ends[i]` is how many lines of the log are done with once its line `i` was sent. */
-export interface Shown {
-  readonly text: string;
-  readonly ends: readonly number[];
 }
 
 /** Whether the view is the log as it is. */
@@ -816,8 +805,15 @@ function compactLine({ time, level, message }: LogRecord): string {
   return `${time ? `${time} ` : ""}${serious}${message.replace(/^\[(.{1,200}?)\] /, "$1 ")}`;
 }
 
-/** Shows the lines of `text` (each with its line end) as the view wants them. */
-export function showLines(text: string, view: View, before: LogContext): Shown {
+/**
+ * Shows the lines of `text` (each with its line end) as the view wants them; `ends[i]` is how many lines
+ * of the log are done with once line `i` of what is shown was sent.
+ */
+export function showLines(
+  text: string,
+  view: View,
+  before: LogContext,
+): { text: string; ends: readonly number[] } {
   const lines = text.split("\n").slice(0, -1);
   const { records } = readRecords(lines, before);
   const shown: string[] = [];
@@ -966,20 +962,18 @@ export class FailureCount {
 
   /** Takes notice of a record; for a ban, says how many failures led to it, if that is known. */
   tell(record: LogRecord): number | undefined {
-    const { says, jail, what = "", message } = record;
+    const { says, jail = "", what = "", message } = record;
     const settingsFollow = says === "reload" || message.startsWith("Creating new jail");
-    if (settingsFollow) this.#settingsOf = jail ?? "";
-    if (says === "" && message.startsWith("findtime: ")) {
-      const seconds = Number.parseInt(message.slice("findtime: ".length));
-      if (seconds > 0) this.#findtimeMs.set(this.#settingsOf, seconds * SECOND);
-    }
+    if (settingsFollow) this.#settingsOf = jail;
+    const seconds = says === "" ? Number(/^findtime: (\d+)/.exec(message)?.[1]) : 0;
+    if (seconds > 0) this.#findtimeMs.set(this.#settingsOf, seconds * SECOND);
     const key = `${jail} ${what}`;
     if (says === "found") this.#addFound(key, record);
     if (says !== "ban") return undefined;
     const times = this.#found.get(key);
     this.#found.delete(key);
     if (!times) return undefined;
-    const since = (times.at(-1) ?? 0) - (this.#findtimeMs.get(jail ?? "") ?? FINDTIME_MS);
+    const since = (times.at(-1) ?? 0) - (this.#findtimeMs.get(jail) ?? FINDTIME_MS);
     return times.filter((at) => at >= since).length || undefined;
   }
 
@@ -1437,18 +1431,6 @@ export function tellLines(
 
 // Floods: more lines than anybody wants to scroll through.
 
-/** What so many lines hold. */
-export interface Flood {
-  readonly lines: readonly string[];
-  readonly from: LogRecord | undefined;
-  readonly to: LogRecord | undefined;
-  /** Kinds with their number, by jail; the jail of what belongs to none is empty. */
-  readonly jails: ReadonlyMap<string, ReadonlyMap<Kind, number>>;
-  /** Ids with how often they were found or banned, the most frequent first. */
-  readonly ids: readonly (readonly [string, number])[];
-  readonly banned: ReadonlySet<string>;
-}
-
 function addOne<Key>(counts: Map<Key, number>, key: Key): void {
   counts.set(key, (counts.get(key) ?? 0) + 1);
 }
@@ -1457,10 +1439,12 @@ function addOne<Key>(counts: Map<Key, number>, key: Key): void {
 const FLOOD_BLOCK_LINES = 5_000;
 
 /** Adds up the lines of the log that are shown. */
-export function readFlood(lines: readonly string[], view: View): Flood {
+export function readFlood(lines: readonly string[], view: View) {
   const shown: string[] = [];
+  /** Kinds with their number, by jail; the jail of what belongs to none is empty. */
   const jails = new Map<string, Map<Kind, number>>();
-  const ids = new Map<string, number>();
+  /** Ids with how often they were found or banned. */
+  const counts = new Map<string, number>();
   const banned = new Set<string>();
   let from: LogRecord | undefined;
   let to: LogRecord | undefined;
@@ -1477,16 +1461,17 @@ export function readFlood(lines: readonly string[], view: View): Flood {
       jails.set(jail, kinds);
       addOne(kinds, kind);
       if (says === "ban") banned.add(what);
-      if (says === "ban" || says === "found" || says === "banned") addOne(ids, what);
+      if (says === "ban" || says === "found" || says === "banned") addOne(counts, what);
       if (!record.time) continue;
       from ??= record;
       to = record;
     }
     before = after;
   }
-  const frequent = [...ids].sort((a, b) => b[1] - a[1]);
-  return { lines: shown, from, to, jails, ids: frequent, banned };
+  const ids = [...counts].sort((a, b) => b[1] - a[1]);
+  return { lines: shown, from, to, jails, ids, banned };
 }
+type Flood = ReturnType<typeof readFlood>;
 
 /** As many words as `room` has place for, and how many more there are. */
 function fitting(words: readonly string[], room: number): string {
@@ -1516,20 +1501,15 @@ function floodJails({ jails }: Flood, teller: Teller): string[] {
   const total = (kinds: ReadonlyMap<Kind, number>) =>
     [...kinds.values()].reduce((a, b) => a + b, 0);
   const busiest = [...jails].sort((a, b) => total(b[1]) - total(a[1]));
-  const lines: string[] = [];
-  let left = FLOOD_JAILS_ROOM;
-  for (const [jail, kinds] of busiest) {
-    const counts = KINDS.flatMap((kind) => {
-      const count = kinds.get(kind);
-      return count ? [`${count.toLocaleString("en")} ${kind}`] : [];
-    });
-    const line = `${jail ? jailText(jail, teller) : "of no jail:"} ${counts.join(", ")}`;
-    left -= line.length + 1;
-    if (left < 0) break;
-    lines.push(line);
-  }
-  const more = busiest.length - lines.length;
-  return more > 0 ? [...lines, `and ${amount(more, "more jail")}`] : lines;
+  const lines = busiest.map(([jail, kinds]) => {
+    const known = KINDS.filter((kind) => kinds.has(kind));
+    const counts = known.map((kind) => `${kinds.get(kind)?.toLocaleString("en")} ${kind}`);
+    return `${jail ? jailText(jail, teller) : "of no jail:"} ${counts.join(", ")}`;
+  });
+  let length = 0;
+  const tooLong = lines.findIndex((line) => (length += line.length + 1) > FLOOD_JAILS_ROOM);
+  if (tooLong < 0) return lines;
+  return [...lines.slice(0, tooLong), `and ${amount(lines.length - tooLong, "more jail")}`];
 }
 
 /**

@@ -1003,8 +1003,13 @@ interface BanEvent {
 type BatchEvent =
   | BanEvent
   | { kind: "unban" | "restore" | "lift"; at: number; jail: string; id: string }
-  | { kind: "life"; at: number; jail: string; says: string; version: string }
-  | { kind: "told"; at: number; line: string };
+  | { kind: "life"; at: number; jail: string; says: string; version: string };
+
+/** A line, or a few, and where they belong among the others. */
+interface Told {
+  readonly at: number;
+  readonly line: string;
+}
 
 /** A failed command or check: an alert of its own, unless an action that failed explains it. */
 interface Trouble {
@@ -1030,9 +1035,11 @@ function banKey(jail: string, id: string): string {
 
 /** Gathers a batch, record by record. What is not `shown` still explains what is. */
 class BatchReader {
-  readonly #events: BatchEvent[] = [];
+  readonly events: BatchEvent[] = [];
   found = 0;
   other = 0;
+  /** What stands alone. */
+  readonly #told: Told[] = [];
   /** Commands of actions, as far as fail2ban logged them because they failed. */
   #commands: Trouble[] = [];
   /** The last command of each process. */
@@ -1067,22 +1074,17 @@ class BatchReader {
     if (kind !== "found" && kind !== "other" && says !== "detail") this.#before = record;
   }
 
-  /** What stands alone. */
-  #tell(at: number, line: string): void {
-    this.#events.push({ kind: "told", at, line });
-  }
-
   #readOther(record: LogRecord, at: number): void {
     const { kind, says, jail = "", what = "" } = record;
     if (says === "increase") this.#readIncrease(record, at);
     else if (says === "unban" || says === "restore" || says === "lift") {
       const undone = says === "unban" && kind === "restore" ? "lift" : says;
-      this.#events.push({ kind: undone, at, jail, id: what });
+      this.events.push({ kind: undone, at, jail, id: what });
     } else if (kind === "life" && says !== "reload") {
-      this.#events.push({ kind, at, jail, says, version: what });
+      this.events.push({ kind, at, jail, says, version: what });
     } else if (kind === "alert") {
       const text = `${record.level} ${record.message.replace(/^\[[^\]]{1,200}\] /, "")}`;
-      this.#tell(at, alertLine(record.jail, text, this.#teller));
+      this.#told.push({ at, line: alertLine(record.jail, text, this.#teller) });
     } else if (kind === "found") this.found++;
     else this.other++;
   }
@@ -1101,7 +1103,7 @@ class BatchReader {
     const none = { failed: new Map<string, string>(), unblocked: false };
     const ban: BanEvent = { kind: "ban", at, jail, id, failures, again, ...none };
     this.#bans.set(banKey(jail, id), ban);
-    this.#events.push(ban);
+    this.events.push(ban);
   }
 
   #readIncrease({ jail = "", what = "" }: LogRecord, at: number): void {
@@ -1113,7 +1115,7 @@ class BatchReader {
       return;
     }
     const text = `ban of ${idText(id, this.#teller.markup)} increased: ${increase}`;
-    this.#tell(at, jailLine("🔔", jail, text, this.#teller));
+    this.#told.push({ at, line: jailLine("🔔", jail, text, this.#teller) });
   }
 
   #readDetail({ message }: LogRecord, at: number, shown: boolean): void {
@@ -1150,7 +1152,7 @@ class BatchReader {
       const where = ` at ${doing}${id ? ` of ${idText(id, markup)}` : ""}`;
       const blocked = unblocked ? `🚨 ${markup.bold("NOT blocked")}: ` : "";
       const failed = blocked + failedText(action, where, why, this.#teller);
-      this.#tell(at, jailLine("⚠️", jail, failed, this.#teller));
+      this.#told.push({ at, line: jailLine("⚠️", jail, failed, this.#teller) });
     }
   }
 
@@ -1174,13 +1176,13 @@ class BatchReader {
     return true;
   }
 
-  /** All events in order, also what failed and led to nothing that names it. */
-  close(): readonly BatchEvent[] {
-    for (const { at, shown, text, why } of [...this.#unchecked, ...this.#commands]) {
-      const line = alertLine(undefined, text + (why && `: ${why}`), this.#teller);
-      if (shown) this.#tell(at, line);
-    }
-    return this.#events.sort((a, b) => a.at - b.at);
+  /** What stands alone, also what failed and led to nothing that names it. */
+  told(): Told[] {
+    const unexplained = [...this.#unchecked, ...this.#commands].filter(({ shown }) => shown);
+    const alerts = unexplained.map(({ at, text, why }) => {
+      return { at, line: alertLine(undefined, text + (why && `: ${why}`), this.#teller) };
+    });
+    return [...this.#told, ...alerts];
   }
 }
 
@@ -1191,12 +1193,6 @@ const FEW = 3;
 /** More bans than this are a list. */
 const FEW_BANS = 8;
 const LIST_LINE_LENGTH = 300;
-
-/** A line, or a few, and where they belong among the others. */
-interface Told {
-  readonly at: number;
-  readonly line: string;
-}
 
 /** Where to look an address up, and how to let it in again. */
 function adviceText(id: string, { markup }: Teller): string {
@@ -1356,31 +1352,29 @@ function changeLine(change: ServerChange, { host, markup }: Teller): string {
   return `${CHANGE_SIGNS[did]} ${host} fail2ban${known} ${did}${unasked}${what}`;
 }
 
-/** Lines for events that stand alone; equal ones are one line with their number, where the last was. */
-function tellSingles(events: readonly BatchEvent[], teller: Teller): Told[] {
-  const told = events.flatMap((event): Told[] => {
-    if (event.kind === "told") return [event];
-    if (event.kind !== "life") return [];
-    const { at, jail, says } = event;
-    return [{ at, line: jailLine(`${CHANGE_SIGNS[says]}`, jail, `jail ${says}`, teller) }];
-  });
-  return [...Map.groupBy(told, ({ line }) => line)].map(([line, same]) => {
+/** Equal lines are one with their number, where the last was. */
+function merged(told: readonly Told[]): Told[] {
+  const inOrder = told.toSorted((a, b) => a.at - b.at);
+  return [...Map.groupBy(inOrder, ({ line }) => line)].map(([line, same]) => {
     return { at: same.at(-1)?.at ?? 0, line: line + times(same.length) };
   });
 }
 
 /** What happened, in the order that it happened in. */
-function tellEvents(events: readonly BatchEvent[], before: LogContext, teller: Teller): string[] {
-  const { changes, rest } = readChanges(events, before);
+function tellEvents(reader: BatchReader, before: LogContext, teller: Teller): string[] {
+  const { changes, rest } = readChanges(reader.events, before);
   const ofKind = <Wanted extends BatchEvent["kind"]>(kind: Wanted) =>
     rest.filter((event): event is Extract<BatchEvent, { kind: Wanted }> => event.kind === kind);
+  const jails = ofKind("life").map(({ at, jail, says }) => {
+    return { at, line: jailLine(`${CHANGE_SIGNS[says]}`, jail, `jail ${says}`, teller) };
+  });
   const told = [
     ...changes.map((change) => ({ at: change.at, line: changeLine(change, teller) })),
     ...tellBans(ofKind("ban"), teller),
     ...tellFew(ofKind("unban"), "🔓", teller.markup.bold("UNBANNED"), teller),
     ...tellFew(ofKind("restore"), "♻️", "ban restored:", teller),
     ...tellFew(ofKind("lift"), "♻️", "ban lifted by a stop:", teller),
-    ...tellSingles(rest, teller),
+    ...merged([...jails, ...reader.told()]),
   ];
   return told.sort((a, b) => a.at - b.at).map(({ line }) => line);
 }
@@ -1423,7 +1417,7 @@ export function tellLines(
     if (record && isFirst) reader.read(record, at, isShown(record, view));
     else if (!record) reader.other++;
   }
-  const told = tellEvents(reader.close(), before, teller);
+  const told = tellEvents(reader, before, teller);
   const counted = view.only.has("found") || view.only.has("other");
   if (told.length === 0 && !(counted && reader.found + reader.other > 0)) return "";
   return [...told, ...footer(records, reader, teller)].map((line) => `${line}\n`).join("");
@@ -1528,10 +1522,8 @@ export function tellFlood(
   const { lines, from, to, ids, banned } = flood;
   const count = markup.bold(amount(lines.length, "line"));
   const head = `🌊 ${teller.host} ${count}${periodText(from, to)}: ${where}`;
-  const ends = [lines[0], lines.at(-1)].map((line) =>
-    markup.code(shortened(line ?? "", FLOOD_LINE_LIMIT)),
-  );
-  const tail = whole ? [`first: ${ends[0]}`, `last: ${ends[1]}`] : [];
+  const code = (line = "") => markup.code(shortened(line, FLOOD_LINE_LIMIT));
+  const tail = whole ? [`first: ${code(lines[0])}`, `last: ${code(lines.at(-1))}`] : [];
   const text = [head, ...floodJails(flood, teller), ...tail].join("\n");
   const label = whole ? "banned" : "most seen";
   const words = whole

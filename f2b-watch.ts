@@ -1279,7 +1279,6 @@ const CHANGE_SIGNS: Readonly<Record<string, string>> = {
   reloaded: "🔄",
   restarted: "🔄",
 };
-const UNKNOWN_VERSION = "?";
 /** What a stop and a start of the server consist of. */
 const STOP_PARTS = ["stopped", "lift", "started"];
 const START_PARTS = ["started", "restore"];
@@ -1287,8 +1286,8 @@ const START_PARTS = ["started", "restore"];
 interface ServerChange {
   readonly at: number;
   readonly stopped: boolean;
-  /** Empty until it starts. */
-  version: string;
+  /** Absent until it starts, empty where it is not known. */
+  version?: string;
   /** It was running until then, and did not say that it stops. */
   readonly crashed: boolean;
   /** How often each part was seen. */
@@ -1305,7 +1304,7 @@ function readChanges(
   let { running } = before;
   let open: ServerChange | undefined;
   const begin = (at: number, stopped: boolean) => {
-    open = { at, stopped, version: "", crashed: !stopped && running, parts: new Map() };
+    open = { at, stopped, crashed: !stopped && running, parts: new Map() };
     changes.push(open);
     return open;
   };
@@ -1313,10 +1312,10 @@ function readChanges(
   if (before.stopping) begin(-1, true);
   for (const event of events) {
     const does = event.kind === "life" ? event.says : event.kind;
-    const down = open?.version === "" ? open : undefined;
+    const down = open?.version === undefined ? open : undefined;
     if (event.kind === "life" && does === "starting") {
       const change = down ?? begin(event.at, false);
-      change.version = event.version || UNKNOWN_VERSION;
+      change.version = event.version;
       running = true;
     } else if (does === "stopping" || does === "exiting") {
       if (!down && does === "stopping") begin(event.at, true);
@@ -1324,7 +1323,7 @@ function readChanges(
     } else if (open && (down ? STOP_PARTS : START_PARTS).includes(does)) {
       addOne(open.parts, does);
       if (does !== "started") continue;
-      open.version ||= UNKNOWN_VERSION;
+      open.version ??= "";
       running = true;
     } else {
       // Jails that come and go later are no part of the start.
@@ -1332,22 +1331,23 @@ function readChanges(
       rest.push(event);
     }
   }
-  const saysMore = ({ version, parts }: ServerChange) => version !== "" || parts.size > 0;
+  const saysMore = ({ version, parts }: ServerChange) => version !== undefined || parts.size > 0;
   return { changes: changes.filter((change) => change.at >= 0 || saysMore(change)), rest };
 }
 
 function changeLine(change: ServerChange, { host, markup }: Teller): string {
   const { stopped, version, crashed, parts } = change;
-  const did = !stopped ? "started" : version ? "restarted" : "stopped";
-  const known = version && version !== UNKNOWN_VERSION ? ` ${name(version, markup)}` : "";
+  const up = stopped ? "restarted" : "started";
+  const did = version === undefined ? "stopped" : up;
+  const known = version ? ` ${name(version, markup)}` : "";
   const unasked = crashed ? ", after it ended without a word" : "";
-  const counted = (part: string, noun: string, did = "") => {
+  const counted = (part: string, noun: string, fate = "") => {
     const count = parts.get(part) ?? 0;
-    return count > 0 ? [amount(count, noun) + did] : [];
+    return count > 0 ? amount(count, noun) + fate : "";
   };
-  const restored = counted("restore", "ban", " restored");
-  const bans = restored.length > 0 ? restored : counted("lift", "ban", " lifted");
-  const details = [...counted(version ? "started" : "stopped", "jail"), ...bans];
+  const jails = counted(did === "stopped" ? "stopped" : "started", "jail");
+  const bans = counted("restore", "ban", " restored") || counted("lift", "ban", " lifted");
+  const details = [jails, bans].filter((text) => text !== "");
   const what = details.length > 0 ? `: ${details.join(", ")}` : "";
   return `${CHANGE_SIGNS[did]} ${host} fail2ban${known} ${did}${unasked}${what}`;
 }

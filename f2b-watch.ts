@@ -619,24 +619,20 @@ const FOREIGN_PREFIX =
   /^(?:<\d+>|[A-Z][a-z]{2} [ \d]\d (\d\d:\d\d:\d\d) \S+ | \+ *\d+ [0-9A-F]+ |(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d))[^[]{0,60}?(?:\[\d+\][^[]{0,9})?\b(DEBUG|INFO|NOTICE?|WARNI(?:NG)?|ERROR|CRITI(?:CAL)?)\b(?: +\|.{0,60}\|)?[ |]+(.*)$/;
 const SERIOUS = /^(?:WARN|ERR|CRIT)/;
 
-/** What a jail says of an address or any other id: the words behind `[jail`, the usual ones first. */
-const VERBS: readonly (readonly [words: string, says: string, kind: Kind])[] = [
-  ["] Found ", "found", "found"],
+const FOUND_ENDING = / - [\d-]+ [\d:]+$/;
+/** What a jail says of an id: the words behind `[jail`, the usual ones first, and what may follow the id. */
+const VERBS: readonly (readonly [words: string, says: string, kind: Kind, behindId?: RegExp])[] = [
+  ["] Found ", "found", "found", FOUND_ENDING],
   ["] Ban ", "ban", "ban"],
   ["] Unban ", "unban", "unban"],
   ["] Restore Ban ", "restore", "restore"],
   ["] Increase Ban ", "increase", "ban"],
   ["] Repeal Ban ", "lift", "restore"],
   ["] Flush ticket(s) with ", "flush", "restore"],
-  ["] Attempt ", "found", "found"],
-  ["] Reban ", "reban", "ban"],
+  ["] Attempt ", "found", "found", FOUND_ENDING],
+  ["] Reban ", "reban", "ban", /, action '[^']*'$/],
 ];
 const JAIL_NAME_LIMIT = 200;
-/** What may stand behind the id. */
-const ENDINGS: Readonly<Record<string, RegExp>> = {
-  found: / - [\d-]+ [\d:]+$/,
-  reban: /, action '[^']*'$/,
-};
 
 /** Other texts by rule; `j` is the jail, `w` what else matters. The first that fits wins. */
 const RULES: readonly (readonly [says: string, kind: Kind, text: RegExp])[] = [
@@ -675,11 +671,10 @@ function classify(date: string, time: string, level: string, message: string): L
   // The jail ends at the first bracket: what stands behind it may be an attacker's text.
   const jailEnd = message.startsWith("[") ? message.indexOf("]") : -1;
   if (jailEnd > 1 && jailEnd <= JAIL_NAME_LIMIT + 1) {
-    for (const [words, says, kind] of VERBS) {
+    for (const [words, says, kind, behindId] of VERBS) {
       if (!message.startsWith(words, jailEnd)) continue;
       const rest = message.slice(jailEnd + words.length);
-      const ending = ENDINGS[says];
-      const what = ending ? rest.replace(ending, "") : rest;
+      const what = behindId ? rest.replace(behindId, "") : rest;
       return { date, time, level, message, kind, says, jail: message.slice(1, jailEnd), what };
     }
   }

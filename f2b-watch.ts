@@ -414,45 +414,33 @@ const NOT_ASCII = /[^\x00-\x7f]/g;
 const INVISIBLE = /(?![\t\n])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{DI}]/gu;
 
 const QUOTED = `\\\\*"[^"]*"?|\\\\*'[^']*'?`;
+const SECRET_NAME = "(?:key|token|secret|passw(?:or)?d|pass)";
 const SECRET_VALUE = `(?:${QUOTED}|[^\\s"'&]+)`;
-type Shape = readonly [RegExp, string];
 
 /** A header's value goes on to the quote that closes it, or to the line's end. */
-function headerShapes(name: string, sign: string): Shape[] {
+function headerShapes(name: string, sign: string): RegExp[] {
   const inSingle = `'${name}\\s{0,8}${sign}\\s{0,8}|${name}\\\\*'\\s{0,8}${sign}\\s{0,8}\\\\*'`;
   const other = `${name}\\\\*["']?\\s{0,8}${sign}(?![\\s\\\\"']*\\[redacted)\\s{0,8}\\\\*["']?`;
-  return [
-    [new RegExp(`(${inSingle})[^'\\n]+`, "gi"), "$1[redacted]"],
-    [new RegExp(`(${other})[^"\\n]+`, "gi"), "$1[redacted]"],
-  ];
+  return [new RegExp(`(${inSingle})[^'\\n]+`, "gi"), new RegExp(`(${other})[^"\\n]+`, "gi")];
 }
 
-/** Shapes of secrets, each with what stays readable of it (contract: "Secrets in the log"). */
-const SECRETS: readonly Shape[] = [
-  [/(webhooks\\?\/)\d+\\?\/[^\s"'<>]+/gi, "$1[redacted]"],
-  [/(hooks\.slack(?:-gov)?\.com\\?\/)[^\s"'<>]+/gi, "$1[redacted]"],
-  [/(\/bot)\d+:[^\s"'<>/\\]+/gi, "$1[redacted]"],
-  [/\b(?:xox[a-z]|xapp)-[\w-]+/gi, "[redacted]"],
+/** Shapes of secrets (contract: "Secrets in the log"). The first group of each, maybe empty, stays readable. */
+const SECRETS: readonly RegExp[] = [
+  /(webhooks\\?\/)\d+\\?\/[^\s"'<>]+/gi,
+  /(hooks\.slack(?:-gov)?\.com\\?\/)[^\s"'<>]+/gi,
+  /(\/bot)\d+:[^\s"'<>/\\]+/gi,
+  /()\b(?:xox[a-z]|xapp)-[\w-]+/gi,
   ...headerShapes("authorization", "[:=]"),
   ...headerShapes("(?<![\\w-])(?:(?:[\\w-]{0,64}-)?key|[\\w-]{0,64}-token)", ":"),
   // Where the quote stands before the name, the value may hold spaces.
-  [/('[\w.-]{0,64}(?:key|token|secret|passw(?:or)?d|pass)=)[^\s\\"'&][^'&\n]*/gi, "$1[redacted]"],
-  [/("[\w.-]{0,64}(?:key|token|secret|passw(?:or)?d|pass)=)[^\s\\"'&][^"&\n]*/gi, "$1[redacted]"],
-  [
-    new RegExp(
-      `((?:key|token|secret|passw(?:or)?d|pass)(?:=|\\\\*["']\\s{0,8}:\\s{0,8}))${SECRET_VALUE}`,
-      "gi",
-    ),
-    "$1[redacted]",
-  ],
-  [
-    new RegExp(
-      `((?<!\\S)(?:-[a-z]{0,16}u|--user|--proxy-user)[ =]{0,8})(?:\\\\*"[^":]*:[^"]*"?|\\\\*'[^':]*:[^']*'?|[^\\s"':]*:${SECRET_VALUE})`,
-      "gi",
-    ),
-    "$1[redacted]",
-  ],
-  [/(?<![^\s/"'=@,;(<])[^\s:/"'=@,;(<]{0,128}:[^\s/"']{1,128}@/g, "[redacted]@"],
+  new RegExp(`('[\\w.-]{0,64}${SECRET_NAME}=)[^\\s\\\\"'&][^'&\\n]*`, "gi"),
+  new RegExp(`("[\\w.-]{0,64}${SECRET_NAME}=)[^\\s\\\\"'&][^"&\\n]*`, "gi"),
+  new RegExp(`(${SECRET_NAME}(?:=|\\\\*["']\\s{0,8}:\\s{0,8}))${SECRET_VALUE}`, "gi"),
+  new RegExp(
+    `((?<!\\S)(?:-[a-z]{0,16}u|--user|--proxy-user)[ =]{0,8})(?:\\\\*"[^":]*:[^"]*"?|\\\\*'[^':]*:[^']*'?|[^\\s"':]*:${SECRET_VALUE})`,
+    "gi",
+  ),
+  /()(?<![^\s/"'=@,;(<])[^\s:/"'=@,;(<]{0,128}:[^\s/"']{1,128}(?=@)/g,
 ];
 
 /** Replaces known shapes of secrets, and our own secrets, by `[redacted]`. */
@@ -460,7 +448,7 @@ export function redact(line: string, ownSecrets: readonly string[]): string {
   let text = line;
   const longestFirst = ownSecrets.toSorted((a, b) => b.length - a.length);
   for (const secret of longestFirst) text = text.replaceAll(secret, "[redacted]");
-  for (const [shape, replacement] of SECRETS) text = text.replace(shape, replacement);
+  for (const shape of SECRETS) text = text.replace(shape, "$1[redacted]");
   return text;
 }
 
@@ -486,8 +474,8 @@ function cleanLine(line: string, ownSecrets: readonly string[]): string {
   return neutralise(redact(text, ownSecrets));
 }
 
-/** Starts of the lines in `text` that one of the patterns hits, in order, each once. */
-function suspiciousLines(text: string, patterns: readonly RegExp[]): number[] {
+/** Starts of the lines in `text` that one of the patterns hits. */
+function linesWith(patterns: readonly RegExp[], text: string): Set<number> {
   const starts = new Set<number>();
   for (const pattern of patterns) {
     pattern.lastIndex = 0;
@@ -498,45 +486,7 @@ function suspiciousLines(text: string, patterns: readonly RegExp[]): number[] {
       pattern.lastIndex = lineEnd + 1;
     }
   }
-  return [...starts].sort((a, b) => a - b);
-}
-
-/** A pattern for strings that must not be passed on; absent when there are none. */
-export function literalPattern(strings: readonly string[]): RegExp | undefined {
-  if (strings.length === 0) return undefined;
-  return new RegExp(strings.map((text) => RegExp.escape(text)).join("|"), "g");
-}
-
-/** Puts what `clean` makes of them in the place of the lines that begin at `starts`. */
-function replaceLines(
-  text: string,
-  starts: Iterable<number>,
-  clean: (start: number, end: number) => string,
-): string {
-  const pieces: string[] = [];
-  let done = 0;
-  for (const start of starts) {
-    const end = text.indexOf("\n", start);
-    const lineEnd = end < 0 ? text.length : end;
-    pieces.push(text.slice(done, start), clean(start, lineEnd));
-    done = lineEnd;
-  }
-  if (pieces.length === 0) return text;
-  pieces.push(text.slice(done));
-  return pieces.join("");
-}
-
-function suspicions(ownSecrets: readonly string[]): RegExp[] {
-  const own = literalPattern(ownSecrets);
-  return own ? [...SUSPICIOUS, own] : [...SUSPICIOUS];
-}
-
-/** Redacts and neutralises whole lines; line N of the result is line N of `text`. */
-export function cleanText(text: string, ascii: boolean, ownSecrets: readonly string[]): string {
-  const patterns = suspicions(ownSecrets);
-  if (!ascii) patterns.push(INVISIBLE);
-  const starts = suspiciousLines(text, patterns);
-  return replaceLines(text, starts, (start, end) => cleanLine(text.slice(start, end), ownSecrets));
+  return starts;
 }
 
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
@@ -546,38 +496,33 @@ function latin1(bytes: Uint8Array): string {
 }
 
 /**
- * Bytes of the log as harmless text: UTF-8 with U+FFFD for what is not. Searched as one character a
- * byte, which is fast; only lines that are not ASCII are decoded.
+ * Bytes of the log as harmless text, line by line: UTF-8 with U+FFFD for what is not. Searched as one
+ * character a byte, which is fast; only lines that are not ASCII are decoded.
  */
 export function cleanBytes(bytes: Uint8Array, ownSecrets: readonly string[]): string {
   const text = latin1(bytes);
-  const suspicious = new Set(suspiciousLines(text, suspicions(ownSecrets)));
-  const foreign = isAscii(bytes) ? [] : suspiciousLines(text, [NOT_ASCII]);
+  const own = ownSecrets.map((secret) => RegExp.escape(secret)).join("|");
+  const suspicious = linesWith(own ? [...SUSPICIOUS, new RegExp(own, "g")] : SUSPICIOUS, text);
+  const foreign = isAscii(bytes) ? [] : linesWith([NOT_ASCII], text);
   const starts = [...new Set([...suspicious, ...foreign])].sort((a, b) => a - b);
-  return replaceLines(text, starts, (start, end) => {
+  if (starts.length === 0) return text;
+  const pieces: string[] = [];
+  let done = 0;
+  for (const start of starts) {
+    const lineEnd = text.indexOf("\n", start);
+    const end = lineEnd < 0 ? text.length : lineEnd;
     const line = utf8.decode(bytes.subarray(start, end));
-    const clean = !suspicious.has(start) && line.search(INVISIBLE) < 0;
-    return clean ? line : cleanLine(line, ownSecrets);
-  });
+    const isClean = !suspicious.has(start) && line.search(INVISIBLE) < 0;
+    pieces.push(text.slice(done, start), isClean ? line : cleanLine(line, ownSecrets));
+    done = end;
+  }
+  pieces.push(text.slice(done));
+  return pieces.join("");
 }
 
-/** The index after the `count`th line end at or after `start`, or of the last one. */
-function afterLines(text: string, start: number, count: number): number {
-  let at = start;
-  for (let line = 0; line < count; line++) {
-    const end = text.indexOf("\n", at);
-    if (end < 0) break;
-    at = end + 1;
-  }
-  return at;
-}
-
-function countLineEnds(text: string, start: number, end: number): number {
-  let count = 0;
-  for (let at = text.indexOf("\n", start); at >= 0 && at < end; at = text.indexOf("\n", at + 1)) {
-    count++;
-  }
-  return count;
+/** The same for what was decoded already. */
+export function cleanText(text: string, ownSecrets: readonly string[]): string {
+  return cleanBytes(new TextEncoder().encode(text), ownSecrets);
 }
 
 /** Not between the two halves of a surrogate pair, nor inside `&amp;`. */
@@ -597,13 +542,18 @@ export function cutMessage(text: string, start: number, room: number, maxLines =
   const inside = start > 0 && text.charCodeAt(start - 1) !== NEWLINE;
   const mark = inside ? CUT_MARK : "";
   const space = room - mark.length;
-  let length = text.slice(start, start + space + 1).lastIndexOf("\n");
-  if (length >= 0) {
-    if (maxLines !== Infinity)
-      length = Math.min(length, afterLines(text, start, maxLines) - 1 - start);
-    const end = start + length;
-    const lines = countLineEnds(text, start, end) + 1;
-    return { body: mark + text.slice(start, end), next: end + 1, partOfLine: false, lines };
+  // No more than may fit is looked at: the line may go on for megabytes.
+  const window = text.slice(start, start + space + 1);
+  let length = -1;
+  let lines = 0;
+  for (; lines < maxLines; lines++) {
+    const lineEnd = window.indexOf("\n", length + 1);
+    if (lineEnd < 0) break;
+    length = lineEnd;
+  }
+  if (lines > 0) {
+    const body = mark + window.slice(0, length);
+    return { body, next: start + length + 1, partOfLine: false, lines };
   }
   const next = characterBoundary(text, start + space - CUT_MARK.length);
   if (next <= start) throw new Error(`no room for a line: ${room}`);
@@ -653,7 +603,8 @@ export interface LogRecord {
   readonly time: string;
   readonly level: string;
   readonly message: string;
-  readonly kind: Kind;
+  /** Of an unban it may become another, by what follows. */
+  kind: Kind;
   readonly says: string;
   readonly jail: string | undefined;
   /** What else the rule found: an address or any other id, a version, an action. */
@@ -668,26 +619,22 @@ const FOREIGN_PREFIX =
   /^(?:<\d+>|[A-Z][a-z]{2} [ \d]\d (\d\d:\d\d:\d\d) \S+ | \+ *\d+ [0-9A-F]+ |(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d))[^[]{0,60}?(?:\[\d+\][^[]{0,9})?\b(DEBUG|INFO|NOTICE?|WARNI(?:NG)?|ERROR|CRITI(?:CAL)?)\b(?: +\|.{0,60}\|)?[ |]+(.*)$/;
 const SERIOUS = /^(?:WARN|ERR|CRIT)/;
 
-/** What a jail says of an address or any other id: the words behind `[jail`, the usual ones first. */
-const VERBS: readonly (readonly [words: string, says: string, kind: Kind])[] = [
-  ["] Found ", "found", "found"],
+const FOUND_ENDING = / - [\d-]+ [\d:]+$/;
+/** What a jail says of an id: the words behind `[jail`, the usual ones first, and what may follow the id. */
+const VERBS: readonly (readonly [words: string, says: string, kind: Kind, behindId?: RegExp])[] = [
+  ["] Found ", "found", "found", FOUND_ENDING],
   ["] Ban ", "ban", "ban"],
   ["] Unban ", "unban", "unban"],
   ["] Restore Ban ", "restore", "restore"],
   ["] Increase Ban ", "increase", "ban"],
   ["] Repeal Ban ", "lift", "restore"],
   ["] Flush ticket(s) with ", "flush", "restore"],
-  ["] Attempt ", "found", "found"],
-  ["] Reban ", "reban", "ban"],
+  ["] Attempt ", "found", "found", FOUND_ENDING],
+  ["] Reban ", "reban", "ban", /, action '[^']*'$/],
 ];
 const JAIL_NAME_LIMIT = 200;
-/** What may stand behind the id. */
-const ENDINGS: Readonly<Record<string, RegExp>> = {
-  found: / - [\d-]+ [\d:]+$/,
-  reban: /, action '[^']*'$/,
-};
 
-/** Other texts by rule; `j` or `k` is the jail, `w` what else matters. The first that fits wins. */
+/** Other texts by rule; `j` is the jail, `w` what else matters. The first that fits wins. */
 const RULES: readonly (readonly [says: string, kind: Kind, text: RegExp])[] = [
   ["banned", "found", /^\[(?<j>[^\]]{1,200})\] (?<w>.*) already banned$/],
   ["starting", "life", /^Starting Fail2ban v(?<w>\S+)/],
@@ -695,17 +642,16 @@ const RULES: readonly (readonly [says: string, kind: Kind, text: RegExp])[] = [
   ["stopping", "life", /^(?:Shutdown in progress|Stopping all jails)/],
   ["exiting", "life", /^Exiting Fail2ban/],
   ["reload", "life", /^Reload (?:all jails|finished)/],
-  ["reload", "life", /^Reload jail (?:'(?<j>.*)'|(?<k>.*))$/],
-  ["started", "life", /^Jail u?(?:'(?<j>.*)'|"(?<k>.*)") started/],
-  ["stopped", "life", /^Jail u?(?:'(?<j>.*)'|"(?<k>.*)") stopped/],
-  ["reloaded", "life", /^Jail u?(?:'(?<j>.*)'|"(?<k>.*)") reloaded/],
+  ["reload", "life", /^Reload jail ('?)(?<j>.*)\1$/],
+  ["started", "life", /^Jail u?(['"])(?<j>.*)\1 started/],
+  ["stopped", "life", /^Jail u?(['"])(?<j>.*)\1 stopped/],
+  ["reloaded", "life", /^Jail u?(['"])(?<j>.*)\1 reloaded/],
   ["failed", "alert", /^Failed to (?:execute )?(?<w>.{1,20}?) jail '(?<j>.{1,200}?)' action '/],
-  ["failed", "alert", /^Failed to (?<w>flush bans) in jail '(?<j>.{1,200}?)' action '/],
   ["unchecked", "alert", /^(?:Invariant check failed|Unable to restore environment)/],
   ["blind", "alert", /going idle$|^Log .* seems to be down|^Unable to open /],
   ["detail", "alert", /^[0-9a-f]+ -- (?<w>(?:exec|stdout|stderr|returned|timed out|killed).*)$/],
   ["jail", "other", /^\[(?<j>[^\]]+)\] /],
-  ["jail", "other", /^(?:Creating new jail|Jail|Jail name) u?(?:'(?<j>[^']*)'|"(?<k>[^"]*)")/],
+  ["jail", "other", /^(?:Creating new jail|Jail|Jail name) u?(['"])(?<j>.*?)\1/],
 ];
 
 /** Reads the first line of a record; absent for a continuation line. */
@@ -725,11 +671,10 @@ function classify(date: string, time: string, level: string, message: string): L
   // The jail ends at the first bracket: what stands behind it may be an attacker's text.
   const jailEnd = message.startsWith("[") ? message.indexOf("]") : -1;
   if (jailEnd > 1 && jailEnd <= JAIL_NAME_LIMIT + 1) {
-    for (const [words, says, kind] of VERBS) {
+    for (const [words, says, kind, behindId] of VERBS) {
       if (!message.startsWith(words, jailEnd)) continue;
       const rest = message.slice(jailEnd + words.length);
-      const ending = ENDINGS[says];
-      const what = ending ? rest.replace(ending, "") : rest;
+      const what = behindId ? rest.replace(behindId, "") : rest;
       return { date, time, level, message, kind, says, jail: message.slice(1, jailEnd), what };
     }
   }
@@ -738,8 +683,8 @@ function classify(date: string, time: string, level: string, message: string): L
   for (const [says, kind, text] of RULES) {
     const match = text.exec(message);
     if (!match) continue;
-    const { j, k, w } = match.groups ?? {};
-    return { ...line, kind: kind === "other" ? serious : kind, says, jail: j ?? k, what: w };
+    const { j, w } = match.groups ?? {};
+    return { ...line, kind: kind === "other" ? serious : kind, says, jail: j, what: w };
   }
   return { ...line, kind: serious, says: "", jail: undefined, what: undefined };
 }
@@ -781,37 +726,32 @@ export function readRecords(
   before: LogContext,
 ): { records: (LogRecord | undefined)[]; after: LogContext } {
   const records: (LogRecord | undefined)[] = [];
-  const unbans = new Map<string, number[]>();
+  const unbans = new Map<string, LogRecord[]>();
   let { record, stopping, running } = before;
   for (const line of lines) {
     const next = readRecord(line);
     if (next) {
       stopping = isStopping(stopping, next);
       running = isRunning(running, stopping, next);
-      record = next.says === "unban" && stopping ? { ...next, kind: "restore" } : next;
+      if (next.says === "unban" && stopping) next.kind = "restore";
+      record = next;
     }
     records.push(record);
-    if (!next?.jail) continue;
+    if (!next?.jail || next.says === "flush") continue;
     const waiting = unbans.get(next.jail) ?? [];
     if (next.says === "unban") {
-      waiting.push(records.length - 1);
+      waiting.push(next);
       unbans.set(next.jail, waiting);
-    } else if (next.says === "stopped" && !stopping) {
-      for (const first of waiting) {
-        const unban = records[first];
-        for (let at = first; at < records.length && records[at] === unban; at++)
-          records[at] = stoppedUnban(unban, next);
-      }
-      unbans.delete(next.jail);
-    } else if (next.says !== "flush") unbans.delete(next.jail);
+      continue;
+    }
+    if (next.says === "stopped" && !stopping) {
+      const isNear = (unban: LogRecord) =>
+        Math.abs(secondsOf(next) - secondsOf(unban)) <= STOP_SECONDS;
+      for (const unban of waiting.filter(isNear)) unban.kind = "restore";
+    }
+    unbans.delete(next.jail);
   }
   return { records, after: { record, stopping, running } };
-}
-
-/** An unban just before its jail is stopped lifts a ban that will be restored. */
-function stoppedUnban(unban: LogRecord | undefined, stopped: LogRecord): LogRecord | undefined {
-  const near = unban && Math.abs(secondsOf(stopped) - secondsOf(unban)) <= STOP_SECONDS;
-  return near ? { ...unban, kind: "restore" } : unban;
 }
 
 /** Which lines a person wants, and how. */
@@ -826,14 +766,13 @@ export interface View {
 }
 
 /** Discord shows these in an `ansi` fence: bold 1, colours 30 to 37. */
-const COLORS: Readonly<Record<Kind, string>> = {
+const COLORS: Readonly<Partial<Record<Kind, string>>> = {
   alert: "1;31",
   ban: "31",
   unban: "32",
   restore: "36",
   found: "33",
   life: "34",
-  other: "",
 };
 /** A longer line may be cut, and a cut must not part a colour from its end. */
 const COLORED_LINE_LIMIT = 1_500;
@@ -844,21 +783,12 @@ function colored(line: string, record: LogRecord | undefined): string {
   return `\x1b[${color}m${line}\x1b[0m`;
 }
 
-/** Text to show; `ends[i]` is how many lines of the log are done with once its line `i` was sent. */
-export interface Shown {
-  readonly text: string;
-  readonly ends: readonly number[];
-}
-
 /** Whether the view is the log as it is. */
 export function showsAll({ format, only, jails, color }: View): boolean {
   return format === "raw" && only.size === 0 && jails.size === 0 && !color;
 }
 
-function isShown(
-  record: LogRecord | undefined,
-  { only, jails }: Pick<View, "only" | "jails">,
-): boolean {
+function isShown(record: LogRecord | undefined, { only, jails }: View): boolean {
   if (!record) return true;
   const { kind, jail } = record;
   return (only.size === 0 || only.has(kind)) && (jails.size === 0 || !jail || jails.has(jail));
@@ -870,8 +800,15 @@ function compactLine({ time, level, message }: LogRecord): string {
   return `${time ? `${time} ` : ""}${serious}${message.replace(/^\[(.{1,200}?)\] /, "$1 ")}`;
 }
 
-/** Shows the lines of `text` (each with its line end) as the view wants them. */
-export function showLines(text: string, view: View, before: LogContext): Shown {
+/**
+ * Shows the lines of `text` (each with its line end) as the view wants them; `ends[i]` is how many lines
+ * of the log are done with once line `i` of what is shown was sent.
+ */
+export function showLines(
+  text: string,
+  view: View,
+  before: LogContext,
+): { text: string; ends: readonly number[] } {
   const lines = text.split("\n").slice(0, -1);
   const { records } = readRecords(lines, before);
   const shown: string[] = [];
@@ -960,6 +897,12 @@ function idText(id: string, markup: Markup): string {
   return addressOf(id) && !EMOJI.test(id) ? id : markup.code(shortened(id, ID_LIMIT));
 }
 
+/** Who speaks, and how. */
+interface Teller {
+  readonly host: string;
+  readonly markup: Markup;
+}
+
 function amount(count: number, noun: string): string {
   return `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 }
@@ -969,6 +912,33 @@ function ordinal(count: number): string {
   const [tens, ones] = [count % 100, count % 10];
   if (tens >= 11 && tens <= 13) return `${count}th`;
   return `${count}${["th", "st", "nd", "rd"][ones] ?? "th"}`;
+}
+
+function jailText(jail: string, { markup }: Teller): string {
+  return markup.bold(`[${name(jail, markup)}]`);
+}
+
+/** `🔓 web-1 [sshd] UNBANNED 203.0.113.7` */
+function jailLine(sign: string, jail: string, text: string, teller: Teller): string {
+  return `${sign} ${teller.host} ${jailText(jail, teller)} ${text}`;
+}
+
+function alertLine(jail: string | undefined, text: string, teller: Teller): string {
+  const code = teller.markup.code(shortened(text, WHY_LIMIT));
+  return jail ? jailLine("⚠️", jail, code, teller) : `⚠️ ${teller.host} ${code}`;
+}
+
+function failedText(action: string, where: string, why: string, { markup }: Teller): string {
+  const failed = markup.bold(`action ${markup.code(shortened(action, ID_LIMIT))} failed`);
+  const reason = why ? `: ${markup.code(shortened(why, WHY_LIMIT))}` : "";
+  return `${failed}${where}${reason}`;
+}
+
+function increaseText(count: number, length: string, { markup }: Teller): string {
+  const forLong = length.startsWith("permanent")
+    ? "for good"
+    : `for ${/^[\w :,]{1,40}$/.test(length) ? length : markup.code(length)}`;
+  return `${ordinal(count)} ban, ${forLong}`;
 }
 
 // How many failures led to a ban: the log does not say it with the ban.
@@ -987,38 +957,27 @@ export class FailureCount {
 
   /** Takes notice of a record; for a ban, says how many failures led to it, if that is known. */
   tell(record: LogRecord): number | undefined {
-    const { says, jail, what = "", message } = record;
+    const { says, jail = "", what = "", message } = record;
     const settingsFollow = says === "reload" || message.startsWith("Creating new jail");
-    if (settingsFollow) this.#settingsOf = jail ?? "";
-    if (says === "" && message.startsWith("findtime: ")) {
-      const seconds = Number.parseInt(message.slice("findtime: ".length));
-      if (seconds > 0) this.#findtimeMs.set(this.#settingsOf, seconds * SECOND);
-    }
+    if (settingsFollow) this.#settingsOf = jail;
+    const seconds = says === "" ? Number(/^findtime: (\d+)/.exec(message)?.[1]) : 0;
+    if (seconds > 0) this.#findtimeMs.set(this.#settingsOf, seconds * SECOND);
     const key = `${jail} ${what}`;
     if (says === "found") this.#addFound(key, record);
     if (says !== "ban") return undefined;
     const times = this.#found.get(key);
     this.#found.delete(key);
     if (!times) return undefined;
-    const since = (times.at(-1) ?? 0) - (this.#findtimeMs.get(jail ?? "") ?? FINDTIME_MS);
+    const since = (times.at(-1) ?? 0) - (this.#findtimeMs.get(jail) ?? FINDTIME_MS);
     return times.filter((at) => at >= since).length || undefined;
   }
 
   #addFound(key: string, { date, time, message }: LogRecord): void {
     const wallClock = FOUND_TIME.exec(message)?.[1] ?? `${date} ${time}`;
-    const at = Date.parse(`${wallClock.replace(" ", "T")}Z`);
-    const times = this.#found.get(key);
-    if (times) times.push(at);
-    else this.#found.set(key, [at]);
+    const times = this.#found.get(key) ?? [];
+    times.push(Date.parse(`${wallClock.replace(" ", "T")}Z`));
+    this.#found.set(key, times);
   }
-}
-
-interface Failed {
-  readonly action: string;
-  readonly doing: string;
-  readonly why: string;
-  /** The firewall's rules were gone: the address is not blocked. */
-  readonly unblocked: boolean;
 }
 
 interface BanEvent {
@@ -1028,52 +987,41 @@ interface BanEvent {
   readonly id: string;
   readonly again: boolean;
   readonly failures: number | undefined;
-  increase?: { count: number; length: string };
-  failed: Failed[];
+  /** How often it was banned, and for how long now. */
+  increase?: string;
+  /** What is said of each action that failed for it. */
+  readonly failed: Map<string, string>;
+  /** The firewall's rules were gone. */
+  unblocked: boolean;
 }
 
 type BatchEvent =
   | BanEvent
-  | { kind: "increase"; at: number; jail: string; id: string; count: number; length: string }
   | { kind: "unban" | "restore" | "lift"; at: number; jail: string; id: string }
-  | { kind: "failed"; at: number; jail: string; id: string; failed: Failed }
-  | { kind: "jail"; at: number; jail: string; says: "started" | "stopped" | "reloaded" }
-  | { kind: "server"; at: number; says: "starting" | "stopping" | "exiting"; version: string }
-  | { kind: "alert"; at: number; jail: string | undefined; text: string };
+  | { kind: "life"; at: number; jail: string; says: string; version: string };
 
-/** What a batch of lines tells. */
-export interface Batch {
-  readonly events: readonly BatchEvent[];
-  readonly found: number;
-  readonly other: number;
-  /** The first and the last time. */
-  readonly from: LogRecord | undefined;
-  readonly to: LogRecord | undefined;
-  /** What was known before. */
-  readonly before: LogContext;
+/** A line, or a few, and where they belong among the others. */
+interface Told {
+  readonly at: number;
+  readonly line: string;
 }
 
-/** A command of an action, as far as fail2ban logged it because it failed. */
-interface FailedCommand {
+/** A failed command or check: an alert of its own, unless an action that failed explains it. */
+interface Trouble {
   readonly at: number;
   readonly shown: boolean;
-  readonly command: string;
+  readonly text: string;
   why: string;
 }
 
 const DETAIL =
   /^([0-9a-f]+) -- (?:exec: (.*)|stderr: (.*)|(returned \d+|timed out after \d+ seconds|killed .*)|stdout: .*)/;
 const FAILED =
-  /^Failed to (?:execute )?(.{1,20}?)(?: in)? jail '(.{1,200}?)' action '(.{0,200}?)'(?: info '(.*)')?: (.*)$/;
+  /^Failed to (?:execute )?(.{1,20}?)(?: in)? jail '.{1,200}?' action '(.{0,200}?)'(?: info '(.*)')?: (.*)$/;
 const INCREASED = /^(.*) \((\d{1,9}) # (.{1,60}) -> .{1,60}\)$/;
 
 /** The address in an action's info: what follows it may be an attacker's text. */
 const INFO_ADDRESS = /^\w*\(?\{'ip': '([^']{1,100})'/;
-
-/** Takes the quotes off Python's `'text'`. */
-function unquoted(text: string): string {
-  return text.replace(/^(["'])(.*)\1$/, "$2");
-}
 
 /** Neither jails nor ids have line ends. */
 function banKey(jail: string, id: string): string {
@@ -1085,10 +1033,13 @@ class BatchReader {
   readonly events: BatchEvent[] = [];
   found = 0;
   other = 0;
-  #commands: FailedCommand[] = [];
+  /** What stands alone. */
+  readonly #told: Told[] = [];
+  /** Commands of actions, as far as fail2ban logged them because they failed. */
+  #commands: Trouble[] = [];
   /** The last command of each process. */
-  readonly #running = new Map<string, FailedCommand>();
-  readonly #unchecked: { at: number; shown: boolean; text: string }[] = [];
+  readonly #running = new Map<string, Trouble>();
+  readonly #unchecked: Trouble[] = [];
   /** The ids that jails banned, restored or let go last. */
   readonly #lastId = new Map<string, string>();
   /** The last ban of each jail and id, unless it was restored since. */
@@ -1096,18 +1047,21 @@ class BatchReader {
   #lastJail = "";
   /** The last record that tells of an action or a ban. */
   #before: LogRecord | undefined;
-  readonly #failureCount: FailureCount;
+  readonly #failures: FailureCount;
+  readonly #teller: Teller;
 
-  constructor(failureCount: FailureCount) {
-    this.#failureCount = failureCount;
+  constructor(failures: FailureCount, teller: Teller) {
+    this.#failures = failures;
+    this.#teller = teller;
   }
 
   read(record: LogRecord, at: number, shown: boolean): void {
     const { kind, says } = record;
-    const failures = this.#failureCount.tell(record);
+    const failures = this.#failures.tell(record);
     this.#noteId(record);
     if (says === "detail") this.#readDetail(record, at, shown);
-    else if (says === "unchecked") this.#unchecked.push({ at, shown, text: record.message });
+    else if (says === "unchecked")
+      this.#unchecked.push({ at, shown, text: record.message, why: "" });
     else if (says === "failed") this.#readFailed(record, at, shown);
     else if (!shown) return;
     else if (says === "ban" || says === "reban") this.#readBan(record, at, failures);
@@ -1118,17 +1072,14 @@ class BatchReader {
   #readOther(record: LogRecord, at: number): void {
     const { kind, says, jail = "", what = "" } = record;
     if (says === "increase") this.#readIncrease(record, at);
-    else if (kind === "unban") this.events.push({ kind, at, jail, id: what });
-    else if (says === "restore") this.events.push({ kind: "restore", at, jail, id: what });
-    else if (says === "lift" || says === "unban") {
-      this.events.push({ kind: "lift", at, jail, id: what });
-    } else if (says === "started" || says === "stopped" || says === "reloaded") {
-      this.events.push({ kind: "jail", at, jail, says });
-    } else if (says === "starting" || says === "stopping" || says === "exiting") {
-      this.events.push({ kind: "server", at, says, version: what });
+    else if (says === "unban" || says === "restore" || says === "lift") {
+      const undone = says === "unban" && kind === "restore" ? "lift" : says;
+      this.events.push({ kind: undone, at, jail, id: what });
+    } else if (kind === "life" && says !== "reload") {
+      this.events.push({ kind, at, jail, says, version: what });
     } else if (kind === "alert") {
       const text = `${record.level} ${record.message.replace(/^\[[^\]]{1,200}\] /, "")}`;
-      this.events.push({ kind, at, jail: record.jail, text });
+      this.#told.push({ at, line: alertLine(record.jail, text, this.#teller) });
     } else if (kind === "found") this.found++;
     else this.other++;
   }
@@ -1141,55 +1092,63 @@ class BatchReader {
     if (says === "ban" || says === "reban") this.#lastJail = jail;
   }
 
-  #readBan(
-    { jail = "", what: id = "", says }: LogRecord,
-    at: number,
-    failures: number | undefined,
-  ): void {
+  #readBan(record: LogRecord, at: number, failures: number | undefined): void {
+    const { jail = "", what: id = "", says } = record;
     const again = says === "reban";
-    const ban: BanEvent = { kind: "ban", at, jail, id, failures, again, failed: [] };
+    const none = { failed: new Map<string, string>(), unblocked: false };
+    const ban: BanEvent = { kind: "ban", at, jail, id, failures, again, ...none };
     this.#bans.set(banKey(jail, id), ban);
     this.events.push(ban);
   }
 
   #readIncrease({ jail = "", what = "" }: LogRecord, at: number): void {
     const [, id = what, count = "0", length = ""] = INCREASED.exec(what) ?? [];
-    const increase = { count: Number(count), length };
+    const increase = increaseText(Number(count), length, this.#teller);
     const ban = this.#bans.get(banKey(jail, id));
-    if (ban) ban.increase = increase;
-    else this.events.push({ kind: "increase", at, jail, id, ...increase });
+    if (ban) {
+      ban.increase = increase;
+      return;
+    }
+    const text = `ban of ${idText(id, this.#teller.markup)} increased: ${increase}`;
+    this.#told.push({ at, line: jailLine("🔔", jail, text, this.#teller) });
   }
 
   #readDetail({ message }: LogRecord, at: number, shown: boolean): void {
-    const [, process = "", command, error, end] = DETAIL.exec(message) ?? [];
-    if (command !== undefined) {
-      const begun = { at, shown, command, why: "" };
+    const [, process = "", text, error, end] = DETAIL.exec(message) ?? [];
+    if (text !== undefined) {
+      const begun = { at, shown, text, why: "" };
       this.#commands.push(begun);
       this.#running.set(process, begun);
     }
     const last = this.#running.get(process);
     if (!last) return;
-    if (error) last.why = unquoted(error);
+    // Python's `'text'`.
+    if (error) last.why = error.replace(/^(["'])(.*)\1$/, "$2");
     else if (end && !last.why.includes("timed out")) last.why += last.why ? ` (${end})` : end;
   }
 
   /** Joins a failed action with its ban, and with what fail2ban logged of its commands before. */
   #readFailed({ message, jail = "" }: LogRecord, at: number, shown: boolean): void {
-    const [, doing = "", , action = "", info = "", text = ""] = FAILED.exec(message) ?? [];
+    const [, doing = "", action = "", info = "", text = ""] = FAILED.exec(message) ?? [];
     const told = INFO_ADDRESS.exec(info)?.[1];
     const id = told ?? (doing.endsWith("ban") ? (this.#lastId.get(jail) ?? "") : "");
     // A Python action says itself what went wrong; of a command, fail2ban has logged it before.
     const command = text.startsWith("Error ") ? this.#commands.at(-1) : undefined;
     const bans = doing !== "unban" && doing.endsWith("ban");
-    const unblocked = bans && this.#wasUnchecked(jail, command?.command);
-    if (command) {
-      this.#commands = this.#commands.filter((each) => each.command !== command.command);
-    }
-    const failed = { action, doing, why: command?.why || text, unblocked };
+    const unblocked = bans && this.#wasUnchecked(jail, command?.text);
+    if (command) this.#commands = this.#commands.filter((each) => each.text !== command.text);
+    const why = command?.why || text;
     const ban = doing === "ban" ? this.#bans.get(banKey(jail, id)) : undefined;
-    const isNew = !ban?.failed.some((each) => each.action === action);
-    if (ban && isNew && ban.failed.length < FAILED_IN_LINE) ban.failed.push(failed);
-    else if (shown) this.events.push({ kind: "failed", at, jail, id, failed });
+    if (ban && !ban.failed.has(action) && ban.failed.size < FAILED_IN_LINE) {
+      ban.failed.set(action, failedText(action, "", why, this.#teller));
+      ban.unblocked ||= unblocked;
+    } else if (shown) {
+      const { markup } = this.#teller;
+      const where = ` at ${doing}${id ? ` of ${idText(id, markup)}` : ""}`;
+      const blocked = unblocked ? `🚨 ${markup.bold("NOT blocked")}: ` : "";
+      const failed = blocked + failedText(action, where, why, this.#teller);
+      this.#told.push({ at, line: jailLine("⚠️", jail, failed, this.#teller) });
+    }
   }
 
   /**
@@ -1203,47 +1162,23 @@ class BatchReader {
     if (says !== "unchecked") return false;
     const given = message.startsWith("Unable");
     const checkedAt = this.#unchecked.at(-1)?.at ?? 0;
-    const again = this.#commands.some((each) => each.command === command && each.at < checkedAt);
+    const again = this.#commands.some(({ text, at }) => text === command && at < checkedAt);
     if (!given && (this.#lastJail !== jail || !again)) return false;
-    const mine = [given ? "Unable" : "", "Invariant"].filter((word) => word !== "");
-    for (const word of mine) {
+    for (const word of given ? ["Unable", "Invariant"] : ["Invariant"]) {
       const index = this.#unchecked.findLastIndex(({ text }) => text.startsWith(word));
       if (index >= 0) this.#unchecked.splice(index, 1);
     }
     return true;
   }
 
-  /** What failed and led to nothing that names it. */
-  close(): void {
-    for (const { at, shown, text } of this.#unchecked) {
-      if (shown) this.events.push({ kind: "alert", at, jail: undefined, text });
-    }
-    for (const { at, shown, command, why } of this.#commands) {
-      const text = shortened(command, WHY_LIMIT) + (why && `: ${why}`);
-      if (shown) this.events.push({ kind: "alert", at, jail: undefined, text });
-    }
-    this.events.sort((a, b) => a.at - b.at);
+  /** What stands alone, also what failed and led to nothing that names it. */
+  told(): Told[] {
+    const unexplained = [...this.#unchecked, ...this.#commands].filter(({ shown }) => shown);
+    const alerts = unexplained.map(({ at, text, why }) => {
+      return { at, line: alertLine(undefined, text + (why && `: ${why}`), this.#teller) };
+    });
+    return [...this.#told, ...alerts];
   }
-}
-
-/** Reads a batch of lines; `count` remembers the failures across batches. */
-export function readBatch(
-  lines: readonly string[],
-  view: View,
-  before: LogContext,
-  count: FailureCount,
-): Batch {
-  const reader = new BatchReader(count);
-  const { records } = readRecords(lines, before);
-  const ofDate = records.filter((record) => record?.time);
-  for (const [at, record] of records.entries()) {
-    const isFirst = record !== records[at - 1] && record !== before.record;
-    if (record && isFirst) reader.read(record, at, isShown(record, view));
-    else if (!record) reader.other++;
-  }
-  reader.close();
-  const { events, found, other } = reader;
-  return { events, found, other, from: ofDate[0], to: ofDate.at(-1), before };
 }
 
 // From what happened to what is said.
@@ -1254,34 +1189,6 @@ const FEW = 3;
 const FEW_BANS = 8;
 const LIST_LINE_LENGTH = 300;
 
-interface Teller {
-  readonly host: string;
-  readonly markup: Markup;
-}
-
-/** One line, and where it belongs among the others. */
-interface Told {
-  readonly at: number;
-  readonly line: string;
-}
-
-function jailText(jail: string, { markup }: Teller): string {
-  return markup.bold(`[${name(jail, markup)}]`);
-}
-
-function failedText({ action, why }: Failed, where: string, { markup }: Teller): string {
-  const failed = markup.bold(`action ${markup.code(shortened(action, ID_LIMIT))} failed`);
-  const reason = why ? `: ${markup.code(shortened(why, WHY_LIMIT))}` : "";
-  return `${failed}${where}${reason}`;
-}
-
-function increaseText(count: number, length: string, markup: Markup): string {
-  const forLong = length.startsWith("permanent")
-    ? "for good"
-    : `for ${/^[\w :,]{1,40}$/.test(length) ? length : markup.code(length)}`;
-  return `${ordinal(count)} ban, ${forLong}`;
-}
-
 /** Where to look an address up, and how to let it in again. */
 function adviceText(id: string, { markup }: Teller): string {
   const address = addressOf(id);
@@ -1291,29 +1198,23 @@ function adviceText(id: string, { markup }: Teller): string {
 }
 
 function banLine(ban: BanEvent, teller: Teller): string {
-  const { host, markup } = teller;
-  const { jail, id, failures, increase, failed, again } = ban;
+  const { markup } = teller;
+  const { jail, id, failures, increase, again, failed, unblocked } = ban;
   const parts = [
+    `${markup.bold("BANNED")} ${idText(id, markup)}`,
     failures === undefined ? "" : ` after ${amount(failures, "failure")}`,
-    increase ? `, ${increaseText(increase.count, increase.length, markup)}` : "",
+    increase ? `, ${increase}` : "",
     again ? ", again: the firewall had lost it" : "",
-    failed.some(({ unblocked }) => unblocked) ? `, but 🚨 ${markup.bold("NOT blocked")}` : "",
-    ...failed.map((each) => ` · ⚠️ ${failedText(each, "", teller)}`),
+    unblocked ? `, but 🚨 ${markup.bold("NOT blocked")}` : "",
+    ...[...failed.values()].map((text) => ` · ⚠️ ${text}`),
     adviceText(id, teller),
   ];
-  const who = `${jailText(jail, teller)} ${markup.bold("BANNED")} ${idText(id, markup)}`;
-  return `🔔 ${host} ${who}${parts.join("")}`;
+  return jailLine("🔔", jail, parts.join(""), teller);
 }
 
-/** Items of each group, in the order of their first. */
-function grouped<Item>(items: readonly Item[], key: (item: Item) => string): [string, Item[]][] {
-  const groups = new Map<string, Item[]>();
-  for (const item of items) {
-    const group = groups.get(key(item));
-    if (group) group.push(item);
-    else groups.set(key(item), [item]);
-  }
-  return [...groups];
+/** The events of each jail, the busiest first. */
+function byJail<Event extends { jail: string }>(events: readonly Event[]): [string, Event[]][] {
+  return [...Map.groupBy(events, ({ jail }) => jail)].sort((a, b) => b[1].length - a[1].length);
 }
 
 function times(count: number): string {
@@ -1321,36 +1222,32 @@ function times(count: number): string {
 }
 
 /** Words in lines of some length, so that messages can be cut between them. */
-function wrapped(first: string, words: readonly string[]): string[] {
+function wrapped(first: string, words: readonly string[]): string {
   const listed = words.map((word, index) => (index < words.length - 1 ? `${word},` : word));
-  return filled([first, ...listed], LIST_LINE_LENGTH);
+  return filled([first, ...listed], LIST_LINE_LENGTH).join("\n");
 }
 
 /** Many bans: by jail, with every address. */
-function banList(bans: readonly BanEvent[], teller: Teller): string[] {
+function banList(bans: readonly BanEvent[], teller: Teller): string {
   const { host, markup } = teller;
-  const jails = grouped(bans, ({ jail }) => jail).sort((a, b) => b[1].length - a[1].length);
+  const jails = byJail(bans);
   const inJails = jails.length > 1 ? ` in ${jails.length} jails` : "";
   const head = `🔔 ${host} ${markup.bold("BANNED")} ${amount(bans.length, "time")}${inJails}`;
-  const lists = jails.flatMap(([jail, inJail]) => {
-    const ids = grouped(inJail, ({ id }) => id).map(
-      ([id, each]) => idText(id, markup) + times(each.length),
-    );
-    return wrapped(`${jailText(jail, teller)} ${inJail.length}:`, ids);
+  const lists = jails.map(([jail, inJail]) => {
+    const ids = [...Map.groupBy(inJail, ({ id }) => id)];
+    const words = ids.map(([id, each]) => idText(id, markup) + times(each.length));
+    return wrapped(`${jailText(jail, teller)} ${inJail.length}:`, words);
   });
-  return [head, ...lists];
+  return [head, ...lists].join("\n");
 }
 
 /** Every ban its line; of many only what went wrong has its own, the others are a list. */
 function tellBans(bans: readonly BanEvent[], teller: Teller): Told[] {
-  const smooth = bans.filter(({ failed }) => failed.length === 0);
-  const listed = smooth.length > FEW_BANS ? smooth : [];
-  const own = listed.length > 0 ? bans.filter(({ failed }) => failed.length > 0) : bans;
-  const list = listed.length > 0 ? banList(listed, teller) : [];
-  return [
-    ...own.map((ban) => ({ at: ban.at, line: banLine(ban, teller) })),
-    ...list.map((line) => ({ at: listed[0]?.at ?? 0, line })),
-  ];
+  const smooth = bans.filter(({ failed }) => failed.size === 0);
+  const isList = smooth.length > FEW_BANS;
+  const own = isList ? bans.filter(({ failed }) => failed.size > 0) : bans;
+  const told = own.map((ban) => ({ at: ban.at, line: banLine(ban, teller) }));
+  return isList ? [...told, { at: smooth[0]?.at ?? 0, line: banList(smooth, teller) }] : told;
 }
 
 /** A few lines of one kind each their own, more of them one line with counts by jail. */
@@ -1360,143 +1257,133 @@ function tellFew(
   word: string,
   teller: Teller,
 ): Told[] {
-  const { host, markup } = teller;
   if (events.length <= FEW) {
     return events.map(({ at, jail, id }) => {
-      const line = `${sign} ${host} ${jailText(jail, teller)} ${word} ${idText(id, markup)}`;
-      return { at, line };
+      return { at, line: jailLine(sign, jail, `${word} ${idText(id, teller.markup)}`, teller) };
     });
   }
-  const jails = grouped(events, ({ jail }) => jail).sort((a, b) => b[1].length - a[1].length);
-  const counts = jails.map(([jail, each]) => `${jailText(jail, teller)} ${each.length}`);
-  const lines = wrapped(`${sign} ${host} ${word} ${amount(events.length, "time")}:`, counts);
-  return lines.map((line) => ({ at: events[0]?.at ?? 0, line }));
+  const counts = byJail(events).map(([jail, { length }]) => `${jailText(jail, teller)} ${length}`);
+  const head = `${sign} ${teller.host} ${word} ${amount(events.length, "time")}:`;
+  return [{ at: events[0]?.at ?? 0, line: wrapped(head, counts) }];
 }
 
-const UNKNOWN_VERSION = "?";
+/** Of jails and of the server. */
+const CHANGE_SIGNS: Readonly<Record<string, string>> = {
+  started: "✅",
+  stopped: "⛔",
+  reloaded: "🔄",
+  restarted: "🔄",
+};
+/** What a stop and a start of the server consist of. */
+const STOP_PARTS = ["stopped", "lift", "started"];
+const START_PARTS = ["started", "restore"];
 
 interface ServerChange {
   readonly at: number;
-  stopped: boolean;
-  version: string;
+  readonly stopped: boolean;
+  /** Absent until it starts, empty where it is not known. */
+  version?: string;
   /** It was running until then, and did not say that it stops. */
-  crashed: boolean;
-  jailsStopped: number;
-  jailsStarted: number;
-  lifted: number;
-  restored: number;
+  readonly crashed: boolean;
+  /** How often each part was seen. */
+  readonly parts: Map<string, number>;
 }
 
 /** Stops and starts of the server, each with its jails and bans; and the events that are not of one. */
-function readChanges({ events, before }: Batch): {
-  changes: ServerChange[];
-  rest: BatchEvent[];
-} {
+function readChanges(
+  events: readonly BatchEvent[],
+  before: LogContext,
+): { changes: ServerChange[]; rest: BatchEvent[] } {
   const changes: ServerChange[] = [];
   const rest: BatchEvent[] = [];
   let { running } = before;
   let open: ServerChange | undefined;
   const begin = (at: number, stopped: boolean) => {
-    const crashed = !stopped && running;
-    const none = { jailsStopped: 0, jailsStarted: 0, lifted: 0, restored: 0 };
-    open = { at, stopped, version: "", crashed, ...none };
+    open = { at, stopped, crashed: !stopped && running, parts: new Map() };
     changes.push(open);
     return open;
   };
   // That it stops was told; what it does on its way down is told together.
   if (before.stopping) begin(-1, true);
   for (const event of events) {
-    const down = open?.stopped && open.version === "";
-    const up = open !== undefined && open.version !== "";
-    if (event.kind === "server" && event.says === "starting") {
-      const change = down && open ? open : begin(event.at, false);
-      change.version = event.version || UNKNOWN_VERSION;
+    const does = event.kind === "life" ? event.says : event.kind;
+    const down = open?.version === undefined ? open : undefined;
+    if (event.kind === "life" && does === "starting") {
+      const change = down ?? begin(event.at, false);
+      change.version = event.version;
       running = true;
-    } else if (event.kind === "server") {
-      if (!down && event.says === "stopping") begin(event.at, true);
+    } else if (does === "stopping" || does === "exiting") {
+      if (!down && does === "stopping") begin(event.at, true);
       running = false;
-    } else if (open && down && event.kind === "jail" && event.says === "stopped") {
-      open.jailsStopped++;
-    } else if (open && down && event.kind === "lift") open.lifted++;
-    else if (open && (up || down) && event.kind === "jail" && event.says === "started") {
-      open.version ||= UNKNOWN_VERSION;
-      open.jailsStarted++;
+    } else if (open && (down ? STOP_PARTS : START_PARTS).includes(does)) {
+      addOne(open.parts, does);
+      if (does !== "started") continue;
+      open.version ??= "";
       running = true;
-    } else if (open && up && event.kind === "restore") open.restored++;
-    else {
+    } else {
       // Jails that come and go later are no part of the start.
-      if (up && event.kind === "jail") open = undefined;
+      if (!down && event.kind === "life") open = undefined;
       rest.push(event);
     }
   }
-  return { changes: changes.filter(({ at, ...change }) => at >= 0 || saysMore(change)), rest };
-}
-
-/** Whether there is more to say of a stop than that it began. */
-function saysMore({ version, lifted, jailsStopped }: Omit<ServerChange, "at">): boolean {
-  return version !== "" || lifted + jailsStopped > 0;
+  const saysMore = ({ version, parts }: ServerChange) => version !== undefined || parts.size > 0;
+  return { changes: changes.filter((change) => change.at >= 0 || saysMore(change)), rest };
 }
 
 function changeLine(change: ServerChange, { host, markup }: Teller): string {
-  const { stopped, version, crashed, jailsStopped, jailsStarted, lifted, restored } = change;
-  const did = !stopped ? "started" : version ? "restarted" : "stopped";
-  const sign = { started: "✅", restarted: "🔄", stopped: "⛔" }[did];
-  const known = version && version !== UNKNOWN_VERSION ? ` ${name(version, markup)}` : "";
+  const { stopped, version, crashed, parts } = change;
+  const up = stopped ? "restarted" : "started";
+  const did = version === undefined ? "stopped" : up;
+  const known = version ? ` ${name(version, markup)}` : "";
   const unasked = crashed ? ", after it ended without a word" : "";
-  const jails = version ? jailsStarted : jailsStopped;
-  const bans = restored > 0 ? `${amount(restored, "ban")} restored` : "";
-  const lost = restored === 0 && lifted > 0 ? `${amount(lifted, "ban")} lifted` : "";
-  const details = [jails > 0 ? amount(jails, "jail") : "", bans, lost].filter((text) => text);
+  const counted = (part: string, noun: string, fate = "") => {
+    const count = parts.get(part) ?? 0;
+    return count > 0 ? amount(count, noun) + fate : "";
+  };
+  const jails = counted(did === "stopped" ? "stopped" : "started", "jail");
+  const bans = counted("restore", "ban", " restored") || counted("lift", "ban", " lifted");
+  const details = [jails, bans].filter((text) => text !== "");
   const what = details.length > 0 ? `: ${details.join(", ")}` : "";
-  return `${sign} ${host} fail2ban${known} ${did}${unasked}${what}`;
+  return `${CHANGE_SIGNS[did]} ${host} fail2ban${known} ${did}${unasked}${what}`;
 }
 
-const JAIL_SIGNS = { started: "✅", stopped: "⛔", reloaded: "🔄" } as const;
-
-/** Lines for events that stand alone; equal ones are one line with their number, where the last was. */
-function tellSingles(events: readonly BatchEvent[], teller: Teller): Told[] {
-  const { host, markup } = teller;
-  const told = events.flatMap((event): Told[] => {
-    const { at } = event;
-    switch (event.kind) {
-      case "jail": {
-        const line = `${JAIL_SIGNS[event.says]} ${host} ${jailText(event.jail, teller)} jail ${event.says}`;
-        return [{ at, line }];
-      }
-      case "increase": {
-        const { jail, id, count, length } = event;
-        const more = increaseText(count, length, markup);
-        const line = `🔔 ${host} ${jailText(jail, teller)} ban of ${idText(id, markup)} increased: ${more}`;
-        return [{ at, line }];
-      }
-      case "failed": {
-        const { jail, id, failed } = event;
-        const where = id ? ` at ${failed.doing} of ${idText(id, markup)}` : ` at ${failed.doing}`;
-        const blocked = failed.unblocked ? `🚨 ${markup.bold("NOT blocked")}: ` : "";
-        const line = `⚠️ ${host} ${jailText(jail, teller)} ${blocked}${failedText(failed, where, teller)}`;
-        return [{ at, line }];
-      }
-      case "alert": {
-        const jail = event.jail ? `${jailText(event.jail, teller)} ` : "";
-        const line = `⚠️ ${host} ${jail}${markup.code(shortened(event.text, WHY_LIMIT))}`;
-        return [{ at, line }];
-      }
-      default:
-        return [];
-    }
+/** Equal lines are one with their number, where the last was. */
+function merged(told: readonly Told[]): Told[] {
+  const inOrder = told.toSorted((a, b) => a.at - b.at);
+  return [...Map.groupBy(inOrder, ({ line }) => line)].map(([line, same]) => {
+    return { at: same.at(-1)?.at ?? 0, line: line + times(same.length) };
   });
-  return grouped(told, ({ line }) => line).map(([line, same]) => ({
-    at: same.at(-1)?.at ?? 0,
-    line: line + times(same.length),
-  }));
+}
+
+/** What happened, in the order that it happened in. */
+function tellEvents(reader: BatchReader, before: LogContext, teller: Teller): string[] {
+  const { changes, rest } = readChanges(reader.events, before);
+  const ofKind = <Wanted extends BatchEvent["kind"]>(kind: Wanted) =>
+    rest.filter((event): event is Extract<BatchEvent, { kind: Wanted }> => event.kind === kind);
+  const jails = ofKind("life").map(({ at, jail, says }) => {
+    return { at, line: jailLine(`${CHANGE_SIGNS[says]}`, jail, `jail ${says}`, teller) };
+  });
+  const told = [
+    ...changes.map((change) => ({ at: change.at, line: changeLine(change, teller) })),
+    ...tellBans(ofKind("ban"), teller),
+    ...tellFew(ofKind("unban"), "🔓", teller.markup.bold("UNBANNED"), teller),
+    ...tellFew(ofKind("restore"), "♻️", "ban restored:", teller),
+    ...tellFew(ofKind("lift"), "♻️", "ban lifted by a stop:", teller),
+    ...merged([...jails, ...reader.told()]),
+  ];
+  return told.sort((a, b) => a.at - b.at).map(({ line }) => line);
 }
 
 /** `-# 10:32:26 to 10:39:30 · 4,469 found · 12 other lines`; the date where there are two. */
-function footer({ from, to, found, other }: Batch, { markup }: Teller): string[] {
-  const sameDay = from?.date === to?.date;
-  const times = [from, to].map((record) => {
-    return sameDay ? (record?.time ?? "") : `${record?.date} ${record?.time}`;
-  });
+function footer(
+  records: readonly (LogRecord | undefined)[],
+  { found, other }: BatchReader,
+  { markup }: Teller,
+): string[] {
+  const timed = records.filter((record) => record?.time);
+  const ends = [timed[0], timed.at(-1)];
+  const sameDay = ends[0]?.date === ends[1]?.date;
+  const times = ends.map((end) => (sameDay ? (end?.time ?? "") : `${end?.date} ${end?.time}`));
   const parts = [
     [...new Set(times)].join(" to "),
     found > 0 ? `${found.toLocaleString("en")} found` : "",
@@ -1507,42 +1394,31 @@ function footer({ from, to, found, other }: Batch, { markup }: Teller): string[]
 
 /**
  * What a batch of lines is in words, each line with its end; empty when nothing happened that is worth
- * a message. What is only counted is worth one when it was asked for by name.
+ * a message. What is only counted is worth one when it was asked for by name. `failures` remembers those
+ * of earlier lines.
  */
-export function tellBatch(batch: Batch, host: string, markup: Markup, view: View): string {
+export function tellLines(
+  lines: readonly string[],
+  view: View,
+  before: LogContext,
+  failures: FailureCount,
+  { host, markup }: Teller,
+): string {
   const teller = { host: name(host, markup), markup };
-  const { changes, rest } = readChanges(batch);
-  const ofKind = <Wanted extends BatchEvent["kind"]>(kind: Wanted) =>
-    rest.filter((event): event is Extract<BatchEvent, { kind: Wanted }> => event.kind === kind);
-  const told = [
-    ...changes.map((change) => ({ at: change.at, line: changeLine(change, teller) })),
-    ...tellBans(ofKind("ban"), teller),
-    ...tellFew(ofKind("unban"), "🔓", markup.bold("UNBANNED"), teller),
-    ...tellFew(ofKind("restore"), "♻️", "ban restored:", teller),
-    ...tellFew(ofKind("lift"), "♻️", "ban lifted by a stop:", teller),
-    ...tellSingles(rest, teller),
-  ].sort((a, b) => a.at - b.at);
+  const reader = new BatchReader(failures, teller);
+  const { records } = readRecords(lines, before);
+  for (const [at, record] of records.entries()) {
+    const isFirst = record !== records[at - 1] && record !== before.record;
+    if (record && isFirst) reader.read(record, at, isShown(record, view));
+    else if (!record) reader.other++;
+  }
+  const told = tellEvents(reader, before, teller);
   const counted = view.only.has("found") || view.only.has("other");
-  const worth = told.length > 0 || (counted && batch.found + batch.other > 0);
-  if (!worth) return "";
-  return [...told.map(({ line }) => line), ...footer(batch, teller)]
-    .map((line) => `${line}\n`)
-    .join("");
+  if (told.length === 0 && !(counted && reader.found + reader.other > 0)) return "";
+  return [...told, ...footer(records, reader, teller)].map((line) => `${line}\n`).join("");
 }
 
 // Floods: more lines than anybody wants to scroll through.
-
-/** What so many lines hold. */
-export interface Flood {
-  readonly lines: readonly string[];
-  readonly from: LogRecord | undefined;
-  readonly to: LogRecord | undefined;
-  /** Kinds with their number, by jail; the jail of what belongs to none is empty. */
-  readonly jails: ReadonlyMap<string, ReadonlyMap<Kind, number>>;
-  /** Ids with how often they were found or banned, the most frequent first. */
-  readonly ids: readonly (readonly [string, number])[];
-  readonly banned: ReadonlySet<string>;
-}
 
 function addOne<Key>(counts: Map<Key, number>, key: Key): void {
   counts.set(key, (counts.get(key) ?? 0) + 1);
@@ -1552,10 +1428,12 @@ function addOne<Key>(counts: Map<Key, number>, key: Key): void {
 const FLOOD_BLOCK_LINES = 5_000;
 
 /** Adds up the lines of the log that are shown. */
-export function readFlood(lines: readonly string[], view: Pick<View, "only" | "jails">): Flood {
+export function readFlood(lines: readonly string[], view: View) {
   const shown: string[] = [];
+  /** Kinds with their number, by jail; the jail of what belongs to none is empty. */
   const jails = new Map<string, Map<Kind, number>>();
-  const ids = new Map<string, number>();
+  /** Ids with how often they were found or banned. */
+  const counts = new Map<string, number>();
   const banned = new Set<string>();
   let from: LogRecord | undefined;
   let to: LogRecord | undefined;
@@ -1572,16 +1450,17 @@ export function readFlood(lines: readonly string[], view: Pick<View, "only" | "j
       jails.set(jail, kinds);
       addOne(kinds, kind);
       if (says === "ban") banned.add(what);
-      if (says === "ban" || says === "found" || says === "banned") addOne(ids, what);
+      if (says === "ban" || says === "found" || says === "banned") addOne(counts, what);
       if (!record.time) continue;
       from ??= record;
       to = record;
     }
     before = after;
   }
-  const frequent = [...ids].sort((a, b) => b[1] - a[1]);
-  return { lines: shown, from, to, jails, ids: frequent, banned };
+  const ids = [...counts].sort((a, b) => b[1] - a[1]);
+  return { lines: shown, from, to, jails, ids, banned };
 }
+type Flood = ReturnType<typeof readFlood>;
 
 /** As many words as `room` has place for, and how many more there are. */
 function fitting(words: readonly string[], room: number): string {
@@ -1607,24 +1486,19 @@ function periodText(from: LogRecord | undefined, to: LogRecord | undefined): str
 }
 
 /** One line a jail, the busiest first, as many as fit; the others are a number. */
-function floodJails({ jails }: Flood, room: number, teller: Teller): string[] {
+function floodJails({ jails }: Flood, teller: Teller): string[] {
   const total = (kinds: ReadonlyMap<Kind, number>) =>
     [...kinds.values()].reduce((a, b) => a + b, 0);
   const busiest = [...jails].sort((a, b) => total(b[1]) - total(a[1]));
-  const lines: string[] = [];
-  let left = room;
-  for (const [jail, kinds] of busiest) {
-    const counts = KINDS.flatMap((kind) => {
-      const count = kinds.get(kind);
-      return count ? [`${count.toLocaleString("en")} ${kind}`] : [];
-    });
-    const line = `${jail ? jailText(jail, teller) : "of no jail:"} ${counts.join(", ")}`;
-    left -= line.length + 1;
-    if (left < 0) break;
-    lines.push(line);
-  }
-  const more = busiest.length - lines.length;
-  return more > 0 ? [...lines, `and ${amount(more, "more jail")}`] : lines;
+  const lines = busiest.map(([jail, kinds]) => {
+    const known = KINDS.filter((kind) => kinds.has(kind));
+    const counts = known.map((kind) => `${kinds.get(kind)?.toLocaleString("en")} ${kind}`);
+    return `${jail ? jailText(jail, teller) : "of no jail:"} ${counts.join(", ")}`;
+  });
+  let length = 0;
+  const tooLong = lines.findIndex((line) => (length += line.length + 1) > FLOOD_JAILS_ROOM);
+  if (tooLong < 0) return lines;
+  return [...lines.slice(0, tooLong), `and ${amount(lines.length - tooLong, "more jail")}`];
 }
 
 /**
@@ -1643,11 +1517,9 @@ export function tellFlood(
   const { lines, from, to, ids, banned } = flood;
   const count = markup.bold(amount(lines.length, "line"));
   const head = `🌊 ${teller.host} ${count}${periodText(from, to)}: ${where}`;
-  const ends = [lines[0], lines.at(-1)].map((line) =>
-    markup.code(shortened(line ?? "", FLOOD_LINE_LIMIT)),
-  );
-  const tail = whole ? [`first: ${ends[0]}`, `last: ${ends[1]}`] : [];
-  const text = [head, ...floodJails(flood, FLOOD_JAILS_ROOM, teller), ...tail].join("\n");
+  const code = (line = "") => markup.code(shortened(line, FLOOD_LINE_LIMIT));
+  const tail = whole ? [`first: ${code(lines[0])}`, `last: ${code(lines.at(-1))}`] : [];
+  const text = [head, ...floodJails(flood, teller), ...tail].join("\n");
   const label = whole ? "banned" : "most seen";
   const words = whole
     ? [...banned].map((id) => idText(id, markup))
@@ -2217,7 +2089,7 @@ type JailStatus = NonNullable<ReturnType<typeof readJailStatus>>;
 export function readJailStatus(jail: string, out: string, ownSecrets: readonly string[]) {
   const report = z.safeParse(JailReport(), labelled(out)).data;
   if (!report) return undefined;
-  const clean = (text: string) => cleanText(text, false, ownSecrets);
+  const clean = (text: string) => cleanText(text, ownSecrets);
   // Word by word, so that an id that looks like a secret hides no other.
   const banned = clean(wordsOf(report["Banned IP list"]).join("\n"));
   return {
@@ -2740,7 +2612,7 @@ export class Tally {
 
   /** What was counted; `notRead` are files that could not be read, or not to their end, with reasons. */
   digest(notRead: readonly string[]) {
-    const clean = (text: string) => cleanText(text, false, this.#ownSecrets);
+    const clean = (text: string) => cleanText(text, this.#ownSecrets);
     const jails = [...this.#jails]
       .map(([jail, { found, banned, unbanned, bannedIds }]) => {
         return { jail: clean(jail), found, banned, unbanned, bannedAddresses: bannedIds.size };
@@ -4229,8 +4101,9 @@ class Feed {
     const failures = new FailureCount();
     if (first && log.includes("] Ban ")) this.#countEarlier(failures, first);
     const lines = log.split("\n").slice(0, -1);
-    const batch = readBatch(lines, view, this.#contextOf(first), failures);
-    return { text: tellBatch(batch, this.#run.settings.host, markup, view), ends: undefined };
+    const teller = { host: this.#run.settings.host, markup };
+    const text = tellLines(lines, view, this.#contextOf(first), failures, teller);
+    return { text, ends: undefined };
   }
 
   /** Failures in the last 4 MiB before a span, in its file and in the one before. */
@@ -6117,7 +5990,7 @@ async function check(world: World, settings: Settings): Promise<number> {
     await rowsOfLogs(world, settings, "lock", 73, lockText),
     await rowsOf("destination", 75, () => destinationRows(world, machine, known)),
   ].flat();
-  const clean = (text: string) => cleanText(text.replace(/\s+/g, " "), false, ownSecrets);
+  const clean = (text: string) => cleanText(text.replace(/\s+/g, " "), ownSecrets);
   const shown = rows.map((row) => ({ ...row, text: clean(row.text), hint: clean(row.hint) }));
   const exitCode = worstExit(rows.map((row) => row.exitCode));
   const report = { exitCode, rows: shown };

@@ -1,88 +1,35 @@
 /** What events and floods must not say, and must not do, whatever the log and the moment. */
 import { describe, expect, test } from "bun:test";
 import * as fs from "node:fs";
-import { join } from "node:path";
+import { SLACK_MARKUP } from "../f2b-watch.ts";
 import {
-  DISCORD_MARKUP,
-  FailureCount,
-  NO_CONTEXT,
-  readBatch,
-  readRecords,
-  SLACK_MARKUP,
-  tellBatch,
-} from "../f2b-watch.ts";
+  ban,
+  contents,
+  EVENTS,
+  fixture,
+  footer,
+  found,
+  info,
+  restore,
+  says,
+  slackIn,
+  told,
+  unban,
+  view,
+} from "./events.ts";
 import { lines, Scene } from "./harness.ts";
-import { Slack } from "./slack.ts";
 
 const MINUTE = 60_000;
-const EVENTS = ["--format", "events"];
 
-function fixture(name: string): string[] {
-  const path = join(import.meta.dirname, "fixtures", name);
-  return fs.readFileSync(path, "utf8").split("\n").slice(0, -1);
-}
-
-let clockS = 0;
-/** A line of the log, a second after the one before. */
-function says(text: string, level = "NOTICE", logger = "actions"): string {
-  const at = new Date(Date.UTC(2026, 10, 22, 10) + clockS++ * 1000).toISOString();
-  const stamp = `${at.slice(0, 10)} ${at.slice(11, 19)},123`;
-  return `${stamp} ${`fail2ban.${logger}`.padEnd(24)}[18191]: ${level.padEnd(7)} ${text}`;
-}
-const found = (id: string, jail = "sshd") => says(`[${jail}] Found ${id}`, "INFO", "filter");
-const ban = (id: string, jail = "sshd") => says(`[${jail}] Ban ${id}`);
-const unban = (id: string, jail = "sshd") => says(`[${jail}] Unban ${id}`);
-const restore = (id: string, jail = "sshd") => says(`[${jail}] Restore Ban ${id}`);
-const info = (text: string) => says(text, "INFO", "server");
 const failed = (doing: string, jail: string, details: string, why = "no") =>
   says(
     `Failed to execute ${doing} jail '${jail}' action 'act' info 'ActionInfo({${details}})': ${why}`,
     "ERROR",
   );
 
-const view = (only = "", jails = "") => ({
-  format: "events" as const,
-  only: new Set(only ? only.split(",") : []),
-  jails: new Set(jails ? jails.split(",") : []),
-  color: false,
-});
-
-/** What people read about these lines, as if a pass had come at each of `splits`. */
-function told(
-  log: readonly string[],
-  splits: readonly number[] = [],
-  shows = view(),
-  markup = DISCORD_MARKUP,
-): string[] {
-  const ends = [...splits, log.length];
-  return ends.flatMap((end, index) => {
-    const start = ends[index - 1] ?? 0;
-    const before = readRecords(log.slice(0, start), NO_CONTEXT).after;
-    const batch = readBatch(log.slice(start, end), shows, before, new FailureCount());
-    const text = tellBatch(batch, "web-1", markup, shows).split("\n").slice(0, -1);
-    return text.filter((line) => !/^(?:-# .*|_.*_)$/.test(line));
-  });
-}
-
-function contents(scene: Scene): string[] {
-  return scene.discord.messages.map(({ content }) => content);
-}
-
 /** Addresses, many enough for a list of several messages. */
 function addresses(count: number, net = "10.0"): string[] {
   return Array.from({ length: count }, (_, index) => `${net}.${index >> 8}.${index & 255}`);
-}
-
-/** Slack in Discord's place. */
-function slackIn(scene: Scene): Slack {
-  const slack = new Slack({
-    now: () => scene.clockMs,
-    sleep: async (ms) => void (scene.clockMs += ms),
-    links: /<https:\/\/db-ip\.com\/[^|>]*\|db-ip\.com>/,
-  });
-  scene.overrides.fetch = (url, init) => slack.fetch(url, init);
-  scene.env = { SLACK_TOKEN: slack.token, SLACK_CHANNEL: slack.channel };
-  return slack;
 }
 
 // ── The server ──────────────────────────────────────────────────────────────────────────────────
@@ -93,16 +40,18 @@ describe("the server, wherever passes come between its lines,", () => {
   test("ended without a word when it was killed, and at no other time", () => {
     const killedAt = log.findLastIndex((line) => line.includes("Starting Fail2ban"));
     for (let split = 1; split < log.length; split++) {
-      const crashes = told(log, [split]).filter((line) => line.includes("without a word"));
+      const crashes = told(log, { splits: [split] }).filter((line) =>
+        line.includes("without a word"),
+      );
       expect({ split, crashes: crashes.length }).toEqual({ split, crashes: 1 });
     }
-    const beforeIt = told(log.slice(0, killedAt), [1, 157, 159]);
+    const beforeIt = told(log.slice(0, killedAt), { splits: [1, 157, 159] });
     expect(beforeIt.join("\n")).not.toContain("without a word");
   });
 
   test("lets nobody in by a restart", () => {
     for (let split = 1; split < log.length; split++) {
-      const unbans = told(log, [split]).filter((line) => line.includes("UNBANNED"));
+      const unbans = told(log, { splits: [split] }).filter((line) => line.includes("UNBANNED"));
       expect(unbans).toEqual(["🔓 web-1 **[sshd]** **UNBANNED** 203.0.113.3"]);
     }
   });
@@ -111,7 +60,9 @@ describe("the server, wherever passes come between its lines,", () => {
     const from = log.findIndex((line) => line.includes("Shutdown in progress"));
     const to = log.findIndex((line) => line.includes("Exiting Fail2ban")) + 1;
     for (let split = from + 1; split < to; split++) {
-      const lines = told(log.slice(0, to), [from, split]).filter((line) => /⛔|♻️/.test(line));
+      const lines = told(log.slice(0, to), { splits: [from, split] }).filter((line) =>
+        /⛔|♻️/.test(line),
+      );
       expect(lines.length).toBeLessThanOrEqual(2);
       for (const line of lines) expect(line).toStartWith("⛔ web-1 fail2ban stopped");
     }
@@ -137,7 +88,7 @@ describe("the server, wherever passes come between its lines,", () => {
       "🔓 web-1 **[sshd]** **UNBANNED** 203.0.113.7",
     ];
     expect(told(lines)).toEqual(events);
-    expect(told(lines, [10])).toEqual(events);
+    expect(told(lines, { splits: [10] })).toEqual(events);
   });
 
   test("stops with more bans than fit into a glance: in no pass they are unbans", async () => {
@@ -218,10 +169,10 @@ describe("a failed action", () => {
       const log = fixture(name);
       const all = told(log).filter((line) => line.startsWith("🔔"));
       for (let split = log.length; split > 1; split -= 7) {
-        const only = told(log, [split], view("ban"));
+        const only = told(log, { splits: [split], shows: view("ban") });
         for (const line of only) expect(line).toStartWith("🔔");
       }
-      expect(told(log, [], view("ban"))).toEqual(all);
+      expect(told(log, { shows: view("ban") })).toEqual(all);
     }
   });
 });
@@ -234,26 +185,16 @@ test("an address of which a part is an emoji's name stands in code", () => {
 });
 
 describe("the last line", () => {
-  const last = (log: string[]) =>
-    tellBatch(
-      readBatch(log, view(), NO_CONTEXT, new FailureCount()),
-      "web-1",
-      DISCORD_MARKUP,
-      view(),
-    )
-      .split("\n")
-      .at(-2);
-
   test("is left out where there is nothing to say", () => {
     const log = ["fail2ban.actions [1]: NOTICE [sshd] Ban 203.0.113.7"];
-    expect(last(log)).toStartWith("🔔");
+    expect(footer(log)).toStartWith("🔔");
   });
 
   test("names the days where there are two", () => {
     const [early, late] = [ban("203.0.113.7"), ban("203.0.113.8")].map((line, day) =>
       line.replace(/^\S+ \S+/, `2026-11-2${day} 10:00:0${day},000`),
     );
-    expect(last([`${early}`, `${late}`])).toBe("-# 2026-11-20 10:00:00 to 2026-11-21 10:00:01");
+    expect(footer([`${early}`, `${late}`])).toBe("-# 2026-11-20 10:00:00 to 2026-11-21 10:00:01");
   });
 });
 

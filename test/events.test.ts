@@ -1,55 +1,24 @@
 /** What people are told: events in words, and floods in one message. */
 import { describe, expect, test } from "bun:test";
 import * as fs from "node:fs";
-import { join } from "node:path";
+import { addressOf, readFlood, SLACK_MARKUP, tellFlood } from "../f2b-watch.ts";
 import {
-  addressOf,
-  DISCORD_MARKUP,
-  FailureCount,
-  NO_CONTEXT,
-  readBatch,
-  readFlood,
-  SLACK_MARKUP,
-  tellBatch,
-  tellFlood,
-} from "../f2b-watch.ts";
+  ban,
+  clock,
+  contents,
+  EVENTS,
+  FIXTURES,
+  fixture,
+  footer,
+  found,
+  info,
+  says,
+  slackIn,
+  told,
+  unban,
+  view,
+} from "./events.ts";
 import { Scene } from "./harness.ts";
-import { Slack } from "./slack.ts";
-
-const FIXTURES = join(import.meta.dirname, "fixtures");
-
-function fixture(name: string): string[] {
-  return fs.readFileSync(join(FIXTURES, name), "utf8").split("\n").slice(0, -1);
-}
-
-let clockS = 0;
-/** A line of the log, a second after the one before. */
-function says(text: string, level = "NOTICE", logger = "actions"): string {
-  const at = new Date(Date.UTC(2026, 10, 22, 10) + clockS++ * 1000).toISOString();
-  const stamp = `${at.slice(0, 10)} ${at.slice(11, 19)},123`;
-  return `${stamp} ${`fail2ban.${logger}`.padEnd(24)}[18191]: ${level.padEnd(7)} ${text}`;
-}
-const found = (id: string, jail = "sshd") => says(`[${jail}] Found ${id}`, "INFO", "filter");
-const ban = (id: string, jail = "sshd") => says(`[${jail}] Ban ${id}`);
-const unban = (id: string, jail = "sshd") => says(`[${jail}] Unban ${id}`);
-const info = (text: string) => says(text, "INFO", "server");
-
-const view = (only = "", jails = "") => ({
-  format: "events" as const,
-  only: new Set(only ? only.split(",") : []),
-  jails: new Set(jails ? jails.split(",") : []),
-  color: false,
-});
-
-/** What people read about these lines, without the line of counts. */
-function told(lines: string[], shows = view(), markup = DISCORD_MARKUP): string[] {
-  const batch = readBatch(lines, shows, NO_CONTEXT, new FailureCount());
-  return tellBatch(batch, "web-1", markup, shows).split("\n").slice(0, -2);
-}
-function footer(lines: string[], shows = view()): string | undefined {
-  const batch = readBatch(lines, shows, NO_CONTEXT, new FailureCount());
-  return tellBatch(batch, "web-1", DISCORD_MARKUP, shows).split("\n").at(-2);
-}
 
 describe("a ban", () => {
   test("has bell, host, jail, address, failures, a link without preview and the way back", () => {
@@ -61,7 +30,7 @@ describe("a ban", () => {
   });
 
   test("on Slack in Slack's own marks", () => {
-    expect(told([found("203.0.113.7"), ban("203.0.113.7")], view(), SLACK_MARKUP)).toEqual([
+    expect(told([found("203.0.113.7"), ban("203.0.113.7")], { markup: SLACK_MARKUP })).toEqual([
       "🔔 web-1 *[sshd]* *BANNED* 203.0.113.7 after 1 failure · " +
         "<https://db-ip.com/203.0.113.7|db-ip.com> · `fail2ban-client unban 203.0.113.7`",
     ]);
@@ -87,7 +56,7 @@ describe("a ban", () => {
       info("Creating new jail 'sshd'"),
     ];
     const minutesAgo = [found("203.0.113.7", "slow"), found("203.0.113.7")];
-    clockS += 120;
+    clock.seconds += 120;
     const now = [found("203.0.113.7", "slow"), found("203.0.113.7")];
     const bans = [ban("203.0.113.7", "slow"), ban("203.0.113.7")];
     const lines = told([...settings, ...minutesAgo, ...now, ...bans]);
@@ -138,7 +107,7 @@ describe("a ban", () => {
   test("of a jail with a strange name has that in inline code too", () => {
     expect(told([ban("203.0.113.7", "my jail")])[0]).toContain("**[my jail]**");
     expect(told([ban("203.0.113.7", "it's**a")])[0]).toContain("**[`it's**a`]**");
-    expect(told([ban("203.0.113.7", "<!here>")], view(), SLACK_MARKUP)[0]).toContain(
+    expect(told([ban("203.0.113.7", "<!here>")], { markup: SLACK_MARKUP })[0]).toContain(
       "`&lt;!here&gt;`",
     );
   });
@@ -289,7 +258,7 @@ describe("a failed action", () => {
 
 describe("what is only counted", () => {
   test("stands in the last line, with the time", () => {
-    clockS = 0;
+    clock.seconds = 0;
     const lines = [
       found("203.0.113.7"),
       found("203.0.113.7"),
@@ -301,15 +270,8 @@ describe("what is only counted", () => {
 
   test("is not worth a message, unless it was asked for by name", () => {
     const lines = [found("203.0.113.7"), info("rollover performed")];
-    const batch = (shows: ReturnType<typeof view>) =>
-      tellBatch(
-        readBatch(lines, shows, NO_CONTEXT, new FailureCount()),
-        "web-1",
-        DISCORD_MARKUP,
-        shows,
-      );
-    expect(batch(view())).toBe("");
-    expect(batch(view("ban,found"))).toContain("1 found");
+    expect(footer(lines)).toBeUndefined();
+    expect(footer(lines, view("ban,found"))).toContain("1 found");
   });
 
   test("--only and --jail leave out what they leave out, failures are counted all the same", () => {
@@ -319,7 +281,7 @@ describe("what is only counted", () => {
       unban("203.0.113.7"),
       ban("203.0.113.8", "web"),
     ];
-    const shown = told(lines, view("ban", "sshd"));
+    const shown = told(lines, { shows: view("ban", "sshd") });
     expect(shown).toEqual([expect.stringContaining("203.0.113.7 after 1 failure")]);
   });
 });
@@ -333,14 +295,11 @@ test("addressOf() knows addresses and networks, and nothing else", () => {
 });
 
 describe("a pass with --format events", () => {
-  const events = ["--format", "events"];
-  const contents = (scene: Scene) => scene.discord.messages.map(({ content }) => content);
-
   test("tells several events in one message, without a fence, and nothing twice", async () => {
     using scene = new Scene();
     scene.append(found("203.0.113.7"), ban("203.0.113.7"), unban("203.0.113.7"));
-    await scene.pass(...events);
-    await scene.pass(...events);
+    await scene.pass(...EVENTS);
+    await scene.pass(...EVENTS);
     expect(contents(scene)).toHaveLength(1);
     expect(contents(scene)[0]).toMatch(
       /^🔔 web-1 .*after 1 failure.*\n🔓 web-1 .*\n-# [^\n]*1 found$/,
@@ -353,15 +312,15 @@ describe("a pass with --format events", () => {
   test("counts failures that earlier passes have seen, also in the rotated file", async () => {
     using scene = new Scene();
     scene.append(found("203.0.113.7"), found("203.0.113.8"));
-    await scene.pass(...events);
+    await scene.pass(...EVENTS);
     expect(contents(scene)).toEqual([]);
     scene.append(found("203.0.113.7"));
-    await scene.pass(...events);
+    await scene.pass(...EVENTS);
     scene.rotate();
     scene.append(found("203.0.113.7"));
-    await scene.pass(...events);
+    await scene.pass(...EVENTS);
     scene.append(ban("203.0.113.7"));
-    await scene.pass(...events);
+    await scene.pass(...EVENTS);
     expect(contents(scene)).toEqual([expect.stringContaining("after 3 failures")]);
   });
 
@@ -377,13 +336,13 @@ describe("a pass with --format events", () => {
       if (++posts === 3) scene.stop.abort();
       return scene.discord.fetch(url, init);
     };
-    expect((await scene.run(...events)).code).toBe(75);
+    expect((await scene.run(...EVENTS)).code).toBe(75);
     const first = contents(scene).length;
     expect(first).toBeGreaterThan(0);
     scene.rotate();
     scene.append(unban("10.0.0.1"));
     Object.assign(scene.overrides, { stopping: new AbortController().signal });
-    expect((await scene.run(...events)).code).toBe(0);
+    expect((await scene.run(...EVENTS)).code).toBe(0);
     const text = contents(scene).join("\n");
     for (const id of ids) {
       expect(text.split(new RegExp(`\\b${RegExp.escape(id)}(?=[, ]|\\n|$)`)).length).toBe(
@@ -399,7 +358,7 @@ describe("a pass with --format events", () => {
       using scene = new Scene();
       scene.append(...fixture(name));
       scene.env["F2B_INLINE"] = "20";
-      await scene.pass(...events);
+      await scene.pass(...EVENTS);
       expect(scene.discord.violations).toEqual([]);
       const text = contents(scene).join("\n");
       expect(text.length).toBeGreaterThan(100);
@@ -492,12 +451,8 @@ describe("a flood", () => {
 
   test("on Slack is the summary, every banned address that fits, the file, its first and last line", async () => {
     using scene = new Scene();
-    const slack = new Slack({
-      now: () => scene.clockMs,
-      sleep: async (ms) => void (scene.clockMs += ms),
-    });
-    scene.overrides.fetch = (url, init) => slack.fetch(url, init);
-    scene.env = { SLACK_TOKEN: slack.token, SLACK_CHANNEL: slack.channel, F2B_INLINE: "20" };
+    const slack = slackIn(scene);
+    scene.env["F2B_INLINE"] = "20";
     scene.append(...burst);
     await scene.pass();
     expect(slack.messages).toHaveLength(1);

@@ -1063,9 +1063,8 @@ class BatchReader {
     else if (says === "unchecked")
       this.#unchecked.push({ at, shown, text: record.message, why: "" });
     else if (says === "failed") this.#readFailed(record, at, shown);
-    else if (!shown) return;
-    else if (says === "ban" || says === "reban") this.#readBan(record, at, failures);
-    else this.#readOther(record, at);
+    else if (shown && (says === "ban" || says === "reban")) this.#readBan(record, at, failures);
+    else if (shown) this.#readOther(record, at);
     if (kind !== "found" && kind !== "other" && says !== "detail") this.#before = record;
   }
 

@@ -164,6 +164,19 @@ describe("a failed action", () => {
     expect(told(log("nft add element 203.0.113.7"))[0]).toContain("NOT blocked");
   });
 
+  test("is no failed ban where another jail's ban stands between, whatever is shown", () => {
+    const log = [
+      ban("203.0.113.7"),
+      says("Unable to restore environment", "CRITICAL", "CommandAction"),
+      ban("203.0.113.8", "web"),
+      failed("ban", "sshd", "'ip': '203.0.113.7'", "Error banning 203.0.113.7"),
+    ];
+    for (const shows of [view(), view("alert")]) {
+      expect(told(log, { shows }).join("\n")).toContain("failed");
+      expect(told(log, { shows }).join("\n")).not.toContain("NOT blocked");
+    }
+  });
+
   test("stands in its ban's line although alerts are not asked for, alone", () => {
     for (const name of ["failing-action.log", "failing-invariant.log"]) {
       const log = fixture(name);

@@ -4392,6 +4392,8 @@ abstract class Sender {
       if (world.stopping.aborted) return { kind: "stopped" };
     }
     await print(world, text);
+    const { title } = this.destination;
+    complain(world, `dry run: ${amount(this.sent, "message")} for ${title}, none sent`);
     return this.finish();
   }
 
@@ -4997,9 +4999,7 @@ function deliverTo(run: Run, destination: Destination): Promise<Outcome> {
       await planFor(run, destination, progress),
     );
     const outcome = await delivery.deliver();
-    if (run.settings.dryRun) {
-      complain(run.world, `dry run: ${delivery.sent} messages for ${destination.title}, none sent`);
-    } else reportStuck(run, progress, progress.total > total);
+    if (!run.settings.dryRun) reportStuck(run, progress, progress.total > total);
     return outcome;
   });
 }
@@ -5243,20 +5243,6 @@ class TextDelivery extends Sender {
   }
 }
 
-/** Sends a text of ours; a dry run says how many messages it would be. */
-async function sendText(
-  run: Run,
-  destination: Destination,
-  title: string,
-  text: string,
-): Promise<Outcome> {
-  const delivery = new TextDelivery(run, destination, title, text);
-  const outcome = await delivery.deliver();
-  if (run.settings.dryRun)
-    complain(run.world, `dry run: ${delivery.sent} messages for ${destination.title}, none sent`);
-  return outcome;
-}
-
 /** Waits for the run at work to end, until `deadline`. */
 async function waitForLock(world: World, statePath: string, deadline: number): Promise<Lock> {
   for (;;) {
@@ -5480,7 +5466,7 @@ async function tellOutage(run: Run, destination: Destination, ping: Ping): Promi
   const { name } = destination;
   const notice = outageNotice(state.outage, ping, name, settings.host);
   if (notice === "") return { kind: "idle" };
-  const outcome = await sendText(run, destination, notice, "");
+  const outcome = await new TextDelivery(run, destination, notice, "").deliver();
   if (outcome.kind !== "done") return outcome;
   assign(state, "outage", state.outage && toldOutage(state.outage, name));
   run.save();
@@ -6040,7 +6026,7 @@ function sendStatus(world: World, settings: Settings, jails: readonly JailStatus
     tellOver(run, "status", "fail2ban-client can be used again");
     const channel = run.channel(destination.name);
     if (channel.status === mark) return { kind: "idle" };
-    const outcome = await sendText(run, destination, title, table);
+    const outcome = await new TextDelivery(run, destination, title, table).deliver();
     if (outcome.kind !== "done") return outcome;
     channel.status = mark;
     run.save();
@@ -6222,7 +6208,7 @@ async function digestLog(world: World, settings: Settings): Promise<number> {
   // Where messages would be printed too, the object is the message.
   if (!send || (json && (dryRun || !(webhook || access)))) return 0;
   return sendBeside(world, settings, (run, destination) =>
-    sendText(run, destination, title, textFor(destination)),
+    new TextDelivery(run, destination, title, textFor(destination)).deliver(),
   );
 }
 

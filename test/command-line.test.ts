@@ -810,7 +810,8 @@ async function expectForetold(scene: Scene, ...flags: string[]): Promise<void> {
   const expected = posted.map(({ username, body }) => `${username}\n${body["content"]}\n`);
   expect(out).toBe(expected.join(""));
   expect(code).toBe(0);
-  expect(err).toBe(`f2b-watch: dry run: ${posted.length} messages for Discord, none sent\n`);
+  const messages = posted.length === 1 ? "1 message" : `${posted.length} messages`;
+  expect(err).toBe(`f2b-watch: dry run: ${messages} for Discord, none sent\n`);
 }
 
 describe("--dry-run prints exactly what would be sent and leaves no trace", () => {

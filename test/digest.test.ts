@@ -766,8 +766,8 @@ found + bans per day, █ = 2
     expect({ code, err }).toEqual({
       code: 0,
       err:
-        "f2b-watch: dry run: 1 messages for Discord, none sent\n" +
-        "f2b-watch: dry run: 1 messages for Slack, none sent\n",
+        "f2b-watch: dry run: 1 message for Discord, none sent\n" +
+        "f2b-watch: dry run: 1 message for Slack, none sent\n",
     });
     expect(out).toBe(`Fail2Ban · web-1\n${discord}\nFail2Ban · web-1\n${slack}\n`);
   });

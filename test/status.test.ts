@@ -540,7 +540,7 @@ sshd     1/5     2/2  /var/log/auth.log
     Client.with(scene, ban("203.0.113.7"));
     const dry = await status(scene, "--send", "--dry-run");
     expect(fs.existsSync(scene.state)).toBe(false);
-    expect(dry.err).toBe("f2b-watch: dry run: 1 messages for Discord, none sent\n");
+    expect(dry.err).toBe("f2b-watch: dry run: 1 message for Discord, none sent\n");
     await sends(scene);
     expect(dry.out).toBe(`Fail2Ban · web-1\n${contents(scene)[0]}\n`);
     const again = await status(scene, "--dry-run", "--send", "sshd");
@@ -879,7 +879,7 @@ describe("--ping", () => {
     scene.wait(2 * MINUTE);
     const { out, err } = await scene.run("--ping", "--dry-run");
     expect(out).toBe(`Fail2Ban · web-1\n${DOWN_FOR_2}\n`);
-    expect(err).toContain("1 messages");
+    expect(err).toContain("1 message for");
     expect(await later(scene, 0)).toEqual([DOWN_FOR_2]);
   });
 

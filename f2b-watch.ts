@@ -561,6 +561,30 @@ export function cutMessage(text: string, start: number, room: number, maxLines =
   return { body, next, partOfLine: true, lines: 0 };
 }
 
+/**
+ * Cuts as `cutMessage` does, but not through lines that belong together and fit a message of their own.
+ * `goesOn`: whether the line with this number from `start` on, which begins at `at`, belongs to the one above.
+ */
+export function cutTogether(
+  text: string,
+  start: number,
+  room: number,
+  goesOn: (line: number, at: number) => boolean,
+): Cut {
+  const cut = cutMessage(text, start, room);
+  if (cut.partOfLine || cut.next >= text.length || !goesOn(cut.lines, cut.next)) return cut;
+  let [line, first] = [cut.lines, cut.next];
+  do {
+    line--;
+    first = text.lastIndexOf("\n", first - 2) + 1;
+  } while (line > 0 && goesOn(line, first));
+  if (line === 0) return cut;
+  let end = cut.next;
+  for (let at = cut.lines; end < text.length && end - first <= room && goesOn(at, end); at++)
+    end = text.indexOf("\n", end) + 1;
+  return end - 1 - first > room ? cut : cutMessage(text, start, room, line);
+}
+
 /** Words in lines of at most `width` characters; a longer word is a line of its own. */
 function filled(words: readonly string[], width: number): string[] {
   const lines: string[] = [];
@@ -665,6 +689,15 @@ export function readRecord(line: string): LogRecord | undefined {
   if (!foreign) return undefined;
   const [, syslogTime, date = "", time, level = "", message = ""] = foreign;
   return classify(date, time ?? syslogTime ?? "", level, message);
+}
+
+const STAMP = /\d{4}-\d\d-\d\d \d\d:\d\d:\d\d/y;
+
+/** Whether the line that begins at `at` goes on with a record above it. */
+function isContinuation(text: string, at: number): boolean {
+  STAMP.lastIndex = at;
+  if (STAMP.test(text)) return false;
+  return readRecord(text.slice(at, text.indexOf("\n", at))) === undefined;
 }
 
 function classify(date: string, time: string, level: string, message: string): LogRecord {
@@ -800,36 +833,40 @@ function compactLine({ time, level, message }: LogRecord): string {
   return `${time ? `${time} ` : ""}${serious}${message.replace(/^\[(.{1,200}?)\] /, "$1 ")}`;
 }
 
+interface Shown {
+  readonly text: string;
+  readonly ends: readonly number[];
+  readonly goesOn: readonly boolean[];
+}
+
 /**
  * Shows the lines of `text` (each with its line end) as the view wants them; `ends[i]` is how many lines
- * of the log are done with once line `i` of what is shown was sent.
+ * of the log are done with once line `i` of what is shown was sent, `goesOn[i]` whether it belongs to the
+ * line above it.
  */
-export function showLines(
-  text: string,
-  view: View,
-  before: LogContext,
-): { text: string; ends: readonly number[] } {
+export function showLines(text: string, view: View, before: LogContext): Shown {
   const lines = text.split("\n").slice(0, -1);
   const { records } = readRecords(lines, before);
   const shown: string[] = [];
   const ends: number[] = [];
+  const goesOn: boolean[] = [];
+  const show = (line: string, end: number, belongs: boolean) => {
+    shown.push(line);
+    ends.push(end);
+    goesOn.push(belongs);
+  };
   let date = before.record?.date ?? "";
   const paint = view.color ? colored : (line: string) => line;
   for (const [index, line] of lines.entries()) {
     const record = records[index];
     if (!isShown(record, view)) continue;
     const isFirst = record !== records[index - 1] && record !== before.record;
-    if (view.format === "compact" && isFirst && record) {
-      if (record.date !== date) {
-        shown.push(record.date);
-        ends.push(index);
-        date = record.date;
-      }
-      shown.push(paint(compactLine(record), record));
-    } else shown.push(paint(line, record));
-    ends.push(index + 1);
+    const compact = view.format === "compact" && isFirst ? record : undefined;
+    const isDated = compact !== undefined && compact.date !== date;
+    if (isDated) show((date = compact.date), index, false);
+    show(paint(compact ? compactLine(compact) : line, record), index + 1, !isFirst || isDated);
   }
-  return { text: shown.map((line) => `${line}\n`).join(""), ends };
+  return { text: shown.map((line) => `${line}\n`).join(""), ends, goesOn };
 }
 
 // ── Core: events ────────────────────────────────────────────────────────────────────────────────
@@ -3864,6 +3901,8 @@ interface Window {
   readonly text: string;
   /** For text that is not the log's own lines: how many of those each of its lines stands for. */
   readonly ends: readonly number[] | undefined;
+  /** … and which of them belong to the one above. */
+  readonly goesOn: readonly boolean[] | undefined;
   readonly lineCount: number;
   /** There is more to read behind it. */
   readonly more: boolean;
@@ -3952,10 +3991,10 @@ class Feed {
   /** The next message that fits into `room`; absent when there is no more to show. */
   next(room: number, maxLines: number): Cut | undefined {
     for (let window = this.#current(); window; window = this.#current()) {
-      const short = window.more && window.text.length - window.textAt <= room;
+      // So much that it can be seen whether what stands at the cut fits the next message.
+      const short = window.more && window.text.length - window.textAt <= 2 * room;
       if (short && window.textAt > 0) window = this.#window = this.#fill();
-      const { text, textAt } = window;
-      if (textAt < text.length) return cutMessage(text, textAt, room, maxLines);
+      if (window.textAt < window.text.length) return cutWindow(window, room, maxLines);
       this.hiddenLines += this.#stepLines(window, window.lineCount);
       if (!window.more) break;
     }
@@ -4082,27 +4121,26 @@ class Feed {
       }
     }
     const more = segment < this.#segments.length && !this.#run.logChanged;
-    const { text, ends } = this.#show(log, spans[0]);
+    const { text, ends, goesOn } = this.#show(log, spans[0]);
     if (this.#part?.line !== lineMark(text, 0)) this.#part = undefined;
     const start = { textAt: this.#part?.sent ?? 0, shownLines: 0, takenLines: 0 };
-    return { spans, log, text, ends, lineCount, more, ...start };
+    return { spans, log, text, ends, goesOn, lineCount, more, ...start };
   }
 
-  #show(
-    log: string,
-    first: Span | undefined,
-  ): { text: string; ends: readonly number[] | undefined } {
+  #show(log: string, first: Span | undefined): Pick<Window, "text" | "ends" | "goesOn"> {
     const { view, markup, encode } = this.#shows;
+    const itself = { ends: undefined, goesOn: undefined };
+    if (showsAll(view)) return { text: encode(log), ...itself };
     if (view.format !== "events") {
-      const shown = showsAll(view) ? undefined : showLines(log, view, this.#contextOf(first));
-      return { text: encode(shown?.text ?? log), ends: shown?.ends };
+      const shown = showLines(log, view, this.#contextOf(first));
+      return { ...shown, text: encode(shown.text) };
     }
     const failures = new FailureCount();
     if (first && log.includes("] Ban ")) this.#countEarlier(failures, first);
     const lines = log.split("\n").slice(0, -1);
     const teller = { host: this.#run.settings.host, markup };
     const text = tellLines(lines, view, this.#contextOf(first), failures, teller);
-    return { text, ends: undefined };
+    return { text, ...itself };
   }
 
   /** Failures in the last 4 MiB before a span, in its file and in the one before. */
@@ -4234,6 +4272,15 @@ class Feed {
   get stays(): boolean {
     return this.#segments.length === 1;
   }
+}
+
+/** The next message of a window; a record and its continuation lines stay together where they can. */
+function cutWindow(window: Window, room: number, maxLines: number): Cut {
+  const { text, textAt, goesOn, shownLines } = window;
+  if (maxLines !== Infinity) return cutMessage(text, textAt, room, maxLines);
+  return cutTogether(text, textAt, room, (line, at) =>
+    goesOn ? goesOn[shownLines + line] === true : isContinuation(text, at),
+  );
 }
 
 /** Where the lines of a span end; what has no line end is one too. */
@@ -4527,10 +4574,10 @@ class LogDelivery extends Sender {
     this.#plan = plan;
     this.#feed = plan.feed;
     if (!progress.inDoubt) return;
-    const { notice = "", outbox } = progress;
-    if (!outbox) this.#flooded = this.#isFlood(notice);
+    const { outbox } = progress;
+    if (!outbox) this.#flooded = this.#isFlood();
     const isBatch = run.settings.view.format === "events" && !outbox;
-    const inLines = isBatch ? undefined : this.#nextCut(notice);
+    const inLines = isBatch ? undefined : this.#nextCut();
     const first = this.#flooded ? this.#feed.nextFile(Infinity) : inLines;
     this.attempt = { ...FIRST_ATTEMPT, doubtful: first?.body.length ?? 1 };
   }
@@ -4572,13 +4619,20 @@ class LogDelivery extends Sender {
   }
 
   /** What the next message shows, with `before` in front of it. */
-  #nextCut(before: string): Cut | undefined {
-    const { frame, words } = this.destination;
+  #nextCut(): Cut | undefined {
     const { outbox } = this.#progress;
-    const show = outbox ? words : frame;
-    const room = MESSAGE_LIMIT - show(before, "").length;
-    if (outbox) return cutMessage(outbox.text, outbox.sent, room, this.#maxLines);
-    return this.#feed.next(room, this.#maxLines);
+    if (outbox) return cutMessage(outbox.text, outbox.sent, this.#room(true), this.#maxLines);
+    const cut = this.#feed.next(this.#room(false), this.#maxLines);
+    if (!cut?.partOfLine || this.attempt.doubtful > 0) return cut;
+    const whole = this.#feed.next(this.#room(false) + RESENT_MARK.length, this.#maxLines);
+    return whole?.partOfLine ? cut : whole;
+  }
+
+  /** For lines, in words or not: the mark has its place, so that what is sent again is the same lines. */
+  #room(inWords: boolean): number {
+    const { frame, words } = this.destination;
+    const before = (this.#progress.notice ?? "") + RESENT_MARK;
+    return MESSAGE_LIMIT - (inWords ? words : frame)(before, "").length;
   }
 
   #message(from: "log" | "outbox", before: string, cut: Cut): Message {
@@ -4607,27 +4661,24 @@ class LogDelivery extends Sender {
   }
 
   #fromOutbox(before: string): Message | undefined {
-    const cut = this.#nextCut(before);
+    const cut = this.#nextCut();
     return cut && this.#message("outbox", before, cut);
   }
 
   #fromLog(before: string): Message | undefined {
-    this.#flooded ??= this.#isFlood(before);
+    this.#flooded ??= this.#isFlood();
     if (this.#flooded) return this.#fromFlood(before);
     if (this.run.settings.view.format === "events") {
       return this.#takeBatch() ? this.#fromOutbox(before) : undefined;
     }
-    const cut = this.#nextCut(before);
+    const cut = this.#nextCut();
     return cut && this.#message("log", before, cut);
   }
 
-  #isFlood(before: string): boolean {
-    const { settings } = this.run;
-    const { overflow, frame, words } = this.destination;
-    if (settings.inline === 0 || overflow === "none") return false;
-    const show = settings.view.format === "events" ? words : frame;
-    const room = MESSAGE_LIMIT - show(before, "").length;
-    if (!this.#feed.needsMore(settings.inline, room)) return false;
+  #isFlood(): boolean {
+    const { inline, view } = this.run.settings;
+    if (inline === 0 || this.destination.overflow === "none") return false;
+    if (!this.#feed.needsMore(inline, this.#room(view.format === "events"))) return false;
     this.#feed = this.#feed.forFiles();
     return true;
   }
@@ -5221,7 +5272,8 @@ class TextDelivery extends Sender {
         : { from: "notice", content: words(before, ""), cut: undefined, lines: 1 };
     }
     if (this.#at >= this.#text.length) return undefined;
-    const cut = cutMessage(this.#text, this.#at, MESSAGE_LIMIT - frame(`${before}\n`, "").length);
+    const room = MESSAGE_LIMIT - frame(`${RESENT_MARK}${this.#title}\n`, "").length;
+    const cut = cutMessage(this.#text, this.#at, room);
     return { from: "notice", content: frame(`${before}\n`, cut.body), cut, lines: 1 };
   }
 

@@ -523,6 +523,15 @@ const UNCLEAR: [string, AnyFault, boolean][] = [
 ];
 
 describe("an unclear answer", () => {
+  test("what comes again is the same lines, marked, whatever stands behind them", async () => {
+    using scene = sceneWith(...lines(1, 60));
+    scene.discord.fail({ kind: "status-after-saving", status: 500 });
+    await scene.run();
+    const [first, again, ...rest] = scene.discord.messages.map(({ content }) => content);
+    expect(again).toBe(`${RESENT}\n${first}`);
+    for (const content of rest) expect(content).not.toContain(RESENT);
+  });
+
   test.each(UNCLEAR)("%s: tried again and marked, then all is well", async (_, fault, saved) => {
     using scene = sceneWith(...longLines(1, 3));
     scene.discord.fail(fault);

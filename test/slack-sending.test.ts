@@ -145,8 +145,8 @@ describe("Discord and Slack", () => {
     expect(code).toBe(0);
     expect(out).toContain("<x>");
     expect(out).toContain("&lt;x&gt;");
-    expect(err).toContain("1 messages for Discord");
-    expect(err).toContain("1 messages for Slack");
+    expect(err).toContain("1 message for Discord");
+    expect(err).toContain("1 message for Slack");
     expect([...scene.discord.requests, ...scene.slack.requests]).toEqual([]);
   });
 });

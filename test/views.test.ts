@@ -329,6 +329,33 @@ describe("a view of the log", () => {
     expect(plain).toEqual(Array.from({ length: 120 }, (_, index) => ban(index)));
   });
 
+  const traceback = (count: number) => [
+    line(50, "[sshd] x").replace("INFO   ", "ERROR  "),
+    "Traceback (most recent call last):",
+    ...Array.from({ length: count }, (_, index) => `  File "x.py", line ${index}`),
+  ];
+
+  for (const flags of [[], ["--format", "compact"], ["--only", "alert,found"]]) {
+    test(`${flags.join(" ") || "raw"}: a record and its continuation lines stand in one message where they fit`, async () => {
+      for (let before = 1; before <= 45; before++) {
+        using scene = new Scene();
+        scene.append(...lines(1, before), ...traceback(6), line(51));
+        await scene.pass(...flags);
+        const contents = scene.discord.messages.map(({ content }) => content);
+        const parts = contents.filter((content) => content.includes("x.py"));
+        expect(parts).toHaveLength(1);
+        expect(parts[0]).toMatch(/sshd\]? x\nTraceback.*\n( *File "x.py", line \d\n){6}/);
+      }
+    });
+  }
+
+  test("a record that is longer than a message follows what is before it at once", async () => {
+    using scene = new Scene();
+    scene.append(...lines(1, 3), ...traceback(200), line(51));
+    await scene.passPosts(...lines(1, 3), ...traceback(200), line(51));
+    expect(scene.discord.messages[0]?.content).toContain("Traceback");
+  });
+
   test.each(["SIGTERM", "--max-time"])(
     "%s: a run in the middle of lines that nobody wants leaves, the next one goes on there",
     async (how) => {

@@ -1079,8 +1079,10 @@ class BatchReader {
   readonly #unchecked: Trouble[] = [];
   /** The ids that jails banned, restored or let go last. */
   readonly #lastId = new Map<string, string>();
-  /** The last ban of each jail and id, unless it was restored since. */
+  /** The last ban of each jail and id, unless it was restored or lifted since. */
   readonly #bans = new Map<string, BanEvent>();
+  /** Increases of bans that were told before, or will be: the observer may be faster. */
+  readonly #increases = new Map<string, Told & { readonly increase: string }>();
   #lastJail = "";
   /** The last record that tells of an action or a ban. */
   #before: LogRecord | undefined;
@@ -1124,29 +1126,44 @@ class BatchReader {
   #noteId({ says, jail = "", what = "" }: LogRecord): void {
     if (!["ban", "reban", "restore", "unban", "lift"].includes(says)) return;
     this.#lastId.set(jail, what);
-    if (says === "restore") this.#bans.delete(banKey(jail, what));
     if (says === "ban" || says === "reban") this.#lastJail = jail;
+    else this.#endBan(banKey(jail, what));
+  }
+
+  /** What is said of this ban from now on is of another one. */
+  #endBan(key: string): void {
+    const increased = this.#increases.get(key);
+    if (increased) this.#told.push(increased);
+    this.#increases.delete(key);
+    this.#bans.delete(key);
   }
 
   #readBan(record: LogRecord, at: number, failures: number | undefined): void {
     const { jail = "", what: id = "", says } = record;
-    const again = says === "reban";
+    const key = banKey(jail, id);
+    const { increase } = this.#increases.get(key) ?? {};
+    this.#increases.delete(key);
     const none = { failed: new Map<string, string>(), unblocked: false };
-    const ban: BanEvent = { kind: "ban", at, jail, id, failures, again, ...none };
-    this.#bans.set(banKey(jail, id), ban);
+    const ban: BanEvent = { kind: "ban", at, jail, id, failures, again: says === "reban", ...none };
+    if (increase) ban.increase = increase;
+    this.#bans.set(key, ban);
     this.events.push(ban);
   }
 
   #readIncrease({ jail = "", what = "" }: LogRecord, at: number): void {
     const [, id = what, count = "0", length = ""] = INCREASED.exec(what) ?? [];
     const increase = increaseText(Number(count), length, this.#teller);
-    const ban = this.#bans.get(banKey(jail, id));
+    const key = banKey(jail, id);
+    const ban = this.#bans.get(key);
     if (ban) {
       ban.increase = increase;
       return;
     }
-    const text = `ban of ${idText(id, this.#teller.markup)} increased: ${increase}`;
-    this.#told.push({ at, line: jailLine("🔔", jail, text, this.#teller) });
+    const { markup } = this.#teller;
+    const text = `${markup.bold("BANNED")} ${idText(id, markup)} for longer: ${increase}`;
+    const line = jailLine("🔔", jail, text + adviceText(id, this.#teller), this.#teller);
+    this.#endBan(key);
+    this.#increases.set(key, { at, line, increase });
   }
 
   #readDetail({ message }: LogRecord, at: number, shown: boolean): void {
@@ -1213,7 +1230,7 @@ class BatchReader {
     const alerts = unexplained.map(({ at, text, why }) => {
       return { at, line: alertLine(undefined, text + (why && `: ${why}`), this.#teller) };
     });
-    return [...this.#told, ...alerts];
+    return [...this.#told, ...this.#increases.values(), ...alerts];
   }
 }
 
@@ -2287,21 +2304,15 @@ function failedRow(name: string, { exitCode, message, hint = "" }: Fault): Row {
   return { name, state: "failed", text: message, hint, exitCode };
 }
 
-/** Lines of at most `width` characters, broken at blanks where there are some. */
-function inLines(text: string, width: number): string[] {
-  return filled(text.match(new RegExp(`\\S{1,${width}}`, "gu")) ?? [], width);
-}
-
-/** The rows as a table for people. */
-export function renderRows(rows: readonly Row[]): string {
+/** The rows as a table for people; broken at blanks only, and no hint: paths and commands are to be copied. */
+export function renderRows(rows: readonly Row[], width: number): string {
   const indent = Math.max(...rows.map(({ name }) => name.length)) + 4;
   const lines = rows.flatMap(({ name, state, text, hint }) => {
-    const [first = "", ...more] = inLines(text, TABLE_WIDTH - indent);
-    const hints = inLines(hint, TABLE_WIDTH - 4);
+    const [first = "", ...more] = filled(text.split(" "), width - indent);
     return [
       `${SIGNS[state]} ${name.padEnd(indent - 2)}${first}`,
       ...more.map((line) => " ".repeat(indent) + line),
-      ...hints.map((line, index) => (index === 0 ? "  → " : "    ") + line),
+      ...(hint ? [`  → ${hint}`] : []),
     ];
   });
   return lines.map((line) => `${line}\n`).join("");
@@ -4565,6 +4576,7 @@ class LogDelivery extends Sender {
   #flooded: boolean | undefined;
   #claimed = false;
   #refused = 0;
+  #toldOfRejected = false;
   /** The next line was refused as text. */
   #asFile = false;
 
@@ -4783,7 +4795,9 @@ class LogDelivery extends Sender {
     } catch (error) {
       throw cannotWrite(path, error);
     }
-    complain(world, `${this.destination.title} refuses a line: ${why}`, `it is kept in ${path}`);
+    if (!this.#toldOfRejected)
+      complain(world, `${this.destination.title} refuses a line: ${why}`, `it is kept in ${path}`);
+    this.#toldOfRejected = true;
     const refused = `⚠️ ${settings.host}: lines were refused here, they are kept in ${basename(path)}\n`;
     const told = this.#progress.notice ?? "";
     return told.includes(refused) ? told : told + refused;
@@ -5535,7 +5549,10 @@ async function passOver(
 ): Promise<number> {
   const statePath = resolve(settings.state, stateFileName(log));
   const { dryRun: isDry } = settings;
-  if (!isDry && nothingNew(world, log, statePath, destinationNames(settings))) return 0;
+  if (!isDry && nothingNew(world, log, statePath, destinationNames(settings))) {
+    if (settings.verbose) world.writeError(`f2b-watch: nothing new in ${log}\n`);
+    return 0;
+  }
   const own = settingsFor(settings, log);
   const destinations = configuredDestinations(world, own);
   if (isDry) return dryRun(world, own, statePath, destinations);
@@ -5707,33 +5724,42 @@ function rotatedText(world: World, { log }: Settings): string {
   throw new Fault(66, `${text}; left out: ${named}`, hint);
 }
 
-async function fail2banRows(world: World, { log }: Settings): Promise<Row[]> {
+/** What cannot be read of its answers is no row: whether it answers is what matters. */
+async function fail2banRows(world: World, settings: Settings): Promise<Row[]> {
   await askClient(world, "ping");
-  const version = (await askClient(world, "version")).trim();
-  const target = await rowsOf("log target", 66, async () =>
-    logTargetText(world, log, await askClient(world, "get", "logtarget")),
-  );
-  const level = await rowsOf("log level", 66, async () =>
-    logLevelText(await askClient(world, "get", "loglevel")),
-  );
-  return [okRow("fail2ban", `${version}, answers`), ...target, ...level];
+  const said = async (...words: readonly string[]) => {
+    try {
+      return await askClient(world, ...words);
+    } catch (error) {
+      if (error instanceof Fault) return "";
+      throw error;
+    }
+  };
+  const version = (await said("version")).trim();
+  const target = /`- (.+)$/m.exec(await said("get", "logtarget"))?.[1]?.trim();
+  const level = /level is '?(\w+)/.exec(await said("get", "loglevel"))?.[1];
+  const rows = [[okRow("fail2ban", version ? `${version}, answers` : "answers")]];
+  if (target)
+    rows.push(await rowsOf("log target", 66, () => logTargetText(world, settings, target)));
+  if (level) rows.push(await rowsOf("log level", 66, () => logLevelText(level)));
+  return rows.flat();
 }
 
 const LASTING = "the same in /etc/fail2ban/fail2ban.local";
 
-/** A path, or SYSLOG and the like. */
-function logTargetText(world: World, log: string, said: string): string {
-  const target = /`- (.+)$/m.exec(said)?.[1]?.trim() ?? "";
-  if (!target.includes("/")) {
-    const hint = `fail2ban-client set logtarget ${log}; ${LASTING}`;
-    throw new Fault(66, `${target || "not known"}: fail2ban does not write to a file`, hint);
-  }
-  if (rotationPath(world, target) === rotationPath(world, log)) return target;
-  throw new Fault(66, `fail2ban writes to ${target}, not to ${log}`, `--log ${target}`);
+function logTargetText(world: World, { log }: Settings, target: string): string {
+  const logs = logsOrPath(world, log);
+  const watched = logs.some((each) => rotationPath(world, target) === rotationPath(world, each));
+  if (watched) return target;
+  // The logs of many hosts: this one may be none of them.
+  if (logs.length > 1 || logs[0] !== log) return `${target}, which is not watched here`;
+  if (target.includes("/"))
+    throw new Fault(66, `fail2ban writes to ${target}, not to ${log}`, `--log ${target}`);
+  const hint = `fail2ban-client set logtarget ${log}; ${LASTING}`;
+  throw new Fault(66, `${target}: fail2ban does not write to a file`, hint);
 }
 
-function logLevelText(said: string): string {
-  const level = /level is '?(\w+)/.exec(said)?.[1] ?? "";
+function logLevelText(level: string): string {
   if (level === "NOTICE") return "NOTICE: bans, but neither Found nor restarts";
   if (!["WARNING", "ERROR", "CRITICAL"].includes(level)) return level;
   const hint = `fail2ban-client set loglevel INFO; ${LASTING}`;
@@ -6031,7 +6057,9 @@ async function check(world: World, settings: Settings): Promise<number> {
   const shown = rows.map((row) => ({ ...row, text: clean(row.text), hint: clean(row.hint) }));
   const exitCode = worstExit(rows.map((row) => row.exitCode));
   const report = { exitCode, rows: shown };
-  await print(world, json ? `${JSON.stringify(report, undefined, 2)}\n` : renderRows(shown));
+  const width = world.terminal ? TABLE_WIDTH : Infinity;
+  const table = json ? `${JSON.stringify(report, undefined, 2)}\n` : renderRows(shown, width);
+  await print(world, table);
   return exitCode;
 }
 
@@ -6516,7 +6544,11 @@ export function parseEnvFile(text: string, path = ""): Map<string, string> {
   for (const [index, line] of text.split(/\r?\n/).entries()) {
     if (/^\s*(#|$)/.test(line)) continue;
     const [, name, value = ""] = /^\s*([A-Za-z_]\w*)=(.*)$/.exec(line) ?? [];
-    if (!name) throw new Fault(78, `env file ${path}, line ${index + 1}: expected NAME=value`);
+    if (!name)
+      throw new Fault(
+        78,
+        `env file ${path}, line ${index + 1}: expected NAME=value, found something else`,
+      );
     variables.set(name, value.trim().replace(/^(["'])(.*)\1$/, "$2"));
   }
   return variables;
@@ -6584,7 +6616,8 @@ const Icon = matching(/^:[\w+'-]{1,100}:$/);
 
 function slackIcon(text: string): string {
   if (text === ":bank:" || z.safeParse(Icon(), text).success) return text;
-  throw new Fault(78, "SLACK_ICON: expected an emoji's name between colons (:bank:)");
+  const expected = "an emoji's name between colons (:bank:)";
+  throw new Fault(78, `SLACK_ICON: expected ${expected}, found ${quoted(text)}`);
 }
 
 /** What of the destinations' settings must never be shown. */
@@ -6613,6 +6646,11 @@ export function webhookUrl(text: string): string {
 
 type OptionValue<Name extends OptionName> = z.infer<ReturnType<(typeof OPTIONS)[Name]["schema"]>>;
 
+/** What somebody typed, as an error may show it. */
+function quoted(value: string): string {
+  return neutralise(redact(JSON.stringify(value.slice(0, 100)), []));
+}
+
 /** The value of one option, checked; absent when neither flag nor variable sets it. */
 function optionValue<Name extends OptionName>(
   name: Name,
@@ -6625,9 +6663,8 @@ function optionValue<Name extends OptionName>(
   const { schema, expects } = OPTIONS[name];
   const result = z.safeParse<z.ZodMiniType<unknown>>(schema(), value);
   if (result.success) return result.data as OptionValue<Name>;
-  const found = neutralise(redact(JSON.stringify(value.slice(0, 100)), []));
   const label = typed === undefined ? variableOf(name) : flagOf(name);
-  const message = `${label}: expected ${expects}, found ${found}`;
+  const message = `${label}: expected ${expects}, found ${quoted(value)}`;
   throw typed === undefined ? new Fault(78, message) : usage(message);
 }
 
@@ -6651,10 +6688,11 @@ function readSettings(world: World, values: CommandLine["values"]) {
   if (file.has("F2B_ENV_FILE"))
     throw new Fault(78, "F2B_ENV_FILE: an env file cannot name another one");
   const variable: Lookup = (name) => world.env[name] || file.get(name) || undefined;
+  const trimmed: Lookup = (name) => variable(name)?.trim() || undefined;
   const option = <Name extends OptionName>(name: Name) => optionValue(name, values, variable);
-  const webhookText = variable("DISCORD_WEBHOOK");
+  const webhookText = trimmed("DISCORD_WEBHOOK");
   const webhook = webhookText === undefined ? undefined : webhookUrl(webhookText);
-  const access = slackAccess(variable);
+  const access = slackAccess(trimmed);
   const host = option("host");
   const lastDay: Since = { kind: "ago", ms: DAY };
   return {
@@ -6685,7 +6723,7 @@ function readSettings(world: World, values: CommandLine["values"]) {
     verbose: option("verbose") ?? false,
     webhook,
     slack: access,
-    slackIcon: slackIcon(variable("SLACK_ICON") ?? ":bank:"),
+    slackIcon: slackIcon(trimmed("SLACK_ICON") ?? ":bank:"),
     ownSecrets: secretsOf(webhook, access),
   };
 }

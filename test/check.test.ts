@@ -152,13 +152,17 @@ describe("check", () => {
     scene.expectPosted(...lines(1, 5));
   });
 
-  test("prints a table that fits 80 columns, signs first, hints below", async () => {
+  test("prints a table, on a terminal of 80 columns, signs first, hints below", async () => {
     using scene = new CheckScene();
+    scene.overrides.terminal = true;
     scene.fail2ban["ping"] = { kind: "missing" };
     const { code, out, err } = await scene.f2bWatch("check", "--log", scene.log);
     expect({ code, err }).toEqual({ code: 66, err: "" });
     const printed = out.split("\n").slice(0, -1);
-    expect(printed.filter((text) => [...text].length > 80)).toEqual([]);
+    const broken = printed.filter(
+      (text) => !text.startsWith("  →") && !text.includes(scene.directory),
+    );
+    expect(broken.filter((text) => [...text].length > 80)).toEqual([]);
     expect(printed.filter((text) => !/^(?:[✓✗?] \S| {2}→ \S| {4,}\S)/.test(text))).toEqual([]);
     const at = printed.findIndex((text) => text.startsWith("✗ fail2ban       fail2ban-client is"));
     expect(printed[at + 1]).toMatch(/^ {2}→ install fail2ban/);
@@ -230,20 +234,24 @@ describe("check", () => {
 describe("the table", () => {
   const row = { name: "log", state: "ok", text: "", hint: "", exitCode: 0 } as const;
 
-  test("breaks long text at blanks, and a long word where the line ends", () => {
+  test("breaks long text at blanks for a terminal, but no path, and no hint", () => {
     const path = "/long/path".repeat(12);
-    const table = renderRows([{ ...row, text: `${"word ".repeat(20)}${path}` }]);
-    const lines = table.split("\n").map((text) => text.slice(7));
+    const rows = [{ ...row, text: `${"word ".repeat(20)}${path}`, hint: `rm ${"x ".repeat(60)}y` }];
+    const lines = renderRows(rows, 80).split("\n");
     expect(lines.join(" ").match(/\bword\b/g)).toHaveLength(20);
-    expect(lines.slice(2).join("")).toBe(path);
-    for (const text of table.split("\n")) expect(text.length).toBeLessThanOrEqual(80);
+    expect(lines.filter((text) => text.includes("word")).length).toBe(2);
+    expect(lines.slice(2)).toEqual([`       ${path}`, `  → rm ${"x ".repeat(60)}y`, ""]);
+    expect(renderRows(rows, Infinity).split("\n")).toHaveLength(3);
   });
 
   test("sets names in one column", () => {
-    const table = renderRows([
-      { ...row, text: "a" },
-      { ...row, name: "rotated files", state: "unknown", text: "b" },
-    ]);
+    const table = renderRows(
+      [
+        { ...row, text: "a" },
+        { ...row, name: "rotated files", state: "unknown", text: "b" },
+      ],
+      80,
+    );
     expect(table).toBe("✓ log            a\n? rotated files  b\n");
   });
 });
@@ -391,13 +399,34 @@ describe("fail2ban", () => {
     },
   );
 
-  test("that answers one question and not the next", async () => {
+  test.each([
+    { kind: "timedOut" },
+    said("what?"),
+    { kind: "ended", code: 255, out: "", err: "" },
+  ] as const)("that answers a ping and nothing else is all right: %j", async (answer) => {
     using scene = new CheckScene();
-    scene.fail2ban["get loglevel"] = { kind: "timedOut" };
-    await scene.expectFailure("log level", 66, /not answer in time/, /systemctl/);
+    for (const words of ["version", "get loglevel", "get logtarget"])
+      scene.fail2ban[words] = answer;
+    const { code, out } = await scene.f2bWatch("check", "--log", scene.log);
+    expect(code).toBe(0);
+    expect(out).toMatch(/^✓ fail2ban .*answers$/m);
+    expect(out).not.toMatch(/log (?:target|level)/);
   });
 
   const target = (where: string) => said(`Current logging target is:\n\`- ${where}\n`);
+
+  test("that writes elsewhere is no trouble where the logs of many hosts are watched", async () => {
+    using scene = new CheckScene();
+    scene.fail2ban["get logtarget"] = target("/var/log/fail2ban.log");
+    const glob = `${scene.directory}/fail2ban.lo[g]`;
+    const { code, out } = await scene.f2bWatch("check", "--log", glob);
+    expect(code).toBe(0);
+    expect(out).toContain("✓ log target     /var/log/fail2ban.log, which is not watched here\n");
+    scene.fail2ban["get logtarget"] = target(scene.log);
+    expect((await scene.f2bWatch("check", "--log", glob)).out).toContain(
+      `log target     ${scene.log}\n`,
+    );
+  });
 
   test.each(["SYSLOG", "STDOUT", "STDERR", "SYSOUT", "SYSTEMD-JOURNAL"])(
     "that logs to %s: no file is written, and how it would be",

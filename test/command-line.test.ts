@@ -649,9 +649,9 @@ describe("a webhook's URL", () => {
     expect(fs.existsSync(scene.state)).toBe(false);
   });
 
-  test("empty means unset", async () => {
+  test.each(["", "  ", "\n"])("%j means unset", async (text) => {
     using scene = smallScene();
-    scene.env["DISCORD_WEBHOOK"] = "";
+    scene.env["DISCORD_WEBHOOK"] = text;
     expect((await scene.run()).out).toContain(line(1));
   });
 });
@@ -664,6 +664,13 @@ describe("exit codes", () => {
     await scene.pass();
     scene.expectPosted(...lines(1, 2));
     await scene.expectQuiet();
+  });
+
+  test("0: nothing to do, which --verbose says", async () => {
+    using scene = smallScene();
+    await scene.pass();
+    const { code, err } = await scene.run("--verbose");
+    expect({ code, err }).toEqual({ code: 0, err: `f2b-watch: nothing new in ${scene.log}\n` });
   });
 
   test("0: another run is at it", async () => {

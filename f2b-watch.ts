@@ -84,6 +84,8 @@ const UNCLEAR_TRIES = 3;
 /** How often a message that provably never left is tried in one run: about a minute. */
 const UNSENT_TRIES = 7;
 const REFUSED_LINES_LIMIT = 10;
+/** So many passes with new lines in a rotated file, or a minute of it, mean that nobody told fail2ban. */
+const STUCK_PASSES = 5;
 /** How often a pass begins anew because the log changed under it; then the next run may try. */
 const LOG_CHANGES_LIMIT = 20;
 
@@ -186,7 +188,14 @@ export const Progress = lazily(() =>
     /** Words for lines that the cursor has left behind; so much of them was sent. */
     outbox: z.optional(z.object({ text: z.string(), sent: Count() })),
     /** The rotated file that the cursor stands in, and since when. */
-    held: z.optional(z.object({ name: z.string(), since: z.number() })),
+    held: z.optional(
+      z.object({
+        name: z.string(),
+        since: z.number(),
+        /** Passes that found new lines in it. */
+        passes: z.optional(Count()),
+      }),
+    ),
     /** The rotated files as the last pass left them: a hint that there is nothing new in them. */
     listing: z.optional(z.string()),
     /** The next message may have arrived already: a run died or an answer got lost. */
@@ -4811,9 +4820,8 @@ class LogDelivery extends Sender {
     // Under the same name it may be another file by now, but not if the pass began in it.
     const idle = this.sent === 0 && this.#feed.hiddenLines === 0;
     const same = progress.held?.name === file?.name && (stays || idle);
-    const since = same ? progress.held?.since : undefined;
-    const held = file && { name: file.name, since: since ?? world.now() };
-    assign(progress, "held", held);
+    const fresh = file && { name: file.name, since: world.now() };
+    assign(progress, "held", same ? progress.held : fresh);
     if (this.#feed.hiddenLines > 0) this.#leaveHidden();
     if (this.run.logChanged) return { kind: "done" };
     progress.finished = mergeFinished(progress.finished, this.#plan.ends);
@@ -5094,7 +5102,10 @@ function tellOver(run: Run, key: string, message: string): void {
 function reportStuck(run: Run, progress: Progress, grew: boolean): void {
   const { held } = progress;
   if (!held) return tellOver(run, "stuck", `fail2ban writes to ${run.settings.log} again`);
-  if (!grew || run.world.now() - held.since < MINUTE) return;
+  if (!grew) return;
+  held.passes = (held.passes ?? 0) + 1;
+  // Between the rename and fail2ban's new file it is as it should be, for a moment.
+  if (held.passes < STUCK_PASSES && run.world.now() - held.since < MINUTE) return;
   const message = `fail2ban still writes to ${resolve(dirname(run.settings.log), held.name)}`;
   tellFailure(run, "stuck", new Fault(0, message, "run: fail2ban-client flushlogs"));
 }

@@ -394,6 +394,11 @@ class Oracle {
     else if (end >= text.length) this.#first(id);
   }
 
+  /** Nobody can know that there were such lines. */
+  excuse(ids: readonly number[]): void {
+    for (const id of ids) this.#exempt.add(id);
+  }
+
   /** What is left of a line whose end was cut off is another line. */
   cut(id: number): void {
     if (this.#cameTo.delete(id)) this.#allow([id]);
@@ -716,10 +721,12 @@ class Player {
     else if (b < 0.6) keep = text.lastIndexOf("\n", keep) + 1;
     fs.truncateSync(disk.log, keep);
     disk.files.set("", text.slice(0, keep));
-    const inLine = disk
-      .wholeLines(text)
-      .find((id) => !disk.wholeLines(text.slice(0, keep)).includes(id));
-    if (inLine !== undefined) this.oracle.cut(inLine);
+    const left = disk.wholeLines(text.slice(0, keep));
+    const gone = disk.wholeLines(text).filter((id) => !left.includes(id));
+    if (gone[0] !== undefined) this.oracle.cut(gone[0]);
+    // What is cut off a file that no run has begun to read leaves no trace anywhere.
+    const begun = disk.wholeLines(text).some((id) => this.oracle.delivered.has(id));
+    if (!begun) this.oracle.excuse(gone);
     disk.pending = "";
     this.#tell(`the log is truncated from ${text.length} to ${keep} bytes`);
   }

@@ -1,5 +1,5 @@
 /** What people are told: events in words, and floods in one message. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import * as fs from "node:fs";
 import { addressOf, readFlood, SLACK_MARKUP, tellFlood } from "../f2b-watch.ts";
 import {
@@ -19,6 +19,8 @@ import {
   view,
 } from "./events.ts";
 import { Scene } from "./harness.ts";
+
+setDefaultTimeout(180_000);
 
 describe("a ban", () => {
   test("has bell, host, jail, address, failures, a link without preview and the way back", () => {

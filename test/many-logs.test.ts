@@ -1,10 +1,12 @@
 /** Many logs in one pass, and many hosts on one webhook. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { main, type World } from "../f2b-watch.ts";
 import { Discord } from "./discord.ts";
 import { line, lines, Scene } from "./harness.ts";
+
+setDefaultTimeout(180_000);
 
 /** A folder with a folder for each host, as a central log host has it. */
 class Hosts extends Scene {

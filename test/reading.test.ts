@@ -1,5 +1,5 @@
 /** What is read from a log and its rotated files, scenario by scenario, and the functions that decide. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import * as fs from "node:fs";
 import { createServer } from "node:net";
 import { join, resolve } from "node:path";
@@ -17,6 +17,8 @@ import {
 } from "../f2b-watch.ts";
 import { fencedLines } from "./discord.ts";
 import { line, lines, Scene, type RunResult } from "./harness.ts";
+
+setDefaultTimeout(180_000);
 
 const SCRIPT = resolve(import.meta.dirname, "../f2b-watch.ts");
 const DAY = "86400";

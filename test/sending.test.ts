@@ -1,5 +1,5 @@
 /** How messages reach Discord: in order, confirmed, paced, and what happens when they do not. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import * as fs from "node:fs";
 import { basename, join } from "node:path";
 import {
@@ -23,6 +23,8 @@ import {
 } from "../f2b-watch.ts";
 import type { DiscordFault, WireFault } from "./discord.ts";
 import { line, lines, type RunResult, Scene } from "./harness.ts";
+
+setDefaultTimeout(180_000);
 
 type AnyFault = DiscordFault | WireFault;
 

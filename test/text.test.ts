@@ -1,5 +1,5 @@
 /** What becomes of the log's text: no secret, nothing invisible, no open fence, nothing lost in cutting. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import {
@@ -12,6 +12,8 @@ import {
   redact,
   type Cut,
 } from "../f2b-watch.ts";
+
+setDefaultTimeout(180_000);
 
 const FIXTURES = join(import.meta.dirname, "fixtures");
 const bytes = (text: string) => new TextEncoder().encode(text);

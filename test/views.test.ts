@@ -1,8 +1,10 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { KINDS, NO_CONTEXT, readRecord, readRecords, showLines } from "../f2b-watch.ts";
 import { line, lines, Scene } from "./harness.ts";
+
+setDefaultTimeout(180_000);
 
 const FIXTURES = join(import.meta.dirname, "fixtures");
 

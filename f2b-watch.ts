@@ -99,6 +99,10 @@ const EVENTS_BYTES = 4 * 1024 * 1024;
 const FILE_LIMIT_BYTES = 4 * 1024 * 1024;
 /** A longer line is read in pieces of this size, so that memory stays bounded. */
 const LINE_LIMIT_BYTES = 8 * 1024 * 1024;
+/** How much of a dry run is printed at once. */
+const PRINT_LENGTH = 64 * 1024;
+/** How often a long reading or printing lets signals and the garbage collector in. */
+const BREATH_BYTES = 2 * 1024 * 1024;
 /** How much of a long line proves where a cursor stands. */
 const ANCHOR_LINE_BYTES = 4 * 1024;
 /** How far back the lines before the last one are looked at. */
@@ -604,6 +608,13 @@ function filled(words: readonly string[], width: number): string[] {
     } else lines.push(word);
   }
   return lines;
+}
+
+/** A few of the names, and how many more there are. */
+function someOf(names: readonly string[]): string {
+  const more = names.length - NAMED_FILES_LIMIT;
+  const shown = names.slice(0, NAMED_FILES_LIMIT).join(", ");
+  return more > 0 ? `${shown} and ${more} more` : shown;
 }
 
 export function fence(body: string, tag = ""): string {
@@ -2904,6 +2915,26 @@ function reason(error: unknown): string {
   return /^[A-Z0-9]+: ([^,]+)/.exec(message)?.[1] ?? message;
 }
 
+/** Deno's way of saying that it was not allowed to. */
+function isDenied(error: unknown): boolean {
+  return error instanceof Error && error.name === "NotCapable";
+}
+
+/** An error as a person can read it; Deno says itself which permission it wants. */
+function asFault(error: unknown, exitCode: number): Fault {
+  const message = reason(error);
+  const denied = /Requires (\w+) access to "([^"]+?)(?:\/[^/]+\.try\d+)?"/.exec(message);
+  if (denied) {
+    const [, kind, what] = denied;
+    return new Fault(78, `Deno denies ${kind} access`, `deno run … --allow-${kind}=${what}`);
+  }
+  if (error instanceof Fault) return error;
+  const code = errorCode(error);
+  if (!code) return new Fault(70, `a bug in f2b-watch ${VERSION}: ${message}`, "please report it");
+  const hint = /^E(?:ACCES|PERM)$/.test(code) ? "run as root" : `look up ${code}`;
+  return new Fault(exitCode, `cannot be looked at: ${message}`, hint);
+}
+
 /** Fills `bytes` from the file as far as it goes. */
 function readBytes(
   world: World,
@@ -3580,6 +3611,24 @@ function slack(world: World, access: SlackAccess, icon: string, host: string): D
       return { verdict: "kind" in reply ? reply : read(reply), delayMs: 0 };
     },
   };
+}
+
+async function print(world: World, text: string): Promise<number> {
+  try {
+    await world.writeOut(text);
+  } catch (error) {
+    throw new Fault(75, `cannot write to stdout: ${reason(error)}`);
+  }
+  return 0;
+}
+
+/** One line, and one with a hint; on a terminal they take the place of a progress line. */
+function complain(world: World, message: string, hint?: string): void {
+  const lines = hint ? [`f2b-watch: ${message}`, `hint: ${hint}`] : [`f2b-watch: ${message}`];
+  const text = lines
+    .map((line) => `${neutralise(redact(line, [])).replaceAll("\n", "\\n")}\n`)
+    .join("");
+  world.writeError(world.terminal ? `\r\x1b[K${text}` : text);
 }
 
 /** A message as a channel would show it: the sender's name, the text, the file. */
@@ -4853,15 +4902,6 @@ function seconds(ms: number): string {
   return `${Math.ceil(ms / SECOND)} s`;
 }
 
-/** One line, and one with a hint; on a terminal they take the place of a progress line. */
-function complain(world: World, message: string, hint?: string): void {
-  const lines = hint ? [`f2b-watch: ${message}`, `hint: ${hint}`] : [`f2b-watch: ${message}`];
-  const text = lines
-    .map((line) => `${neutralise(redact(line, [])).replaceAll("\n", "\\n")}\n`)
-    .join("");
-  world.writeError(world.terminal ? `\r\x1b[K${text}` : text);
-}
-
 function say(run: Run, message: string): void {
   if (run.settings.verbose) run.world.writeError(`f2b-watch: ${message}\n`);
 }
@@ -5015,13 +5055,6 @@ function noticeFor(
   const shrunk = plan.kind === "shrunk" ? "; the log was cut short in place" : "";
   const notRead = unread.length > 0 ? `; not read: ${neutralise(someOf(unread))}` : "";
   return gapNotice(run.settings, `${after}${shrunk}${notRead}`);
-}
-
-/** A few of the names, and how many more there are. */
-function someOf(names: readonly string[]): string {
-  const more = names.length - NAMED_FILES_LIMIT;
-  const shown = names.slice(0, NAMED_FILES_LIMIT).join(", ");
-  return more > 0 ? `${shown} and ${more} more` : shown;
 }
 
 function gapNotice({ host, log }: Settings, details: string): string {
@@ -5473,6 +5506,24 @@ async function pass(world: World, settings: Settings): Promise<number> {
   return worstExit([exitCode, watched]);
 }
 
+/** Says what went wrong, in one line; returns the exit status for it. */
+async function toldIfFailed(world: World, work: () => Promise<number>): Promise<number> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof Fault) {
+      complain(world, error.message, error.hint);
+      return error.exitCode;
+    }
+    if (isDenied(error)) {
+      complain(world, reason(error), "README lists the permissions that Deno must give");
+      return 78;
+    }
+    complain(world, `a bug in f2b-watch ${VERSION}: ${reason(error).split("\n")[0]}`);
+    return 70;
+  }
+}
+
 /** One log that fails, or is being read when the run is asked to stop, is no reason to forget the others. */
 async function overLogs(
   world: World,
@@ -5611,21 +5662,6 @@ function sharedChannels(
 // What a person asks by hand, or cron once a day; none of it moves a cursor.
 
 // check: every row is found out on its own, so that what fails in one hides no other.
-
-/** An error as a person can read it; Deno says itself which permission it wants. */
-function asFault(error: unknown, exitCode: number): Fault {
-  const message = reason(error);
-  const denied = /Requires (\w+) access to "([^"]+?)(?:\/[^/]+\.try\d+)?"/.exec(message);
-  if (denied) {
-    const [, kind, what] = denied;
-    return new Fault(78, `Deno denies ${kind} access`, `deno run … --allow-${kind}=${what}`);
-  }
-  if (error instanceof Fault) return error;
-  const code = errorCode(error);
-  if (!code) return new Fault(70, `a bug in f2b-watch ${VERSION}: ${message}`, "please report it");
-  const hint = /^E(?:ACCES|PERM)$/.test(code) ? "run as root" : `look up ${code}`;
-  return new Fault(exitCode, `cannot be looked at: ${message}`, hint);
-}
 
 /** The rows of one look, or one with its text; `exitCode` is that of an error of the system in it. */
 async function rowsOf(
@@ -6141,10 +6177,6 @@ const LOOK_BACK_BYTES = 4 * 1024 * 1024;
 const DATES_BYTES = 32 * 1024;
 /** As fast as larger ones, and with less garbage. */
 const DIGEST_BLOCK_BYTES = 64 * 1024;
-/** How much of a dry run is printed at once. */
-const PRINT_LENGTH = 64 * 1024;
-/** How often a long reading or printing lets signals and the garbage collector in. */
-const BREATH_BYTES = 2 * 1024 * 1024;
 
 /** The host's wall clock as if it were UTC: the log has local times without a zone. */
 function wallClock(now: number): number {
@@ -6745,38 +6777,6 @@ function readSettings(world: World, values: CommandLine["values"]) {
     slackIcon: slackIcon(trimmed("SLACK_ICON") ?? ":bank:"),
     ownSecrets: secretsOf(webhook, access),
   };
-}
-
-/** Deno's way of saying that it was not allowed to. */
-function isDenied(error: unknown): boolean {
-  return error instanceof Error && error.name === "NotCapable";
-}
-
-async function print(world: World, text: string): Promise<number> {
-  try {
-    await world.writeOut(text);
-  } catch (error) {
-    throw new Fault(75, `cannot write to stdout: ${reason(error)}`);
-  }
-  return 0;
-}
-
-/** Says what went wrong, in one line; returns the exit status for it. */
-async function toldIfFailed(world: World, work: () => Promise<number>): Promise<number> {
-  try {
-    return await work();
-  } catch (error) {
-    if (error instanceof Fault) {
-      complain(world, error.message, error.hint);
-      return error.exitCode;
-    }
-    if (isDenied(error)) {
-      complain(world, reason(error), "README lists the permissions that Deno must give");
-      return 78;
-    }
-    complain(world, `a bug in f2b-watch ${VERSION}: ${reason(error).split("\n")[0]}`);
-    return 70;
-  }
 }
 
 /** Runs the program: arguments without the program's name in, exit status out. */

@@ -4669,13 +4669,14 @@ class LogDelivery extends Sender {
   }
 
   async #skipQuiet(): Promise<Outcome | undefined> {
-    do {
+    for (let quiet = true; quiet; quiet = this.#feed.skipsQuiet()) {
       await this.run.world.sleep(0);
       const stopped = this.interrupted();
-      if (!stopped) continue;
-      this.#leaveHidden();
-      return stopped;
-    } while (this.#feed.skipsQuiet());
+      if (stopped) {
+        this.#leaveHidden();
+        return stopped;
+      }
+    }
     return undefined;
   }
 

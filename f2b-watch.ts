@@ -22,7 +22,11 @@
  *   World: files           the log, its siblings, anchors in them, the state and its lock
  *   World: network         Discord, Slack and stdout
  *   World: fail2ban-client questions that leave no line in fail2ban's log
- *   The pass               deciding and doing, one destination at a time
+ *   The pass               deciding and doing; what one pass shares: the state, the log's files
+ *   The pass: lines        the log as clean text, a window at a time, cut into messages
+ *   The pass: messages     one at a time, each until it has arrived
+ *   The pass: plan         where each destination goes on, what may be missing
+ *   The pass: turns        one run at a time, and what it says of itself
  *   The other commands     check, status, digest
  *   Command line           settings, help, main
  */
@@ -3817,8 +3821,8 @@ async function jailStatuses(
 }
 
 // ── The pass ────────────────────────────────────────────────────────────────────────────────────
-// Reads by plan, posts by verdict, saves after each confirmed message. One run at a time does this;
-// all others leave a mark and go, and the one at work looks for it before it leaves.
+// Reads by plan, posts by verdict, saves after each confirmed message. What one pass shares: the state,
+// and the log's files.
 
 /** What one pass shares between its destinations: the state, and the log's files, each opened once. */
 class Run {
@@ -3942,6 +3946,32 @@ function mergeChannels(one: Channel = { posts: [] }, other: Channel = one): Chan
   const posts = [...one.posts, ...more].sort((a, b) => a - b);
   return { ...one, posts, ...(asked && { asked }), ...(pause && { pause }) };
 }
+
+/** Sets what is known and removes what is not, so that the state has no empty fields. */
+function assign<Kept extends object, Key extends keyof Kept>(
+  kept: Kept,
+  key: Key,
+  value: Kept[Key] | undefined,
+): void {
+  if (value === undefined) delete kept[key];
+  else kept[key] = value;
+}
+
+function seconds(ms: number): string {
+  return `${Math.ceil(ms / SECOND)} s`;
+}
+
+function say(run: Run, message: string): void {
+  if (run.settings.verbose) run.world.writeError(`f2b-watch: ${message}\n`);
+}
+
+/** One line on a terminal that each call replaces; nothing anywhere else. */
+function showProgress(run: Run, text: string): void {
+  if (run.world.terminal) run.world.writeError(`\r\x1b[K${text}`);
+}
+
+// ── The pass: lines ─────────────────────────────────────────────────────────────────────────────
+// The log as clean text, a window at a time, cut into messages; which bytes each of them stands for.
 
 /** Bytes of a file from `offset - lead` on: the lead is what proves where the rest stands. */
 interface Span {
@@ -4417,6 +4447,9 @@ function linePiece(bytes: Uint8Array): Uint8Array {
   return ((bytes[end] ?? 0) & 0x80) === 0 ? bytes : bytes.subarray(0, end);
 }
 
+// ── The pass: messages ──────────────────────────────────────────────────────────────────────────
+// One at a time, each until the destination has it or says no for good; the cursor is saved after each.
+
 interface ReadPlan {
   readonly feed: Feed;
   /** Where the cursor goes when there is nothing to read behind what was lost. */
@@ -4889,28 +4922,53 @@ class LogDelivery extends Sender {
   }
 }
 
-/** Sets what is known and removes what is not, so that the state has no empty fields. */
-function assign<Kept extends object, Key extends keyof Kept>(
-  kept: Kept,
-  key: Key,
-  value: Kept[Key] | undefined,
-): void {
-  if (value === undefined) delete kept[key];
-  else kept[key] = value;
+/** A text of ours, told beside the pass: in a fence under its title, in as many messages as it needs. */
+class TextDelivery extends Sender {
+  readonly #title: string;
+  readonly #text: string;
+  #at = 0;
+
+  /** `text` ends each of its lines; without lines the title is all. */
+  constructor(run: Run, destination: Destination, title: string, text: string) {
+    super(run, destination);
+    this.#title = title;
+    this.#text = destination.encode(text);
+  }
+
+  override compose(): Message | undefined {
+    const { frame, words } = this.destination;
+    const before = (this.attempt.doubtful > 0 ? RESENT_MARK : "") + this.#title;
+    if (this.#text === "") {
+      return this.sent > 0
+        ? undefined
+        : { from: "notice", content: words(before, ""), cut: undefined, lines: 1 };
+    }
+    if (this.#at >= this.#text.length) return undefined;
+    const room = MESSAGE_LIMIT - frame(`${RESENT_MARK}${this.#title}\n`, "").length;
+    const cut = cutMessage(this.#text, this.#at, room);
+    return { from: "notice", content: frame(`${before}\n`, cut.body), cut, lines: 1 };
+  }
+
+  override moveBehind({ cut }: Message): void {
+    this.#at = cut?.next ?? 0;
+    this.run.save();
+  }
+
+  override claim(): void {
+    if (this.sent === 0) this.run.save();
+  }
+
+  override setAside(_message: Message, why: string): Outcome {
+    return this.failed(69, `refuses the message: ${why}`);
+  }
+
+  override finish(): Outcome {
+    return { kind: "done" };
+  }
 }
 
-function seconds(ms: number): string {
-  return `${Math.ceil(ms / SECOND)} s`;
-}
-
-function say(run: Run, message: string): void {
-  if (run.settings.verbose) run.world.writeError(`f2b-watch: ${message}\n`);
-}
-
-/** One line on a terminal that each call replaces; nothing anywhere else. */
-function showProgress(run: Run, text: string): void {
-  if (run.world.terminal) run.world.writeError(`\r\x1b[K${text}`);
-}
+// ── The pass: plan ──────────────────────────────────────────────────────────────────────────────
+// Where each destination goes on, and what must be said when lines may be missing.
 
 function mergeFinished(known: readonly Anchor[], more: readonly Anchor[]): Anchor[] {
   const fresh = more.filter((anchor) => !known.some((other) => sameAnchor(anchor, other)));
@@ -5087,6 +5145,10 @@ async function startProgress(run: Run): Promise<Progress> {
   if (!live || end === 0) return { ...blank, finished };
   return { ...blank, finished, cursor: cursorAt(world, live, end, countLines(world, live, end)) };
 }
+
+// ── The pass: turns ─────────────────────────────────────────────────────────────────────────────
+// One run at a time works; all others leave a mark and go, and the one at work looks for it before it
+// leaves. What fails is told as often as a person wants to hear it.
 
 /** What goes wrong with one destination stays with it. */
 async function asOutcome(work: () => Promise<Outcome>): Promise<Outcome> {
@@ -5315,51 +5377,6 @@ async function takeTurns(
     if (run.logChanged) await world.sleep(100);
   }
   return worstExit([exitCode, 75]);
-}
-
-/** A text of ours, told beside the pass: in a fence under its title, in as many messages as it needs. */
-class TextDelivery extends Sender {
-  readonly #title: string;
-  readonly #text: string;
-  #at = 0;
-
-  /** `text` ends each of its lines; without lines the title is all. */
-  constructor(run: Run, destination: Destination, title: string, text: string) {
-    super(run, destination);
-    this.#title = title;
-    this.#text = destination.encode(text);
-  }
-
-  override compose(): Message | undefined {
-    const { frame, words } = this.destination;
-    const before = (this.attempt.doubtful > 0 ? RESENT_MARK : "") + this.#title;
-    if (this.#text === "") {
-      return this.sent > 0
-        ? undefined
-        : { from: "notice", content: words(before, ""), cut: undefined, lines: 1 };
-    }
-    if (this.#at >= this.#text.length) return undefined;
-    const room = MESSAGE_LIMIT - frame(`${RESENT_MARK}${this.#title}\n`, "").length;
-    const cut = cutMessage(this.#text, this.#at, room);
-    return { from: "notice", content: frame(`${before}\n`, cut.body), cut, lines: 1 };
-  }
-
-  override moveBehind({ cut }: Message): void {
-    this.#at = cut?.next ?? 0;
-    this.run.save();
-  }
-
-  override claim(): void {
-    if (this.sent === 0) this.run.save();
-  }
-
-  override setAside(_message: Message, why: string): Outcome {
-    return this.failed(69, `refuses the message: ${why}`);
-  }
-
-  override finish(): Outcome {
-    return { kind: "done" };
-  }
 }
 
 /** Waits for the run at work to end, until `deadline`. */

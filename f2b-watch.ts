@@ -4086,13 +4086,17 @@ class Feed {
     return true;
   }
 
-  /** The next message that fits into `room`; absent when there is no more to show. */
-  next(room: number, maxLines: number): Cut | undefined {
+  /** The next message that fits into `room`, or into `most` if a line fits whole; absent when there is no more to show. */
+  next(room: number, maxLines: number, most = room): Cut | undefined {
     for (let window = this.#current(); window; window = this.#current()) {
       // So much that it can be seen whether what stands at the cut fits the next message.
       const short = window.more && window.text.length - window.textAt <= 2 * room;
       if (short && window.textAt > 0) window = this.#window = this.#fill();
-      if (window.textAt < window.text.length) return cutWindow(window, room, maxLines);
+      if (window.textAt < window.text.length) {
+        const cut = cutWindow(window, room, maxLines);
+        const whole = cut.partOfLine ? cutWindow(window, most, maxLines) : cut;
+        return whole.partOfLine ? cut : whole;
+      }
       this.hiddenLines += this.#stepLines(window, window.lineCount);
       if (!window.more) break;
     }
@@ -4168,6 +4172,7 @@ class Feed {
   advance(cut: Cut): number {
     const window = this.#window;
     if (!window) return 0;
+    if (cut.next > window.text.length) throw new Error("a message of another window");
     const start = window.textAt;
     const done = this.#doneWith(window, cut);
     window.textAt = cut.next;
@@ -4734,10 +4739,9 @@ class LogDelivery extends Sender {
   #nextCut(): Cut | undefined {
     const { outbox } = this.#progress;
     if (outbox) return cutMessage(outbox.text, outbox.sent, this.#room(true), this.#maxLines);
-    const cut = this.#feed.next(this.#room(false), this.#maxLines);
-    if (!cut?.partOfLine || this.attempt.doubtful > 0) return cut;
-    const whole = this.#feed.next(this.#room(false) + RESENT_MARK.length, this.#maxLines);
-    return whole?.partOfLine ? cut : whole;
+    const room = this.#room(false);
+    const most = this.attempt.doubtful > 0 ? room : room + RESENT_MARK.length;
+    return this.#feed.next(room, this.#maxLines, most);
   }
 
   /** For lines, in words or not: the mark has its place, so that what is sent again is the same lines. */

@@ -1321,6 +1321,18 @@ describe("text", () => {
     expect(scene.discord.violations).toEqual([]);
   });
 
+  test("66. long lines whose last piece just fits, across the windows that are read", async () => {
+    for (const length of [5_944, 5_945, 5_947, 5_950]) {
+      using scene = new Scene();
+      withoutSync(scene);
+      const all = lines(1, 46).map((text) => text.padEnd(length, "x"));
+      scene.append(...all);
+      expect((await scene.run("--max-time", DAY)).code).toBe(0);
+      expect(rejoined(scene.newlyPosted())).toEqual(all);
+      await scene.expectQuiet();
+    }
+  });
+
   test("67. 200 000 lines: in order, over several runs", async () => {
     using scene = new Scene();
     const all = Array.from({ length: 200_000 }, (_, index) => `line ${index}`);

@@ -48,6 +48,8 @@ export interface History {
   readonly scheme: "number" | "date";
   /** A rotated file of the other scheme lies there from before. */
   readonly stale: boolean;
+  /** Kinds are chosen, all that there are: each line is looked at, and all are shown. */
+  readonly chosen?: boolean;
   readonly steps: readonly Step[];
 }
 
@@ -80,7 +82,7 @@ export function randomHistory(seed: number, length = 24): History {
   const scheme = roll() < 0.65 ? "number" : "date";
   const stale = roll() < 0.1;
   const steps = Array.from({ length }, () => ({ kind: pickKind(roll()), a: roll(), b: roll() }));
-  return { scheme, stale, steps };
+  return { scheme, stale, chosen: seed % 4 === 0, steps };
 }
 
 // ── The disk ────────────────────────────────────────────────────────────────────────────────────
@@ -504,6 +506,7 @@ class Player {
       () => this.#dead,
       this.#open,
     );
+    if (history.chosen) this.#tell("all runs are given --only found");
     if (history.stale) {
       this.disk.put(this.#foreignName(), `${this.disk.newLine(90)}\n${this.disk.newLine(90)}\n`);
       this.story.push(`an old ${this.#foreignName()} lies there: lines 0, 1`);
@@ -891,7 +894,8 @@ class Player {
     this.#calls = 0;
     this.#dead = false;
     const before = this.requests;
-    const code = await main(["--log", this.disk.log], this.#world());
+    const flags = this.history.chosen ? ["--only", "found"] : [];
+    const code = await main(["--log", this.disk.log, ...flags], this.#world());
     const forgotten = [...this.#open];
     for (const descriptor of forgotten) fs.closeSync(descriptor);
     this.#open.clear();
@@ -1000,8 +1004,10 @@ export async function shrink(
     if (shorter) small = shorter;
     else size = size >> 1;
   }
-  const plain = { ...small, stale: false };
-  return (await failsAlike(plain)) ? plain : small;
+  for (const plain of [{ stale: false }, { chosen: false }]) {
+    if (await failsAlike({ ...small, ...plain })) small = { ...small, ...plain };
+  }
+  return small;
 }
 
 /** A failed history as a story of a few sentences. */

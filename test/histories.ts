@@ -116,6 +116,7 @@ class Disk {
   constructor(
     directory: string,
     readonly scheme: "number" | "date",
+    readonly chosen: boolean,
   ) {
     this.log = join(directory, NAME);
     this.state = join(directory, "state");
@@ -175,8 +176,9 @@ class Disk {
     const id = Number(/#(\d+)~$/.exec(line)?.[1] ?? -1);
     const text = this.texts[id];
     if (text === undefined || !line.endsWith(text)) return undefined;
-    // Behind what a truncation left of another line; a long one would be cut anywhere.
-    return line.length === text.length || line.length < 1_900 ? id : undefined;
+    // Behind what a truncation left of another line: of no kind that is known; a long one would be cut anywhere.
+    const glued = line.length !== text.length;
+    return glued && (this.chosen || line.length >= 1_900) ? undefined : id;
   }
 
   existing(): Set<number> {
@@ -499,7 +501,7 @@ class Player {
     readonly history: History,
     readonly channel: Channel,
   ) {
-    this.disk = new Disk(directory, history.scheme);
+    this.disk = new Disk(directory, history.scheme, history.chosen === true);
     this.oracle = new Oracle(this.disk);
     this.#fs = gatedFs(
       () => this.#gate(),

@@ -3145,6 +3145,7 @@ async function openSiblings(
   search: () => (file: OpenFile) => boolean,
 ): Promise<LogFiles> {
   const directory = dirname(rotationPath(world, log));
+  let leftOutBefore = "";
   for (let tries = 1; ; tries++) {
     const open: OpenFile[] = [];
     const leftOut: string[] = [];
@@ -3181,7 +3182,9 @@ async function openSiblings(
       }
     }
     const { snapshot } = listing;
-    const settled = !mayPass && rotatedSnapshot(world, log) === snapshot;
+    const lasts = leftOut.join("\n") === leftOutBefore;
+    leftOutBefore = leftOut.join("\n");
+    const settled = (!mayPass || lasts) && rotatedSnapshot(world, log) === snapshot;
     if (settled || tries >= SIBLINGS_TRIES) return { open, leftOut, snapshot };
     for (const file of open) world.fs.closeSync(file.descriptor);
     if (mayPass) await world.sleep(100);
@@ -4078,10 +4081,11 @@ class Feed {
     return window?.more === false ? undefined : (this.#window = this.#fill());
   }
 
-  /** Leaves behind a window that shows nothing; whether there was one. */
+  /** Leaves behind a window that shows nothing more; whether there was one. */
   skipsQuiet(): boolean {
     const window = this.#current();
-    if (!window || window.text !== "" || window.lineCount === 0) return false;
+    if (!window || window.textAt < window.text.length) return false;
+    if (window.takenLines >= window.lineCount) return false;
     this.hiddenLines += this.#stepLines(window, window.lineCount);
     return true;
   }
@@ -4091,7 +4095,7 @@ class Feed {
     for (let window = this.#current(); window; window = this.#current()) {
       // So much that it can be seen whether what stands at the cut fits the next message.
       const short = window.more && window.text.length - window.textAt <= 2 * room;
-      if (short && window.textAt > 0) window = this.#window = this.#fill();
+      if (short && window.takenLines > 0) window = this.#window = this.#fill();
       if (window.textAt < window.text.length) {
         const cut = cutWindow(window, room, maxLines);
         const whole = cut.partOfLine ? cutWindow(window, most, maxLines) : cut;
@@ -4225,8 +4229,11 @@ class Feed {
     }
     const more = segment < this.#segments.length && !this.#run.logChanged;
     const { text, ends, goesOn } = this.#show(log, spans[0]);
-    if (this.#part?.line !== lineMark(text, 0)) this.#part = undefined;
-    const start = { textAt: this.#part?.sent ?? 0, shownLines: 0, takenLines: 0 };
+    // A date that stands for no line: what goes on may be the line behind it.
+    const dated = ends?.[0] === 0 ? text.indexOf("\n") + 1 : 0;
+    if (this.#part?.line !== lineMark(text, dated)) this.#part = undefined;
+    const textAt = this.#part ? dated + this.#part.sent : 0;
+    const start = { textAt, shownLines: this.#part && dated > 0 ? 1 : 0, takenLines: 0 };
     return { spans, log, text, ends, goesOn, lineCount, more, ...start };
   }
 
@@ -5031,7 +5038,9 @@ async function planFor(run: Run, destination: Destination, progress: Progress): 
   if (!live && plan.segments.length === 0) throw logMissing(run.settings);
   const steps = plan.segments.map(({ name, from }) => `${name} from ${from}`);
   say(run, `${plan.kind}: ${steps.join(", ") || "nothing yet"}`);
-  const notice = noticeFor(run, plan, cursor, files, siblings.leftOut);
+  // What is read in passes without a new listing was told in the first of them.
+  const isTold = plan.kind === "read" && siblings.snapshot === (progress.listing ?? "");
+  const notice = noticeFor(run, plan, cursor, files, isTold ? [] : siblings.leftOut);
   if (notice) progress.notice = notice;
   if (plan.kind === "gap") progress.gap = true;
   const listing = live && lineBehind(world, live, 0) ? undefined : siblings.snapshot;
@@ -5096,7 +5105,9 @@ function isMissed({ world, settings }: Run, { kind, segments }: Reading, leftOut
   const log = basename(rotationPath(world, settings.log));
   const first = rotatedName(log, segments[0]?.name ?? "");
   const name = leftOut.replace(/ \(.*/, "");
-  return first !== undefined && rotatedFiles(log, [name, first.name])[0]?.name === name;
+  // Of another family it may have lain there for years.
+  if (!first || first.family !== rotatedName(log, name)?.family) return false;
+  return rotatedFiles(log, [name, first.name])[0]?.name === name;
 }
 
 /** What must be said when lines may be missing; empty when nothing is. */

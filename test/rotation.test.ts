@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import * as fs from "node:fs";
 import { line, lines, Scene } from "./harness.ts";
+import { Slack } from "./slack.ts";
 
 /** Deletes the log and writes another that is given the same inode again, as ext4 does. */
 function recreate(scene: Scene, ...texts: string[]): void {
@@ -306,4 +307,45 @@ test("a rotated file that cannot be opened at once is opened a moment later", as
     },
   });
   await scene.passPosts(...lines(6, 12));
+});
+
+test.each([".7.xz", "-20240101.xz", "-20240101.bz2"])(
+  "an old %s that cannot be read is nobody's business: no rotation is a gap",
+  async (stale) => {
+    using scene = await Scene.after(1, 5);
+    fs.writeFileSync(scene.path(stale), "not for us\n");
+    for (let number = 6; number <= 8; number++) {
+      scene.rotate();
+      scene.append(line(number));
+      await scene.passPosts(line(number));
+    }
+    expect(scene.notices()).toEqual([]);
+  },
+);
+
+test("a younger rotated file that stays closed is told once, however often another destination fails", async () => {
+  using scene = new Scene();
+  const slack = new Slack({ now: () => scene.clockMs, sleep: async (ms) => scene.wait(ms) });
+  scene.env = { ...scene.env, SLACK_TOKEN: slack.token, SLACK_CHANNEL: slack.channel };
+  scene.overrides.fetch = (url, init) =>
+    new URL(url).host.includes("slack") ? slack.fetch(url, init) : scene.discord.fetch(url, init);
+  scene.append(...lines(1, 5));
+  await scene.pass();
+  slack.failAlways({ kind: "status", status: 500 });
+  scene.append(line(6));
+  scene.rotate();
+  scene.append(line(7));
+  scene.rotate();
+  scene.withFs({
+    openSync: (path, ...rest) => {
+      if (String(path).endsWith(".1"))
+        throw Object.assign(new Error("EIO: i/o error"), { code: "EIO" });
+      return fs.openSync(path, ...rest);
+    },
+  });
+  for (let runs = 0; runs < 4; runs++) {
+    expect((await scene.run()).code).toBe(75);
+    scene.wait(20 * 60_000);
+  }
+  expect(scene.notices()).toHaveLength(1);
 });

@@ -3950,6 +3950,13 @@ function mergeChannels(one: Channel = { posts: [] }, other: Channel = one): Chan
   return { ...one, posts, ...(asked && { asked }), ...(pause && { pause }) };
 }
 
+/** What a generator comes to, without a stop on the way. */
+function resultOf<Result>(steps: Generator<void, Result>): Result {
+  let step = steps.next();
+  while (!step.done) step = steps.next();
+  return step.value;
+}
+
 /** Sets what is known and removes what is not, so that the state has no empty fields. */
 function assign<Kept extends object, Key extends keyof Kept>(
   kept: Kept,
@@ -4135,13 +4142,14 @@ class Feed {
     return undefined;
   }
 
-  /** Whether it takes more messages than `most` with `room` for lines in each. */
-  needsMore(most: number, room: number): boolean {
+  /** Whether it takes more messages than `most` with `room` for lines in each; yields in quiet lines. */
+  *needsMore(most: number, room: number): Generator<void, boolean> {
     const scout = this.again();
     const inWords = this.#shows.view.format === "events";
     let text = "";
     let at = 0;
     for (let messages = 0; messages <= most; messages++) {
+      while (at >= text.length && scout.skipsQuiet()) yield;
       if (inWords && at >= text.length) [text, at] = [scout.nextBatch() ?? "", 0];
       const more = text ? cutMessage(text, at, room) : scout.next(room, Infinity);
       if (inWords ? !text : !more) return false;
@@ -4694,7 +4702,7 @@ class LogDelivery extends Sender {
     this.#feed = plan.feed;
     if (!progress.inDoubt) return;
     const { outbox } = progress;
-    if (!outbox) this.#flooded = this.#isFlood();
+    if (!outbox) this.#flooded = resultOf(this.#isFlood());
     const isBatch = run.settings.view.format === "events" && !outbox;
     const inLines = isBatch ? undefined : this.#nextCut();
     const first = this.#flooded ? this.#feed.nextFile(Infinity) : inLines;
@@ -4710,11 +4718,14 @@ class LogDelivery extends Sender {
   }
 
   override prepare(): Promise<Outcome | undefined> | undefined {
-    return !this.#progress.outbox && this.#feed.skipsQuiet() ? this.#skipQuiet() : undefined;
+    if (this.#progress.outbox) return undefined;
+    const isKnown = this.#flooded !== undefined && !this.#feed.skipsQuiet();
+    return isKnown ? undefined : this.#lookAhead();
   }
 
-  async #skipQuiet(): Promise<Outcome | undefined> {
-    for (let quiet = true; quiet; quiet = this.#feed.skipsQuiet()) {
+  async #lookAhead(): Promise<Outcome | undefined> {
+    const quiet = this.#quietParts();
+    while (!quiet.next().done) {
       await this.run.world.sleep(0);
       const stopped = this.interrupted();
       if (stopped) {
@@ -4723,6 +4734,12 @@ class LogDelivery extends Sender {
       }
     }
     return undefined;
+  }
+
+  /** What nobody wants to see, a part at a time; then it is known whether there is a flood behind it. */
+  *#quietParts(): Generator<void, void> {
+    while (this.#feed.skipsQuiet()) yield;
+    this.#flooded ??= yield* this.#isFlood();
   }
 
   override compose(): Message | undefined {
@@ -4789,7 +4806,6 @@ class LogDelivery extends Sender {
   }
 
   #fromLog(before: string): Message | undefined {
-    this.#flooded ??= this.#isFlood();
     if (this.#flooded) return this.#fromFlood(before);
     if (this.run.settings.view.format === "events") {
       return this.#takeBatch() ? this.#fromOutbox(before) : undefined;
@@ -4798,10 +4814,11 @@ class LogDelivery extends Sender {
     return cut && this.#message("log", before, cut);
   }
 
-  #isFlood(): boolean {
+  *#isFlood(): Generator<void, boolean> {
     const { inline, view } = this.run.settings;
     if (inline === 0 || this.destination.overflow === "none") return false;
-    if (!this.#feed.needsMore(inline, this.#room(view.format === "events"))) return false;
+    const room = this.#room(view.format === "events");
+    if (!(yield* this.#feed.needsMore(inline, room))) return false;
     this.#feed = this.#feed.forFiles();
     return true;
   }

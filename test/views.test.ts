@@ -415,7 +415,8 @@ describe("a view of the log", () => {
         const contents = scene.discord.messages.map(({ content }) => content);
         expect(contents.join("").match(/203\.0\.113\.1(?!\d)/g)?.length).toBeGreaterThanOrEqual(2);
         if (inline === 0) expect(contents).toHaveLength(2);
-        if (inline === 0) expect(read).toBeLessThan(fs.statSync(scene.log).size);
+        // Each window has a lead of a quarter.
+        if (inline === 0) expect(read).toBeLessThan(1.2 * fs.statSync(scene.log).size);
       }
     },
   );

@@ -2899,13 +2899,22 @@ interface OpenFile {
   readonly damage?: string;
 }
 
+/** A sibling that could not be used. */
+interface LeftOut {
+  readonly name: string;
+  readonly why: string;
+}
+
 interface LogFiles {
   /** Siblings, youngest first. */
   readonly open: readonly OpenFile[];
-  /** Siblings that could not be used, as `name (reason)`. */
-  readonly leftOut: readonly string[];
+  readonly leftOut: readonly LeftOut[];
   /** The listing that they are of. */
   readonly snapshot: string | undefined;
+}
+
+function withReason({ name, why }: LeftOut): string {
+  return `${name} (${why})`;
 }
 
 function errorCode(error: unknown): string | undefined {
@@ -3145,16 +3154,18 @@ async function openSiblings(
   search: () => (file: OpenFile) => boolean,
 ): Promise<LogFiles> {
   const directory = dirname(rotationPath(world, log));
-  let leftOutBefore = "";
+  let closedBefore = "";
   for (let tries = 1; ; tries++) {
     const open: OpenFile[] = [];
-    const leftOut: string[] = [];
+    const leftOut: LeftOut[] = [];
     let listing: ReturnType<typeof listRotated>;
     try {
       listing = listRotated(world, log);
     } catch (error) {
-      if (tries >= SIBLINGS_TRIES)
-        return { open, leftOut: [`${directory} (${reason(error)})`], snapshot: undefined };
+      if (tries >= SIBLINGS_TRIES) {
+        const unlisted = { name: directory, why: reason(error) };
+        return { open, leftOut: [unlisted], snapshot: undefined };
+      }
       await world.sleep(100);
       continue;
     }
@@ -3176,14 +3187,15 @@ async function openSiblings(
         if (enough(file)) foundIn ??= file.family;
       } catch (error) {
         if (error instanceof Fault) throw error;
-        leftOut.push(`${rotated.name} (${whyLeftOut(error)})`);
+        leftOut.push({ name: rotated.name, why: whyLeftOut(error) });
         // A file that is being rotated may be closed to us for a moment.
         mayPass ||= errorCode(error) !== undefined && errorCode(error) !== "ELOOP";
       }
     }
     const { snapshot } = listing;
-    const lasts = leftOut.join("\n") === leftOutBefore;
-    leftOutBefore = leftOut.join("\n");
+    const closed = leftOut.map(withReason).join("\n");
+    const lasts = closed === closedBefore;
+    closedBefore = closed;
     const settled = (!mayPass || lasts) && rotatedSnapshot(world, log) === snapshot;
     if (settled || tries >= SIBLINGS_TRIES) return { open, leftOut, snapshot };
     for (const file of open) world.fs.closeSync(file.descriptor);
@@ -4109,7 +4121,6 @@ class Feed {
         return whole.partOfLine ? cut : whole;
       }
       this.hiddenLines += this.#stepLines(window, window.lineCount);
-      if (!window.more) break;
     }
     return undefined;
   }
@@ -4137,7 +4148,6 @@ class Feed {
     for (let window = this.#current(); window; window = this.#current()) {
       this.hiddenLines += this.#stepLines(window, window.lineCount);
       if (window.text) return window.text;
-      if (!window.more) break;
     }
     return undefined;
   }
@@ -4594,7 +4604,7 @@ abstract class Sender {
     const waitMs = Math.max(paceDelayMs(posts, pace, now), askedMs);
     // The first message goes out however late it is, or a slow start would never get anywhere.
     const outOfTime = now + Math.max(0, waitMs) >= deadline && (this.sent > 0 || waitMs > 0);
-    if (outOfTime) return this.failed(75, "time is up, the rest follows in the next run");
+    if (outOfTime) return this.#timeIsUp();
     if (waitMs <= 0) return undefined;
     showProgress(this.run, `${title}: ${this.sent} sent, next in ${seconds(waitMs)}`);
     await world.sleep(waitMs);
@@ -4662,9 +4672,11 @@ abstract class Sender {
   interrupted(): Outcome | undefined {
     const { world, deadline } = this.run;
     if (world.stopping.aborted) return { kind: "stopped" };
-    return world.now() < deadline
-      ? undefined
-      : this.failed(75, "time is up, the rest follows in the next run");
+    return world.now() < deadline ? undefined : this.#timeIsUp();
+  }
+
+  #timeIsUp(): Outcome {
+    return this.failed(75, "time is up, the rest follows in the next run");
   }
 
   failed(exitCode: number, why: string): Outcome {
@@ -5117,11 +5129,10 @@ function readPlan(
 }
 
 /** Whether a file that was left out belongs to what is read: one that is younger than the first does. */
-function isMissed({ world, settings }: Run, { kind, segments }: Reading, leftOut: string): boolean {
+function isMissed({ world, settings }: Run, { kind, segments }: Reading, name: string): boolean {
   if (kind !== "read") return true;
   const log = basename(rotationPath(world, settings.log));
   const first = rotatedName(log, segments[0]?.name ?? "");
-  const name = leftOut.replace(/ \(.*/, "");
   // Of another family it may have lain there for years.
   if (!first || first.family !== rotatedName(log, name)?.family) return false;
   return rotatedFiles(log, [name, first.name])[0]?.name === name;
@@ -5133,12 +5144,13 @@ function noticeFor(
   plan: Reading,
   cursor: Cursor | undefined,
   files: readonly OpenFile[],
-  leftOut: readonly string[],
+  leftOut: readonly LeftOut[],
 ): string {
   const damaged = plan.segments
     .flatMap(({ name }) => files.find((file) => file.name === name) ?? [])
-    .flatMap(({ name, damage }) => (damage ? `${name} (${damage})` : []));
-  const unread = [...damaged, ...leftOut.filter((text) => isMissed(run, plan, text))];
+    .flatMap(({ name, damage }) => (damage ? { name, why: damage } : []));
+  const missed = leftOut.filter(({ name }) => isMissed(run, plan, name));
+  const unread = [...damaged, ...missed].map(withReason);
   if (plan.kind === "read" && unread.length === 0) return "";
   const after = cursor
     ? ` after line ${cursor.lines}${cursor.lastTime ? ` (${cursor.lastTime})` : ""}`
@@ -5810,7 +5822,7 @@ function rotatedText(world: World, { log }: Settings): string {
   const directory = dirname(rotationPath(world, log));
   const owner = world.fs.statSync(log, { throwIfNoEntry: false })?.uid ?? world.uid();
   const usable: string[] = [];
-  const leftOut: { name: string; why: string }[] = [];
+  const leftOut: LeftOut[] = [];
   for (const rotated of listRotated(world, log).files) {
     const { name } = rotated;
     try {
@@ -5824,7 +5836,7 @@ function rotatedText(world: World, { log }: Settings): string {
   const [first] = leftOut;
   const text = usable.length > 0 ? `${usable.length} found, youngest ${usable[0]}` : "none found";
   if (!first) return text;
-  const named = someOf(leftOut.map(({ name, why }) => `${name} (${why})`));
+  const named = someOf(leftOut.map(withReason));
   const hint = siblingHint(resolve(directory, first.name), first.why);
   throw new Fault(66, `${text}; left out: ${named}`, hint);
 }
@@ -6352,8 +6364,8 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
       if (verbose) world.writeError(`f2b-watch: ${file.name} from ${from} to ${file.size}\n`);
       await addTexts(world, tally, wholeLines(world, file, from));
     }
-    const damaged = files.flatMap(({ name, damage }) => (damage ? `${name} (${damage})` : []));
-    return tally.digest([...damaged, ...leftOut]);
+    const damaged = files.flatMap(({ name, damage }) => (damage ? { name, why: damage } : []));
+    return tally.digest([...damaged, ...leftOut].map(withReason));
   } finally {
     for (const file of files) world.fs.closeSync(file.descriptor);
   }

@@ -17,7 +17,7 @@ import {
   type Period,
 } from "../f2b-watch.ts";
 import { Scene } from "./harness.ts";
-import { Slack } from "./slack.ts";
+import { addSlack } from "./slack.ts";
 
 const FIXTURES = join(import.meta.dirname, "fixtures");
 const EVER: Period = { since: "2000-01-01 00:00:00", until: "2026-11-23 00:00:00" };
@@ -639,21 +639,7 @@ describe("the files", () => {
 
 /** A scene whose messages go to Discord and to Slack. */
 class BothScene extends Scene {
-  readonly slack = new Slack({
-    now: () => this.clockMs,
-    sleep: async (ms) => void (this.clockMs += ms),
-  });
-
-  constructor() {
-    super();
-    this.env = {
-      ...this.env,
-      SLACK_TOKEN: this.slack.token,
-      SLACK_CHANNEL: this.slack.channel,
-    };
-    this.overrides.fetch = (url, init) =>
-      (new URL(url).host.includes("slack") ? this.slack : this.discord).fetch(url, init);
-  }
+  readonly slack = addSlack(this);
 
   /** The one message that each of them has now. */
   theMessages(): { discord: string; slack: string } {

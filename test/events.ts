@@ -10,7 +10,7 @@ import {
   type Markup,
 } from "../f2b-watch.ts";
 import type { Scene } from "./harness.ts";
-import { Slack } from "./slack.ts";
+import { addSlack, type Slack } from "./slack.ts";
 
 export const EVENTS = ["--format", "events"];
 export const FIXTURES = join(import.meta.dirname, "fixtures");
@@ -82,12 +82,7 @@ export function contents(scene: Scene): string[] {
 
 /** Slack in Discord's place. */
 export function slackIn(scene: Scene): Slack {
-  const slack = new Slack({
-    now: () => scene.clockMs,
-    sleep: async (ms) => void (scene.clockMs += ms),
-    links: /<https:\/\/db-ip\.com\/[^|>]*\|db-ip\.com>/,
-  });
-  scene.overrides.fetch = (url, init) => slack.fetch(url, init);
+  const slack = addSlack(scene, { links: /<https:\/\/db-ip\.com\/[^|>]*\|db-ip\.com>/ });
   scene.env = { SLACK_TOKEN: slack.token, SLACK_CHANNEL: slack.channel };
   return slack;
 }

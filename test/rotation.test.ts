@@ -2,7 +2,19 @@
 import { expect, test } from "bun:test";
 import * as fs from "node:fs";
 import { line, lines, Scene } from "./harness.ts";
-import { Slack } from "./slack.ts";
+import { addSlack } from "./slack.ts";
+
+/** The kernel opens no file with this ending, so many times. */
+function refuseToOpen(scene: Scene, suffix: string, message: string, times = Infinity): void {
+  let left = times;
+  scene.withFs({
+    openSync: (path, ...rest) => {
+      if (String(path).endsWith(suffix) && left-- > 0)
+        throw Object.assign(new Error(message), { code: message.split(":")[0] });
+      return fs.openSync(path, ...rest);
+    },
+  });
+}
 
 /** Deletes the log and writes another that is given the same inode again, as ext4 does. */
 function recreate(scene: Scene, ...texts: string[]): void {
@@ -282,13 +294,7 @@ test("a younger rotated file that cannot be opened is told, not passed over", as
   scene.append(...lines(9, 12));
   scene.rotate();
   scene.append(...lines(13, 14));
-  scene.withFs({
-    openSync: (path, ...rest) => {
-      if (String(path).endsWith(".1"))
-        throw Object.assign(new Error("EIO: i/o error"), { code: "EIO" });
-      return fs.openSync(path, ...rest);
-    },
-  });
+  refuseToOpen(scene, ".1", "EIO: i/o error");
   await scene.passPostsAfterGap(5, ...lines(6, 8), ...lines(13, 14));
   expect(scene.notices()[0]).toContain("not read: fail2ban.log.1 (");
 });
@@ -298,14 +304,7 @@ test("a rotated file that cannot be opened at once is opened a moment later", as
   scene.append(...lines(6, 8));
   scene.rotate();
   scene.append(...lines(9, 12));
-  let refusals = 1;
-  scene.withFs({
-    openSync: (path, ...rest) => {
-      if (String(path).endsWith(".1") && refusals-- > 0)
-        throw Object.assign(new Error("EACCES: permission denied"), { code: "EACCES" });
-      return fs.openSync(path, ...rest);
-    },
-  });
+  refuseToOpen(scene, ".1", "EACCES: permission denied", 1);
   await scene.passPosts(...lines(6, 12));
 });
 
@@ -325,10 +324,7 @@ test.each([".7.xz", "-20240101.xz", "-20240101.bz2"])(
 
 test("a younger rotated file that stays closed is told once, however often another destination fails", async () => {
   using scene = new Scene();
-  const slack = new Slack({ now: () => scene.clockMs, sleep: async (ms) => scene.wait(ms) });
-  scene.env = { ...scene.env, SLACK_TOKEN: slack.token, SLACK_CHANNEL: slack.channel };
-  scene.overrides.fetch = (url, init) =>
-    new URL(url).host.includes("slack") ? slack.fetch(url, init) : scene.discord.fetch(url, init);
+  const slack = addSlack(scene);
   scene.append(...lines(1, 5));
   await scene.pass();
   slack.failAlways({ kind: "status", status: 500 });
@@ -336,13 +332,7 @@ test("a younger rotated file that stays closed is told once, however often anoth
   scene.rotate();
   scene.append(line(7));
   scene.rotate();
-  scene.withFs({
-    openSync: (path, ...rest) => {
-      if (String(path).endsWith(".1"))
-        throw Object.assign(new Error("EIO: i/o error"), { code: "EIO" });
-      return fs.openSync(path, ...rest);
-    },
-  });
+  refuseToOpen(scene, ".1", "EIO: i/o error");
   for (let runs = 0; runs < 4; runs++) {
     expect((await scene.run()).code).toBe(75);
     scene.wait(20 * 60_000);

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { escapeSlack, readSlack, readSlackHook, slackAccess } from "../f2b-watch.ts";
 import { line, lines, Scene, type RunResult } from "./harness.ts";
-import { Slack, type SlackOptions } from "./slack.ts";
+import { addSlack, Slack, type SlackOptions } from "./slack.ts";
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -12,18 +12,9 @@ class SlackScene extends Scene {
 
   constructor(way: "token" | "webhook" | "both" = "token", options: SlackOptions = {}) {
     super();
-    this.slack = new Slack({
-      now: () => this.clockMs,
-      sleep: async (ms) => void (this.clockMs += ms),
-      ...options,
-    });
-    const byToken = { SLACK_TOKEN: this.slack.token, SLACK_CHANNEL: this.slack.channel };
-    const access = way === "webhook" ? { SLACK_WEBHOOK: this.slack.webhook } : byToken;
-    this.env = way === "both" ? { ...this.env, ...access } : access;
-    this.overrides.fetch = (url, init) =>
-      new URL(url).host.includes("slack")
-        ? this.slack.fetch(url, init)
-        : this.discord.fetch(url, init);
+    this.slack = addSlack(this, options);
+    if (way !== "both") delete this.env["DISCORD_WEBHOOK"];
+    if (way === "webhook") this.env = { SLACK_WEBHOOK: this.slack.webhook };
   }
 
   expectInSlack(...expected: string[]): void {

@@ -1,4 +1,5 @@
 /** A strict, stateful stand-in for Slack: chat.postMessage, auth.test and an incoming webhook. */
+import type { Scene } from "./harness.ts";
 import {
   fencedLines,
   replyOf,
@@ -311,4 +312,17 @@ function hasCharset({ headers }: SeenRequest): boolean {
 
 function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** Has a scene send to Slack as well. */
+export function addSlack(scene: Scene, options: SlackOptions = {}): Slack {
+  const slack = new Slack({
+    now: () => scene.clockMs,
+    sleep: async (ms) => void (scene.clockMs += ms),
+    ...options,
+  });
+  scene.env = { ...scene.env, SLACK_TOKEN: slack.token, SLACK_CHANNEL: slack.channel };
+  scene.overrides.fetch = (url, init) =>
+    (new URL(url).host.includes("slack") ? slack : scene.discord).fetch(url, init);
+  return slack;
 }

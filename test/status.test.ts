@@ -13,7 +13,7 @@ import {
   toldOutage,
 } from "../f2b-watch.ts";
 import { line, lines, type RunResult, Scene } from "./harness.ts";
-import { Slack } from "./slack.ts";
+import { addSlack } from "./slack.ts";
 
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
@@ -117,18 +117,6 @@ function manifold(scene: Scene): Client {
   const texts = real("multi-jail-status-all-jails").split(/^(?=Status for)/m);
   const jails = texts.map((text) => [/^Status for the jail: (.*)/.exec(text)?.[1], text]);
   return Client.printing(scene, real("multi-jail-status"), Object.fromEntries(jails));
-}
-
-/** Sends to Slack as well. */
-function alsoToSlack(scene: Scene): Slack {
-  const slack = new Slack({
-    now: () => scene.clockMs,
-    sleep: async (ms) => void (scene.clockMs += ms),
-  });
-  scene.env = { ...scene.env, SLACK_TOKEN: slack.token, SLACK_CHANNEL: slack.channel };
-  scene.overrides.fetch = (url, init) =>
-    new URL(url).host.includes("slack") ? slack.fetch(url, init) : scene.discord.fetch(url, init);
-  return slack;
 }
 
 function status(scene: Scene, ...words: string[]): Promise<RunResult> {
@@ -442,7 +430,7 @@ sshd     1/5     2/2  /var/log/auth.log
 
   test("no id can leave the fence, ping anyone, or fill the channel", async () => {
     using scene = new Scene();
-    const slack = alsoToSlack(scene);
+    const slack = addSlack(scene);
     manifold(scene);
     await sends(scene);
     const before = contents(scene).length;
@@ -480,7 +468,7 @@ sshd     1/5     2/2  /var/log/auth.log
     using scene = new Scene();
     const client = Client.with(scene, ban("203.0.113.7"));
     await sends(scene);
-    const slack = alsoToSlack(scene);
+    const slack = addSlack(scene);
     await sends(scene);
     expect([scene.discord.messages.length, slack.messages.length]).toEqual([1, 1]);
     slack.failAlways({ kind: "status", status: 503 });
@@ -550,7 +538,7 @@ sshd     1/5     2/2  /var/log/auth.log
 
   test("a client that cannot be used is told when it begins, after an hour, and when it is over", async () => {
     using scene = new Scene();
-    alsoToSlack(scene);
+    addSlack(scene);
     const client = new Client(scene, () => failed(DOWN));
     const told = async () => {
       const { code, err } = await status(scene, "--send");
@@ -569,7 +557,7 @@ sshd     1/5     2/2  /var/log/auth.log
 
   test("on a terminal it is told each time, once", async () => {
     using scene = new Scene();
-    alsoToSlack(scene);
+    addSlack(scene);
     scene.overrides.terminal = true;
     new Client(scene, () => failed(DOWN));
     for (let run = 0; run < 2; run++)
@@ -578,7 +566,7 @@ sshd     1/5     2/2  /var/log/auth.log
 
   test("what one destination has is remembered before the other is done", async () => {
     using scene = new Scene();
-    const slack = alsoToSlack(scene);
+    const slack = addSlack(scene);
     Client.with(scene, ban("203.0.113.7"));
     const known = () => fs.readFileSync(scene.stateFile(), "utf8").includes('"status"');
     scene.overrides.fetch = async (url, init) => {
@@ -756,7 +744,7 @@ describe("--ping", () => {
 
   test("each destination is told once, also when it could not be told at once", async () => {
     using scene = await Scene.after(1, 2);
-    const slack = alsoToSlack(scene);
+    const slack = addSlack(scene);
     const client = Client.pinging(scene);
     await scene.pass();
     client.down();
@@ -782,7 +770,7 @@ describe("--ping", () => {
 
   test("that one was told is remembered before the other is", async () => {
     using scene = await Scene.after(1, 2);
-    const slack = alsoToSlack(scene);
+    const slack = addSlack(scene);
     Client.pinging(scene).down();
     await later(scene);
     const known = () => /"told": \[\s+"discord"/.test(fs.readFileSync(scene.stateFile(), "utf8"));

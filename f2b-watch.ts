@@ -418,16 +418,19 @@ export interface World {
 // Pure. Log text goes in, text that can neither leak a secret nor break a message comes out; lines
 // keep their number and order. Linear in the text's length whatever it holds.
 
+const CONTROLS = /[\x00-\x08\x0b-\x1f\x7f]/;
 /** Cheap tests on whole windows, one kind each: only the lines they hit are looked at closely. */
-const CONTROLS = /[\x00-\x08\x0b-\x1f\x7f]/g;
 const SUSPICIOUS: readonly RegExp[] = [
-  CONTROLS,
-  // Every shape of a secret has one of these, or one of the words and flags behind it.
-  /[=@"'`/\\]/g,
-  /xox|xapp|token|key|authoriz/gi,
-  /(?<!\S)-[a-z-]{0,16}u/gi,
+  // Control characters; every shape of a secret has one of the others, or of the words and flags behind them.
+  /[\x00-\x08\x0b-\x1f\x7f=@"'`/\\]/g,
+  // key, token, xox…, xapp, authorization: of one length, a third faster
+  /key|tok|xox|xap|hor/gi,
+  // -u, -sSu, --user, --proxy-user: no other letter is as rare
+  /u(?<=(?<!\S)-[a-z-]{0,16}u)/gi,
 ];
 const NOT_ASCII = /[^\x00-\x7f]/g;
+/** So much is asked at once whether it is ASCII, which is far faster than the pattern. */
+const ASCII_BLOCK = 4 * 1024;
 const INVISIBLE = /(?![\t\n])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{DI}]/gu;
 
 const QUOTED = `\\\\*"[^"]*"?|\\\\*'[^']*'?`;
@@ -506,6 +509,23 @@ function linesWith(patterns: readonly RegExp[], text: string): Set<number> {
   return starts;
 }
 
+/** Starts of the lines that are not ASCII; `text` has one character for each of the bytes. */
+function foreignLines(bytes: Uint8Array, text: string): number[] {
+  const starts: number[] = [];
+  for (let at = 0; at < bytes.length;) {
+    if (isAscii(bytes.subarray(at, at + ASCII_BLOCK))) {
+      at += ASCII_BLOCK;
+      continue;
+    }
+    NOT_ASCII.lastIndex = at;
+    NOT_ASCII.test(text);
+    starts.push(text.lastIndexOf("\n", NOT_ASCII.lastIndex - 1) + 1);
+    const lineEnd = text.indexOf("\n", NOT_ASCII.lastIndex);
+    at = lineEnd < 0 ? bytes.length : lineEnd + 1;
+  }
+  return starts;
+}
+
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
 
 function latin1(bytes: Uint8Array): string {
@@ -516,11 +536,14 @@ function latin1(bytes: Uint8Array): string {
  * Bytes of the log as harmless text, line by line: UTF-8 with U+FFFD for what is not. Searched as one
  * character a byte, which is fast; only lines that are not ASCII are decoded.
  */
-export function cleanBytes(bytes: Uint8Array, ownSecrets: readonly string[]): string {
-  const text = latin1(bytes);
+export function cleanBytes(
+  bytes: Uint8Array,
+  ownSecrets: readonly string[],
+  text = latin1(bytes),
+): string {
   const own = ownSecrets.map((secret) => RegExp.escape(secret)).join("|");
   const suspicious = linesWith(own ? [...SUSPICIOUS, new RegExp(own, "g")] : SUSPICIOUS, text);
-  const foreign = isAscii(bytes) ? [] : linesWith([NOT_ASCII], text);
+  const foreign = foreignLines(bytes, text);
   const starts = [...new Set([...suspicious, ...foreign])].sort((a, b) => a - b);
   if (starts.length === 0) return text;
   const pieces: string[] = [];
@@ -550,27 +573,44 @@ function characterBoundary(text: string, at: number): number {
   return code >= 0xd800 && code <= 0xdbff ? at - 1 : at;
 }
 
+/** Where lines of a text end, from the one with the number `first` on. */
+interface LineEnds {
+  readonly ends: readonly number[];
+  readonly first: number;
+}
+
+/** Where the lines end in the text from `start` to `end`. */
+function lineEndsIn(text: string, start = 0, end = text.length): number[] {
+  const part = text.slice(start, end);
+  const ends: number[] = [];
+  for (let at = part.indexOf("\n"); at >= 0; at = part.indexOf("\n", at + 1)) ends.push(start + at);
+  return ends;
+}
+
 /**
  * Takes as many whole lines as fit into `room` UTF-16 units, at most `maxLines`; a line that is
  * longer than a message is cut, and both ends of the cut are marked. `text` ends in a line end;
  * `start` may be inside a line.
  */
-export function cutMessage(text: string, start: number, room: number, maxLines = Infinity): Cut {
+export function cutMessage(
+  text: string,
+  start: number,
+  room: number,
+  maxLines = Infinity,
+  // No more than may fit is looked at: the line may go on for megabytes.
+  { ends, first }: LineEnds = { ends: lineEndsIn(text, start, start + room + 1), first: 0 },
+): Cut {
   const inside = start > 0 && text.charCodeAt(start - 1) !== NEWLINE;
   const mark = inside ? CUT_MARK : "";
   const space = room - mark.length;
-  // No more than may fit is looked at: the line may go on for megabytes.
-  const window = text.slice(start, start + space + 1);
-  let length = -1;
-  let lines = 0;
+  let [lines, end] = [0, start];
   for (; lines < maxLines; lines++) {
-    const lineEnd = window.indexOf("\n", length + 1);
-    if (lineEnd < 0) break;
-    length = lineEnd;
+    const lineEnd = ends[first + lines];
+    if (lineEnd === undefined || lineEnd > start + space) break;
+    end = lineEnd;
   }
   if (lines > 0) {
-    const body = mark + window.slice(0, length);
-    return { body, next: start + length + 1, partOfLine: false, lines };
+    return { body: mark + text.slice(start, end), next: end + 1, partOfLine: false, lines };
   }
   const next = characterBoundary(text, start + space - CUT_MARK.length);
   if (next <= start) throw new Error(`no room for a line: ${room}`);
@@ -586,20 +626,20 @@ export function cutTogether(
   text: string,
   start: number,
   room: number,
+  lineEnds: LineEnds,
   goesOn: (line: number, at: number) => boolean,
 ): Cut {
-  const cut = cutMessage(text, start, room);
+  const cut = cutMessage(text, start, room, Infinity, lineEnds);
   if (cut.partOfLine || cut.next >= text.length || !goesOn(cut.lines, cut.next)) return cut;
-  let [line, first] = [cut.lines, cut.next];
-  do {
-    line--;
-    first = text.lastIndexOf("\n", first - 2) + 1;
-  } while (line > 0 && goesOn(line, first));
+  const begins = (line: number) => (lineEnds.ends[lineEnds.first + line - 1] ?? text.length) + 1;
+  let line = cut.lines - 1;
+  while (line > 0 && goesOn(line, begins(line))) line--;
   if (line === 0) return cut;
+  const record = begins(line);
   let end = cut.next;
-  for (let at = cut.lines; end < text.length && end - first <= room && goesOn(at, end); at++)
-    end = text.indexOf("\n", end) + 1;
-  return end - 1 - first > room ? cut : cutMessage(text, start, room, line);
+  for (let at = cut.lines; end < text.length && end - record <= room && goesOn(at, end); at++)
+    end = begins(at + 1);
+  return end - 1 - record > room ? cut : cutMessage(text, start, room, line, lineEnds);
 }
 
 /** Words in lines of at most `width` characters; a longer word is a line of its own. */
@@ -4005,7 +4045,8 @@ interface Span {
 
 /** A span and its lines. */
 interface LineSpan extends Span {
-  /** Where each line ends in `bytes`. */
+  /** What is behind the lead, a character for each byte, and where each line has its last one. */
+  readonly raw: string;
   readonly lineEnds: readonly number[];
   /** Lines before it: of the window, and of its file. */
   readonly linesInWindow: number;
@@ -4018,6 +4059,7 @@ interface Window {
   /** The lines themselves. */
   readonly log: string;
   readonly text: string;
+  readonly lineEnds: readonly number[];
   /** For text that is not the log's own lines: how many of those each of its lines stands for. */
   readonly ends: readonly number[] | undefined;
   /** … and which of them belong to the one above. */
@@ -4227,16 +4269,18 @@ class Feed {
     let lineCount = 0;
     let budget = this.#shows.windowBytes;
     let { segment, offset, lines } = this.#position;
-    while (budget > 0 && segment < this.#segments.length && !this.#run.logChanged) {
+    // What is left of it behind whole lines may be too little to be worth a reading.
+    while (budget > WINDOW_BYTES / 2 && segment < this.#segments.length && !this.#run.logChanged) {
       const standsHere = segment === this.#position.segment && offset === proof?.offset;
       const span = this.#readSpan(spans.length, segment, offset, standsHere ? proof : undefined);
       if (span) {
         const content = span.bytes.subarray(span.lead);
-        const lineEnds = lineEndsIn(span);
-        spans.push({ ...span, lineEnds, linesInWindow: lineCount, linesInFile: lines });
+        const raw = latin1(content);
+        const lineEnds = lastBytesOfLines(raw);
+        spans.push({ ...span, raw, lineEnds, linesInWindow: lineCount, linesInFile: lines });
         lineCount += lineEnds.length;
         lines += lineEnds.length;
-        log += this.#clean(content);
+        log += this.#clean(content, raw);
         budget -= content.length;
         offset = span.offset + content.length;
       } else {
@@ -4249,10 +4293,12 @@ class Feed {
     const { text, ends, goesOn } = this.#show(log, spans[0]);
     // A date that stands for no line: what goes on may be the line behind it.
     const dated = ends?.[0] === 0 ? text.indexOf("\n") + 1 : 0;
-    if (this.#part?.line !== lineMark(text, dated)) this.#part = undefined;
+    if (this.#part && this.#part.line !== lineMark(text, dated)) this.#part = undefined;
     const textAt = this.#part ? dated + this.#part.sent : 0;
     const start = { textAt, shownLines: this.#part && dated > 0 ? 1 : 0, takenLines: 0 };
-    return { spans, log, text, ends, goesOn, lineCount, more, ...start };
+    // Most of the log is shown as it is.
+    const lineEnds = text === spans[0]?.raw ? spans[0].lineEnds : lineEndsIn(text);
+    return { spans, log, text, lineEnds, ends, goesOn, lineCount, more, ...start };
   }
 
   #show(log: string, first: Span | undefined): Pick<Window, "text" | "ends" | "goesOn"> {
@@ -4309,8 +4355,8 @@ class Feed {
   }
 
   /** Bytes without a line end are a fragment of a dead file or a piece of an endless line: marked. */
-  #clean(bytes: Uint8Array): string {
-    const text = cleanBytes(bytes, this.#run.settings.ownSecrets);
+  #clean(bytes: Uint8Array, raw = latin1(bytes)): string {
+    const text = cleanBytes(bytes, this.#run.settings.ownSecrets, raw);
     return bytes.length === 0 || bytes.at(-1) === NEWLINE ? text : `${text}${CUT_MARK}\n`;
   }
 
@@ -4404,19 +4450,18 @@ class Feed {
 
 /** The next message of a window; a record and its continuation lines stay together where they can. */
 function cutWindow(window: Window, room: number, maxLines: number): Cut {
-  const { text, textAt, goesOn, shownLines } = window;
-  if (maxLines !== Infinity) return cutMessage(text, textAt, room, maxLines);
-  return cutTogether(text, textAt, room, (line, at) =>
+  const { text, textAt, lineEnds, goesOn, shownLines } = window;
+  const lines = { ends: lineEnds, first: shownLines };
+  if (maxLines !== Infinity) return cutMessage(text, textAt, room, maxLines, lines);
+  return cutTogether(text, textAt, room, lines, (line, at) =>
     goesOn ? goesOn[shownLines + line] === true : isContinuation(text, at),
   );
 }
 
-/** Where the lines of a span end; what has no line end is one too. */
-function lineEndsIn({ bytes, lead }: Span): number[] {
-  const ends: number[] = [];
-  for (let at = bytes.indexOf(NEWLINE, lead); at >= 0; at = bytes.indexOf(NEWLINE, at + 1))
-    ends.push(at + 1);
-  if ((ends.at(-1) ?? lead) < bytes.length) ends.push(bytes.length);
+/** Where each line of a span has its last byte; what has no line end is a line, too. */
+function lastBytesOfLines(raw: string): number[] {
+  const ends = lineEndsIn(raw);
+  if ((ends.at(-1) ?? -1) < raw.length - 1) ends.push(raw.length - 1);
   return ends;
 }
 
@@ -4425,13 +4470,13 @@ function positionAfter({ spans }: Window, done: number): Position | undefined {
   const span = spans.find((each) => done <= each.linesInWindow + each.lineEnds.length);
   if (!span) return undefined;
   const lines = done - span.linesInWindow;
-  const end = span.lineEnds[lines - 1] ?? span.lead;
+  const length = (span.lineEnds[lines - 1] ?? -1) + 1;
   return {
     segment: span.segment,
-    offset: span.offset + end - span.lead,
+    offset: span.offset + length,
     lines: span.linesInFile + lines,
     span,
-    end,
+    end: span.lead + length,
   };
 }
 
@@ -6851,16 +6896,30 @@ export function main(argv: readonly string[], world: World): Promise<number> {
   });
 }
 
-/** Writes all of it to stdout, also where the reader is slow. */
-async function writeOut(text: string): Promise<void> {
-  // Twice as fast as a Buffer's.
-  const bytes = new TextEncoder().encode(text);
-  for (let done = 0; done < bytes.length;) {
-    try {
-      done += fs.writeSync(1, bytes, done);
-    } catch (error) {
-      if (errorCode(error) !== "EAGAIN") throw error;
-      await new Promise((wake) => setTimeout(wake, 5));
+/** Writes to stdout, one text after the other: destinations may print at the same time. */
+class Printer {
+  // The same for all: fresh memory costs a tenth of a dry run.
+  #memory = new Uint8Array(0);
+  #last: Promise<void> = Promise.resolve();
+
+  print(text: string): Promise<void> {
+    const printed = this.#last.then(() => this.#write(text));
+    this.#last = printed.catch(() => undefined);
+    return printed;
+  }
+
+  /** All of it, also where the reader is slow. */
+  async #write(text: string): Promise<void> {
+    // A character takes three bytes at most.
+    if (this.#memory.length < 3 * text.length) this.#memory = new Uint8Array(3 * text.length);
+    const { written } = new TextEncoder().encodeInto(text, this.#memory);
+    for (let done = 0; done < written;) {
+      try {
+        done += fs.writeSync(1, this.#memory, done, written - done);
+      } catch (error) {
+        if (errorCode(error) !== "EAGAIN") throw error;
+        await new Promise((wake) => setTimeout(wake, 5));
+      }
     }
   }
 }
@@ -6905,6 +6964,7 @@ export function realWorld(): World {
   const stop = new AbortController();
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stop.abort());
   const compiled = process.argv[1]?.startsWith("/$bunfs/") === true;
+  const printer = new Printer();
   return {
     env: process.env,
     fs,
@@ -6921,7 +6981,7 @@ export function realWorld(): World {
     fetch: (url, init) => fetch(url, init),
     hostName: () => process.getBuiltinModule("node:os").hostname(),
     runProgram,
-    writeOut,
+    writeOut: (text) => printer.print(text),
     writeError,
     sleep: (ms) => {
       const timers = process.getBuiltinModule("node:timers/promises");

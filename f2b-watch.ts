@@ -6549,11 +6549,11 @@ const SWITCH = {
   ),
 };
 
-/** Every option (`maxTime` is `--max-time` and `F2B_MAX_TIME`) and what decides about its value. */
+/** Every option (`max-time` is `--max-time` and `F2B_MAX_TIME`) and what decides about its value. */
 const OPTIONS = {
   log: { value: "<file>", expects: "a path", schema: Path },
   state: { value: "<dir>", expects: "a path", schema: Path },
-  envFile: { value: "<file>", expects: "a path", schema: Path },
+  "env-file": { value: "<file>", expects: "a path", schema: Path },
   host: { value: "<name>", expects: "a name", schema: Name },
   from: { value: "<start|end>", expects: "start or end", schema: Start },
   format: { value: "<name>", expects: "raw, compact or events", schema: Format },
@@ -6570,26 +6570,21 @@ const OPTIONS = {
     expects: "a period (90m, 24h, 7d, 2w) or a date (2026-11-22, 2026-11-22 08:30)",
     schema: Since,
   },
-  maxTime: { value: "<s>", ...wholeNumber("whole seconds", 1, 86_400) },
-  dryRun: SWITCH,
+  "max-time": { value: "<s>", ...wholeNumber("whole seconds", 1, 86_400) },
+  "dry-run": SWITCH,
   verbose: SWITCH,
 } as const;
 type OptionName = keyof typeof OPTIONS;
 const OPTION_NAMES = Object.keys(OPTIONS) as OptionName[];
-const DASHED = OPTION_NAMES.map((name) =>
-  name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`),
-);
-const FLAGS = DASHED.map((name) => `--${name}`);
-const VARIABLES = DASHED.map((name) => `F2B_${name.replace("-", "_").toUpperCase()}`);
 
 /** `--max-time` */
 function flagOf(name: OptionName): string {
-  return FLAGS[OPTION_NAMES.indexOf(name)] ?? "";
+  return `--${name}`;
 }
 
 /** `F2B_MAX_TIME` */
 function variableOf(name: OptionName): string {
-  return VARIABLES[OPTION_NAMES.indexOf(name)] ?? "";
+  return `F2B_${name.replace("-", "_").toUpperCase()}`;
 }
 
 /** A flag's value as typed: cac has made numbers of some (`--host 007`, `--log ""`). */
@@ -6608,7 +6603,7 @@ function bareSwitch(word: string): string {
 
 /** cac also takes other spellings (`--dryRun`, `--log.x`, `--no-verbose`): only the documented ones count. */
 function rejectUnknownFlags(argv: readonly string[]): void {
-  const known = [...FLAGS, "--help", "--version", "--"];
+  const known = [...OPTION_NAMES.map(flagOf), "--help", "--version", "--"];
   const end = argv.indexOf("--");
   if (end >= 0 && end < argv.length - 1) throw usage("unexpected words after --");
   for (const [index, word] of argv.entries()) {
@@ -6631,10 +6626,6 @@ const COMMANDS = {
 } as const;
 type CommandName = keyof typeof COMMANDS;
 const COMMAND_NAMES = Object.keys(COMMANDS) as CommandName[];
-const COMMANDS_OPTIONS: readonly OptionName[] = COMMAND_NAMES.flatMap(
-  (name) => COMMANDS[name].options,
-);
-
 interface CommandLine {
   readonly command: CommandName | "help" | "version";
   /** What stands behind the command: names of jails. */
@@ -6651,13 +6642,14 @@ function commandLineInterface(argv: readonly string[]) {
     const flag = flagOf(name);
     return argv.some((word) => word === flag || word.startsWith(`${flag}=`));
   });
+  const special: readonly OptionName[] = COMMAND_NAMES.flatMap((name) => COMMANDS[name].options);
   const cli = cac("f2b-watch");
   for (const name of COMMAND_NAMES) {
     if (name !== "pass" && !argv.includes(name)) continue;
     const command = cli.command(COMMANDS[name].usage, "").action(() => undefined);
     const own: readonly OptionName[] = COMMANDS[name].options;
     for (const option of given) {
-      const taken = own.includes(option) || !COMMANDS_OPTIONS.includes(option);
+      const taken = own.includes(option) || !special.includes(option);
       if (taken) command.option(`${flagOf(option)} ${OPTIONS[option].value}`.trim(), "");
     }
     command.option("-h, --help", "").option("-V, --version", "");
@@ -6682,7 +6674,8 @@ function readCommandLine(argv: readonly string[]): CommandLine {
   }
   const values: Partial<Record<OptionName, string>> = {};
   for (const name of OPTION_NAMES) {
-    const value = options[name];
+    // As cac spells it: maxTime.
+    const value = options[name.replace(/-(.)/, (_, letter: string) => letter.toUpperCase())];
     if (value === undefined) continue;
     if (Array.isArray(value)) throw usage(`${flagOf(name)}: given twice`);
     values[name] = typedValue(argv, flagOf(name), value === true);
@@ -6827,9 +6820,10 @@ function optionValue<Name extends OptionName>(
 }
 
 function rejectUnknownVariables(names: readonly string[]): void {
-  const unknown = names.find((name) => name.startsWith("F2B_") && !VARIABLES.includes(name));
+  const known = OPTION_NAMES.map(variableOf);
+  const unknown = names.find((name) => name.startsWith("F2B_") && !known.includes(name));
   if (unknown === undefined) return;
-  throw new Fault(78, `${unknown}: no such setting`, `known are ${VARIABLES.join(", ")}`);
+  throw new Fault(78, `${unknown}: no such setting`, `known are ${known.join(", ")}`);
 }
 
 /** systemd's state directory; with DynamicUser it is a link that systemd made. */
@@ -6840,7 +6834,7 @@ function systemdState(world: World): string | undefined {
 }
 
 function readSettings(world: World, values: CommandLine["values"]) {
-  const named = optionValue("envFile", values, (name) => world.env[name] || undefined);
+  const named = optionValue("env-file", values, (name) => world.env[name] || undefined);
   const file = readEnvFile(world, named);
   rejectUnknownVariables([...Object.keys(world.env), ...file.keys()]);
   if (file.has("F2B_ENV_FILE"))
@@ -6876,8 +6870,8 @@ function readSettings(world: World, values: CommandLine["values"]) {
     send: option("send") ?? false,
     hello: option("hello") ?? false,
     since: option("since") ?? lastDay,
-    maxTimeMs: (option("maxTime") ?? 300) * SECOND,
-    dryRun: option("dryRun") ?? false,
+    maxTimeMs: (option("max-time") ?? 300) * SECOND,
+    dryRun: option("dry-run") ?? false,
     verbose: option("verbose") ?? false,
     webhook,
     slack: access,

@@ -4059,6 +4059,7 @@ interface Window {
   /** The lines themselves. */
   readonly log: string;
   readonly text: string;
+  /** Where the lines of the text end. */
   readonly lineEnds: readonly number[];
   /** For text that is not the log's own lines: how many of those each of its lines stands for. */
   readonly ends: readonly number[] | undefined;
@@ -6626,6 +6627,7 @@ const COMMANDS = {
 } as const;
 type CommandName = keyof typeof COMMANDS;
 const COMMAND_NAMES = Object.keys(COMMANDS) as CommandName[];
+
 interface CommandLine {
   readonly command: CommandName | "help" | "version";
   /** What stands behind the command: names of jails. */

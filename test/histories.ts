@@ -185,6 +185,11 @@ class Disk {
     return new Set([...this.files.values()].flatMap((text) => this.wholeLines(text)));
   }
 
+  /** Whether a line is anywhere, also behind what a truncation left of another one. */
+  holds(id: number): boolean {
+    return [...this.files.values()].some((text) => text.includes(`${this.texts[id]}\n`));
+  }
+
   siblings(): string[] {
     return [...this.files.keys()].filter((suffix) => suffix !== "").sort();
   }
@@ -281,7 +286,6 @@ class Oracle {
 
   /** `anchor`: the line that the cursor stands behind, where that is a whole one. */
   beginRun(condition: StateCondition, anchor: number | "unknown" | undefined): void {
-    const existing = this.disk.existing();
     if (condition === "none") {
       for (const [suffix, text] of this.disk.files) {
         const ids = this.disk.wholeLines(text);
@@ -296,7 +300,7 @@ class Oracle {
       this.#furthest = -1;
       this.#damaged = false;
     }
-    const anchorLost = typeof anchor === "number" && !existing.has(anchor);
+    const anchorLost = typeof anchor === "number" && !this.disk.holds(anchor);
     this.#noticeDue = this.#damaged || (this.#lost.size > 0 && anchorLost);
     this.#noticeFits ||=
       this.#damaged || this.#older || anchorLost || anchor === "unknown" || this.#noticeOpen;

@@ -3352,6 +3352,9 @@ function surveyFiles(
 
 // The state: two copies, each replaced whole, never written in place.
 
+/** Which log's state is meant, and in which directory. */
+type Kept = Pick<Settings, "state" | "log">;
+
 /** `var-log-fail2ban.log-1a2b3c4d.json` */
 export function stateFileName(log: string): string {
   const readable = log.replace(/^\/+/, "").replace(/[^\w.-]+/g, "-");
@@ -3399,9 +3402,11 @@ function checkStateDirectory(world: World, path: string): void {
   if (wrong) throw new Fault(73, `state directory ${path} ${wrong}`, hint);
 }
 
-function makeStateDirectory(world: World, path: string): void {
+/** The directory must be ours; a dry run does not make it. */
+function prepareStateDirectory(world: World, { state: path, dryRun }: Settings): void {
   try {
-    if (!world.fs.existsSync(path)) world.fs.mkdirSync(path, { recursive: true, mode: 0o700 });
+    if (!dryRun && !world.fs.existsSync(path))
+      world.fs.mkdirSync(path, { recursive: true, mode: 0o700 });
   } catch (error) {
     throw cannotWrite(path, error);
   }
@@ -3450,7 +3455,14 @@ export function sealState(state: State): string {
   return `${JSON.stringify({ ...state, checksum }, undefined, 1)}\n`;
 }
 
-function readState(world: World, path: string, log: string): SavedState {
+/** Where the state of a log is; what belongs to it has this name and an ending. */
+function statePathOf({ state, log }: Kept): string {
+  return resolve(state, stateFileName(log));
+}
+
+function readState(world: World, kept: Kept): SavedState {
+  const { log } = kept;
+  const path = statePathOf(kept);
   const [text, older] = [path, `${path}.bak`].map((copy) => readCopy(world, copy));
   if (text === undefined && older === undefined) return { kind: "none" };
   for (const copy of [text, older]) refuseNewer(copy ?? "");
@@ -3879,6 +3891,12 @@ async function jailStatuses(
 // Reads by plan, posts by verdict, saves after each confirmed message. What one pass shares: the state,
 // and the log's files.
 
+/** What the passes over many logs share: one time to end, and one limit for each destination. */
+interface Shared {
+  readonly deadline: number;
+  readonly channels: Map<string, Channel>;
+}
+
 /** What one pass shares between its destinations: the state, and the log's files, each opened once. */
 class Run {
   readonly world: World;
@@ -3904,26 +3922,18 @@ class Run {
   constructor(
     world: World,
     settings: Settings,
-    statePath: string,
-    deadline: number,
-    channels = new Map<string, Channel>(),
+    { deadline, channels }: Shared = { deadline: Infinity, channels: new Map() },
   ) {
     this.world = world;
-    this.#channels = channels;
     this.settings = settings;
-    this.statePath = statePath;
+    this.statePath = statePathOf(settings);
     this.deadline = deadline;
+    this.#channels = channels;
     this.keepsState = settings.dryRun;
-    const saved = readState(world, statePath, settings.log);
+    const saved = readState(world, settings);
     const { log } = settings;
-    const blank: State = {
-      version: STATE_VERSION,
-      log,
-      destinations: {},
-      channels: {},
-      failures: {},
-    };
-    this.state = saved.kind === "known" ? saved.state : blank;
+    const none = { destinations: {}, channels: {}, failures: {} };
+    this.state = saved.kind === "known" ? saved.state : { version: STATE_VERSION, log, ...none };
     this.firstRun = saved.kind !== "damaged" && Object.keys(this.state.destinations).length === 0;
     this.stateLost = saved.kind === "damaged";
     this.#damaged = saved.kind === "damaged" || (saved.kind === "known" && saved.fromCopy);
@@ -5250,25 +5260,18 @@ async function asOutcome(work: () => Promise<Outcome>): Promise<Outcome> {
   }
 }
 
-/** Runs one destination. */
-function deliverTo(run: Run, destination: Destination): Promise<Outcome> {
-  return asOutcome(async () => {
-    if (run.logFault) throw run.logFault;
-    const progress = run.state.destinations[destination.name] ?? (await startProgress(run));
-    run.state.destinations[destination.name] = progress;
-    // From here on the log is known: what is rotated away before the first message is not from before.
-    if (run.firstRun) run.save();
-    const { total } = progress;
-    const delivery = new LogDelivery(
-      run,
-      destination,
-      progress,
-      await planFor(run, destination, progress),
-    );
-    const outcome = await delivery.deliver();
-    if (!run.settings.dryRun) reportStuck(run, progress, progress.total > total);
-    return outcome;
-  });
+/** The log's new lines, for one destination. */
+async function deliverLog(run: Run, destination: Destination): Promise<Outcome> {
+  if (run.logFault) throw run.logFault;
+  const progress = run.state.destinations[destination.name] ?? (await startProgress(run));
+  run.state.destinations[destination.name] = progress;
+  // From here on the log is known: what is rotated away before the first message is not from before.
+  if (run.firstRun) run.save();
+  const { total } = progress;
+  const plan = await planFor(run, destination, progress);
+  const outcome = await new LogDelivery(run, destination, progress, plan).deliver();
+  if (!run.settings.dryRun) reportStuck(run, progress, progress.total > total);
+  return outcome;
 }
 
 /** Says that something fails, as often as a person wants to hear it. */
@@ -5333,23 +5336,35 @@ function exitCodeOf(outcome: Outcome): number {
   return outcome.kind === "stopped" ? 75 : 0;
 }
 
-/** One pass over the log for every destination; the exit status is the one a person must act on. */
-async function passOnce(run: Run, destinations: readonly Destination[]): Promise<number> {
-  const { world, settings } = run;
-  if (run.firstRun && world.terminal) {
-    complain(world, `first run: begins at the ${settings.from} of ${settings.log}`);
-  }
+/** Does something with each destination, tells what failed, and keeps what came of it. */
+async function workOn(
+  run: Run,
+  destinations: readonly Destination[],
+  work: (run: Run, destination: Destination) => Promise<Outcome>,
+  report = reportDestinations,
+): Promise<number> {
   try {
-    const outcomes = await Promise.all(destinations.map((each) => deliverTo(run, each)));
-    if (world.terminal) world.writeError("\r\x1b[K");
-    reportOutcomes(run, destinations, outcomes);
+    const outcomes = await Promise.all(
+      destinations.map((each) => asOutcome(() => work(run, each))),
+    );
+    if (run.world.terminal) run.world.writeError("\r\x1b[K");
+    report(run, destinations, outcomes);
     const exitCode = worstExit(outcomes.map(exitCodeOf));
-    // What could not be saved is not tried once more: it was told, and nothing was sent.
+    // What could not be saved is not tried once more: it was told.
     if (exitCode !== 73) run.saveChanges();
     return exitCode;
   } finally {
     await run.close();
   }
+}
+
+/** One pass over the log for every destination. */
+async function passOnce(run: Run, destinations: readonly Destination[]): Promise<number> {
+  const { world, settings } = run;
+  if (run.firstRun && world.terminal) {
+    complain(world, `first run: begins at the ${settings.from} of ${settings.log}`);
+  }
+  return await workOn(run, destinations, deliverLog, reportOutcomes);
 }
 
 /** Whether a whole line, or more than a glance shows, stands behind `offset`. */
@@ -5366,13 +5381,13 @@ function upToDate(world: World, log: string, live: OpenFile, progress?: Progress
 }
 
 /** The state as it was written: its checksum proves it. Only for a look; whoever acts on it reads it. */
-function glance(world: World, path: string, log: string): State | undefined {
-  const text = readCopy(world, path);
+function glance(world: World, kept: Kept): State | undefined {
+  const text = readCopy(world, statePathOf(kept));
   if (text === undefined) return undefined;
   refuseNewer(text);
   try {
     const { checksum, ...state }: State & { checksum?: unknown } = JSON.parse(text);
-    const intact = checksum === fingerprintText(JSON.stringify(state)) && state.log === log;
+    const intact = checksum === fingerprintText(JSON.stringify(state)) && state.log === kept.log;
     return intact ? state : undefined;
   } catch {
     return undefined;
@@ -5383,13 +5398,9 @@ function glance(world: World, path: string, log: string): State | undefined {
  * Whether nothing is new for anybody: seen without the lock, from a few KiB whatever the log's size.
  * Nearly every run ends here, so that it does without the schemas.
  */
-function nothingNew(
-  world: World,
-  log: string,
-  statePath: string,
-  names: readonly string[],
-): boolean {
-  const state = glance(world, statePath, log);
+function nothingNew(world: World, kept: Kept, names: readonly string[]): boolean {
+  const { log } = kept;
+  const state = glance(world, kept);
   if (!state) return false;
   let live: OpenFile | undefined;
   try {
@@ -5430,76 +5441,61 @@ function reportLongRun(world: World, settings: Settings, markPath: string): void
   }
 }
 
+/** Does something while no other run can; absent where one is at it. A dry run needs no lock. */
+async function underLock<Result>(
+  world: World,
+  settings: Settings,
+  work: () => Promise<Result>,
+): Promise<Result | undefined> {
+  if (settings.dryRun) return await work();
+  const path = `${statePathOf(settings)}.lock`;
+  touch(world, path);
+  const lock = acquireLock(path);
+  try {
+    return lock && (await work());
+  } finally {
+    lock?.release();
+  }
+}
+
 /**
  * Takes turns with other runs. Whoever is refused has left a mark before it tried; the holder takes
  * the mark down before it looks at the log, and looks for a new one after it let go. So a line that
  * was there when a run started is delivered by that run or by one that is still at work.
  */
-async function takeTurns(
-  world: World,
-  settings: Settings,
-  statePath: string,
-  destinations: readonly Destination[],
-  deadline: number,
-  channels?: Map<string, Channel>,
-): Promise<number> {
-  const markPath = `${statePath}.mark`;
-  touch(world, `${statePath}.lock`);
+async function takeTurns(world: World, settings: Settings, shared: Shared): Promise<number> {
+  const markPath = `${statePathOf(settings)}.mark`;
+  const destinations = configuredDestinations(world, settings);
   touch(world, markPath);
   let exitCode = 0;
   for (let changes = 0; changes < LOG_CHANGES_LIMIT;) {
-    const lock = acquireLock(`${statePath}.lock`);
-    if (!lock) {
+    const run = await underLock(world, settings, async () => {
+      takeDown(world, markPath);
+      const begun = new Run(world, settings, shared);
+      exitCode = await passOnce(begun, destinations);
+      return begun;
+    });
+    if (!run) {
       reportLongRun(world, settings, markPath);
       return exitCode;
     }
-    let run: Run;
-    try {
-      takeDown(world, markPath);
-      run = new Run(world, settings, statePath, deadline, channels);
-      exitCode = await passOnce(run, destinations);
-    } finally {
-      lock.release();
-    }
     if (!run.logChanged && !world.fs.existsSync(markPath)) return exitCode;
-    if (world.now() >= deadline || world.stopping.aborted) break;
+    if (world.now() >= shared.deadline || world.stopping.aborted) break;
     changes = run.logChanged ? changes + 1 : 0;
     if (run.logChanged) await world.sleep(100);
   }
   return worstExit([exitCode, 75]);
 }
 
-/** Waits for the run at work to end, until `deadline`. */
-async function waitForLock(world: World, statePath: string, deadline: number): Promise<Lock> {
-  for (;;) {
-    const lock = acquireLock(`${statePath}.lock`);
-    if (lock) return lock;
-    if (world.now() >= deadline || world.stopping.aborted)
-      throw new Fault(75, "another run is at it and did not end in time");
-    await world.sleep(LOCK_RETRY_MS);
-  }
-}
-
-/** Does something with each destination beside the pass, and tells what failed. */
-async function workBeside(
+/** Does something beside the pass with each destination. */
+function workBeside(
   run: Run,
   destinations: readonly Destination[],
   work: (run: Run, destination: Destination) => Promise<Outcome>,
 ): Promise<number> {
   // What was lost with a damaged state is for the next pass to tell: it must find it damaged.
-  run.keepsState = run.stateLost || run.settings.dryRun;
-  try {
-    const outcomes = await Promise.all(
-      destinations.map((each) => asOutcome(() => work(run, each))),
-    );
-    reportDestinations(run, destinations, outcomes);
-    const exitCode = worstExit(outcomes.map(exitCodeOf));
-    // What could not be saved is not tried once more: it was told.
-    if (exitCode !== 73) run.saveChanges();
-    return exitCode;
-  } finally {
-    await run.close();
-  }
+  run.keepsState ||= run.stateLost;
+  return workOn(run, destinations, work);
 }
 
 /**
@@ -5511,41 +5507,31 @@ async function sendBeside(
   settings: Settings,
   work: (run: Run, destination: Destination) => Promise<Outcome>,
 ): Promise<number> {
-  const { state, log, dryRun } = settings;
+  const { log, dryRun } = settings;
   const destinations = configuredDestinations(world, settings);
-  const statePath = resolve(state, stateFileName(log));
-  if (dryRun) {
-    checkStateDirectory(world, state);
-    return workBeside(new Run(world, settings, statePath, Infinity), destinations, work);
-  }
-  makeStateDirectory(world, state);
-  const deadline = world.now() + settings.maxTimeMs;
-  touch(world, `${statePath}.lock`);
-  const lock = await waitForLock(world, statePath, deadline);
-  let exitCode: number;
-  try {
+  prepareStateDirectory(world, settings);
+  const deadline = dryRun ? Infinity : world.now() + settings.maxTimeMs;
+  const send = () => {
     const channels = sharedChannels(world, settings, logsOrPath(world, log));
-    const run = new Run(world, settings, statePath, deadline, channels);
-    exitCode = await workBeside(run, destinations, work);
-  } finally {
-    lock.release();
+    return workBeside(new Run(world, settings, { deadline, channels }), destinations, work);
+  };
+  let exitCode = await underLock(world, settings, send);
+  while (exitCode === undefined) {
+    if (world.now() >= deadline || world.stopping.aborted)
+      throw new Fault(75, "another run is at it and did not end in time");
+    await world.sleep(LOCK_RETRY_MS);
+    exitCode = await underLock(world, settings, send);
   }
-  if (!world.fs.existsSync(`${statePath}.mark`)) return exitCode;
-  const own = settingsFor(settings, log);
-  const madeUpFor = configuredDestinations(world, own);
-  return worstExit([exitCode, await takeTurns(world, own, statePath, madeUpFor, deadline)]);
+  if (dryRun || !world.fs.existsSync(`${statePathOf(settings)}.mark`)) return exitCode;
+  const shared = { deadline, channels: new Map<string, Channel>() };
+  return worstExit([exitCode, await takeTurns(world, settingsFor(settings, log), shared)]);
 }
 
-async function dryRun(
-  world: World,
-  settings: Settings,
-  statePath: string,
-  destinations: readonly Destination[],
-): Promise<number> {
+/** Each destination by itself: what one of them does to the state is not what the next one finds. */
+async function dryRun(world: World, settings: Settings): Promise<number> {
   let exitCode = 0;
-  for (const destination of destinations) {
-    const run = new Run(world, settings, statePath, Infinity);
-    exitCode = worstExit([exitCode, await passOnce(run, [destination])]);
+  for (const destination of configuredDestinations(world, settings)) {
+    exitCode = worstExit([exitCode, await passOnce(new Run(world, settings), [destination])]);
   }
   return exitCode;
 }
@@ -5598,19 +5584,13 @@ function ofMachine(world: World, settings: Settings): Settings {
 
 /** Sends what is new and leaves. */
 async function pass(world: World, settings: Settings): Promise<number> {
-  const { state } = settings;
   const logs = findLogs(world, settings.log);
-  if (settings.dryRun) checkStateDirectory(world, state);
-  else makeStateDirectory(world, state);
+  prepareStateDirectory(world, settings);
   const deadline = world.now() + settings.maxTimeMs;
-  const channels = sharedChannels(world, settings, logs);
-  const exitCode = settings.ping
-    ? await tellPing(world, ofMachine(world, settings), deadline, channels)
-    : 0;
+  const shared = { deadline, channels: sharedChannels(world, settings, logs) };
+  const exitCode = settings.ping ? await tellPing(world, ofMachine(world, settings), shared) : 0;
   if (exitCode === 73) return exitCode;
-  const watched = await overLogs(world, logs, (log) =>
-    passOver(world, settings, log, deadline, channels),
-  );
+  const watched = await overLogs(world, logs, (log) => passOver(world, settings, log, shared));
   return worstExit([exitCode, watched]);
 }
 
@@ -5648,46 +5628,29 @@ async function overLogs(
 }
 
 /** Asks whether fail2ban answers, and tells who has yet to hear of it, unless another run is at work. */
-async function tellPing(
-  world: World,
-  settings: Settings,
-  deadline: number,
-  channels: Map<string, Channel>,
-): Promise<number> {
-  const { state, log, dryRun } = settings;
+async function tellPing(world: World, settings: Settings, shared: Shared): Promise<number> {
   const ping = await pingFail2ban(world);
   const exitCode = ping.kind === "unusable" ? ping.fault.exitCode : 0;
   const destinations = configuredDestinations(world, settings);
-  const statePath = resolve(state, stateFileName(log));
-  if (!isWorthTelling(world, settings, statePath, destinations, ping)) return exitCode;
-  const tell = async () => {
-    const run = new Run(world, settings, statePath, deadline, channels);
+  if (!isWorthTelling(world, settings, destinations, ping)) return exitCode;
+  const told = await underLock(world, settings, () => {
+    const run = new Run(world, settings, shared);
     notePing(run, destinations, ping);
-    const told = await workBeside(run, destinations, (_, each) => tellOutage(run, each, ping));
-    return worstExit([exitCode, told]);
-  };
-  if (dryRun) return await tell();
-  touch(world, `${statePath}.lock`);
-  const lock = acquireLock(`${statePath}.lock`);
-  if (!lock) return exitCode;
-  try {
-    return await tell();
-  } finally {
-    lock.release();
-  }
+    return workBeside(run, destinations, (_, each) => tellOutage(run, each, ping));
+  });
+  return worstExit([exitCode, told ?? 0]);
 }
 
 /** Seen without the lock, like `nothingNew()`. A state that cannot be read is for the pass to tell. */
 function isWorthTelling(
   world: World,
-  { log, dryRun }: Settings,
-  statePath: string,
+  settings: Settings,
   destinations: readonly Destination[],
   ping: Ping,
 ): boolean {
-  const saved = readSafely(world, statePath, log);
+  const saved = readSafely(world, settings);
   if (!saved) return false;
-  if (ping.kind === "unusable" && (world.terminal || dryRun)) return true;
+  if (ping.kind === "unusable" && (world.terminal || settings.dryRun)) return true;
   const known = saved.kind === "known" ? saved.state : { failures: {} };
   return isNews(known, ping, namesOf(destinations));
 }
@@ -5722,27 +5685,24 @@ async function passOver(
   world: World,
   settings: Settings,
   log: string,
-  deadline: number,
-  channels: Map<string, Channel>,
+  shared: Shared,
 ): Promise<number> {
-  const statePath = resolve(settings.state, stateFileName(log));
-  const { dryRun: isDry } = settings;
-  if (!isDry && nothingNew(world, log, statePath, destinationNames(settings))) {
-    if (settings.verbose) world.writeError(`f2b-watch: nothing new in ${log}\n`);
+  const { state, dryRun: isDry, verbose } = settings;
+  if (!isDry && nothingNew(world, { state, log }, destinationNames(settings))) {
+    if (verbose) world.writeError(`f2b-watch: nothing new in ${log}\n`);
     return 0;
   }
   const own = settingsFor(settings, log);
-  const destinations = configuredDestinations(world, own);
-  if (isDry) return dryRun(world, own, statePath, destinations);
+  if (isDry) return dryRun(world, own);
   // Out of time with other logs: what is left is for the next run.
-  if (world.now() >= deadline) return 75;
-  return await takeTurns(world, own, statePath, destinations, deadline, channels);
+  if (world.now() >= shared.deadline) return 75;
+  return await takeTurns(world, own, shared);
 }
 
 /** The state, if it can be read: what is wrong with it is told when it is needed. */
-function readSafely(world: World, path: string, log: string): SavedState | undefined {
+function readSafely(world: World, kept: Kept): SavedState | undefined {
   try {
-    return readState(world, path, log);
+    return readState(world, kept);
   } catch (error) {
     if (error instanceof Fault) return undefined;
     throw error;
@@ -5758,7 +5718,7 @@ function sharedChannels(
   const channels = new Map<string, Channel>();
   // Messages beside the pass are remembered under the name that stands for all logs.
   for (const each of logs.length > 1 ? [log, ...logs] : []) {
-    const saved = readSafely(world, resolve(state, stateFileName(each)), each);
+    const saved = readSafely(world, { state, log: each });
     if (saved?.kind !== "known") continue;
     for (const [name, channel] of Object.entries(saved.state.channels))
       channels.set(name, mergeChannels(channel, channels.get(name)));
@@ -5960,7 +5920,9 @@ function checkParent(world: World, path: string): void {
   }
 }
 
-function stateText(world: World, { state }: Settings, statePath: string): string {
+function stateText(world: World, settings: Settings): string {
+  const { state } = settings;
+  const statePath = statePathOf(settings);
   checkStateDirectory(world, state);
   const stat = world.fs.statSync(state, { throwIfNoEntry: false });
   if (!stat) {
@@ -5991,7 +5953,9 @@ function lockHolder(world: World, path: string): number | undefined {
   }
 }
 
-function lockText(world: World, { maxTimeMs }: Settings, statePath: string): string {
+function lockText(world: World, settings: Settings): string {
+  const { maxTimeMs } = settings;
+  const statePath = statePathOf(settings);
   const path = `${statePath}.lock`;
   const stat = world.fs.lstatSync(path, { throwIfNoEntry: false });
   if (!stat) {
@@ -6026,9 +5990,9 @@ function placeText(world: World, live: OpenFile | undefined, { cursor }: Progres
   return newBytes > 0 ? `${place}, ${sizeText(newBytes)} to go` : `${place}, up to date`;
 }
 
-function progressText(world: World, settings: Settings, statePath: string): string {
+function progressText(world: World, settings: Settings): string {
   const { log, from, state } = settings;
-  const saved = readState(world, statePath, log);
+  const saved = readState(world, settings);
   if (saved.kind === "damaged") {
     const hint = `df -h ${state}; the next run begins anew, and the channel is told`;
     throw new Fault(73, "the state is damaged, and so is its older copy", hint);
@@ -6186,13 +6150,12 @@ function rowsOfLogs(
   settings: Settings,
   name: string,
   exitCode: number,
-  look: (world: World, own: Settings, statePath: string) => string,
+  look: (world: World, own: Settings) => string,
 ): Promise<Row[]> {
   return rowsOf(name, exitCode, async () => {
-    const rows = findLogs(world, settings.log).map((log) => {
-      const statePath = resolve(settings.state, stateFileName(log));
-      return rowsOf(name, exitCode, () => look(world, settingsFor(settings, log), statePath));
-    });
+    const rows = findLogs(world, settings.log).map((log) =>
+      rowsOf(name, exitCode, () => look(world, settingsFor(settings, log))),
+    );
     return (await Promise.all(rows)).flat();
   });
 }
@@ -6200,9 +6163,8 @@ function rowsOfLogs(
 /** Says what is configured and whether it works; every row stands for itself. */
 async function check(world: World, settings: Settings): Promise<number> {
   const { log, state, json, ownSecrets } = settings;
-  const statePath = resolve(state, stateFileName(log));
   const [first = log] = logsOrPath(world, log);
-  const saved = readSafely(world, resolve(state, stateFileName(first)), first);
+  const saved = readSafely(world, { state, log: first });
   const known = saved?.kind === "known" ? saved.state : undefined;
   const machine = ofMachine(world, settings);
   const rows = [
@@ -6211,7 +6173,7 @@ async function check(world: World, settings: Settings): Promise<number> {
     await rowsOfLogs(world, settings, "log", 66, logText),
     await rowsOfLogs(world, settings, "rotated files", 66, rotatedText),
     await rowsOf("fail2ban", 66, () => fail2banRows(world, settings)),
-    await rowsOf("state", 73, () => stateText(world, settings, statePath)),
+    await rowsOf("state", 73, () => stateText(world, settings)),
     await rowsOfLogs(world, settings, "progress", 73, progressText),
     await rowsOfLogs(world, settings, "lock", 73, lockText),
     await rowsOf("destination", 75, () => destinationRows(world, machine, known)),

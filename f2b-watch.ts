@@ -6550,36 +6550,6 @@ function variableOf(name: OptionName): string {
   return `F2B_${name.replace("-", "_").toUpperCase()}`;
 }
 
-/** A flag's value as typed: cac has made numbers of some (`--host 007`, `--log ""`). */
-function typedValue(argv: readonly string[], flag: string, isSwitch: boolean): string {
-  const inline = argv.find((word) => word.startsWith(`${flag}=`));
-  if (inline !== undefined) return inline.slice(flag.length + 1);
-  return isSwitch ? "true" : (argv[argv.indexOf(flag) + 1] ?? "");
-}
-
-/** A switch as cac reads it: it lets `--dry-run` take the next word, and makes a word of `--json=1`. */
-function bareSwitch(word: string): string {
-  const flag = word.replace(/=.*/s, "");
-  const name = OPTION_NAMES.find((each) => flagOf(each) === flag && !OPTIONS[each].value);
-  return name ? `--${name}` : word;
-}
-
-/** cac also takes other spellings (`--dryRun`, `--log.x`, `--no-verbose`): only the documented ones count. */
-function rejectUnknownFlags(argv: readonly string[]): void {
-  const known = [...OPTION_NAMES.map(flagOf), "--help", "--version", "--"];
-  const end = argv.indexOf("--");
-  if (end >= 0 && end < argv.length - 1) throw usage("unexpected words after --");
-  for (const [index, word] of argv.entries()) {
-    if (word === "-") throw usage("unexpected word `-`");
-    const before = OPTION_NAMES.find((name) => flagOf(name) === argv[index - 1]);
-    if (before && OPTIONS[before].value && /^-\d/.test(word)) {
-      throw usage(`${flagOf(before)}: expected ${OPTIONS[before].expects}, found "${word}"`);
-    }
-    const flag = word.replace(/=.*/s, "");
-    if (word.startsWith("--") && !known.includes(flag)) throw usage(`unknown option \`${flag}\``);
-  }
-}
-
 /** What can be done, with the options that nothing else takes. */
 const COMMANDS = {
   pass: { usage: "", options: ["ping"], run: pass },
@@ -6598,25 +6568,55 @@ interface CommandLine {
 }
 
 /**
- * Every command with its options, as far as they are given: declaring all costs a start two
+ * Takes the options out, with their values as typed. cac would make numbers of some (`--host 007`), let
+ * `--dry-run` take the next word, and know other spellings (`--dryRun`, `--log.x`, `--no-verbose`).
+ */
+function takeOptions(argv: readonly string[]): Pick<CommandLine, "words" | "values"> {
+  const values: Partial<Record<OptionName, string>> = {};
+  const words: string[] = [];
+  const rest = [...argv];
+  for (let word = rest.shift(); word !== undefined; word = rest.shift()) {
+    const flag = word.replace(/=.*/s, "");
+    const name = OPTION_NAMES.find((each) => flagOf(each) === flag);
+    if (!name) {
+      if (word === "-") throw usage("unexpected word `-`");
+      if (word === "--" && rest.length > 0) throw usage("unexpected words after --");
+      if (/^--./.test(word)) throw usage(`unknown option \`${flag}\``);
+      if (word !== "--") words.push(word);
+      continue;
+    }
+    if (values[name] !== undefined) throw usage(`${flag}: given twice`);
+    values[name] = word === flag ? valueFor(name, rest) : word.slice(flag.length + 1);
+  }
+  return { words, values };
+}
+
+/** The value of an option that stands alone: the next word, which is taken. */
+function valueFor(name: OptionName, rest: string[]): string {
+  const { value, expects } = OPTIONS[name];
+  if (value === "") return "true";
+  const next = rest.shift();
+  if (next === undefined || /^-(?!\d)/.test(next)) {
+    throw usage(`option \`${flagOf(name)} ${value}\` value is missing`);
+  }
+  if (!next.startsWith("-")) return next;
+  throw usage(`${flagOf(name)}: expected ${expects}, found "${next}"`);
+}
+
+/**
+ * The commands that may be meant, with the options that are given: declaring all costs a start two
  * milliseconds. The pass is the command without a name.
  */
-function commandLineInterface(argv: readonly string[]) {
-  const given = OPTION_NAMES.filter((name) => {
-    const flag = flagOf(name);
-    return argv.some((word) => word === flag || word.startsWith(`${flag}=`));
-  });
+function commandLineInterface(words: readonly string[], given: readonly OptionName[]) {
   const special: readonly OptionName[] = COMMAND_NAMES.flatMap((name) => COMMANDS[name].options);
   const cli = cac("f2b-watch");
   for (const name of COMMAND_NAMES) {
-    if (name !== "pass" && !argv.includes(name)) continue;
+    if (name !== "pass" && !words.includes(name)) continue;
     const command = cli.command(COMMANDS[name].usage, "").action(() => undefined);
     const own: readonly OptionName[] = COMMANDS[name].options;
     for (const option of given) {
-      const taken = own.includes(option) || !special.includes(option);
-      if (taken) command.option(`${flagOf(option)} ${OPTIONS[option].value}`.trim(), "");
+      if (own.includes(option) || !special.includes(option)) command.option(flagOf(option), "");
     }
-    command.option("-h, --help", "").option("-V, --version", "");
   }
   return cli;
 }
@@ -6625,28 +6625,21 @@ function commandLineInterface(argv: readonly string[]) {
 function readCommandLine(argv: readonly string[]): CommandLine {
   // As cron mostly starts it: nothing to read, and a millisecond saved.
   if (argv.length === 0) return { command: "pass", words: [], values: {} };
-  const cli = commandLineInterface(argv);
-  rejectUnknownFlags(argv);
-  let options: Readonly<Record<string, unknown>>;
+  const isAsked = (...names: string[]) => argv.some((word) => names.includes(word));
+  if (isAsked("-h", "--help")) return { command: "help", words: [], values: {} };
+  if (isAsked("-V", "--version")) return { command: "version", words: [], values: {} };
+  const { words, values } = takeOptions(argv);
+  const given = OPTION_NAMES.filter((name) => values[name] !== undefined);
+  const cli = commandLineInterface(words, given);
   try {
-    const words = ["", "", ...argv.map(bareSwitch)];
-    options = cli.parse(words, { run: false }).options;
-    if (!options["help"]) cli.runMatchedCommand();
+    cli.parse(["", "", ...words, ...given.map(flagOf)], { run: false });
+    cli.runMatchedCommand();
   } catch (error) {
     const message = error instanceof Error ? error.message : "bad usage";
     throw usage(message.charAt(0).toLowerCase() + message.slice(1));
   }
-  const values: Partial<Record<OptionName, string>> = {};
-  for (const name of OPTION_NAMES) {
-    // As cac spells it: maxTime.
-    const value = options[name.replace(/-(.)/, (_, letter: string) => letter.toUpperCase())];
-    if (value === undefined) continue;
-    if (Array.isArray(value)) throw usage(`${flagOf(name)}: given twice`);
-    values[name] = typedValue(argv, flagOf(name), value === true);
-  }
-  const asked = (["help", "version"] as const).find((name) => options[name]);
-  const command = COMMAND_NAMES.find((name) => name === cli.matchedCommand?.name);
-  return { command: asked ?? command ?? "pass", words: cli.args.map(String), values };
+  const command = COMMAND_NAMES.find((name) => name === cli.matchedCommand?.name) ?? "pass";
+  return { command, words: cli.args.map(String), values };
 }
 
 function usage(message: string): Fault {

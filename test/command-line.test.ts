@@ -217,6 +217,12 @@ describe("a switch", () => {
     await scene.pass(flag);
     scene.expectPosted(...lines(1, 2));
   });
+
+  test.each(["--dry-run", "--verbose", "--dry-run=1"])("%s before a command", async (flag) => {
+    using scene = smallScene();
+    const { out } = await scene.run(flag, "digest", "--since", "2026-11-20");
+    expect(out).toContain("digest of fail2ban.log");
+  });
 });
 
 describe("bad usage is refused with 64 before anything is read or sent", () => {
@@ -247,6 +253,7 @@ describe("bad usage is refused with 64 before anything is read or sent", () => {
     ["an endless time", ["--max-time", "99999999999999999999"], /--max-time/],
     ["a switch that swallows a word", ["--dry-run", "foo"], /foo/],
     ["a switch with a value that is none", ["--dry-run=foo"], /foo/],
+    ["a word behind a switch with its value", ["--dry-run=1", "foo"], /foo/],
     ["another switch with a value that is none", ["--verbose=foo"], /foo/],
     ["an option given twice", ["--host", "a", "--host", "b"], /--host.*twice/],
     ["an option given twice alike", ["--host=a", "--host=a"], /--host.*twice/],

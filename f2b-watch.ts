@@ -3430,8 +3430,6 @@ function readCopy(world: World, path: string): string | undefined {
   }
 }
 
-const Sealed = lazily(() => z.looseObject({ checksum: z.string() }));
-
 /** A state of a newer program is not touched. */
 function refuseNewer(text: string): void {
   const version = Number(/"version": ?(\d+)/.exec(text)?.[1] ?? 0);
@@ -3440,14 +3438,20 @@ function refuseNewer(text: string): void {
   throw new Fault(73, message, "install that one here too");
 }
 
-/** Reads one copy's text; absent when it is damaged. */
+/** One copy's text as it was written, which its checksum proves; absent when it is damaged. */
+function unsealed(text: string, log: string): State | undefined {
+  try {
+    const { checksum, ...state }: State & { checksum?: unknown } = JSON.parse(text);
+    const intact = checksum === fingerprintText(JSON.stringify(state)) && state.log === log;
+    return intact ? state : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Reads one copy's text; absent when it is damaged, or of a wrong shape. */
 export function parseState(text: string, log: string): State | undefined {
-  const sealed = parsed(Sealed(), text);
-  if (!sealed) return undefined;
-  const { checksum, ...rest } = sealed;
-  const state = z.safeParse(State(), rest);
-  const intact = checksum === fingerprintText(JSON.stringify(rest));
-  return intact && state.success && state.data.log === log ? state.data : undefined;
+  return z.safeParse(State(), unsealed(text, log)).data;
 }
 
 export function sealState(state: State): string {
@@ -5380,27 +5384,15 @@ function upToDate(world: World, log: string, live: OpenFile, progress?: Progress
   return listing === rotatedSnapshot(world, log) && !lineBehind(world, live, 0);
 }
 
-/** The state as it was written: its checksum proves it. Only for a look; whoever acts on it reads it. */
-function glance(world: World, kept: Kept): State | undefined {
-  const text = readCopy(world, statePathOf(kept));
-  if (text === undefined) return undefined;
-  refuseNewer(text);
-  try {
-    const { checksum, ...state }: State & { checksum?: unknown } = JSON.parse(text);
-    const intact = checksum === fingerprintText(JSON.stringify(state)) && state.log === kept.log;
-    return intact ? state : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
 /**
  * Whether nothing is new for anybody: seen without the lock, from a few KiB whatever the log's size.
  * Nearly every run ends here, so that it does without the schemas.
  */
 function nothingNew(world: World, kept: Kept, names: readonly string[]): boolean {
   const { log } = kept;
-  const state = glance(world, kept);
+  const text = readCopy(world, statePathOf(kept)) ?? "";
+  refuseNewer(text);
+  const state = unsealed(text, log);
   if (!state) return false;
   let live: OpenFile | undefined;
   try {

@@ -4815,9 +4815,9 @@ class LogDelivery extends Sender {
   }
 
   override compose(): Message | undefined {
-    const { notice = "", gap, outbox } = this.#progress;
+    const { notice = "", gap } = this.#progress;
     const before = notice + (this.attempt.doubtful > 0 ? RESENT_MARK : "");
-    const message = outbox ? this.#fromOutbox(before) : this.#fromLog(before);
+    const message = this.#nextLines(before);
     if (message) return message;
     // What is behind a gap may still be on its way: its notice waits for the first line.
     const alone = notice && (this.#plan.restAt || !gap || this.#feed.hiddenLines > 0);
@@ -4847,43 +4847,25 @@ class LogDelivery extends Sender {
     return MESSAGE_LIMIT - (inWords ? words : frame)(before, "").length;
   }
 
-  #message(from: "log" | "outbox", before: string, cut: Cut): Message {
-    const { frame, words } = this.destination;
+  #nextLines(before: string): Message | undefined {
+    const { settings } = this.run;
+    const isWaiting = this.#progress.outbox !== undefined;
+    if (this.#flooded && !isWaiting) return this.#fromFlood(before);
+    const inWords = settings.view.format === "events" || isWaiting;
+    if (inWords && !isWaiting && !this.#takeBatch()) return undefined;
+    const cut = this.#nextCut();
+    if (!cut) return undefined;
+    const { frame, words, markup } = this.destination;
+    const from = inWords ? "outbox" : "log";
     const lines = Math.max(1, cut.lines);
-    if (this.#asFile) {
-      const why = "a line that is refused as text";
-      return {
-        from,
-        content: words(before, this.#fileNote(why)),
-        file: this.#file(cut),
-        cut,
-        lines,
-      };
-    }
-    const content = from === "outbox" ? words(before, cut.body) : frame(before, cut.body);
-    return { from, content, cut, lines };
-  }
-
-  #fileNote(why: string): string {
-    return `📎 ${name(this.run.settings.host, this.destination.markup)}: ${why}`;
+    if (!this.#asFile)
+      return { from, content: (inWords ? words : frame)(before, cut.body), cut, lines };
+    const note = `📎 ${name(settings.host, markup)}: a line that is refused as text`;
+    return { from, content: words(before, note), file: this.#file(cut), cut, lines };
   }
 
   #file({ body }: Cut): AttachedFile {
     return { name: `${basename(this.run.settings.log, ".log")}.log`, text: `${body}\n` };
-  }
-
-  #fromOutbox(before: string): Message | undefined {
-    const cut = this.#nextCut();
-    return cut && this.#message("outbox", before, cut);
-  }
-
-  #fromLog(before: string): Message | undefined {
-    if (this.#flooded) return this.#fromFlood(before);
-    if (this.run.settings.view.format === "events") {
-      return this.#takeBatch() ? this.#fromOutbox(before) : undefined;
-    }
-    const cut = this.#nextCut();
-    return cut && this.#message("log", before, cut);
   }
 
   *#isFlood(): Generator<void, boolean> {

@@ -5510,16 +5510,12 @@ async function dryRun(world: World, settings: Settings): Promise<number> {
   return exitCode;
 }
 
-function destinationNames({ webhook, slack: access }: Settings): string[] {
-  const names = [...(webhook ? ["discord"] : []), ...(access ? ["slack"] : [])];
-  return names.length > 0 ? names : ["stdout"];
+function destinationNames({ services }: Settings): string[] {
+  return services.length > 0 ? services.map(({ name }) => name) : ["stdout"];
 }
 
-function configuredDestinations(world: World, settings: Settings): Destination[] {
-  const { host, webhook, slack: access, slackIcon, view } = settings;
-  const destinations: Destination[] = [];
-  if (webhook) destinations.push(discord(world, webhook, host, view.color));
-  if (access) destinations.push(slack(world, access, slackIcon, host));
+function configuredDestinations(world: World, { services, host, view }: Settings): Destination[] {
+  const destinations = services.map(({ connect }) => connect(world, host, view.color));
   return destinations.length > 0 ? destinations : [stdout(world, host)];
 }
 
@@ -6167,7 +6163,7 @@ async function check(world: World, settings: Settings): Promise<number> {
 /** Prints or sends what fail2ban-client says of all or the named jails. */
 async function status(world: World, given: Settings, named: readonly string[]): Promise<number> {
   const settings = ofMachine(world, given);
-  const { json, host, send, dryRun, webhook, slack: access } = settings;
+  const { json, host, send, dryRun, services } = settings;
   let jails: JailStatus[];
   try {
     jails = await jailStatuses(world, settings, named);
@@ -6180,7 +6176,7 @@ async function status(world: World, given: Settings, named: readonly string[]): 
   else if (!send && jails.length === 0) await print(world, "no jails\n");
   else if (!send) await print(world, statusTable(jails, STATUS_PAGE));
   // Where messages would be printed too, the object is the message.
-  if (!send || (json && (dryRun || !(webhook || access)))) return 0;
+  if (!send || (json && (dryRun || services.length === 0))) return 0;
   return sendStatus(world, settings, jails);
 }
 
@@ -6372,7 +6368,7 @@ function digest(world: World, settings: Settings): Promise<number> {
 }
 
 async function digestLog(world: World, settings: Settings): Promise<number> {
-  const { log, host, json, send, dryRun, webhook, slack: access } = settings;
+  const { log, host, json, send, dryRun, services } = settings;
   const report = await readDigest(world, settings);
   const title = digestTitle(report, settings);
   const before = `${RESENT_MARK}${title}\n`;
@@ -6381,7 +6377,7 @@ async function digestLog(world: World, settings: Settings): Promise<number> {
   if (json) await print(world, `${JSON.stringify({ host, log, ...report }, undefined, 2)}\n`);
   else if (!send) await print(world, `${title}\n${textFor(stdout(world, host))}`);
   // Where messages would be printed too, the object is the message.
-  if (!send || (json && (dryRun || !(webhook || access)))) return 0;
+  if (!send || (json && (dryRun || services.length === 0))) return 0;
   return sendBeside(world, settings, (run, destination) =>
     new TextDelivery(run, destination, title, textFor(destination)).deliver(),
   );
@@ -6702,14 +6698,33 @@ function slackIcon(text: string): string {
   throw new Fault(78, `SLACK_ICON: expected ${expected}, found ${quoted(text)}`);
 }
 
-/** What of the destinations' settings must never be shown. */
-function secretsOf(webhook: string | undefined, access: SlackAccess | undefined): string[] {
-  const hook = access?.kind === "webhook" ? new URL(access.url).pathname : "";
-  const token = access?.kind === "bot" ? access.token : "";
-  const discordToken = webhook?.replace(/.*\/([^/?]+)\?.*/, "$1") ?? "";
-  const all = [discordToken, token, hook, hook.replace(/.*\//, "")];
-  return all.filter((secret) => secret.length >= 8);
+/** A service that messages go to, as its variables set it. */
+interface Service {
+  readonly name: Destination["name"];
+  /** What must never be shown. */
+  readonly secrets: readonly string[];
+  connect(world: World, host: string, colors: boolean): Destination;
 }
+
+function discordService(variable: Lookup): Service | undefined {
+  const text = variable("DISCORD_WEBHOOK");
+  if (text === undefined) return undefined;
+  const url = webhookUrl(text);
+  const secrets = [url.replace(/.*\/([^/?]+)\?.*/, "$1")];
+  const connect: Service["connect"] = (world, host, colors) => discord(world, url, host, colors);
+  return { name: "discord", secrets, connect };
+}
+
+function slackService(variable: Lookup): Service | undefined {
+  const access = slackAccess(variable);
+  const icon = slackIcon(variable("SLACK_ICON") ?? ":bank:");
+  if (!access) return undefined;
+  const hook = access.kind === "webhook" ? new URL(access.url).pathname : "";
+  const secrets = access.kind === "bot" ? [access.token] : [hook, hook.replace(/.*\//, "")];
+  return { name: "slack", secrets, connect: (world, host) => slack(world, access, icon, host) };
+}
+
+const SERVICES = [discordService, slackService];
 
 const WEBHOOK_PATH = /^\/api\/(?:v\d+\/)?webhooks\/([^/]+)\/([^/]+)(?:\/(?:slack|github)?)?$/;
 
@@ -6773,9 +6788,7 @@ function readSettings(world: World, values: CommandLine["values"]) {
   const variable: Lookup = (name) => world.env[name] || file.get(name) || undefined;
   const trimmed: Lookup = (name) => variable(name)?.trim() || undefined;
   const option = <Name extends OptionName>(name: Name) => optionValue(name, values, variable);
-  const webhookText = trimmed("DISCORD_WEBHOOK");
-  const webhook = webhookText === undefined ? undefined : webhookUrl(webhookText);
-  const access = slackAccess(trimmed);
+  const services = SERVICES.flatMap((read) => read(trimmed) ?? []);
   const host = option("host");
   const lastDay: Since = { kind: "ago", ms: DAY };
   return {
@@ -6804,10 +6817,8 @@ function readSettings(world: World, values: CommandLine["values"]) {
     maxTimeMs: (option("max-time") ?? 300) * SECOND,
     dryRun: option("dry-run") ?? false,
     verbose: option("verbose") ?? false,
-    webhook,
-    slack: access,
-    slackIcon: slackIcon(trimmed("SLACK_ICON") ?? ":bank:"),
-    ownSecrets: secretsOf(webhook, access),
+    services,
+    ownSecrets: services.flatMap(({ secrets }) => secrets).filter(({ length }) => length >= 8),
   };
 }
 

@@ -259,7 +259,7 @@ type SavedState =
 /** What the plan needs to know of one file on disk. */
 export interface FileFacts {
   readonly name: string;
-  readonly family: "live" | "number" | "date";
+  readonly family: "live" | RotatedName["family"];
   readonly size: number;
   readonly hasLine: boolean;
   /** The cursor's proof is found at its offset. */
@@ -292,7 +292,7 @@ export type Plan = Reading | { kind: "search" };
 export interface RotatedName {
   readonly name: string;
   readonly family: "number" | "date";
-  /** Sorts by age, the youngest last. */
+  /** Sorts by age, the youngest last; dated files count as younger than numbered ones. */
   readonly age: string;
   readonly compression: "none" | "gz" | "zst" | "foreign";
 }
@@ -1766,8 +1766,7 @@ export function rotatedName(log: string, name: string): RotatedName | undefined 
   const compression =
     ending === undefined ? "none" : ending === "gz" || ending === "zst" ? ending : "foreign";
   if (number !== undefined) {
-    const age = String(9_999 - Number(number));
-    return { name, family: "number", age, compression };
+    return { name, family: "number", age: `-${9_999 - Number(number)}`, compression };
   }
   const age = `${year}${month}${day}${(time ?? "").padStart(10, "0")}`;
   return { name, family: "date", age, compression };
@@ -1779,9 +1778,7 @@ export function rotatedFiles(log: string, names: readonly string[]): RotatedName
   return names
     .flatMap((name) => rotatedName(log, name) ?? [])
     .filter((file) => file.compression === "none" || !present.has(file.name.replace(/\.\w+$/, "")))
-    .sort((a, b) =>
-      a.family === b.family ? (a.age < b.age ? 1 : -1) : a.family === "date" ? -1 : 1,
-    );
+    .sort((a, b) => (a.age < b.age ? 1 : -1));
 }
 
 /** Siblings first, each to its end; they are left only when the live file has a whole line. */
@@ -1886,18 +1883,20 @@ export function headerDelayMs(reply: Reply): number {
   return Math.min(headerMs(reply, "x-ratelimit-reset-after") ?? 0, DAY);
 }
 
+/** The longest wait that a 429 asks for: in its header, and Discord's in its body, too. */
+function readLimit(reply: Reply): Verdict {
+  const told = parsed(DiscordRateLimit(), reply.body)?.retry_after ?? -1;
+  const waitMs = Math.max(told * SECOND, headerMs(reply, "retry-after") ?? -1);
+  return waitMs < 0 ? { kind: "limited" } : { kind: "limited", waitMs };
+}
+
 /** Reads Discord's answer to a posted message (API v10). */
 export function readDiscord(reply: Reply): Verdict {
   const { status, body } = reply;
   if (status >= 200 && status < 300) return readDiscordSuccess(status, body);
   const error = parsed(DiscordError(), body) ?? {};
   const why = `${status}${error.code ? ` (${error.code})` : ""}`;
-  if (status === 429) {
-    const told = parsed(DiscordRateLimit(), body)?.retry_after;
-    const waits = [told === undefined ? undefined : told * SECOND, headerMs(reply, "retry-after")];
-    const known = waits.filter((ms) => ms !== undefined);
-    return known.length > 0 ? { kind: "limited", waitMs: Math.max(...known) } : { kind: "limited" };
-  }
+  if (status === 429) return readLimit(reply);
   if (status >= 500 || status === 408) return { kind: "unclear", why };
   if (error.code && DISCORD_DEAD_CODES.includes(error.code)) return { kind: "dead", why };
   if (error.errors?.["username"]) return { kind: "badName", why };
@@ -1934,11 +1933,6 @@ function readSlackError(error: string, reply: Reply): Verdict {
   if (SLACK_UNCLEAR.has(error) || reply.status >= 500) return { kind: "unclear", why };
   if (reply.status === 400 || error.startsWith("invalid_")) return { kind: "misconfigured", why };
   return { kind: "locked", why };
-}
-
-function readLimit(reply: Reply): Verdict {
-  const waitMs = headerMs(reply, "retry-after");
-  return waitMs === undefined ? { kind: "limited" } : { kind: "limited", waitMs };
 }
 
 /** Reads the answer of `chat.postMessage`: a failure comes with HTTP 200 too. */
@@ -2927,7 +2921,7 @@ function digestTitle(digest: Digest, { host, log, view }: Settings): string {
 
 interface OpenFile {
   readonly name: string;
-  readonly family: "live" | "number" | "date";
+  readonly family: "live" | RotatedName["family"];
   readonly descriptor: number;
   /** As it was when opened: what is written later belongs to the next run. */
   readonly size: number;

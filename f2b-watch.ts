@@ -425,8 +425,8 @@ const SUSPICIOUS: readonly RegExp[] = [
   /[\x00-\x08\x0b-\x1f\x7f=@"'`/\\]/g,
   // key, token, xox…, xapp, authorization: of one length, a third faster
   /key|tok|xox|xap|hor/gi,
-  // -u, -sSu, --user, --proxy-user: no other letter is as rare
-  /u(?<=(?<!\S)-[a-z-]{0,16}u)/gi,
+  // -u, -sSu, --user, --proxy-user behind a blank of one byte or more: no other letter is as rare
+  /u(?<=(?<![^\s\x80-\xff])-[a-z-]{0,16}u)/gi,
 ];
 const NOT_ASCII = /[^\x00-\x7f]/g;
 /** So much is asked at once whether it is ASCII, which is far faster than the pattern. */
@@ -4278,8 +4278,7 @@ class Feed {
     let lineCount = 0;
     let budget = this.#shows.windowBytes;
     let { segment, offset, lines } = this.#position;
-    // What is left of it behind whole lines may be too little to be worth a reading.
-    while (budget > WINDOW_BYTES / 2 && segment < this.#segments.length && !this.#run.logChanged) {
+    while (budget > 0 && segment < this.#segments.length && !this.#run.logChanged) {
       const standsHere = segment === this.#position.segment && offset === proof?.offset;
       const span = this.#readSpan(spans.length, segment, offset, standsHere ? proof : undefined);
       if (span) {
@@ -4292,6 +4291,9 @@ class Feed {
         log += this.#clean(content, raw);
         budget -= content.length;
         offset = span.offset + content.length;
+        // A second reading of the same file for what the first left of a small window would double it.
+        const isMost = this.#shows.windowBytes === WINDOW_BYTES && budget < WINDOW_BYTES / 2;
+        if (isMost && offset < (this.#segments[segment]?.file.size ?? 0)) break;
       } else {
         segment++;
         offset = this.#segments[segment]?.from ?? 0;
@@ -6531,28 +6533,36 @@ interface CommandLine {
   readonly values: Readonly<Partial<Record<OptionName, string>>>;
 }
 
+/** What is asked for in place of a command. */
+const QUESTIONS: ReadonlyMap<string, "help" | "version"> = new Map([
+  ["-h", "help"],
+  ["--help", "help"],
+  ["-V", "version"],
+  ["--version", "version"],
+]);
+
 /**
  * Takes the options out, with their values as typed. cac would make numbers of some (`--host 007`), let
  * `--dry-run` take the next word, and know other spellings (`--dryRun`, `--log.x`, `--no-verbose`).
  */
-function takeOptions(argv: readonly string[]): Pick<CommandLine, "words" | "values"> {
+function takeOptions(argv: readonly string[]) {
   const values: Partial<Record<OptionName, string>> = {};
   const words: string[] = [];
+  let question: "help" | "version" | undefined;
   const rest = [...argv];
   for (let word = rest.shift(); word !== undefined; word = rest.shift()) {
     const flag = word.replace(/=.*/s, "");
     const name = OPTION_NAMES.find((each) => flagOf(each) === flag);
-    if (!name) {
-      if (word === "-") throw usage("unexpected word `-`");
-      if (word === "--" && rest.length > 0) throw usage("unexpected words after --");
-      if (/^--./.test(word)) throw usage(`unknown option \`${flag}\``);
-      if (word !== "--") words.push(word);
-      continue;
-    }
-    if (values[name] !== undefined) throw usage(`${flag}: given twice`);
-    values[name] = word === flag ? valueFor(name, rest) : word.slice(flag.length + 1);
+    if (name) {
+      if (values[name] !== undefined) throw usage(`${flag}: given twice`);
+      values[name] = word === flag ? valueFor(name, rest) : word.slice(flag.length + 1);
+    } else if (QUESTIONS.has(word)) question ??= QUESTIONS.get(word);
+    else if (word === "-") throw usage("unexpected word `-`");
+    else if (word === "--" && rest.length > 0) throw usage("unexpected words after --");
+    else if (/^--./.test(word)) throw usage(`unknown option \`${flag}\``);
+    else if (word !== "--") words.push(word);
   }
-  return { words, values };
+  return { words, values, question };
 }
 
 /** The value of an option that stands alone: the next word, which is taken. */
@@ -6589,10 +6599,8 @@ function commandLineInterface(words: readonly string[], given: readonly OptionNa
 function readCommandLine(argv: readonly string[]): CommandLine {
   // As cron mostly starts it: nothing to read, and a millisecond saved.
   if (argv.length === 0) return { command: "pass", words: [], values: {} };
-  const isAsked = (...names: string[]) => argv.some((word) => names.includes(word));
-  if (isAsked("-h", "--help")) return { command: "help", words: [], values: {} };
-  if (isAsked("-V", "--version")) return { command: "version", words: [], values: {} };
-  const { words, values } = takeOptions(argv);
+  const { words, values, question } = takeOptions(argv);
+  if (question) return { command: question, words, values };
   const given = OPTION_NAMES.filter((name) => values[name] !== undefined);
   const cli = commandLineInterface(words, given);
   try {

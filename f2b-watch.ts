@@ -3122,14 +3122,12 @@ function writeAll(world: World, descriptor: number, bytes: Uint8Array): number {
 /** A file without a name in the state directory, for contents that are needed once. */
 function openScratch(world: World, path: string): number {
   const { O_RDWR, O_EXCL } = world.fs.constants;
-  try {
+  return writing(path, () => {
     world.fs.rmSync(path, { force: true });
     const descriptor = openPrivate(world, path, O_RDWR | O_EXCL);
     world.fs.unlinkSync(path);
     return descriptor;
-  } catch (error) {
-    throw cannotWrite(path, error);
-  }
+  });
 }
 
 /** Unpacks a compressed sibling, as far as it can be, into a scratch file; closes the packed one. */
@@ -3363,6 +3361,15 @@ function cannotWrite(path: string, error: unknown): Fault {
   );
 }
 
+/** Does something that changes a file of ours. */
+function writing<Result>(path: string, work: () => Result): Result {
+  try {
+    return work();
+  } catch (error) {
+    throw cannotWrite(path, error);
+  }
+}
+
 /** Whether somebody else than the owner, or than our own group, may write. */
 function othersMayWrite(world: World, stat: fs.Stats): boolean {
   return (stat.mode & 0o002) !== 0 || ((stat.mode & 0o020) !== 0 && stat.gid !== world.gid());
@@ -3398,12 +3405,10 @@ function checkStateDirectory(world: World, path: string): void {
 
 /** The directory must be ours; a dry run does not make it. */
 function prepareStateDirectory(world: World, { state: path, dryRun }: Settings): void {
-  try {
-    if (!dryRun && !world.fs.existsSync(path))
-      world.fs.mkdirSync(path, { recursive: true, mode: 0o700 });
-  } catch (error) {
-    throw cannotWrite(path, error);
-  }
+  writing(path, () => {
+    const isMade = dryRun || world.fs.existsSync(path);
+    if (!isMade) world.fs.mkdirSync(path, { recursive: true, mode: 0o700 });
+  });
   checkStateDirectory(world, path);
 }
 
@@ -3479,15 +3484,13 @@ function syncDirectory(world: World, path: string): void {
 /** Replaces the state; the one before it becomes the second copy, unless it is `damaged`. */
 function saveState(world: World, path: string, state: State, damaged: boolean): void {
   const fresh = `${path}.tmp`;
-  try {
+  writing(path, () => {
     world.fs.rmSync(fresh, { force: true });
     writePrivate(world, fresh, world.fs.constants.O_EXCL, sealState(state));
     if (!damaged && world.fs.existsSync(path)) world.fs.renameSync(path, `${path}.bak`);
     world.fs.renameSync(fresh, path);
     syncDirectory(world, dirname(path));
-  } catch (error) {
-    throw cannotWrite(path, error);
-  }
+  });
 }
 
 // The lock is the kernel's (one byte of the file, by SQLite): any death frees it, nothing is judged
@@ -3497,11 +3500,7 @@ type Lock = { release(): void };
 
 /** Creates an empty file unless it is there; one that others can read could be locked by them. */
 function touch(world: World, path: string): void {
-  try {
-    world.fs.closeSync(openPrivate(world, path, world.fs.constants.O_WRONLY));
-  } catch (error) {
-    throw cannotWrite(path, error);
-  }
+  writing(path, () => world.fs.closeSync(openPrivate(world, path, world.fs.constants.O_WRONLY)));
 }
 
 /** Takes the lock, or says by its absence that another run holds it. */
@@ -4968,11 +4967,7 @@ class LogDelivery extends Sender {
   #reject(line: string, why: string): string {
     const { world, settings, statePath } = this.run;
     const path = `${statePath}.rejected`;
-    try {
-      writePrivate(world, path, world.fs.constants.O_APPEND, `${line}\n`);
-    } catch (error) {
-      throw cannotWrite(path, error);
-    }
+    writing(path, () => writePrivate(world, path, world.fs.constants.O_APPEND, `${line}\n`));
     if (!this.#toldOfRejected)
       complain(world, `${this.destination.title} refuses a line: ${why}`, `it is kept in ${path}`);
     this.#toldOfRejected = true;
@@ -5389,14 +5384,6 @@ function nothingNew(world: World, kept: Kept, names: readonly string[]): boolean
   }
 }
 
-function takeDown(world: World, markPath: string): void {
-  try {
-    world.fs.rmSync(markPath, { force: true });
-  } catch (error) {
-    throw cannotWrite(markPath, error);
-  }
-}
-
 /** A mark that nobody takes down means that the run at work hangs; told each hour. */
 function reportLongRun(world: World, settings: Settings, markPath: string): void {
   const stat = world.fs.statSync(markPath, { throwIfNoEntry: false });
@@ -5440,7 +5427,7 @@ async function takeTurns(world: World, settings: Settings, shared: Shared): Prom
   let exitCode = 0;
   for (let changes = 0; changes < LOG_CHANGES_LIMIT;) {
     const run = await underLock(world, settings, async () => {
-      takeDown(world, markPath);
+      writing(markPath, () => world.fs.rmSync(markPath, { force: true }));
       const begun = new Run(world, settings, shared);
       exitCode = await passOnce(begun, destinations);
       return begun;

@@ -1750,8 +1750,7 @@ export function cursorFrom(
   const near = before.subarray(-ANCHOR_TAIL_BYTES);
   const anchor = anchorFrom(head, near, offset);
   const tail = tailHashes(near, near.length === offset);
-  const lastTime = lastTimeIn(near);
-  return { ...anchor, lines, tail, ...(lastTime && { lastTime }) };
+  return { ...anchor, lines, tail, lastTime: lastTimeIn(near) };
 }
 
 const ROTATED =
@@ -3636,7 +3635,7 @@ function discord(world: World, url: string, host: string, colors: boolean): Dest
         content,
         allowed_mentions: { parse: [] },
         flags: SUPPRESS_EMBEDS,
-        ...(username && { username }),
+        username,
       };
       const reply = await (file
         ? postFile(world, url, payload, file)
@@ -4006,7 +4005,7 @@ function mergeChannels(one: Channel = { posts: [] }, other: Channel = one): Chan
   // Usually the one holds all of the other's: equal stamps are two posts only within one of them.
   const more = other.posts.filter((at) => !one.posts.includes(at));
   const posts = [...one.posts, ...more].sort((a, b) => a - b);
-  return { ...one, posts, ...(asked && { asked }), ...(pause && { pause }) };
+  return { ...one, posts, asked, pause };
 }
 
 /** What a generator comes to, without a stop on the way. */
@@ -4014,16 +4013,6 @@ function resultOf<Result>(steps: Generator<void, Result>): Result {
   let step = steps.next();
   while (!step.done) step = steps.next();
   return step.value;
-}
-
-/** Sets what is known and removes what is not, so that the state has no empty fields. */
-function assign<Kept extends object, Key extends keyof Kept>(
-  kept: Kept,
-  key: Key,
-  value: Kept[Key] | undefined,
-): void {
-  if (value === undefined) delete kept[key];
-  else kept[key] = value;
 }
 
 function seconds(ms: number): string {
@@ -4675,7 +4664,7 @@ abstract class Sender {
     this.inFlight = false;
     const now = world.now();
     if (destination.pace.length > 0) channel.posts = recentPosts([...channel.posts, now], now);
-    assign(channel, "asked", delayMs > 0 ? { at: now, delayMs } : undefined);
+    channel.asked = delayMs > 0 ? { at: now, delayMs } : undefined;
     const step = nextStep(verdict, {
       attempt: this.attempt,
       lines: message.lines,
@@ -4919,10 +4908,10 @@ class LogDelivery extends Sender {
     const { outbox } = progress;
     const told = progress.notice !== undefined && notice === "";
     this.#asFile = false;
-    assign(progress, "notice", notice || undefined);
+    progress.notice = notice || undefined;
     if (outbox && from === "outbox") {
       const sent = cut?.next ?? outbox.text.length;
-      assign(progress, "outbox", sent < outbox.text.length ? { ...outbox, sent } : undefined);
+      progress.outbox = sent < outbox.text.length ? { ...outbox, sent } : undefined;
     } else if (cut) progress.total += this.#feed.advance(cut);
     if (this.run.settings.dryRun) return;
     if (told && this.#plan.restAt) progress.cursor = this.#plan.restAt;
@@ -4942,7 +4931,7 @@ class LogDelivery extends Sender {
     const progress = this.#progress;
     const cursor = this.#feed.movedTo();
     if (cursor) progress.cursor = cursor;
-    assign(progress, "part", this.#feed.part);
+    progress.part = this.#feed.part;
     progress.finished = mergeFinished(progress.finished, this.#feed.finished());
   }
 
@@ -4984,13 +4973,12 @@ class LogDelivery extends Sender {
     // Under the same name it may be another file by now, but not if the pass began in it.
     const idle = this.sent === 0 && this.#feed.hiddenLines === 0;
     const same = progress.held?.name === file?.name && (stays || idle);
-    const fresh = file && { name: file.name, since: world.now() };
-    assign(progress, "held", same ? progress.held : fresh);
+    if (!same) progress.held = file && { name: file.name, since: world.now() };
     if (this.#feed.hiddenLines > 0) this.#leaveHidden();
     if (this.run.logChanged) return { kind: "done" };
     progress.finished = mergeFinished(progress.finished, this.#plan.ends);
     if (!progress.notice) progress.gap = false;
-    assign(progress, "listing", this.#plan.listing);
+    progress.listing = this.#plan.listing;
     return { kind: "done" };
   }
 }
@@ -5205,7 +5193,7 @@ async function startProgress(run: Run): Promise<Progress> {
   const furthest = others.toSorted((a, b) => b.total - a.total)[0];
   if (furthest) {
     const { cursor, total, finished, gap, held } = structuredClone(furthest);
-    return { ...blank, total, finished, gap, ...(cursor && { cursor }), ...(held && { held }) };
+    return { ...blank, total, finished, gap, cursor, held };
   }
   if (run.stateLost) {
     const details = " or come again; the state was damaged, where the last run stood is not known";
@@ -5613,7 +5601,7 @@ function notePing(run: Run, destinations: readonly Destination[], ping: Ping): v
   say(run, `fail2ban-client ping: ${ping.kind}`);
   if (ping.kind === "unusable") return tellFailure(run, "ping", ping.fault);
   tellOver(run, "ping", "fail2ban-client can be used again");
-  assign(run.state, "outage", nextOutage(run.state.outage, ping, namesOf(destinations)));
+  run.state.outage = nextOutage(run.state.outage, ping, namesOf(destinations));
 }
 
 function namesOf(destinations: readonly Destination[]): string[] {
@@ -5628,7 +5616,7 @@ async function tellOutage(run: Run, destination: Destination, ping: Ping): Promi
   if (notice === "") return { kind: "idle" };
   const outcome = await new TextDelivery(run, destination, notice, "").deliver();
   if (outcome.kind !== "done") return outcome;
-  assign(state, "outage", state.outage && toldOutage(state.outage, name));
+  state.outage = state.outage && toldOutage(state.outage, name);
   run.save();
   return outcome;
 }

@@ -5272,26 +5272,20 @@ function reportStuck(run: Run, progress: Progress, grew: boolean): void {
   tellFailure(run, "stuck", new Fault(0, message, "run: fail2ban-client flushlogs"));
 }
 
-function reportOutcomes(
-  run: Run,
-  destinations: readonly Destination[],
-  outcomes: readonly Outcome[],
-): void {
-  const unread = outcomes.flatMap((each) => (exitCodeOf(each) === 66 ? each : []))[0];
+/** Destinations, and how the part of each ended. */
+type Ended = readonly (readonly [Destination, Outcome])[];
+
+function reportPass(run: Run, ended: Ended): void {
+  const unread = ended.find(([, outcome]) => exitCodeOf(outcome) === 66)?.[1];
   if (unread?.kind === "failed") tellFailure(run, "log", unread.fault);
   else tellOver(run, "log", `${run.settings.log} can be read again`);
-  reportDestinations(run, destinations, outcomes);
+  reportDestinations(run, ended);
 }
 
-function reportDestinations(
-  run: Run,
-  destinations: readonly Destination[],
-  outcomes: readonly Outcome[],
-): void {
-  for (const [index, { name, title }] of destinations.entries()) {
-    const outcome = outcomes[index];
-    if (outcome?.kind === "done") tellOver(run, name, `${title} works again`);
-    if (outcome?.kind !== "failed" || exitCodeOf(outcome) === 66) continue;
+function reportDestinations(run: Run, ended: Ended): void {
+  for (const [{ name, title }, outcome] of ended) {
+    if (outcome.kind === "done") tellOver(run, name, `${title} works again`);
+    if (outcome.kind !== "failed" || exitCodeOf(outcome) === 66) continue;
     tellFailure(run, name, outcome.fault);
   }
 }
@@ -5309,12 +5303,13 @@ async function workOn(
   report = reportDestinations,
 ): Promise<number> {
   try {
-    const outcomes = await Promise.all(
-      destinations.map((each) => asOutcome(() => work(run, each))),
+    const parts = destinations.map(
+      async (each) => [each, await asOutcome(() => work(run, each))] as const,
     );
+    const ended = await Promise.all(parts);
     if (run.world.terminal) run.world.writeError("\r\x1b[K");
-    report(run, destinations, outcomes);
-    const exitCode = worstExit(outcomes.map(exitCodeOf));
+    report(run, ended);
+    const exitCode = worstExit(ended.map(([, outcome]) => exitCodeOf(outcome)));
     // What could not be saved is not tried once more: it was told.
     if (exitCode !== 73) run.saveChanges();
     return exitCode;
@@ -5329,7 +5324,7 @@ async function passOnce(run: Run, destinations: readonly Destination[]): Promise
   if (run.firstRun && world.terminal) {
     complain(world, `first run: begins at the ${settings.from} of ${settings.log}`);
   }
-  return await workOn(run, destinations, deliverLog, reportOutcomes);
+  return await workOn(run, destinations, deliverLog, reportPass);
 }
 
 /** Whether a whole line, or more than a glance shows, stands behind `offset`. */

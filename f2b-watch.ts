@@ -232,11 +232,7 @@ type Failure = z.infer<ReturnType<typeof Failure>>;
 
 /** fail2ban's socket cannot be reached, or could not: who was told, and since when that is over. */
 export const Outage = lazily(() =>
-  z.object({
-    since: z.number(),
-    told: z.array(z.string()),
-    over: z.optional(z.number()),
-  }),
+  z.object({ since: z.number(), told: z.array(z.string()), over: z.optional(z.number()) }),
 );
 export type Outage = z.infer<ReturnType<typeof Outage>>;
 
@@ -3743,18 +3739,10 @@ interface Asked {
 }
 
 const DiscordWebhook = lazily(() =>
-  z.object({
-    id: z.string(),
-    name: z.nullish(z.string()),
-    channel_id: z.nullish(z.string()),
-  }),
+  z.object({ id: z.string(), name: z.nullish(z.string()), channel_id: z.nullish(z.string()) }),
 );
 const SlackIdentity = lazily(() =>
-  z.object({
-    ok: z.literal(true),
-    team: z.optional(z.string()),
-    user: z.optional(z.string()),
-  }),
+  z.object({ ok: z.literal(true), team: z.optional(z.string()), user: z.optional(z.string()) }),
 );
 /** Scopes that let a token post: today's, and those of classic apps. */
 const SLACK_MAY_POST = /^(?:chat:write(?::bot|:user)?|bot|client|post)$/;

@@ -680,6 +680,8 @@ export function discordName(host: string): string {
 
 export const KINDS = ["alert", "ban", "unban", "restore", "found", "life", "other"] as const;
 export type Kind = (typeof KINDS)[number];
+/** `events` is in words, the others are the log's lines. */
+export const FORMATS = ["raw", "compact", "events"] as const;
 
 /** A record's first line taken apart; `says` names the rule that knew its text. */
 export interface LogRecord {
@@ -847,7 +849,7 @@ export function readRecords(
 
 /** Which lines a person wants, and how. */
 export interface View {
-  readonly format: "raw" | "compact" | "events";
+  readonly format: (typeof FORMATS)[number];
   /** Kinds that are shown; all when there are none. */
   readonly only: ReadonlySet<string>;
   /** Jails that are shown, beside what belongs to no jail; all when there are none. */
@@ -973,7 +975,7 @@ function shortened(text: string, limit: number): string {
   return text.slice(0, characterBoundary(text, limit - 1)) + CUT_MARK;
 }
 
-function name(text: string, { code }: Markup): string {
+function nameText(text: string, { code }: Markup): string {
   return PLAIN.test(text) && text.length <= ID_LIMIT ? text : code(shortened(text, ID_LIMIT));
 }
 
@@ -1010,7 +1012,7 @@ function ordinal(count: number): string {
 }
 
 function jailText(jail: string, { markup }: Teller): string {
-  return markup.bold(`[${name(jail, markup)}]`);
+  return markup.bold(`[${nameText(jail, markup)}]`);
 }
 
 /** `🔓 web-1 [sshd] UNBANNED 203.0.113.7` */
@@ -1328,7 +1330,7 @@ function byJail<Event extends { jail: string }>(events: readonly Event[]): [stri
   return [...Map.groupBy(events, ({ jail }) => jail)].sort((a, b) => b[1].length - a[1].length);
 }
 
-function times(count: number): string {
+function timesText(count: number): string {
   return count > 1 ? ` ×${count}` : "";
 }
 
@@ -1346,7 +1348,7 @@ function banList(bans: readonly BanEvent[], teller: Teller): string {
   const head = `🔔 ${host} ${markup.bold("BANNED")} ${amount(bans.length, "time")}${inJails}`;
   const lists = jails.map(([jail, inJail]) => {
     const ids = [...Map.groupBy(inJail, ({ id }) => id)];
-    const words = ids.map(([id, each]) => idText(id, markup) + times(each.length));
+    const words = ids.map(([id, each]) => idText(id, markup) + timesText(each.length));
     return wrapped(`${jailText(jail, teller)} ${inJail.length}:`, words);
   });
   return [head, ...lists].join("\n");
@@ -1445,7 +1447,7 @@ function changeLine(change: ServerChange, { host, markup }: Teller): string {
   const { stopped, version, crashed, parts } = change;
   const up = stopped ? "restarted" : "started";
   const did = version === undefined ? "stopped" : up;
-  const known = version ? ` ${name(version, markup)}` : "";
+  const known = version ? ` ${nameText(version, markup)}` : "";
   const unasked = crashed ? ", after it ended without a word" : "";
   const counted = (part: string, noun: string, fate = "") => {
     const count = parts.get(part) ?? 0;
@@ -1462,7 +1464,7 @@ function changeLine(change: ServerChange, { host, markup }: Teller): string {
 function merged(told: readonly Told[]): Told[] {
   const inOrder = told.toSorted((a, b) => a.at - b.at);
   return [...Map.groupBy(inOrder, ({ line }) => line)].map(([line, same]) => {
-    return { at: same.at(-1)?.at ?? 0, line: line + times(same.length) };
+    return { at: same.at(-1)?.at ?? 0, line: line + timesText(same.length) };
   });
 }
 
@@ -1515,7 +1517,7 @@ export function tellLines(
   failures: FailureCount,
   { host, markup }: Teller,
 ): string {
-  const teller = { host: name(host, markup), markup };
+  const teller = { host: nameText(host, markup), markup };
   const reader = new BatchReader(failures, teller);
   const { records } = readRecords(lines, before);
   for (const [at, record] of records.entries()) {
@@ -1624,7 +1626,7 @@ export function tellFlood(
   room: number,
   whole: boolean,
 ): string {
-  const teller = { host: name(host, markup), markup };
+  const teller = { host: nameText(host, markup), markup };
   const { lines, from, to, ids, banned } = flood;
   const count = markup.bold(amount(lines.length, "line"));
   const head = `🌊 ${teller.host} ${count}${periodText(from, to)}: ${where}`;
@@ -4832,7 +4834,7 @@ class LogDelivery extends Sender {
     const lines = Math.max(1, cut.lines);
     if (!this.#asFile)
       return { from, content: (inWords ? words : frame)(before, cut.body), cut, lines };
-    const note = `📎 ${name(settings.host, markup)}: a line that is refused as text`;
+    const note = `📎 ${nameText(settings.host, markup)}: a line that is refused as text`;
     return { from, content: words(before, note), file: this.#file(cut), cut, lines };
   }
 
@@ -5456,7 +5458,7 @@ async function sendBeside(
 }
 
 /** Each destination by itself: what one of them does to the state is not what the next one finds. */
-async function dryRun(world: World, settings: Settings): Promise<number> {
+async function printPass(world: World, settings: Settings): Promise<number> {
   let exitCode = 0;
   for (const destination of configuredDestinations(world, settings)) {
     exitCode = worstExit([exitCode, await passOnce(new Run(world, settings), [destination])]);
@@ -5611,13 +5613,13 @@ async function passOver(
   log: string,
   shared: Shared,
 ): Promise<number> {
-  const { state, dryRun: isDry, verbose } = settings;
-  if (!isDry && nothingNew(world, { state, log }, destinationNames(settings))) {
+  const { state, dryRun, verbose } = settings;
+  if (!dryRun && nothingNew(world, { state, log }, destinationNames(settings))) {
     if (verbose) world.writeError(`f2b-watch: nothing new in ${log}\n`);
     return 0;
   }
   const own = settingsFor(settings, log);
-  if (isDry) return dryRun(world, own);
+  if (dryRun) return printPass(world, own);
   // Out of time with other logs: what is left is for the next run.
   if (world.now() >= shared.deadline) return 75;
   return await takeTurns(world, own, shared);
@@ -6415,7 +6417,7 @@ const Since = lazily(() =>
 const Path = matching(/^[^\0]+$/);
 const Name = matching(/\S/);
 const Start = lazily(() => z.enum(["start", "end"]));
-const Format = lazily(() => z.enum(["raw", "compact", "events"]));
+const Format = lazily(() => z.enum(FORMATS));
 
 /** What a number must look like, and the schema that decides. */
 function wholeNumber(what: string, least: number, most: number) {

@@ -6622,7 +6622,7 @@ const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/;
 
 /** A URL out of a variable, `https:` or to this machine, with such a path; throws without echoing it. */
 function urlOf(name: string, text: string, example: string, path = /^/, hint?: string): URL {
-  const url = URL.canParse(text) ? new URL(text) : undefined;
+  const url = URL.parse(text);
   const isLocal = url?.protocol === "http:" && LOOPBACK.test(url.hostname);
   if (url && (url.protocol === "https:" || isLocal) && path.test(url.pathname)) return url;
   throw new Fault(78, `${name}: expected ${example}, found something else`, hint);

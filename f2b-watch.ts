@@ -6517,9 +6517,10 @@ function takeOptions(argv: readonly string[]) {
       if (values[name] !== undefined) throw usage(`${flag}: given twice`);
       values[name] = word === flag ? valueFor(name, rest) : word.slice(flag.length + 1);
     } else if (QUESTIONS.has(word)) question ??= QUESTIONS.get(word);
+    else if (word === "") throw usage("unexpected empty word");
     else if (word === "-") throw usage("unexpected word `-`");
     else if (word === "--" && rest.length > 0) throw usage("unexpected words after --");
-    else if (/^--./.test(word)) throw usage(`unknown option \`${flag}\``);
+    else if (/^-(?!-$)/.test(word)) throw usage(`unknown option \`${flag}\``);
     else if (word !== "--") words.push(word);
   }
   return { words, values, question };

@@ -257,6 +257,13 @@ describe("bad usage is refused with 64 before anything is read or sent", () => {
     ["a number behind a switch", ["--dry-run", "0"], /unused args: `0`/],
     ["a question in place of a value", ["--host", "-h"], /--host.*missing/],
     ["an unknown option beside a question", ["--bogus", "--help"], /--bogus/],
+    [
+      "a short option that is unknown beside a question",
+      ["-x", "--version"],
+      /unknown option `-x`/,
+    ],
+    ["an empty word", [""], /unexpected empty word/],
+    ["an empty word behind a switch", ["--verbose", ""], /unexpected empty word/],
     ["another switch with a value that is none", ["--verbose=foo"], /foo/],
     ["an option given twice", ["--host", "a", "--host", "b"], /--host.*twice/],
     ["an option given twice alike", ["--host=a", "--host=a"], /--host.*twice/],

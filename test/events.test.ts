@@ -409,6 +409,16 @@ describe("a flood", () => {
     }
   });
 
+  test("goes as one file where one of 4 MiB holds it, to the last lines", async () => {
+    using scene = new Scene();
+    const line = (id: number) =>
+      `2026-11-22 10:00:00,000 fail2ban.actions [1]: NOTICE  [sshd] Ban ${"x".repeat(3_260)}${id}`;
+    scene.append(...Array.from({ length: 1_255 }, (_, at) => line(1_000 + at)));
+    expect(fs.statSync(scene.log).size).toBeGreaterThan(4 * 1024 * 1024 - 64 * 1024);
+    await scene.pass("--inline", "1");
+    expect(scene.discord.messages).toHaveLength(1);
+  });
+
   test("is what needs more messages than --inline says, not one less; 0 is never", async () => {
     using scene = new Scene();
     const lines = Array.from({ length: 60 }, (_, index) => says(`${index} ${"x".repeat(900)}`));

@@ -139,6 +139,7 @@ describe("secrets", () => {
     "-u user:pass": [
       ["curl -u bob:S3CR3T https://x.example/", "curl", "https://x.example/"],
       ["curl -ubob:S3CR3T https://x.example/", "https://x.example/"],
+      ["\u3000-u bob:S3CR3T there", "there"],
       ['curl -u "bob:S3CR3T" https://x.example/', "https://x.example/"],
       ["curl -u 'bob:S3CR3T and S3CR3T' https://x.example/", "https://x.example/"],
       ["curl --user bob:S3CR3T https://x.example/", "https://x.example/"],

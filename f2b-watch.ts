@@ -490,36 +490,28 @@ function cleanLine(line: string, ownSecrets: readonly string[]): string {
   return neutralise(redact(text, ownSecrets));
 }
 
-/** Starts of the lines in `text` that one of the patterns hits. */
-function linesWith(patterns: readonly RegExp[], text: string): Set<number> {
-  const starts = new Set<number>();
-  for (const pattern of patterns) {
-    pattern.lastIndex = 0;
-    while (pattern.test(text)) {
-      starts.add(text.lastIndexOf("\n", pattern.lastIndex - 1) + 1);
-      const lineEnd = text.indexOf("\n", pattern.lastIndex);
-      if (lineEnd < 0) break;
-      pattern.lastIndex = lineEnd + 1;
-    }
+/** Starts of the lines in which `find` finds something: it says where, from a place on, or -1. */
+function linesWith(text: string, find: (from: number) => number): number[] {
+  const starts: number[] = [];
+  for (let at = find(0); at >= 0;) {
+    starts.push(text.lastIndexOf("\n", at) + 1);
+    const lineEnd = text.indexOf("\n", at);
+    at = lineEnd < 0 ? -1 : find(lineEnd + 1);
   }
   return starts;
 }
 
-/** Starts of the lines that are not ASCII; `text` has one character for each of the bytes. */
-function foreignLines(bytes: Uint8Array, text: string): number[] {
-  const starts: number[] = [];
-  for (let at = 0; at < bytes.length;) {
-    if (isAscii(bytes.subarray(at, at + ASCII_BLOCK))) {
-      at += ASCII_BLOCK;
-      continue;
-    }
-    NOT_ASCII.lastIndex = at;
-    NOT_ASCII.test(text);
-    starts.push(text.lastIndexOf("\n", NOT_ASCII.lastIndex - 1) + 1);
-    const lineEnd = text.indexOf("\n", NOT_ASCII.lastIndex);
-    at = lineEnd < 0 ? bytes.length : lineEnd + 1;
-  }
-  return starts;
+/** The last character of a pattern's first match from a place on; -1 when there is none. */
+function matchFrom(pattern: RegExp, text: string, from: number): number {
+  pattern.lastIndex = from;
+  return pattern.test(text) ? pattern.lastIndex - 1 : -1;
+}
+
+/** The first byte from a place on that is not ASCII, or -1; `text` has one character for each byte. */
+function foreignFrom(bytes: Uint8Array, text: string, from: number): number {
+  let at = from;
+  while (at < bytes.length && isAscii(bytes.subarray(at, at + ASCII_BLOCK))) at += ASCII_BLOCK;
+  return at < bytes.length ? matchFrom(NOT_ASCII, text, at) : -1;
 }
 
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
@@ -538,8 +530,10 @@ export function cleanBytes(
   text = latin1(bytes),
 ): string {
   const own = ownSecrets.map((secret) => RegExp.escape(secret)).join("|");
-  const suspicious = linesWith(own ? [...SUSPICIOUS, new RegExp(own, "g")] : SUSPICIOUS, text);
-  const foreign = foreignLines(bytes, text);
+  const patterns = own ? [...SUSPICIOUS, new RegExp(own, "g")] : SUSPICIOUS;
+  const hits = (pattern: RegExp) => linesWith(text, (from) => matchFrom(pattern, text, from));
+  const suspicious = new Set(patterns.flatMap(hits));
+  const foreign = linesWith(text, (from) => foreignFrom(bytes, text, from));
   const starts = [...new Set([...suspicious, ...foreign])].sort((a, b) => a - b);
   if (starts.length === 0) return text;
   const pieces: string[] = [];

@@ -6,7 +6,7 @@ import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { compiled, lines, Scene } from "./harness.ts";
+import { compiled, lines, repository, Scene } from "./harness.ts";
 import { dice } from "./histories.ts";
 import { judgeTrace } from "./machine.ts";
 
@@ -15,6 +15,10 @@ const MB = 1_000_000;
 const PATH = `${process.env["PATH"]}:/usr/sbin:/sbin`;
 /** Discord, whatever it answers: nothing is sent in what is timed here. The log is searched for the token, as for a real one. */
 const NOWHERE = { DISCORD_WEBHOOK: `http://127.0.0.1:9/api/webhooks/1/${"Ab1-c_D2".repeat(8)}` };
+
+/** The program before it was built anew, which nothing may be slower or larger than. */
+const FORMER = "f3be2f2";
+const NOT_WORSE = 1.05;
 
 /** Seven thousand lines of a real server. */
 const BURST = fs
@@ -129,13 +133,13 @@ class Bench {
   }
 
   /** As cron starts it: what is set stands in the environment. */
-  f2bWatch(name: string, log: string, ...flags: string[]): Program {
+  f2bWatch(name: string, log: string, flags: readonly string[] = [], binary = compiled()): Program {
     const places = {
       F2B_LOG: log,
       F2B_STATE: this.statePath(name),
       F2B_ENV_FILE: this.emptyFile(),
     };
-    return { name, command: [compiled(), ...flags], env: { ...NOWHERE, ...places } };
+    return { name, command: [binary, ...flags], env: { ...NOWHERE, ...places } };
   }
 
   statePath(name: string): string {
@@ -148,10 +152,29 @@ class Bench {
     return this.path("empty");
   }
 
-  /** A pass with nothing new over a log that is known. */
-  idle(name: string, log: string): Program {
-    timeOf(this.f2bWatch(name, log, "--from", "end"));
-    return this.f2bWatch(name, log);
+  /** A run with nothing new over a log that is known. */
+  idle(name: string, log: string, binary = compiled()): Program {
+    timeOf(this.f2bWatch(name, log, ["--from", "end"], binary));
+    return this.f2bWatch(name, log, [], binary);
+  }
+
+  /** The former program, built as ours is; absent where the history is not there. */
+  former(): string | undefined {
+    const binary = this.path("former/f2b-watch");
+    if (fs.existsSync(binary)) return binary;
+    fs.mkdirSync(this.path("former"));
+    for (const file of ["f2b-watch.ts", "package.json", "bunfig.toml"]) {
+      const { status, stdout } = spawnSync("git", ["show", `${FORMER}:${file}`], {
+        cwd: repository,
+      });
+      if (status !== 0) return undefined;
+      fs.writeFileSync(this.path(`former/${file}`), stdout);
+    }
+    fs.symlinkSync(join(repository, "node_modules"), this.path("former/node_modules"));
+    spawnSync(process.execPath, ["run", "compile", "--outfile", binary], {
+      cwd: this.path("former"),
+    });
+    return binary;
   }
 
   logtail(log: string, ...flags: string[]): Program {
@@ -182,11 +205,13 @@ function idleRows(bench: Bench): Row[] {
   const [small, large] = [bench.log("1 MB", MB), bench.log("1 GB", 1_000 * MB)];
   const ours = bench.idle("idle on 1 GB", large);
   const logtail = bench.logtail(large);
+  const former = bench.former();
   const others: (Program & { most?: number })[] = [
     { ...bench.idle("idle on 1 MB", small), most: 1.05 },
-    { name: "curl --version", command: ["curl", "--version"], most: 1.2 },
-    { ...logtail, name: "logtail2, nothing new", most: 1.4 },
-    { ...bench.emptyBinary(), most: 2.1 },
+    ...(former ? [{ ...bench.idle("the former program", large, former), most: NOT_WORSE }] : []),
+    { name: "curl --version", command: ["curl", "--version"], most: 1.1 },
+    { ...logtail, name: "logtail2, nothing new" },
+    bench.emptyBinary(),
     {
       name: "python3 -c 'import requests'",
       command: ["/usr/bin/python3", "-c", "import requests"],
@@ -224,51 +249,77 @@ function traceRows(bench: Bench, ours: Program, log: string): Row[] {
   return [atMost(what, writes.length + sockets.length, 0)];
 }
 
-function dryRows(bench: Bench): Row[] {
-  const bytes = 300 * MB;
-  const [clean, dirty] = [bench.log("clean", bytes), bench.log("dirty", bytes, 1_000)];
-  const dry = (name: string, log: string) =>
-    bench.f2bWatch(name, log, "--dry-run", "--inline", "0");
-  const others = present([
-    { name: "wc -l", command: ["wc", "-l", clean] },
-    bench.logtail(clean, "-t"),
-  ]);
-  const [cleanMs = [], dirtyMs = [], ...times] = race([
-    dry("clean", clean),
-    dry("dirty", dirty),
-    ...others,
-  ]);
-  const speed = (each: readonly number[]) => bytes / MB / (median(each) / 1_000);
-  const rows = ["wc -l", "logtail2"].map((name) => {
-    const index = others.findIndex((each) => each.name === name);
-    const what = `dry run of 300 MB ÷ ${name}`;
-    if (index < 0) return leftOut(what, "it is not installed");
-    return row(what, ratio(cleanMs, times[index] ?? []), "", "");
-  });
-  const gigabyte = bench.log("1 GB", 1_000 * MB);
-  const memory = peakMemory(dry("memory", gigabyte));
+/** How much of the former program's time and memory the same command takes. */
+function besideFormer(bench: Bench, what: string, log: string, flags: readonly string[]): Row[] {
+  const former = bench.former();
+  if (!former) return [leftOut(`${what} ÷ the former program`, "the history is not there")];
+  const [ours, theirs] = [
+    bench.f2bWatch(what, log, flags),
+    bench.f2bWatch("former", log, flags, former),
+  ];
+  const [ourMs = [], theirMs = []] = race([ours, theirs], Math.min(ROUNDS, 10));
+  const speed = fs.statSync(log).size / MB / (median(ourMs) / 1_000);
+  const memory = [peakMemory(ours), peakMemory(theirs)] as const;
   return [
-    atLeast("dry run of 300 MB, clean", speed(cleanMs), 400, " MB/s"),
-    atLeast("dry run of 300 MB, a suspicious line in 1,000", speed(dirtyMs), 200, " MB/s"),
-    ...rows,
-    memory === undefined
-      ? leftOut("peak memory, dry run of 1 GB", "time is not installed")
-      : atMost("peak memory, dry run of 1 GB", memory, 100, " MB"),
+    row(what, speed, " MB/s", ""),
+    atMost(`${what}: time ÷ the former program`, ratio(ourMs, theirMs), NOT_WORSE),
+    memory[0] === undefined || memory[1] === undefined
+      ? leftOut(`${what}: memory`, "time is not installed")
+      : atMost(`${what}: memory ÷ the former program`, memory[0] / memory[1], NOT_WORSE),
   ];
 }
 
+function dryRows(bench: Bench): Row[] {
+  const dry = ["--dry-run", "--inline", "0"];
+  const [clean, dirty] = [bench.log("clean", 300 * MB), bench.log("dirty", 300 * MB, 1_000)];
+  const memory = peakMemory(bench.f2bWatch("memory", bench.log("1 GB", 1_000 * MB), dry));
+  const [ours = [], wc = []] = race(
+    [bench.f2bWatch("dry", clean, dry), { name: "wc -l", command: ["wc", "-l", clean] }],
+    Math.min(ROUNDS, 10),
+  );
+  return [
+    ...besideFormer(bench, "dry run of 300 MB, clean", clean, dry),
+    ...besideFormer(bench, "dry run, a suspicious line in 1,000", dirty, dry),
+    row("dry run of 300 MB ÷ wc -l", ratio(ours, wc), "", ""),
+    memory === undefined
+      ? leftOut("memory, dry run of 1 GB", "time is not installed")
+      : atMost("memory, dry run of 1 GB", memory, 100, " MB"),
+  ];
+}
+
+function eventsRows(bench: Bench): Row[] {
+  const flags = ["--dry-run", "--format", "events"];
+  const log = bench.log("events", 300 * MB);
+  const program = bench.f2bWatch("events", log, flags);
+  const [times = []] = race([program], 3);
+  const memory = peakMemory(program);
+  return [
+    atLeast("events of 300 MB", 300 / (median(times) / 1_000), 100, " MB/s"),
+    memory === undefined
+      ? leftOut("memory, events of 300 MB", "time is not installed")
+      : atMost("memory, events of 300 MB", memory, 100, " MB"),
+    ...besideFormer(bench, "events of 30 MB", bench.log("30 MB", 30 * MB), flags),
+  ];
+}
+
+/** Counts a log by jail and event. */
+const AWK = "$6 ~ /^\\[/ { n[$6 $7]++ } END { for (key in n) print key, n[key] }";
+
 function digestRows(bench: Bench): Row[] {
-  const what = "digest of 300 MB";
-  const digest = bench.f2bWatch("digest", bench.log("digest", 300 * MB));
-  const [program = "", ...flags] = digest.command;
-  const command = [program, "digest", "--since", "2026-01-01", ...flags];
-  const { status, stdout } = spawnSync(program, command.slice(1), {
-    env: { PATH, ...digest.env },
+  const flags = ["digest", "--since", "2026-01-01"];
+  const log = bench.log("digest", 300 * MB);
+  const ours = bench.f2bWatch("digest", log, flags);
+  const { stdout } = spawnSync(ours.command[0] ?? "", ours.command.slice(1), {
+    env: { PATH, ...ours.env },
     encoding: "utf8",
   });
-  if (status !== 0 || !stdout.includes("sshd")) return [leftOut(what, "it is not built yet")];
-  const [times = []] = race([{ ...digest, command }]);
-  return [atLeast(what, 300 / (median(times) / 1_000), 150, " MB/s")];
+  if (!stdout.includes("sshd")) throw new Error("the digest says nothing of sshd");
+  const awk = { name: "awk", command: ["awk", AWK, log] };
+  const [ourMs = [], awkMs = []] = race([ours, awk], Math.min(ROUNDS, 10));
+  return [
+    atLeast("digest of 300 MB: speed ÷ awk by jail and event", ratio(awkMs, ourMs), 0.6),
+    ...besideFormer(bench, "digest of 300 MB", log, flags),
+  ];
 }
 
 // ── Messages ────────────────────────────────────────────────────────────────────────────────────
@@ -376,6 +427,7 @@ const PARTS: Record<string, (bench: Bench) => Row[] | Promise<Row[]>> = {
   idle: idleRows,
   messages: messageRows,
   dry: dryRows,
+  events: eventsRows,
   digest: digestRows,
 };
 

@@ -6614,13 +6614,38 @@ function readEnvFile(world: World, named: string | undefined): Map<string, strin
 type Lookup = (name: string) => string | undefined;
 
 const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/;
+/** Hosts of services that people have webhooks of; a path of Discord's is Discord's on any host. */
+const SERVICE_HOSTS: readonly (readonly [service: string, host: RegExp])[] = [
+  ["Discord", /(?:^|\.)discord(?:app)?\.com$/],
+  ["Slack", /(?:^|\.)slack(?:-gov)?\.com$/],
+  ["Telegram", /(?:^|\.)telegram\.org$/],
+  ["Microsoft Teams", /(?:^|\.)(?:office|office365|logic\.azure|powerplatform)\.com$/],
+  ["Google Chat", /(?:^|\.)googleapis\.com$/],
+];
 
-/** A URL out of a variable, `https:` or to this machine, with such a path; throws without echoing it. */
-function urlOf(name: string, text: string, example: string, path = /^/, hint?: string): URL {
+/** The service that a URL leads to; absent where its host is none that we know. */
+function serviceOf({ hostname, pathname }: URL): string | undefined {
+  if (/^\/api\/(?:v\d+\/)?webhooks\//.test(pathname)) return "Discord";
+  return SERVICE_HOSTS.find(([, host]) => host.test(hostname))?.[0];
+}
+
+/** A URL out of a variable, `https:` or to this machine, and no other service's; never echoed. */
+function urlOf(name: string, text: string, example: string, service: string, path = /^/): URL {
+  const expected = (found: string, hint?: string) =>
+    new Fault(78, `${name}: expected ${example}, found ${found}`, hint);
+  if (/[\s"'`<>]/.test(text.trim())) throw expected("a space or a quote in it");
   const url = URL.parse(text);
   const isLocal = url?.protocol === "http:" && LOOPBACK.test(url.hostname);
-  if (url && (url.protocol === "https:" || isLocal) && path.test(url.pathname)) return url;
-  throw new Fault(78, `${name}: expected ${example}, found something else`, hint);
+  if (!url || (url.protocol !== "https:" && !isLocal)) {
+    throw expected(url?.protocol === "http:" ? "http: instead of https:" : "no such URL");
+  }
+  const other = serviceOf(url);
+  if (other && other !== service) {
+    const hint = `${other.toUpperCase()}_WEBHOOK is for that one`;
+    throw expected(`a URL of ${other}`, /Discord|Slack/.test(other) ? hint : undefined);
+  }
+  if (path.test(url.pathname)) return url;
+  throw expected("another path", `copy it again from ${service}, without anything behind it`);
 }
 
 const SLACK_API = "https://slack.com/api/";
@@ -6630,12 +6655,17 @@ export function slackAccess(variable: Lookup): SlackAccess | undefined {
   const token = variable("SLACK_TOKEN");
   const channel = variable("SLACK_CHANNEL");
   const webhook = variable("SLACK_WEBHOOK");
-  const api = urlOf("SLACK_API_URL", variable("SLACK_API_URL") ?? SLACK_API, SLACK_API).href;
+  const api = urlOf(
+    "SLACK_API_URL",
+    variable("SLACK_API_URL") ?? SLACK_API,
+    SLACK_API,
+    "Slack",
+  ).href;
   if (webhook && token) {
     throw new Fault(78, "SLACK_WEBHOOK and SLACK_TOKEN are both set", "keep one of them");
   }
   if (webhook) {
-    const { href } = urlOf("SLACK_WEBHOOK", webhook, "https://hooks.slack.com/<services/…>");
+    const { href } = urlOf("SLACK_WEBHOOK", webhook, "https://hooks.slack.com/services/…", "Slack");
     return { kind: "webhook", url: href };
   }
   if (!token && !channel) return undefined;
@@ -6683,13 +6713,12 @@ function slackService(variable: Lookup): Service | undefined {
 
 const SERVICES = [discordService, slackService];
 
-const WEBHOOK_PATH = /^\/api\/(?:v\d+\/)?webhooks\/([^/]+)\/([^/]+)(?:\/(?:slack|github)?)?$/;
+const WEBHOOK_PATH = /^\/api\/(?:v\d+\/)?webhooks\/([^/]+)\/([^/]+)\/?$/;
 
 /** Any form of a Discord webhook's URL as the one that is posted to; throws without echoing it. */
 export function webhookUrl(text: string): string {
   const example = "https://discord.com/api/webhooks/<id>/<token>";
-  const hint = "copy it anew: channel settings, Integrations, Webhooks";
-  const url = urlOf("DISCORD_WEBHOOK", text, example, WEBHOOK_PATH, hint);
+  const url = urlOf("DISCORD_WEBHOOK", text, example, "Discord", WEBHOOK_PATH);
   const host = url.host === "discordapp.com" ? "discord.com" : url.host;
   const path = url.pathname.replace(WEBHOOK_PATH, "/api/v10/webhooks/$1/$2");
   const thread = url.searchParams.get("thread_id");

@@ -617,8 +617,6 @@ describe("a webhook's URL", () => {
     ["on the old host", `https://discordapp.com/api/webhooks/12345/${TOKEN}`],
     ["in capitals", `HTTPS://Discord.COM/api/webhooks/12345/${TOKEN}`],
     ["with the default port", `https://discord.com:443/api/webhooks/12345/${TOKEN}`],
-    ["made for Slack", `https://discord.com/api/webhooks/12345/${TOKEN}/slack`],
-    ["made for GitHub", `https://discord.com/api/webhooks/12345/${TOKEN}/github`],
     ["with a slash at its end", `https://discord.com/api/webhooks/12345/${TOKEN}/`],
     ["that does not wait", `https://discord.com/api/webhooks/12345/${TOKEN}?wait=false`],
     ["with a fragment", `https://discord.com/api/webhooks/12345/${TOKEN}#x`],
@@ -658,6 +656,11 @@ describe("a webhook's URL", () => {
     ["another path", `https://discord.com/channels/12345/${TOKEN}`],
     ["a path that goes on", `https://discord.com/api/webhooks/12345/${TOKEN}/messages/1`],
     ["something before the path", `https://discord.com/x/api/webhooks/12345/${TOKEN}`],
+    ["the form for Slack", `https://discord.com/api/webhooks/12345/${TOKEN}/slack`],
+    ["the form for GitHub", `https://discord.com/api/webhooks/12345/${TOKEN}/github?wait=true`],
+    ["Slack's host", `https://hooks.slack.com/services/T0/B0/${TOKEN}`],
+    ["a blank in it", `https://discord.com/api/webhooks/12345/ ${TOKEN}`],
+    ["a quote in it", `https://discord.com/api/webhooks/12345/"${TOKEN}`],
     ["a URL within", `see https://discord.com/api/webhooks/12345/${TOKEN}`],
   ])("with %s is refused with 78, and not echoed", async (_, text) => {
     using scene = smallScene();

@@ -258,7 +258,17 @@ describe("Slack's settings", () => {
     [
       "a webhook that is no URL",
       { SLACK_WEBHOOK: "hooks" },
-      /SLACK_WEBHOOK: expected https:\/\/hooks\.slack\.com\/<services/,
+      /SLACK_WEBHOOK: expected https:\/\/hooks\.slack\.com\/services/,
+    ],
+    [
+      "a webhook of Discord",
+      { SLACK_WEBHOOK: "https://discord.com/api/webhooks/1/x" },
+      /SLACK_WEBHOOK: expected .*, found a URL of Discord/,
+    ],
+    [
+      "a webhook of Microsoft Teams",
+      { SLACK_WEBHOOK: "https://example.webhook.office.com/webhookb2/x" },
+      /found a URL of Microsoft Teams/,
     ],
     ["a webhook over http", { SLACK_WEBHOOK: "http://x.example/y" }, /SLACK_WEBHOOK: expected/],
     [

@@ -380,8 +380,8 @@ interface Settings extends Readonly<ReturnType<typeof readSettings>> {
   readonly hostOfLogs?: string;
 }
 
-/** Where a period begins: so long ago, or at a time of the log's own wall clock read as UTC. */
-type Since = { kind: "ago"; ms: number } | { kind: "at"; ms: number };
+/** Which period: from so long ago, from a time of the log's wall clock read as UTC, or a day. */
+type Since = { kind: "ago" | "at"; ms: number } | { kind: "today" } | { kind: "yesterday" };
 
 /** What another program said. */
 export type Ran =
@@ -2431,6 +2431,8 @@ function durationText(ms: number): string {
 export interface Period {
   readonly since: string;
   readonly until: string;
+  /** It ended before now; else what is later than its end is of a clock that was put back. */
+  readonly past?: boolean;
 }
 
 /** A wall-clock time, given as if it were UTC, as the log writes it. */
@@ -2446,6 +2448,11 @@ function wallClockMs(date: string): number {
 }
 
 function periodOf(since: Since, wallNowMs: number): Period {
+  const midnight = wallNowMs - (wallNowMs % DAY);
+  if (since.kind === "yesterday") {
+    return { since: stampOf(midnight - DAY), until: stampOf(midnight - SECOND), past: true };
+  }
+  if (since.kind === "today") return { since: stampOf(midnight), until: stampOf(wallNowMs) };
   const sinceMs = since.kind === "at" ? since.ms : wallNowMs - since.ms;
   return { since: stampOf(sinceMs), until: stampOf(Math.max(wallNowMs, sinceMs)) };
 }
@@ -2527,6 +2534,8 @@ function emptyChart({ since, until }: Period) {
  */
 export class Tally {
   readonly #period: Period;
+  /** What is later does not count. */
+  readonly #end: string;
   readonly #chosen: ReadonlySet<string>;
   readonly #ownSecrets: readonly string[];
   readonly #jails = new Map<string, JailCount>();
@@ -2547,6 +2556,7 @@ export class Tally {
   /** `chosen`: the jails that count; all when there are none. */
   constructor(period: Period, chosen: ReadonlySet<string>, ownSecrets: readonly string[]) {
     this.#period = period;
+    this.#end = period.past ? period.until : "9999";
     this.#chosen = chosen;
     this.#ownSecrets = ownSecrets;
     this.#chart = emptyChart(period);
@@ -2596,7 +2606,8 @@ export class Tally {
     const jail = record?.jail;
     const isAsked = this.#chosen.size === 0 || jail === undefined || this.#chosen.has(jail);
     if (!record || !isAsked) return;
-    const isIn = `${record.date} ${record.time}` >= this.#period.since;
+    const stamp = `${record.date} ${record.time}`;
+    const isIn = stamp >= this.#period.since && stamp <= this.#end;
     if (jail !== undefined) this.#addJail(record, this.#jailCount(jail), line, isIn);
     else if (isIn) this.#addOther(record);
   }
@@ -2693,6 +2704,7 @@ export class Tally {
     const { date, time, what = "" } = record;
     const hour = `${date} ${time.slice(0, 3)}`;
     if (!line.startsWith(`${date} ${time},`) || `${hour}00:00` < this.#period.since) return;
+    if (`${hour}59:59` > this.#end) return;
     const head = line.slice(STAMP_LENGTH, line.indexOf("] Found ") + "] Found ".length);
     if (!line.startsWith(head + what, STAMP_LENGTH)) return;
     if (hour !== this.#hour) {
@@ -2716,7 +2728,8 @@ export class Tally {
     const ids = [...this.#ids.values()].sort(busiestFirst);
     const bannedIds = new Set([...this.#jails.values()].flatMap((jail) => [...jail.bannedIds]));
     return {
-      ...this.#period,
+      since: this.#period.since,
+      until: this.#period.until,
       found: sumOf(jails, "found"),
       banned: sumOf(jails, "banned"),
       unbanned: sumOf(jails, "unbanned"),
@@ -3865,6 +3878,61 @@ async function jailStatuses(
     jails.push(jail);
   }
   return jails;
+}
+
+// ── World: what no log says ─────────────────────────────────────────────────────────────────────
+// What fail2ban's own database knows of a ban, and which country an address is of. Optional: where
+// they cannot be had, messages go out without.
+
+/** What fail2ban's database knows of one ban. */
+export interface BanFacts {
+  /** As fail2ban counted them. */
+  readonly failures: number;
+  /** The number of the ban: 2 is the second. */
+  readonly count: number;
+  /** Length of the ban; -1 is permanent. */
+  readonly seconds: number;
+  /** User names tried, each once: an attacker's text. Empty unless `--user-names` asks for them. */
+  readonly users: readonly string[];
+}
+
+/** `DE` with its flag, or the network's `AS64500` without one. */
+export interface Country {
+  readonly code: string;
+  readonly flag: string;
+}
+
+/** Keys: `factKey` of a ban, and the address. What is not known is not in it. */
+export interface Facts {
+  readonly bans: ReadonlyMap<string, BanFacts>;
+  readonly countries: ReadonlyMap<string, Country>;
+}
+
+/** What a batch would like to know; `time` is that of the ban's record: `2026-11-22 10:32:26`. */
+export interface WantedFacts {
+  readonly bans: readonly BanKey[];
+  readonly addresses: readonly string[];
+}
+interface BanKey {
+  readonly jail: string;
+  readonly id: string;
+  readonly time: string;
+}
+
+export const NO_FACTS: Facts = { bans: new Map(), countries: new Map() };
+
+/** Neither jails nor ids have line ends. */
+export function factKey({ jail, id, time }: BanKey): string {
+  return `${jail}\n${id}\n${time}`;
+}
+
+/** Looks up what can be known of these bans and addresses; never fails. */
+export function lookUpFacts(
+  _world: World,
+  _settings: Settings,
+  _wanted: WantedFacts,
+): Promise<Facts> {
+  return Promise.resolve(NO_FACTS);
 }
 
 // ── The pass ────────────────────────────────────────────────────────────────────────────────────
@@ -5469,9 +5537,11 @@ function configuredDestinations(world: World, { services, host, view }: Settings
   return destinations.length > 0 ? destinations : [stdout(world, host)];
 }
 
+const GLOB = /[*?[{]/;
+
 /** The logs that a path with wildcards stands for; a path without is one log, there or not. */
 function findLogs(world: World, path: string): string[] {
-  if (!/[*?[{]/.test(path) || world.fs.existsSync(path)) return [path];
+  if (!GLOB.test(path) || world.fs.existsSync(path)) return [path];
   // One that was rotated away and not written anew is a log all the same.
   const rotated = world.fs.globSync(`${path}.1`).map((name) => name.slice(0, -".1".length));
   const logs = [...new Set([...world.fs.globSync(path), ...rotated])].sort();
@@ -6359,6 +6429,13 @@ options (each also as a variable, F2B_LOG, F2B_MAX_TIME, …)
   --only <kinds>      some of alert, ban, unban, restore, found, life, other, with commas
   --jail <names>      some jails, with commas; what belongs to no jail always passes
   --color             Discord only: colours by kind of line
+  --link <url>        events: where an address leads     (https://db-ip.com/{ip})
+                      {ip} in it: the address; none for no link
+  --geo <file>        events, digest: countries out of this .mmdb, by mmdblookup
+  --database <file>   events: fail2ban's own record      (/var/lib/fail2ban/
+                      of bans, or none                   fail2ban.sqlite3)
+  --user-names        events: the user names tried, out of that record; people
+                      type passwords there
   --inline <n>        more messages than this: one summary, the lines as a file; 0 never  (20)
   --ping              also ask whether fail2ban answers: tell when it is down, and when it is back
   --max-time <s>      stop cleanly after so long         (300)
@@ -6366,7 +6443,7 @@ options (each also as a variable, F2B_LOG, F2B_MAX_TIME, …)
   --verbose           say on stderr what it does
   --hello             check: post a test message to every destination
   --send              status, digest: post it; a status only when it changed
-  --since <when>      digest: 90m, 24h, 7d, 2w, or a date (24h)
+  --since <when>      digest: 1h30m, 24h, 7d, 2w, today, yesterday, or a date (24h)
   --json              check, status, digest: for programs
   -h, --help          this text
   -V, --version       the version
@@ -6387,6 +6464,7 @@ exit status
 `;
 
 const ENV_FILE = "/etc/f2b-watch.env";
+const DATABASE = "/var/lib/fail2ban/fail2ban.sqlite3";
 
 const matching = (pattern: RegExp) => lazily(() => z.string().check(z.regex(pattern)));
 const NameList = lazily(() =>
@@ -6398,15 +6476,25 @@ const NameList = lazily(() =>
 const KindList = lazily(() => z.pipe(NameList(), z.array(z.enum(KINDS))));
 
 const UNIT_MS: Readonly<Record<string, number>> = { m: MINUTE, h: HOUR, d: DAY, w: 7 * DAY };
+/** A longer period begins before dates have four digits. */
+const LONGEST_MS = 99_999 * 7 * DAY;
 const DATE = /^\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?$/;
 const Since = lazily(() =>
   z
     .transform((text: string): Since => {
-      const [, number, unit = ""] = /^([1-9]\d{0,4})([mhdw])$/.exec(text) ?? [];
-      if (number) return { kind: "ago", ms: Number(number) * (UNIT_MS[unit] ?? 0) };
-      return { kind: "at", ms: DATE.test(text) ? wallClockMs(text) : Number.NaN };
+      if (text === "today" || text === "yesterday") return { kind: text };
+      if (DATE.test(text)) return { kind: "at", ms: wallClockMs(text) };
+      const parts = /^(?:\d{1,5}[wdhm])+$/.test(text) ? text.matchAll(/(\d+)(.)/g) : [];
+      const lengths = [...parts].map(
+        ([, number, unit = ""]) => Number(number) * (UNIT_MS[unit] ?? 0),
+      );
+      return { kind: "ago", ms: lengths.reduce((sum, ms) => sum + ms, 0) || Number.NaN };
     })
-    .check(z.refine(({ ms }) => Number.isFinite(ms))),
+    .check(z.refine((since) => !("ms" in since) || Math.abs(since.ms) <= LONGEST_MS)),
+);
+/** Where an address leads: a web page whose URL has the address behind the host. */
+const Link = matching(
+  /^none$|^(?=.{1,300}$)https?:\/\/[^\s/?#{}<>|`\\]+\/[^\s<>|`\\]*\{ip\}[^\s<>|`\\]*$/,
 );
 const Path = matching(/^[^\0]+$/);
 const Name = matching(/\S/);
@@ -6444,13 +6532,17 @@ const OPTIONS = {
   jail: { value: "<names>", expects: "names with commas between them", schema: NameList },
   color: SWITCH,
   inline: { value: "<n>", ...wholeNumber("a whole number", 0, 100_000) },
+  link: { value: "<url>", expects: "none, or an http(s) URL with {ip} in its path", schema: Link },
+  geo: { value: "<file>", expects: "a path", schema: Path },
+  database: { value: "<file>", expects: "a path, or none", schema: Path },
+  "user-names": SWITCH,
   ping: SWITCH,
   json: SWITCH,
   send: SWITCH,
   hello: SWITCH,
   since: {
     value: "<when>",
-    expects: "a period (90m, 24h, 7d, 2w) or a date (2026-11-22, 2026-11-22 08:30)",
+    expects: "today, yesterday, a period (90m, 1h30m, 7d), or a date (2026-11-22 08:30)",
     schema: Since,
   },
   "max-time": { value: "<s>", ...wholeNumber("whole seconds", 1, 86_400) },
@@ -6765,6 +6857,15 @@ function systemdState(world: World): string | undefined {
   return world.fs.existsSync(path) ? world.fs.realpathSync(path) : path;
 }
 
+/** The period of a digest; one that has not begun yet is refused. */
+function readSince(world: World, values: CommandLine["values"], variable: Lookup): Since {
+  const since = optionValue("since", values, variable) ?? { kind: "ago", ms: DAY };
+  if (since.kind !== "at" || since.ms <= wallClock(world.now())) return since;
+  const typed = values["since"];
+  const message = "expected a time that is not in the future";
+  throw typed === undefined ? new Fault(78, `F2B_SINCE: ${message}`) : usage(`--since: ${message}`);
+}
+
 function readSettings(world: World, values: CommandLine["values"]) {
   const named = optionValue("env-file", values, (name) => world.env[name] || undefined);
   const file = readEnvFile(world, named);
@@ -6776,9 +6877,12 @@ function readSettings(world: World, values: CommandLine["values"]) {
   const option = <Name extends OptionName>(name: Name) => optionValue(name, values, variable);
   const services = SERVICES.flatMap((read) => read(trimmed) ?? []);
   const host = option("host");
-  const lastDay: Since = { kind: "ago", ms: DAY };
+  const link = option("link") ?? "https://db-ip.com/{ip}";
+  const geo = option("geo");
+  const log = option("log") ?? "/var/log/fail2ban.log";
+  const database = option("database") ?? (GLOB.test(log) ? "none" : undefined);
   return {
-    log: resolve(option("log") ?? "/var/log/fail2ban.log"),
+    log: resolve(log),
     envFile: resolve(named ?? ENV_FILE),
     state: resolve(option("state") ?? systemdState(world) ?? world.stateHome),
     // An idle run has no use for it.
@@ -6799,7 +6903,15 @@ function readSettings(world: World, values: CommandLine["values"]) {
     json: option("json") ?? false,
     send: option("send") ?? false,
     hello: option("hello") ?? false,
-    since: option("since") ?? lastDay,
+    since: readSince(world, values, variable),
+    /** Empty for no link. */
+    link: link === "none" ? "" : link,
+    geo: geo && resolve(geo),
+    /** Of many logs that one glob finds, no more than one is this machine's. */
+    database: database === "none" ? undefined : resolve(database ?? DATABASE),
+    /** One that was named must be there. */
+    databaseNamed: database !== undefined,
+    userNames: option("user-names") ?? false,
     maxTimeMs: (option("max-time") ?? 300) * SECOND,
     dryRun: option("dry-run") ?? false,
     verbose: option("verbose") ?? false,

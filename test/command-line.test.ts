@@ -13,7 +13,7 @@ const TOKEN = "tok-en_".repeat(9);
 const WEBHOOK = `https://discord.com/api/webhooks/1234567890123456789/${TOKEN}`;
 const OPTIONS = (
   "log state env-file format only jail color host from inline ping max-time dry-run verbose " +
-  "hello send since json"
+  "hello send since json link geo database user-names"
 ).split(" ");
 const VARIABLES = OPTIONS.map((name) => `F2B_${name.replaceAll("-", "_").toUpperCase()}`);
 

@@ -395,7 +395,22 @@ describe("the period", () => {
     expect(await digestOf(scene, "UTC", "--since", "2026-11-22")).toMatchObject({ found: 2 });
     const since = ["--since", "2026-11-22 02:00:01"];
     expect(await digestOf(scene, "UTC", ...since)).toMatchObject({ found: 1 });
-    expect(await digestOf(scene, "UTC", "--since", "2030-01-01")).toMatchObject({ found: 0 });
+  });
+
+  test.each<[since: string, found: number, begins: string, ends?: string]>([
+    ["today", 2, "2026-11-22 00:00:00"],
+    ["yesterday", 3, "2026-11-21 00:00:00", "2026-11-21 23:59:59"],
+    ["1h30m", 1, "2026-11-22 10:30:00"],
+    ["1d12h1m", 5, "2026-11-20 23:59:00"],
+    ["2w", 6, "2026-11-08 12:00:00"],
+    ["2026-11-22 12:00", 1, "2026-11-22 12:00:00"],
+  ])("--since %s", async (since, count, begins, ends = "2026-11-22 12:00:00") => {
+    using scene = new Scene();
+    scene.append(found("2026-11-20 23:58:59"), found("2026-11-21 00:00:00"));
+    scene.append(found("2026-11-21 23:59:58"), found("2026-11-21 23:59:59"));
+    scene.append(found("2026-11-22 00:00:00"), found("2026-11-22 12:00:00"));
+    const expected = { since: begins, until: ends, found: count };
+    expect(await digestOf(scene, "UTC", "--since", since)).toMatchObject(expected);
   });
 
   test("a day is a day of the wall clock, also when the clock is put back", async () => {

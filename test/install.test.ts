@@ -2,11 +2,19 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
+import { join } from "node:path";
 import packageJson from "../package.json";
+import { repository, Scene, testWith } from "./harness.ts";
 import { block } from "./readme.ts";
 import { Server, testOnServer, until } from "./server.ts";
 
 setDefaultTimeout(180_000);
+
+const online = spawnSync(process.execPath, ["info", `zod@${packageJson.dependencies.zod}`], {
+  timeout: 10_000,
+});
+const note = online.status === 0 ? "" : " (needs the package registry)";
+const withRegistry = note === "" ? testWith("npm") : test.skipIf(true);
 
 const CHECKOUT = "/opt/f2b-watch";
 const LOG = "/var/log/fail2ban.log";
@@ -24,15 +32,33 @@ async function traces(server: Server): Promise<string[]> {
 }
 
 describe("from zero", () => {
-  testOnServer("npx")(
-    "tried without any set-up: what a channel would show, and then nothing",
-    async () => {
-      await using server = await Server.start();
-      const shown = await server.paste(block("try"), CHECKOUT);
-      expect(shown).toContain("NOTICE  [sshd] Ban 203.0.113.7\n");
-      expect(await server.paste(block("try"), CHECKOUT)).not.toContain("Ban");
-    },
-  );
+  for (const version of [9, 12]) {
+    withRegistry(
+      `tried with npm ${version} and no Bun: each command prints messages${note}`,
+      async () => {
+        using scene = new Scene();
+        const home = scene.directory;
+        fs.mkdirSync(join(home, "global/lib"), { recursive: true });
+        for (const name of ["node", "sh"]) fs.symlinkSync(Bun.which(name) ?? "", join(home, name));
+        const npm = ["install", "--silent", "--prefix", home, `npm@${version}`];
+        expect(spawnSync("npm", npm).status).toBe(0);
+        const env = {
+          ...process.env,
+          HOME: home,
+          PATH: `${home}:${home}/node_modules/.bin`,
+          npm_config_prefix: join(home, "global"),
+        };
+        const commands = block("try").trim().split("\n");
+        const shown = commands.map((command) =>
+          String(spawnSync("/bin/sh", ["-c", command], { cwd: repository, env }).stdout),
+        );
+        expect(shown).toEqual([
+          expect.stringContaining("NOTICE  [sshd] Ban 203.0.113.7\n"),
+          expect.stringContaining("**BANNED** 203.0.113.7"),
+        ]);
+      },
+    );
+  }
 
   testOnServer("npx", "fail2ban-server")(
     "built, installed and seen at work: hello, the ban and the unban are in the channel",
@@ -94,11 +120,7 @@ describe("another runtime", () => {
 });
 
 describe("another binary", () => {
-  const online = spawnSync(process.execPath, ["info", `zod@${packageJson.dependencies.zod}`], {
-    timeout: 10_000,
-  });
-  const note = online.status === 0 ? "" : " (needs the package registry)";
-  const onServer = note === "" ? testOnServer("npx") : test.skipIf(true);
+  const testRelease = note === "" ? testOnServer("npx") : test.skipIf(true);
 
   /** The ELF machine, and the loader that must be there. */
   const expected = {
@@ -109,7 +131,7 @@ describe("another binary", () => {
     "linux-arm64-musl": [0xb7, "/lib/ld-musl-aarch64.so.1"],
   } as const;
 
-  onServer(
+  testRelease(
     `is built for every kind of server, and put in place once its sum is right${note}`,
     async () => {
       await using server = await installed();

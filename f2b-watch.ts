@@ -677,19 +677,84 @@ export type Kind = (typeof KINDS)[number];
 /** `events` is in words, the others are the log's lines. */
 export const FORMATS = ["raw", "compact", "events"] as const;
 
-/** A record's first line taken apart; `says` names the rule that knew its text. */
-export interface LogRecord {
+/** What every record has: its first line taken apart. */
+interface RecordHead {
   readonly date: string;
   readonly time: string;
   readonly level: string;
   readonly message: string;
   /** Of an unban it may become another, by what follows. */
   kind: Kind;
-  readonly says: string;
-  readonly jail: string | undefined;
-  /** What else the rule found: an address or any other id, a version, an action. */
-  readonly what: string | undefined;
+  readonly jail?: string | undefined;
+  /** What the traceback below it says was raised: `KeyError: 'ip'`. */
+  raised?: string;
 }
+
+interface OfJail {
+  readonly jail: string;
+}
+
+/** `id` is an address, a network, or any other text that a filter bans by. */
+interface OfId extends OfJail {
+  readonly id: string;
+}
+
+/** What a line of fail2ban's log can say, with the parts that it names; all of them are text. */
+interface Parts {
+  /** `at`: the time of the failure in the log that is watched. */
+  found: OfId & { readonly at: string | undefined };
+  /** A failure that `fail2ban-client set JAIL attempt` made. */
+  attempt: OfId & { readonly at: string | undefined };
+  /** The observer repeats what the filter found, for an id that was banned before. */
+  foundAgain: OfId;
+  alreadyBanned: OfId;
+  ban: OfId;
+  /** Made again: a check has shown that the firewall lost it. */
+  reban: OfId;
+  unban: OfId;
+  /** Made again after a start. */
+  restore: OfId;
+  /** Lifted by a stop (1.1.1; before, a stop says `unban`). */
+  repeal: OfId;
+  /** The ban number `count` of this id, and its `length`: `24s`, `1 day, 0:00:00`, `permanent`. */
+  increase: OfId & { readonly count: string | undefined; readonly length: string | undefined };
+  flush: OfJail;
+  starting: { readonly version: string };
+  stopping: object;
+  exiting: object;
+  reloading: object;
+  jailCreated: OfJail;
+  jailStarted: OfJail;
+  jailStopped: OfJail;
+  jailReloaded: OfJail;
+  /** An action failed at `doing`: ban, unban, reban, start, stop, flush bans. */
+  failed: OfJail & {
+    readonly doing: string;
+    readonly action: string;
+    readonly id: string | undefined;
+    readonly why: string | undefined;
+  };
+  /** The firewall's rules are gone; they may be restored. */
+  unchecked: object;
+  /** They could not be restored. */
+  unrestored: object;
+  /** A jail no longer sees its log. */
+  blind: object;
+  /** The command of a failed action; `process` tells it from others that run at the same time. */
+  command: { readonly process: string; readonly command: string };
+  output: { readonly process: string; readonly error: string | undefined };
+  /** `returned 7`, `timed out after 60 seconds.`, `killed with SIGTERM` */
+  ended: { readonly process: string; readonly end: string };
+  /** Of the jail that was created or reloaded last. */
+  setting: { readonly name: "findtime" | "banTime"; readonly seconds: string };
+  other: object;
+}
+
+/** A record of the log: `switch` on its `event`, and the parts of that event are there. */
+export type LogRecord = {
+  [Event in keyof Parts]: RecordHead & Parts[Event] & { readonly event: Event };
+}[keyof Parts];
+export type RecordOf<Event extends keyof Parts> = Extract<LogRecord, { event: Event }>;
 
 /** `2026-11-22 10:32:26,867 fail2ban.actions        [18191]: NOTICE  [sshd] Ban 203.0.113.7` */
 const PREFIX =
@@ -699,39 +764,65 @@ const FOREIGN_PREFIX =
   /^(?:<\d+>|[A-Z][a-z]{2} [ \d]\d (\d\d:\d\d:\d\d) \S+ | \+ *\d+ [0-9A-F]+ |(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d))[^[]{0,60}?(?:\[\d+\][^[]{0,9})?\b(DEBUG|INFO|NOTICE?|WARNI(?:NG)?|ERROR|CRITI(?:CAL)?)\b(?: +\|.{0,60}\|)?[ |]+(.*)$/;
 const SERIOUS = /^(?:WARN|ERR|CRIT)/;
 
-const FOUND_ENDING = / - [\d-]+ [\d:]+$/;
-/** What a jail says of an id: the words behind `[jail`, the usual ones first, and what may follow the id. */
-const VERBS: readonly (readonly [words: string, says: string, kind: Kind, behindId?: RegExp])[] = [
-  ["] Found ", "found", "found", FOUND_ENDING],
-  ["] Ban ", "ban", "ban"],
-  ["] Unban ", "unban", "unban"],
-  ["] Restore Ban ", "restore", "restore"],
-  ["] Increase Ban ", "increase", "ban"],
-  ["] Repeal Ban ", "lift", "restore"],
-  ["] Flush ticket(s) with ", "flush", "restore"],
-  ["] Attempt ", "found", "found", FOUND_ENDING],
-  ["] Reban ", "reban", "ban", /, action '[^']*'$/],
-];
-const JAIL_NAME_LIMIT = 200;
-
-/** Other texts by rule; `j` is the jail, `w` what else matters. The first that fits wins. */
-const RULES: readonly (readonly [says: string, kind: Kind, text: RegExp])[] = [
-  ["banned", "found", /^\[(?<j>[^\]]{1,200})\] (?<w>.*) already banned$/],
-  ["starting", "life", /^Starting Fail2ban v(?<w>\S+)/],
-  ["starting", "life", /^Changed logging target to .* for Fail2ban v(?<w>0\.\S+)$/],
+/**
+ * What a message says, by row: the first that fits wins, and its named groups are the record's parts.
+ * The kind `other` is `alert` where the level is serious. The usual rows stand first. A jail ends at
+ * the first bracket, because what stands behind it may be an attacker's text.
+ */
+const GRAMMAR: readonly (readonly [event: keyof Parts, kind: Kind, message: RegExp])[] = [
+  ["found", "found", /^\[(?<jail>[^\]]{1,200})\] Found (?<id>.*) - (?<at>[\d-]+ [\d:]+)$/],
+  ["ban", "ban", /^\[(?<jail>[^\]]{1,200})\] Ban (?<id>.*)/],
+  ["unban", "unban", /^\[(?<jail>[^\]]{1,200})\] Unban (?<id>.*)/],
+  ["restore", "restore", /^\[(?<jail>[^\]]{1,200})\] Restore Ban (?<id>.*)/],
+  [
+    "foundAgain",
+    "found",
+    /^\[(?<jail>[^\]]{1,200})\] Found (?<id>.*), bad - [\d-]+ [\d:]+, \d+ # -> [\d.]+(?:, Ban)?$/,
+  ],
+  ["found", "found", /^\[(?<jail>[^\]]{1,200})\] Found (?<id>.*)/],
+  [
+    "increase",
+    "ban",
+    /^\[(?<jail>[^\]]{1,200})\] Increase Ban (?<id>.*?)(?: \((?<count>\d{1,9}) # (?<length>.{1,60}) -> .{1,60}\))?$/,
+  ],
+  ["repeal", "restore", /^\[(?<jail>[^\]]{1,200})\] Repeal Ban (?<id>.*)/],
+  ["flush", "restore", /^\[(?<jail>[^\]]{1,200})\] Flush ticket\(s\) with /],
+  [
+    "attempt",
+    "found",
+    /^\[(?<jail>[^\]]{1,200})\] Attempt (?<id>.*?)(?: - (?<at>[\d-]+ [\d:]+))?$/,
+  ],
+  ["reban", "ban", /^\[(?<jail>[^\]]{1,200})\] Reban (?<id>.*?)(?:, action '[^']*')?$/],
+  ["alreadyBanned", "found", /^\[(?<jail>[^\]]{1,200})\] (?<id>.*) already banned$/],
+  ["starting", "life", /^Starting Fail2ban v(?<version>\S+)/],
+  ["starting", "life", /^Changed logging target to .* for Fail2ban v(?<version>0\.\S+)$/],
   ["stopping", "life", /^(?:Shutdown in progress|Stopping all jails)/],
   ["exiting", "life", /^Exiting Fail2ban/],
-  ["reload", "life", /^Reload (?:all jails|finished)/],
-  ["reload", "life", /^Reload jail ('?)(?<j>.*)\1$/],
-  ["started", "life", /^Jail u?(['"])(?<j>.*)\1 started/],
-  ["stopped", "life", /^Jail u?(['"])(?<j>.*)\1 stopped/],
-  ["reloaded", "life", /^Jail u?(['"])(?<j>.*)\1 reloaded/],
-  ["failed", "alert", /^Failed to (?:execute )?(?<w>.{1,20}?) jail '(?<j>.{1,200}?)' action '/],
-  ["unchecked", "alert", /^(?:Invariant check failed|Unable to restore environment)/],
+  ["reloading", "life", /^Reload (?:all jails|finished)/],
+  ["reloading", "life", /^Reload jail (?:u(?=['"]))?(['"]?)(?<jail>.*)\1$/],
+  ["jailStarted", "life", /^Jail u?(['"])(?<jail>.*)\1 started/],
+  ["jailStopped", "life", /^Jail u?(['"])(?<jail>.*)\1 stopped/],
+  ["jailReloaded", "life", /^Jail u?(['"])(?<jail>.*)\1 reloaded/],
+  [
+    "failed",
+    "alert",
+    /^Failed to (?:execute )?(?<doing>.{1,20}?)(?: in)? jail '(?<jail>.{1,200}?)' action '(?<action>.{0,200}?)'(?:(?: info '(?:\w*\(?\{'ip': '(?<id>[^']{1,100})')?.*')?: (?<why>.*))?/,
+  ],
+  ["unchecked", "alert", /^Invariant check failed/],
+  ["unrestored", "alert", /^Unable to restore environment/],
   ["blind", "alert", /going idle$|^Log .* seems to be down|^Unable to open /],
-  ["detail", "alert", /^[0-9a-f]+ -- (?<w>(?:exec|stdout|stderr|returned|timed out|killed).*)$/],
-  ["jail", "other", /^\[(?<j>[^\]]+)\] /],
-  ["jail", "other", /^(?:Creating new jail|Jail|Jail name) u?(['"])(?<j>.*?)\1/],
+  ["command", "alert", /^(?<process>[0-9a-f]+) -- exec: (?<command>.*)/],
+  ["output", "alert", /^(?<process>[0-9a-f]+) -- (?:stdout|stderr: (?<error>.*))/],
+  [
+    "ended",
+    "alert",
+    /^(?<process>[0-9a-f]+) -- (?<end>returned \d+|timed out after \d+ seconds|killed .*|(?:exec|stderr|returned|timed out|killed))/,
+  ],
+  ["other", "other", /^\[(?<jail>[^\]]+)\] /],
+  ["jailCreated", "other", /^Creating new jail u?(['"])(?<jail>.*?)\1/],
+  ["setting", "other", /^(?:Set )?(?<name>findtime|banTime)(?:: | = )(?<seconds>-?\d+)/],
+  ["other", "other", /^(?:Jail|Jail name) u?(['"])(?<jail>.*?)\1/],
+  ["other", "other", /^/],
 ];
 
 /** Reads the first line of a record; absent for a continuation line. */
@@ -755,25 +846,13 @@ function isContinuation(text: string, at: number): boolean {
 }
 
 function classify(date: string, time: string, level: string, message: string): LogRecord {
-  // The jail ends at the first bracket: what stands behind it may be an attacker's text.
-  const jailEnd = message.startsWith("[") ? message.indexOf("]") : -1;
-  if (jailEnd > 1 && jailEnd <= JAIL_NAME_LIMIT + 1) {
-    for (const [words, says, kind, behindId] of VERBS) {
-      if (!message.startsWith(words, jailEnd)) continue;
-      const rest = message.slice(jailEnd + words.length);
-      const what = behindId ? rest.replace(behindId, "") : rest;
-      return { date, time, level, message, kind, says, jail: message.slice(1, jailEnd), what };
-    }
-  }
-  const line = { date, time, level, message };
-  const serious = SERIOUS.test(level) ? "alert" : "other";
-  for (const [says, kind, text] of RULES) {
+  for (const [event, ofRow, text] of GRAMMAR) {
     const match = text.exec(message);
     if (!match) continue;
-    const { j, w } = match.groups ?? {};
-    return { ...line, kind: kind === "other" ? serious : kind, says, jail: j, what: w };
+    const kind = ofRow === "other" && SERIOUS.test(level) ? "alert" : ofRow;
+    return { date, time, level, message, kind, event, ...match.groups } as LogRecord;
   }
-  return { ...line, kind: serious, says: "", jail: undefined, what: undefined };
+  throw new Error("the grammar's last row fits everything");
 }
 
 /** What must be known of the lines before, to read the next ones. */
@@ -794,13 +873,15 @@ function secondsOf({ date, time }: LogRecord): number {
 }
 
 /** A jail that starts ends the stop too: `reload --restart` stops all jails, and the server goes on. */
-function isStopping(before: boolean, { says }: LogRecord): boolean {
-  return says === "stopping" || (before && !["starting", "started", "exiting"].includes(says));
+function isStopping(before: boolean, { event }: LogRecord): boolean {
+  return (
+    event === "stopping" || (before && !["starting", "jailStarted", "exiting"].includes(event))
+  );
 }
 
 /** What a server says before it has started, or of its own trouble, does not count. */
-function isRunning(before: boolean, stopping: boolean, { kind, says }: LogRecord): boolean {
-  if (stopping || says === "exiting") return false;
+function isRunning(before: boolean, stopping: boolean, { kind, event }: LogRecord): boolean {
+  if (stopping || event === "exiting") return false;
   return before || (kind !== "other" && kind !== "alert");
 }
 
@@ -820,18 +901,18 @@ export function readRecords(
     if (next) {
       stopping = isStopping(stopping, next);
       running = isRunning(running, stopping, next);
-      if (next.says === "unban" && stopping) next.kind = "restore";
+      if (next.event === "unban" && stopping) next.kind = "restore";
       record = next;
     }
     records.push(record);
-    if (!next?.jail || next.says === "flush") continue;
+    if (!next?.jail || next.event === "flush") continue;
     const waiting = unbans.get(next.jail) ?? [];
-    if (next.says === "unban") {
+    if (next.event === "unban") {
       waiting.push(next);
       unbans.set(next.jail, waiting);
       continue;
     }
-    if (next.says === "stopped" && !stopping) {
+    if (next.event === "jailStopped" && !stopping) {
       const isNear = (unban: LogRecord) =>
         Math.abs(secondsOf(next) - secondsOf(unban)) <= STOP_SECONDS;
       for (const unban of waiting.filter(isNear)) unban.kind = "restore";
@@ -1035,11 +1116,6 @@ function increaseText(count: number, length: string, { markup }: Teller): string
 // How many failures led to a ban: the log does not say it with the ban.
 
 const FINDTIME_MS = 10 * MINUTE;
-const FOUND_TIME = / - (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)$/;
-
-/** Lines that matter for it. */
-const COUNTED = /\] (?:Found|Attempt|Ban) |findtime: |Creating new jail|Reload jail/;
-
 /** Failures of each jail and id since its last ban. Lines are to be told in their order. */
 export class FailureCount {
   readonly #findtimeMs = new Map<string, number>();
@@ -1048,23 +1124,23 @@ export class FailureCount {
 
   /** Takes notice of a record; for a ban, says how many failures led to it, if that is known. */
   tell(record: LogRecord): number | undefined {
-    const { says, jail = "", what = "", message } = record;
-    const settingsFollow = says === "reload" || message.startsWith("Creating new jail");
-    if (settingsFollow) this.#settingsOf = jail;
-    const seconds = says === "" ? Number(/^findtime: (\d+)/.exec(message)?.[1]) : 0;
+    const { event } = record;
+    if (event === "reloading" || event === "jailCreated") this.#settingsOf = record.jail ?? "";
+    const seconds = event === "setting" && record.name === "findtime" ? Number(record.seconds) : 0;
     if (seconds > 0) this.#findtimeMs.set(this.#settingsOf, seconds * SECOND);
-    const key = `${jail} ${what}`;
-    if (says === "found") this.#addFound(key, record);
-    if (says !== "ban") return undefined;
+    if (event === "found" || event === "attempt") this.#addFound(record);
+    if (event !== "ban") return undefined;
+    const key = banKey(record.jail, record.id);
     const times = this.#found.get(key);
     this.#found.delete(key);
     if (!times) return undefined;
-    const since = (times.at(-1) ?? 0) - (this.#findtimeMs.get(jail) ?? FINDTIME_MS);
+    const since = (times.at(-1) ?? 0) - (this.#findtimeMs.get(record.jail) ?? FINDTIME_MS);
     return times.filter((at) => at >= since).length || undefined;
   }
 
-  #addFound(key: string, { date, time, message }: LogRecord): void {
-    const wallClock = FOUND_TIME.exec(message)?.[1] ?? `${date} ${time}`;
+  #addFound({ jail, id, at, date, time }: RecordOf<"found" | "attempt">): void {
+    const wallClock = at ?? `${date} ${time}`;
+    const key = banKey(jail, id);
     const times = this.#found.get(key) ?? [];
     times.push(Date.parse(`${wallClock.replace(" ", "T")}Z`));
     this.#found.set(key, times);
@@ -1088,8 +1164,8 @@ interface BanEvent {
 
 type BatchEvent =
   | BanEvent
-  | { kind: "unban" | "restore" | "lift"; at: number; jail: string; id: string }
-  | { kind: "life"; at: number; jail: string; says: string; version: string };
+  | { kind: "unban" | "restore" | "repeal"; at: number; jail: string; id: string }
+  | { kind: "life"; at: number; jail: string; event: LogRecord["event"]; version: string };
 
 /** A line, or a few, and where they belong among the others. */
 interface Told {
@@ -1104,15 +1180,6 @@ interface Trouble {
   readonly text: string;
   why: string;
 }
-
-const DETAIL =
-  /^([0-9a-f]+) -- (?:exec: (.*)|stderr: (.*)|(returned \d+|timed out after \d+ seconds|killed .*)|stdout: .*)/;
-const FAILED =
-  /^Failed to (?:execute )?(.{1,20}?)(?: in)? jail '.{1,200}?' action '(.{0,200}?)'(?: info '(.*)')?: (.*)$/;
-const INCREASED = /^(.*) \((\d{1,9}) # (.{1,60}) -> .{1,60}\)$/;
-
-/** The address in an action's info: what follows it may be an attacker's text. */
-const INFO_ADDRESS = /^\w*\(?\{'ip': '([^']{1,100})'/;
 
 /** Neither jails nor ids have line ends. */
 function banKey(jail: string, id: string): string {
@@ -1149,26 +1216,28 @@ class BatchReader {
   }
 
   read(record: LogRecord, at: number, shown: boolean): void {
-    const { kind, says } = record;
+    const { kind, event, message } = record;
     const failures = this.#failures.tell(record);
     this.#noteId(record);
-    if (says === "detail") this.#readDetail(record, at, shown);
-    else if (says === "unchecked")
-      this.#unchecked.push({ at, shown, text: record.message, why: "" });
-    else if (says === "failed") this.#readFailed(record, at, shown);
-    else if (shown && (says === "ban" || says === "reban")) this.#readBan(record, at, failures);
+    const isDetail = event === "command" || event === "output" || event === "ended";
+    if (isDetail) this.#readDetail(record, at, shown);
+    else if (event === "unchecked" || event === "unrestored")
+      this.#unchecked.push({ at, shown, text: message, why: "" });
+    else if (event === "failed") this.#readFailed(record, at, shown);
+    else if (shown && (event === "ban" || event === "reban")) this.#readBan(record, at, failures);
     else if (shown) this.#readOther(record, at);
-    if (kind !== "found" && kind !== "other" && says !== "detail") this.#before = record;
+    if (kind !== "found" && kind !== "other" && !isDetail) this.#before = record;
   }
 
   #readOther(record: LogRecord, at: number): void {
-    const { kind, says, jail = "", what = "" } = record;
-    if (says === "increase") this.#readIncrease(record, at);
-    else if (says === "unban" || says === "restore" || says === "lift") {
-      const undone = says === "unban" && kind === "restore" ? "lift" : says;
-      this.events.push({ kind: undone, at, jail, id: what });
-    } else if (kind === "life" && says !== "reload") {
-      this.events.push({ kind, at, jail, says, version: what });
+    const { kind, event, jail = "" } = record;
+    if (event === "increase") this.#readIncrease(record, at);
+    else if (event === "unban" || event === "restore" || event === "repeal") {
+      const undone = event === "unban" && kind === "restore" ? "repeal" : event;
+      this.events.push({ kind: undone, at, jail, id: record.id });
+    } else if (kind === "life" && event !== "reloading") {
+      const version = event === "starting" ? record.version : "";
+      this.events.push({ kind, at, jail, event, version });
     } else if (kind === "alert") {
       const text = `${record.level} ${record.message.replace(/^\[[^\]]{1,200}\] /, "")}`;
       this.#told.push({ at, line: alertLine(record.jail, text, this.#teller) });
@@ -1177,11 +1246,21 @@ class BatchReader {
   }
 
   /** Not every action says whom it failed for: it was the jail's last. */
-  #noteId({ says, jail = "", what = "" }: LogRecord): void {
-    if (!["ban", "reban", "restore", "unban", "lift"].includes(says)) return;
-    this.#lastId.set(jail, what);
-    if (says === "ban" || says === "reban") this.#lastJail = jail;
-    else this.#endBan(banKey(jail, what));
+  #noteId(record: LogRecord): void {
+    switch (record.event) {
+      case "ban":
+      case "reban":
+        this.#lastJail = record.jail;
+        break;
+      case "restore":
+      case "unban":
+      case "repeal":
+        this.#endBan(banKey(record.jail, record.id));
+        break;
+      default:
+        return;
+    }
+    this.#lastId.set(record.jail, record.id);
   }
 
   /** What is said of this ban from now on is of another one. */
@@ -1192,20 +1271,27 @@ class BatchReader {
     this.#bans.delete(key);
   }
 
-  #readBan(record: LogRecord, at: number, failures: number | undefined): void {
-    const { jail = "", what: id = "", says } = record;
+  #readBan(record: RecordOf<"ban" | "reban">, at: number, failures: number | undefined): void {
+    const { jail, id, event } = record;
     const key = banKey(jail, id);
     const { increase } = this.#increases.get(key) ?? {};
     this.#increases.delete(key);
     const none = { failed: new Map<string, string>(), unblocked: false };
-    const ban: BanEvent = { kind: "ban", at, jail, id, failures, again: says === "reban", ...none };
+    const ban: BanEvent = {
+      kind: "ban",
+      at,
+      jail,
+      id,
+      failures,
+      again: event === "reban",
+      ...none,
+    };
     if (increase) ban.increase = increase;
     this.#bans.set(key, ban);
     this.events.push(ban);
   }
 
-  #readIncrease({ jail = "", what = "" }: LogRecord, at: number): void {
-    const [, id = what, count = "0", length = ""] = INCREASED.exec(what) ?? [];
+  #readIncrease({ jail, id, count = "0", length = "" }: RecordOf<"increase">, at: number): void {
     const increase = increaseText(Number(count), length, this.#teller);
     const key = banKey(jail, id);
     const ban = this.#bans.get(key);
@@ -1220,25 +1306,25 @@ class BatchReader {
     this.#increases.set(key, { at, line, increase });
   }
 
-  #readDetail({ message }: LogRecord, at: number, shown: boolean): void {
-    const [, process = "", text, error, end] = DETAIL.exec(message) ?? [];
-    if (text !== undefined) {
-      const begun = { at, shown, text, why: "" };
+  #readDetail(record: RecordOf<"command" | "output" | "ended">, at: number, shown: boolean): void {
+    const { event, process } = record;
+    if (event === "command") {
+      const begun = { at, shown, text: record.command, why: "" };
       this.#commands.push(begun);
       this.#running.set(process, begun);
     }
     const last = this.#running.get(process);
     if (!last) return;
     // Python's `'text'`.
-    if (error) last.why = error.replace(/^(["'])(.*)\1$/, "$2");
-    else if (end && !last.why.includes("timed out")) last.why += last.why ? ` (${end})` : end;
+    if (event === "output" && record.error) last.why = record.error.replace(/^(["'])(.*)\1$/, "$2");
+    if (event === "ended" && !last.why.includes("timed out"))
+      last.why += last.why ? ` (${record.end})` : record.end;
   }
 
   /** Joins a failed action with its ban, and with what fail2ban logged of its commands before. */
-  #readFailed({ message, jail = "" }: LogRecord, at: number, shown: boolean): void {
-    const [, doing = "", action = "", info = "", text = ""] = FAILED.exec(message) ?? [];
-    const told = INFO_ADDRESS.exec(info)?.[1];
-    const id = told ?? (doing.endsWith("ban") ? (this.#lastId.get(jail) ?? "") : "");
+  #readFailed(record: RecordOf<"failed">, at: number, shown: boolean): void {
+    const { doing, jail, action, why: text = "" } = record;
+    const id = record.id ?? (doing.endsWith("ban") ? (this.#lastId.get(jail) ?? "") : "");
     // A Python action says itself what went wrong; of a command, fail2ban has logged it before.
     const command = text.startsWith("Error ") ? this.#commands.at(-1) : undefined;
     const bans = doing !== "unban" && doing.endsWith("ban");
@@ -1265,9 +1351,9 @@ class BatchReader {
    * is another action's, and the address may well be blocked.
    */
   #wasUnchecked(jail: string, command: string | undefined): boolean {
-    const { says, message = "" } = this.#before ?? {};
-    if (says !== "unchecked") return false;
-    const given = message.startsWith("Unable");
+    const event = this.#before?.event;
+    if (event !== "unchecked" && event !== "unrestored") return false;
+    const given = event === "unrestored";
     const checkedAt = this.#unchecked.at(-1)?.at ?? 0;
     const again = this.#commands.some(({ text, at }) => text === command && at < checkedAt);
     if (!given && (this.#lastJail !== jail || !again)) return false;
@@ -1381,9 +1467,14 @@ const CHANGE_SIGNS: Readonly<Record<string, string>> = {
   reloaded: "🔄",
   restarted: "🔄",
 };
+const JAIL_CHANGES: Readonly<Partial<Record<LogRecord["event"], string>>> = {
+  jailStarted: "started",
+  jailStopped: "stopped",
+  jailReloaded: "reloaded",
+};
 /** What a stop and a start of the server consist of. */
-const STOP_PARTS = ["stopped", "lift", "started"];
-const START_PARTS = ["started", "restore"];
+const STOP_PARTS = ["jailStopped", "repeal", "jailStarted"];
+const START_PARTS = ["jailStarted", "restore"];
 
 interface ServerChange {
   readonly at: number;
@@ -1413,7 +1504,7 @@ function readChanges(
   // That it stops was told; what it does on its way down is told together.
   if (before.stopping) begin(-1, true);
   for (const event of events) {
-    const does = event.kind === "life" ? event.says : event.kind;
+    const does = event.kind === "life" ? event.event : event.kind;
     const down = open?.version === undefined ? open : undefined;
     if (event.kind === "life" && does === "starting") {
       const change = down ?? begin(event.at, false);
@@ -1424,7 +1515,7 @@ function readChanges(
       running = false;
     } else if (open && (down ? STOP_PARTS : START_PARTS).includes(does)) {
       addOne(open.parts, does);
-      if (does !== "started") continue;
+      if (does !== "jailStarted") continue;
       open.version ??= "";
       running = true;
     } else {
@@ -1447,8 +1538,8 @@ function changeLine(change: ServerChange, { host, markup }: Teller): string {
     const count = parts.get(part) ?? 0;
     return count > 0 ? amount(count, noun) + fate : "";
   };
-  const jails = counted(did === "stopped" ? "stopped" : "started", "jail");
-  const bans = counted("restore", "ban", " restored") || counted("lift", "ban", " lifted");
+  const jails = counted(did === "stopped" ? "jailStopped" : "jailStarted", "jail");
+  const bans = counted("restore", "ban", " restored") || counted("repeal", "ban", " lifted");
   const details = [jails, bans].filter((text) => text !== "");
   const what = details.length > 0 ? `: ${details.join(", ")}` : "";
   return `${CHANGE_SIGNS[did]} ${host} fail2ban${known} ${did}${unasked}${what}`;
@@ -1467,15 +1558,16 @@ function tellEvents(reader: BatchReader, before: LogContext, teller: Teller): st
   const { changes, rest } = readChanges(reader.events, before);
   const ofKind = <Wanted extends BatchEvent["kind"]>(kind: Wanted) =>
     rest.filter((event): event is Extract<BatchEvent, { kind: Wanted }> => event.kind === kind);
-  const jails = ofKind("life").map(({ at, jail, says }) => {
-    return { at, line: jailLine(`${CHANGE_SIGNS[says]}`, jail, `jail ${says}`, teller) };
+  const jails = ofKind("life").map(({ at, jail, event }) => {
+    const change = JAIL_CHANGES[event] ?? "";
+    return { at, line: jailLine(`${CHANGE_SIGNS[change]}`, jail, `jail ${change}`, teller) };
   });
   const told = [
     ...changes.map((change) => ({ at: change.at, line: changeLine(change, teller) })),
     ...tellBans(ofKind("ban"), teller),
     ...tellFew(ofKind("unban"), "🔓", teller.markup.bold("UNBANNED"), teller),
     ...tellFew(ofKind("restore"), "♻️", "ban restored:", teller),
-    ...tellFew(ofKind("lift"), "♻️", "ban lifted by a stop:", teller),
+    ...tellFew(ofKind("repeal"), "♻️", "ban lifted by a stop:", teller),
     ...merged([...jails, ...reader.told()]),
   ];
   return told.sort((a, b) => a.at - b.at).map(({ line }) => line);
@@ -1552,12 +1644,13 @@ export function readFlood(lines: readonly string[], view: View) {
       if (!isShown(record, view)) continue;
       shown.push(block[at] ?? "");
       if (!record || record === (records[at - 1] ?? before.record)) continue;
-      const { kind, jail = "", says, what = "" } = record;
+      const { kind, jail = "", event } = record;
       const kinds = jails.get(jail) ?? new Map<Kind, number>();
       jails.set(jail, kinds);
       addOne(kinds, kind);
-      if (says === "ban") banned.add(what);
-      if (says === "ban" || says === "found" || says === "banned") addOne(counts, what);
+      if (event === "ban") banned.add(record.id);
+      if (event === "ban" || event === "found" || event === "attempt" || event === "alreadyBanned")
+        addOne(counts, record.id);
       if (!record.time) continue;
       from ??= record;
       to = record;
@@ -2500,8 +2593,6 @@ interface Head {
   readonly jail: JailCount;
 }
 
-/** The observer repeats what the filter found. */
-const REPEATED = /, bad - [\d-]+ [\d:]+, \d+ # -> [\d.]+(?:, Ban)?$/;
 const HOUR_LENGTH = "2026-11-22 10:".length;
 const STAMP_LENGTH = "2026-11-22 10:32:26,867 ".length;
 const REST_OF_STAMP = /\d\d:\d\d,\d{3} /y;
@@ -2612,25 +2703,25 @@ export class Tally {
     else if (isIn) this.#addOther(record);
   }
 
-  #addOther({ says, kind }: LogRecord): void {
-    if (says === "starting") this.#alerts.serverStarts++;
-    else if (says === "failed") this.#alerts.failedActions++;
-    else if (kind === "alert" && says !== "detail") this.#alerts.otherAlerts++;
+  #addOther({ event, kind }: LogRecord): void {
+    if (event === "starting") this.#alerts.serverStarts++;
+    else if (event === "failed") this.#alerts.failedActions++;
+    else if (kind === "alert" && !["command", "output", "ended"].includes(event))
+      this.#alerts.otherAlerts++;
   }
 
   #addJail(record: LogRecord, jail: JailCount, line: string, isIn: boolean): void {
-    const { says, message, what = "" } = record;
-    if (says === "unban") {
+    const { event } = record;
+    if (event === "unban") {
       if (isIn && !this.#stopping) addUnban(jail, secondsOf(record));
       return;
     }
-    if (says === "stopped" && !this.#stopping) takeBack(jail, secondsOf(record));
-    if (says !== "flush") jail.lastUnbans.clear();
+    if (event === "jailStopped" && !this.#stopping) takeBack(jail, secondsOf(record));
+    if (event !== "flush") jail.lastUnbans.clear();
     if (!isIn) return;
-    const isFailure = message.startsWith("] Found ", message.indexOf("]")) && !REPEATED.test(what);
-    if (says === "ban") this.#addBan(jail, this.#shortId(what));
-    else if (says === "found" && isFailure) {
-      this.#addFound(jail, this.#shortId(what));
+    if (event === "ban") this.#addBan(jail, this.#shortId(record.id));
+    else if (event === "found") {
+      this.#addFound(jail, this.#shortId(record.id));
       this.#remember(record, jail, line);
     } else return this.#addOther(record);
     this.#barOf(record).count++;
@@ -2700,13 +2791,13 @@ export class Tally {
   }
 
   /** Learns what lines like this one have in common; the line counted. */
-  #remember(record: LogRecord, jail: JailCount, line: string): void {
-    const { date, time, what = "" } = record;
+  #remember(record: RecordOf<"found">, jail: JailCount, line: string): void {
+    const { date, time, id } = record;
     const hour = `${date} ${time.slice(0, 3)}`;
     if (!line.startsWith(`${date} ${time},`) || `${hour}00:00` < this.#period.since) return;
     if (`${hour}59:59` > this.#end) return;
     const head = line.slice(STAMP_LENGTH, line.indexOf("] Found ") + "] Found ".length);
-    if (!line.startsWith(head + what, STAMP_LENGTH)) return;
+    if (!line.startsWith(head + id, STAMP_LENGTH)) return;
     if (hour !== this.#hour) {
       this.#hour = ownCopy(hour);
       this.#bar = this.#barOf(record);
@@ -4382,7 +4473,7 @@ class Feed {
       for (const line of this.#clean(readAt(this.#run.world, file, end - length, length)).split(
         "\n",
       )) {
-        const record = COUNTED.test(line) && readRecord(line);
+        const record = readRecord(line);
         if (record) failures.tell(record);
       }
     }

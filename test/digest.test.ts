@@ -106,13 +106,13 @@ function readSlowly(lines: readonly string[], { since }: Period): Counts {
   const { records } = readRecords(lines, NO_CONTEXT);
   for (const [at, record] of records.entries()) {
     if (!record || !readRecord(lines[at] ?? "")) continue;
-    const { date, time, message, says, kind, jail, what = "" } = record;
+    const { date, time, kind, jail } = record;
     if (date === "" || `${date} ${time}` < since) continue;
-    const isRepeated = /, bad - [\d-]+ [\d:]+, \d+ # -> [\d.]+(, Ban)?$/.test(what);
-    const isFailure = /^\[[^\]]*\] Found /.test(message) && says === "found" && !isRepeated;
-    const verb = isFailure ? "Found" : says === "ban" ? "Ban" : kind === "unban" ? "Unban" : "";
-    if (verb !== "") add(counts, `${jail} ${verb}`);
-    if (isFailure || says === "ban") add(counts, `${verb} ${shown(what)}`);
+    if (record.event === "found") add(counts, `Found ${shown(record.id)}`);
+    if (record.event === "found") add(counts, `${jail} Found`);
+    if (record.event === "ban") add(counts, `Ban ${shown(record.id)}`);
+    if (record.event === "ban") add(counts, `${jail} Ban`);
+    if (kind === "unban") add(counts, `${jail} Unban`);
   }
   return counts;
 }

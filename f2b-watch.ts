@@ -389,7 +389,7 @@ export type Ran =
 
 /** Everything outside the program: tests hand in their own. */
 export interface World {
-  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly env: Record<string, string | undefined>;
   readonly fs: typeof fs;
   /** Where progress is kept when nobody says otherwise. */
   readonly stateHome: string;
@@ -2444,18 +2444,25 @@ function failedRow(name: string, { exitCode, message, hint = "" }: Fault): Row {
   return { name, state: "failed", text: message, hint, exitCode };
 }
 
-/** The rows as a table for people; broken at blanks only, and no hint: paths and commands are to be copied. */
-export function renderRows(rows: readonly Row[], width: number): string {
-  const indent = Math.max(...rows.map(({ name }) => name.length)) + 4;
-  const lines = rows.flatMap(({ name, state, text, hint }) => {
-    const [first = "", ...more] = filled(text.split(" "), width - indent);
-    return [
-      `${SIGNS[state]} ${name.padEnd(indent - 2)}${first}`,
-      ...more.map((line) => " ".repeat(indent) + line),
-      ...(hint ? [`  → ${hint}`] : []),
-    ];
-  });
+/** Names in one column, and beside it texts that wrap at spaces. */
+function columns(rows: readonly (readonly [string, string])[], width: number): string {
+  const indent = Math.max(...rows.map(([name]) => name.length)) + 2;
+  const lines = rows.flatMap(([name, text]) =>
+    filled(text.split(" "), width - indent).map(
+      (line, at) => (at > 0 ? "" : name).padEnd(indent) + line,
+    ),
+  );
   return lines.map((line) => `${line}\n`).join("");
+}
+
+/** The rows as a table for people; hints never wrap: paths and commands are to be copied. */
+export function renderRows(rows: readonly Row[], width: number): string {
+  const longest = Math.max(...rows.map(({ name }) => name.length));
+  const texts = rows.map(({ name, state, text, hint }) => {
+    const shown = columns([[`${SIGNS[state]} ${name.padEnd(longest)}`, text]], width);
+    return hint ? `${shown}  → ${hint}\n` : shown;
+  });
+  return texts.join("");
 }
 
 const SLACK_PERMISSIONS = "api.slack.com/apps, OAuth & Permissions";
@@ -6495,105 +6502,63 @@ async function digestLog(world: World, settings: Settings): Promise<number> {
 }
 
 // ── Command line ────────────────────────────────────────────────────────────────────────────────
-// Flags win over the environment, the environment over the env file. cac finds the flags, zod has
-// the last word on every value. Secrets come from the environment or the env file only.
-
-const USAGE = `f2b-watch ${VERSION}: tells Discord and Slack what fail2ban did, every line once
-
-usage: f2b-watch [options]                    one pass: send what is new, exit
-       f2b-watch check [--hello] [--json]     what is configured, and whether it works
-       f2b-watch status [jail…] [--send] [--json]
-                                              what fail2ban-client says, as a table
-       f2b-watch digest [--since <when>] [--send] [--json]
-                                              what happened in a period
-
-options (each also as a variable, F2B_LOG, F2B_MAX_TIME, …)
-  --log <file>        the log                            (/var/log/fail2ban.log)
-                      or many: a quoted glob, '/var/log/hosts/*/fail2ban.log'
-  --state <dir>       where progress is kept             (state/ beside the script;
-                      compiled: /var/lib/f2b-watch; systemd's STATE_DIRECTORY)
-  --env-file <file>   KEY=VALUE lines                    (/etc/f2b-watch.env if there)
-  --host <name>       shown in every message             (the machine's name)
-                      {dir} in it: the folder that the log lies in
-  --from <start|end>  where a log never seen begins      (start)
-  --format <name>     raw, compact, or events: in words  (raw)
-  --only <kinds>      some of alert, ban, unban, restore, found, life, other, with commas
-  --jail <names>      some jails, with commas; what belongs to no jail always passes
-  --color             Discord only: colours by kind of line
-  --link <url>        events: where an address leads     (https://db-ip.com/{ip})
-                      {ip} in it: the address; none for no link
-  --geo <file>        events, digest: countries out of this .mmdb, by mmdblookup
-  --database <file>   events: fail2ban's own record      (/var/lib/fail2ban/
-                      of bans, or none                   fail2ban.sqlite3)
-  --user-names        events: the user names tried, out of that record; people
-                      type passwords there
-  --inline <n>        more messages than this: one summary, the lines as a file; 0 never  (20)
-  --ping              also ask whether fail2ban answers: tell when it is down, and when it is back
-  --max-time <s>      stop cleanly after so long         (300)
-  --dry-run           print what would be sent, send nothing, change nothing
-  --verbose           say on stderr what it does
-  --hello             check: post a test message to every destination
-  --send              status, digest: post it; a status only when it changed
-  --since <when>      digest: 1h30m, 24h, 7d, 2w, today, yesterday, or a date (24h)
-  --json              check, status, digest: for programs
-  -h, --help          this text
-  -V, --version       the version
-
-destinations, from the environment or the env file, never a flag
-  DISCORD_WEBHOOK     https://discord.com/api/webhooks/…[?thread_id=…]
-  SLACK_WEBHOOK       https://hooks.slack.com/services/…, or instead of it
-  SLACK_TOKEN         a bot's token (xoxb-…, scope chat:write), with
-  SLACK_CHANNEL       the channel that it posts to; and SLACK_ICON (:bank:),
-                      SLACK_API_URL (https://slack.com/api/)
-  none set            messages go to stdout
-
-exit status
-  0 done, nothing to do, or another run is at it      70 a bug in f2b-watch
-  64 bad usage                                        73 state cannot be written or read
-  66 the log or fail2ban-client cannot be used        75 try again later
-  69 a destination refuses for good                   78 configuration
-`;
+// Flags win over the environment, the environment over the env file. cac matches words with commands,
+// zod has the last word on every value. Secrets come from the environment or the env file only.
 
 const ENV_FILE = "/etc/f2b-watch.env";
 const DATABASE = "/var/lib/fail2ban/fail2ban.sqlite3";
 
-const matching = (pattern: RegExp) => lazily(() => z.string().check(z.regex(pattern)));
-const NameList = lazily(() =>
-  z.pipe(
-    z.transform((text: string) => text.split(",").map((name) => name.trim())),
-    z.array(z.string().check(z.minLength(1))),
+/** What a value must look like, and the schema that decides. */
+interface Values<Value> {
+  readonly expects: string;
+  readonly schema: () => z.ZodMiniType<Value>;
+}
+
+const SWITCH: Values<boolean> = {
+  expects: "no value (or 1, 0, true, false)",
+  schema: lazily(() =>
+    z.stringbool({ truthy: ["1", "true"], falsy: ["0", "false"], case: "sensitive" }),
   ),
-);
-const KindList = lazily(() => z.pipe(NameList(), z.array(z.enum(KINDS))));
+};
+const PATH = pathOr();
+const PATH_OR_NONE = pathOr("none");
 
-const UNIT_MS: Readonly<Record<string, number>> = { m: MINUTE, h: HOUR, d: DAY, w: 7 * DAY };
-/** A longer period begins before dates have four digits. */
-const LONGEST_MS = 99_999 * 7 * DAY;
-const DATE = /^\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?$/;
-const Since = lazily(() =>
-  z
-    .transform((text: string): Since => {
-      if (text === "today" || text === "yesterday") return { kind: text };
-      if (DATE.test(text)) return { kind: "at", ms: wallClockMs(text) };
-      const parts = /^(?:\d{1,5}[wdhm])+$/.test(text) ? text.matchAll(/(\d+)(.)/g) : [];
-      const lengths = [...parts].map(
-        ([, number, unit = ""]) => Number(number) * (UNIT_MS[unit] ?? 0),
-      );
-      return { kind: "ago", ms: lengths.reduce((sum, ms) => sum + ms, 0) || Number.NaN };
-    })
-    .check(z.refine((since) => !("ms" in since) || Math.abs(since.ms) <= LONGEST_MS)),
-);
-/** Where an address leads: a web page whose URL has the address behind the host. */
-const Link = matching(
-  /^none$|^(?=.{1,300}$)https?:\/\/[^\s/?#{}<>|`\\]+\/[^\s<>|`\\]*\{ip\}[^\s<>|`\\]*$/,
-);
-const Path = matching(/^[^\0]+$/);
-const Name = matching(/\S/);
-const Start = lazily(() => z.enum(["start", "end"]));
-const Format = lazily(() => z.enum(FORMATS));
+/** A path, or a word that stands for none of them and becomes empty. */
+function pathOr(none?: string): Values<string> {
+  const schema = lazily(() =>
+    z.pipe(
+      z.string().check(z.regex(/^[^\0]+$/)),
+      z.transform((path) => (path === none ? "" : resolve(path))),
+    ),
+  );
+  return { expects: none ? `a path, or ${none}` : "a path", schema };
+}
 
-/** What a number must look like, and the schema that decides. */
-function wholeNumber(what: string, least: number, most: number) {
+const NAME: Values<string> = {
+  expects: "a name",
+  schema: lazily(() => z.string().check(z.regex(/\S/))),
+};
+const NAMES = listOf("names with commas between them", () => z.string().check(z.minLength(1)));
+
+function oneOf<const Word extends string>(...words: readonly Word[]): Values<Word> {
+  const expects = words.join(", ").replace(/, (\w+)$/, " or $1");
+  return { expects, schema: lazily(() => z.enum(words)) };
+}
+
+function listOf(expects: string, each: () => z.ZodMiniType<string, string>): Values<Set<string>> {
+  const schema = lazily(() =>
+    z.pipe(
+      z.transform((text: string) => text.split(",").map((name) => name.trim())),
+      z.pipe(
+        z.array(each()),
+        z.transform((names) => new Set(names)),
+      ),
+    ),
+  );
+  return { expects, schema };
+}
+
+function wholeNumber(what: string, least: number, most: number): Values<number> {
   const schema = lazily(() =>
     z.pipe(
       z.string().check(z.regex(/^\d{1,6}$/)),
@@ -6603,80 +6568,383 @@ function wholeNumber(what: string, least: number, most: number) {
   return { expects: `${what} from ${least} to ${most}`, schema };
 }
 
-const SWITCH = {
-  value: "",
-  expects: "no value (or 1, 0, true, false)",
+const UNIT_MS: Readonly<Record<string, number>> = { m: MINUTE, h: HOUR, d: DAY, w: 7 * DAY };
+/** A longer period begins before dates have four digits. */
+const LONGEST_MS = 99_999 * 7 * DAY;
+const DATE = /^\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?$/;
+const PERIOD: Values<Since> = {
+  expects: "today, yesterday, a period (90m, 1h30m, 7d), or a date (2026-11-22 08:30)",
   schema: lazily(() =>
-    z.stringbool({ truthy: ["1", "true"], falsy: ["0", "false"], case: "sensitive" }),
+    z
+      .transform((text: string): Since => {
+        if (text === "today" || text === "yesterday") return { kind: text };
+        if (DATE.test(text)) return { kind: "at", ms: wallClockMs(text) };
+        const parts = /^(?:\d{1,5}[wdhm])+$/.test(text) ? text.matchAll(/(\d+)(.)/g) : [];
+        const lengths = [...parts].map(
+          ([, number, unit = ""]) => Number(number) * (UNIT_MS[unit] ?? 0),
+        );
+        return { kind: "ago", ms: lengths.reduce((sum, ms) => sum + ms, 0) || Number.NaN };
+      })
+      .check(z.refine((since) => !("ms" in since) || Math.abs(since.ms) <= LONGEST_MS)),
+  ),
+};
+/** Where an address leads: a web page whose URL has the address behind the host. */
+const LINK: Values<string> = {
+  expects: "none, or an http(s) URL with {ip} in its path",
+  schema: lazily(() =>
+    z
+      .string()
+      .check(
+        z.regex(/^none$|^https?:\/\/[^\s/?#{}<>|`\\]+\/[^\s<>|`\\]*\{ip\}[^\s<>|`\\]*$/),
+        z.maxLength(300),
+      ),
   ),
 };
 
-/** Every option (`max-time` is `--max-time` and `F2B_MAX_TIME`) and what decides about its value. */
+type CommandName = "pass" | "check" | "status" | "digest" | "help" | "version";
+
+/** One option: `usage` as it is typed, and what --help and each command need to know of it. */
+interface Option<Value, Fallback> extends Values<Value> {
+  /** `--max-time <s>`; a switch has no value. */
+  readonly usage: string;
+  readonly fallback: Fallback;
+  readonly help: string;
+  /** The commands that it matters to. */
+  readonly commands: readonly CommandName[];
+}
+
+/** `commands`: separated by spaces; `*` is all that have options. */
+function option<Value, const Fallback>(
+  usage: string,
+  values: Values<Value>,
+  fallback: Fallback,
+  commands: string,
+  help: string,
+): Option<Value, Fallback> {
+  const names = (commands === "*" ? "pass check status digest" : commands).split(" ");
+  return { ...values, usage, fallback, help, commands: names as CommandName[] };
+}
+
+const NOTHING: ReadonlySet<string> = new Set();
+const LAST_DAY: Since = { kind: "ago", ms: DAY };
+
+/** Every option by its name in the settings; `--max-time` is `F2B_MAX_TIME` in the environment. */
 const OPTIONS = {
-  log: { value: "<file>", expects: "a path", schema: Path },
-  state: { value: "<dir>", expects: "a path", schema: Path },
-  "env-file": { value: "<file>", expects: "a path", schema: Path },
-  host: { value: "<name>", expects: "a name", schema: Name },
-  from: { value: "<start|end>", expects: "start or end", schema: Start },
-  format: { value: "<name>", expects: "raw, compact or events", schema: Format },
-  only: { value: "<kinds>", expects: `some of ${KINDS.join(", ")}`, schema: KindList },
-  jail: { value: "<names>", expects: "names with commas between them", schema: NameList },
-  color: SWITCH,
-  inline: { value: "<n>", ...wholeNumber("a whole number", 0, 100_000) },
-  link: { value: "<url>", expects: "none, or an http(s) URL with {ip} in its path", schema: Link },
-  geo: { value: "<file>", expects: "a path", schema: Path },
-  database: { value: "<file>", expects: "a path, or none", schema: Path },
-  "user-names": SWITCH,
-  ping: SWITCH,
-  json: SWITCH,
-  send: SWITCH,
-  hello: SWITCH,
-  since: {
-    value: "<when>",
-    expects: "today, yesterday, a period (90m, 1h30m, 7d), or a date (2026-11-22 08:30)",
-    schema: Since,
-  },
-  "max-time": { value: "<s>", ...wholeNumber("whole seconds", 1, 86_400) },
-  "dry-run": SWITCH,
-  verbose: SWITCH,
-} as const;
+  log: option(
+    "--log <file>",
+    PATH,
+    "/var/log/fail2ban.log",
+    "*",
+    "the log; or many, as a quoted glob: '/var/log/hosts/*/fail2ban.log'",
+  ),
+  state: option(
+    "--state <dir>",
+    PATH,
+    undefined,
+    "*",
+    "where progress is kept (state/ beside the script; compiled: /var/lib/f2b-watch; under systemd: its STATE_DIRECTORY)",
+  ),
+  envFile: option(
+    "--env-file <file>",
+    PATH,
+    ENV_FILE,
+    "*",
+    "NAME=VALUE lines, for what follows here and for destinations",
+  ),
+  format: option(
+    "--format <name>",
+    oneOf(...FORMATS),
+    "raw",
+    "pass check",
+    "raw (the log's lines), compact (shorter), or events (readable messages)",
+  ),
+  only: option(
+    "--only <kinds>",
+    listOf(`some of ${KINDS.join(", ")}`, () => z.enum(KINDS)),
+    NOTHING,
+    "pass check",
+    `only these kinds, with commas: ${KINDS.join(", ")}`,
+  ),
+  jail: option(
+    "--jail <names>",
+    NAMES,
+    NOTHING,
+    "*",
+    "only these jails, with commas; lines that belong to no jail always pass",
+  ),
+  host: option(
+    "--host <name>",
+    NAME,
+    undefined,
+    "*",
+    "shown in every message (the machine's name); {dir} in it is the folder of the log",
+  ),
+  color: option("--color", SWITCH, false, "pass", "Discord only: colors by kind of line"),
+  from: option(
+    "--from <start|end>",
+    oneOf("start", "end"),
+    "start",
+    "pass check",
+    "where to start in a new log",
+  ),
+  link: option(
+    "--link <url>",
+    LINK,
+    "https://db-ip.com/{ip}",
+    "pass check",
+    "events: where an address leads; none for no link",
+  ),
+  geo: option(
+    "--geo <file>",
+    PATH,
+    undefined,
+    "pass check digest",
+    "events, digest: countries out of this .mmdb, by mmdblookup",
+  ),
+  database: option(
+    "--database <file>",
+    PATH_OR_NONE,
+    undefined,
+    "pass check",
+    `events: fail2ban's own record of bans, or none (${DATABASE})`,
+  ),
+  userNames: option(
+    "--user-names",
+    SWITCH,
+    false,
+    "pass check",
+    "events: the user names tried, out of that record; people type passwords there",
+  ),
+  inline: option(
+    "--inline <n>",
+    wholeNumber("a whole number", 0, 100_000),
+    20,
+    "pass",
+    "more messages than this: one summary and the lines as a file; 0 never",
+  ),
+  maxTime: option(
+    "--max-time <s>",
+    wholeNumber("whole seconds", 1, 86_400),
+    300,
+    "*",
+    "stop cleanly after this many seconds; the next run continues",
+  ),
+  ping: option(
+    "--ping",
+    SWITCH,
+    false,
+    "pass",
+    "also ask whether fail2ban answers; report when it is down and when it is back",
+  ),
+  hello: option("--hello", SWITCH, false, "check", "post a test message to every destination"),
+  since: option(
+    "--since <when>",
+    PERIOD,
+    LAST_DAY,
+    "digest",
+    "1h30m, 24h, 7d, 2w, today, yesterday, or a date: '2026-11-22 08:30' (24h)",
+  ),
+  send: option(
+    "--send",
+    SWITCH,
+    false,
+    "status digest",
+    "post it instead; a status only if it has changed",
+  ),
+  json: option("--json", SWITCH, false, "check status digest", "for programs"),
+  dryRun: option(
+    "--dry-run",
+    SWITCH,
+    false,
+    "pass check status digest",
+    "print what would be sent, send nothing, change nothing",
+  ),
+  verbose: option("--verbose", SWITCH, false, "*", "report on stderr what it does"),
+};
 type OptionName = keyof typeof OPTIONS;
+type OptionValue<Name extends OptionName> =
+  (typeof OPTIONS)[Name] extends Option<infer Value, infer Fallback> ? Value | Fallback : never;
 const OPTION_NAMES = Object.keys(OPTIONS) as OptionName[];
 
 /** `--max-time` */
 function flagOf(name: OptionName): string {
-  return `--${name}`;
+  return OPTIONS[name].usage.replace(/ .*/, "");
 }
 
 /** `F2B_MAX_TIME` */
 function variableOf(name: OptionName): string {
-  return `F2B_${name.replace("-", "_").toUpperCase()}`;
+  return flagOf(name).replace("--", "F2B_").replace("-", "_").toUpperCase();
 }
 
-/** What can be done, with the options that nothing else takes. */
-const COMMANDS = {
-  pass: { usage: "", options: ["ping"], run: pass },
-  check: { usage: "check", options: ["json", "hello"], run: check },
-  status: { usage: "status [...jails]", options: ["json", "send"], run: status },
-  digest: { usage: "digest", options: ["json", "send", "since"], run: digest },
-} as const;
-type CommandName = keyof typeof COMMANDS;
+interface Command {
+  /** With its words, as cac reads it. */
+  readonly usage: string;
+  readonly help: string;
+  readonly examples: readonly string[];
+  readonly run: (world: World, settings: Settings, words: readonly string[]) => Promise<number>;
+}
+
+/** What can be done; a run is the command without a name. */
+const COMMANDS: Readonly<Record<CommandName, Command>> = {
+  pass: {
+    usage: "",
+    help: "posts what is new in the log",
+    examples: ["--dry-run --format events", "--from end --only alert,ban"],
+    run: pass,
+  },
+  check: {
+    usage: "check",
+    help: "shows whether the configuration works",
+    examples: ["check", "check --hello", "check --json"],
+    run: check,
+  },
+  status: {
+    usage: "status [...jails]",
+    help: "shows current bans and failures",
+    examples: ["status", "status sshd nginx-http-auth", "status --send"],
+    run: status,
+  },
+  digest: {
+    usage: "digest",
+    help: "sums up what happened in a period",
+    examples: ["digest", "digest --since 7d --jail sshd", "digest --since 24h --send"],
+    run: digest,
+  },
+  help: {
+    usage: "help [command]",
+    help: "shows one command (-h, --help)",
+    examples: [],
+    run: (world, _, [command]) => print(world, command ? helpOf(command) : overview()),
+  },
+  version: {
+    usage: "version",
+    help: "shows the version (-V, --version)",
+    examples: [],
+    run: (world) => print(world, `f2b-watch ${VERSION}\n`),
+  },
+};
 const COMMAND_NAMES = Object.keys(COMMANDS) as CommandName[];
 
+const SLACK_API = "https://slack.com/api/";
+
+/** Variables without a flag: flags show in `ps`. */
+const DESTINATION_VARIABLES = {
+  DISCORD_WEBHOOK: "https://discord.com/api/webhooks/…[?thread_id=…]",
+  SLACK_WEBHOOK: "https://hooks.slack.com/services/…; or instead:",
+  SLACK_TOKEN: "a bot's token (xoxb-…, scope chat:write), and",
+  SLACK_CHANNEL: "the channel it posts to",
+  SLACK_ICON: "the bot's icon (:bank:)",
+  SLACK_API_URL: `(${SLACK_API})`,
+};
+
+const EXIT_STATUS: readonly (readonly [string, string])[] = [
+  ["0", "done, nothing to do, or another run is in progress"],
+  ["64", "bad usage"],
+  ["66", "the log or fail2ban-client cannot be used"],
+  ["69", "a destination refuses permanently"],
+  ["70", "a bug in f2b-watch"],
+  ["73", "state cannot be written or read"],
+  ["75", "try again later"],
+  ["78", "configuration"],
+];
+
+/** `f2b-watch status [jail…] [options]` */
+function usageOf(name: CommandName): string {
+  const words = `f2b-watch ${COMMANDS[name].usage}`.trim().replace(/\[\.\.\.(.*)s\]/, "[$1…]");
+  return COMMANDS[name].examples.length > 0 ? `${words} [options]` : words;
+}
+
+function titled(title: string, rows: readonly (readonly [string, string])[]): string {
+  return `\n${title}\n${columns(
+    rows.map(([name, text]) => [`  ${name}`, text]),
+    TABLE_WIDTH,
+  )}`;
+}
+
+function optionHelp(name: OptionName): readonly [string, string] {
+  const { usage, help, fallback } = OPTIONS[name];
+  const shown = typeof fallback === "string" || typeof fallback === "number";
+  return [usage, shown ? `${help} (${fallback})` : help];
+}
+
+function overview(): string {
+  const options = OPTION_NAMES.map((name): readonly [string, string] => {
+    const { commands } = OPTIONS[name];
+    const [usage, help] = optionHelp(name);
+    return [usage, commands.includes("pass") ? help : `${commands.join(", ")}: ${help}`];
+  });
+  return [
+    `f2b-watch ${VERSION}: posts fail2ban's log to Discord and Slack, every line once\n`,
+    titled(
+      "usage",
+      COMMAND_NAMES.map((name) => [usageOf(name), COMMANDS[name].help]),
+    ),
+    titled("options (--max-time is the variable F2B_MAX_TIME, and so on)", options),
+    titled("destinations: variables, in the environment or the env file", [
+      ...Object.entries(DESTINATION_VARIABLES),
+      ["none set", "messages go to stdout"],
+    ]),
+    titled("exit status", EXIT_STATUS),
+  ].join("");
+}
+
+function helpOf(word: string): string {
+  const name = COMMAND_NAMES.find((each) => each === word);
+  if (!name) throw unknown("command", word, COMMAND_NAMES.slice(1));
+  const { help, examples } = COMMANDS[name];
+  const options = OPTION_NAMES.filter((each) => OPTIONS[each].commands.includes(name));
+  const usage = `${usageOf(name)}: ${help}\n`;
+  if (options.length === 0) return usage;
+  const tried = examples.map((words) => `  f2b-watch ${words}\n`).join("");
+  return `${usage}${titled("options", options.map(optionHelp))}\nexamples\n${tried}`;
+}
+
+/** How many letters must come, go, change or swap places to make `other` of `word`. */
+function letterChanges(word: string, other: string): number {
+  const rows: number[][] = [];
+  const at = (row: number, column: number) => rows[row]?.[column] ?? Math.max(row, column);
+  for (let row = 0; row <= word.length; row++) {
+    rows[row] = [row];
+    for (let column = 1; row > 0 && column <= other.length; column++) {
+      const changed = word[row - 1] === other[column - 1] ? 0 : 1;
+      const swapped = word[row - 1] === other[column - 2] && word[row - 2] === other[column - 1];
+      rows[row]?.push(
+        Math.min(
+          at(row - 1, column) + 1,
+          at(row, column - 1) + 1,
+          at(row - 1, column - 1) + changed,
+          swapped ? at(row - 2, column - 2) + 1 : Infinity,
+        ),
+      );
+    }
+  }
+  return at(word.length, other.length);
+}
+
+/** The name that was most likely meant; absent where too many letters differ. */
+function nearest(word: string, names: readonly string[], lettersPerError: number) {
+  const plain = (name: string) => name.toLowerCase().replaceAll(/[-_]/g, "");
+  const near = names
+    .map((name) => ({ name, changes: letterChanges(plain(word), plain(name)) }))
+    .sort((a, b) => a.changes - b.changes)[0];
+  return near && near.changes <= Math.floor(word.length / lettersPerError) ? near.name : undefined;
+}
+
+function usage(message: string, hint = "f2b-watch help lists commands and options"): Fault {
+  return new Fault(64, message, hint);
+}
+
+function unknown(kind: "option" | "command", word: string, names: readonly string[]): Fault {
+  const near = nearest(word.slice(0, 40), names, 3);
+  return usage(`unknown ${kind}: ${quoted(word)}`, near && `did you mean ${near}?`);
+}
+
 interface CommandLine {
-  readonly command: CommandName | "help" | "version";
+  readonly command: CommandName;
   /** What stands behind the command: names of jails. */
   readonly words: readonly string[];
   readonly values: Readonly<Partial<Record<OptionName, string>>>;
 }
-
-/** What is asked for in place of a command. */
-const QUESTIONS: ReadonlyMap<string, "help" | "version"> = new Map([
-  ["-h", "help"],
-  ["--help", "help"],
-  ["-V", "version"],
-  ["--version", "version"],
-]);
 
 /**
  * Takes the options out, with their values as typed. cac would make numbers of some (`--host 007`), let
@@ -6693,104 +6961,150 @@ function takeOptions(argv: readonly string[]) {
     if (name) {
       if (values[name] !== undefined) throw usage(`${flag}: given twice`);
       values[name] = word === flag ? valueFor(name, rest) : word.slice(flag.length + 1);
-    } else if (QUESTIONS.has(word)) question ??= QUESTIONS.get(word);
-    else if (word === "") throw usage("unexpected empty word");
-    else if (word === "-") throw usage("unexpected word `-`");
+    } else if (/^(?:-h|--help)$/.test(word)) question ??= "help";
+    else if (/^(?:-V|--version)$/.test(word)) question ??= "version";
     else if (word === "--" && rest.length > 0) throw usage("unexpected words after --");
-    else if (/^-(?!-$)/.test(word)) throw usage(`unknown option \`${flag}\``);
+    else if (/^-(?!-$)/.test(word)) throw unknown("option", flag, OPTION_NAMES.map(flagOf));
     else if (word !== "--") words.push(word);
   }
-  return { words, values, question };
+  // `check --help` is `help check`.
+  if (question)
+    return { words: [question, ...words].slice(0, question === "help" ? 2 : 1), values };
+  return { words, values };
 }
 
 /** The value of an option that stands alone: the next word, which is taken. */
 function valueFor(name: OptionName, rest: string[]): string {
-  const { value, expects } = OPTIONS[name];
-  if (value === "") return "true";
+  const { usage: option, expects } = OPTIONS[name];
+  if (!option.includes(" ")) return "true";
   const next = rest.shift();
-  if (next === undefined || /^-(?!\d)/.test(next)) {
-    throw usage(`option \`${flagOf(name)} ${value}\` value is missing`);
-  }
+  if (next === undefined || /^-(?!\d)/.test(next)) throw usage(`${option}: the value is missing`);
   if (!next.startsWith("-")) return next;
-  throw usage(`${flagOf(name)}: expected ${expects}, found "${next}"`);
-}
-
-/**
- * The commands that may be meant, with the options that are given: declaring all costs a start two
- * milliseconds. The pass is the command without a name.
- */
-function commandLineInterface(words: readonly string[], given: readonly OptionName[]) {
-  const special: readonly OptionName[] = COMMAND_NAMES.flatMap((name) => COMMANDS[name].options);
-  const cli = cac("f2b-watch");
-  for (const name of COMMAND_NAMES) {
-    if (name !== "pass" && !words.includes(name)) continue;
-    const command = cli.command(COMMANDS[name].usage, "").action(() => undefined);
-    const own: readonly OptionName[] = COMMANDS[name].options;
-    for (const option of given) {
-      if (own.includes(option) || !special.includes(option)) command.option(flagOf(option), "");
-    }
-  }
-  return cli;
+  throw usage(`${flagOf(name)}: expected ${expects}, found ${quoted(next)}`);
 }
 
 /** Reads command and flags; throws on unknown ones, missing values, and options given twice. */
 function readCommandLine(argv: readonly string[]): CommandLine {
-  // As cron mostly starts it: nothing to read, and a millisecond saved.
-  if (argv.length === 0) return { command: "pass", words: [], values: {} };
-  const { words, values, question } = takeOptions(argv);
-  if (question) return { command: question, words, values };
-  const given = OPTION_NAMES.filter((name) => values[name] !== undefined);
-  const cli = commandLineInterface(words, given);
-  try {
-    cli.parse(["", "", ...words, ...given.map(flagOf)], { run: false });
-    cli.runMatchedCommand();
-  } catch (error) {
-    const message = error instanceof Error ? error.message : "bad usage";
-    throw usage(message.charAt(0).toLowerCase() + message.slice(1));
+  const { words, values } = takeOptions(argv);
+  const { command, args } = readWords(words);
+  const stray = OPTION_NAMES.find((name) => values[name] !== undefined && !isTaken(name, command));
+  if (!stray) return { command, words: args, values };
+  const [flag, owners] = [flagOf(stray), OPTIONS[stray].commands];
+  throw usage(
+    `${flag} is an option of ${owners.join(" and ")}`,
+    `f2b-watch ${owners[0]} ${flag}; f2b-watch help ${owners[0]} shows all of its options`,
+  );
+}
+
+/** A crontab's options of a run may be given to every command. */
+function isTaken(name: OptionName, command: CommandName): boolean {
+  const { commands } = OPTIONS[name];
+  return (
+    [command, "pass"].some((each) => commands.some((owner) => owner === each)) ||
+    command === "help" ||
+    command === "version"
+  );
+}
+
+/** Which command the words ask for, and what is left of them; cac is a millisecond that cron saves. */
+function readWords(words: readonly string[]): { command: CommandName; args: readonly string[] } {
+  const [first] = words;
+  if (first === undefined) return { command: "pass", args: [] };
+  const cli = cac("f2b-watch");
+  for (const { usage } of Object.values(COMMANDS)) {
+    if (usage !== "") cli.command(usage, "").action(() => undefined);
   }
-  const command = COMMAND_NAMES.find((name) => name === cli.matchedCommand?.name) ?? "pass";
-  return { command, words: cli.args.map(String), values };
+  try {
+    cli.parse(["", "", ...words], { run: false });
+    cli.runMatchedCommand();
+  } catch {
+    throw usage(
+      `unexpected word behind ${first}: ${quoted(words.at(-1) ?? "")}`,
+      `f2b-watch help ${first}`,
+    );
+  }
+  const command = COMMAND_NAMES.find((name) => name === cli.matchedCommand?.name);
+  if (!command) throw unknown("command", first, COMMAND_NAMES.slice(1));
+  return { command, args: cli.args.map(String) };
 }
 
-function usage(message: string): Fault {
-  return new Fault(64, message, "f2b-watch --help shows all options");
+/** A value without one pair of quotes around it. */
+function unquoted(value: string): string {
+  return value.replace(/^(["'])(.*)\1$/s, "$2");
 }
 
-/** Reads `KEY=VALUE` lines: the value is the rest, trimmed, without one pair of quotes around it. */
+/** Reads `NAME=VALUE` lines: the value is the rest, trimmed, without one pair of quotes around it. */
 export function parseEnvFile(text: string, path = ""): Map<string, string> {
   const variables = new Map<string, string>();
   for (const [index, line] of text.split(/\r?\n/).entries()) {
     if (/^\s*(#|$)/.test(line)) continue;
     const [, name, value = ""] = /^\s*([A-Za-z_]\w*)=(.*)$/.exec(line) ?? [];
-    if (!name)
-      throw new Fault(
-        78,
-        `env file ${path}, line ${index + 1}: expected NAME=value, found something else`,
-      );
-    variables.set(name, value.trim().replace(/^(["'])(.*)\1$/, "$2"));
+    const place = `env file ${path}, line ${index + 1}`;
+    if (!name) throw new Fault(78, `${place}: expected NAME=value, found something else`);
+    variables.set(name, unquoted(value.trim()));
   }
   return variables;
 }
 
 /** The env file's variables; the default one may be missing, a named one may not. */
-function readEnvFile(world: World, named: string | undefined): Map<string, string> {
-  const path = named ?? ENV_FILE;
+function readEnvFile(world: World, path: string, named: boolean): Map<string, string> {
   let opened: ReturnType<typeof openRegular> | undefined;
   try {
     opened = openRegular(world, path);
     const wrong = ownershipProblem(world, opened.stat);
-    if (wrong) {
-      throw new Fault(78, `env file ${path} ${wrong}`, `chown root ${path}; chmod 600 ${path}`);
-    }
+    if (wrong) throw new Fault(78, `env file ${path} ${wrong}`, ENV_FILE_HINT);
     return parseEnvFile(world.fs.readFileSync(opened.descriptor, "utf8"), path);
   } catch (error) {
     if (error instanceof Fault) throw error;
-    if (named === undefined && errorCode(error) === "ENOENT") return new Map();
+    if (!named && errorCode(error) === "ENOENT") return new Map();
     const hint = errorCode(error) === "EACCES" ? "run as root, or as its owner" : undefined;
     throw new Fault(78, `cannot read env file ${path}: ${reason(error)}`, hint);
   } finally {
     if (opened) world.fs.closeSync(opened.descriptor);
   }
+}
+
+const ENV_FILE_HINT =
+  "keep the settings in a file of their own that only this user can access, mode 600";
+const PROXY_VARIABLE = /^(?:https?|no)_proxy$/i;
+/** What Bun and Deno read when they start, before there is an env file. */
+const RUNTIME_VARIABLE = /^(?:NODE|BUN|DENO|SSL_CERT|LD|MALLOC)_|^(?:TZ|PATH|LANG|LC_\w+|HOME)$/;
+
+/** Images set `F2B_…` of their own: in the environment only what is nearly one of ours is wrong. */
+function isNearlyOurs(name: string): boolean {
+  if (!/^F2B|DISCORD|SLACK|WEBHOOK/i.test(name)) return false;
+  const bare = name.toUpperCase().replace(/^F2B_(?=DISCORD|SLACK)/, "");
+  const ours = Object.keys(DESTINATION_VARIABLES);
+  return (
+    ours.some((each) => bare.startsWith(each)) || nearest(name, variableNames(), 6) !== undefined
+  );
+}
+
+function variableNames(): string[] {
+  return [...Object.keys(DESTINATION_VARIABLES), ...OPTION_NAMES.map(variableOf)];
+}
+
+/** In the env file every name that is not ours is wrong: what is misspelt would be ignored in silence. */
+function rejectUnknownVariables(world: World, file: ReadonlyMap<string, string>): void {
+  const known = new Set(variableNames());
+  const inFile = [...file.keys()].filter((name) => !known.has(name) && !PROXY_VARIABLE.test(name));
+  const ofRuntime = inFile.find((name) => RUNTIME_VARIABLE.test(name));
+  if (ofRuntime) {
+    const hint =
+      "set it where f2b-watch is started: in the crontab, or as Environment= of the unit";
+    throw new Fault(
+      78,
+      `${ofRuntime}: has no effect in the env file, the runtime reads it at its start`,
+      hint,
+    );
+  }
+  const inWorld = Object.keys(world.env).filter((name) => !known.has(name) && isNearlyOurs(name));
+  const [wrong] = [...inWorld, ...inFile];
+  if (wrong === undefined) return;
+  const bare = wrong.replace(/^F2B_(?=DISCORD|SLACK)/i, "").replace(/_URL$/i, "");
+  const near = nearest(bare, [...known], 3);
+  const hint = near ? `did you mean ${near}?` : `known are ${[...known].join(", ")}`;
+  throw new Fault(78, `${wrong}: no such setting`, hint);
 }
 
 /** The text of a variable; absent where it is empty or not set. */
@@ -6814,7 +7128,7 @@ function serviceOf({ hostname, pathname }: URL): string | undefined {
 
 /** A URL out of a variable, `https:` or to this machine, and no other service's; never echoed. */
 function urlOf(name: string, text: string, example: string, service: string, path = /^/): URL {
-  const expected = (found: string, hint?: string) =>
+  const expected = (found: string, hint = `copy it again from ${service}`) =>
     new Fault(78, `${name}: expected ${example}, found ${found}`, hint);
   if (/[\s"'`<>]/.test(text.trim())) throw expected("a space or a quote in it");
   const url = URL.parse(text);
@@ -6828,10 +7142,8 @@ function urlOf(name: string, text: string, example: string, service: string, pat
     throw expected(`a URL of ${other}`, /Discord|Slack/.test(other) ? hint : undefined);
   }
   if (path.test(url.pathname)) return url;
-  throw expected("another path", `copy it again from ${service}, without anything behind it`);
+  throw expected("another path");
 }
-
-const SLACK_API = "https://slack.com/api/";
 
 /** How Slack is reached, out of its variables; absent when none is set. */
 export function slackAccess(variable: Lookup): SlackAccess | undefined {
@@ -6860,7 +7172,7 @@ export function slackAccess(variable: Lookup): SlackAccess | undefined {
   return { kind: "bot", url: api.replace(/\/*$/, "/chat.postMessage"), token, channel };
 }
 
-const Icon = matching(/^:[\w+'-]{1,100}:$/);
+const Icon = lazily(() => z.string().check(z.regex(/^:[\w+'-]{1,100}:$/)));
 
 function slackIcon(text: string): string {
   if (text === ":bank:" || z.safeParse(Icon(), text).success) return text;
@@ -6910,35 +7222,30 @@ export function webhookUrl(text: string): string {
   return `${url.protocol}//${host}${path}?wait=true${inThread}`;
 }
 
-type OptionValue<Name extends OptionName> = z.infer<ReturnType<(typeof OPTIONS)[Name]["schema"]>>;
-
 /** What somebody typed, as an error may show it. */
 function quoted(value: string): string {
   return neutralise(redact(JSON.stringify(value.slice(0, 100)), []));
 }
 
-/** The value of one option, checked; absent when neither flag nor variable sets it. */
+/** What is wrong with a value, by the name that set it. */
+function wrongValue(name: OptionName, typed: unknown, what: string): Fault {
+  if (typed === undefined) return new Fault(78, `${variableOf(name)}: ${what}`);
+  return usage(`${flagOf(name)}: ${what}`);
+}
+
+/** The value of one option, checked; its fallback when neither flag nor variable sets it. */
 function optionValue<Name extends OptionName>(
   name: Name,
   values: CommandLine["values"],
   variable: Lookup,
-): OptionValue<Name> | undefined {
+): OptionValue<Name> {
+  const { schema, expects, fallback } = OPTIONS[name];
   const typed = values[name];
   const value = typed ?? variable(variableOf(name));
-  if (value === undefined) return undefined;
-  const { schema, expects } = OPTIONS[name];
+  if (value === undefined) return fallback as OptionValue<Name>;
   const result = z.safeParse<z.ZodMiniType<unknown>>(schema(), value);
   if (result.success) return result.data as OptionValue<Name>;
-  const label = typed === undefined ? variableOf(name) : flagOf(name);
-  const message = `${label}: expected ${expects}, found ${quoted(value)}`;
-  throw typed === undefined ? new Fault(78, message) : usage(message);
-}
-
-function rejectUnknownVariables(names: readonly string[]): void {
-  const known = OPTION_NAMES.map(variableOf);
-  const unknown = names.find((name) => name.startsWith("F2B_") && !known.includes(name));
-  if (unknown === undefined) return;
-  throw new Fault(78, `${unknown}: no such setting`, `known are ${known.join(", ")}`);
+  throw wrongValue(name, typed, `expected ${expects}, found ${quoted(value)}`);
 }
 
 /** systemd's state directory; with DynamicUser it is a link that systemd made. */
@@ -6948,64 +7255,49 @@ function systemdState(world: World): string | undefined {
   return world.fs.existsSync(path) ? world.fs.realpathSync(path) : path;
 }
 
-/** The period of a digest; one that has not begun yet is refused. */
-function readSince(world: World, values: CommandLine["values"], variable: Lookup): Since {
-  const since = optionValue("since", values, variable) ?? { kind: "ago", ms: DAY };
-  if (since.kind !== "at" || since.ms <= wallClock(world.now())) return since;
-  const typed = values["since"];
-  const message = "expected a time that is not in the future";
-  throw typed === undefined ? new Fault(78, `F2B_SINCE: ${message}`) : usage(`--since: ${message}`);
-}
-
-function readSettings(world: World, values: CommandLine["values"]) {
-  const named = optionValue("env-file", values, (name) => world.env[name] || undefined);
-  const file = readEnvFile(world, named);
-  rejectUnknownVariables([...Object.keys(world.env), ...file.keys()]);
+function readSettings(world: World, { command, values }: CommandLine) {
+  const inWorld: Lookup = (name) => unquoted(world.env[name] ?? "") || undefined;
+  const typed = values.envFile ?? inWorld(variableOf("envFile"));
+  const envFile = optionValue("envFile", values, inWorld);
+  const file = readEnvFile(world, envFile, typed !== undefined);
+  rejectUnknownVariables(world, file);
   if (file.has("F2B_ENV_FILE"))
     throw new Fault(78, "F2B_ENV_FILE: an env file cannot name another one");
-  const variable: Lookup = (name) => world.env[name] || file.get(name) || undefined;
-  const trimmed: Lookup = (name) => variable(name)?.trim() || undefined;
-  const option = <Name extends OptionName>(name: Name) => optionValue(name, values, variable);
+  for (const [name, value] of file) {
+    // Bun and Deno ask the environment for proxies when they first connect.
+    if (PROXY_VARIABLE.test(name)) world.env[name] ??= value;
+  }
+  const variable: Lookup = (name) => inWorld(name) ?? (file.get(name) || undefined);
+  const trimmed: Lookup = (name) => unquoted(variable(name)?.trim() ?? "").trim() || undefined;
+  const options = Object.fromEntries(
+    OPTION_NAMES.map((name) => [name, optionValue(name, values, variable)]),
+  ) as { [Name in OptionName]: OptionValue<Name> };
+  const { log, state, host, format, only, jail, color, maxTime, send, hello, since } = options;
+  const { link, database } = options;
+  if (since.kind === "at" && since.ms > wallClock(world.now())) {
+    throw wrongValue("since", values.since, "expected a time that is not in the future");
+  }
   const services = SERVICES.flatMap((read) => read(trimmed) ?? []);
-  const host = option("host");
-  const link = option("link") ?? "https://db-ip.com/{ip}";
-  const geo = option("geo");
-  const log = option("log") ?? "/var/log/fail2ban.log";
-  const database = option("database") ?? (GLOB.test(log) ? "none" : undefined);
+  const sends = (send && OPTIONS.send.commands.includes(command)) || (hello && command === "check");
+  if (sends && services.length === 0)
+    throw new Fault(78, `${send ? "--send" : "--hello"}: no destination is set`, SET_ONE);
   return {
-    log: resolve(log),
-    envFile: resolve(named ?? ENV_FILE),
-    state: resolve(option("state") ?? systemdState(world) ?? world.stateHome),
+    ...options,
+    envFile,
+    state: state ?? resolve(systemdState(world) ?? world.stateHome),
     // An idle run has no use for it.
     get host() {
       const name = (host ?? world.hostName()).replace(/\s+/g, " ");
       return neutralise(name).slice(0, HOST_LIMIT);
     },
-    from: option("from") ?? "start",
-    view: {
-      format: option("format") ?? "raw",
-      only: new Set(option("only")),
-      jails: new Set(option("jail")),
-      color: option("color") ?? false,
-    },
-    /** More messages than this become one with a file; 0 means never. */
-    inline: option("inline") ?? 20,
-    ping: option("ping") ?? false,
-    json: option("json") ?? false,
-    send: option("send") ?? false,
-    hello: option("hello") ?? false,
-    since: readSince(world, values, variable),
+    view: { format, only, jails: jail, color },
     /** Empty for no link. */
     link: link === "none" ? "" : link,
-    geo: geo && resolve(geo),
     /** Of many logs that one glob finds, no more than one is this machine's. */
-    database: database === "none" ? undefined : resolve(database ?? DATABASE),
+    database: (database ?? (GLOB.test(log) ? "" : DATABASE)) || undefined,
     /** One that was named must be there. */
     databaseNamed: database !== undefined,
-    userNames: option("user-names") ?? false,
-    maxTimeMs: (option("max-time") ?? 300) * SECOND,
-    dryRun: option("dry-run") ?? false,
-    verbose: option("verbose") ?? false,
+    maxTimeMs: maxTime * SECOND,
     services,
     ownSecrets: services.flatMap(({ secrets }) => secrets).filter(({ length }) => length >= 8),
   };
@@ -7014,10 +7306,11 @@ function readSettings(world: World, values: CommandLine["values"]) {
 /** Runs the program: arguments without the program's name in, exit status out. */
 export function main(argv: readonly string[], world: World): Promise<number> {
   return toldIfFailed(world, async () => {
-    const { command, words, values } = readCommandLine(argv);
-    if (command === "help") return await print(world, USAGE);
-    if (command === "version") return await print(world, `f2b-watch ${VERSION}\n`);
-    return await COMMANDS[command].run(world, readSettings(world, values), words);
+    const line = readCommandLine(argv);
+    const { run, examples } = COMMANDS[line.command];
+    // help and version work where the configuration is broken.
+    const settings = examples.length > 0 ? readSettings(world, line) : ({} as Settings);
+    return await run(world, settings, line.words);
   });
 }
 

@@ -735,14 +735,15 @@ describe("the lock", () => {
 // ── Destinations ────────────────────────────────────────────────────────────────────────────────
 
 describe("no destination", () => {
-  test("messages go to stdout, also with --hello", async () => {
+  test("messages go to stdout; --hello is refused", async () => {
     using scene = new CheckScene();
     delete scene.env["DISCORD_WEBHOOK"];
-    for (const flags of [[], ["--hello"]]) {
-      const { state, text } = await scene.row("destination", ...flags);
-      expect(state).toBe("ok");
-      expect(text).toMatch(/^none: messages go to stdout \(set DISCORD_WEBHOOK/);
-    }
+    const { state, text } = await scene.row("destination");
+    expect(state).toBe("ok");
+    expect(text).toMatch(/^none: messages go to stdout \(set DISCORD_WEBHOOK/);
+    const { code, err } = await scene.f2bWatch("check", "--hello", "--log", scene.log);
+    expect(code).toBe(78);
+    expect(err).toStartWith("f2b-watch: --hello: no destination is set\nhint: set ");
   });
 });
 

@@ -6514,92 +6514,83 @@ interface Values<Value> {
   readonly schema: () => z.ZodMiniType<Value>;
 }
 
-const SWITCH: Values<boolean> = {
-  expects: "no value (or 1, 0, true, false)",
-  schema: lazily(() =>
-    z.stringbool({ truthy: ["1", "true"], falsy: ["0", "false"], case: "sensitive" }),
+function values<Value>(expects: string, schema: () => z.ZodMiniType<Value>): Values<Value> {
+  return { expects, schema: lazily(schema) };
+}
+
+const SWITCH = values("no value (or 1, 0, true, false)", () =>
+  z.stringbool({ truthy: ["1", "true"], falsy: ["0", "false"], case: "sensitive" }),
+);
+const PATH = values("a path", () =>
+  z.pipe(
+    pathText(),
+    z.transform((path) => resolve(path)),
   ),
-};
-const PATH = pathOr();
-const PATH_OR_NONE = pathOr("none");
-
-/** A path, or a word that stands for none of them and becomes empty. */
-function pathOr(none?: string): Values<string> {
-  const schema = lazily(() =>
-    z.pipe(
-      z.string().check(z.regex(/^[^\0]+$/)),
-      z.transform((path) => (path === none ? "" : resolve(path))),
+);
+const PATH_OR_NONE = values("a path, or none", () =>
+  z.pipe(
+    pathText(),
+    z.transform((path) => (path === "none" ? "" : resolve(path))),
+  ),
+);
+const NAME = values("a name", () => z.string().check(z.regex(/\S/)));
+const NAMES = values("names with commas between them", () =>
+  listOf(z.string().check(z.minLength(1))),
+);
+const SOME_KINDS = values(`some of ${KINDS.join(", ")}`, () => listOf(z.enum(KINDS)));
+const START = values("start or end", () => z.enum(["start", "end"]));
+const FORMAT = values("raw, compact or events", () => z.enum(FORMATS));
+const INLINE = values("a whole number from 0 to 100000", () => wholeNumber(0, 100_000));
+const SECONDS = values("whole seconds from 1 to 86400", () => wholeNumber(1, 86_400));
+/** Where an address leads: a web page whose URL has the address behind the host. */
+const LINK = values("none, or an http(s) URL with {ip} in its path", () =>
+  z
+    .string()
+    .check(
+      z.regex(/^none$|^https?:\/\/[^\s/?#{}<>|`\\]+\/[^\s<>|`\\]*\{ip\}[^\s<>|`\\]*$/),
+      z.maxLength(300),
     ),
-  );
-  return { expects: none ? `a path, or ${none}` : "a path", schema };
+);
+const PERIOD = values(
+  "today, yesterday, a period (90m, 1h30m, 7d), or a date (2026-11-22 08:30)",
+  () =>
+    z
+      .transform(readPeriod)
+      .check(z.refine((since) => !("ms" in since) || Math.abs(since.ms) <= LONGEST_MS)),
+);
+
+function pathText() {
+  return z.string().check(z.regex(/^[^\0]+$/));
 }
 
-const NAME: Values<string> = {
-  expects: "a name",
-  schema: lazily(() => z.string().check(z.regex(/\S/))),
-};
-const NAMES = listOf("names with commas between them", () => z.string().check(z.minLength(1)));
-
-function oneOf<const Word extends string>(...words: readonly Word[]): Values<Word> {
-  const expects = words.join(", ").replace(/, (\w+)$/, " or $1");
-  return { expects, schema: lazily(() => z.enum(words)) };
-}
-
-function listOf(expects: string, each: () => z.ZodMiniType<string, string>): Values<Set<string>> {
-  const schema = lazily(() =>
+function listOf(each: z.ZodMiniType<string, string>) {
+  const list = z.transform((text: string) => text.split(",").map((name) => name.trim()));
+  return z.pipe(
+    list,
     z.pipe(
-      z.transform((text: string) => text.split(",").map((name) => name.trim())),
-      z.pipe(
-        z.array(each()),
-        z.transform((names) => new Set(names)),
-      ),
+      z.array(each),
+      z.transform((names): ReadonlySet<string> => new Set(names)),
     ),
   );
-  return { expects, schema };
 }
 
-function wholeNumber(what: string, least: number, most: number): Values<number> {
-  const schema = lazily(() =>
-    z.pipe(
-      z.string().check(z.regex(/^\d{1,6}$/)),
-      z.pipe(z.transform(Number), z.int().check(z.minimum(least), z.maximum(most))),
-    ),
-  );
-  return { expects: `${what} from ${least} to ${most}`, schema };
+function wholeNumber(least: number, most: number) {
+  const number = z.pipe(z.transform(Number), z.int().check(z.minimum(least), z.maximum(most)));
+  return z.pipe(z.string().check(z.regex(/^\d{1,6}$/)), number);
 }
 
 const UNIT_MS: Readonly<Record<string, number>> = { m: MINUTE, h: HOUR, d: DAY, w: 7 * DAY };
 /** A longer period begins before dates have four digits. */
 const LONGEST_MS = 99_999 * 7 * DAY;
 const DATE = /^\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?$/;
-const PERIOD: Values<Since> = {
-  expects: "today, yesterday, a period (90m, 1h30m, 7d), or a date (2026-11-22 08:30)",
-  schema: lazily(() =>
-    z
-      .transform((text: string): Since => {
-        if (text === "today" || text === "yesterday") return { kind: text };
-        if (DATE.test(text)) return { kind: "at", ms: wallClockMs(text) };
-        const parts = /^(?:\d{1,5}[wdhm])+$/.test(text) ? text.matchAll(/(\d+)(.)/g) : [];
-        const lengths = [...parts].map(
-          ([, number, unit = ""]) => Number(number) * (UNIT_MS[unit] ?? 0),
-        );
-        return { kind: "ago", ms: lengths.reduce((sum, ms) => sum + ms, 0) || Number.NaN };
-      })
-      .check(z.refine((since) => !("ms" in since) || Math.abs(since.ms) <= LONGEST_MS)),
-  ),
-};
-/** Where an address leads: a web page whose URL has the address behind the host. */
-const LINK: Values<string> = {
-  expects: "none, or an http(s) URL with {ip} in its path",
-  schema: lazily(() =>
-    z
-      .string()
-      .check(
-        z.regex(/^none$|^https?:\/\/[^\s/?#{}<>|`\\]+\/[^\s<>|`\\]*\{ip\}[^\s<>|`\\]*$/),
-        z.maxLength(300),
-      ),
-  ),
-};
+
+function readPeriod(text: string): Since {
+  if (text === "today" || text === "yesterday") return { kind: text };
+  if (DATE.test(text)) return { kind: "at", ms: wallClockMs(text) };
+  const parts = /^(?:\d{1,5}[wdhm])+$/.test(text) ? text.matchAll(/(\d+)(.)/g) : [];
+  const lengths = [...parts].map(([, number, unit = ""]) => Number(number) * (UNIT_MS[unit] ?? 0));
+  return { kind: "ago", ms: lengths.reduce((sum, ms) => sum + ms, 0) || Number.NaN };
+}
 
 type CommandName = "pass" | "check" | "status" | "digest" | "help" | "version";
 
@@ -6616,150 +6607,66 @@ interface Option<Value, Fallback> extends Values<Value> {
 /** `commands`: separated by spaces; `*` is all that have options. */
 function option<Value, const Fallback>(
   usage: string,
-  values: Values<Value>,
-  fallback: Fallback,
   commands: string,
+  { expects, schema }: Values<Value>,
+  fallback: Fallback,
   help: string,
 ): Option<Value, Fallback> {
   const names = (commands === "*" ? "pass check status digest" : commands).split(" ");
-  return { ...values, usage, fallback, help, commands: names as CommandName[] };
+  return { usage, expects, schema, fallback, help, commands: names as CommandName[] };
 }
 
-const NOTHING: ReadonlySet<string> = new Set();
 const LAST_DAY: Since = { kind: "ago", ms: DAY };
+const NOTHING: ReadonlySet<string> = new Set();
 
 /** Every option by its name in the settings; `--max-time` is `F2B_MAX_TIME` in the environment. */
+// prettier-ignore
 const OPTIONS = {
-  log: option(
-    "--log <file>",
-    PATH,
-    "/var/log/fail2ban.log",
-    "*",
-    "the log; or many, as a quoted glob: '/var/log/hosts/*/fail2ban.log'",
-  ),
-  state: option(
-    "--state <dir>",
-    PATH,
-    undefined,
-    "*",
-    "where progress is kept (state/ beside the script; compiled: /var/lib/f2b-watch; under systemd: its STATE_DIRECTORY)",
-  ),
-  envFile: option(
-    "--env-file <file>",
-    PATH,
-    ENV_FILE,
-    "*",
-    "NAME=VALUE lines, for what follows here and for destinations",
-  ),
-  format: option(
-    "--format <name>",
-    oneOf(...FORMATS),
-    "raw",
-    "pass check",
-    "raw (the log's lines), compact (shorter), or events (readable messages)",
-  ),
-  only: option(
-    "--only <kinds>",
-    listOf(`some of ${KINDS.join(", ")}`, () => z.enum(KINDS)),
-    NOTHING,
-    "pass check",
-    `only these kinds, with commas: ${KINDS.join(", ")}`,
-  ),
-  jail: option(
-    "--jail <names>",
-    NAMES,
-    NOTHING,
-    "*",
-    "only these jails, with commas; lines that belong to no jail always pass",
-  ),
-  host: option(
-    "--host <name>",
-    NAME,
-    undefined,
-    "*",
-    "shown in every message (the machine's name); {dir} in it is the folder of the log",
-  ),
-  color: option("--color", SWITCH, false, "pass", "Discord only: colors by kind of line"),
-  from: option(
-    "--from <start|end>",
-    oneOf("start", "end"),
-    "start",
-    "pass check",
-    "where to start in a new log",
-  ),
-  link: option(
-    "--link <url>",
-    LINK,
-    "https://db-ip.com/{ip}",
-    "pass check",
-    "events: where an address leads; none for no link",
-  ),
-  geo: option(
-    "--geo <file>",
-    PATH,
-    undefined,
-    "pass check digest",
-    "events, digest: countries out of this .mmdb, by mmdblookup",
-  ),
-  database: option(
-    "--database <file>",
-    PATH_OR_NONE,
-    undefined,
-    "pass check",
-    `events: fail2ban's own record of bans, or none (${DATABASE})`,
-  ),
-  userNames: option(
-    "--user-names",
-    SWITCH,
-    false,
-    "pass check",
-    "events: the user names tried, out of that record; people type passwords there",
-  ),
-  inline: option(
-    "--inline <n>",
-    wholeNumber("a whole number", 0, 100_000),
-    20,
-    "pass",
-    "more messages than this: one summary and the lines as a file; 0 never",
-  ),
-  maxTime: option(
-    "--max-time <s>",
-    wholeNumber("whole seconds", 1, 86_400),
-    300,
-    "*",
-    "stop cleanly after this many seconds; the next run continues",
-  ),
-  ping: option(
-    "--ping",
-    SWITCH,
-    false,
-    "pass",
-    "also ask whether fail2ban answers; report when it is down and when it is back",
-  ),
-  hello: option("--hello", SWITCH, false, "check", "post a test message to every destination"),
-  since: option(
-    "--since <when>",
-    PERIOD,
-    LAST_DAY,
-    "digest",
-    "1h30m, 24h, 7d, 2w, today, yesterday, or a date: '2026-11-22 08:30' (24h)",
-  ),
-  send: option(
-    "--send",
-    SWITCH,
-    false,
-    "status digest",
-    "post it instead; a status only if it has changed",
-  ),
-  json: option("--json", SWITCH, false, "check status digest", "for programs"),
-  dryRun: option(
-    "--dry-run",
-    SWITCH,
-    false,
-    "pass check status digest",
-    "print what would be sent, send nothing, change nothing",
-  ),
-  verbose: option("--verbose", SWITCH, false, "*", "report on stderr what it does"),
+  log: option("--log <file>", "*", PATH, "/var/log/fail2ban.log",
+    "the log; or many, as a quoted glob: '/var/log/hosts/*/fail2ban.log'"),
+  state: option("--state <dir>", "*", PATH, undefined,
+    "where progress is kept (systemd's STATE_DIRECTORY, else state/ beside the script; " +
+    "compiled: /var/lib/f2b-watch)"),
+  envFile: option("--env-file <file>", "*", PATH, ENV_FILE,
+    "variables as NAME=VALUE lines, if it exists"),
+  format: option("--format <name>", "pass check", FORMAT, "raw",
+    "raw: the log's lines; compact: shorter ones; events: readable messages"),
+  only: option("--only <kinds>", "pass check", SOME_KINDS, NOTHING,
+    `only these kinds, separated by commas: ${KINDS.join(", ")}`),
+  jail: option("--jail <names>", "*", NAMES, NOTHING,
+    "only these jails, separated by commas; lines that belong to no jail always pass"),
+  host: option("--host <name>", "*", NAME, undefined,
+    "shown in every message (the machine's name); {dir} in it is the log's folder"),
+  color: option("--color", "pass check", SWITCH, false,
+    "Discord only: colors by kind of line"),
+  from: option("--from <start|end>", "pass check", START, "start",
+    "where to start in a new log"),
+  inline: option("--inline <n>", "pass check", INLINE, 20,
+    "more messages than this become a summary with the lines as a file; 0: never"),
+  link: option("--link <url>", "pass check", LINK, "https://db-ip.com/{ip}",
+    "events: where an address leads; none for no link"),
+  geo: option("--geo <file>", "pass check digest", PATH, undefined,
+    "events, digest: countries from this .mmdb, read by mmdblookup"),
+  database: option("--database <file>", "pass check", PATH_OR_NONE, undefined,
+    `events: fail2ban's own record of bans, or none (${DATABASE})`),
+  userNames: option("--user-names", "pass check", SWITCH, false,
+    "events: the user names tried, from that record; people type passwords there"),
+  ping: option("--ping", "pass", SWITCH, false,
+    "also check that fail2ban answers; report when it is down and when it is back"),
+  maxTime: option("--max-time <s>", "*", SECONDS, 300,
+    "stop cleanly after this many seconds; the next run continues"),
+  dryRun: option("--dry-run", "*", SWITCH, false,
+    "print what would be sent, send nothing, change nothing"),
+  verbose: option("--verbose", "*", SWITCH, false,
+    "report on stderr what it does"),
+  hello: option("--hello", "check", SWITCH, false,
+    "post a test message to every destination"),
+  since: option("--since <when>", "digest", PERIOD, LAST_DAY,
+    "90m, 1h30m, 7d, today, yesterday, or a date, '2026-11-22 08:30' (24h)"),
+  send: option("--send", "status digest", SWITCH, false,
+    "post it; status: only if it has changed"),
+  json: option("--json", "check status digest", SWITCH, false,
+    "print a JSON object"),
 };
 type OptionName = keyof typeof OPTIONS;
 type OptionValue<Name extends OptionName> =
@@ -6780,48 +6687,26 @@ interface Command {
   /** With its words, as cac reads it. */
   readonly usage: string;
   readonly help: string;
+  /** A command that has none needs no settings. */
   readonly examples: readonly string[];
   readonly run: (world: World, settings: Settings, words: readonly string[]) => Promise<number>;
 }
 
 /** What can be done; a run is the command without a name. */
+// prettier-ignore
 const COMMANDS: Readonly<Record<CommandName, Command>> = {
-  pass: {
-    usage: "",
-    help: "posts what is new in the log",
-    examples: ["--dry-run --format events", "--from end --only alert,ban"],
-    run: pass,
-  },
-  check: {
-    usage: "check",
-    help: "shows whether the configuration works",
-    examples: ["check", "check --hello", "check --json"],
-    run: check,
-  },
-  status: {
-    usage: "status [...jails]",
-    help: "shows current bans and failures",
-    examples: ["status", "status sshd nginx-http-auth", "status --send"],
-    run: status,
-  },
-  digest: {
-    usage: "digest",
-    help: "sums up what happened in a period",
-    examples: ["digest", "digest --since 7d --jail sshd", "digest --since 24h --send"],
-    run: digest,
-  },
-  help: {
-    usage: "help [command]",
-    help: "shows one command (-h, --help)",
-    examples: [],
-    run: (world, _, [command]) => print(world, command ? helpOf(command) : overview()),
-  },
-  version: {
-    usage: "version",
-    help: "shows the version (-V, --version)",
-    examples: [],
-    run: (world) => print(world, `f2b-watch ${VERSION}\n`),
-  },
+  pass: { usage: "", help: "posts what is new in the log", run: pass,
+    examples: ["--dry-run --format events", "--from end --only alert,ban"] },
+  check: { usage: "check", help: "shows what is configured and whether it works", run: check,
+    examples: ["check", "check --hello", "check --json"] },
+  status: { usage: "status [...jails]", help: "shows current bans and failures", run: status,
+    examples: ["status", "status sshd nginx-http-auth", "status --send"] },
+  digest: { usage: "digest", help: "sums up what happened in a period", run: digest,
+    examples: ["digest", "digest --since 7d --jail sshd", "digest --since yesterday --send"] },
+  help: { usage: "help [command]", help: "shows one command (also -h, --help)", examples: [],
+    run: (world, _, [command]) => print(world, command ? helpOf(command) : overview()) },
+  version: { usage: "version", help: "shows the version (also -V, --version)", examples: [],
+    run: (world) => print(world, `f2b-watch ${VERSION}\n`) },
 };
 const COMMAND_NAMES = Object.keys(COMMANDS) as CommandName[];
 
@@ -6899,35 +6784,25 @@ function helpOf(word: string): string {
   return `${usage}${titled("options", options.map(optionHelp))}\nexamples\n${tried}`;
 }
 
-/** How many letters must come, go, change or swap places to make `other` of `word`. */
-function letterChanges(word: string, other: string): number {
-  const rows: number[][] = [];
-  const at = (row: number, column: number) => rows[row]?.[column] ?? Math.max(row, column);
-  for (let row = 0; row <= word.length; row++) {
-    rows[row] = [row];
-    for (let column = 1; row > 0 && column <= other.length; column++) {
-      const changed = word[row - 1] === other[column - 1] ? 0 : 1;
-      const swapped = word[row - 1] === other[column - 2] && word[row - 2] === other[column - 1];
-      rows[row]?.push(
-        Math.min(
-          at(row - 1, column) + 1,
-          at(row, column - 1) + 1,
-          at(row - 1, column - 1) + changed,
-          swapped ? at(row - 2, column - 2) + 1 : Infinity,
-        ),
-      );
-    }
-  }
-  return at(word.length, other.length);
+/** The word, and all that is left of it without up to `errors` of its letters. */
+function lacking(word: string, errors: number): Set<string> {
+  const shorter = Array.from(word, (_, at) => word.slice(0, at) + word.slice(at + 1));
+  const more = errors > 0 ? shorter.flatMap((each) => [...lacking(each, errors - 1)]) : [];
+  return new Set([word, ...more]);
 }
 
-/** The name that was most likely meant; absent where too many letters differ. */
-function nearest(word: string, names: readonly string[], lettersPerError: number) {
+/** The name that a word means with so many letters wrong, missing, added or swapped. */
+function nearest(word: string, names: readonly string[], most: number): string | undefined {
   const plain = (name: string) => name.toLowerCase().replaceAll(/[-_]/g, "");
-  const near = names
-    .map((name) => ({ name, changes: letterChanges(plain(word), plain(name)) }))
-    .sort((a, b) => a.changes - b.changes)[0];
-  return near && near.changes <= Math.floor(word.length / lettersPerError) ? near.name : undefined;
+  const typed = plain(word);
+  for (let errors = 0; errors <= most; errors++) {
+    const left = lacking(typed, errors);
+    const isNear = (name: string) =>
+      Math.abs(name.length - typed.length) <= errors && !left.isDisjointFrom(lacking(name, errors));
+    const near = names.find((name) => isNear(plain(name)));
+    if (near) return near;
+  }
+  return undefined;
 }
 
 function usage(message: string, hint = "f2b-watch help lists commands and options"): Fault {
@@ -6935,7 +6810,9 @@ function usage(message: string, hint = "f2b-watch help lists commands and option
 }
 
 function unknown(kind: "option" | "command", word: string, names: readonly string[]): Fault {
-  const near = nearest(word.slice(0, 40), names, 3);
+  const long = word.replace(/^-+/, "");
+  const begun = names.find((name) => long.length > 2 && name.replace(/^-+/, "").startsWith(long));
+  const near = begun ?? nearest(word.slice(0, 20), names, long.length > 4 ? 2 : 1);
   return usage(`unknown ${kind}: ${quoted(word)}`, near && `did you mean ${near}?`);
 }
 
@@ -7076,7 +6953,8 @@ function isNearlyOurs(name: string): boolean {
   const bare = name.toUpperCase().replace(/^F2B_(?=DISCORD|SLACK)/, "");
   const ours = Object.keys(DESTINATION_VARIABLES);
   return (
-    ours.some((each) => bare.startsWith(each)) || nearest(name, variableNames(), 6) !== undefined
+    ours.some((each) => bare.startsWith(each)) ||
+    nearest(bare, variableNames(), bare.length > 12 ? 2 : 1) !== undefined
   );
 }
 
@@ -7102,7 +6980,7 @@ function rejectUnknownVariables(world: World, file: ReadonlyMap<string, string>)
   const [wrong] = [...inWorld, ...inFile];
   if (wrong === undefined) return;
   const bare = wrong.replace(/^F2B_(?=DISCORD|SLACK)/i, "").replace(/_URL$/i, "");
-  const near = nearest(bare, [...known], 3);
+  const near = nearest(bare.slice(0, 20), [...known], 2);
   const hint = near ? `did you mean ${near}?` : `known are ${[...known].join(", ")}`;
   throw new Fault(78, `${wrong}: no such setting`, hint);
 }

@@ -39,7 +39,7 @@ import * as z from "zod/mini";
 // ── Constants ───────────────────────────────────────────────────────────────────────────────────
 // Limits that others set, with their source, and the few that are ours.
 
-export const VERSION = "1.0.0";
+export const VERSION = "1.1.0";
 
 /** Discord takes 2000 characters a message; ours are under that (the design card). */
 const MESSAGE_LIMIT = 1_999;

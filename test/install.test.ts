@@ -103,6 +103,35 @@ async function installed(): Promise<Server> {
   return server;
 }
 
+describe("the package", () => {
+  withRegistry(`has four files, and runs by bunx, and by npx without a Bun${note}`, async () => {
+    using scene = new Scene();
+    const home = scene.directory;
+    const run = (command: string, path = process.env["PATH"]) => {
+      const env = {
+        ...process.env,
+        HOME: home,
+        TMPDIR: home,
+        PATH: path,
+        npm_config_prefix: `${home}/global`,
+      };
+      return String(spawnSync("/bin/sh", ["-c", command], { cwd: home, env }).stdout);
+    };
+    const [packed] = JSON.parse(run(`npm pack --json --pack-destination . ${repository}`));
+    const names = packed.files.map(({ path }: { path: string }) => path).sort();
+    expect(names).toEqual(["LICENSE", "README.md", "f2b-watch.ts", "package.json"]);
+    fs.mkdirSync(`${home}/global/lib`, { recursive: true });
+    for (const name of ["node", "sh", "env"])
+      fs.symlinkSync(Bun.which(name) ?? "", join(home, name));
+    expect(run("npm install --silent --prefix . npm@12; echo $?")).toBe("0\n");
+    const version = `f2b-watch ${packageJson.version}\n`;
+    expect(run(`bunx --package ${home}/${packed.filename} f2b-watch --version`)).toBe(version);
+    const bun = "--allow-scripts=bun --package bun@1.4.5";
+    const npx = `npx --yes ${bun} --package ./${packed.filename} f2b-watch --version`;
+    expect(run(npx, `${home}:${home}/node_modules/.bin`)).toBe(version);
+  });
+});
+
 describe("another runtime", () => {
   testOnServer("deno")("Deno goes on where the binary stood, with these permissions", async () => {
     await using server = await Server.start();

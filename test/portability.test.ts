@@ -72,7 +72,7 @@ describe("the repository", () => {
     const ignored = fs.readFileSync(join(repository, ".gitignore"), "utf8").split(/\/?\n/);
     const top = fs.readdirSync(repository).filter((name) => !ignored.includes(name));
     const agreed = "f2b-watch.ts state test bunfig.toml package.json README.md".split(" ");
-    const usual = "bun.lock LICENSE .gitignore .ci .git".split(" ");
+    const usual = "bun.lock LICENSE .gitignore .editorconfig .ci .git .github".split(" ");
     expect(top).toEqual(expect.arrayContaining(agreed));
     expect(top.filter((name) => ![...agreed, ...usual].includes(name))).toEqual([]);
   });

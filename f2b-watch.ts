@@ -405,7 +405,7 @@ export interface World {
   fetch(url: string, init: RequestInit): Promise<Response>;
   hostName(): string;
   /** Runs a program that may be missing or hang; its environment has none of our secrets. */
-  runProgram(program: string, args: readonly string[]): Promise<Ran>;
+  runProgram(program: string, args: readonly string[], timeoutMs?: number): Promise<Ran>;
   writeOut(text: string): Promise<void>;
   writeError(text: string): void;
 }
@@ -3979,45 +3979,73 @@ async function jailStatuses(
 }
 
 // ── World: what no log says ─────────────────────────────────────────────────────────────────────
-// What fail2ban's own database knows of a ban, and which country an address is of. Optional: where
-// they cannot be had, messages go out without.
+// What fail2ban's own database knows of a ban, and the country of an address. Both are optional:
+// where a source fails that is reported, and messages go out without.
 
-/** What fail2ban's database knows of one ban. */
+/** `failures` as fail2ban counted them, `count`: 2 is the second ban, `seconds`: -1 is permanent. */
 export interface BanFacts {
-  /** As fail2ban counted them. */
   readonly failures: number;
-  /** The number of the ban: 2 is the second. */
   readonly count: number;
-  /** Length of the ban; -1 is permanent. */
   readonly seconds: number;
-  /** User names tried, each once: an attacker's text. Empty unless `--user-names` asks for them. */
+  /** User names tried: an attacker's text. Empty without `--user-names`. */
   readonly users: readonly string[];
 }
 
-/** `DE` with its flag, or the network's `AS64500` without one. */
+/** `DE` with its flag, or a network's `AS64500` without one. */
 export interface Country {
   readonly code: string;
   readonly flag: string;
 }
 
-/** Keys: `factKey` of a ban, and the address. What is not known is not in it. */
+/** Keys are `factKey` of a ban, and the address. What is not known is not in it. */
 export interface Facts {
   readonly bans: ReadonlyMap<string, BanFacts>;
   readonly countries: ReadonlyMap<string, Country>;
 }
 
-/** What a batch would like to know; `time` is that of the ban's record: `2026-11-22 10:32:26`. */
-export interface WantedFacts {
-  readonly bans: readonly BanKey[];
-  readonly addresses: readonly string[];
-}
-interface BanKey {
-  readonly jail: string;
-  readonly id: string;
-  readonly time: string;
-}
+/** `time` is that of the ban's record: `2026-11-22 10:32:26`. */
+type BanKey = Readonly<Record<"jail" | "id" | "time", string>>;
+export type WantedFacts = Readonly<{ bans: readonly BanKey[]; addresses: readonly string[] }>;
 
 export const NO_FACTS: Facts = { bans: new Map(), countries: new Map() };
+
+/** What a run has looked up, and which sources it gave up. */
+class FactMemory {
+  readonly countries = new Map<string, Country | undefined>();
+  readonly givenUp = new Set<string>();
+  /** Whether each source that was asked works, until that is reported. */
+  readonly news = new Map<string, Fault | undefined>();
+  spentMs = 0;
+}
+
+/** fail2ban stores when the last failure was; the ban is logged a moment later. */
+const BAN_SLACK_MS = 2 * SECOND;
+/** fail2ban's observer thread stores a ban a moment after it was logged. */
+const STORED_WITHIN_MS = 200;
+const DATABASE_TIMEOUT_MS = 500;
+/** Of RFC 5737: nobody's. */
+const TEST_ADDRESS = "192.0.2.1";
+const LOOKUPS_PER_MESSAGE = 50;
+const LOOKUPS_AT_ONCE = 10;
+const LOOKUP_TIMEOUT_MS = 2 * SECOND;
+const LOOKUPS_PER_RUN_MS = 5 * SECOND;
+
+/** A row of `bans`, fail2ban 0.11 to 1.1: `users` is a set as Python writes it, or a list of JSON. */
+const BanRow = lazily(() =>
+  z.object({
+    timeofban: Count(),
+    seconds: z.int().check(z.minimum(-1)),
+    count: Count(),
+    failures: Count(),
+    user: z.catch(z.string(), ""),
+    users: z.catch(z.string(), ""),
+  }),
+);
+/** `data` is JSON, as text or as bytes. */
+const BAN_ROWS = `SELECT timeofban, bantime AS seconds, bancount AS count, json ->> 'failures' AS failures,
+  json ->> 'user' AS user, json ->> 'users' AS users
+  FROM (SELECT *, CAST(data AS TEXT) AS json FROM bans) WHERE json_valid(json)`;
+const LISTED_NAME = /'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"/g;
 
 /** Neither jails nor ids have line ends. */
 export function factKey({ jail, id, time }: BanKey): string {
@@ -4025,12 +4053,203 @@ export function factKey({ jail, id, time }: BanKey): string {
 }
 
 /** Looks up what can be known of these bans and addresses; never fails. */
-export function lookUpFacts(
-  _world: World,
-  _settings: Settings,
-  _wanted: WantedFacts,
+export async function lookUpFacts(
+  world: World,
+  settings: Settings,
+  { bans, addresses }: WantedFacts,
 ): Promise<Facts> {
-  return Promise.resolve(NO_FACTS);
+  const stored = bans.length > 0 ? await lookUpBans(world, settings, bans) : NO_FACTS.bans;
+  return { bans: stored, countries: await lookUpCountries(world, settings, addresses) };
+}
+
+/** Reports once that a source fails, or works again. */
+function reportFacts(run: Run): void {
+  const { news } = run.settings.factMemory;
+  for (const [source, fault] of news) {
+    if (fault) tellFailure(run, source, fault);
+    else tellOver(run, source, `--${source} works again`);
+  }
+  news.clear();
+}
+
+/** The default database may be missing or closed to this user. */
+function isOutOfReach(error: unknown): boolean {
+  return isDenied(error) || /^E(?:NOENT|NOTDIR|ACCES|PERM)$/.test(errorCode(error) ?? "");
+}
+
+function databaseFault(path: string, error: unknown): Fault {
+  const why = reason(error);
+  let hint = "go without: --database none";
+  if (why.includes("is locked")) hint = `see who holds it: fuser ${path}`;
+  if (/not a database|malformed/.test(why))
+    hint = "fail2ban repairs it: systemctl restart fail2ban";
+  if (why.startsWith("no such ")) hint = `it takes fail2ban 0.11 or newer; ${hint}`;
+  const exitCode = isOutOfReach(error) ? 78 : 66;
+  return new Fault(exitCode, `cannot use fail2ban's database ${path}: ${why}`, hint);
+}
+
+/** A database that was named must be there, and open to this user. */
+function requireDatabase(world: World, { database, databaseNamed }: Settings): void {
+  try {
+    if (databaseNamed && database) world.fs.accessSync(database, world.fs.constants.R_OK);
+  } catch (error) {
+    throw databaseFault(database ?? "", error);
+  }
+}
+
+/**
+ * Opens fail2ban's database for a moment. SQLite holds a read lock during each statement alone, so that
+ * fail2ban hardly waits; in WAL mode, which fail2ban does not use, even reading makes files beside it.
+ */
+function openDatabase(world: World, { database: path = "", log }: Settings) {
+  const { descriptor, stat } = openRegular(world, path);
+  const head = readBytes(world, descriptor, 0, Buffer.alloc(20));
+  // At once: closing it later would take away the locks of SQLite, too.
+  world.fs.closeSync(descriptor);
+  const isLogOwners = world.fs.statSync(log, { throwIfNoEntry: false })?.uid === stat.uid;
+  const wrong = isLogOwners && !othersMayWrite(world, stat) ? "" : ownershipProblem(world, stat);
+  if (wrong) throw new Error(`it ${wrong}`);
+  if (!latin1(head).startsWith("SQLite format 3\0")) throw new Error("it is not a database");
+  if (head[18] === 2) throw new Error("it is in WAL mode, which cannot be read without writing");
+  const { DatabaseSync } = process.getBuiltinModule("node:sqlite");
+  const database = new DatabaseSync(path, { readOnly: true });
+  // Deno ignores the option `timeout`.
+  database.exec(`PRAGMA busy_timeout = ${DATABASE_TIMEOUT_MS}`);
+  return database;
+}
+
+/** What the database says of these bans: jail and id agree, the time nearly. */
+function readBans(world: World, settings: Settings, bans: readonly BanKey[]) {
+  const database = openDatabase(world, settings);
+  try {
+    const query = database.prepare(`${BAN_ROWS} AND jail = ? AND ip = ?`);
+    const found = new Map<string, BanFacts>();
+    for (const ban of bans) {
+      // As the wall clock has it: the log says no more.
+      const loggedAt = wallClockMs(ban.time);
+      const apart = ({ timeofban }: { timeofban: number }) =>
+        Math.abs(wallClock(timeofban * SECOND) - loggedAt);
+      const [row] = query
+        .all(ban.jail, ban.id)
+        .flatMap((each) => z.safeParse(BanRow(), each).data ?? [])
+        .filter((each) => apart(each) <= BAN_SLACK_MS)
+        .sort((a, b) => apart(a) - apart(b));
+      if (!row) continue;
+      const { user, users, failures, count, seconds } = row;
+      const listed = [...users.matchAll(LISTED_NAME)].map(([, single, double = ""]) =>
+        (single ?? double).replace(/\\(.)/g, "$1"),
+      );
+      const tried = settings.userNames ? [...new Set([user, ...listed])] : [];
+      const clean = tried.map((name) => cleanText(name, settings.ownSecrets));
+      found.set(factKey(ban), { failures, count, seconds, users: clean.filter((name) => name) });
+    }
+    return found;
+  } finally {
+    database.close();
+  }
+}
+
+async function lookUpBans(world: World, settings: Settings, bans: readonly BanKey[]) {
+  const { database, databaseNamed, factMemory } = settings;
+  if (!database || factMemory.givenUp.has("database")) return NO_FACTS.bans;
+  try {
+    let found = readBans(world, settings, bans);
+    const justNow = wallClock(world.now()) - BAN_SLACK_MS;
+    if (bans.some((ban) => !found.has(factKey(ban)) && wallClockMs(ban.time) >= justNow)) {
+      await world.sleep(STORED_WITHIN_MS);
+      found = readBans(world, settings, bans);
+    }
+    factMemory.news.set("database", undefined);
+    return found;
+  } catch (error) {
+    factMemory.givenUp.add("database");
+    if (databaseNamed || !isOutOfReach(error)) {
+      factMemory.news.set("database", databaseFault(database, error));
+    }
+    return NO_FACTS.bans;
+  }
+}
+
+/** What `check` says of the database. */
+function databaseText(world: World, settings: Settings): string {
+  const { database: path, databaseNamed } = settings;
+  if (!path) return "none";
+  try {
+    const database = openDatabase(world, settings);
+    try {
+      const last = database.prepare(`${BAN_ROWS} ORDER BY rowid DESC LIMIT 1`).get();
+      const { timeofban } = z.safeParse(BanRow(), last).data ?? {};
+      if (timeofban === undefined) return `${path}, no bans`;
+      return `${path}, last ban ${durationText(world.now() - timeofban * SECOND)} ago`;
+    } finally {
+      database.close();
+    }
+  } catch (error) {
+    if (databaseNamed || !isOutOfReach(error)) throw databaseFault(path, error);
+    return `none (${path}: ${reason(error)})`;
+  }
+}
+
+async function lookUpCountries(
+  world: World,
+  { geo, factMemory }: Settings,
+  addresses: readonly string[],
+): Promise<Facts["countries"]> {
+  if (!geo) return NO_FACTS.countries;
+  const { countries, givenUp, news } = factMemory;
+  const { isIP } = process.getBuiltinModule("node:net");
+  const unknown = addresses.filter((each) => isIP(each) > 0 && !countries.has(each));
+  const asked = [...new Set(unknown)].slice(0, LOOKUPS_PER_MESSAGE);
+  while (asked.length > 0 && !givenUp.has("geo")) {
+    const startedAt = world.now();
+    const some = asked.splice(0, LOOKUPS_AT_ONCE);
+    try {
+      const found = await Promise.all(some.map((each) => lookUpCountry(world, geo, each)));
+      for (const [index, address] of some.entries()) countries.set(address, found[index]);
+      news.set("geo", undefined);
+    } catch (error) {
+      givenUp.add("geo");
+      news.set("geo", asFault(error, 66));
+    }
+    factMemory.spentMs += world.now() - startedAt;
+    if (factMemory.spentMs > LOOKUPS_PER_RUN_MS) givenUp.add("geo");
+  }
+  const known = addresses.map((address) => [address, countries.get(address)] as const);
+  return new Map(known.filter((entry): entry is [string, Country] => entry[1] !== undefined));
+}
+
+/** The country of one address, by MaxMind's own reader; throws where it cannot be asked. */
+async function lookUpCountry(world: World, geo: string, address: string) {
+  const words = ["--file", geo, "--ip", address];
+  const ran = await world.runProgram("mmdblookup", words, LOOKUP_TIMEOUT_MS);
+  if (ran.kind === "missing") {
+    throw new Fault(66, "no countries: mmdblookup is not installed", "apt install mmdb-bin");
+  }
+  if (ran.kind !== "ended") {
+    const hint = `see what it does: mmdblookup ${words.join(" ")}`;
+    throw new Fault(66, "no countries: mmdblookup does not answer", hint);
+  }
+  if (ran.code === 0) return readCountry(ran.out);
+  const said = ran.out + ran.err;
+  // No entry, or an IPv6 address where there is IPv4 only.
+  if (ran.code === 6 || said.includes("IPv4-only database")) return undefined;
+  const why = / - (.+)/.exec(said)?.[1] ?? "mmdblookup fails";
+  throw new Fault(66, `no countries: cannot read ${geo}: ${why}`, "--geo names an .mmdb file");
+}
+
+/** What mmdblookup printed of GeoLite2's or DB-IP's countries, cities or networks. */
+export function readCountry(out: string): Country | undefined {
+  const codeIn = (name: string) => {
+    const block = new RegExp(`^ {4}"${name}": *\\n( +)\\{\\n([^]*?)^\\1\\}`, "m").exec(out);
+    return /"iso_code": *\n *"([A-Z]{2})"/.exec(block?.[2] ?? "")?.[1];
+  };
+  const code = codeIn("country") ?? codeIn("registered_country");
+  if (code) {
+    const letters = [...code].map((letter) => 0x1f1e6 + letter.charCodeAt(0) - 65);
+    return { code, flag: String.fromCodePoint(...letters) };
+  }
+  const network = /^ {4}"autonomous_system_number": *\n *(\d{1,10}) /m.exec(out)?.[1];
+  return network ? { code: `AS${network}`, flag: "" } : undefined;
 }
 
 // ── The pass ────────────────────────────────────────────────────────────────────────────────────
@@ -5430,6 +5649,7 @@ function reportPass(run: Run, ended: Ended): void {
   if (unread?.kind === "failed") tellFailure(run, "log", unread.fault);
   else tellOver(run, "log", `${run.settings.log} can be read again`);
   reportDestinations(run, ended);
+  reportFacts(run);
 }
 
 function reportDestinations(run: Run, ended: Ended): void {
@@ -5672,6 +5892,7 @@ function ofMachine(world: World, settings: Settings): Settings {
 
 /** Sends what is new and leaves. */
 async function pass(world: World, settings: Settings): Promise<number> {
+  requireDatabase(world, settings);
   const logs = findLogs(world, settings.log);
   prepareStateDirectory(world, settings);
   const deadline = world.now() + settings.maxTimeMs;
@@ -6250,7 +6471,7 @@ function rowsOfLogs(
 
 /** Says what is configured and whether it works; every row stands for itself. */
 async function check(world: World, settings: Settings): Promise<number> {
-  const { log, state, json, ownSecrets } = settings;
+  const { log, state, geo, json, ownSecrets } = settings;
   const [first = log] = logsOrPath(world, log);
   const saved = readSafely(world, { state, log: first });
   const known = saved?.kind === "known" ? saved.state : undefined;
@@ -6261,6 +6482,10 @@ async function check(world: World, settings: Settings): Promise<number> {
     await rowsOfLogs(world, settings, "log", 66, logText),
     await rowsOfLogs(world, settings, "rotated files", 66, rotatedText),
     await rowsOf("fail2ban", 66, () => fail2banRows(world, settings)),
+    await rowsOf("database", 66, () => databaseText(world, settings)),
+    geo
+      ? await rowsOf("countries", 66, () => lookUpCountry(world, geo, TEST_ADDRESS).then(() => geo))
+      : [],
     await rowsOf("state", 73, () => stateText(world, settings)),
     await rowsOfLogs(world, settings, "progress", 73, progressText),
     await rowsOfLogs(world, settings, "lock", 73, lockText),
@@ -7175,6 +7400,7 @@ function readSettings(world: World, { command, values }: CommandLine) {
     database: (database ?? (GLOB.test(log) ? "" : DATABASE)) || undefined,
     /** One that was named must be there. */
     databaseNamed: database !== undefined,
+    factMemory: new FactMemory(),
     maxTimeMs: maxTime * SECOND,
     services,
     ownSecrets: services.flatMap(({ secrets }) => secrets).filter(({ length }) => length >= 8),
@@ -7234,13 +7460,17 @@ const OUR_VARIABLE = /^(?:F2B|DISCORD|SLACK)_/;
 /** Cron's PATH has no sbin. */
 const PROGRAM_PATHS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-function runProgram(program: string, args: readonly string[]): Promise<Ran> {
+function runProgram(
+  program: string,
+  args: readonly string[],
+  timeoutMs = PROGRAM_TIMEOUT_MS,
+): Promise<Ran> {
   const { execFile } = process.getBuiltinModule("node:child_process");
   const theirs = Object.entries(process.env).filter(([name]) => !OUR_VARIABLE.test(name));
   const PATH = process.env["PATH"] ? `${process.env["PATH"]}:${PROGRAM_PATHS}` : PROGRAM_PATHS;
   const env = { ...Object.fromEntries(theirs), PATH };
   const limits = {
-    timeout: PROGRAM_TIMEOUT_MS,
+    timeout: timeoutMs,
     killSignal: "SIGKILL",
     maxBuffer: PROGRAM_OUTPUT_BYTES,
   } as const;

@@ -140,7 +140,7 @@ describe("check", () => {
   test("where all is well: one ✓ per row, status 0, before the first pass and after it", async () => {
     using scene = new CheckScene();
     const names = ["settings", "env file", "log", "rotated files", "fail2ban", "log target"];
-    names.push("log level", "state", "progress", "lock", "Discord");
+    names.push("log level", "database", "state", "progress", "lock", "Discord");
     for (const progress of [/^none: the first run begins at the log's start$/, /^discord after/]) {
       const { exitCode, rows } = await scene.check();
       expect(exitCode).toBe(0);

@@ -1,13 +1,13 @@
 /** Real logrotate, real fail2ban, and logs that real fail2ban wrote. */
 import { Database } from "bun:sqlite";
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
-import { type Ran, realWorld, type Row, type World } from "../f2b-watch.ts";
+import { type Ran, type Row } from "../f2b-watch.ts";
+import { Fail2ban, machine } from "./fail2ban.ts";
 import { lines, Scene, testWith } from "./harness.ts";
-import { Logrotate, PATH, succeed } from "./logrotate.ts";
+import { Logrotate, succeed } from "./logrotate.ts";
 
 setDefaultTimeout(180_000);
 
@@ -122,10 +122,6 @@ describe("logrotate with Debian's configuration", () => {
 
 // ── Any program ─────────────────────────────────────────────────────────────────────────────────
 
-let known: World | undefined;
-/** The machine as f2b-watch knows it, made when it is first needed. */
-const machine = () => (known ??= realWorld());
-
 describe("another program", () => {
   const runs: [string, string[], Ran][] = [
     [
@@ -163,117 +159,6 @@ describe("another program", () => {
 });
 
 // ── fail2ban ────────────────────────────────────────────────────────────────────────────────────
-
-/** A fail2ban server with its own folder and its own socket. */
-class Fail2ban {
-  readonly #scene: Scene;
-  readonly #places: string[];
-  #server: Bun.Subprocess | undefined;
-
-  constructor(
-    scene: Scene,
-    actionBan: string,
-    { maxRetry = 1, database = false, jails = ["sshd"] } = {},
-  ) {
-    this.#scene = scene;
-    const at = (name: string) => join(scene.directory, name);
-    const put = (name: string, text: string) => {
-      fs.mkdirSync(join(at(name), ".."), { recursive: true });
-      fs.writeFileSync(at(name), text);
-    };
-    this.#places = ["-c", at("f2b"), "-s", at("sock"), "-p", at("pid")];
-    fs.writeFileSync(at("auth.log"), "");
-    put(
-      "f2b/fail2ban.conf",
-      `[Definition]
-loglevel = INFO
-logtarget = ${scene.log}
-syslogsocket = auto
-socket = ${at("sock")}
-pidfile = ${at("pid")}
-dbfile = ${database ? at("bans.sqlite3") : "None"}
-allowipv6 = auto
-`,
-    );
-    put(
-      "f2b/jail.conf",
-      `[DEFAULT]
-enabled = true
-backend = polling
-maxretry = ${maxRetry}
-findtime = 10m
-bantime = 1h
-usedns = no
-filter = lab
-logpath = ${at("auth.log")}
-action = lab
-${jails.map((name) => `[${name}]\n`).join("")}`,
-    );
-    put(
-      "f2b/filter.d/lab.conf",
-      `[Definition]
-failregex = ^ Failed password for root from <HOST>$
-datepattern = ^Epoch
-`,
-    );
-    put(
-      "f2b/action.d/lab.conf",
-      `[Definition]
-actionban = ${actionBan}
-actionunban =
-`,
-    );
-  }
-
-  async start(): Promise<void> {
-    const command = ["fail2ban-server", "-f", "-x", ...this.#places, "start"];
-    this.#server = Bun.spawn(command, {
-      env: { ...process.env, PATH },
-      stdout: "ignore",
-      stderr: "ignore",
-    });
-    for (let tries = 0; tries < 200; tries++) {
-      if (spawnSync("fail2ban-client", [...this.#places, "ping"]).status === 0) return;
-      await Bun.sleep(20);
-    }
-    throw new Error("fail2ban does not start");
-  }
-
-  /** What a shell must run to make it open its log anew. */
-  get flushCommand(): string {
-    return `fail2ban-client ${this.#places.join(" ")} flushlogs`;
-  }
-
-  /** Somebody tries to log in from these addresses. */
-  attackFrom(...addresses: string[]): void {
-    const now = Math.floor(Date.now() / 1000);
-    const texts = addresses.map((address) => `${now} Failed password for root from ${address}\n`);
-    fs.appendFileSync(join(this.#scene.directory, "auth.log"), texts.join(""));
-  }
-
-  async ban(...addresses: string[]): Promise<void> {
-    await succeed("fail2ban-client", ...this.#places, "set", "sshd", "banip", ...addresses);
-  }
-
-  /** Takes the place of the machine's own fail2ban-client. */
-  readonly client: World["runProgram"] = (program, words) =>
-    machine().runProgram(program, [...this.#places, ...words]);
-
-  async stop(): Promise<void> {
-    await succeed("fail2ban-client", ...this.#places, "stop");
-    await this.#server?.exited;
-  }
-
-  /** As the kernel does when memory is short: the socket stays behind. */
-  async kill(): Promise<void> {
-    this.#server?.kill("SIGKILL");
-    await this.#server?.exited;
-  }
-
-  [Symbol.dispose](): void {
-    this.#server?.kill("SIGKILL");
-  }
-}
 
 describe("fail2ban", () => {
   /** The log and its rotated files, oldest first, as one. */

@@ -1005,8 +1005,8 @@ export function showLines(text: string, view: View, before: LogContext): Shown {
 }
 
 // ── Core: events ────────────────────────────────────────────────────────────────────────────────
-// Pure. What happened, in words for people: many records in, few lines out. Text of the log stands in
-// inline code, addresses that parse and plain names excepted.
+// Pure, in two steps: records become a batch of plain data, and a batch becomes words, with what others
+// know of its bans. Log text stands in inline code, addresses that parse and plain names excepted.
 
 /** How a service writes what it shows. */
 export interface Markup {
@@ -1017,14 +1017,15 @@ export interface Markup {
   small(text: string): string;
 }
 
+const ID_LIMIT = 200;
+const REASON_LIMIT = 300;
+
 /** A backtick cannot be escaped in inline code: another character stands for it. */
-function forCode(text: string): string {
-  return text.replaceAll("\u200b", "").replaceAll("`", "ˋ") || " ";
-}
+const inCode = (text: string) => text.replaceAll("\u200b", "").replaceAll("`", "ˋ") || " ";
 
 export const DISCORD_MARKUP: Markup = {
   bold: (text) => `**${text}**`,
-  code: (text) => `\`${forCode(text)}\``,
+  code: (text) => `\`${inCode(text)}\``,
   // In angle brackets no preview follows.
   link: (url, label) => `[${label}](<${url}>)`,
   small: (text) => `-# ${text}`,
@@ -1033,17 +1034,598 @@ export const DISCORD_MARKUP: Markup = {
 export const SLACK_MARKUP: Markup = {
   bold: (text) => `*${text}*`,
   // Cut here, because a message is cut at its length after escaping, and nothing may be left open.
-  code: (text) => `\`${shortened(escapeSlack(forCode(text)), WHY_LIMIT)}\``,
-  link: (url, label) => `<${url}|${label}>`,
+  code: (text) => `\`${shortened(escapeSlack(inCode(text)), REASON_LIMIT)}\``,
+  link: (url, label) => `<${escapeSlack(url)}|${label}>`,
   small: (text) => `_${text}_`,
 };
 
-/** Words that mean nothing in any markup. */
-const PLAIN = /^[\p{L}\p{N}]+(?:[ ._-][\p{L}\p{N}]+)*$/u;
-const ID_LIMIT = 200;
-const WHY_LIMIT = 300;
+/** For a terminal and for cron's mail. */
+export const PLAIN_MARKUP: Markup = {
+  bold: (text) => text,
+  code: (text) => text,
+  link: (url) => url,
+  small: (text) => text,
+};
+
+// Step one: what happened.
+
+interface FailedAction {
+  readonly action: string;
+  /** Empty where nothing proves it. */
+  readonly why: string;
+}
+
+interface Ban {
+  readonly event: "ban";
+  readonly jail: string;
+  readonly id: string;
+  /** `2026-11-22 10:32:26`; empty where the log has none. */
+  readonly time: string;
+  /** `again`: the firewall had lost it; `longer`: only its new length was logged. */
+  readonly form: "new" | "again" | "longer";
+  /** Failures that the log has of it; 0 when none is known. */
+  readonly failures: number;
+  /** The number of this ban; 0 when it is not known. */
+  count: number;
+  /** Its length; -1 is permanent. */
+  seconds: number | undefined;
+  readonly failed: FailedAction[];
+  blocked: boolean;
+}
+
+/** A stop or start of the server, with its jails and bans. */
+interface ServerChange {
+  readonly event: "server";
+  readonly stopped: boolean;
+  /** Absent until it starts, empty where it is not known. */
+  version: string | undefined;
+  /** It was running until then, and did not say that it stops. */
+  readonly crashed: boolean;
+  /** How often each of its parts was seen. */
+  readonly parts: Map<string, number>;
+}
+
+/** Something to tell; `place` is its line's number. */
+type Happening = { readonly place: number } & (
+  | Ban
+  | ServerChange
+  | { event: "unban" | "restore" | "lift"; jail: string; id: string }
+  | { event: "jail"; jail: string; did: "started" | "stopped" | "reloaded" }
+  /** Banned a minute ago or more, and seen again. */
+  | { event: "through"; jail: string; id: string; attempts: number }
+  | ({ event: "failed"; jail: string; doing: string; id: string; blocked: boolean } & FailedAction)
+  | { event: "alert"; jail: string | undefined; text: string; raised?: string }
+);
+type Of<Event extends Happening["event"]> = Extract<Happening, { event: Event }>;
+
+/** What the lines before a batch say about its own; the keys are jail and id. */
+export interface Seen {
+  readonly context: LogContext;
+  /** When it failed since its last ban; ms. */
+  readonly failures: ReadonlyMap<string, number[]>;
+  /** When it was banned last; ms. */
+  readonly banned: ReadonlyMap<string, number>;
+  /** Seconds, by jail and the setting's name. */
+  readonly settings: ReadonlyMap<string, number>;
+  /** When each jail began to run actions last; ms. */
+  readonly active: ReadonlyMap<string, number>;
+}
+
+export const NOTHING_SEEN: Seen = {
+  context: NO_CONTEXT,
+  failures: new Map(),
+  banned: new Map(),
+  settings: new Map(),
+  active: new Map(),
+};
+
+export interface Batch {
+  readonly happenings: readonly Happening[];
+  /** Shown lines that are only counted; `isAsked`: they are worth a message of their own. */
+  readonly found: number;
+  readonly other: number;
+  readonly isAsked: boolean;
+  readonly from: LogRecord | undefined;
+  readonly to: LogRecord | undefined;
+  readonly seen: Seen;
+}
+
+/** A command of an action: fail2ban logs those that fail. */
+interface ActionRun {
+  readonly place: number;
+  readonly shown: boolean;
+  text: string;
+  why: string;
+}
+
+/** A check of the firewall that failed; `command` is what looked. */
+interface Check extends ActionRun {
+  readonly command: ActionRun | undefined;
+}
+
+const FINDTIME_S = 600;
+/** fail2ban's queue says "already banned" of what came before the ban worked. */
+const BAN_WORKS_MS = MINUTE;
+/** fail2ban's limit for an action's command, if nobody set another. */
+const ACTION_MS = MINUTE;
+const COMMAND_LIMIT = 2_000;
+/** More commands that no failed action has claimed are not looked through. */
+const OPEN_COMMANDS = 50;
+/** Lines whose events need to know what happened before. */
+const EARLIER_MATTERS = /\] Ban | already banned$/m;
+/** No jail's maxretry is near this. */
+const FAILURES_LIMIT = 1_000;
 /** More failed actions of one ban have lines of their own: a line must fit a message. */
 const FAILED_IN_LINE = 3;
+/** What a stop and a start of the server consist of. */
+const STOP_PARTS = ["stopped", "lift", "started"];
+const START_PARTS = ["started", "restore"];
+
+/** More addresses that still get through are not remembered. */
+const WARNED_LIMIT = 500;
+
+/** The log's wall clock, `2026-11-22 10:32:26`; of what has no date only the time of day counts. */
+function msOf(wallClock: string): number {
+  const known = wallClock.startsWith(" ") ? `1970-01-01${wallClock}` : wallClock;
+  return Date.parse(`${known.replace(" ", "T")}Z`);
+}
+
+/** Neither jails nor ids have line ends. */
+function banKey(jail: string, id: string): string {
+  return `${jail}\n${id}`;
+}
+
+/** Whether a command has the id as a word of its own, not as a part of a longer address. */
+function namesId({ text }: ActionRun, id: string): boolean {
+  if (id === "" || !text.includes(id)) return false;
+  const end = id.includes(":") ? "(?![\\w:])" : "(?!\\w|\\.\\w)";
+  return new RegExp(`(?<![\\w.]|[\\da-f]:)${RegExp.escape(id)}${end}`, "i").test(text);
+}
+
+/** Whether a command has the jail's name, as a word or as that of its chain or set. */
+function namesJail({ text }: ActionRun, jail: string): boolean {
+  const pattern = `(?<![\\w-])(?:f2b-|fail2ban-|addr6?-set-)?${RegExp.escape(jail)}(?![\\w-])`;
+  return text.includes(jail) && new RegExp(pattern).test(text);
+}
+
+/** Gathers a batch, record by record. What is not shown still explains what is. */
+class BatchReader {
+  readonly happenings: Happening[] = [];
+  readonly failures = new Map<string, number[]>();
+  readonly banned = new Map<string, number>();
+  readonly settings: Map<string, number>;
+  readonly active: Map<string, number>;
+  found = 0;
+  other = 0;
+  readonly #before: Seen;
+  #settingsOf = "";
+  /** The last ban or unban of each jail, which runs its actions one after the other. */
+  readonly #last = new Map<string, { id: string; place: number }>();
+  #lastJail = "";
+  /** The last ban of each jail and id, unless it was restored or lifted since. */
+  readonly #bans = new Map<string, Of<"ban">>();
+  readonly #through = new Map<string, Of<"through">>();
+  /** Commands that no failed action has claimed, and the last one of each process. */
+  #commands: ActionRun[] = [];
+  readonly #processes = new Map<string, ActionRun>();
+  readonly #unclaimed: ActionRun[] = [];
+  #checks: Check[] = [];
+  /** Of the records that tell of an action or a ban, the last one is a failed check. */
+  #justChecked = false;
+  #server: Of<"server"> | undefined;
+  #isRunning: boolean;
+  /** Takes a line that belongs to the record above it. */
+  continue: (line: string) => void = () => {};
+
+  constructor(before: Seen) {
+    this.#before = before;
+    this.settings = new Map(before.settings);
+    this.active = new Map(before.active);
+    this.#isRunning = before.context.running;
+    // That it stops was told; what it does on its way down is told together.
+    if (before.context.stopping) this.#beginServer(-1, true);
+  }
+
+  read(record: LogRecord, place: number, shown: boolean): void {
+    const { kind, message } = record;
+    this.continue = () => {};
+    switch (record.event) {
+      case "command":
+        return this.#readCommand(record, place, shown);
+      case "output":
+        return this.#readOutput(record.process, record.error ?? "");
+      case "ended":
+        return this.#readEnd(record.process, record.end);
+      case "failed":
+        return this.#readFailed(record, place, shown);
+    }
+    if (kind !== "found" && kind !== "other") {
+      this.#justChecked = false;
+      if (record.jail) this.active.set(record.jail, msOf(`${record.date} ${record.time}`));
+    }
+    switch (record.event) {
+      case "ban":
+      case "reban":
+        return this.#readBan(record, place, shown);
+      case "unban":
+      case "repeal":
+      case "restore":
+        return this.#readUnban(record, place, shown);
+      case "unchecked":
+      case "unrestored": {
+        const command = this.#commands.at(-1);
+        this.#checks.push({ place, shown, text: message, why: "", command });
+        this.#justChecked = true;
+        return;
+      }
+      case "found":
+      case "attempt":
+        this.#failuresOf(record).push(msOf(record.at ?? `${record.date} ${record.time}`));
+        break;
+      case "setting":
+        this.settings.set(`${this.#settingsOf}\n${record.name}`, Number(record.seconds));
+        break;
+      case "jailCreated":
+      case "reloading":
+        this.#settingsOf = record.jail ?? "";
+        break;
+    }
+    if (shown) this.#readShown(record, place);
+  }
+
+  #readShown(record: LogRecord, place: number): void {
+    const { kind, message } = record;
+    switch (record.event) {
+      case "alreadyBanned":
+        this.#readThrough(record, place);
+        break;
+      case "increase":
+        return this.#readIncrease(record, place);
+      case "starting":
+        return void this.#isOfServer("starting", place, record.version);
+      case "stopping":
+      case "exiting":
+        return void this.#isOfServer(record.event, place);
+      case "jailStarted":
+      case "jailStopped":
+      case "jailReloaded":
+        return this.#readJail(record, place);
+    }
+    if (kind === "alert") {
+      const text = `${record.level} ${message.replace(/^\[[^\]]{1,200}\] /, "")}`;
+      const alert = { event: "alert" as const, place, jail: record.jail, text, raised: "" };
+      this.happenings.push(alert);
+      // The exception stands behind the traceback's indented lines.
+      let indented = false;
+      this.continue = (line) => {
+        if (indented && /^\S/.test(line)) alert.raised = line;
+        indented = /^\s/.test(line);
+      };
+    } else if (kind === "found") this.found++;
+    else this.other++;
+  }
+
+  #readJail(
+    { jail, event }: RecordOf<"jailStarted" | "jailStopped" | "jailReloaded">,
+    place: number,
+  ) {
+    const did =
+      event === "jailStarted" ? "started" : event === "jailStopped" ? "stopped" : "reloaded";
+    if (!this.#isOfServer(did, place)) this.happenings.push({ event: "jail", place, jail, did });
+  }
+
+  #failuresOf({ jail, id }: { jail: string; id: string }): number[] {
+    const key = banKey(jail, id);
+    const times = this.failures.get(key) ?? [...(this.#before.failures.get(key) ?? [])];
+    if (times.length >= FAILURES_LIMIT) times.splice(0, FAILURES_LIMIT / 2);
+    this.failures.set(key, times);
+    return times;
+  }
+
+  #setting(jail: string, name: "findtime" | "banTime"): number | undefined {
+    return this.settings.get(`${jail}\n${name}`);
+  }
+
+  #readBan(record: RecordOf<"ban" | "reban">, place: number, shown: boolean): void {
+    const { jail, id, date, time } = record;
+    const key = banKey(jail, id);
+    const times = this.#failuresOf(record);
+    const since = (times.at(-1) ?? 0) - (this.#setting(jail, "findtime") ?? FINDTIME_S) * SECOND;
+    const failures = times.filter((at) => at >= since).length;
+    this.failures.set(key, []);
+    this.banned.set(key, msOf(`${date} ${time}`));
+    this.#last.set(jail, { id, place });
+    this.#lastJail = jail;
+    if (!shown) return;
+    const known = this.#bans.get(key);
+    // The observer works beside the jail, and may log the length first.
+    const longer = known?.form === "longer" ? known : undefined;
+    if (longer) this.happenings.splice(this.happenings.indexOf(longer), 1);
+    const ban = {
+      ...{ event: "ban" as const, place, jail, id, failures, blocked: true },
+      time: date && time ? `${date} ${time}` : "",
+      form: record.event === "ban" ? ("new" as const) : ("again" as const),
+      count: longer?.count ?? 0,
+      seconds: longer?.seconds ?? this.#setting(jail, "banTime"),
+      failed: [],
+    };
+    this.#bans.set(key, ban);
+    this.happenings.push(ban);
+  }
+
+  #readIncrease({ jail, id, count, length = "", date, time }: RecordOf<"increase">, place: number) {
+    const longer = { count: Number(count ?? 0), seconds: secondsIn(length) };
+    const key = banKey(jail, id);
+    const ban = this.#bans.get(key);
+    if (ban && ban.form !== "longer") return void Object.assign(ban, longer);
+    const none = { failures: 0, failed: [], blocked: true, time: date && `${date} ${time}` };
+    const told = {
+      event: "ban" as const,
+      form: "longer" as const,
+      place,
+      jail,
+      id,
+      ...none,
+      ...longer,
+    };
+    this.#bans.set(key, told);
+    this.happenings.push(told);
+  }
+
+  /** What is said of this id's ban from now on is of another one. */
+  #readUnban(
+    record: RecordOf<"unban" | "repeal" | "restore">,
+    place: number,
+    shown: boolean,
+  ): void {
+    const { event, kind, jail, id, date, time } = record;
+    const key = banKey(jail, id);
+    this.#last.set(jail, { id, place });
+    this.#bans.delete(key);
+    if (event === "restore") this.banned.set(key, msOf(`${date} ${time}`));
+    else this.banned.delete(key);
+    if (!shown) return;
+    const did = event === "restore" ? "restore" : kind === "unban" ? "unban" : "lift";
+    if (!this.#isOfServer(did, place)) this.happenings.push({ event: did, place, jail, id });
+  }
+
+  /** fail2ban warns from a minute after the ban on, by the failure's time; 0.9 never warns. */
+  #readThrough({ jail, id, level, date, time }: RecordOf<"alreadyBanned">, place: number): void {
+    const key = banKey(jail, id);
+    const since = this.banned.get(key) ?? this.#before.banned.get(key);
+    const isKnown = since !== undefined && time !== "";
+    const isLate = isKnown
+      ? msOf(`${date} ${time}`) - since >= BAN_WORKS_MS
+      : level.startsWith("WARN");
+    if (!isLate) return;
+    const known = this.#through.get(key);
+    if (known) known.attempts++;
+    else {
+      const through = { event: "through" as const, place, jail, id, attempts: 1 };
+      this.#through.set(key, through);
+      this.happenings.push(through);
+    }
+  }
+
+  /** Whether it is a part of a stop or start of the server: then it is told with that. */
+  #isOfServer(did: string, place: number, version = ""): boolean {
+    const down = this.#server?.version === undefined ? this.#server : undefined;
+    if (did === "starting") {
+      (down ?? this.#beginServer(place, false)).version = version;
+      this.#isRunning = true;
+    } else if (did === "stopping" || did === "exiting") {
+      if (!down && did === "stopping") this.#beginServer(place, true);
+      this.#isRunning = false;
+    } else if (this.#server && (down ? STOP_PARTS : START_PARTS).includes(did)) {
+      addOne(this.#server.parts, did);
+      if (did !== "started") return true;
+      this.#server.version ??= "";
+      this.#isRunning = true;
+    } else {
+      // Jails that come and go later are no part of the start.
+      if (!down && ["started", "stopped", "reloaded"].includes(did)) this.#server = undefined;
+      return false;
+    }
+    return true;
+  }
+
+  #beginServer(place: number, stopped: boolean): Of<"server"> {
+    const crashed = !stopped && this.#isRunning;
+    const none = { version: undefined, parts: new Map<string, number>() };
+    this.#server = { event: "server", place, stopped, crashed, ...none };
+    this.happenings.push(this.#server);
+    return this.#server;
+  }
+
+  #readCommand(record: RecordOf<"command">, place: number, shown: boolean): void {
+    const command = { place, shown, text: record.command, why: "" };
+    this.continue = (line) => {
+      if (command.text.length < COMMAND_LIMIT) command.text += `\n${line}`;
+    };
+    this.#commands.push(command);
+    if (this.#commands.length > OPEN_COMMANDS) this.#unclaimed.push(...this.#commands.splice(0, 1));
+    this.#processes.set(record.process, command);
+  }
+
+  #readOutput(process: string, error: string): void {
+    const command = this.#processes.get(process);
+    // Python's `'text'`.
+    if (command && error) command.why = error.replace(/^(["'])(.*)\1$/, "$2");
+  }
+
+  #readEnd(process: string, end: string): void {
+    const command = this.#processes.get(process);
+    if (!command || command.why.includes("timed out")) return;
+    command.why += command.why ? ` (${end})` : end;
+  }
+
+  /**
+   * Joins a failed action with its ban, and with a command that fail2ban logged before. Jails work side by
+   * side: only a command that names the id, or else the jail, since its last ban is this action's.
+   */
+  #readFailed(record: RecordOf<"failed">, place: number, shown: boolean): void {
+    const { jail, doing, action, why: text = "" } = record;
+    const last = this.#last.get(jail);
+    // Not every action says whom it failed for: a jail does one thing after the other.
+    const id = record.id ?? (doing.endsWith("ban") ? (last?.id ?? "") : "");
+    const since = last?.id === id ? last.place : -1;
+    const runsOf = (isNamed: (command: ActionRun) => boolean) => {
+      const named = this.#commands.filter((each) => each.place > since && isNamed(each));
+      const ofJail = named.filter((each) => namesJail(each, jail));
+      const runs = new Set(named.map((each) => each.text)).size > 1 ? ofJail : named;
+      return new Set(runs.map((each) => each.text)).size > 1 ? [] : runs;
+    };
+    let runs = runsOf((each) => namesId(each, id));
+    const bans = doing === "ban" || doing === "reban";
+    const blocked = !bans || !this.#takeCheck(jail, text, runs);
+    if (runs.length === 0) runs = runsOf((each) => namesJail(each, jail));
+    if (runs.length === 0 && this.#isAlone(record)) runs = runsOf(() => true);
+    // A Python action says itself what went wrong.
+    const command = text.startsWith("Error ") ? runs.at(-1) : undefined;
+    if (command) this.#commands = this.#commands.filter((each) => each.text !== command.text);
+    // It ran once and a check failed later: once the rules were back it may have worked.
+    const isOver = (ran: ActionRun) => this.#checks.some((check) => check.place > ran.place);
+    const ran = command && blocked && runs.length === 1 && isOver(command) ? undefined : command;
+    const said = /^Error (?:un|re)?banning /.test(text) ? "" : text;
+    const failed = { action, why: ran?.why || said };
+    this.#justChecked = false;
+    const ban = doing === "ban" ? this.#bans.get(banKey(jail, id)) : undefined;
+    if (
+      ban &&
+      !ban.failed.some((each) => each.action === action) &&
+      ban.failed.length < FAILED_IN_LINE
+    ) {
+      ban.failed.push(failed);
+      ban.blocked &&= blocked;
+    } else if (shown) {
+      this.happenings.push({ event: "failed", place, jail, doing, id, blocked, ...failed });
+    }
+  }
+
+  /** Whether no other jail can have run a command just now: each may run for a minute, twice. */
+  #isAlone({ jail, date, time }: RecordOf<"failed">): boolean {
+    const now = msOf(`${date} ${time}`);
+    return [...this.active].every(([other, at]) => other === jail || now - at > 2 * ACTION_MS);
+  }
+
+  /**
+   * Whether the firewall's rules were gone, so that the ban was never made: takes the check that says so.
+   * It names no jail. The command that looked may; else it counts where nothing else came between.
+   */
+  #takeCheck(jail: string, why: string, runs: readonly ActionRun[]): boolean {
+    const near = this.#justChecked;
+    const index = this.#checks.findLastIndex(({ place, text, command }) => {
+      const isNamed = command !== undefined && namesJail(command, jail);
+      if (!isNamed && command && /\b(?:f2b|fail2ban)-\w/.test(command.text)) return false;
+      if (/^Error (?:stopping|starting) action /.test(why)) return true;
+      // Where the rules could not be restored, nothing is tried a second time.
+      if (text.startsWith("Unable")) return (isNamed || near) && runs.length < 2;
+      const again = (runs[0]?.place ?? place) < place && (runs.at(-1)?.place ?? 0) > place;
+      return again && (isNamed || (near && this.#lastJail === jail));
+    });
+    if (index < 0) return false;
+    const [taken] = this.#checks.splice(index, 1);
+    const first = this.#checks.findLastIndex(
+      ({ text }, at) => at < index && text.startsWith("Invariant"),
+    );
+    const [begun] =
+      taken?.text.startsWith("Unable") && first >= 0 ? this.#checks.splice(first, 1) : [];
+    const looked = [taken?.command?.text, begun?.command?.text];
+    this.#commands = this.#commands.filter(
+      (each) => runs.includes(each) || !looked.includes(each.text),
+    );
+    return true;
+  }
+
+  /** What is told: in the order that it happened in, and what failed without an action that says so. */
+  finish(): Happening[] {
+    const alone = [...this.#checks, ...this.#unclaimed, ...this.#commands].filter(
+      ({ shown }) => shown,
+    );
+    const alerts = alone.map(({ place, text, why }) => {
+      return { event: "alert" as const, place, jail: undefined, text, raised: why };
+    });
+    const said = this.happenings.filter(
+      (each) =>
+        each.event !== "server" ||
+        each.place >= 0 ||
+        each.version !== undefined ||
+        each.parts.size > 0,
+    );
+    return [...said, ...alerts].sort((a, b) => a.place - b.place);
+  }
+}
+
+/** What some lines tell; `before` is what the lines before them say: `seen` of the batch that had those. */
+export function readBatch(lines: readonly string[], view: View, before: Seen): Batch {
+  const reader = new BatchReader(before);
+  const { records, after } = readRecords(lines, before.context);
+  let from: LogRecord | undefined;
+  let to: LogRecord | undefined;
+  let above = before.context.record;
+  for (const [place, record] of records.entries()) {
+    if (!record) reader.other++;
+    else if (record === above) reader.continue(lines[place] ?? "");
+    else reader.read(record, place, isShown(record, view));
+    if (record?.time) {
+      from ??= record;
+      to = record;
+    }
+    above = record;
+  }
+  const { found, other, failures, banned, settings, active } = reader;
+  const isAsked = view.only.has("found") || view.only.has("other");
+  const seen = { context: after, failures, banned, settings, active };
+  return { happenings: reader.finish(), found, other, isAsked, from, to, seen };
+}
+
+/** When each jail's address that still gets through was told of last, by fingerprint; ms. */
+export type Warned = Readonly<Record<string, number>>;
+
+/** Leaves out what was told within the last hour, and what of `warned` is older. */
+export function withoutRepeats(batch: Batch, warned: Warned, now: number) {
+  const isRecent = (at: number) => at <= now && now - at < HOUR;
+  const recent = Object.entries(warned).filter(([, at]) => isRecent(at));
+  const known = new Map(recent.slice(-WARNED_LIMIT));
+  const happenings = batch.happenings.filter((each) => {
+    if (each.event !== "through") return true;
+    const key = fingerprintText(banKey(each.jail, each.id)).slice(0, 16);
+    if (known.has(key)) return false;
+    known.set(key, now);
+    return true;
+  });
+  return { batch: { ...batch, happenings }, warned: Object.fromEntries(known) };
+}
+
+// Step two: in words.
+
+/** How a batch is put in words, and for whom. */
+export interface Style {
+  readonly host: string;
+  readonly markup: Markup;
+  /** Where an address leads, `https://db-ip.com/{ip}`; empty for no link. */
+  readonly link: string;
+  /** What becomes of more bans than a message holds: a file, their number, or more messages. */
+  readonly overflow: "file" | "summary" | "none";
+  /** UTF-16 units of one message. */
+  readonly room: number;
+}
+
+interface Words extends Style {
+  readonly facts: Facts;
+}
+
+/** Words that mean nothing in any markup. */
+const PLAIN = /^[\p{L}\p{N}]+(?:[ ._-][\p{L}\p{N}]+)*$/u;
+/** More unbans or restores than this are one line with counts, and more bans than that a list. */
+const FEW = 3;
+const FEW_BANS = 8;
+const LIST_LINE_LENGTH = 300;
+/** A list that does not fit shows so many networks, and has so much room for jails and for addresses. */
+const TOP_NETWORKS = 10;
+const LIST_PART_LENGTH = 600;
+const USERS_SHOWN = 5;
+const USER_LENGTH = 32;
 
 function shortened(text: string, limit: number): string {
   if (text.length <= limit) return text;
@@ -1064,15 +1646,12 @@ export function addressOf(id: string): string | undefined {
 /** Groups of an IPv6 address that chat services would show as a picture. */
 const EMOJI = /:(?:100|1234|ab?|abcd?|b|bed|bee|cd):/i;
 
-/** An address as it is, anything else in code. */
-function idText(id: string, markup: Markup): string {
-  return addressOf(id) && !EMOJI.test(id) ? id : markup.code(shortened(id, ID_LIMIT));
-}
-
-/** Who speaks, and how. */
-interface Teller {
-  readonly host: string;
-  readonly markup: Markup;
+/** An address as it is, with its country if that is known; anything else in code. */
+function idText(id: string, { markup, facts }: Pick<Words, "markup" | "facts">): string {
+  const address = addressOf(id);
+  if (!address) return markup.code(shortened(id, ID_LIMIT));
+  const { flag, code } = facts.countries.get(address) ?? {};
+  return [EMOJI.test(id) ? markup.code(id) : id, flag, code].filter(Boolean).join(" ");
 }
 
 function amount(count: number, noun: string): string {
@@ -1086,323 +1665,131 @@ function ordinal(count: number): string {
   return `${count}${["th", "st", "nd", "rd"][ones] ?? "th"}`;
 }
 
-function jailText(jail: string, { markup }: Teller): string {
+/** Of a length as people and fail2ban write them; fail2ban's week and year have no plural. */
+const UNITS: readonly (readonly [seconds: number, sign: string, one: string, many: string])[] = [
+  [365 * 86_400, "y", "year", "years"],
+  [7 * 86_400, "w", "week", "weeks"],
+  [86_400, "d", "day", "days"],
+  [3_600, "h", "h", "h"],
+  [60, "m", "min", "min"],
+  [1, "s", "s", "s"],
+];
+
+/** Seconds of `1h 30m`, `1 day, 0:00:24` or `permanent` (-1); undefined for what is none of these. */
+function secondsIn(length: string): number | undefined {
+  if (length === "permanent") return -1;
+  const clock = /^(?:(\d+) days?, )?(\d+):(\d\d):(\d\d)$/
+    .exec(length)
+    ?.slice(1)
+    .map((part) => Number(part ?? 0));
+  if (clock)
+    return clock.reduce(
+      (total, part, index) => total + part * ([86_400, 3_600, 60, 1][index] ?? 0),
+      0,
+    );
+  const parts = length.split(" ").map((part) => {
+    const [, count, sign] = /^(\d+)([ywdhms])$/.exec(part) ?? [];
+    return Number(count) * (UNITS.find((unit) => unit[1] === sign)?.[0] ?? NaN);
+  });
+  const total = parts.reduce((a, b) => a + b, 0);
+  return Number.isNaN(total) ? undefined : total;
+}
+
+/** `for 10 min`, `for 1 week 2 days`, `permanently` */
+function banLength(seconds: number): string {
+  if (seconds < 0) return "permanently";
+  const parts: string[] = [];
+  let rest = seconds;
+  for (const [size, , one, many] of UNITS) {
+    const count = Math.floor(rest / size);
+    rest -= count * size;
+    if (count > 0) parts.push(`${count} ${count === 1 ? one : many}`);
+  }
+  return `for ${parts.slice(0, 2).join(" ") || "0 s"}`;
+}
+
+/** A line, or a few, and where they belong among the others. */
+interface Line {
+  readonly place: number;
+  readonly sign: string;
+  readonly text: string;
+}
+
+/** What the database and the map of countries are asked: they are asked for no more than is shown. */
+export function wantedFacts(batch: Batch): WantedFacts {
+  const bans = batch.happenings.filter((each) => each.event === "ban");
+  const ids = batch.happenings.flatMap((each) => ("id" in each ? (addressOf(each.id) ?? []) : []));
+  return { bans: bansOfOwn(bans).own, addresses: [...new Set(ids)] };
+}
+
+/** Bans with a line of their own; the others are a list, those whose actions failed alike lines by that. */
+function bansOfOwn(bans: readonly Of<"ban">[]) {
+  const smooth = bans.filter(({ failed }) => failed.length === 0);
+  const key = ({ jail, failed, blocked }: Ban) => JSON.stringify([jail, failed, blocked]);
+  const groups = [
+    ...Map.groupBy(
+      bans.filter(({ failed }) => failed.length > 0),
+      key,
+    ).values(),
+  ];
+  const alike = groups.filter(({ length }) => length > FEW);
+  const isList = smooth.length > FEW_BANS || alike.length > 0;
+  const few = groups.filter(({ length }) => length <= FEW).flat();
+  return {
+    own: isList ? few : [...few, ...smooth],
+    alike,
+    listed: isList ? [...smooth, ...alike.flat()] : [],
+  };
+}
+
+function jailText(jail: string, { markup }: Words): string {
   return markup.bold(`[${nameText(jail, markup)}]`);
 }
 
-/** `🔓 web-1 [sshd] UNBANNED 203.0.113.7` */
-function jailLine(sign: string, jail: string, text: string, teller: Teller): string {
-  return `${sign} ${teller.host} ${jailText(jail, teller)} ${text}`;
-}
-
-function alertLine(jail: string | undefined, text: string, teller: Teller): string {
-  const code = teller.markup.code(shortened(text, WHY_LIMIT));
-  return jail ? jailLine("⚠️", jail, code, teller) : `⚠️ ${teller.host} ${code}`;
-}
-
-function failedText(action: string, where: string, why: string, { markup }: Teller): string {
+function failedText({ action, why }: FailedAction, { markup }: Words, where = ""): string {
   const failed = markup.bold(`action ${markup.code(shortened(action, ID_LIMIT))} failed`);
-  const reason = why ? `: ${markup.code(shortened(why, WHY_LIMIT))}` : "";
-  return `${failed}${where}${reason}`;
+  const reason = why ? `: ${markup.code(shortened(why, REASON_LIMIT))}` : "";
+  return failed + where + reason;
 }
 
-function increaseText(count: number, length: string, { markup }: Teller): string {
-  const forLong = length.startsWith("permanent")
-    ? "for good"
-    : `for ${/^[\w :,]{1,40}$/.test(length) ? length : markup.code(length)}`;
-  return `${ordinal(count)} ban, ${forLong}`;
+/** `, but NOT blocked`, and each action that failed. */
+function failuresText({ failed, blocked }: Pick<Ban, "failed" | "blocked">, words: Words): string {
+  const alarm = blocked ? "" : `, but 🚨 ${words.markup.bold("NOT blocked")}`;
+  return alarm + failed.map((each) => ` · ⚠️ ${failedText(each, words)}`).join("");
 }
 
-// How many failures led to a ban: the log does not say it with the ban.
-
-const FINDTIME_MS = 10 * MINUTE;
-/** Failures of each jail and id since its last ban. Lines are to be told in their order. */
-export class FailureCount {
-  readonly #findtimeMs = new Map<string, number>();
-  readonly #found = new Map<string, number[]>();
-  #settingsOf = "";
-
-  /** Takes notice of a record; for a ban, says how many failures led to it, if that is known. */
-  tell(record: LogRecord): number | undefined {
-    const { event } = record;
-    if (event === "reloading" || event === "jailCreated") this.#settingsOf = record.jail ?? "";
-    const seconds = event === "setting" && record.name === "findtime" ? Number(record.seconds) : 0;
-    if (seconds > 0) this.#findtimeMs.set(this.#settingsOf, seconds * SECOND);
-    if (event === "found" || event === "attempt") this.#addFound(record);
-    if (event !== "ban") return undefined;
-    const key = banKey(record.jail, record.id);
-    const times = this.#found.get(key);
-    this.#found.delete(key);
-    if (!times) return undefined;
-    const since = (times.at(-1) ?? 0) - (this.#findtimeMs.get(record.jail) ?? FINDTIME_MS);
-    return times.filter((at) => at >= since).length || undefined;
-  }
-
-  #addFound({ jail, id, at, date, time }: RecordOf<"found" | "attempt">): void {
-    const wallClock = at ?? `${date} ${time}`;
-    const key = banKey(jail, id);
-    const times = this.#found.get(key) ?? [];
-    times.push(Date.parse(`${wallClock.replace(" ", "T")}Z`));
-    this.#found.set(key, times);
-  }
-}
-
-interface BanEvent {
-  readonly kind: "ban";
-  readonly at: number;
-  readonly jail: string;
-  readonly id: string;
-  readonly again: boolean;
-  readonly failures: number | undefined;
-  /** How often it was banned, and for how long now. */
-  increase?: string;
-  /** What is said of each action that failed for it. */
-  readonly failed: Map<string, string>;
-  /** The firewall's rules were gone. */
-  unblocked: boolean;
-}
-
-type BatchEvent =
-  | BanEvent
-  | { kind: "unban" | "restore" | "repeal"; at: number; jail: string; id: string }
-  | { kind: "life"; at: number; jail: string; event: LogRecord["event"]; version: string };
-
-/** A line, or a few, and where they belong among the others. */
-interface Told {
-  readonly at: number;
-  readonly line: string;
-}
-
-/** A failed command or check: an alert of its own, unless an action that failed explains it. */
-interface Trouble {
-  readonly at: number;
-  readonly shown: boolean;
-  readonly text: string;
-  why: string;
-}
-
-/** Neither jails nor ids have line ends. */
-function banKey(jail: string, id: string): string {
-  return `${jail}\n${id}`;
-}
-
-/** Gathers a batch, record by record. What is not `shown` still explains what is. */
-class BatchReader {
-  readonly events: BatchEvent[] = [];
-  found = 0;
-  other = 0;
-  /** What stands alone. */
-  readonly #told: Told[] = [];
-  /** Commands of actions, as far as fail2ban logged them because they failed. */
-  #commands: Trouble[] = [];
-  /** The last command of each process. */
-  readonly #running = new Map<string, Trouble>();
-  readonly #unchecked: Trouble[] = [];
-  /** The ids that jails banned, restored or let go last. */
-  readonly #lastId = new Map<string, string>();
-  /** The last ban of each jail and id, unless it was restored or lifted since. */
-  readonly #bans = new Map<string, BanEvent>();
-  /** Increases of bans that were told before, or will be: the observer may be faster. */
-  readonly #increases = new Map<string, Told & { readonly increase: string }>();
-  #lastJail = "";
-  /** The last record that tells of an action or a ban. */
-  #before: LogRecord | undefined;
-  readonly #failures: FailureCount;
-  readonly #teller: Teller;
-
-  constructor(failures: FailureCount, teller: Teller) {
-    this.#failures = failures;
-    this.#teller = teller;
-  }
-
-  read(record: LogRecord, at: number, shown: boolean): void {
-    const { kind, event, message } = record;
-    const failures = this.#failures.tell(record);
-    this.#noteId(record);
-    const isDetail = event === "command" || event === "output" || event === "ended";
-    if (isDetail) this.#readDetail(record, at, shown);
-    else if (event === "unchecked" || event === "unrestored")
-      this.#unchecked.push({ at, shown, text: message, why: "" });
-    else if (event === "failed") this.#readFailed(record, at, shown);
-    else if (shown && (event === "ban" || event === "reban")) this.#readBan(record, at, failures);
-    else if (shown) this.#readOther(record, at);
-    if (kind !== "found" && kind !== "other" && !isDetail) this.#before = record;
-  }
-
-  #readOther(record: LogRecord, at: number): void {
-    const { kind, event, jail = "" } = record;
-    if (event === "increase") this.#readIncrease(record, at);
-    else if (event === "unban" || event === "restore" || event === "repeal") {
-      const undone = event === "unban" && kind === "restore" ? "repeal" : event;
-      this.events.push({ kind: undone, at, jail, id: record.id });
-    } else if (kind === "life" && event !== "reloading") {
-      const version = event === "starting" ? record.version : "";
-      this.events.push({ kind, at, jail, event, version });
-    } else if (kind === "alert") {
-      const text = `${record.level} ${record.message.replace(/^\[[^\]]{1,200}\] /, "")}`;
-      this.#told.push({ at, line: alertLine(record.jail, text, this.#teller) });
-    } else if (kind === "found") this.found++;
-    else this.other++;
-  }
-
-  /** Not every action says whom it failed for: it was the jail's last. */
-  #noteId(record: LogRecord): void {
-    switch (record.event) {
-      case "ban":
-      case "reban":
-        this.#lastJail = record.jail;
-        break;
-      case "restore":
-      case "unban":
-      case "repeal":
-        this.#endBan(banKey(record.jail, record.id));
-        break;
-      default:
-        return;
-    }
-    this.#lastId.set(record.jail, record.id);
-  }
-
-  /** What is said of this ban from now on is of another one. */
-  #endBan(key: string): void {
-    const increased = this.#increases.get(key);
-    if (increased) this.#told.push(increased);
-    this.#increases.delete(key);
-    this.#bans.delete(key);
-  }
-
-  #readBan(record: RecordOf<"ban" | "reban">, at: number, failures: number | undefined): void {
-    const { jail, id, event } = record;
-    const key = banKey(jail, id);
-    const { increase } = this.#increases.get(key) ?? {};
-    this.#increases.delete(key);
-    const none = { failed: new Map<string, string>(), unblocked: false };
-    const ban: BanEvent = {
-      kind: "ban",
-      at,
-      jail,
-      id,
-      failures,
-      again: event === "reban",
-      ...none,
-    };
-    if (increase) ban.increase = increase;
-    this.#bans.set(key, ban);
-    this.events.push(ban);
-  }
-
-  #readIncrease({ jail, id, count = "0", length = "" }: RecordOf<"increase">, at: number): void {
-    const increase = increaseText(Number(count), length, this.#teller);
-    const key = banKey(jail, id);
-    const ban = this.#bans.get(key);
-    if (ban) {
-      ban.increase = increase;
-      return;
-    }
-    const { markup } = this.#teller;
-    const text = `${markup.bold("BANNED")} ${idText(id, markup)} for longer: ${increase}`;
-    const line = jailLine("🔔", jail, text + adviceText(id, this.#teller), this.#teller);
-    this.#endBan(key);
-    this.#increases.set(key, { at, line, increase });
-  }
-
-  #readDetail(record: RecordOf<"command" | "output" | "ended">, at: number, shown: boolean): void {
-    const { event, process } = record;
-    if (event === "command") {
-      const begun = { at, shown, text: record.command, why: "" };
-      this.#commands.push(begun);
-      this.#running.set(process, begun);
-    }
-    const last = this.#running.get(process);
-    if (!last) return;
-    // Python's `'text'`.
-    if (event === "output" && record.error) last.why = record.error.replace(/^(["'])(.*)\1$/, "$2");
-    if (event === "ended" && !last.why.includes("timed out"))
-      last.why += last.why ? ` (${record.end})` : record.end;
-  }
-
-  /** Joins a failed action with its ban, and with what fail2ban logged of its commands before. */
-  #readFailed(record: RecordOf<"failed">, at: number, shown: boolean): void {
-    const { doing, jail, action, why: text = "" } = record;
-    const id = record.id ?? (doing.endsWith("ban") ? (this.#lastId.get(jail) ?? "") : "");
-    // A Python action says itself what went wrong; of a command, fail2ban has logged it before.
-    const command = text.startsWith("Error ") ? this.#commands.at(-1) : undefined;
-    const bans = doing !== "unban" && doing.endsWith("ban");
-    const unblocked = bans && this.#wasUnchecked(jail, command?.text);
-    if (command) this.#commands = this.#commands.filter((each) => each.text !== command.text);
-    const why = command?.why || text;
-    const ban = doing === "ban" ? this.#bans.get(banKey(jail, id)) : undefined;
-    if (ban && !ban.failed.has(action) && ban.failed.size < FAILED_IN_LINE) {
-      ban.failed.set(action, failedText(action, "", why, this.#teller));
-      ban.unblocked ||= unblocked;
-    } else if (shown) {
-      const { markup } = this.#teller;
-      const where = ` at ${doing}${id ? ` of ${idText(id, markup)}` : ""}`;
-      const blocked = unblocked ? `🚨 ${markup.bold("NOT blocked")}: ` : "";
-      const failed = blocked + failedText(action, where, why, this.#teller);
-      this.#told.push({ at, line: jailLine("⚠️", jail, failed, this.#teller) });
-    }
-  }
-
-  /**
-   * Whether the firewall's rules were gone just before, and the action failed for that. fail2ban says it
-   * without a jail and jails work side by side, so that a check that may be another jail's does not
-   * count. Where the rules could be restored the ban is tried again: a command that was not tried before
-   * is another action's, and the address may well be blocked.
-   */
-  #wasUnchecked(jail: string, command: string | undefined): boolean {
-    const event = this.#before?.event;
-    if (event !== "unchecked" && event !== "unrestored") return false;
-    const given = event === "unrestored";
-    const checkedAt = this.#unchecked.at(-1)?.at ?? 0;
-    const again = this.#commands.some(({ text, at }) => text === command && at < checkedAt);
-    if (!given && (this.#lastJail !== jail || !again)) return false;
-    for (const word of given ? ["Unable", "Invariant"] : ["Invariant"]) {
-      const index = this.#unchecked.findLastIndex(({ text }) => text.startsWith(word));
-      if (index >= 0) this.#unchecked.splice(index, 1);
-    }
-    return true;
-  }
-
-  /** What stands alone, also what failed and led to nothing that names it. */
-  told(): Told[] {
-    const unexplained = [...this.#unchecked, ...this.#commands].filter(({ shown }) => shown);
-    const alerts = unexplained.map(({ at, text, why }) => {
-      return { at, line: alertLine(undefined, text + (why && `: ${why}`), this.#teller) };
-    });
-    return [...this.#told, ...this.#increases.values(), ...alerts];
-  }
-}
-
-// From what happened to what is said.
-
-/** More events of one kind than this are one line with counts. */
-const FEW = 3;
-/** More bans than this are a list. */
-const FEW_BANS = 8;
-const LIST_LINE_LENGTH = 300;
-
-/** Where to look an address up, and how to let it in again. */
-function adviceText(id: string, { markup }: Teller): string {
-  const address = addressOf(id);
-  if (!address) return "";
-  const link = markup.link(`https://db-ip.com/${address}`, "db-ip.com");
-  return ` · ${link} · ${markup.code(`fail2ban-client unban ${id}`)}`;
-}
-
-function banLine(ban: BanEvent, teller: Teller): string {
-  const { markup } = teller;
-  const { jail, id, failures, increase, again, failed, unblocked } = ban;
-  const parts = [
-    `${markup.bold("BANNED")} ${idText(id, markup)}`,
-    failures === undefined ? "" : ` after ${amount(failures, "failure")}`,
-    increase ? `, ${increase}` : "",
-    again ? ", again: the firewall had lost it" : "",
-    unblocked ? `, but 🚨 ${markup.bold("NOT blocked")}` : "",
-    ...[...failed.values()].map((text) => ` · ⚠️ ${text}`),
-    adviceText(id, teller),
+function banText(ban: Of<"ban">, words: Words): string {
+  const { markup, facts, link } = words;
+  const { id, form } = ban;
+  const { failures, count = 0, seconds, users = [] } = facts.bans.get(factKey(ban)) ?? {};
+  const attempts = amount(failures ?? ban.failures, "failed attempt");
+  const number = ban.count || count;
+  const length = ban.count > 0 ? ban.seconds : (seconds ?? ban.seconds);
+  const details = [
+    failures || ban.failures ? `after ${attempts}${failures ? "" : " logged"}` : "",
+    number > 0 ? `${ordinal(number)} ban` : "",
+    length === undefined ? "" : banLength(length),
+    form === "again" ? "again: the firewall had lost it" : "",
   ];
-  return jailLine("🔔", jail, parts.join(""), teller);
+  const known = details.filter((detail) => detail !== "").join(", ");
+  const what = `${markup.bold("BANNED")} ${idText(id, words)}${form === "longer" ? " for longer" : ""}`;
+  const tried = users
+    .slice(0, USERS_SHOWN)
+    .map((user) => markup.code(shortened(user, USER_LENGTH)));
+  const more = users.length > USERS_SHOWN ? ` and ${users.length - USERS_SHOWN} more` : "";
+  const address = addressOf(id);
+  const parts = [
+    `${what}${/^\d/.test(known) ? "," : ""} ${known}`.trimEnd() + failuresText(ban, words),
+    users.length > 0 ? `tried ${tried.join(", ")}${more}` : "",
+    address && link
+      ? markup.link(
+          link.replaceAll("{ip}", () => address),
+          URL.parse(link)?.hostname ?? link,
+        )
+      : "",
+    address ? markup.code(`fail2ban-client unban ${id}`) : "",
+  ];
+  return parts.filter((part) => part !== "").join(" · ");
 }
 
 /** The events of each jail, the busiest first. */
@@ -1411,7 +1798,7 @@ function byJail<Event extends { jail: string }>(events: readonly Event[]): [stri
 }
 
 function timesText(count: number): string {
-  return count > 1 ? ` ×${count}` : "";
+  return count > 1 ? ` ×${count.toLocaleString("en")}` : "";
 }
 
 /** Words in lines of some length, so that messages can be cut between them. */
@@ -1420,201 +1807,260 @@ function wrapped(first: string, words: readonly string[]): string {
   return filled([first, ...listed], LIST_LINE_LENGTH).join("\n");
 }
 
-/** Many bans: by jail, with every address. */
-function banList(bans: readonly BanEvent[], teller: Teller): string {
-  const { host, markup } = teller;
-  const jails = byJail(bans);
-  const inJails = jails.length > 1 ? ` in ${jails.length} jails` : "";
-  const head = `🔔 ${host} ${markup.bold("BANNED")} ${amount(bans.length, "time")}${inJails}`;
-  const lists = jails.map(([jail, inJail]) => {
-    const ids = [...Map.groupBy(inJail, ({ id }) => id)];
-    const words = ids.map(([id, each]) => idText(id, markup) + timesText(each.length));
-    return wrapped(`${jailText(jail, teller)} ${inJail.length}:`, words);
-  });
-  return [head, ...lists].join("\n");
+/** As many words as `room` has place for, and how many more there are. */
+function fitting(words: readonly string[], room: number): string {
+  let text = "";
+  for (const [index, word] of words.entries()) {
+    const next = index === 0 ? word : `${text}, ${word}`;
+    const more = index < words.length - 1 ? ` and ${words.length - 1 - index} more` : "";
+    if (next.length + more.length > room) return `${text} and ${words.length - index} more`.trim();
+    text = next;
+  }
+  return text;
 }
 
-/** Every ban its line; of many only what went wrong has its own, the others are a list. */
-function tellBans(bans: readonly BanEvent[], teller: Teller): Told[] {
-  const smooth = bans.filter(({ failed }) => failed.size === 0);
-  const isList = smooth.length > FEW_BANS;
-  const own = isList ? bans.filter(({ failed }) => failed.size > 0) : bans;
-  const told = own.map((ban) => ({ at: ban.at, line: banLine(ban, teller) }));
-  return isList ? [...told, { at: smooth[0]?.at ?? 0, line: banList(smooth, teller) }] : told;
+/** Ids with their number, the most frequent first. */
+function frequent(ids: Iterable<string>): [string, number][] {
+  const counts = new Map<string, number>();
+  for (const id of ids) addOne(counts, id);
+  return [...counts].sort((a, b) => b[1] - a[1]);
+}
+
+/** Many bans: by jail and network, with every address; `short`: as much of it as one message holds. */
+function banList(bans: readonly Of<"ban">[], words: Words, short: boolean): string {
+  const { markup, overflow } = words;
+  const jails = byJail(bans);
+  const where = short && overflow === "file" ? ", all of them in the file" : "";
+  const head = `${markup.bold(amount(bans.length, "ban"))} in ${amount(jails.length, "jail")}${where}`;
+  const listed = (ids: readonly [string, number][]) =>
+    ids.map(([id, count]) => idText(id, words) + timesText(count));
+  const shared = (ids: readonly [string, number][]) => {
+    const networks = [...Map.groupBy(ids, ([id]) => networkOf(id) ?? "")];
+    const busiest = networks.sort((a, b) => b[1].length - a[1].length);
+    return busiest.filter(([network, { length }]) => network !== "" && length > 1);
+  };
+  if (!short) {
+    const lists = jails.map(([jail, inJail]) => {
+      const ids = frequent(inJail.map(({ id }) => id));
+      const networks = shared(ids);
+      const grouped = networks.flatMap(([network, same]) => {
+        const [first, ...others] = listed(same);
+        return [`${network} ×${same.length} (${first}`, ...others.with(-1, `${others.at(-1)})`)];
+      });
+      const inNetworks = new Set(networks.flatMap(([, same]) => same));
+      const single = listed(ids.filter((each) => !inNetworks.has(each)));
+      const head = `${jailText(jail, words)} ${inJail.length.toLocaleString("en")}:`;
+      return wrapped(head, [...grouped, ...single]);
+    });
+    return [head, ...lists].join("\n");
+  }
+  const ids = frequent(bans.map(({ id }) => id));
+  const counts = jails.map(
+    ([jail, { length }]) => `${jailText(jail, words)} ${length.toLocaleString("en")}`,
+  );
+  const networks = shared(ids).slice(0, TOP_NETWORKS);
+  const busy = networks.map(([network, same]) => `${network} ×${same.length}`).join(", ");
+  return [
+    head,
+    fitting(counts, LIST_PART_LENGTH),
+    ...(busy ? [`busiest networks: ${busy}`] : []),
+    `addresses: ${fitting(listed(ids), LIST_PART_LENGTH)}`,
+  ].join("\n");
+}
+
+/** Every ban its line; of many only what went wrong, the others are a list. */
+function banLines(bans: readonly Of<"ban">[], words: Words): { lines: Line[]; file?: string } {
+  const { own, alike, listed } = bansOfOwn(bans);
+  const line = (ban: Of<"ban">) => `${jailText(ban.jail, words)} ${banText(ban, words)}`;
+  const lines = own.map((ban) => ({ place: ban.place, sign: "🔔", text: line(ban) }));
+  for (const same of alike) {
+    const [{ place, jail, ...ban }] = same as [Of<"ban">];
+    const ids = fitting(
+      frequent(same.map(({ id }) => id)).map(([id]) => idText(id, words)),
+      LIST_LINE_LENGTH,
+    );
+    const text = `${jailText(jail, words)} ${amount(same.length, "ban")}${failuresText(ban, words)}: ${ids}`;
+    lines.push({ place, sign: "🔔", text });
+  }
+  const [first] = listed;
+  if (!first) return { lines };
+  const whole = banList(listed, words, false);
+  const isShort = words.overflow !== "none" && whole.length + words.host.length + 4 > words.room;
+  const text = isShort ? banList(listed, words, true) : whole;
+  lines.push({ place: first.place, sign: "🔔", text });
+  if (!isShort || words.overflow !== "file") return { lines };
+  return {
+    lines,
+    file: listed.map(({ time, jail, id }) => `${time} [${jail}] ${id}\n`.trimStart()).join(""),
+  };
 }
 
 /** A few lines of one kind each their own, more of them one line with counts by jail. */
-function tellFew(
-  events: readonly { at: number; jail: string; id: string }[],
-  sign: string,
-  word: string,
-  teller: Teller,
-): Told[] {
+function fewLines(batch: Batch, event: "unban" | "restore" | "lift", words: Words): Line[] {
+  const { markup } = words;
+  const events = batch.happenings.filter((each) => each.event === event) as Of<typeof event>[];
+  const sign = event === "unban" ? "🔓" : "♻️";
+  const one = {
+    unban: markup.bold("UNBANNED"),
+    restore: "ban restored:",
+    lift: "unbanned (jail stopped):",
+  }[event];
   if (events.length <= FEW) {
-    return events.map(({ at, jail, id }) => {
-      return { at, line: jailLine(sign, jail, `${word} ${idText(id, teller.markup)}`, teller) };
+    return events.map(({ place, jail, id }) => {
+      return { place, sign, text: `${jailText(jail, words)} ${one} ${idText(id, words)}` };
     });
   }
-  const counts = byJail(events).map(([jail, { length }]) => `${jailText(jail, teller)} ${length}`);
-  const head = `${sign} ${teller.host} ${word} ${amount(events.length, "time")}:`;
-  return [{ at: events[0]?.at ?? 0, line: wrapped(head, counts) }];
+  const many = {
+    unban: ["unbanned", ""],
+    restore: ["restored", ""],
+    lift: ["unbanned", " (jail stopped)"],
+  };
+  const [did, why] = many[event] as [string, string];
+  const counts = byJail(events).map(([jail, { length }]) => `${jailText(jail, words)} ${length}`);
+  const head = markup.bold(`${events.length.toLocaleString("en")} ${did}`);
+  return [
+    {
+      place: events[0]?.place ?? 0,
+      sign,
+      text: `${head}${why}: ${fitting(counts, LIST_PART_LENGTH)}`,
+    },
+  ];
+}
+
+/** Addresses whose ban does not work: each its line, many in a jail one. */
+function throughLines(events: readonly Of<"through">[], words: Words): Line[] {
+  const line = (place: number, who: string, jail: string, attempts: number, ids = "") => {
+    const still = `${who} banned in ${jailText(jail, words)} and still`;
+    const counted = amount(attempts, "more attempt");
+    const text = `the ban does not work: ${still}${ids ? " get" : " gets"} through (${counted})${ids}`;
+    return { place, sign: "⚠️", text };
+  };
+  return byJail(events).flatMap(([jail, inJail]) => {
+    if (inJail.length <= FEW_BANS)
+      return inJail.map(({ place, id, attempts }) =>
+        line(place, `${idText(id, words)} is`, jail, attempts),
+      );
+    const total = inJail.reduce((sum, { attempts }) => sum + attempts, 0);
+    const ids = inJail.map(({ id, attempts }) => idText(id, words) + timesText(attempts));
+    const who = `${amount(inJail.length, "address").replace(/s$/, "es")} are`;
+    return [line(inJail[0]?.place ?? 0, who, jail, total, `: ${fitting(ids, LIST_PART_LENGTH)}`)];
+  });
 }
 
 /** Of jails and of the server. */
-const CHANGE_SIGNS: Readonly<Record<string, string>> = {
-  started: "✅",
-  stopped: "⛔",
-  reloaded: "🔄",
-  restarted: "🔄",
-};
-const JAIL_CHANGES: Readonly<Partial<Record<LogRecord["event"], string>>> = {
-  jailStarted: "started",
-  jailStopped: "stopped",
-  jailReloaded: "reloaded",
-};
-/** What a stop and a start of the server consist of. */
-const STOP_PARTS = ["jailStopped", "repeal", "jailStarted"];
-const START_PARTS = ["jailStarted", "restore"];
+const CHANGE_SIGNS = { started: "✅", stopped: "⛔", reloaded: "🔄", restarted: "🔄" };
 
-interface ServerChange {
-  readonly at: number;
-  readonly stopped: boolean;
-  /** Absent until it starts, empty where it is not known. */
-  version?: string;
-  /** It was running until then, and did not say that it stops. */
-  readonly crashed: boolean;
-  /** How often each part was seen. */
-  readonly parts: Map<string, number>;
-}
-
-/** Stops and starts of the server, each with its jails and bans; and the events that are not of one. */
-function readChanges(
-  events: readonly BatchEvent[],
-  before: LogContext,
-): { changes: ServerChange[]; rest: BatchEvent[] } {
-  const changes: ServerChange[] = [];
-  const rest: BatchEvent[] = [];
-  let { running } = before;
-  let open: ServerChange | undefined;
-  const begin = (at: number, stopped: boolean) => {
-    open = { at, stopped, crashed: !stopped && running, parts: new Map() };
-    changes.push(open);
-    return open;
-  };
-  // That it stops was told; what it does on its way down is told together.
-  if (before.stopping) begin(-1, true);
-  for (const event of events) {
-    const does = event.kind === "life" ? event.event : event.kind;
-    const down = open?.version === undefined ? open : undefined;
-    if (event.kind === "life" && does === "starting") {
-      const change = down ?? begin(event.at, false);
-      change.version = event.version;
-      running = true;
-    } else if (does === "stopping" || does === "exiting") {
-      if (!down && does === "stopping") begin(event.at, true);
-      running = false;
-    } else if (open && (down ? STOP_PARTS : START_PARTS).includes(does)) {
-      addOne(open.parts, does);
-      if (does !== "jailStarted") continue;
-      open.version ??= "";
-      running = true;
-    } else {
-      // Jails that come and go later are no part of the start.
-      if (!down && event.kind === "life") open = undefined;
-      rest.push(event);
-    }
-  }
-  const saysMore = ({ version, parts }: ServerChange) => version !== undefined || parts.size > 0;
-  return { changes: changes.filter((change) => change.at >= 0 || saysMore(change)), rest };
-}
-
-function changeLine(change: ServerChange, { host, markup }: Teller): string {
-  const { stopped, version, crashed, parts } = change;
+function serverLine({ place, stopped, version, crashed, parts }: Of<"server">, words: Words): Line {
   const up = stopped ? "restarted" : "started";
   const did = version === undefined ? "stopped" : up;
-  const known = version ? ` ${nameText(version, markup)}` : "";
-  const unasked = crashed ? ", after it ended without a word" : "";
+  const known = version ? ` ${nameText(version, words.markup)}` : "";
   const counted = (part: string, noun: string, fate = "") => {
     const count = parts.get(part) ?? 0;
     return count > 0 ? amount(count, noun) + fate : "";
   };
-  const jails = counted(did === "stopped" ? "jailStopped" : "jailStarted", "jail");
-  const bans = counted("restore", "ban", " restored") || counted("repeal", "ban", " lifted");
-  const details = [jails, bans].filter((text) => text !== "");
-  const what = details.length > 0 ? `: ${details.join(", ")}` : "";
-  return `${CHANGE_SIGNS[did]} ${host} fail2ban${known} ${did}${unasked}${what}`;
+  const jails = counted(did === "stopped" ? "stopped" : "started", "jail");
+  const bans = counted("restore", "ban", " restored") || counted("lift", "ban", " lifted");
+  const details = [jails, bans].filter((text) => text !== "").join(", ");
+  const text = `fail2ban${known} ${did}${crashed ? " after a crash" : ""}${details && `: ${details}`}`;
+  return { place, sign: CHANGE_SIGNS[did], text };
+}
+
+/** What has a line of its own, whatever else happened. */
+function lineOf(each: Happening, words: Words): Line | undefined {
+  const { place } = each;
+  const { markup } = words;
+  const code = (text: string) => markup.code(shortened(text, REASON_LIMIT));
+  switch (each.event) {
+    case "server":
+      return serverLine(each, words);
+    case "jail":
+      return {
+        place,
+        sign: CHANGE_SIGNS[each.did],
+        text: `${jailText(each.jail, words)} jail ${each.did}`,
+      };
+    case "failed": {
+      const where = ` at ${each.doing}${each.id ? ` of ${idText(each.id, words)}` : ""}`;
+      const alarm = each.blocked ? "" : `🚨 ${markup.bold("NOT blocked")}: `;
+      const text = `${jailText(each.jail, words)} ${alarm}${failedText(each, words, where)}`;
+      return { place, sign: "⚠️", text };
+    }
+    case "alert": {
+      // The end of a long text may be cut off, but not what was raised.
+      const long = each.raised ? REASON_LIMIT / 2 : REASON_LIMIT;
+      const raised = each.raised && !each.text.endsWith(each.raised) ? ` ${each.raised}` : "";
+      const text = code(shortened(each.text, long) + raised);
+      return {
+        place,
+        sign: "⚠️",
+        text: each.jail ? `${jailText(each.jail, words)} ${text}` : text,
+      };
+    }
+  }
+  return undefined;
 }
 
 /** Equal lines are one with their number, where the last was. */
-function merged(told: readonly Told[]): Told[] {
-  const inOrder = told.toSorted((a, b) => a.at - b.at);
-  return [...Map.groupBy(inOrder, ({ line }) => line)].map(([line, same]) => {
-    return { at: same.at(-1)?.at ?? 0, line: line + timesText(same.length) };
+function merged(lines: readonly Line[]): Line[] {
+  return [...Map.groupBy(lines, ({ sign, text }) => sign + text).values()].map((same) => {
+    const [{ sign, text }] = same as [Line];
+    return { place: same.at(-1)?.place ?? 0, sign, text: text + timesText(same.length) };
   });
 }
 
-/** What happened, in the order that it happened in. */
-function tellEvents(reader: BatchReader, before: LogContext, teller: Teller): string[] {
-  const { changes, rest } = readChanges(reader.events, before);
-  const ofKind = <Wanted extends BatchEvent["kind"]>(kind: Wanted) =>
-    rest.filter((event): event is Extract<BatchEvent, { kind: Wanted }> => event.kind === kind);
-  const jails = ofKind("life").map(({ at, jail, event }) => {
-    const change = JAIL_CHANGES[event] ?? "";
-    return { at, line: jailLine(`${CHANGE_SIGNS[change]}`, jail, `jail ${change}`, teller) };
-  });
-  const told = [
-    ...changes.map((change) => ({ at: change.at, line: changeLine(change, teller) })),
-    ...tellBans(ofKind("ban"), teller),
-    ...tellFew(ofKind("unban"), "🔓", teller.markup.bold("UNBANNED"), teller),
-    ...tellFew(ofKind("restore"), "♻️", "ban restored:", teller),
-    ...tellFew(ofKind("repeal"), "♻️", "ban lifted by a stop:", teller),
-    ...merged([...jails, ...reader.told()]),
-  ];
-  return told.sort((a, b) => a.at - b.at).map(({ line }) => line);
-}
-
-/** `-# 10:32:26 to 10:39:30 · 4,469 found · 12 other lines`; the date where there are two. */
-function footer(
-  records: readonly (LogRecord | undefined)[],
-  { found, other }: BatchReader,
-  { markup }: Teller,
-): string[] {
-  const timed = records.filter((record) => record?.time);
-  const ends = [timed[0], timed.at(-1)];
-  const sameDay = ends[0]?.date === ends[1]?.date;
-  const times = ends.map((end) => (sameDay ? (end?.time ?? "") : `${end?.date} ${end?.time}`));
+/** `-# 10:32:26 to 10:39:30 · 4,469 failed attempts · 12 other lines`; the date where there are two. */
+function footer({ from, to, found, other }: Batch, { markup }: Words): string[] {
+  const sameDay = from?.date === to?.date;
+  const times = [from, to].flatMap((end) =>
+    end ? [sameDay ? end.time : `${end.date} ${end.time}`] : [],
+  );
   const parts = [
     [...new Set(times)].join(" to "),
-    found > 0 ? `${found.toLocaleString("en")} found` : "",
+    found > 0 ? amount(found, "failed attempt") : "",
     other > 0 ? amount(other, "other line") : "",
   ].filter((part) => part !== "");
   return parts.length > 0 ? [markup.small(parts.join(" · "))] : [];
 }
 
+/** What is said of a batch; `file`: every ban, where only some fit a message. */
+export interface Rendering {
+  readonly text: string;
+  readonly file?: string | undefined;
+}
+
 /**
- * What a batch of lines is in words, each line with its end; empty when nothing happened that is worth
- * a message. What is only counted is worth one when it was asked for by name. `failures` remembers those
- * of earlier lines.
+ * A batch in words, each line with its end, the host in the first; empty when nothing happened that is
+ * worth a message.
  */
-export function tellLines(
-  lines: readonly string[],
-  view: View,
-  before: LogContext,
-  failures: FailureCount,
-  { host, markup }: Teller,
-): string {
-  const teller = { host: nameText(host, markup), markup };
-  const reader = new BatchReader(failures, teller);
-  const { records } = readRecords(lines, before);
-  for (const [at, record] of records.entries()) {
-    const isFirst = record !== records[at - 1] && record !== before.record;
-    if (record && isFirst) reader.read(record, at, isShown(record, view));
-    else if (!record) reader.other++;
-  }
-  const told = tellEvents(reader, before, teller);
-  const counted = view.only.has("found") || view.only.has("other");
-  if (told.length === 0 && !(counted && reader.found + reader.other > 0)) return "";
-  return [...told, ...footer(records, reader, teller)].map((line) => `${line}\n`).join("");
+export function renderBatch(batch: Batch, facts: Facts, style: Style): Rendering {
+  const words: Words = { ...style, host: nameText(style.host, style.markup), facts };
+  const bans = banLines(
+    batch.happenings.filter((each) => each.event === "ban"),
+    words,
+  );
+  const lines = [
+    ...merged(batch.happenings.flatMap((each) => lineOf(each, words) ?? [])),
+    ...bans.lines,
+    ...throughLines(
+      batch.happenings.filter((each) => each.event === "through"),
+      words,
+    ),
+    ...fewLines(batch, "unban", words),
+    ...fewLines(batch, "restore", words),
+    ...fewLines(batch, "lift", words),
+  ].sort((a, b) => a.place - b.place);
+  const isWorthIt = lines.length > 0 || (batch.isAsked && batch.found + batch.other > 0);
+  if (!isWorthIt) return { text: "" };
+  const told = lines.map(
+    ({ sign, text }, at) => `${sign} ${at === 0 ? `${words.host} ` : ""}${text}`,
+  );
+  const text = [...told, ...footer(batch, words)].map((line) => `${line}\n`).join("");
+  return { text, file: bans.file };
+}
+
+/** Whether a text begins with a line of ours that names the host, behind its sign. */
+export function hasHost(text: string, host: string, markup: Markup): boolean {
+  return text.startsWith(nameText(host, markup), text.indexOf(" ") + 1);
 }
 
 // Floods: more lines than anybody wants to scroll through.
@@ -1662,21 +2108,7 @@ export function readFlood(lines: readonly string[], view: View) {
 }
 type Flood = ReturnType<typeof readFlood>;
 
-/** As many words as `room` has place for, and how many more there are. */
-function fitting(words: readonly string[], room: number): string {
-  let text = "";
-  for (const [index, word] of words.entries()) {
-    const next = index === 0 ? word : `${text}, ${word}`;
-    const more = index < words.length - 1 ? ` and ${words.length - 1 - index} more` : "";
-    if (next.length + more.length > room) return `${text} and ${words.length - index} more`;
-    text = next;
-  }
-  return text;
-}
-
 const TOP_IDS = 10;
-/** A flood's message keeps so much room for its jails. */
-const FLOOD_JAILS_ROOM = 600;
 const FLOOD_LINE_LIMIT = 120;
 
 function periodText(from: LogRecord | undefined, to: LogRecord | undefined): string {
@@ -1685,47 +2117,74 @@ function periodText(from: LogRecord | undefined, to: LogRecord | undefined): str
   return `, ${`${from.date} ${from.time}`.trim()} to ${day}${to.time}`;
 }
 
+/** People's words for the kinds, with one, and with more of them. */
+const KIND_WORDS: Readonly<Record<Kind, readonly [one: string, many: string]>> = {
+  alert: ["alert", "alerts"],
+  ban: ["ban", "bans"],
+  unban: ["unbanned", "unbanned"],
+  restore: ["restored", "restored"],
+  found: ["failed attempt", "failed attempts"],
+  life: ["restart", "restarts"],
+  other: ["other line", "other lines"],
+};
+
+/** `276 bans, 4,944 failed attempts` */
+export function kindsText(kinds: ReadonlyMap<Kind, number>): string {
+  const known = KINDS.filter((kind) => (kinds.get(kind) ?? 0) > 0);
+  const counts = known.map((kind) => {
+    const count = kinds.get(kind) ?? 0;
+    return `${count.toLocaleString("en")} ${KIND_WORDS[kind][count === 1 ? 0 : 1]}`;
+  });
+  return counts.join(", ");
+}
+
 /** One line a jail, the busiest first, as many as fit; the others are a number. */
-function floodJails({ jails }: Flood, teller: Teller): string[] {
+function floodJails({ jails }: Flood, words: Words): string[] {
   const total = (kinds: ReadonlyMap<Kind, number>) =>
     [...kinds.values()].reduce((a, b) => a + b, 0);
   const busiest = [...jails].sort((a, b) => total(b[1]) - total(a[1]));
-  const lines = busiest.map(([jail, kinds]) => {
-    const known = KINDS.filter((kind) => kinds.has(kind));
-    const counts = known.map((kind) => `${kinds.get(kind)?.toLocaleString("en")} ${kind}`);
-    return `${jail ? jailText(jail, teller) : "of no jail:"} ${counts.join(", ")}`;
-  });
+  const lines = busiest.map(
+    ([jail, kinds]) => `${jail ? jailText(jail, words) : "of no jail:"} ${kindsText(kinds)}`,
+  );
   let length = 0;
-  const tooLong = lines.findIndex((line) => (length += line.length + 1) > FLOOD_JAILS_ROOM);
+  const tooLong = lines.findIndex((line) => (length += line.length + 1) > LIST_PART_LENGTH);
   if (tooLong < 0) return lines;
   return [...lines.slice(0, tooLong), `and ${amount(lines.length - tooLong, "more jail")}`];
 }
 
+/** The ids that a flood's message names: `whole` has every banned one that fits. */
+function floodIds({ ids, banned }: Flood, whole: boolean): [id: string, times: number][] {
+  return whole ? [...banned].map((id) => [id, 1]) : ids.slice(0, TOP_IDS);
+}
+
+/** What the map of countries is asked for it. */
+export function wantedOfFlood(flood: Flood, whole: boolean): WantedFacts {
+  return { bans: [], addresses: floodIds(flood, whole).flatMap(([id]) => addressOf(id) ?? []) };
+}
+
 /**
- * A flood in one message of at most `room` characters. `where`: what says where the lines are; `whole`:
- * nothing else shows them, so that their ends and every banned address that fits are in it.
+ * A flood in one message. `where`: what says where the lines are; `whole`: nothing else shows them, so
+ * that their ends and every banned address that fits are in it.
  */
-export function tellFlood(
+export function renderFlood(
   flood: Flood,
   where: string,
-  host: string,
-  markup: Markup,
-  room: number,
+  facts: Facts,
+  style: Style,
   whole: boolean,
 ): string {
-  const teller = { host: nameText(host, markup), markup };
-  const { lines, from, to, ids, banned } = flood;
+  const { markup } = style;
+  const words = { ...style, host: nameText(style.host, markup), facts };
+  const { lines, from, to } = flood;
   const count = markup.bold(amount(lines.length, "line"));
-  const head = `🌊 ${teller.host} ${count}${periodText(from, to)}: ${where}`;
+  const head = `🌊 ${words.host} ${count}${periodText(from, to)}: ${where}`;
   const code = (line = "") => markup.code(shortened(line, FLOOD_LINE_LIMIT));
   const tail = whole ? [`first: ${code(lines[0])}`, `last: ${code(lines.at(-1))}`] : [];
-  const text = [head, ...floodJails(flood, teller), ...tail].join("\n");
+  const text = [head, ...floodJails(flood, words), ...tail].join("\n");
   const label = whole ? "banned" : "most seen";
-  const words = whole
-    ? [...banned].map((id) => idText(id, markup))
-    : ids.slice(0, TOP_IDS).map(([id, times]) => `${idText(id, markup)} ×${times}`);
-  const space = room - text.length - label.length - "\n: \n".length;
-  return words.length === 0 ? `${text}\n` : `${text}\n${label}: ${fitting(words, space)}\n`;
+  const ids = floodIds(flood, whole).map(([id, times]) => idText(id, words) + timesText(times));
+  const space = style.room - text.length - label.length - "\n: \n".length;
+  return ids.length === 0 ? `${text}\n` : `${text}\n${label}: ${fitting(ids, space)}\n`;
 }
 
 // ── Core: where to read ─────────────────────────────────────────────────────────────────────────
@@ -3770,10 +4229,10 @@ function slack(world: World, access: SlackAccess, icon: string, host: string): D
     encode: escapeSlack,
     // Slack may show another name than ours: the host stands in the text.
     frame: (before, lines) => `*${escapeSlack(host)}*\n${escapeSlack(before)}${fence(lines)}`,
-    words: (before, words) => {
-      const sender = words.includes(` ${host} `) ? "" : `*${escapeSlack(host)}*\n`;
-      return sender + escapeSlack(before) + words;
-    },
+    words: (before, words) =>
+      hasHost(words, host, SLACK_MARKUP)
+        ? escapeSlack(before) + words
+        : `*${escapeSlack(host)}*\n${escapeSlack(before)}${words}`,
     ask: () => askSlack(world, access),
     async post(text) {
       const quiet = { unfurl_links: false, unfurl_media: false, mrkdwn: true };
@@ -3818,7 +4277,7 @@ function stdout(world: World, host: string): Destination {
     settings: "",
     pace: [],
     colors: false,
-    markup: DISCORD_MARKUP,
+    markup: PLAIN_MARKUP,
     overflow: "none",
     encode: (text) => text,
     frame: (before, lines) => before + fence(lines),
@@ -4483,6 +4942,8 @@ class Feed {
   readonly #start: FeedStart;
   readonly #segments: readonly OpenSegment[];
   readonly #buffers: Buffer[] = [];
+  /** What was read last says about what follows. */
+  #seen: Seen | undefined;
   #window: Window | undefined;
   #position: Position;
   #cursor: Cursor | undefined;
@@ -4677,32 +5138,28 @@ class Feed {
       const shown = showLines(log, view, this.#contextOf(first));
       return { ...shown, text: encode(shown.text) };
     }
-    const failures = new FailureCount();
-    if (first && log.includes("] Ban ")) this.#countEarlier(failures, first);
     const lines = log.split("\n").slice(0, -1);
-    const teller = { host: this.#run.settings.host, markup };
-    const text = tellLines(lines, view, this.#contextOf(first), failures, teller);
-    return { text, ...itself };
+    const batch = readBatch(lines, view, this.#seen ?? this.#seenBefore(first, log));
+    this.#seen = batch.seen;
+    const { host, link } = this.#run.settings;
+    const style = { host, markup, link, overflow: "none" as const, room: MESSAGE_LIMIT };
+    return { text: renderBatch(batch, NO_FACTS, style).text, ...itself };
   }
 
-  /** Failures in the last 4 MiB before a span, in its file and in the one before. */
-  #countEarlier(failures: FailureCount, { segment, offset }: Span): void {
+  /** What the last 4 MiB before a span tell of its bans, in its file and in the one before. */
+  #seenBefore(span: Span | undefined, log: string): Seen {
+    const context = this.#contextOf(span);
+    if (!span || !EARLIER_MATTERS.test(log)) return { ...NOTHING_SEEN, context };
+    const { segment, offset } = span;
     const older = segment === 0 ? this.#start.older : this.#segments[segment - 1]?.file;
+    const here = this.#segments[segment]?.file;
     const lengthHere = Math.min(offset, EVENTS_BYTES);
     const lengthBefore = Math.min(older?.size ?? 0, EVENTS_BYTES - lengthHere);
-    const here = this.#segments[segment]?.file;
-    for (const [file, end, length] of [
-      [older, older?.size ?? 0, lengthBefore],
-      [here, offset, lengthHere],
-    ] as const) {
-      if (!file || length === 0) continue;
-      for (const line of this.#clean(readAt(this.#run.world, file, end - length, length)).split(
-        "\n",
-      )) {
-        const record = readRecord(line);
-        if (record) failures.tell(record);
-      }
-    }
+    const textOf = (file: OpenFile | undefined, end: number, length: number) =>
+      file && length > 0 ? this.#clean(readAt(this.#run.world, file, end - length, length)) : "";
+    const text = textOf(older, older?.size ?? 0, lengthBefore) + textOf(here, offset, lengthHere);
+    const { seen } = readBatch(text.split("\n"), this.#shows.view, NOTHING_SEEN);
+    return { ...seen, context };
   }
 
   /** What the lines before a span say about its first ones. */
@@ -5242,7 +5699,9 @@ class LogDelivery extends Sender {
       : "attached";
     const room = MESSAGE_LIMIT - words(before, "").length;
     const flood = readFlood(this.#feed.logLines(cut), settings.view);
-    const summary = tellFlood(flood, where, settings.host, markup, room, whole);
+    const { host, link } = settings;
+    const style = { host, markup, link, overflow, room };
+    const summary = renderFlood(flood, where, NO_FACTS, style, whole);
     const file = whole ? undefined : this.#file(cut);
     const content = words(before, summary.trimEnd());
     return { from: "log", content, file, cut, lines: Math.max(1, cut.lines) };

@@ -3,11 +3,13 @@ import * as fs from "node:fs";
 import { join } from "node:path";
 import {
   DISCORD_MARKUP,
-  FailureCount,
-  NO_CONTEXT,
-  readRecords,
-  tellLines,
+  NO_FACTS,
+  NOTHING_SEEN,
+  readBatch,
+  renderBatch,
+  type Facts,
   type Markup,
+  type Style,
 } from "../f2b-watch.ts";
 import type { Scene } from "./harness.ts";
 import { addSlack, type Slack } from "./slack.ts";
@@ -43,23 +45,34 @@ export const view = (only = "", jails = "") => ({
 });
 
 interface Reading {
-  /** A pass came at each of these lines. */
+  /** A run came at each of these lines. */
   readonly splits?: readonly number[];
   readonly shows?: ReturnType<typeof view>;
   readonly markup?: Markup;
+  readonly facts?: Facts;
+  readonly style?: Partial<Style>;
 }
 
-/** What people read about these lines, the lines of counts among it. */
+/** How people read it who said nothing else. */
+export const STYLE: Style = {
+  host: "web-1",
+  markup: DISCORD_MARKUP,
+  link: "https://db-ip.com/{ip}",
+  overflow: "none",
+  room: 1_999,
+};
+
+/** What people read about these lines, the lines of counts among it; `before`: of runs before it. */
 function read(
   log: readonly string[],
-  { splits = [], shows = view(), markup = DISCORD_MARKUP }: Reading,
+  { splits = [], shows = view(), markup = DISCORD_MARKUP, facts = NO_FACTS, style }: Reading,
 ): string[] {
   const ends = [...splits, log.length];
   return ends.flatMap((end, index) => {
     const start = ends[index - 1] ?? 0;
-    const before = readRecords(log.slice(0, start), NO_CONTEXT).after;
-    const teller = { host: "web-1", markup };
-    const text = tellLines(log.slice(start, end), shows, before, new FailureCount(), teller);
+    const { seen } = readBatch(log.slice(0, start), view(), NOTHING_SEEN);
+    const batch = readBatch(log.slice(start, end), shows, seen);
+    const { text } = renderBatch(batch, facts, { ...STYLE, markup, ...style });
     return text.split("\n").slice(0, -1);
   });
 }

@@ -54,7 +54,7 @@ describe("from zero", () => {
         );
         expect(shown).toEqual([
           expect.stringContaining("NOTICE  [sshd] Ban 203.0.113.7\n"),
-          expect.stringContaining("**BANNED** 203.0.113.7"),
+          expect.stringContaining("BANNED 203.0.113.7"),
         ]);
       },
     );

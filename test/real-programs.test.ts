@@ -261,7 +261,7 @@ describe("fail2ban, told in words", () => {
       await scene.pass();
       await fail2ban.stop();
       const told = new Map(
-        [...contents(scene).matchAll(/BANNED\*\* (\S+) after (\d+) failure/g)].map(
+        [...contents(scene).matchAll(/BANNED\*\* (\S+) after (\d+) failed attempt/g)].map(
           ([, address = "", count]) => [address, Number(count)],
         ),
       );
@@ -310,7 +310,9 @@ describe("fail2ban, told in words", () => {
     const line = contents(scene)
       .split("\n")
       .find((text) => text.includes("BANNED"));
-    expect(line).toContain("203.0.113.7 · ⚠️ **action `lab` failed**: `no such rule (returned 3)`");
+    expect(line).toContain(
+      "203.0.113.7 for 1 h · ⚠️ **action `lab` failed**: `no such rule (returned 3)`",
+    );
     expect(contents(scene)).not.toContain("NOT blocked");
   });
 });

@@ -2660,11 +2660,14 @@ export function reportDue(failure: Failure | undefined, now: number, exitCode: n
 
 /** Of several exit codes the one that a person must act on. */
 export function worstExit(codes: readonly number[]): number {
-  return [70, 73, 78, 69, 66, 75].find((code) => codes.includes(code)) ?? 0;
+  return [70, 73, 78, 69, 66, 64, 75].find((code) => codes.includes(code)) ?? 0;
 }
 
 // ── Core: status ────────────────────────────────────────────────────────────────────────────────
 // Pure. Reads what fail2ban-client prints, sets it in a table, and knows who must hear of an outage.
+
+/** Somebody else could ask: this user, or this runtime, may not. */
+class Closed extends Fault {}
 
 /** fail2ban's socket cannot be reached: of what may be wrong the one that a ping is for. */
 class Down extends Fault {}
@@ -2677,8 +2680,8 @@ function unclear(): Fault {
 /** What fail2ban-client, 0.9 to 1.1.1, printed; throws where it failed, without its own words. */
 function readClient(ran: Ran): string {
   if (ran.kind === "missing") {
-    const hint = "install fail2ban; a pass goes without, status and --ping do not";
-    throw new Fault(66, "fail2ban-client is not there", hint);
+    const hint = "install fail2ban, or do without status and --ping";
+    throw new Fault(66, "fail2ban-client is not installed", hint);
   }
   if (ran.kind !== "ended") {
     throw new Fault(66, "fail2ban does not answer in time", "systemctl restart fail2ban");
@@ -2686,8 +2689,11 @@ function readClient(ran: Ran): string {
   if (ran.code === 0) return ran.out;
   const said = ran.out + ran.err;
   if (/permission denied/i.test(said)) {
-    const hint = "run as root; a pass goes without, status and --ping do not";
-    throw new Fault(66, "only root may ask fail2ban", hint);
+    throw new Closed(
+      66,
+      "only root may ask fail2ban",
+      "run as root, or do without status and --ping",
+    );
   }
   // What is left of a killed server refuses connections.
   if (!/Failed to access socket|Unable to contact server|Connection re(?:fused|set)/.test(said)) {
@@ -2885,7 +2891,7 @@ export function isNews(
 /** One thing that was looked at; only one that failed has a hint and an exit code. */
 export interface Row {
   readonly name: string;
-  /** `unknown`: only a test message can tell. */
+  /** `unknown`: only a test message can tell, or this user or runtime may not ask. */
   readonly state: "ok" | "failed" | "unknown";
   readonly text: string;
   readonly hint: string;
@@ -2897,6 +2903,10 @@ const TABLE_WIDTH = 80;
 
 function okRow(name: string, text: string): Row {
   return { name, state: "ok", text, hint: "", exitCode: 0 };
+}
+
+function unknownRow(name: string, text: string): Row {
+  return { ...okRow(name, text), state: "unknown" };
 }
 
 function failedRow(name: string, { exitCode, message, hint = "" }: Fault): Row {
@@ -3534,7 +3544,11 @@ function asFault(error: unknown, exitCode: number): Fault {
   const denied = /Requires (\w+) access to "([^"]+?)(?:\/[^/]+\.try\d+)?"/.exec(message);
   if (denied) {
     const [, kind, what] = denied;
-    return new Fault(78, `Deno denies ${kind} access`, `deno run … --allow-${kind}=${what}`);
+    return new (kind === "run" ? Closed : Fault)(
+      78,
+      `Deno denies ${kind} access`,
+      `deno run … --allow-${kind}=${what}`,
+    );
   }
   if (error instanceof Fault) return error;
   const code = errorCode(error);
@@ -3606,7 +3620,7 @@ function openLive(world: World, path: string): OpenFile | undefined {
   } catch (error) {
     const code = errorCode(error);
     if (code === "ENOENT") return undefined;
-    const hint = code === "EACCES" ? "run as root or as a member of the log's group" : undefined;
+    const hint = code === "EACCES" ? "run as root, or as a member of the log's group" : LOG_HINT;
     throw new Fault(66, `cannot read ${path}: ${reason(error)}`, hint);
   }
 }
@@ -3942,7 +3956,7 @@ function ownershipProblem(world: World, stat: fs.Stats): string | undefined {
   return stat.uid === world.uid() || stat.uid === 0 ? undefined : "belongs to somebody else";
 }
 
-/** Makes sure that nobody else can put files or links under our names. */
+/** Refuses a directory where others could plant files or links. */
 function checkStateDirectory(world: World, path: string): void {
   let stat: fs.Stats | undefined;
   try {
@@ -3958,10 +3972,12 @@ function checkStateDirectory(world: World, path: string): void {
     : stat.isDirectory()
       ? ownershipProblem(world, stat)
       : "is not a directory";
+  if (!wrong) return;
+  const own = stat.isDirectory() ? resolve(path, "f2b-watch") : "/var/lib/f2b-watch";
   const hint = link
     ? `name the directory itself: --state "$(realpath ${path})"`
-    : `give it to this user alone: chown "$(id -un)" ${path}; chmod 700 ${path}`;
-  if (wrong) throw new Fault(73, `state directory ${path} ${wrong}`, hint);
+    : `name a directory of its own: --state ${own}`;
+  throw new Fault(73, `state directory ${path} ${wrong}`, hint);
 }
 
 /** The directory must be ours; a dry run does not make it. */
@@ -5937,9 +5953,10 @@ function readingOf({ world }: Run, files: readonly OpenFile[], progress: Progres
   throw new Error("the plan asks for a search twice");
 }
 
+const LOG_HINT = "fail2ban-client get logtarget shows where fail2ban writes; --log names it";
+
 function logMissing({ log }: Settings): Fault {
-  const hint = "fail2ban-client get logtarget says where fail2ban writes";
-  return new Fault(66, `cannot read ${log}: no such file or directory`, hint);
+  return new Fault(66, `cannot read ${log}: no such file or directory`, LOG_HINT);
 }
 
 /** The feed for a plan, with what is proven about where it begins. */
@@ -6497,19 +6514,22 @@ function sharedChannels(
 // ── The other commands ──────────────────────────────────────────────────────────────────────────
 // What a person asks by hand, or cron once a day; none of it moves a cursor.
 
-// check: every row is found out on its own, so that what fails in one hides no other.
+// check: every row asks what a run would ask, on its own, so that what fails in one hides no other.
 
 /** The rows of one look, or one with its text; `exitCode` is that of an error of the system in it. */
 async function rowsOf(
   name: string,
   exitCode: number,
-  look: () => Promise<string | Row[]> | string,
+  look: () => Promise<string | Row[]> | string | Row[],
 ): Promise<Row[]> {
   try {
     const found = await look();
     return typeof found === "string" ? [okRow(name, found)] : found;
   } catch (error) {
-    return [failedRow(name, asFault(error, exitCode))];
+    const fault = asFault(error, exitCode);
+    // A run does without what it may not ask.
+    if (fault instanceof Closed) return [unknownRow(name, `${fault.message}; ${fault.hint}`)];
+    return [failedRow(name, fault)];
   }
 }
 
@@ -6538,59 +6558,47 @@ function settingsText({ host, view, from }: Settings): string {
 
 function envFileText(world: World, { envFile }: Settings): string {
   const stat = world.fs.statSync(envFile, { throwIfNoEntry: false });
-  if (!stat) return `none (${envFile} is not there)`;
-  const { mode, uid, gid } = stat;
-  const others = (mode & 0o004) !== 0 || ((mode & 0o040) !== 0 && gid !== world.gid());
+  if (!stat) return `none (${envFile} does not exist)`;
+  const { mode, gid } = stat;
   const text = `${envFile}, ${ownerText(world, stat)}`;
-  if (!others) return text;
-  const own =
-    uid === world.uid() ? "" : `chown ${nameOf(world, "passwd", world.uid())} ${envFile}; `;
-  throw new Fault(78, `${text}: others can read it`, `${own}chmod 600 ${envFile}`);
+  const isOpen = (mode & 0o004) !== 0 || ((mode & 0o040) !== 0 && gid !== world.gid());
+  if (isOpen) throw new Fault(78, `${text}: others can read it`, ENV_FILE_HINT);
+  return text;
 }
 
-/** Who must run this, or what must be done, so that the log can be read. */
-function readerHint(world: World, log: string): string {
+/** `answers`: fail2ban does, and so something should have been written. */
+function logText(world: World, settings: Settings, answers: boolean): string {
+  const { log } = settings;
+  const live = openLive(world, log);
+  if (!live) throw logMissing(settings);
   try {
-    const { mode, gid } = world.fs.statSync(log);
-    const user = nameOf(world, "passwd", world.uid());
-    const closed = (mode & 0o040) === 0 || gid === 0;
-    const open = closed ? `chgrp adm ${log}; chmod 640 ${log}; ` : "";
-    const group = closed ? "adm" : nameOf(world, "group", gid);
-    return `run as root, or: ${open}usermod -aG ${group} ${user}`;
-  } catch {
-    return "run as root";
+    const stat = world.fs.fstatSync(live.descriptor);
+    const ageMs = world.now() - stat.mtimeMs;
+    const size = stat.size > 0 ? sizeText(stat.size) : "empty";
+    const text = `${log}, ${size}, last written ${durationText(ageMs)} ago, ${ownerText(world, stat)}`;
+    const start = lineStartAfter(world, live, stat.size - DATES_BYTES);
+    if (stat.size > start && stampsNear(world, live, start).length === 0) {
+      throw new Fault(
+        66,
+        `${text}; its lines are not fail2ban's, or in an unknown format`,
+        LOG_HINT,
+      );
+    }
+    if (answers && ageMs > DAY) throw new Fault(66, `${text}, though fail2ban answers`, LOG_HINT);
+    return text;
+  } finally {
+    world.fs.closeSync(live.descriptor);
   }
 }
 
-function logText(world: World, { log }: Settings): string {
-  let live: OpenFile | undefined;
-  try {
-    live = openLive(world, log);
-  } catch (error) {
-    const { exitCode, message, hint } = asFault(error, 66);
-    const closed = message.includes("permission denied");
-    const remedy = closed ? readerHint(world, log) : (hint ?? "--log names another file");
-    throw new Fault(exitCode, message, remedy);
-  }
-  if (!live) {
-    const hint = "fail2ban-client get logtarget says where it is; --log names it";
-    throw new Fault(66, `${log} is not there`, hint);
-  }
-  const stat = world.fs.fstatSync(live.descriptor);
-  world.fs.closeSync(live.descriptor);
-  const age = durationText(world.now() - stat.mtimeMs);
-  const size = stat.size > 0 ? `${sizeText(stat.size)}, last written ${age} ago` : "empty";
-  return `${log}, ${size}, ${ownerText(world, stat)}`;
-}
-
-/** What to do about a rotated file that cannot be used. */
-function siblingHint(path: string, why: string): string {
-  if (why === "a link") return `rm ${path}`;
-  if (why === "of another owner") return `if it is fail2ban's: chown root ${path}`;
-  if (why === "permission denied") return "run as root";
-  if (why !== "unknown compression") return `mv ${path} to another directory`;
-  return "let logrotate compress with gzip or zstd; unpack these, or move them away";
-}
+/** What to do about a rotated file that cannot be used, by why. */
+const SIBLING_HINTS: Readonly<Record<string, string>> = {
+  "a link": "links are not followed there: move it to another directory",
+  "of another owner": "only files of root and of the log's owner are read: move it away",
+  "permission denied": "run as root",
+  "unknown compression":
+    "let logrotate compress with gzip or zstd; unpack these, or move them away",
+};
 
 function rotatedText(world: World, { log }: Settings): string {
   const directory = dirname(rotationPath(world, log));
@@ -6610,35 +6618,42 @@ function rotatedText(world: World, { log }: Settings): string {
   const [first] = leftOut;
   const text = usable.length > 0 ? `${usable.length} found, youngest ${usable[0]}` : "none found";
   if (!first) return text;
-  const named = someOf(leftOut.map(withReason));
-  const hint = siblingHint(resolve(directory, first.name), first.why);
-  throw new Fault(66, `${text}; left out: ${named}`, hint);
+  const hint = SIBLING_HINTS[first.why] ?? "move it to another directory";
+  throw new Fault(66, `${text}; left out: ${someOf(leftOut.map(withReason))}`, hint);
 }
 
-/** What cannot be read of its answers is no row: whether it answers is what matters. */
-async function fail2banRows(world: World, settings: Settings): Promise<Row[]> {
-  await askClient(world, "ping");
-  const said = async (...words: readonly string[]) => {
-    try {
-      return await askClient(world, ...words);
-    } catch (error) {
-      if (error instanceof Fault) return "";
-      throw error;
-    }
-  };
-  const version = (await said("version")).trim();
-  const target = /`- (.+)$/m.exec(await said("get", "logtarget"))?.[1]?.trim();
-  const level = /level is '?(\w+)/.exec(await said("get", "loglevel"))?.[1];
+/** Its answers that cannot be read are no rows: whether it answers is what matters. */
+async function fail2banRows(
+  world: World,
+  settings: Settings,
+  ping: Promise<string>,
+): Promise<Row[]> {
+  await ping;
+  const ask = (...words: readonly string[]) => askClient(world, ...words).catch(asNothing);
+  const version = (await ask("version")).trim();
+  const target = await logTarget(world).catch(asNothing);
+  const level = /level is '?(\w+)/.exec(await ask("get", "loglevel"))?.[1];
   const rows = [[okRow("fail2ban", version ? `${version}, answers` : "answers")]];
-  if (target)
-    rows.push(await rowsOf("log target", 66, () => logTargetText(world, settings, target)));
-  if (level) rows.push(await rowsOf("log level", 66, () => logLevelText(level)));
+  if (target) rows.push(await rowsOf("log target", 66, () => targetText(world, settings, target)));
+  if (level) rows.push(await rowsOf("log level", 66, () => levelText(level)));
+  const { jails } = settings.view;
+  if (jails.size > 0) rows.push(await rowsOf("jails", 64, () => jailsText(world, settings)));
   return rows.flat();
+}
+
+function asNothing(error: unknown): string {
+  if (error instanceof Fault) return "";
+  throw error;
+}
+
+/** Where fail2ban logs: a path, or `SYSLOG` and the like; empty where it does not say. */
+async function logTarget(world: World): Promise<string> {
+  return /`- (.+)$/m.exec(await askClient(world, "get", "logtarget"))?.[1]?.trim() ?? "";
 }
 
 const LASTING = "the same in /etc/fail2ban/fail2ban.local";
 
-function logTargetText(world: World, { log }: Settings, target: string): string {
+function targetText(world: World, { log }: Settings, target: string): string {
   const logs = logsOrPath(world, log);
   const watched = logs.some((each) => rotationPath(world, target) === rotationPath(world, each));
   if (watched) return target;
@@ -6647,14 +6662,24 @@ function logTargetText(world: World, { log }: Settings, target: string): string 
   if (target.includes("/"))
     throw new Fault(66, `fail2ban writes to ${target}, not to ${log}`, `--log ${target}`);
   const hint = `fail2ban-client set logtarget ${log}; ${LASTING}`;
-  throw new Fault(66, `${target}: fail2ban does not write to a file`, hint);
+  throw new Fault(66, `fail2ban logs to ${target}, not to a file`, hint);
 }
 
-function logLevelText(level: string): string {
-  if (level === "NOTICE") return "NOTICE: bans, but neither Found nor restarts";
+function levelText(level: string): string {
+  if (level === "NOTICE") return "NOTICE: bans, but neither failed attempts nor restarts";
   if (!["WARNING", "ERROR", "CRITICAL"].includes(level)) return level;
   const hint = `fail2ban-client set loglevel INFO; ${LASTING}`;
   throw new Fault(66, `${level}: fail2ban does not log its bans`, hint);
+}
+
+/** The jails that `--jail` names, each of which fail2ban must have: no line is of one that it has not. */
+async function jailsText(world: World, { view }: Settings): Promise<string> {
+  const all = readJailNames(await askClient(world, "status"));
+  const wrong = all && [...view.jails].find((jail) => !all.includes(jail));
+  if (!wrong) return [...view.jails].join(", ");
+  const near = nearest(wrong.slice(0, 20), all, 2);
+  const hint = near ? `did you mean ${near}?` : `fail2ban has: ${all.join(", ") || "no jails"}`;
+  throw new Fault(64, `--jail: fail2ban has no jail ${quoted(wrong)}`, hint);
 }
 
 /** Does something with a new file beside the state; it is gone afterwards. */
@@ -6673,29 +6698,16 @@ function tryBeside(world: World, statePath: string, use: (path: string) => void)
   }
 }
 
-/** A directory that is not there must be one that can be made. */
-function checkParent(world: World, path: string): void {
-  for (let parent = dirname(path); ; parent = dirname(parent)) {
-    try {
-      return world.fs.accessSync(parent, world.fs.constants.W_OK);
-    } catch (error) {
-      if (isDenied(error)) return;
-      if (errorCode(error) === "ENOENT") continue;
-      const { message } = cannotWrite(path, error);
-      const hint = `as root: install -d -m 700 -o ${nameOf(world, "passwd", world.uid())} ${path}`;
-      throw new Fault(73, message, hint);
-    }
-  }
-}
-
 function stateText(world: World, settings: Settings): string {
   const { state } = settings;
   const statePath = statePathOf(settings);
   checkStateDirectory(world, state);
   const stat = world.fs.statSync(state, { throwIfNoEntry: false });
   if (!stat) {
-    checkParent(world, state);
-    return `${state} is not there yet: the first run makes it`;
+    let parent = dirname(state);
+    while (!world.fs.existsSync(parent)) parent = dirname(parent);
+    writing(state, () => world.fs.accessSync(parent, world.fs.constants.W_OK));
+    return `${state} does not exist yet: the first run creates it`;
   }
   const filler = "x".repeat(ANCHOR_LINE_BYTES);
   tryBeside(world, statePath, (path) => writePrivate(world, path, 0, filler));
@@ -6704,22 +6716,20 @@ function stateText(world: World, settings: Settings): string {
   return `${state}, ${ownerText(world, stat)}${kept}`;
 }
 
-/** SQLite's lock for writers is on this byte. */
-const RESERVED_BYTE = 0x40000001;
-
 /**
- * Who holds the lock, by the kernel's list: a look that took it would turn a pass away. 0 is nobody;
+ * Who holds the lock, by the kernel's list: a look that took it would turn a run away. 0 is nobody;
  * absent where there is no such list (it has no runs in other containers).
  */
 function lockHolder(world: World, path: string): number | undefined {
   try {
     const { ino } = world.fs.statSync(path, { bigint: true });
-    const held = new RegExp(`POSIX .* (\\d+) \\w+:\\w+:${ino} ${RESERVED_BYTE} `);
+    const held = new RegExp(`POSIX .* (\\d+) \\w+:\\w+:${ino} ${SQLITE_RESERVED_BYTE} `);
     return Number(held.exec(world.fs.readFileSync("/proc/locks", "utf8"))?.[1] ?? 0);
   } catch {
     return undefined;
   }
 }
+const SQLITE_RESERVED_BYTE = 0x40000001;
 
 function lockText(world: World, settings: Settings): string {
   const { maxTimeMs } = settings;
@@ -6728,10 +6738,10 @@ function lockText(world: World, settings: Settings): string {
   const stat = world.fs.lstatSync(path, { throwIfNoEntry: false });
   if (!stat) {
     acquireLock(":memory:")?.release();
-    return "not there yet: the first run makes it";
+    return "does not exist yet: the first run creates it";
   }
   if (!stat.isFile() || stat.size > 0) {
-    throw new Fault(73, `${path} is not an empty file`, `while no run is at work: rm ${path}`);
+    throw new Fault(73, `${path} is not an empty file`, `while no run is in progress: rm ${path}`);
   }
   const { R_OK, W_OK } = world.fs.constants;
   world.fs.accessSync(path, R_OK | W_OK);
@@ -6741,13 +6751,13 @@ function lockText(world: World, settings: Settings): string {
   const waitMs = mark && holder !== 0 ? world.now() - mark.mtimeMs : 0;
   if (waitMs > maxTimeMs + MINUTE) {
     const hint = `ps -fp ${holder ?? `"$(fuser ${path})"`}`;
-    throw new Fault(75, `another run has been at it for ${durationText(waitMs)}`, hint);
+    throw new Fault(75, `another run has been in progress for ${durationText(waitMs)}`, hint);
   }
-  if (holder) return `works; process ${holder} is at work right now`;
+  if (holder) return `works; process ${holder} is running now`;
   return holder === 0 ? "works, free" : "works";
 }
 
-/** Where a destination stands, and how much of the log is behind that. */
+/** Where a destination's position is, and how much of the log is behind it. */
 function placeText(world: World, live: OpenFile | undefined, { cursor }: Progress): string {
   if (!cursor) return "at the log's start";
   const time = cursor.lastTime ? ` (${cursor.lastTime})` : "";
@@ -6755,19 +6765,19 @@ function placeText(world: World, live: OpenFile | undefined, { cursor }: Progres
   if (!live) return place;
   if (!standsIn(world, live, cursor)) return `${place} of a rotated file`;
   const newBytes = live.size - cursor.offset;
-  return newBytes > 0 ? `${place}, ${sizeText(newBytes)} to go` : `${place}, up to date`;
+  return newBytes > 0 ? `${place}, ${sizeText(newBytes)} unread` : `${place}, up to date`;
 }
 
 function progressText(world: World, settings: Settings): string {
-  const { log, from, state } = settings;
+  const { log, from } = settings;
   const saved = readState(world, settings);
   if (saved.kind === "damaged") {
-    const hint = `df -h ${state}; the next run begins anew, and the channel is told`;
+    const hint = `df -h ${settings.state}; the next run starts again, and reports the gap`;
     throw new Fault(73, "the state is damaged, and so is its older copy", hint);
   }
   const destinations = saved.kind === "known" ? Object.entries(saved.state.destinations) : [];
   if (saved.kind === "none" || destinations.length === 0) {
-    return `none: the first run begins at the log's ${from}`;
+    return `none: the first run starts at the log's ${from}`;
   }
   const held = destinations.flatMap(([, progress]) => progress.held ?? [])[0];
   if (held && saved.state.failures["stuck"]) {
@@ -6782,10 +6792,15 @@ function progressText(world: World, settings: Settings): string {
     live = undefined; // The log's own row says why.
   }
   const file = live;
-  const texts = destinations.map(([name, each]) => `${name} ${placeText(world, file, each)}`);
+  const waits = destinations.some(([, { outbox }]) => outbox);
+  const texts = destinations.map(
+    ([name, each]) =>
+      `${name} ${placeText(world, file, each)}${each.outbox ? ", 1 message waiting" : ""}`,
+  );
   if (live) world.fs.closeSync(live.descriptor);
-  if (saved.fromCopy) texts.push("by the older copy, the newer one is damaged");
-  return texts.join("; ");
+  if (saved.fromCopy) texts.push("from the older copy, the newer one is damaged");
+  if (!waits) return texts.join("; ");
+  throw new Fault(75, texts.join("; "), "the next run sends it, once the destination takes it");
 }
 
 /** What one destination said, or why it could not. */
@@ -6890,7 +6905,7 @@ function destinationRow(
   if (failures[`${name} unverified`]) notes.push("it does not say that it keeps messages");
   if (!doubt || outcome) return okRow(title, notes.join("; "));
   notes.push(`${doubt} only check --hello can tell`);
-  return { ...okRow(title, notes.join("; ")), state: "unknown" };
+  return unknownRow(title, notes.join("; "));
 }
 
 async function destinationRows(
@@ -6912,42 +6927,38 @@ async function destinationRows(
   );
 }
 
-/** The row of each log. */
-function rowsOfLogs(
-  world: World,
-  settings: Settings,
-  name: string,
-  exitCode: number,
-  look: (world: World, own: Settings) => string,
-): Promise<Row[]> {
-  return rowsOf(name, exitCode, async () => {
-    const rows = findLogs(world, settings.log).map((log) =>
-      rowsOf(name, exitCode, () => look(world, settingsFor(settings, log))),
-    );
-    return (await Promise.all(rows)).flat();
-  });
-}
-
-/** Says what is configured and whether it works; every row stands for itself. */
+/** Shows what is configured and whether it works; every row stands for itself. */
 async function check(world: World, settings: Settings): Promise<number> {
   const { log, state, geo, json, ownSecrets } = settings;
-  const [first = log] = logsOrPath(world, log);
+  const logs = logsOrPath(world, log);
+  const [first = log] = logs;
   const saved = readSafely(world, { state, log: first });
   const known = saved?.kind === "known" ? saved.state : undefined;
   const machine = ofMachine(world, settings);
+  const ping = askClient(world, "ping");
+  const answers = await ping.then(
+    // The logs of many hosts say nothing of this one's fail2ban.
+    () => logs.length === 1 && first === log,
+    () => false,
+  );
+  const ofLogs = (name: string, exitCode: number, look: (own: Settings) => string) =>
+    rowsOf(name, exitCode, async () => {
+      const own = findLogs(world, log).map((each) => settingsFor(settings, each));
+      return (await Promise.all(own.map((one) => rowsOf(name, exitCode, () => look(one))))).flat();
+    });
   const rows = [
     await rowsOf("settings", 78, () => settingsText(settings)),
     await rowsOf("env file", 78, () => envFileText(world, settings)),
-    await rowsOfLogs(world, settings, "log", 66, logText),
-    await rowsOfLogs(world, settings, "rotated files", 66, rotatedText),
-    await rowsOf("fail2ban", 66, () => fail2banRows(world, settings)),
+    await ofLogs("log", 66, (own) => logText(world, own, answers)),
+    await ofLogs("rotated files", 66, (own) => rotatedText(world, own)),
+    await rowsOf("fail2ban", 66, () => fail2banRows(world, settings, ping)),
     await rowsOf("database", 66, () => databaseText(world, settings)),
     geo
       ? await rowsOf("countries", 66, () => lookUpCountry(world, geo, TEST_ADDRESS).then(() => geo))
       : [],
     await rowsOf("state", 73, () => stateText(world, settings)),
-    await rowsOfLogs(world, settings, "progress", 73, progressText),
-    await rowsOfLogs(world, settings, "lock", 73, lockText),
+    await ofLogs("progress", 73, (own) => progressText(world, own)),
+    await ofLogs("lock", 73, (own) => lockText(world, own)),
     await rowsOf("destination", 75, () => destinationRows(world, machine, known)),
   ].flat();
   const clean = (text: string) => cleanText(text.replace(/\s+/g, " "), ownSecrets);

@@ -345,7 +345,7 @@ describe("status refuses", () => {
   });
 
   const troubles: [string, Ran, RegExp, RegExp][] = [
-    ["no client", { kind: "missing" }, /fail2ban-client is not there/, /install/],
+    ["no client", { kind: "missing" }, /fail2ban-client is not installed/, /install/],
     ["a client that hangs", { kind: "timedOut" }, /not answer in time/, /restart fail2ban/],
     ["no socket", failed(DOWN), /socket cannot be reached/, /journalctl/],
     ["a socket that nobody serves", failed(UNREACHABLE), /socket cannot be reached/, /journalctl/],
@@ -868,7 +868,7 @@ describe("--ping", () => {
   });
 
   const unusable: [string, Ran, RegExp][] = [
-    ["no client", { kind: "missing" }, /fail2ban-client is not there/],
+    ["no client", { kind: "missing" }, /fail2ban-client is not installed/],
     ["no permission", failed(DENIED), /only root/],
     ["a client that hangs", { kind: "timedOut" }, /not answer in time/],
     ["an answer that is none", said("Server replied: what?\n"), /cannot? be read|no answer/],
@@ -902,7 +902,7 @@ describe("--ping", () => {
     using scene = await Scene.after(1, 2);
     scene.overrides.terminal = true;
     for (let run = 0; run < 2; run++)
-      expect((await scene.run("--ping")).err).toContain("fail2ban-client is not there");
+      expect((await scene.run("--ping")).err).toContain("fail2ban-client is not installed");
   });
 
   test("what is unclear neither begins nor ends an outage", async () => {

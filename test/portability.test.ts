@@ -180,7 +180,7 @@ describe("check under deno", () => {
   }
 
   testWith("deno")(
-    "every permission that is missing is a ✗ with the flag that gives it",
+    "every permission that a run misses is a ✗ with the flag that gives it",
     async () => {
       using folder = new Folder();
       using service = served();
@@ -189,24 +189,31 @@ describe("check under deno", () => {
       const missing = { state: "failed", exitCode: 78 };
       expect(rows).toMatchObject({
         log: { state: "ok" },
-        fail2ban: { ...missing, hint: "deno run … --allow-run=fail2ban-client" },
+        fail2ban: { state: "unknown", exitCode: 0 },
         state: { ...missing, hint: `deno run … --allow-write=${folder.state}` },
         Discord: { ...missing, hint: `deno run … --allow-net=${service.host}` },
       });
     },
   );
 
-  testWith("deno")("with all of them it is what it is elsewhere", async () => {
-    using folder = new Folder();
-    using service = served();
-    folder.append(...lines(1, 3));
-    const given = [`write=${folder.state}`, `net=${service.host}`, "run=fail2ban-client"];
-    const rows = await check(folder, service.discord.webhook, given);
-    expect(rows["fail2ban"]?.exitCode).not.toBe(78);
-    for (const name of ["env file", "log", "rotated files", "state", "progress", "lock", "Discord"])
-      expect(rows[name]).toMatchObject({ state: "ok" });
-    expect(service.discord.violations).toEqual([]);
-  });
+  testWith("deno")(
+    "with those of a run only fail2ban cannot be asked, with all it can",
+    async () => {
+      using folder = new Folder();
+      using service = served();
+      folder.append(...lines(1, 3));
+      const given = [`write=${folder.state}`, `net=${service.host}`];
+      for (const more of [[], ["run=fail2ban-client"]]) {
+        const rows = await check(folder, service.discord.webhook, [...given, ...more]);
+        const { fail2ban, "log target": target, "log level": level, ...others } = rows;
+        expect(fail2ban?.state === "unknown").toBe(more.length === 0);
+        expect(fail2ban?.exitCode).not.toBe(78);
+        for (const row of Object.values(others))
+          expect(row).toMatchObject({ exitCode: 0, hint: "" });
+      }
+      expect(service.discord.violations).toEqual([]);
+    },
+  );
 });
 
 // ── Alone ───────────────────────────────────────────────────────────────────────────────────────

@@ -363,7 +363,7 @@ describe("check asks fail2ban", () => {
     const { state, text } = (await rows(scene))["log target"] ?? {};
     expect({ state, text }).toEqual({
       state: "failed",
-      text: "STDOUT: fail2ban does not write to a file",
+      text: "fail2ban logs to STDOUT, not to a file",
     });
     await fail2ban.stop();
     expect((await rows(scene))["fail2ban"]).toMatchObject({

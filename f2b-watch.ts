@@ -825,8 +825,17 @@ const GRAMMAR: readonly (readonly [event: keyof Parts, kind: Kind, message: RegE
   ["other", "other", /^/],
 ];
 
+/** What most lines of a log are: one look instead of three. */
+const USUAL_LINE =
+  /^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d),\d{3} fail2ban\.filter +\[\d+\]: (INFO) +(\[([^\]]{1,200})\] Found ([\da-fA-F.:]+) - ([\d-]+ [\d:]+))$/;
+
 /** Reads the first line of a record; absent for a continuation line. */
 export function readRecord(line: string): LogRecord | undefined {
+  const usual = USUAL_LINE.exec(line);
+  if (usual) {
+    const [, date = "", time = "", level = "", message = "", jail = "", id = "", at] = usual;
+    return { date, time, level, message, kind: "found", event: "found", jail, id, at };
+  }
   const known = PREFIX.exec(line);
   if (known) {
     const [, date = "", time = "", level = "", message = ""] = known;
@@ -1164,7 +1173,7 @@ const START_PARTS = ["started", "restore"];
 /** More addresses that still get through are not remembered. */
 const WARNED_LIMIT = 500;
 
-/** The log's wall clock, `2026-11-22 10:32:26`; of what has no date only the time of day counts. */
+/** Of the log's wall clock, `2026-11-22 10:32:26`; what has no date is of one day. */
 function msOf(wallClock: string): number {
   const known = wallClock.startsWith(" ") ? `1970-01-01${wallClock}` : wallClock;
   return Date.parse(`${known.replace(" ", "T")}Z`);
@@ -1215,7 +1224,9 @@ class BatchReader {
   #server: Of<"server"> | undefined;
   #isRunning: boolean;
   /** Takes a line that belongs to the record above it. */
-  continue: (line: string) => void = () => {};
+  continue: ((line: string) => void) | undefined;
+  /** Most lines have the time of the one above. */
+  #clock = { text: "", ms: 0 };
 
   constructor(before: Seen) {
     this.#before = before;
@@ -1228,7 +1239,7 @@ class BatchReader {
 
   read(record: LogRecord, place: number, shown: boolean): void {
     const { kind, message } = record;
-    this.continue = () => {};
+    this.continue = undefined;
     switch (record.event) {
       case "command":
         return this.#readCommand(record, place, shown);
@@ -1241,7 +1252,7 @@ class BatchReader {
     }
     if (kind !== "found" && kind !== "other") {
       this.#justChecked = false;
-      if (record.jail) this.active.set(record.jail, msOf(`${record.date} ${record.time}`));
+      if (record.jail) this.active.set(record.jail, this.#msOf(`${record.date} ${record.time}`));
     }
     switch (record.event) {
       case "ban":
@@ -1260,7 +1271,7 @@ class BatchReader {
       }
       case "found":
       case "attempt":
-        this.#failuresOf(record).push(msOf(record.at ?? `${record.date} ${record.time}`));
+        this.#failuresOf(record).push(this.#msOf(record.at ?? `${record.date} ${record.time}`));
         break;
       case "setting":
         this.settings.set(`${this.#settingsOf}\n${record.name}`, Number(record.seconds));
@@ -1312,6 +1323,11 @@ class BatchReader {
     const did =
       event === "jailStarted" ? "started" : event === "jailStopped" ? "stopped" : "reloaded";
     if (!this.#isOfServer(did, place)) this.happenings.push({ event: "jail", place, jail, did });
+  }
+
+  #msOf(text: string): number {
+    if (text !== this.#clock.text) this.#clock = { text, ms: msOf(text) };
+    return this.#clock.ms;
   }
 
   #failuresOf({ jail, id }: { jail: string; id: string }): number[] {
@@ -1556,26 +1572,35 @@ class BatchReader {
   }
 }
 
+/** So many lines are taken apart at a time: the records of a batch have no place in memory. */
+const BLOCK_LINES = 2_000;
+
 /** What some lines tell; `before` is what the lines before them say: `seen` of the batch that had those. */
 export function readBatch(lines: readonly string[], view: View, before: Seen): Batch {
   const reader = new BatchReader(before);
-  const { records, after } = readRecords(lines, before.context);
+  let { context } = before;
   let from: LogRecord | undefined;
   let to: LogRecord | undefined;
-  let above = before.context.record;
-  for (const [place, record] of records.entries()) {
-    if (!record) reader.other++;
-    else if (record === above) reader.continue(lines[place] ?? "");
-    else reader.read(record, place, isShown(record, view));
-    if (record?.time) {
-      from ??= record;
-      to = record;
+  for (let start = 0, end = 0; start < lines.length; start = end) {
+    end = start + BLOCK_LINES;
+    // What becomes of an unban is said behind it.
+    while (lines[end - 1]?.includes("] Unban ")) end++;
+    const { records, after } = readRecords(lines.slice(start, end), context);
+    let above = context.record;
+    for (const [index, record] of records.entries()) {
+      if (!record) reader.other++;
+      else if (record === above) reader.continue?.(lines[start + index] ?? "");
+      else reader.read(record, start + index, isShown(record, view));
+      above = record;
     }
-    above = record;
+    const timed = records.filter((record) => record?.time);
+    from ??= timed[0];
+    to = timed.at(-1) ?? to;
+    context = after;
   }
   const { found, other, failures, banned, settings, active } = reader;
   const isAsked = view.only.has("found") || view.only.has("other");
-  const seen = { context: after, failures, banned, settings, active };
+  const seen = { context, failures, banned, settings, active };
   return { happenings: reader.finish(), found, other, isAsked, from, to, seen };
 }
 

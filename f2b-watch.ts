@@ -6195,6 +6195,7 @@ async function passOnce(run: Run, destinations: readonly Destination[]): Promise
   if (run.firstRun && world.terminal) {
     complain(world, `first run: begins at the ${settings.from} of ${settings.log}`);
   }
+  await reportMismatches(run);
   return await workOn(run, destinations, deliverLog, reportPass);
 }
 
@@ -6209,6 +6210,51 @@ function upToDate(world: World, log: string, live: OpenFile, progress?: Progress
   const { cursor, listing } = progress;
   if (cursor && standsIn(world, live, cursor)) return !lineBehind(world, live, cursor.offset);
   return listing === rotatedSnapshot(world, log) && !lineBehind(world, live, 0);
+}
+
+/** Nothing was written for a day: fail2ban may log elsewhere. */
+function isQuiet(world: World, { descriptor }: OpenFile): boolean {
+  return world.now() - world.fs.fstatSync(descriptor).mtimeMs > DAY;
+}
+
+function isAsked({ failures }: State, key: string, now: number): boolean {
+  const { told } = failures[key] ?? { told: -Infinity };
+  return told <= now && now - told < DAY;
+}
+
+/** Reports once what fail2ban knows better; it is asked once a day, and where it cannot be, in silence. */
+async function reportMismatch(
+  { world, state }: Run,
+  key: string,
+  look: () => Promise<Fault | undefined>,
+): Promise<void> {
+  const now = world.now();
+  if (isAsked(state, key, now)) return;
+  const fault = await look().catch((error: unknown) => {
+    if (error instanceof Fault) return undefined;
+    throw error;
+  });
+  if (fault && !state.failures[key]?.exitCode) complain(world, fault.message, fault.hint);
+  state.failures[key] = { since: now, told: now, exitCode: fault?.exitCode ?? 0 };
+}
+
+/** Jails that fail2ban does not have, and a log that it does not write to, would be silent for ever. */
+async function reportMismatches(run: Run): Promise<void> {
+  const { world, settings, live, state } = run;
+  const { log, view, manyLogs, dryRun } = settings;
+  if (manyLogs) return;
+  const jails = [...view.jails].join();
+  if (jails !== "") await reportMismatch(run, `jails ${jails}`, () => jailFault(world, settings));
+  if (!live || !isQuiet(world, live)) delete state.failures["quiet"];
+  else if (!dryRun) {
+    await reportMismatch(run, "quiet", async () => {
+      await askClient(world, "ping");
+      const message = `${log} has not grown for a day, though fail2ban answers`;
+      return (
+        targetFault(world, settings, await logTarget(world)) ?? new Fault(66, message, LOG_HINT)
+      );
+    });
+  }
 }
 
 /**
@@ -6227,6 +6273,7 @@ function nothingNew(world: World, kept: Kept, names: readonly string[]): boolean
     live = openLive(world, log);
     if (!live) return false;
     const file = live;
+    if (isQuiet(world, file) && !isAsked(state, "quiet", world.now())) return false;
     return names.every((name) => upToDate(world, log, file, state.destinations[name]));
   } catch (error) {
     // Told by the pass, which remembers that it was; a state of a wrong shape, by its schema.
@@ -6545,10 +6592,11 @@ function sharedChannels(
 async function rowsOf(
   name: string,
   exitCode: number,
-  look: () => Promise<string | Row[]> | string | Row[],
+  look: () => Promise<string | Fault | Row[]> | string | Fault | Row[],
 ): Promise<Row[]> {
   try {
     const found = await look();
+    if (found instanceof Fault) return [failedRow(name, found)];
     return typeof found === "string" ? [okRow(name, found)] : found;
   } catch (error) {
     const fault = asFault(error, exitCode);
@@ -6659,10 +6707,12 @@ async function fail2banRows(
   const target = await logTarget(world).catch(asNothing);
   const level = /level is '?(\w+)/.exec(await ask("get", "loglevel"))?.[1];
   const rows = [[okRow("fail2ban", version ? `${version}, answers` : "answers")]];
-  if (target) rows.push(await rowsOf("log target", 66, () => targetText(world, settings, target)));
+  const where = () => targetFault(world, settings, target) ?? target;
+  if (target) rows.push(await rowsOf("log target", 66, where));
   if (level) rows.push(await rowsOf("log level", 66, () => levelText(level)));
-  const { jails } = settings.view;
-  if (jails.size > 0) rows.push(await rowsOf("jails", 64, () => jailsText(world, settings)));
+  const chosen = [...settings.view.jails].join(", ");
+  const jails = async () => (await jailFault(world, settings)) ?? chosen;
+  if (chosen !== "") rows.push(await rowsOf("jails", 64, jails));
   return rows.flat();
 }
 
@@ -6678,16 +6728,14 @@ async function logTarget(world: World): Promise<string> {
 
 const LASTING = "the same in /etc/fail2ban/fail2ban.local";
 
-function targetText(world: World, { log }: Settings, target: string): string {
-  const logs = logsOrPath(world, log);
-  const watched = logs.some((each) => rotationPath(world, target) === rotationPath(world, each));
-  if (watched) return target;
-  // The logs of many hosts: this one may be none of them.
-  if (logs.length > 1 || logs[0] !== log) return `${target}, which is not watched here`;
+/** What is wrong with where fail2ban logs; absent where it cannot be wrong. */
+function targetFault(world: World, settings: Settings, target: string): Fault | undefined {
+  const { log, manyLogs } = settings;
+  if (manyLogs || rotationPath(world, target) === rotationPath(world, log)) return undefined;
   if (target.includes("/"))
-    throw new Fault(66, `fail2ban writes to ${target}, not to ${log}`, `--log ${target}`);
+    return new Fault(66, `fail2ban writes to ${target}, not to ${log}`, `--log ${target}`);
   const hint = `fail2ban-client set logtarget ${log}; ${LASTING}`;
-  throw new Fault(66, `fail2ban logs to ${target}, not to a file`, hint);
+  return new Fault(66, `fail2ban logs to ${target}, not to a file`, hint);
 }
 
 function levelText(level: string): string {
@@ -6697,14 +6745,14 @@ function levelText(level: string): string {
   throw new Fault(66, `${level}: fail2ban does not log its bans`, hint);
 }
 
-/** The jails that `--jail` names, each of which fail2ban must have: no line is of one that it has not. */
-async function jailsText(world: World, { view }: Settings): Promise<string> {
+/** What is wrong with the jails that `--jail` names: no line is of one that fail2ban has not. */
+async function jailFault(world: World, { view }: Settings): Promise<Fault | undefined> {
   const all = readJailNames(await askClient(world, "status"));
   const wrong = all && [...view.jails].find((jail) => !all.includes(jail));
-  if (!wrong) return [...view.jails].join(", ");
+  if (!wrong) return undefined;
   const near = nearest(wrong.slice(0, 20), all, 2);
   const hint = near ? `did you mean ${near}?` : `fail2ban has: ${all.join(", ") || "no jails"}`;
-  throw new Fault(64, `--jail: fail2ban has no jail ${quoted(wrong)}`, hint);
+  return new Fault(64, `--jail: fail2ban has no jail ${quoted(wrong)}`, hint);
 }
 
 /** Does something with a new file beside the state; it is gone afterwards. */
@@ -6954,16 +7002,15 @@ async function destinationRows(
 
 /** Shows what is configured and whether it works; every row stands for itself. */
 async function check(world: World, settings: Settings): Promise<number> {
-  const { log, state, geo, json, ownSecrets } = settings;
-  const logs = logsOrPath(world, log);
-  const [first = log] = logs;
+  const { log, manyLogs, state, geo, json, ownSecrets } = settings;
+  const [first = log] = logsOrPath(world, log);
   const saved = readSafely(world, { state, log: first });
   const known = saved?.kind === "known" ? saved.state : undefined;
   const machine = ofMachine(world, settings);
   const ping = askClient(world, "ping");
+  // The logs of many hosts say nothing of this one's fail2ban.
   const answers = await ping.then(
-    // The logs of many hosts say nothing of this one's fail2ban.
-    () => logs.length === 1 && first === log,
+    () => !manyLogs,
     () => false,
   );
   const ofLogs = (name: string, exitCode: number, look: (own: Settings) => string) =>
@@ -7891,7 +7938,8 @@ function readSettings(world: World, { command, values }: CommandLine) {
     view: { format, only, jails: jail, color },
     /** Empty for no link. */
     link: link === "none" ? "" : link,
-    /** Of many logs that one glob finds, no more than one is this machine's. */
+    /** Of the logs of many hosts no more than one is this machine's. */
+    manyLogs: GLOB.test(log),
     database: (database ?? (GLOB.test(log) ? "" : DATABASE)) || undefined,
     /** One that was named must be there. */
     databaseNamed: database !== undefined,

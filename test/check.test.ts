@@ -745,10 +745,7 @@ describe("fail2ban", () => {
     const glob = `${scene.directory}/fail2ban.lo[g]`;
     const { code, out } = await scene.f2bWatch("check", "--log", glob);
     expect(code).toBe(0);
-    expect(out).toContain("✓ log target     /var/log/fail2ban.log, which is not watched here\n");
-    scene.fail2ban["get logtarget"] = target(scene.log);
-    const same = await scene.f2bWatch("check", "--log", glob);
-    expect(same.out).toContain(`log target     ${scene.log}\n`);
+    expect(out).toContain("✓ log target     /var/log/fail2ban.log\n");
   });
 
   test("that writes to the same file by another name", async () => {
@@ -787,6 +784,59 @@ describe("fail2ban", () => {
     using scene = new CheckScene();
     prepare(scene);
     expect(await scene.row(name)).toMatchObject({ state: "ok", text });
+  });
+});
+
+describe("a run reports once, and does its work all the same", () => {
+  test("a jail that fail2ban does not have", async () => {
+    using scene = new CheckScene();
+    scene.fail2ban["status"] = jails("nginx", "sshd");
+    const told = 'f2b-watch: --jail: fail2ban has no jail "ssdh"\nhint: did you mean sshd?\n';
+    expect((await scene.run("--jail", "ssdh", "--dry-run")).err).toStartWith(told);
+    expect(await scene.run("--jail", "ssdh")).toEqual({ code: 0, out: "", err: told });
+    scene.append(line(6));
+    await scene.pass("--jail", "ssdh");
+    scene.wait(2 * DAY);
+    scene.append(line(7));
+    await scene.pass("--jail", "ssdh");
+    scene.append(line(8));
+    await scene.pass("--jail", "sshd");
+    scene.expectPosted(line(8));
+  });
+
+  test.each([
+    ["SYSLOG", "fail2ban logs to SYSLOG, not to a file"],
+    ["/var/log/other.log", "fail2ban writes to /var/log/other.log, not to "],
+    ["", "has not grown for a day, though fail2ban answers"],
+  ])("a log that no longer grows while fail2ban logs to %j", async (where, words) => {
+    using scene = await CheckScene.after(1, 5);
+    scene.fail2ban["get logtarget"] = target(where || scene.log);
+    scene.wait(DAY - MINUTE);
+    await scene.pass();
+    scene.wait(2 * MINUTE);
+    const { code, err } = await scene.run();
+    expect({ code, told: err.split("\n").length }).toEqual({ code: 0, told: 3 });
+    expect(err).toContain(words);
+    for (const day of [0, 1, 2]) {
+      scene.wait(day * DAY);
+      await scene.pass();
+      await scene.expectQuiet();
+    }
+    scene.append(line(6));
+    fs.utimesSync(scene.log, scene.clockMs / 1_000, scene.clockMs / 1_000);
+    await scene.pass();
+    scene.wait(DAY + MINUTE);
+    expect((await scene.run()).err).toContain(words);
+  });
+
+  test("nothing where fail2ban cannot be asked, or the logs are many hosts'", async () => {
+    using scene = await CheckScene.after(1, 5);
+    scene.wait(2 * DAY);
+    const many = `${scene.directory}/fail2ban.lo[g]`;
+    expect(await scene.f2bWatch("--log", many)).toEqual({ code: 0, out: "", err: "" });
+    scene.fail2ban["ping"] = refused(closed);
+    await scene.pass("--jail", "ssdh");
+    await scene.pass();
   });
 });
 

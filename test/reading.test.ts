@@ -1460,7 +1460,7 @@ describe("permissions and kinds of files", () => {
       make();
       const { code, out, err } = runAlone(scene);
       expect([name, code, out]).toEqual([name, 66, ""]);
-      expect(err).toMatch(/^f2b-watch: cannot read .*\n$/);
+      expect(err).toMatch(/^f2b-watch: cannot read .*\nhint: .*--log names it\n$/);
       fs.rmSync(scene.log, { recursive: true });
       fs.rmSync(scene.state, { recursive: true });
     }
@@ -1483,7 +1483,7 @@ describe("permissions and kinds of files", () => {
     fs.renameSync(scene.log, scene.path(".kept"));
     Bun.spawnSync(["mkfifo", scene.log]);
     const { code, err } = await scene.run();
-    expect([code, err]).toEqual([66, expect.stringMatching(/^f2b-watch: .*\n$/)]);
+    expect([code, err]).toEqual([66, expect.stringMatching(/^f2b-watch: .*\nhint: .*\n$/)]);
     scene.wait(60_000);
     expect(await scene.run()).toEqual({ code: 66, out: "", err: "" });
     fs.renameSync(scene.path(".kept"), scene.log);

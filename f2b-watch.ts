@@ -4507,10 +4507,16 @@ export interface Facts {
 type BanKey = Readonly<Record<"jail" | "id" | "time", string>>;
 export type WantedFacts = Readonly<{ bans: readonly BanKey[]; addresses: readonly string[] }>;
 
+/** What a look-up is told by the options. */
+type FactSettings = Pick<
+  Settings,
+  "log" | "database" | "databaseNamed" | "geo" | "userNames" | "ownSecrets" | "factMemory"
+>;
+
 export const NO_FACTS: Facts = { bans: new Map(), countries: new Map() };
 
 /** What a run has looked up, and which sources it gave up. */
-class FactMemory {
+export class FactMemory {
   readonly countries = new Map<string, Country | undefined>();
   readonly givenUp = new Set<string>();
   /** Whether each source that was asked works, until that is reported. */
@@ -4555,7 +4561,7 @@ export function factKey({ jail, id, time }: BanKey): string {
 /** Looks up what can be known of these bans and addresses; never fails. */
 export async function lookUpFacts(
   world: World,
-  settings: Settings,
+  settings: FactSettings,
   { bans, addresses }: WantedFacts,
 ): Promise<Facts> {
   const stored = bans.length > 0 ? await lookUpBans(world, settings, bans) : NO_FACTS.bans;
@@ -4589,7 +4595,7 @@ function databaseFault(path: string, error: unknown): Fault {
 }
 
 /** A database that was named must be there, and open to this user. */
-function requireDatabase(world: World, { database, databaseNamed }: Settings): void {
+function requireDatabase(world: World, { database, databaseNamed }: FactSettings): void {
   try {
     if (databaseNamed && database) world.fs.accessSync(database, world.fs.constants.R_OK);
   } catch (error) {
@@ -4601,7 +4607,7 @@ function requireDatabase(world: World, { database, databaseNamed }: Settings): v
  * Opens fail2ban's database for a moment. SQLite holds a read lock during each statement alone, so that
  * fail2ban hardly waits; in WAL mode, which fail2ban does not use, even reading makes files beside it.
  */
-function openDatabase(world: World, { database: path = "", log }: Settings) {
+function openDatabase(world: World, { database: path = "", log }: FactSettings) {
   const { descriptor, stat } = openRegular(world, path);
   const head = readBytes(world, descriptor, 0, Buffer.alloc(20));
   // At once: closing it later would take away the locks of SQLite, too.
@@ -4619,7 +4625,7 @@ function openDatabase(world: World, { database: path = "", log }: Settings) {
 }
 
 /** What the database says of these bans: jail and id agree, the time nearly. */
-function readBans(world: World, settings: Settings, bans: readonly BanKey[]) {
+function readBans(world: World, settings: FactSettings, bans: readonly BanKey[]) {
   const database = openDatabase(world, settings);
   try {
     const query = database.prepare(`${BAN_ROWS} AND jail = ? AND ip = ?`);
@@ -4640,7 +4646,7 @@ function readBans(world: World, settings: Settings, bans: readonly BanKey[]) {
         (single ?? double).replace(/\\(.)/g, "$1"),
       );
       const tried = settings.userNames ? [...new Set([user, ...listed])] : [];
-      const clean = tried.map((name) => cleanText(name, settings.ownSecrets));
+      const clean = tried.map((name) => cleanText(name, settings.ownSecrets).replace(/\s+/g, " "));
       found.set(factKey(ban), { failures, count, seconds, users: clean.filter((name) => name) });
     }
     return found;
@@ -4649,7 +4655,7 @@ function readBans(world: World, settings: Settings, bans: readonly BanKey[]) {
   }
 }
 
-async function lookUpBans(world: World, settings: Settings, bans: readonly BanKey[]) {
+async function lookUpBans(world: World, settings: FactSettings, bans: readonly BanKey[]) {
   const { database, databaseNamed, factMemory } = settings;
   if (!database || factMemory.givenUp.has("database")) return NO_FACTS.bans;
   try {
@@ -4671,7 +4677,7 @@ async function lookUpBans(world: World, settings: Settings, bans: readonly BanKe
 }
 
 /** What `check` says of the database. */
-function databaseText(world: World, settings: Settings): string {
+function databaseText(world: World, settings: FactSettings): string {
   const { database: path, databaseNamed } = settings;
   if (!path) return "none";
   try {
@@ -4692,7 +4698,7 @@ function databaseText(world: World, settings: Settings): string {
 
 async function lookUpCountries(
   world: World,
-  { geo, factMemory }: Settings,
+  { geo, factMemory }: FactSettings,
   addresses: readonly string[],
 ): Promise<Facts["countries"]> {
   if (!geo) return NO_FACTS.countries;

@@ -1,6 +1,25 @@
 /** What no log says: fail2ban's database, countries; and the options of both. */
-import { describe, expect, test } from "bun:test";
-import { line, Scene } from "./harness.ts";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { spawnSync } from "node:child_process";
+import * as fs from "node:fs";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import {
+  type BanFacts,
+  FactMemory,
+  factKey,
+  type Facts,
+  lookUpFacts,
+  type Ran,
+  readCountry,
+  type WantedFacts,
+  type World,
+} from "../f2b-watch.ts";
+import { Fail2ban, machine } from "./fail2ban.ts";
+import { line, Scene, testWith } from "./harness.ts";
+import { writeMmdb } from "./mmdb.ts";
+
+setDefaultTimeout(120_000);
 
 describe("values that are refused: 64 from a flag, 78 from a variable", () => {
   test.each<[option: string, value: string, ...command: string[]]>([
@@ -31,5 +50,506 @@ describe("values that are refused: 64 from a flag, 78 from a variable", () => {
     const byVariable = await scene.run(...command);
     expect(byVariable).toMatchObject({ code: 78, out: "" });
     expect(byVariable.err).toMatch(/^f2b-watch: F2B_(LINK|SINCE): expected .+\n$/);
+  });
+});
+
+/** What a run looks facts up with. */
+type Given = Parameters<typeof lookUpFacts>[1];
+
+/** A run of `scene`: its world, and settings with the tables' file `bans.sqlite3` as its database. */
+function runOf(scene: Scene, settings: Partial<Given> = {}, world: Partial<World> = {}) {
+  const given: Given = {
+    log: scene.log,
+    database: join(scene.directory, "bans.sqlite3"),
+    databaseNamed: true,
+    geo: undefined,
+    userNames: false,
+    ownSecrets: [],
+    factMemory: new FactMemory(),
+    ...settings,
+  };
+  return {
+    given,
+    facts: (wanted: Partial<WantedFacts>): Promise<Facts> =>
+      lookUpFacts(scene.world(world), given, { bans: [], addresses: [], ...wanted }),
+    /** What is wrong with a source. */
+    fault: (source: "database" | "geo") => given.factMemory.news.get(source)?.message ?? "",
+  };
+}
+
+// ── fail2ban's database ─────────────────────────────────────────────────────────────────────────
+
+const TABLES = {
+  "0.11": `CREATE TABLE bans(jail TEXT NOT NULL, ip TEXT, timeofban INTEGER NOT NULL,
+    bantime INTEGER NOT NULL, bancount INTEGER NOT NULL default 1, data JSON)`,
+  "0.9": "CREATE TABLE bans(jail TEXT NOT NULL, ip TEXT, timeofban INTEGER NOT NULL, data JSON)",
+};
+
+interface StoredBan {
+  jail?: string;
+  id?: string;
+  at?: string;
+  seconds?: number;
+  count?: number;
+  data?: unknown;
+}
+
+/** A database as fail2ban writes it: `data` is JSON in bytes. */
+function store(scene: Scene, ...bans: readonly StoredBan[]): string {
+  const path = join(scene.directory, "bans.sqlite3");
+  const database = new DatabaseSync(path);
+  database.exec(TABLES["0.11"].replace("TABLE", "TABLE IF NOT EXISTS"));
+  const insert = database.prepare("INSERT INTO bans VALUES (?, ?, ?, ?, ?, ?)");
+  for (const { jail = "sshd", id = "203.0.113.7", at = AT, ...ban } of bans) {
+    const { seconds = 600, count = 1, data = { failures: 5 } } = ban;
+    const json = typeof data === "string" ? data : Buffer.from(JSON.stringify(data));
+    insert.run(jail, id, Date.parse(`${at}Z`) / 1000, seconds, count, json);
+  }
+  database.close();
+  return path;
+}
+
+const AT = "2026-11-22 10:32:26";
+const BAN = { jail: "sshd", id: "203.0.113.7", time: AT };
+const KNOWN: BanFacts = { failures: 5, count: 1, seconds: 600, users: [] };
+
+describe("a ban in fail2ban's database", () => {
+  const cases: [name: string, StoredBan[], expected: Partial<BanFacts> | undefined][] = [
+    ["of the same second", [{}], {}],
+    ["2 s before the log's line", [{ at: "2026-11-22 10:32:24" }], {}],
+    ["2 s after it", [{ at: "2026-11-22 10:32:28" }], {}],
+    ["3 s before it", [{ at: "2026-11-22 10:32:23" }], undefined],
+    ["3 s after it", [{ at: "2026-11-22 10:32:29" }], undefined],
+    ["of another jail", [{ jail: "nginx" }], undefined],
+    ["of another address", [{ id: "203.0.113.70" }], undefined],
+    ["for ever", [{ seconds: -1 }], { seconds: -1 }],
+    ["the third", [{ count: 3 }], { count: 3 }],
+    ["by hand", [{ data: { failures: 0 } }], { failures: 0 }],
+    ["of the nearest time", [{ at: "2026-11-22 10:32:25", count: 2 }, {}], {}],
+    ["with data as text", [{ data: '{"failures": 5, "matches": ["x"]}' }], {}],
+    ["without failures", [{ data: {} }], undefined],
+    ["with data that is no JSON", [{ data: "{" }], undefined],
+    ["with a length that is none", [{ seconds: -2 }], undefined],
+    ["beside one that is no ban", [{ data: "{" }, {}, { data: "[1]" }], {}],
+  ];
+  test.each(cases)("%s", async (_, bans, expected) => {
+    using scene = new Scene();
+    store(scene, ...bans);
+    const run = runOf(scene);
+    const { bans: found } = await run.facts({ bans: [BAN] });
+    expect([...found]).toEqual(expected ? [[factKey(BAN), { ...KNOWN, ...expected }]] : []);
+    expect(run.given.factMemory.news).toEqual(new Map([["database", undefined]]));
+  });
+
+  test.each<[jail: string, id: string]>([
+    ["it's a jail", "192.0.2.0/24"],
+    ["zürich", "2001:db8::7"],
+    ['"; DROP TABLE bans', `not "an' ip`],
+  ])("of jail %s and id %s", async (jail, id) => {
+    using scene = new Scene();
+    store(scene, { jail, id });
+    const { bans } = await runOf(scene).facts({ bans: [{ jail, id, time: AT }] });
+    expect([...bans.values()]).toEqual([KNOWN]);
+  });
+
+  test.each<[name: string, data: object, expected: string[]]>([
+    ["one", { user: "root" }, ["root"]],
+    ["none", {}, []],
+    [
+      "a set, as Python writes it",
+      { user: "root", users: `['admin', 'bob mc', "o'neil", 'x"y', 'a\\\\b', 'root']` },
+      ["root", "admin", "bob mc", "o'neil", 'x"y', "a\\b"],
+    ],
+    ["a list", { users: ["admin", 'x"y'] }, ["admin", 'x"y']],
+    ["something else", { user: 7, users: { a: 1 } }, ["a"]],
+    [
+      "a secret",
+      { user: "https://hooks.slack.com/services/T0/B0/x1y2z3x1y2z3" },
+      ["https://hooks.slack.com/[redacted]"],
+    ],
+    ["characters that cannot be seen", { user: "a\u202eb\n`" }, ["a\\u202eb `"]],
+  ])("user names are known only when asked for: %s", async (_, data, expected) => {
+    using scene = new Scene();
+    store(scene, { data: { failures: 5, ...data } });
+    const users = async (userNames: boolean) =>
+      (await runOf(scene, { userNames }).facts({ bans: [BAN] })).bans.get(factKey(BAN))?.users;
+    expect(await users(false)).toEqual([]);
+    expect(await users(true)).toEqual(expected);
+  });
+
+  test("the hour that comes twice, and wall clocks all over the world", async () => {
+    using scene = new Scene();
+    const times = { "2026-10-25 00:30:00": "02:30:00", "2026-10-25 01:30:00": "02:30:00" };
+    for (const [at, time] of Object.entries(times)) {
+      fs.rmSync(join(scene.directory, "bans.sqlite3"), { force: true });
+      store(scene, { at });
+      process.env["TZ"] = "Europe/Berlin";
+      const ban = { ...BAN, time: `2026-10-25 ${time}` };
+      try {
+        expect((await runOf(scene).facts({ bans: [ban] })).bans.size).toBe(1);
+        process.env["TZ"] = "Pacific/Kiritimati";
+        const east = {
+          ...BAN,
+          time: at.replace("25 0", "25 1").replace(/1(\d):/, (_, hour) => `${Number(hour) + 14}:`),
+        };
+        expect((await runOf(scene).facts({ bans: [east] })).bans.size).toBe(1);
+      } finally {
+        delete process.env["TZ"];
+      }
+    }
+  });
+
+  test("that is stored a moment after it was logged is waited for, once", async () => {
+    using scene = new Scene();
+    const path = store(scene);
+    scene.clockMs = Date.parse(`${AT}Z`) + 1_000;
+    const sleeps: number[] = [];
+    const sleep = async (ms: number) => void (sleeps.push(ms), store(scene, {}));
+    const run = runOf(scene, { database: path }, { sleep });
+    expect((await run.facts({ bans: [BAN] })).bans.size).toBe(1);
+    const old = { ...BAN, id: "203.0.113.8", time: "2026-11-22 10:32:20" };
+    expect((await run.facts({ bans: [old] })).bans.size).toBe(0);
+    expect(sleeps).toEqual([200]);
+  });
+});
+
+/** What stands where the database should be, and what is said of it. */
+const BAD: [name: string, make: (path: string, scene: Scene) => unknown, says: RegExp][] = [
+  ["empty", (path) => fs.writeFileSync(path, ""), /it is not a database$/],
+  ["text", (path) => fs.writeFileSync(path, "text ".repeat(4_000)), /it is not a database$/],
+  [
+    "cut off",
+    (path, scene) => {
+      store(scene, ...Array.from({ length: 500 }, () => ({})));
+      fs.truncateSync(path, 8_192);
+    },
+    /database disk image is malformed$/,
+  ],
+  [
+    "overwritten",
+    (path, scene) => {
+      store(scene, ...Array.from({ length: 500 }, () => ({})));
+      const descriptor = fs.openSync(path, "r+");
+      fs.writeSync(descriptor, Buffer.alloc(50_000, 7), 0, 50_000, 100);
+      fs.closeSync(descriptor);
+    },
+    /malformed$/,
+  ],
+  [
+    "of fail2ban 0.9",
+    (path) => new DatabaseSync(path).exec(TABLES["0.9"]),
+    /no such column: bantime$/,
+  ],
+  [
+    "of another program",
+    (path) => new DatabaseSync(path).exec("CREATE TABLE t(a)"),
+    /no such table: bans$/,
+  ],
+  [
+    "in WAL mode",
+    (path, scene) => new DatabaseSync(store(scene, {})).exec("PRAGMA journal_mode=WAL"),
+    /WAL mode/,
+  ],
+  ["a FIFO", (path) => spawnSync("mkfifo", [path]), /it is not a regular file$/],
+  ["a folder", (path) => fs.mkdirSync(path), /it is not a regular file$/],
+  [
+    "of another owner",
+    (path, scene) => fs.chownSync(store(scene, {}), 65534, 65534),
+    /it belongs to somebody else$/,
+  ],
+  [
+    "writable by others",
+    (path, scene) => fs.chmodSync(store(scene, {}), 0o666),
+    /it is writable by others$/,
+  ],
+];
+
+describe("a database that cannot be used is reported, and is no reason to wait", () => {
+  test.each(BAD)("%s", async (_, make, says) => {
+    using scene = new Scene();
+    scene.append(line(1));
+    const path = join(scene.directory, "bans.sqlite3");
+    make(path, scene);
+    const before = fs.readdirSync(scene.directory);
+    const run = runOf(scene);
+    const startedAt = performance.now();
+    expect(await run.facts({ bans: [BAN] })).toEqual({ bans: new Map(), countries: new Map() });
+    expect(run.fault("database")).toStartWith(`cannot use fail2ban's database ${path}: `);
+    expect(run.fault("database")).toMatch(says);
+    await run.facts({ bans: [BAN] });
+    expect(performance.now() - startedAt).toBeLessThan(1_000);
+    expect(fs.readdirSync(scene.directory)).toEqual(before);
+    const { out } = await scene.run("check", "--json", "--database", path);
+    const row = { name: "database", state: "failed", text: run.fault("database") };
+    expect(JSON.parse(out).rows).toContainEqual(expect.objectContaining(row));
+  });
+
+  test("locked: half a second once a run, and the run after it knows", async () => {
+    using scene = new Scene();
+    const path = store(scene, {});
+    const other = new DatabaseSync(path);
+    other.exec("BEGIN EXCLUSIVE");
+    const run = runOf(scene);
+    const startedAt = performance.now();
+    for (let batch = 0; batch < 5; batch++) await run.facts({ bans: [BAN] });
+    expect(performance.now() - startedAt).toBeLessThan(1_000);
+    expect(run.fault("database")).toEndWith("database is locked");
+    other.exec("ROLLBACK");
+    expect((await runOf(scene).facts({ bans: [BAN] })).bans.size).toBe(1);
+  });
+
+  test("the default one may be missing or closed, a named one may not", async () => {
+    using scene = new Scene();
+    scene.append(line(1));
+    const path = join(scene.directory, "bans.sqlite3");
+    for (const code of ["ENOENT", "EACCES"]) {
+      const refused = Object.assign(new Error(`${code}: refused, open '${path}'`), { code });
+      const refuse =
+        (real: (...words: never[]) => unknown) =>
+        (name: string, ...rest: unknown[]) => {
+          if (/sqlite3$/.test(name)) throw refused;
+          return real(...([name, ...rest] as never[]));
+        };
+      scene.withFs({ openSync: refuse(fs.openSync), accessSync: refuse(fs.accessSync) } as never);
+      const byDefault = runOf(scene, { databaseNamed: false });
+      expect((await byDefault.facts({ bans: [BAN] })).bans.size).toBe(0);
+      expect(byDefault.given.factMemory.news.size).toBe(0);
+      expect(await scene.run("--dry-run")).toMatchObject({ code: 0 });
+      const { code: exitCode, err } = await scene.run("--database", path);
+      expect(exitCode).toBe(78);
+      expect(err).toMatch(/^f2b-watch: cannot use fail2ban's database .+: refused\nhint: .+\n$/);
+      expect(scene.discord.messages).toEqual([]);
+      const { out } = await scene.run("check", "--json");
+      const row = {
+        name: "database",
+        state: "ok",
+        text: expect.stringMatching(/^none \(.+refused\)$/),
+      };
+      expect(JSON.parse(out).rows).toContainEqual(expect.objectContaining(row));
+    }
+  });
+
+  test("none is never opened, and where one glob finds many logs the default is none", async () => {
+    using scene = new Scene();
+    scene.append(line(1));
+    for (const flags of [
+      ["--database", "none"],
+      ["--log", scene.log.replace("fail2ban.log", "*.log")],
+    ]) {
+      const { out } = await scene.f2bWatch("check", "--json", ...flags);
+      const rows = JSON.parse(out).rows.filter(({ name }: { name: string }) => name === "database");
+      expect(rows).toMatchObject([{ state: "ok", text: "none" }]);
+    }
+  });
+});
+
+// ── a real fail2ban ─────────────────────────────────────────────────────────────────────────────
+
+/** So many bans of real fail2ban are compared; F2B_FACTS_BANS sets more. */
+const BANS = Number(process.env["F2B_FACTS_BANS"] ?? 320);
+const JAILS = ["sshd", "web"];
+
+testWith("fail2ban-server")(
+  `${BANS} bans of a real fail2ban, each looked up as soon as it is logged: failures as its actions know them`,
+  async () => {
+    using scene = new Scene();
+    const told = join(scene.directory, "told");
+    const action = `echo "<name>,<ip>,<failures>" >> ${told}`;
+    using server = new Fail2ban(scene, action, { maxRetry: 3, database: true, jails: JAILS });
+    await server.start();
+    await server.client("fail2ban-client", ["set", "web", "maxretry", "5"]);
+    const known = new Map<string, number>();
+    for (let round = 0; known.size < BANS; round++) {
+      const addresses = Array.from({ length: 40 }, (_, index) => `203.0.${round}.${index}`);
+      for (let tries = 0; tries < 5; tries++) server.attackAs(`user ${tries}`, ...addresses);
+      await server.ban(`198.51.100.${round}`);
+      for (const wanted = (round + 1) * 81; known.size < wanted; await Bun.sleep(5)) {
+        const logged = scene.read().matchAll(/^(.{19}).*\[(\w+)\] Ban (\S+)$/gm);
+        const bans = [...logged].map(([, time = "", jail = "", id = ""]) => ({ time, jail, id }));
+        const fresh = bans.filter(({ jail, id }) => !known.has(`${jail},${id}`));
+        const run = runOf(scene, { userNames: true }, { now: Date.now, sleep: Bun.sleep });
+        const facts = await run.facts({ bans: fresh });
+        expect(run.fault("database")).toBe("");
+        for (const ban of fresh) {
+          const { failures = -1, users = [], ...rest } = facts.bans.get(factKey(ban)) ?? {};
+          expect(rest).toEqual({ count: 1, seconds: 3_600 });
+          expect(users.includes("user 0")).toBe(failures > 0);
+          known.set(`${ban.jail},${ban.id}`, failures);
+        }
+      }
+    }
+    await server.stop();
+    const text = [...known].map(([ban, failures]) => `${ban},${failures}\n`);
+    expect(text.sort().join("")).toBe(
+      fs.readFileSync(told, "utf8").match(/.+\n/g)?.sort().join("") ?? "",
+    );
+    expect([...new Set(known.values())].sort()).toEqual([0, 3, 5]);
+    expect(scene.read()).not.toMatch(/locked| ERROR /);
+  },
+);
+
+// ── Countries ───────────────────────────────────────────────────────────────────────────────────
+
+const names = { en: 'Iso "iso_code"', "zh-CN": "德国" };
+const country = (iso_code: string) => ({ names, geoname_id: 2_921_044, iso_code });
+/** Records in the shapes of GeoLite2 and DB-IP Lite, and what is known by them. */
+const RECORDS: Readonly<Record<string, [record: object, known: string | undefined]>> = {
+  "203.0.113.0/26": [
+    {
+      city: { names },
+      continent: { code: "EU", names },
+      country: { is_in_european_union: true, ...country("DE") },
+      location: { latitude: 51.2, time_zone: "Europe/Berlin" },
+      registered_country: country("FR"),
+      subdivisions: [{ iso_code: "BY", names }],
+    },
+    "DE 🇩🇪",
+  ],
+  "203.0.113.64/26": [{ continent: { code: "EU" }, registered_country: country("FR") }, "FR 🇫🇷"],
+  "203.0.113.128/26": [{ country: { iso_code: "US", names } }, "US 🇺🇸"],
+  "203.0.113.192/26": [
+    { continent: { code: "EU", iso_code: "EU" }, represented_country: country("GB") },
+    undefined,
+  ],
+  "2001:db8::/32": [{ country: country("NL") }, "NL 🇳🇱"],
+  "192.0.2.0/24": [
+    { autonomous_system_number: 64_500, autonomous_system_organization: "Example" },
+    "AS64500 ",
+  ],
+};
+const made = (version: 4 | 6) =>
+  Object.fromEntries(
+    Object.entries(RECORDS).flatMap(([network, [record]]) =>
+      version === 4 && network.includes(":") ? [] : [[network, record]],
+    ),
+  );
+
+/** A scene with an .mmdb, `mmdblookup` as it is installed. */
+function geoScene(): Scene {
+  const scene = new Scene();
+  scene.overrides.runProgram = (...call) => machine().runProgram(...call);
+  return scene;
+}
+
+const shown = ({ countries }: Facts) =>
+  Object.fromEntries(
+    [...countries].map(([address, { code, flag }]) => [address, `${code} ${flag}`]),
+  );
+
+const hung: Ran = { kind: "timedOut" };
+const says = (code: number, err: string): Ran => ({ kind: "ended", code, out: "", err });
+
+describe("countries", () => {
+  for (const version of [4, 6] as const) {
+    testWith("mmdblookup", "python3")(`out of a real .mmdb of IPv${version}`, async () => {
+      using scene = geoScene();
+      const path = join(scene.directory, "lite.mmdb");
+      const geo = writeMmdb(path, "DBIP-Country-Lite", made(version), version);
+      const known = Object.entries(RECORDS).map(([network, [, text]]) => {
+        const first = network
+          .replace(/::.*/, "::1")
+          .replace(/\d+\/.*/, (end) => `${parseInt(end) + 1}`);
+        return [first, text] as const;
+      });
+      const run = runOf(scene, { geo });
+      const others = ["198.51.100.1", "127.0.0.1", "::1"];
+      const found = await run.facts({
+        addresses: [...known.map(([address]) => address), ...others],
+      });
+      const expected = known.filter(
+        ([address, text]) => text && (version === 6 || !address.includes(":")),
+      );
+      expect(shown(found)).toEqual(Object.fromEntries(expected) as Record<string, string>);
+      expect(run.fault("geo")).toBe("");
+      scene.append(line(1));
+      const { out } = await scene.run("check", "--json", "--geo", geo);
+      const row = { name: "countries", state: "ok", text: geo };
+      expect(JSON.parse(out).rows).toContainEqual(expect.objectContaining(row));
+    });
+  }
+
+  const wrong: [name: string, put: (path: string) => unknown, says: RegExp][] = [
+    ["missing", () => undefined, /Error opening the specified MaxMind DB file$/],
+    ["text", (path) => fs.writeFileSync(path, "text"), /invalid metadata$/],
+    ["empty", (path) => fs.writeFileSync(path, ""), /cannot read/],
+    ["a folder", (path) => fs.mkdirSync(path), /cannot read/],
+    ["a FIFO", (path) => spawnSync("mkfifo", [path]), /mmdblookup does not answer$/],
+  ];
+  for (const [name, put, text] of wrong) {
+    testWith("mmdblookup")(`of a file that is ${name} are reported, once`, async () => {
+      using scene = geoScene();
+      scene.append(line(1));
+      const geo = join(scene.directory, "lite.mmdb");
+      put(geo);
+      const run = runOf(scene, { geo });
+      expect((await run.facts({ addresses: ["203.0.113.1"] })).countries.size).toBe(0);
+      expect(run.fault("geo")).toMatch(/^no countries: /);
+      expect(run.fault("geo")).toMatch(text);
+      const { out } = await scene.run("check", "--json", "--geo", geo);
+      const row = { name: "countries", state: "failed", text: run.fault("geo") };
+      expect(JSON.parse(out).rows).toContainEqual(expect.objectContaining(row));
+    });
+  }
+
+  test.each<[name: string, ran: Ran, text: string]>([
+    ["is missing", { kind: "missing" }, "no countries: mmdblookup is not installed"],
+    ["hangs", hung, "no countries: mmdblookup does not answer"],
+    ["crashes", says(-1, ""), "no countries: cannot read /geo.mmdb: mmdblookup fails"],
+  ])("a mmdblookup that %s is asked no more in this run", async (_, ran, text) => {
+    using scene = new Scene();
+    let calls = 0;
+    scene.overrides.runProgram = async (program, words, timeoutMs) => {
+      expect([program, words.slice(0, 3), timeoutMs]).toEqual([
+        "mmdblookup",
+        ["--file", "/geo.mmdb", "--ip"],
+        2_000,
+      ]);
+      calls++;
+      scene.wait(timeoutMs ?? 0);
+      return ran;
+    };
+    const run = runOf(scene, { geo: "/geo.mmdb" });
+    const addresses = Array.from({ length: 100 }, (_, index) => `203.0.113.${index}`);
+    for (let message = 0; message < 5; message++) await run.facts({ addresses });
+    expect(calls).toBe(10);
+    expect(run.fault("geo")).toBe(text);
+  });
+
+  test("each address once a run, fifty a message, addresses only, and a slow one no longer than 5 s", async () => {
+    using scene = new Scene();
+    const asked: string[] = [];
+    let takesMs = 1;
+    scene.overrides.runProgram = async (_, [, , , address = ""]) => {
+      asked.push(address);
+      scene.wait(takesMs);
+      return says(6, "Could not find an entry for this IP address");
+    };
+    const run = runOf(scene, { geo: "/geo.mmdb" });
+    const block = (third: number) =>
+      Array.from({ length: 80 }, (_, index) => `203.0.${third}.${index}`);
+    await run.facts({
+      addresses: ["--help", "203.0.113.0/24", "localhost", "", "1.2.3", "2001:db8::1"],
+    });
+    expect(asked).toEqual(["2001:db8::1"]);
+    await run.facts({ addresses: [...block(1), ...block(1)] });
+    expect(asked).toEqual(["2001:db8::1", ...block(1).slice(0, 50)]);
+    await run.facts({ addresses: block(1) });
+    await run.facts({ addresses: block(1) });
+    expect(asked).toEqual(["2001:db8::1", ...block(1)]);
+    takesMs = 200;
+    for (let third = 2; third < 9; third++) await run.facts({ addresses: block(third) });
+    expect(asked.length).toBe(81 + 30);
+    expect(run.fault("geo")).toBe("");
+  });
+
+  test("without --geo nothing is asked", async () => {
+    using scene = new Scene();
+    scene.overrides.runProgram = () => Promise.reject(new Error("asked"));
+    expect((await runOf(scene).facts({ addresses: ["203.0.113.1"] })).countries.size).toBe(0);
+  });
+
+  test("an answer that is none is no country", () => {
+    for (const text of ["", "{}", '    "country": \n      {', "x".repeat(1e6)])
+      expect(readCountry(text)).toBeUndefined();
   });
 });

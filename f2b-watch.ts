@@ -1,12 +1,17 @@
 #!/usr/bin/env -S bun
 /**
- * f2b-watch tells Discord and Slack what fail2ban did: every line of its log once, in order, across rotations.
+ * f2b-watch posts fail2ban's log to Discord and Slack: every line exactly once, across rotations.
  *
- * One run is one pass: read what is new since the saved cursor, pack it into code-fenced messages
- * under 2000 characters, post them one by one, save the cursor after each, leave. Cron does the rest.
- *
- *   bun f2b-watch.ts --log /var/log/fail2ban.log          (no destination set: messages go to stdout)
+ *   bun f2b-watch.ts --dry-run --format events     shows what would be sent
  *   DISCORD_WEBHOOK=https://discord.com/api/webhooks/… bun f2b-watch.ts --format events
+ *                                                  a run, as cron starts it every minute
+ *   bun f2b-watch.ts help                          everything else
+ *
+ * The way of one line of the log:
+ *   `pass` takes its turn: one run works, the others leave it a mark and exit
+ *   → `planRead` compares the saved position with the files and says where to read
+ *   → the reader cuts a message: whole lines, without secrets, under 2000 characters
+ *   → `deliver` waits until it may, posts, reads the verdict, saves the position
  *
  * Read it top to bottom:
  *   Constants              limits of others and of ours, each with its source
@@ -17,18 +22,19 @@
  *   Core: where to read    names of rotated files, anchors, the plan of a pass
  *   Core: how to send      pace, verdicts, what to do after each, when to report
  *   Core: status           what fail2ban-client says, as a table; whether fail2ban is down
- *   Core: check            what was looked at, row by row, with what helps
+ *   Core: check            what was found out, row by row, each failure with a hint
  *   Core: digest           what happened in a period, in one message
  *   World: files           the log, its siblings, anchors in them, the state and its lock
  *   World: network         Discord, Slack and stdout
  *   World: fail2ban-client questions that leave no line in fail2ban's log
+ *   World: what no log says fail2ban's database, and countries by mmdblookup
  *   The pass               deciding and doing; what one pass shares: the state, the log's files
  *   The pass: lines        the log as clean text, a window at a time, cut into messages
  *   The pass: messages     one at a time, each until it has arrived
  *   The pass: plan         where each destination goes on, what may be missing
  *   The pass: turns        one run at a time, and what it says of itself
  *   The other commands     check, status, digest
- *   Command line           settings, help, main
+ *   Command line           options in one table, variables, help, main
  */
 import { Buffer, isAscii } from "node:buffer";
 import * as fs from "node:fs";

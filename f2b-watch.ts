@@ -7300,18 +7300,8 @@ function values<Value>(expects: string, schema: () => z.ZodMiniType<Value>): Val
 const SWITCH = values("no value (or 1, 0, true, false)", () =>
   z.stringbool({ truthy: ["1", "true"], falsy: ["0", "false"], case: "sensitive" }),
 );
-const PATH = values("a path", () =>
-  z.pipe(
-    pathText(),
-    z.transform((path) => resolve(path)),
-  ),
-);
-const PATH_OR_NONE = values("a path, or none", () =>
-  z.pipe(
-    pathText(),
-    z.transform((path) => (path === "none" ? "" : resolve(path))),
-  ),
-);
+const PATH = values("a path", () => pathOr(undefined));
+const PATH_OR_NONE = values("a path, or none", () => pathOr("none"));
 const NAME = values("a name", () => z.string().check(z.regex(/\S/)));
 const NAMES = values("names with commas between them", () =>
   listOf(z.string().check(z.minLength(1))),
@@ -7321,14 +7311,17 @@ const START = values("start or end", () => z.enum(["start", "end"]));
 const FORMAT = values("raw, compact or events", () => z.enum(FORMATS));
 const INLINE = values("a whole number from 0 to 100000", () => wholeNumber(0, 100_000));
 const SECONDS = values("whole seconds from 1 to 86400", () => wholeNumber(1, 86_400));
-/** Where an address leads: a web page whose URL has the address behind the host. */
+/** Where an address leads: a web page whose URL has the address behind the host; empty for none. */
 const LINK = values("none, or an http(s) URL with {ip} in its path", () =>
-  z
-    .string()
-    .check(
-      z.regex(/^none$|^https?:\/\/[^\s/?#{}<>|`\\]+\/[^\s<>|`\\]*\{ip\}[^\s<>|`\\]*$/),
-      z.maxLength(300),
-    ),
+  z.pipe(
+    z
+      .string()
+      .check(
+        z.regex(/^none$|^https?:\/\/[^\s/?#{}<>|`\\]+\/[^\s<>|`\\]*\{ip\}[^\s<>|`\\]*$/),
+        z.maxLength(300),
+      ),
+    z.transform((url) => (url === "none" ? "" : url)),
+  ),
 );
 const PERIOD = values(
   "today, yesterday, a period (90m, 1h30m, 7d), or a date (2026-11-22 08:30)",
@@ -7338,8 +7331,13 @@ const PERIOD = values(
       .check(z.refine((since) => !("ms" in since) || Math.abs(since.ms) <= LONGEST_MS)),
 );
 
-function pathText() {
-  return z.string().check(z.regex(/^[^\0]+$/));
+/** Made absolute; the word for none becomes empty. */
+function pathOr(none: string | undefined) {
+  const path = z.string().check(z.regex(/^[^\0]+$/));
+  return z.pipe(
+    path,
+    z.transform((text) => (text === none ? "" : resolve(text))),
+  );
 }
 
 function listOf(each: z.ZodMiniType<string, string>) {
@@ -7380,7 +7378,7 @@ interface Option<Value, Fallback> extends Values<Value> {
   readonly fallback: Fallback;
   readonly help: string;
   /** The commands that it matters to. */
-  readonly commands: readonly CommandName[];
+  readonly commands: readonly string[];
 }
 
 /** `commands`: separated by spaces; `*` is all that have options. */
@@ -7392,7 +7390,7 @@ function option<Value, const Fallback>(
   help: string,
 ): Option<Value, Fallback> {
   const names = (commands === "*" ? "pass check status digest" : commands).split(" ");
-  return { usage, expects, schema, fallback, help, commands: names as CommandName[] };
+  return { usage, expects, schema, fallback, help, commands: names };
 }
 
 const LAST_DAY: Since = { kind: "ago", ms: DAY };
@@ -7513,41 +7511,34 @@ const EXIT_STATUS: readonly (readonly [string, string])[] = [
 ];
 
 /** `f2b-watch status [jail…] [options]` */
-function usageOf(name: CommandName): string {
-  const words = `f2b-watch ${COMMANDS[name].usage}`.trim().replace(/\[\.\.\.(.*)s\]/, "[$1…]");
-  return COMMANDS[name].examples.length > 0 ? `${words} [options]` : words;
+function usageOf({ usage, examples }: Command): string {
+  const words = `f2b-watch ${usage.replace(/\[\.{3}(.*)s\]/, "[$1…]")}`.trim();
+  return examples.length > 0 ? `${words} [options]` : words;
 }
 
 function titled(title: string, rows: readonly (readonly [string, string])[]): string {
-  return `\n${title}\n${columns(
-    rows.map(([name, text]) => [`  ${name}`, text]),
-    TABLE_WIDTH,
-  )}`;
+  const indented = rows.map(([name, text]) => [`  ${name}`, text] as const);
+  return `\n${title}\n${columns(indented, TABLE_WIDTH)}`;
 }
 
-function optionHelp(name: OptionName): readonly [string, string] {
-  const { usage, help, fallback } = OPTIONS[name];
+/** `owners`: the commands that it belongs to are named. */
+function optionHelp(name: OptionName, owners: boolean): readonly [string, string] {
+  const { usage, help, fallback, commands } = OPTIONS[name];
+  const owned = owners && !commands.includes("pass") ? `${commands.join(", ")}: ${help}` : help;
   const shown = typeof fallback === "string" || typeof fallback === "number";
-  return [usage, shown ? `${help} (${fallback})` : help];
+  return [usage, shown ? `${owned} (${fallback})` : owned];
 }
 
 function overview(): string {
-  const options = OPTION_NAMES.map((name): readonly [string, string] => {
-    const { commands } = OPTIONS[name];
-    const [usage, help] = optionHelp(name);
-    return [usage, commands.includes("pass") ? help : `${commands.join(", ")}: ${help}`];
-  });
+  const commands = Object.values(COMMANDS).map((each) => [usageOf(each), each.help] as const);
+  const options = OPTION_NAMES.map((name) => optionHelp(name, true));
+  const destinations = Object.entries(DESTINATION_VARIABLES);
   return [
     `f2b-watch ${VERSION}: posts fail2ban's log to Discord and Slack, every line once\n`,
-    titled(
-      "usage",
-      COMMAND_NAMES.map((name) => [usageOf(name), COMMANDS[name].help]),
-    ),
+    titled("usage", commands),
     titled("options (--max-time is the variable F2B_MAX_TIME, and so on)", options),
-    titled("destinations: variables, in the environment or the env file", [
-      ...Object.entries(DESTINATION_VARIABLES),
-      ["none set", "messages go to stdout"],
-    ]),
+    titled("destinations: variables, in the environment or the env file", destinations),
+    "  Where none is set, messages go to stdout.\n",
     titled("exit status", EXIT_STATUS),
   ].join("");
 }
@@ -7557,10 +7548,11 @@ function helpOf(word: string): string {
   if (!name) throw unknown("command", word, COMMAND_NAMES.slice(1));
   const { help, examples } = COMMANDS[name];
   const options = OPTION_NAMES.filter((each) => OPTIONS[each].commands.includes(name));
-  const usage = `${usageOf(name)}: ${help}\n`;
+  const usage = `${usageOf(COMMANDS[name])}: ${help}\n`;
   if (options.length === 0) return usage;
+  const table = options.map((each) => optionHelp(each, false));
   const tried = examples.map((words) => `  f2b-watch ${words}\n`).join("");
-  return `${usage}${titled("options", options.map(optionHelp))}\nexamples\n${tried}`;
+  return `${usage}${titled("options", table)}\nexamples\n${tried}`;
 }
 
 /** The word, and all that is left of it without up to `errors` of its letters. */
@@ -7609,7 +7601,7 @@ interface CommandLine {
 function takeOptions(argv: readonly string[]) {
   const values: Partial<Record<OptionName, string>> = {};
   const words: string[] = [];
-  let question: "help" | "version" | undefined;
+  const asked: string[] = [];
   const rest = [...argv];
   for (let word = rest.shift(); word !== undefined; word = rest.shift()) {
     const flag = word.replace(/=.*/s, "");
@@ -7617,15 +7609,16 @@ function takeOptions(argv: readonly string[]) {
     if (name) {
       if (values[name] !== undefined) throw usage(`${flag}: given twice`);
       values[name] = word === flag ? valueFor(name, rest) : word.slice(flag.length + 1);
-    } else if (/^(?:-h|--help)$/.test(word)) question ??= "help";
-    else if (/^(?:-V|--version)$/.test(word)) question ??= "version";
-    else if (word === "--" && rest.length > 0) throw usage("unexpected words after --");
+    } else if (/^(?:-h|--help|-V|--version)$/.test(word)) {
+      asked.push(/v/i.test(word) ? "version" : "help");
+    } else if (word === "--" && rest.length > 0) throw usage("unexpected words after --");
     else if (/^-(?!-$)/.test(word)) throw unknown("option", flag, OPTION_NAMES.map(flagOf));
     else if (word !== "--") words.push(word);
   }
-  // `check --help` is `help check`.
+  // `status sshd --help` is `help status`.
+  const [question] = asked;
   if (question)
-    return { words: [question, ...words].slice(0, question === "help" ? 2 : 1), values };
+    return { words: question === "help" ? [question, ...words.slice(0, 1)] : [question], values };
   return { words, values };
 }
 
@@ -7643,23 +7636,15 @@ function valueFor(name: OptionName, rest: string[]): string {
 function readCommandLine(argv: readonly string[]): CommandLine {
   const { words, values } = takeOptions(argv);
   const { command, args } = readWords(words);
-  const stray = OPTION_NAMES.find((name) => values[name] !== undefined && !isTaken(name, command));
-  if (!stray) return { command, words: args, values };
-  const [flag, owners] = [flagOf(stray), OPTIONS[stray].commands];
-  throw usage(
-    `${flag} is an option of ${owners.join(" and ")}`,
-    `f2b-watch ${owners[0]} ${flag}; f2b-watch help ${owners[0]} shows all of its options`,
+  // A crontab's options of a run may be given to every command.
+  const takers: string[] = [command, "pass"];
+  const stray = OPTION_NAMES.find(
+    (name) => values[name] && !takers.some((each) => OPTIONS[name].commands.includes(each)),
   );
-}
-
-/** A crontab's options of a run may be given to every command. */
-function isTaken(name: OptionName, command: CommandName): boolean {
-  const { commands } = OPTIONS[name];
-  return (
-    [command, "pass"].some((each) => commands.some((owner) => owner === each)) ||
-    command === "help" ||
-    command === "version"
-  );
+  if (!stray || COMMANDS[command].examples.length === 0) return { command, words: args, values };
+  const { commands } = OPTIONS[stray];
+  const hint = `f2b-watch help ${commands[0]} shows all of its options`;
+  throw usage(`${flagOf(stray)} is an option of ${commands.join(" and ")}`, hint);
 }
 
 /** Which command the words ask for, and what is left of them; cac is a millisecond that cron saves. */
@@ -7674,10 +7659,8 @@ function readWords(words: readonly string[]): { command: CommandName; args: read
     cli.parse(["", "", ...words], { run: false });
     cli.runMatchedCommand();
   } catch {
-    throw usage(
-      `unexpected word behind ${first}: ${quoted(words.at(-1) ?? "")}`,
-      `f2b-watch help ${first}`,
-    );
+    const message = `unexpected word behind ${first}: ${quoted(words.at(-1) ?? "")}`;
+    throw usage(message, `f2b-watch help ${first}`);
   }
   const command = COMMAND_NAMES.find((name) => name === cli.matchedCommand?.name);
   if (!command) throw unknown("command", first, COMMAND_NAMES.slice(1));
@@ -7727,40 +7710,35 @@ const PROXY_VARIABLE = /^(?:https?|no)_proxy$/i;
 const RUNTIME_VARIABLE = /^(?:NODE|BUN|DENO|SSL_CERT|LD|MALLOC)_|^(?:TZ|PATH|LANG|LC_\w+|HOME)$/;
 
 /** Images set `F2B_…` of their own: in the environment only what is nearly one of ours is wrong. */
-function isNearlyOurs(name: string): boolean {
-  if (!/^F2B|DISCORD|SLACK|WEBHOOK/i.test(name)) return false;
+function nearlyOurs(name: string, known: readonly string[], errors: number): string | undefined {
   const bare = name.toUpperCase().replace(/^F2B_(?=DISCORD|SLACK)/, "");
-  const ours = Object.keys(DESTINATION_VARIABLES);
-  return (
-    ours.some((each) => bare.startsWith(each)) ||
-    nearest(bare, variableNames(), bare.length > 12 ? 2 : 1) !== undefined
-  );
-}
-
-function variableNames(): string[] {
-  return [...Object.keys(DESTINATION_VARIABLES), ...OPTION_NAMES.map(variableOf)];
+  const begun = Object.keys(DESTINATION_VARIABLES).find((each) => bare.startsWith(each));
+  return begun ?? nearest(bare.slice(0, 20), known, errors);
 }
 
 /** In the env file every name that is not ours is wrong: what is misspelt would be ignored in silence. */
 function rejectUnknownVariables(world: World, file: ReadonlyMap<string, string>): void {
-  const known = new Set(variableNames());
-  const inFile = [...file.keys()].filter((name) => !known.has(name) && !PROXY_VARIABLE.test(name));
+  const known = [...Object.keys(DESTINATION_VARIABLES), ...OPTION_NAMES.map(variableOf)];
+  const inFile = [...file.keys()].filter(
+    (name) => !known.includes(name) && !PROXY_VARIABLE.test(name),
+  );
   const ofRuntime = inFile.find((name) => RUNTIME_VARIABLE.test(name));
   if (ofRuntime) {
+    const message = `${ofRuntime}: the runtime reads it when it starts, not from the env file`;
     const hint =
-      "set it where f2b-watch is started: in the crontab, or as Environment= of the unit";
-    throw new Fault(
-      78,
-      `${ofRuntime}: has no effect in the env file, the runtime reads it at its start`,
-      hint,
-    );
+      "set it where f2b-watch is started: in the crontab, or with Environment= in the unit";
+    throw new Fault(78, message, hint);
   }
-  const inWorld = Object.keys(world.env).filter((name) => !known.has(name) && isNearlyOurs(name));
+  const inWorld = Object.keys(world.env).filter(
+    (name) =>
+      /^F2B|DISCORD|SLACK|WEBHOOK/i.test(name) &&
+      !known.includes(name) &&
+      nearlyOurs(name, known, name.length > 12 ? 2 : 1),
+  );
   const [wrong] = [...inWorld, ...inFile];
   if (wrong === undefined) return;
-  const bare = wrong.replace(/^F2B_(?=DISCORD|SLACK)/i, "").replace(/_URL$/i, "");
-  const near = nearest(bare.slice(0, 20), [...known], 2);
-  const hint = near ? `did you mean ${near}?` : `known are ${[...known].join(", ")}`;
+  const near = nearlyOurs(wrong, known, 2);
+  const hint = near ? `did you mean ${near}?` : `known are ${known.join(", ")}`;
   throw new Fault(78, `${wrong}: no such setting`, hint);
 }
 
@@ -7929,15 +7907,16 @@ function readSettings(world: World, { command, values }: CommandLine) {
   const options = Object.fromEntries(
     OPTION_NAMES.map((name) => [name, optionValue(name, values, variable)]),
   ) as { [Name in OptionName]: OptionValue<Name> };
-  const { log, state, host, format, only, jail, color, maxTime, send, hello, since } = options;
-  const { link, database } = options;
+  const { log, state, database, host, format, only, jail, color, maxTime, since } = options;
   if (since.kind === "at" && since.ms > wallClock(world.now())) {
     throw wrongValue("since", values.since, "expected a time that is not in the future");
   }
   const services = SERVICES.flatMap((read) => read(trimmed) ?? []);
-  const sends = (send && OPTIONS.send.commands.includes(command)) || (hello && command === "check");
-  if (sends && services.length === 0)
-    throw new Fault(78, `${send ? "--send" : "--hello"}: no destination is set`, SET_ONE);
+  const sending = (["send", "hello"] as const).find(
+    (name) => options[name] && OPTIONS[name].commands.includes(command),
+  );
+  if (sending && services.length === 0)
+    throw new Fault(78, `${flagOf(sending)}: no destination is set`, SET_ONE);
   return {
     ...options,
     envFile,
@@ -7948,8 +7927,6 @@ function readSettings(world: World, { command, values }: CommandLine) {
       return neutralise(name).slice(0, HOST_LIMIT);
     },
     view: { format, only, jails: jail, color },
-    /** Empty for no link. */
-    link: link === "none" ? "" : link,
     /** Of the logs of many hosts no more than one is this machine's. */
     manyLogs: GLOB.test(log),
     database: (database ?? (GLOB.test(log) ? "" : DATABASE)) || undefined,

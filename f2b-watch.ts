@@ -6767,22 +6767,7 @@ async function jailFault(world: World, { view }: Settings): Promise<Fault | unde
   return new Fault(64, `--jail: fail2ban has no jail ${quoted(wrong)}`, hint);
 }
 
-/** Does something with a new file beside the state; it is gone afterwards. */
-function tryBeside(world: World, statePath: string, use: (path: string) => void): void {
-  const path = `${statePath}.try${Math.floor(world.random() * 1e9)}`;
-  const { O_WRONLY, O_EXCL } = world.fs.constants;
-  try {
-    world.fs.closeSync(openPrivate(world, path, O_WRONLY | O_EXCL));
-    try {
-      use(path);
-    } finally {
-      world.fs.rmSync(path, { force: true });
-    }
-  } catch (error) {
-    throw error instanceof Fault ? error : cannotWrite(dirname(path), error);
-  }
-}
-
+/** Writes and locks a new file beside the state, as a run would; it is gone afterwards. */
 function stateText(world: World, settings: Settings): string {
   const { state } = settings;
   const statePath = statePathOf(settings);
@@ -6794,8 +6779,14 @@ function stateText(world: World, settings: Settings): string {
     writing(state, () => world.fs.accessSync(parent, world.fs.constants.W_OK));
     return `${state} does not exist yet: the first run creates it`;
   }
-  const filler = "x".repeat(ANCHOR_LINE_BYTES);
-  tryBeside(world, statePath, (path) => writePrivate(world, path, 0, filler));
+  const scratch = `${statePath}.try${Math.floor(world.random() * 1e9)}`;
+  try {
+    touch(world, scratch);
+    acquireLock(scratch)?.release();
+    writing(state, () => writePrivate(world, scratch, 0, "x".repeat(ANCHOR_LINE_BYTES)));
+  } finally {
+    world.fs.rmSync(scratch, { force: true });
+  }
   const file = world.fs.statSync(statePath, { throwIfNoEntry: false });
   const kept = file ? `; ${basename(statePath)}, ${ownerText(world, file)}` : "";
   return `${state}, ${ownerText(world, stat)}${kept}`;
@@ -6817,24 +6808,19 @@ function lockHolder(world: World, path: string): number | undefined {
 const SQLITE_RESERVED_BYTE = 0x40000001;
 
 function lockText(world: World, settings: Settings): string {
-  const { maxTimeMs } = settings;
   const statePath = statePathOf(settings);
   const path = `${statePath}.lock`;
   const stat = world.fs.lstatSync(path, { throwIfNoEntry: false });
-  if (!stat) {
-    acquireLock(":memory:")?.release();
-    return "does not exist yet: the first run creates it";
-  }
+  if (!stat) return "does not exist yet: the first run creates it";
   if (!stat.isFile() || stat.size > 0) {
     throw new Fault(73, `${path} is not an empty file`, `while no run is in progress: rm ${path}`);
   }
   const { R_OK, W_OK } = world.fs.constants;
   world.fs.accessSync(path, R_OK | W_OK);
-  tryBeside(world, statePath, (scratch) => acquireLock(scratch)?.release());
   const holder = lockHolder(world, path);
   const mark = world.fs.statSync(`${statePath}.mark`, { throwIfNoEntry: false });
   const waitMs = mark && holder !== 0 ? world.now() - mark.mtimeMs : 0;
-  if (waitMs > maxTimeMs + MINUTE) {
+  if (waitMs > settings.maxTimeMs + MINUTE) {
     const hint = `ps -fp ${holder ?? `"$(fuser ${path})"`}`;
     throw new Fault(75, `another run has been in progress for ${durationText(waitMs)}`, hint);
   }

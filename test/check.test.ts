@@ -340,217 +340,100 @@ const openEnv = (mode: number): Failure => [
   /file of their own that only this user can access, mode 600$/,
 ];
 
+// prettier-ignore
 const FAILURES: Failure[] = [
   ["no log", (scene) => scene.remove(), "log", 66, /\.log: no such file/, /get logtarget.*--log/],
-  [
-    "a log that only others may read",
+  ["a log that only others may read",
     (scene) => {
       asUser(scene);
       failing(scene, "openSync", "EACCES", (path) => path === scene.log);
     },
-    "log",
-    66,
-    /permission denied/,
-    /^run as root, or as a member of the log's group$/,
-  ],
-  [
-    "a directory for a log",
-    (scene) => (scene.remove(), fs.mkdirSync(scene.log)),
-    "log",
-    66,
-    /not a regular file/,
-    /--log/,
-  ],
-  [
-    "the log of another program",
+    "log", 66, /permission denied/, /^run as root, or as a member of the log's group$/],
+  ["a directory for a log", (scene) => (scene.remove(), fs.mkdirSync(scene.log)), "log", 66,
+    /not a regular file/, /--log/],
+  ["the log of another program",
     (scene) => fs.writeFileSync(scene.log, "Nov 22 10:00:06 web nginx: started\n".repeat(50)),
-    "log",
-    66,
-    /; its lines are not fail2ban's, or in an unknown format$/,
-    /get logtarget/,
-  ],
-  [
-    "a log that no longer grows, though fail2ban answers",
+    "log", 66, /; its lines are not fail2ban's, or in an unknown format$/, /get logtarget/],
+  ["a log that no longer grows, though fail2ban answers",
     (scene) => {
       fs.utimesSync(scene.log, scene.clockMs / 1_000, scene.clockMs / 1_000);
       scene.wait(DAY + MINUTE);
     },
-    "log",
-    66,
-    /, last written 24 h ago, .*, though fail2ban answers$/,
-    /get logtarget/,
-  ],
-  [
-    "a rotated file that is a link",
+    "log", 66, /, last written 24 h ago, .*, though fail2ban answers$/, /get logtarget/],
+  ["a rotated file that is a link",
     rotated(
       (path) => (fs.renameSync(path, `${path}-moved`), fs.symlinkSync(`${path}-moved`, path)),
     ),
-    "rotated files",
-    66,
-    /fail2ban\.log\.1 \(a link\)/,
-    /^links are not followed there/,
-  ],
-  [
-    "a rotated file of another owner",
-    rotated((path) => fs.chownSync(path, 65_534, 0)),
-    "rotated files",
-    66,
-    /another owner/,
-    /^only files of root and of the log's owner/,
-  ],
-  [
-    "a directory named like a rotated file",
-    rotated((path) => (fs.rmSync(path), fs.mkdirSync(path))),
-    "rotated files",
-    66,
-    /not a regular file/,
-    /^move it/,
-  ],
-  [
-    "rotated files that may not be listed",
-    (scene) => failing(scene, "readdirSync", "EACCES"),
-    "rotated files",
-    66,
-    /permission denied/,
-    /root/,
-  ],
+    "rotated files", 66, /fail2ban\.log\.1 \(a link\)/, /^links are not followed there/],
+  ["a rotated file of another owner", rotated((path) => fs.chownSync(path, 65_534, 0)),
+    "rotated files", 66, /another owner/, /^only files of root and of the log's owner/],
+  ["a directory named like a rotated file",
+    rotated((path) => (fs.rmSync(path), fs.mkdirSync(path))), "rotated files", 66,
+    /not a regular file/, /^move it/],
+  ["rotated files that may not be listed", (scene) => failing(scene, "readdirSync", "EACCES"),
+    "rotated files", 66, /permission denied/, /root/],
   pings("is not installed", { kind: "missing" }, /client is not installed/, /install/),
   pings("hangs", { kind: "timedOut" }, /does not answer in time/, /systemctl restart fail2ban/),
   pings("is down", refused(down), /its socket cannot be reached/, /systemctl.*journalctl/),
   pings("says something else", refused("?"), /no answer that can be read/, /-client status/),
   ...["SYSLOG", "STDOUT", "STDERR", "SYSOUT", "SYSTEMD-JOURNAL"].map(writesTo),
-  [
-    "fail2ban writes to another file",
-    ({ fail2ban }) => (fail2ban["get logtarget"] = target("/var/log/other.log")),
-    "log target",
-    66,
-    /to \/var\/log\/other\.log, not/,
-    /^--log \/var\/log\/other\.log$/,
-  ],
+  ["fail2ban writes to another file",
+    ({ fail2ban }) => (fail2ban["get logtarget"] = target("/var/log/other.log")), "log target",
+    66, /to \/var\/log\/other\.log, not/, /^--log \/var\/log\/other\.log$/],
   ...["WARNING", "ERROR", "CRITICAL"].map(logsFrom),
-  [
-    "a misspelt jail",
+  ["a misspelt jail",
     (scene) => {
       scene.env["F2B_JAIL"] = "sshd,ngnix";
       scene.fail2ban["status"] = jails("nginx", "sshd");
     },
-    "jails",
-    64,
-    /^--jail: fail2ban has no jail "ngnix"$/,
-    /^did you mean nginx\?$/,
-  ],
-  [
-    "a jail that is unlike any",
+    "jails", 64, /^--jail: fail2ban has no jail "ngnix"$/, /^did you mean nginx\?$/],
+  ["a jail that is unlike any",
     (scene) => {
       scene.env["F2B_JAIL"] = "mail";
       scene.fail2ban["status"] = jails("nginx", "sshd");
     },
-    "jails",
-    64,
-    /no jail "mail"$/,
-    /^fail2ban has: nginx, sshd$/,
-  ],
+    "jails", 64, /no jail "mail"$/, /^fail2ban has: nginx, sshd$/],
   ...[0o644, 0o604, 0o640].map(openEnv),
-  [
-    "an env file of root that others can read, for somebody else",
+  ["an env file of root that others can read, for somebody else",
     (scene) => {
       fs.chmodSync(scene.path(".env"), 0o644);
       scene.overrides.uid = () => 65_534;
     },
-    "env file",
-    78,
-    /others can read it/,
-    /mode 600$/,
-  ],
-  [
-    "a state directory that is not there and cannot be made",
+    "env file", 78, /others can read it/, /mode 600$/],
+  ["a state directory that is not there and cannot be made",
     (scene) => failing(scene, "accessSync", "EACCES", (path) => path === dirname(scene.state)),
-    "state",
-    73,
-    /permission denied/,
-    /--state/,
-  ],
+    "state", 73, /permission denied/, /--state/],
 ];
 
 /** The same, once a run has posted five lines. */
+// prettier-ignore
 const LATER: Failure[] = [
-  [
-    "a state directory that is a link",
+  ["a state directory that is a link",
     ({ state }) => (
       fs.renameSync(state, `${state}-moved`),
       fs.symlinkSync(`${state}-moved`, state)
     ),
-    "state",
-    73,
-    /is a link/,
-    /--state/,
-  ],
-  [
-    "a state directory that others may write to",
-    ({ state }) => fs.chmodSync(state, 0o777),
-    "state",
-    73,
-    /by others/,
-    /./,
-  ],
-  [
-    "a state directory of another",
-    ({ state }) => fs.chownSync(state, 1, 1),
-    "state",
-    73,
-    /somebody else|another/,
-    /./,
-  ],
-  [
-    "a full disk",
-    (scene) => failing(scene, "writeSync", "ENOSPC"),
-    "state",
-    73,
-    /no space left/,
-    /--state/,
-  ],
-  [
-    "a state of a newer version",
-    (scene) => fs.writeFileSync(scene.stateFile(), '{"version": 99}'),
-    "progress",
-    73,
-    /newer f2b-watch \(version 99\)/,
-    /install/,
-  ],
-  [
-    "a state of which both copies are damaged",
+    "state", 73, /is a link/, /--state/],
+  ["a state directory that others may write to", ({ state }) => fs.chmodSync(state, 0o777),
+    "state", 73, /by others/, /./],
+  ["a state directory of another", ({ state }) => fs.chownSync(state, 1, 1), "state", 73,
+    /somebody else|another/, /./],
+  ["a full disk", (scene) => failing(scene, "writeSync", "ENOSPC"), "state", 73, /no space left/,
+    /--state/],
+  ["a state of a newer version",
+    (scene) => fs.writeFileSync(scene.stateFile(), '{"version": 99}'), "progress", 73,
+    /newer f2b-watch \(version 99\)/, /install/],
+  ["a state of which both copies are damaged",
     (scene) => ["", ".bak"].map((end) => fs.writeFileSync(scene.stateFile() + end, "{")),
-    "progress",
-    73,
-    /damaged, and so is its older copy/,
-    /df -h/,
-  ],
-  [
-    "a state that others may write",
-    (scene) => fs.chmodSync(scene.stateFile(), 0o666),
-    "progress",
-    73,
-    /writable by others/,
-    /mode 600|--state/,
-  ],
-  [
-    "a lock that is no lock file",
+    "progress", 73, /damaged, and so is its older copy/, /df -h/],
+  ["a state that others may write", (scene) => fs.chmodSync(scene.stateFile(), 0o666),
+    "progress", 73, /writable by others/, /mode 600|--state/],
+  ["a lock that is no lock file",
     (scene) => fs.writeFileSync(scene.stateFile().replace(/json$/, "json.lock"), "garbage"),
-    "lock",
-    73,
-    /is not an empty file/,
-    /rm \S+\.lock$/,
-  ],
-  [
-    "a lock that somebody else made",
-    (scene) => failing(scene, "accessSync", "EACCES"),
-    "lock",
-    73,
-    /permission denied/,
-    /root/,
-  ],
-  [
-    "fail2ban stays on the rotated file",
+    "lock", 73, /is not an empty file/, /rm \S+\.lock$/],
+  ["a lock that somebody else made", (scene) => failing(scene, "accessSync", "EACCES"), "lock",
+    73, /permission denied/, /root/],
+  ["fail2ban stays on the rotated file",
     async (scene) => {
       scene.rotate();
       scene.write(`${line(6)}\n`, ".1");
@@ -560,83 +443,26 @@ const LATER: Failure[] = [
       await scene.run();
       scene.wait(HOUR);
     },
-    "progress",
-    66,
-    /writing to fail2ban\.log\.1 for 62 min/,
-    /flushlogs/,
-  ],
-  [
-    "a webhook that was deleted",
-    ({ discord }) => discord.delete(),
-    "Discord",
-    69,
-    /\(?10015\)/,
-    /Webhooks/,
-  ],
-  [
-    "a wrong token",
-    ({ env }) => (env["DISCORD_WEBHOOK"] += "x"),
-    "Discord",
-    69,
-    /50027\)/,
-    /DISCORD_WEBHOOK/,
-  ],
-  [
-    "no network",
-    ({ discord }) => discord.failAlways({ kind: "refused", code: "ENOTFOUND" }),
-    "Discord",
-    75,
-    /^cannot connect \(ENOTFOUND\)$/,
-    /curl -sSI discord\.com$/,
-  ],
-  [
-    "no answer",
-    ({ discord }) => discord.failAlways({ kind: "hang", save: false }),
-    "Discord",
-    75,
-    /in time/,
-    /curl/,
-  ],
-  [
-    "503",
-    ({ discord }) => discord.failAlways({ kind: "html", status: 503 }),
-    "Discord",
-    75,
-    /503/,
-    /curl/,
-  ],
-  [
-    "a proxy's page",
-    ({ discord }) => discord.failAlways({ kind: "html", status: 200 }),
-    "Discord",
-    75,
-    /^answers 200, but not as Discord does$/,
-    /stands between/,
-  ],
-  [
-    "a redirect",
+    "progress", 66, /writing to fail2ban\.log\.1 for 62 min/, /flushlogs/],
+  ["a webhook that was deleted", ({ discord }) => discord.delete(), "Discord", 69, /\(?10015\)/,
+    /Webhooks/],
+  ["a wrong token", ({ env }) => (env["DISCORD_WEBHOOK"] += "x"), "Discord", 69, /50027\)/,
+    /DISCORD_WEBHOOK/],
+  ["no network", ({ discord }) => discord.failAlways({ kind: "refused", code: "ENOTFOUND" }),
+    "Discord", 75, /^cannot connect \(ENOTFOUND\)$/, /curl -sSI discord\.com$/],
+  ["no answer", ({ discord }) => discord.failAlways({ kind: "hang", save: false }), "Discord",
+    75, /in time/, /curl/],
+  ["503", ({ discord }) => discord.failAlways({ kind: "html", status: 503 }), "Discord", 75,
+    /503/, /curl/],
+  ["a proxy's page", ({ discord }) => discord.failAlways({ kind: "html", status: 200 }),
+    "Discord", 75, /^answers 200, but not as Discord does$/, /stands between/],
+  ["a redirect",
     ({ discord }) => discord.failAlways({ kind: "redirect", location: "https://elsewhere/" }),
-    "Discord",
-    78,
-    /redirect/,
-    /curl/,
-  ],
-  [
-    "a rate limit",
-    ({ discord }) => discord.failAlways({ kind: "cloudflare" }),
-    "Discord",
-    75,
-    /rate limited/,
-    /later run/,
-  ],
-  [
-    "403 without a code",
-    ({ discord }) => discord.failAlways({ kind: "html", status: 403 }),
-    "Discord",
-    69,
-    /403/,
-    /settings/,
-  ],
+    "Discord", 78, /redirect/, /curl/],
+  ["a rate limit", ({ discord }) => discord.failAlways({ kind: "cloudflare" }), "Discord", 75,
+    /rate limited/, /later run/],
+  ["403 without a code", ({ discord }) => discord.failAlways({ kind: "html", status: 403 }),
+    "Discord", 69, /403/, /settings/],
 ];
 
 test.each(FAILURES)("✗: %s", async (_, spoil, row, exitCode, text, hint) => {
@@ -863,10 +689,8 @@ describe("the state", () => {
     failing(scene, "openSync", "EROFS", (_, flags) => (flags & fs.constants.O_CREAT) !== 0);
     const { rows } = await scene.check();
     const failed = rows.filter(({ state }) => state === "failed");
-    expect(failed).toMatchObject([
-      { name: "state", exitCode: 73, text: `cannot write to ${scene.state}: EROFS` },
-      { name: "lock", exitCode: 73 },
-    ]);
+    const text = expect.stringMatching(/^cannot write to .*: EROFS$/);
+    expect(failed).toMatchObject([{ name: "state", exitCode: 73, text }]);
     expect(fs.readdirSync(scene.state).filter((name) => name.includes("try"))).toEqual([]);
   });
 

@@ -1064,9 +1064,9 @@ export const PLAIN_MARKUP: Markup = {
 
 // Step one: what happened.
 
+/** `why` is empty where nothing proves it. */
 interface FailedAction {
   readonly action: string;
-  /** Empty where nothing proves it. */
   readonly why: string;
 }
 
@@ -1074,29 +1074,26 @@ interface Ban {
   readonly event: "ban";
   readonly jail: string;
   readonly id: string;
-  /** `2026-11-22 10:32:26`; empty where the log has none. */
+  /** `2026-11-22 10:32:26`, as far as the log has it. */
   readonly time: string;
   /** `again`: the firewall had lost it; `longer`: only its new length was logged. */
   readonly form: "new" | "again" | "longer";
   /** Failures that the log has of it; 0 when none is known. */
   readonly failures: number;
-  /** The number of this ban; 0 when it is not known. */
+  /** The number of this ban (0 when it is not known), and its length (-1 is permanent). */
   count: number;
-  /** Its length; -1 is permanent. */
   seconds: number | undefined;
   readonly failed: FailedAction[];
   blocked: boolean;
 }
 
-/** A stop or start of the server, with its jails and bans. */
+/** A stop or start of the server: `version` comes with the start, `parts` counts its jails and bans. */
 interface ServerChange {
   readonly event: "server";
   readonly stopped: boolean;
-  /** Absent until it starts, empty where it is not known. */
   version: string | undefined;
   /** It was running until then, and did not say that it stops. */
   readonly crashed: boolean;
-  /** How often each of its parts was seen. */
   readonly parts: Map<string, number>;
 }
 
@@ -1109,34 +1106,30 @@ type Happening = { readonly place: number } & (
   /** Banned a minute ago or more, and seen again. */
   | { event: "through"; jail: string; id: string; attempts: number }
   | ({ event: "failed"; jail: string; doing: string; id: string; blocked: boolean } & FailedAction)
-  | { event: "alert"; jail: string | undefined; text: string; raised?: string }
+  | { event: "alert"; jail: string | undefined; text: string; raised: string }
 );
 type Of<Event extends Happening["event"]> = Extract<Happening, { event: Event }>;
 
-/** What the lines before a batch say about its own; the keys are jail and id. */
+/** What the lines before a batch say about its own; times are in ms, keys jail and id. */
 export interface Seen {
   readonly context: LogContext;
-  /** When it failed since its last ban; ms. */
+  /** Failures since the last ban. */
   readonly failures: ReadonlyMap<string, number[]>;
-  /** When it was banned last; ms. */
   readonly banned: ReadonlyMap<string, number>;
   /** Seconds, by jail and the setting's name. */
   readonly settings: ReadonlyMap<string, number>;
-  /** When each jail began to run actions last; ms. */
+  /** When each jail began to run actions last. */
   readonly active: ReadonlyMap<string, number>;
 }
 
+const NONE = new Map<string, never>();
 export const NOTHING_SEEN: Seen = {
-  context: NO_CONTEXT,
-  failures: new Map(),
-  banned: new Map(),
-  settings: new Map(),
-  active: new Map(),
+  ...{ context: NO_CONTEXT, failures: NONE, banned: NONE, settings: NONE, active: NONE },
 };
 
+/** `found` and `other` are only counted; `isAsked`: they are worth a message of their own. */
 export interface Batch {
   readonly happenings: readonly Happening[];
-  /** Shown lines that are only counted; `isAsked`: they are worth a message of their own. */
   readonly found: number;
   readonly other: number;
   readonly isAsked: boolean;
@@ -1145,29 +1138,23 @@ export interface Batch {
   readonly seen: Seen;
 }
 
-/** A command of an action: fail2ban logs those that fail. */
-interface ActionRun {
+/** A command of an action that failed, or a check of the firewall (`looked`: the command that did). */
+interface Trouble {
   readonly place: number;
   readonly shown: boolean;
   text: string;
   why: string;
-}
-
-/** A check of the firewall that failed; `command` is what looked. */
-interface Check extends ActionRun {
-  readonly command: ActionRun | undefined;
+  readonly looked?: string | undefined;
 }
 
 const FINDTIME_S = 600;
 /** fail2ban's queue says "already banned" of what came before the ban worked. */
 const BAN_WORKS_MS = MINUTE;
-/** fail2ban's limit for an action's command, if nobody set another. */
-const ACTION_MS = MINUTE;
+/** An action's command may run for a minute, and is tried twice. */
+const ACTION_MS = 2 * MINUTE;
 const COMMAND_LIMIT = 2_000;
-/** More commands that no failed action has claimed are not looked through. */
-const OPEN_COMMANDS = 50;
-/** Lines whose events need to know what happened before. */
-const EARLIER_MATTERS = /\] Ban | already banned$/m;
+/** More commands and checks that no failed action has claimed are not looked through. */
+const UNCLAIMED_LIMIT = 50;
 /** No jail's maxretry is near this. */
 const FAILURES_LIMIT = 1_000;
 /** More failed actions of one ban have lines of their own: a line must fit a message. */
@@ -1175,30 +1162,35 @@ const FAILED_IN_LINE = 3;
 /** What a stop and a start of the server consist of. */
 const STOP_PARTS = ["stopped", "lift", "started"];
 const START_PARTS = ["started", "restore"];
+const JAIL_CHANGES = {
+  jailStarted: "started",
+  jailStopped: "stopped",
+  jailReloaded: "reloaded",
+} as const;
+/** Lines whose events need to know what happened before. */
+const EARLIER_MATTERS = /\] Ban | already banned$/m;
+/** So many lines are taken apart at a time: the records of a batch have no place in memory. */
+const BLOCK_LINES = 2_000;
 
-/** More addresses that still get through are not remembered. */
-const WARNED_LIMIT = 500;
-
-/** Of the log's wall clock, `2026-11-22 10:32:26`; what has no date is of one day. */
+/** Of the log's wall clock; what has no date is of one day, what has no time of none. */
 function msOf(wallClock: string): number {
-  const known = wallClock.startsWith(" ") ? `1970-01-01${wallClock}` : wallClock;
-  return Date.parse(`${known.replace(" ", "T")}Z`);
+  return Date.parse(`${wallClock.replace(/^ /, "1970-01-01T").replace(" ", "T")}Z`);
 }
 
 /** Neither jails nor ids have line ends. */
-function banKey(jail: string, id: string): string {
+function banKey({ jail, id }: { jail: string; id: string }): string {
   return `${jail}\n${id}`;
 }
 
 /** Whether a command has the id as a word of its own, not as a part of a longer address. */
-function namesId({ text }: ActionRun, id: string): boolean {
+function namesId({ text }: Trouble, id: string): boolean {
   if (id === "" || !text.includes(id)) return false;
   const end = id.includes(":") ? "(?![\\w:])" : "(?!\\w|\\.\\w)";
   return new RegExp(`(?<![\\w.]|[\\da-f]:)${RegExp.escape(id)}${end}`, "i").test(text);
 }
 
-/** Whether a command has the jail's name, as a word or as that of its chain or set. */
-function namesJail({ text }: ActionRun, jail: string): boolean {
+/** Whether it has the jail's name, as a word or as that of its chain or set. */
+function namesJail(text: string, jail: string): boolean {
   const pattern = `(?<![\\w-])(?:f2b-|fail2ban-|addr6?-set-)?${RegExp.escape(jail)}(?![\\w-])`;
   return text.includes(jail) && new RegExp(pattern).test(text);
 }
@@ -1213,26 +1205,27 @@ class BatchReader {
   found = 0;
   other = 0;
   readonly #before: Seen;
-  #settingsOf = "";
+  /** The jail that settings are said of, and the one that banned last. */
+  #jail = "";
+  #lastJail = "";
   /** The last ban or unban of each jail, which runs its actions one after the other. */
   readonly #last = new Map<string, { id: string; place: number }>();
-  #lastJail = "";
   /** The last ban of each jail and id, unless it was restored or lifted since. */
   readonly #bans = new Map<string, Of<"ban">>();
   readonly #through = new Map<string, Of<"through">>();
-  /** Commands that no failed action has claimed, and the last one of each process. */
-  #commands: ActionRun[] = [];
-  readonly #processes = new Map<string, ActionRun>();
-  readonly #unclaimed: ActionRun[] = [];
-  #checks: Check[] = [];
+  /** What no failed action has claimed, and the last command of each process. */
+  #commands: Trouble[] = [];
+  #checks: Trouble[] = [];
+  readonly #alone: Trouble[] = [];
+  readonly #processes = new Map<string, Trouble>();
   /** Of the records that tell of an action or a ban, the last one is a failed check. */
   #justChecked = false;
   #server: Of<"server"> | undefined;
   #isRunning: boolean;
+  /** The time of the record at hand; most lines have that of the one above. */
+  #clock = { text: "", ms: 0 };
   /** Takes a line that belongs to the record above it. */
   continue: ((line: string) => void) | undefined;
-  /** Most lines have the time of the one above. */
-  #clock = { text: "", ms: 0 };
 
   constructor(before: Seen) {
     this.#before = before;
@@ -1243,24 +1236,27 @@ class BatchReader {
     if (before.context.stopping) this.#beginServer(-1, true);
   }
 
+  #tell<Told extends Happening>(told: Told): Told {
+    this.happenings.push(told);
+    return told;
+  }
+
+  #msOf(text: string): number {
+    if (text !== this.#clock.text) this.#clock = { text, ms: msOf(text) };
+    return this.#clock.ms;
+  }
+
   read(record: LogRecord, place: number, shown: boolean): void {
-    const { kind, message } = record;
+    const { event, kind, date, time, level, message } = record;
     this.continue = undefined;
-    switch (record.event) {
-      case "command":
-        return this.#readCommand(record, place, shown);
-      case "output":
-        return this.#readOutput(record.process, record.error ?? "");
-      case "ended":
-        return this.#readEnd(record.process, record.end);
-      case "failed":
-        return this.#readFailed(record, place, shown);
-    }
+    if (event === "command") return this.#readCommand(record, place, shown);
+    if (event === "output" || event === "ended") return this.#readEnd(record);
+    if (event === "failed") return this.#readFailed(record, place, shown);
     if (kind !== "found" && kind !== "other") {
-      this.#justChecked = false;
-      if (record.jail) this.active.set(record.jail, this.#msOf(`${record.date} ${record.time}`));
+      this.#justChecked = event === "unchecked" || event === "unrestored";
+      if (record.jail) this.active.set(record.jail, this.#msOf(`${date} ${time}`));
     }
-    switch (record.event) {
+    switch (event) {
       case "ban":
       case "reban":
         return this.#readBan(record, place, shown);
@@ -1270,178 +1266,143 @@ class BatchReader {
         return this.#readUnban(record, place, shown);
       case "unchecked":
       case "unrestored": {
-        const command = this.#commands.at(-1);
-        this.#checks.push({ place, shown, text: message, why: "", command });
-        this.#justChecked = true;
-        return;
+        const looked = this.#commands.at(-1)?.text;
+        return this.#keep(this.#checks, { place, shown, text: message, why: "", looked });
       }
       case "found":
       case "attempt":
-        this.#failuresOf(record).push(this.#msOf(record.at ?? `${record.date} ${record.time}`));
+        this.#failuresOf(record).push(this.#msOf(record.at ?? `${date} ${time}`));
         break;
       case "setting":
-        this.settings.set(`${this.#settingsOf}\n${record.name}`, Number(record.seconds));
+        this.settings.set(banKey({ jail: this.#jail, id: record.name }), Number(record.seconds));
         break;
       case "jailCreated":
       case "reloading":
-        this.#settingsOf = record.jail ?? "";
+        this.#jail = record.jail ?? "";
         break;
-    }
-    if (shown) this.#readShown(record, place);
-  }
-
-  #readShown(record: LogRecord, place: number): void {
-    const { kind, message } = record;
-    switch (record.event) {
       case "alreadyBanned":
-        this.#readThrough(record, place);
+        if (shown) this.#readThrough(record, place);
         break;
       case "increase":
-        return this.#readIncrease(record, place);
+        return shown ? this.#readIncrease(record, place) : undefined;
       case "starting":
-        return void this.#isOfServer("starting", place, record.version);
       case "stopping":
       case "exiting":
-        return void this.#isOfServer(record.event, place);
+        if (shown) this.#isOfServer(event, place, event === "starting" ? record.version : "");
+        return;
       case "jailStarted":
       case "jailStopped":
-      case "jailReloaded":
-        return this.#readJail(record, place);
+      case "jailReloaded": {
+        const did = JAIL_CHANGES[event];
+        if (shown && !this.#isOfServer(did, place))
+          this.#tell({ event: "jail", place, jail: record.jail, did });
+        return;
+      }
     }
-    if (kind === "alert") {
-      const text = `${record.level} ${message.replace(/^\[[^\]]{1,200}\] /, "")}`;
-      const alert = { event: "alert" as const, place, jail: record.jail, text, raised: "" };
-      this.happenings.push(alert);
+    if (!shown) return;
+    if (kind === "found") this.found++;
+    else if (kind !== "alert") this.other++;
+    else {
+      const text = `${level} ${message.replace(/^\[[^\]]{1,200}\] /, "")}`;
+      const alert = this.#tell({ event: "alert", place, jail: record.jail, text, raised: "" });
       // The exception stands behind the traceback's indented lines.
       let indented = false;
       this.continue = (line) => {
         if (indented && /^\S/.test(line)) alert.raised = line;
         indented = /^\s/.test(line);
       };
-    } else if (kind === "found") this.found++;
-    else this.other++;
+    }
   }
 
-  #readJail(
-    { jail, event }: RecordOf<"jailStarted" | "jailStopped" | "jailReloaded">,
-    place: number,
-  ) {
-    const did =
-      event === "jailStarted" ? "started" : event === "jailStopped" ? "stopped" : "reloaded";
-    if (!this.#isOfServer(did, place)) this.happenings.push({ event: "jail", place, jail, did });
-  }
-
-  #msOf(text: string): number {
-    if (text !== this.#clock.text) this.#clock = { text, ms: msOf(text) };
-    return this.#clock.ms;
-  }
-
-  #failuresOf({ jail, id }: { jail: string; id: string }): number[] {
-    const key = banKey(jail, id);
+  #failuresOf(ban: { jail: string; id: string }): number[] {
+    const key = banKey(ban);
     const times = this.failures.get(key) ?? [...(this.#before.failures.get(key) ?? [])];
     if (times.length >= FAILURES_LIMIT) times.splice(0, FAILURES_LIMIT / 2);
     this.failures.set(key, times);
     return times;
   }
 
-  #setting(jail: string, name: "findtime" | "banTime"): number | undefined {
-    return this.settings.get(`${jail}\n${name}`);
-  }
-
   #readBan(record: RecordOf<"ban" | "reban">, place: number, shown: boolean): void {
-    const { jail, id, date, time } = record;
-    const key = banKey(jail, id);
+    const { event, jail, id, date, time } = record;
+    const key = banKey(record);
     const times = this.#failuresOf(record);
-    const since = (times.at(-1) ?? 0) - (this.#setting(jail, "findtime") ?? FINDTIME_S) * SECOND;
+    const findtime = this.settings.get(banKey({ jail, id: "findtime" })) ?? FINDTIME_S;
+    const since = (times.at(-1) ?? 0) - findtime * SECOND;
     const failures = times.filter((at) => at >= since).length;
     this.failures.set(key, []);
-    this.banned.set(key, msOf(`${date} ${time}`));
+    this.banned.set(key, this.#msOf(`${date} ${time}`));
     this.#last.set(jail, { id, place });
     this.#lastJail = jail;
     if (!shown) return;
-    const known = this.#bans.get(key);
     // The observer works beside the jail, and may log the length first.
+    const known = this.#bans.get(key);
     const longer = known?.form === "longer" ? known : undefined;
-    if (longer) this.happenings.splice(this.happenings.indexOf(longer), 1);
-    const ban = {
-      ...{ event: "ban" as const, place, jail, id, failures, blocked: true },
-      time: date && time ? `${date} ${time}` : "",
-      form: record.event === "ban" ? ("new" as const) : ("again" as const),
-      count: longer?.count ?? 0,
-      seconds: longer?.seconds ?? this.#setting(jail, "banTime"),
-      failed: [],
-    };
-    this.#bans.set(key, ban);
-    this.happenings.push(ban);
+    if (longer) this.happenings.splice(this.happenings.lastIndexOf(longer), 1);
+    const seconds = longer?.seconds ?? this.settings.get(banKey({ jail, id: "banTime" }));
+    const [count, form] = [
+      longer?.count ?? 0,
+      event === "ban" ? ("new" as const) : ("again" as const),
+    ];
+    this.#bans.set(key, this.#newBan(record, place, { form, failures, count, seconds }));
   }
 
-  #readIncrease({ jail, id, count, length = "", date, time }: RecordOf<"increase">, place: number) {
-    const longer = { count: Number(count ?? 0), seconds: secondsIn(length) };
-    const key = banKey(jail, id);
-    const ban = this.#bans.get(key);
-    if (ban && ban.form !== "longer") return void Object.assign(ban, longer);
-    const none = { failures: 0, failed: [], blocked: true, time: date && `${date} ${time}` };
-    const told = {
-      event: "ban" as const,
-      form: "longer" as const,
-      place,
-      jail,
-      id,
-      ...none,
-      ...longer,
-    };
-    this.#bans.set(key, told);
-    this.happenings.push(told);
+  #newBan(
+    { jail, id, date, time }: RecordOf<"ban" | "reban" | "increase">,
+    place: number,
+    known: Pick<Ban, "form" | "failures" | "count" | "seconds">,
+  ): Of<"ban"> {
+    const rest = { time: `${date} ${time}`.trim(), failed: [], blocked: true };
+    return this.#tell({ event: "ban", place, jail, id, ...rest, ...known });
+  }
+
+  #readIncrease(record: RecordOf<"increase">, place: number): void {
+    const { count = 0, length = "" } = record;
+    const longer = { count: Number(count), seconds: secondsIn(length) };
+    const ban = this.#bans.get(banKey(record));
+    if (ban && ban.form !== "longer") Object.assign(ban, longer);
+    else {
+      const known = { form: "longer" as const, failures: 0, ...longer };
+      this.#bans.set(banKey(record), this.#newBan(record, place, known));
+    }
   }
 
   /** What is said of this id's ban from now on is of another one. */
-  #readUnban(
-    record: RecordOf<"unban" | "repeal" | "restore">,
-    place: number,
-    shown: boolean,
-  ): void {
+  #readUnban(record: RecordOf<"unban" | "repeal" | "restore">, place: number, shown: boolean) {
     const { event, kind, jail, id, date, time } = record;
-    const key = banKey(jail, id);
     this.#last.set(jail, { id, place });
-    this.#bans.delete(key);
-    if (event === "restore") this.banned.set(key, msOf(`${date} ${time}`));
-    else this.banned.delete(key);
-    if (!shown) return;
-    const did = event === "restore" ? "restore" : kind === "unban" ? "unban" : "lift";
-    if (!this.#isOfServer(did, place)) this.happenings.push({ event: did, place, jail, id });
+    this.#bans.delete(banKey(record));
+    if (event === "restore") this.banned.set(banKey(record), this.#msOf(`${date} ${time}`));
+    else this.banned.delete(banKey(record));
+    const did = event === "restore" ? event : kind === "unban" ? kind : "lift";
+    if (shown && !this.#isOfServer(did, place)) this.#tell({ event: did, place, jail, id });
   }
 
   /** fail2ban warns from a minute after the ban on, by the failure's time; 0.9 never warns. */
-  #readThrough({ jail, id, level, date, time }: RecordOf<"alreadyBanned">, place: number): void {
-    const key = banKey(jail, id);
-    const since = this.banned.get(key) ?? this.#before.banned.get(key);
-    const isKnown = since !== undefined && time !== "";
-    const isLate = isKnown
-      ? msOf(`${date} ${time}`) - since >= BAN_WORKS_MS
-      : level.startsWith("WARN");
-    if (!isLate) return;
+  #readThrough(record: RecordOf<"alreadyBanned">, place: number): void {
+    const { jail, id, level, date, time } = record;
+    const key = banKey(record);
+    const since = this.banned.get(key) ?? this.#before.banned.get(key) ?? NaN;
+    const passed = this.#msOf(`${date} ${time}`) - since;
+    if (Number.isNaN(passed) ? !level.startsWith("WARN") : passed < BAN_WORKS_MS) return;
     const known = this.#through.get(key);
     if (known) known.attempts++;
-    else {
-      const through = { event: "through" as const, place, jail, id, attempts: 1 };
-      this.#through.set(key, through);
-      this.happenings.push(through);
-    }
+    else this.#through.set(key, this.#tell({ event: "through", place, jail, id, attempts: 1 }));
   }
 
   /** Whether it is a part of a stop or start of the server: then it is told with that. */
   #isOfServer(did: string, place: number, version = ""): boolean {
-    const down = this.#server?.version === undefined ? this.#server : undefined;
+    const server = this.#server;
+    const down = server?.version === undefined ? server : undefined;
     if (did === "starting") {
       (down ?? this.#beginServer(place, false)).version = version;
       this.#isRunning = true;
     } else if (did === "stopping" || did === "exiting") {
       if (!down && did === "stopping") this.#beginServer(place, true);
       this.#isRunning = false;
-    } else if (this.#server && (down ? STOP_PARTS : START_PARTS).includes(did)) {
-      addOne(this.#server.parts, did);
+    } else if (server && (down ? STOP_PARTS : START_PARTS).includes(did)) {
+      addOne(server.parts, did);
       if (did !== "started") return true;
-      this.#server.version ??= "";
+      server.version ??= "";
       this.#isRunning = true;
     } else {
       // Jails that come and go later are no part of the start.
@@ -1453,133 +1414,118 @@ class BatchReader {
 
   #beginServer(place: number, stopped: boolean): Of<"server"> {
     const crashed = !stopped && this.#isRunning;
-    const none = { version: undefined, parts: new Map<string, number>() };
-    this.#server = { event: "server", place, stopped, crashed, ...none };
-    this.happenings.push(this.#server);
-    return this.#server;
+    const rest = { version: undefined, parts: new Map<string, number>() };
+    return (this.#server = this.#tell({ event: "server", place, stopped, crashed, ...rest }));
   }
 
-  #readCommand(record: RecordOf<"command">, place: number, shown: boolean): void {
-    const command = { place, shown, text: record.command, why: "" };
+  #keep(list: Trouble[], trouble: Trouble): void {
+    list.push(trouble);
+    if (list.length > UNCLAIMED_LIMIT) this.#alone.push(...list.splice(0, 1));
+  }
+
+  #readCommand({ process, command }: RecordOf<"command">, place: number, shown: boolean): void {
+    const ran = { place, shown, text: command, why: "" };
+    this.#processes.set(process, ran);
+    this.#keep(this.#commands, ran);
     this.continue = (line) => {
-      if (command.text.length < COMMAND_LIMIT) command.text += `\n${line}`;
+      if (ran.text.length < COMMAND_LIMIT) ran.text += `\n${line}`;
     };
-    this.#commands.push(command);
-    if (this.#commands.length > OPEN_COMMANDS) this.#unclaimed.push(...this.#commands.splice(0, 1));
-    this.#processes.set(record.process, command);
   }
 
-  #readOutput(process: string, error: string): void {
-    const command = this.#processes.get(process);
-    // Python's `'text'`.
-    if (command && error) command.why = error.replace(/^(["'])(.*)\1$/, "$2");
-  }
-
-  #readEnd(process: string, end: string): void {
-    const command = this.#processes.get(process);
-    if (!command || command.why.includes("timed out")) return;
-    command.why += command.why ? ` (${end})` : end;
+  #readEnd(record: RecordOf<"output" | "ended">): void {
+    const ran = this.#processes.get(record.process);
+    if (!ran) return;
+    if (record.event === "output") {
+      // Python's `'text'`.
+      if (record.error) ran.why = record.error.replace(/^(["'])(.*)\1$/, "$2");
+    } else if (!ran.why.includes("timed out")) ran.why += ran.why ? ` (${record.end})` : record.end;
   }
 
   /**
-   * Joins a failed action with its ban, and with a command that fail2ban logged before. Jails work side by
-   * side: only a command that names the id, or else the jail, since its last ban is this action's.
+   * Joins a failed action with its ban and with its command. Jails work side by side: a command is this
+   * action's if it names the id, or else the jail, or no other jail can have run one; and ran since the
+   * jail's last ban. Where several may be meant, none is.
    */
   #readFailed(record: RecordOf<"failed">, place: number, shown: boolean): void {
-    const { jail, doing, action, why: text = "" } = record;
+    const { jail, doing, action, date, time, why = "" } = record;
     const last = this.#last.get(jail);
     // Not every action says whom it failed for: a jail does one thing after the other.
     const id = record.id ?? (doing.endsWith("ban") ? (last?.id ?? "") : "");
     const since = last?.id === id ? last.place : -1;
-    const runsOf = (isNamed: (command: ActionRun) => boolean) => {
-      const named = this.#commands.filter((each) => each.place > since && isNamed(each));
-      const ofJail = named.filter((each) => namesJail(each, jail));
-      const runs = new Set(named.map((each) => each.text)).size > 1 ? ofJail : named;
-      return new Set(runs.map((each) => each.text)).size > 1 ? [] : runs;
+    const runsOf = (isMeant: (ran: Trouble) => boolean) => {
+      const meant = this.#commands.filter((ran) => ran.place > since && isMeant(ran));
+      const alike = (runs: Trouble[]) => new Set(runs.map(({ text }) => text)).size < 2;
+      const ofJail = alike(meant) ? meant : meant.filter(({ text }) => namesJail(text, jail));
+      return alike(ofJail) ? ofJail : [];
     };
-    let runs = runsOf((each) => namesId(each, id));
+    let runs = runsOf((ran) => namesId(ran, id));
     const bans = doing === "ban" || doing === "reban";
-    const blocked = !bans || !this.#takeCheck(jail, text, runs);
-    if (runs.length === 0) runs = runsOf((each) => namesJail(each, jail));
-    if (runs.length === 0 && this.#isAlone(record)) runs = runsOf(() => true);
+    const blocked = !(bans && this.#takeCheck(jail, why, runs));
+    if (runs.length === 0) runs = runsOf(({ text }) => namesJail(text, jail));
+    const now = this.#msOf(`${date} ${time}`);
+    const isIdle = ([other, at]: [string, number]) => other === jail || now - at > ACTION_MS;
+    if (runs.length === 0 && [...this.active].every(isIdle)) runs = runsOf(() => true);
     // A Python action says itself what went wrong.
-    const command = text.startsWith("Error ") ? runs.at(-1) : undefined;
-    if (command) this.#commands = this.#commands.filter((each) => each.text !== command.text);
-    // It ran once and a check failed later: once the rules were back it may have worked.
-    const isOver = (ran: ActionRun) => this.#checks.some((check) => check.place > ran.place);
-    const ran = command && blocked && runs.length === 1 && isOver(command) ? undefined : command;
-    const said = /^Error (?:un|re)?banning /.test(text) ? "" : text;
-    const failed = { action, why: ran?.why || said };
+    const ran = why.startsWith("Error ") ? runs.at(-1) : undefined;
+    if (ran) this.#commands = this.#commands.filter(({ text }) => text !== ran.text);
+    // It ran once, and a check failed later: once the rules were back it may have worked.
+    const isDoubtful =
+      blocked &&
+      runs.length === 1 &&
+      this.#checks.some((check) => check.place > (ran?.place ?? place));
+    const said = /^Error (?:un|re)?banning /.test(why) ? "" : why;
+    const failed = { action, why: (!isDoubtful && ran?.why) || said };
     this.#justChecked = false;
-    const ban = doing === "ban" ? this.#bans.get(banKey(jail, id)) : undefined;
-    if (
-      ban &&
-      !ban.failed.some((each) => each.action === action) &&
-      ban.failed.length < FAILED_IN_LINE
-    ) {
+    const ban = doing === "ban" ? this.#bans.get(banKey({ jail, id })) : undefined;
+    const isKnown = ban?.failed.some((each) => each.action === action);
+    if (ban && !isKnown && ban.failed.length < FAILED_IN_LINE) {
       ban.failed.push(failed);
       ban.blocked &&= blocked;
-    } else if (shown) {
-      this.happenings.push({ event: "failed", place, jail, doing, id, blocked, ...failed });
-    }
-  }
-
-  /** Whether no other jail can have run a command just now: each may run for a minute, twice. */
-  #isAlone({ jail, date, time }: RecordOf<"failed">): boolean {
-    const now = msOf(`${date} ${time}`);
-    return [...this.active].every(([other, at]) => other === jail || now - at > 2 * ACTION_MS);
+    } else if (shown) this.#tell({ event: "failed", place, jail, doing, id, blocked, ...failed });
   }
 
   /**
    * Whether the firewall's rules were gone, so that the ban was never made: takes the check that says so.
    * It names no jail. The command that looked may; else it counts where nothing else came between.
    */
-  #takeCheck(jail: string, why: string, runs: readonly ActionRun[]): boolean {
-    const near = this.#justChecked;
-    const index = this.#checks.findLastIndex(({ place, text, command }) => {
-      const isNamed = command !== undefined && namesJail(command, jail);
-      if (!isNamed && command && /\b(?:f2b|fail2ban)-\w/.test(command.text)) return false;
+  #takeCheck(jail: string, why: string, runs: readonly Trouble[]): boolean {
+    const index = this.#checks.findLastIndex(({ place, text, looked = "" }) => {
+      const isNamed = namesJail(looked, jail);
+      if (!isNamed && /\b(?:f2b|fail2ban)-\w/.test(looked)) return false;
       if (/^Error (?:stopping|starting) action /.test(why)) return true;
       // Where the rules could not be restored, nothing is tried a second time.
-      if (text.startsWith("Unable")) return (isNamed || near) && runs.length < 2;
+      if (text.startsWith("Unable")) return (isNamed || this.#justChecked) && runs.length < 2;
       const again = (runs[0]?.place ?? place) < place && (runs.at(-1)?.place ?? 0) > place;
-      return again && (isNamed || (near && this.#lastJail === jail));
+      return again && (isNamed || (this.#justChecked && this.#lastJail === jail));
     });
-    if (index < 0) return false;
-    const [taken] = this.#checks.splice(index, 1);
+    const taken = this.#checks.splice(index, index < 0 ? 0 : 1);
+    // What could not be restored was found missing before.
     const first = this.#checks.findLastIndex(
-      ({ text }, at) => at < index && text.startsWith("Invariant"),
+      ({ text }, at) => at < index && text.startsWith("Inv"),
     );
-    const [begun] =
-      taken?.text.startsWith("Unable") && first >= 0 ? this.#checks.splice(first, 1) : [];
-    const looked = [taken?.command?.text, begun?.command?.text];
+    if (taken[0]?.text.startsWith("Unable") && first >= 0)
+      taken.push(...this.#checks.splice(first, 1));
     this.#commands = this.#commands.filter(
-      (each) => runs.includes(each) || !looked.includes(each.text),
+      (ran) => runs.includes(ran) || !taken.some(({ looked }) => looked === ran.text),
     );
-    return true;
+    return taken.length > 0;
   }
 
-  /** What is told: in the order that it happened in, and what failed without an action that says so. */
+  /** What is told, in its order; also what failed without an action that says so. */
   finish(): Happening[] {
-    const alone = [...this.#checks, ...this.#unclaimed, ...this.#commands].filter(
-      ({ shown }) => shown,
-    );
-    const alerts = alone.map(({ place, text, why }) => {
-      return { event: "alert" as const, place, jail: undefined, text, raised: why };
-    });
-    const said = this.happenings.filter(
-      (each) =>
-        each.event !== "server" ||
-        each.place >= 0 ||
-        each.version !== undefined ||
-        each.parts.size > 0,
-    );
-    return [...said, ...alerts].sort((a, b) => a.place - b.place);
+    for (const { place, shown, text, why } of [...this.#checks, ...this.#alone, ...this.#commands])
+      if (shown) this.#tell({ event: "alert", place, jail: undefined, text, raised: why });
+    return this.happenings
+      .filter(
+        (each) =>
+          each.place >= 0 ||
+          each.event !== "server" ||
+          each.version !== undefined ||
+          each.parts.size > 0,
+      )
+      .sort((a, b) => a.place - b.place);
   }
 }
-
-/** So many lines are taken apart at a time: the records of a batch have no place in memory. */
-const BLOCK_LINES = 2_000;
 
 /** What some lines tell; `before` is what the lines before them say: `seen` of the batch that had those. */
 export function readBatch(lines: readonly string[], view: View, before: Seen): Batch {
@@ -1610,6 +1556,8 @@ export function readBatch(lines: readonly string[], view: View, before: Seen): B
   return { happenings: reader.finish(), found, other, isAsked, from, to, seen };
 }
 
+/** More addresses that still get through are not remembered. */
+const WARNED_LIMIT = 500;
 /** When each jail's address that still gets through was told of last, by fingerprint; ms. */
 export type Warned = Readonly<Record<string, number>>;
 
@@ -1620,7 +1568,7 @@ export function withoutRepeats(batch: Batch, warned: Warned, now: number) {
   const known = new Map(recent.slice(-WARNED_LIMIT));
   const happenings = batch.happenings.filter((each) => {
     if (each.event !== "through") return true;
-    const key = fingerprintText(banKey(each.jail, each.id)).slice(0, 16);
+    const key = fingerprintText(banKey(each)).slice(0, 16);
     if (known.has(key)) return false;
     known.set(key, now);
     return true;
@@ -1630,7 +1578,7 @@ export function withoutRepeats(batch: Batch, warned: Warned, now: number) {
 
 // Step two: in words.
 
-/** How a batch is put in words, and for whom. */
+/** How things are put in words, and for whom. */
 export interface Style {
   readonly host: string;
   readonly markup: Markup;
@@ -1642,21 +1590,55 @@ export interface Style {
   readonly room: number;
 }
 
-interface Words extends Style {
-  readonly facts: Facts;
+/** What is said of a batch; `file`: every ban, where only some fit a message. */
+export interface Rendering {
+  readonly text: string;
+  readonly file?: string;
 }
 
 /** Words that mean nothing in any markup. */
 const PLAIN = /^[\p{L}\p{N}]+(?:[ ._-][\p{L}\p{N}]+)*$/u;
-/** More unbans or restores than this are one line with counts, and more bans than that a list. */
+/** Groups of an IPv6 address that chat services would show as a picture. */
+const EMOJI = /:(?:100|1234|ab?|abcd?|b|bed|bee|cd):/i;
+/** More events of one kind than this are one line with counts, and more bans a list. */
 const FEW = 3;
 const FEW_BANS = 8;
 const LIST_LINE_LENGTH = 300;
-/** A list that does not fit shows so many networks, and has so much room for jails and for addresses. */
-const TOP_NETWORKS = 10;
-const LIST_PART_LENGTH = 600;
+/** A list that does not fit has so much room for each of jails, networks and addresses. */
+const LIST_PART_LENGTH = 500;
 const USERS_SHOWN = 5;
 const USER_LENGTH = 32;
+/** Of jails and of the server. */
+const CHANGE_SIGNS = { started: "✅", stopped: "⛔", reloaded: "🔄", restarted: "🔄" };
+/** How one is said, and how many are. */
+const LET_IN = {
+  unban: ["🔓", "UNBANNED", "unbanned"],
+  restore: ["♻️", "ban restored:", "restored"],
+  lift: ["♻️", "unbanned (jail stopped):", "unbanned (jail stopped)"],
+} as const;
+/** People's words for the kinds, for one and for more of them. */
+const KIND_WORDS: Readonly<Record<Kind, readonly [one: string, more: string]>> = {
+  alert: ["alert", "alerts"],
+  ban: ["ban", "bans"],
+  unban: ["unbanned", "unbanned"],
+  restore: ["restored", "restored"],
+  found: ["failed attempt", "failed attempts"],
+  life: ["restart", "restarts"],
+  other: ["other line", "other lines"],
+};
+/** Of a length; fail2ban writes the first letters. */
+const UNITS: readonly (readonly [seconds: number, word: string])[] = [
+  ...([
+    [365 * 86_400, "year"],
+    [7 * 86_400, "week"],
+    [86_400, "day"],
+  ] as const),
+  ...([
+    [3_600, "h"],
+    [60, "min"],
+    [1, "s"],
+  ] as const),
+];
 
 function shortened(text: string, limit: number): string {
   if (text.length <= limit) return text;
@@ -1674,168 +1656,46 @@ export function addressOf(id: string): string | undefined {
   return version > 0 && Number(bits ?? 0) <= (version === 4 ? 32 : 128) ? address : undefined;
 }
 
-/** Groups of an IPv6 address that chat services would show as a picture. */
-const EMOJI = /:(?:100|1234|ab?|abcd?|b|bed|bee|cd):/i;
-
-/** An address as it is, with its country if that is known; anything else in code. */
-function idText(id: string, { markup, facts }: Pick<Words, "markup" | "facts">): string {
-  const address = addressOf(id);
-  if (!address) return markup.code(shortened(id, ID_LIMIT));
-  const { flag, code } = facts.countries.get(address) ?? {};
-  return [EMOJI.test(id) ? markup.code(id) : id, flag, code].filter(Boolean).join(" ");
-}
-
-function amount(count: number, noun: string): string {
-  return `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
-}
-
-/** `2nd` */
-function ordinal(count: number): string {
-  const [tens, ones] = [count % 100, count % 10];
-  if (tens >= 11 && tens <= 13) return `${count}th`;
-  return `${count}${["th", "st", "nd", "rd"][ones] ?? "th"}`;
-}
-
-/** Of a length as people and fail2ban write them; fail2ban's week and year have no plural. */
-const UNITS: readonly (readonly [seconds: number, sign: string, one: string, many: string])[] = [
-  [365 * 86_400, "y", "year", "years"],
-  [7 * 86_400, "w", "week", "weeks"],
-  [86_400, "d", "day", "days"],
-  [3_600, "h", "h", "h"],
-  [60, "m", "min", "min"],
-  [1, "s", "s", "s"],
-];
-
-/** Seconds of `1h 30m`, `1 day, 0:00:24` or `permanent` (-1); undefined for what is none of these. */
-function secondsIn(length: string): number | undefined {
-  if (length === "permanent") return -1;
-  const clock = /^(?:(\d+) days?, )?(\d+):(\d\d):(\d\d)$/
-    .exec(length)
-    ?.slice(1)
-    .map((part) => Number(part ?? 0));
-  if (clock)
-    return clock.reduce(
-      (total, part, index) => total + part * ([86_400, 3_600, 60, 1][index] ?? 0),
-      0,
-    );
-  const parts = length.split(" ").map((part) => {
-    const [, count, sign] = /^(\d+)([ywdhms])$/.exec(part) ?? [];
-    return Number(count) * (UNITS.find((unit) => unit[1] === sign)?.[0] ?? NaN);
-  });
-  const total = parts.reduce((a, b) => a + b, 0);
-  return Number.isNaN(total) ? undefined : total;
-}
-
-/** `for 10 min`, `for 1 week 2 days`, `permanently` */
-function banLength(seconds: number): string {
-  if (seconds < 0) return "permanently";
-  const parts: string[] = [];
-  let rest = seconds;
-  for (const [size, , one, many] of UNITS) {
-    const count = Math.floor(rest / size);
-    rest -= count * size;
-    if (count > 0) parts.push(`${count} ${count === 1 ? one : many}`);
-  }
-  return `for ${parts.slice(0, 2).join(" ") || "0 s"}`;
-}
-
-/** A line, or a few, and where they belong among the others. */
-interface Line {
-  readonly place: number;
-  readonly sign: string;
-  readonly text: string;
-}
-
-/** What the database and the map of countries are asked: they are asked for no more than is shown. */
-export function wantedFacts(batch: Batch): WantedFacts {
-  const bans = batch.happenings.filter((each) => each.event === "ban");
-  const ids = batch.happenings.flatMap((each) => ("id" in each ? (addressOf(each.id) ?? []) : []));
-  return { bans: bansOfOwn(bans).own, addresses: [...new Set(ids)] };
-}
-
-/** Bans with a line of their own; the others are a list, those whose actions failed alike lines by that. */
-function bansOfOwn(bans: readonly Of<"ban">[]) {
-  const smooth = bans.filter(({ failed }) => failed.length === 0);
-  const key = ({ jail, failed, blocked }: Ban) => JSON.stringify([jail, failed, blocked]);
-  const groups = [
-    ...Map.groupBy(
-      bans.filter(({ failed }) => failed.length > 0),
-      key,
-    ).values(),
-  ];
-  const alike = groups.filter(({ length }) => length > FEW);
-  const isList = smooth.length > FEW_BANS || alike.length > 0;
-  const few = groups.filter(({ length }) => length <= FEW).flat();
-  return {
-    own: isList ? few : [...few, ...smooth],
-    alike,
-    listed: isList ? [...smooth, ...alike.flat()] : [],
-  };
-}
-
-function jailText(jail: string, { markup }: Words): string {
-  return markup.bold(`[${nameText(jail, markup)}]`);
-}
-
-function failedText({ action, why }: FailedAction, { markup }: Words, where = ""): string {
-  const failed = markup.bold(`action ${markup.code(shortened(action, ID_LIMIT))} failed`);
-  const reason = why ? `: ${markup.code(shortened(why, REASON_LIMIT))}` : "";
-  return failed + where + reason;
-}
-
-/** `, but NOT blocked`, and each action that failed. */
-function failuresText({ failed, blocked }: Pick<Ban, "failed" | "blocked">, words: Words): string {
-  const alarm = blocked ? "" : `, but 🚨 ${words.markup.bold("NOT blocked")}`;
-  return alarm + failed.map((each) => ` · ⚠️ ${failedText(each, words)}`).join("");
-}
-
-function banText(ban: Of<"ban">, words: Words): string {
-  const { markup, facts, link } = words;
-  const { id, form } = ban;
-  const { failures, count = 0, seconds, users = [] } = facts.bans.get(factKey(ban)) ?? {};
-  const attempts = amount(failures ?? ban.failures, "failed attempt");
-  const number = ban.count || count;
-  const length = ban.count > 0 ? ban.seconds : (seconds ?? ban.seconds);
-  const details = [
-    failures || ban.failures ? `after ${attempts}${failures ? "" : " logged"}` : "",
-    number > 0 ? `${ordinal(number)} ban` : "",
-    length === undefined ? "" : banLength(length),
-    form === "again" ? "again: the firewall had lost it" : "",
-  ];
-  const known = details.filter((detail) => detail !== "").join(", ");
-  const what = `${markup.bold("BANNED")} ${idText(id, words)}${form === "longer" ? " for longer" : ""}`;
-  const tried = users
-    .slice(0, USERS_SHOWN)
-    .map((user) => markup.code(shortened(user, USER_LENGTH)));
-  const more = users.length > USERS_SHOWN ? ` and ${users.length - USERS_SHOWN} more` : "";
-  const address = addressOf(id);
-  const parts = [
-    `${what}${/^\d/.test(known) ? "," : ""} ${known}`.trimEnd() + failuresText(ban, words),
-    users.length > 0 ? `tried ${tried.join(", ")}${more}` : "",
-    address && link
-      ? markup.link(
-          link.replaceAll("{ip}", () => address),
-          URL.parse(link)?.hostname ?? link,
-        )
-      : "",
-    address ? markup.code(`fail2ban-client unban ${id}`) : "",
-  ];
-  return parts.filter((part) => part !== "").join(" · ");
-}
-
-/** The events of each jail, the busiest first. */
-function byJail<Event extends { jail: string }>(events: readonly Event[]): [string, Event[]][] {
-  return [...Map.groupBy(events, ({ jail }) => jail)].sort((a, b) => b[1].length - a[1].length);
+function amount(count: number, noun: string, more = `${noun}s`): string {
+  return `${count.toLocaleString("en")} ${count === 1 ? noun : more}`;
 }
 
 function timesText(count: number): string {
   return count > 1 ? ` ×${count.toLocaleString("en")}` : "";
 }
 
-/** Words in lines of some length, so that messages can be cut between them. */
-function wrapped(first: string, words: readonly string[]): string {
-  const listed = words.map((word, index) => (index < words.length - 1 ? `${word},` : word));
-  return filled([first, ...listed], LIST_LINE_LENGTH).join("\n");
+/** `2nd` */
+function ordinal(count: number): string {
+  const [tens, ones] = [count % 100, count % 10];
+  return count + (((tens < 11 || tens > 13) && ["th", "st", "nd", "rd"][ones]) || "th");
+}
+
+/** Seconds of `1h 30m`, `1 day, 0:00:24` or `permanent` (-1); undefined for what is none of these. */
+function secondsIn(length: string): number | undefined {
+  if (length === "permanent") return -1;
+  const units = length.replace(/(\d+):(\d\d):(\d\d)/, "$1h $2m $3s");
+  const parts = [...units.matchAll(/(\d+) ?([ywdhms])/g)].map(([, count, letter]) => {
+    return Number(count) * (UNITS.find(([, word]) => word[0] === letter)?.[0] ?? 0);
+  });
+  return parts.length > 0 ? parts.reduce((a, b) => a + b) : undefined;
+}
+
+/** `for 10 min`, `for 1 week 2 days`, `permanently` */
+function banLength(seconds: number): string {
+  if (seconds < 0) return "permanently";
+  let rest = seconds;
+  const parts = UNITS.flatMap(([size, word]) => {
+    const count = Math.floor(rest / size);
+    rest %= size;
+    return count > 0 ? [amount(count, word, word + (size < 86_400 ? "" : "s"))] : [];
+  });
+  return `for ${parts.slice(0, 2).join(" ") || "0 s"}`;
+}
+
+/** `276 bans, 4,944 failed attempts` */
+export function kindsText(kinds: ReadonlyMap<Kind, number>): string {
+  const known = KINDS.filter((kind) => (kinds.get(kind) ?? 0) > 0);
+  return known.map((kind) => amount(kinds.get(kind) ?? 0, ...KIND_WORDS[kind])).join(", ");
 }
 
 /** As many words as `room` has place for, and how many more there are. */
@@ -1850,243 +1710,298 @@ function fitting(words: readonly string[], room: number): string {
   return text;
 }
 
-/** Ids with their number, the most frequent first. */
-function frequent(ids: Iterable<string>): [string, number][] {
-  const counts = new Map<string, number>();
-  for (const id of ids) addOne(counts, id);
-  return [...counts].sort((a, b) => b[1] - a[1]);
+/** Words in lines of some length, so that messages can be cut between them. */
+function wrapped(first: string, words: readonly string[]): string {
+  const listed = words.map((word, index) => (index < words.length - 1 ? `${word},` : word));
+  return filled([first, ...listed], LIST_LINE_LENGTH).join("\n");
 }
 
-/** Many bans: by jail and network, with every address; `short`: as much of it as one message holds. */
-function banList(bans: readonly Of<"ban">[], words: Words, short: boolean): string {
-  const { markup, overflow } = words;
-  const jails = byJail(bans);
-  const where = short && overflow === "file" ? ", all of them in the file" : "";
-  const head = `${markup.bold(amount(bans.length, "ban"))} in ${amount(jails.length, "jail")}${where}`;
-  const listed = (ids: readonly [string, number][]) =>
-    ids.map(([id, count]) => idText(id, words) + timesText(count));
-  const shared = (ids: readonly [string, number][]) => {
-    const networks = [...Map.groupBy(ids, ([id]) => networkOf(id) ?? "")];
-    const busiest = networks.sort((a, b) => b[1].length - a[1].length);
-    return busiest.filter(([network, { length }]) => network !== "" && length > 1);
-  };
-  if (!short) {
-    const lists = jails.map(([jail, inJail]) => {
-      const ids = frequent(inJail.map(({ id }) => id));
-      const networks = shared(ids);
-      const grouped = networks.flatMap(([network, same]) => {
-        const [first, ...others] = listed(same);
-        return [`${network} ×${same.length} (${first}`, ...others.with(-1, `${others.at(-1)})`)];
-      });
-      const inNetworks = new Set(networks.flatMap(([, same]) => same));
-      const single = listed(ids.filter((each) => !inNetworks.has(each)));
-      const head = `${jailText(jail, words)} ${inJail.length.toLocaleString("en")}:`;
-      return wrapped(head, [...grouped, ...single]);
-    });
-    return [head, ...lists].join("\n");
-  }
-  const ids = frequent(bans.map(({ id }) => id));
-  const counts = jails.map(
-    ([jail, { length }]) => `${jailText(jail, words)} ${length.toLocaleString("en")}`,
-  );
-  const networks = shared(ids).slice(0, TOP_NETWORKS);
-  const busy = networks.map(([network, same]) => `${network} ×${same.length}`).join(", ");
-  return [
-    head,
-    fitting(counts, LIST_PART_LENGTH),
-    ...(busy ? [`busiest networks: ${busy}`] : []),
-    `addresses: ${fitting(listed(ids), LIST_PART_LENGTH)}`,
-  ].join("\n");
+/** Values with the events that have them, the most frequent first. */
+function groups<Each>(all: Iterable<Each>, valueOf: (each: Each) => string): [string, Each[]][] {
+  return [...Map.groupBy(all, valueOf)].sort((a, b) => b[1].length - a[1].length);
 }
 
-/** Every ban its line; of many only what went wrong, the others are a list. */
-function banLines(bans: readonly Of<"ban">[], words: Words): { lines: Line[]; file?: string } {
-  const { own, alike, listed } = bansOfOwn(bans);
-  const line = (ban: Of<"ban">) => `${jailText(ban.jail, words)} ${banText(ban, words)}`;
-  const lines = own.map((ban) => ({ place: ban.place, sign: "🔔", text: line(ban) }));
-  for (const same of alike) {
-    const [{ place, jail, ...ban }] = same as [Of<"ban">];
-    const ids = fitting(
-      frequent(same.map(({ id }) => id)).map(([id]) => idText(id, words)),
-      LIST_LINE_LENGTH,
-    );
-    const text = `${jailText(jail, words)} ${amount(same.length, "ban")}${failuresText(ban, words)}: ${ids}`;
-    lines.push({ place, sign: "🔔", text });
-  }
-  const [first] = listed;
-  if (!first) return { lines };
-  const whole = banList(listed, words, false);
-  const isShort = words.overflow !== "none" && whole.length + words.host.length + 4 > words.room;
-  const text = isShort ? banList(listed, words, true) : whole;
-  lines.push({ place: first.place, sign: "🔔", text });
-  if (!isShort || words.overflow !== "file") return { lines };
-  return {
-    lines,
-    file: listed.map(({ time, jail, id }) => `${time} [${jail}] ${id}\n`.trimStart()).join(""),
-  };
-}
-
-/** A few lines of one kind each their own, more of them one line with counts by jail. */
-function fewLines(batch: Batch, event: "unban" | "restore" | "lift", words: Words): Line[] {
-  const { markup } = words;
-  const events = batch.happenings.filter((each) => each.event === event) as Of<typeof event>[];
-  const sign = event === "unban" ? "🔓" : "♻️";
-  const one = {
-    unban: markup.bold("UNBANNED"),
-    restore: "ban restored:",
-    lift: "unbanned (jail stopped):",
-  }[event];
-  if (events.length <= FEW) {
-    return events.map(({ place, jail, id }) => {
-      return { place, sign, text: `${jailText(jail, words)} ${one} ${idText(id, words)}` };
-    });
-  }
-  const many = {
-    unban: ["unbanned", ""],
-    restore: ["restored", ""],
-    lift: ["unbanned", " (jail stopped)"],
-  };
-  const [did, why] = many[event] as [string, string];
-  const counts = byJail(events).map(([jail, { length }]) => `${jailText(jail, words)} ${length}`);
-  const head = markup.bold(`${events.length.toLocaleString("en")} ${did}`);
-  return [
-    {
-      place: events[0]?.place ?? 0,
-      sign,
-      text: `${head}${why}: ${fitting(counts, LIST_PART_LENGTH)}`,
-    },
-  ];
-}
-
-/** Addresses whose ban does not work: each its line, many in a jail one. */
-function throughLines(events: readonly Of<"through">[], words: Words): Line[] {
-  const line = (place: number, who: string, jail: string, attempts: number, ids = "") => {
-    const still = `${who} banned in ${jailText(jail, words)} and still`;
-    const counted = amount(attempts, "more attempt");
-    const text = `the ban does not work: ${still}${ids ? " get" : " gets"} through (${counted})${ids}`;
-    return { place, sign: "⚠️", text };
-  };
-  return byJail(events).flatMap(([jail, inJail]) => {
-    if (inJail.length <= FEW_BANS)
-      return inJail.map(({ place, id, attempts }) =>
-        line(place, `${idText(id, words)} is`, jail, attempts),
-      );
-    const total = inJail.reduce((sum, { attempts }) => sum + attempts, 0);
-    const ids = inJail.map(({ id, attempts }) => idText(id, words) + timesText(attempts));
-    const who = `${amount(inJail.length, "address").replace(/s$/, "es")} are`;
-    return [line(inJail[0]?.place ?? 0, who, jail, total, `: ${fitting(ids, LIST_PART_LENGTH)}`)];
+/** Bans with a line of their own, and groups of many: the smooth ones, and those whose actions failed alike. */
+function ownAndMany(batch: Batch): { own: Of<"ban">[]; many: Of<"ban">[][] } {
+  const bans = batch.happenings.filter((each) => each.event === "ban");
+  const alike = groups(bans, ({ jail, failed, blocked }) => {
+    return failed.length > 0 ? JSON.stringify([jail, failed, blocked]) : "";
   });
+  const isMany = ([key, same]: [string, unknown[]]) => same.length > (key ? FEW : FEW_BANS);
+  const own = alike.filter((group) => !isMany(group)).flatMap(([, same]) => same);
+  return { own, many: alike.filter(isMany).map(([, same]) => same) };
 }
 
-/** Of jails and of the server. */
-const CHANGE_SIGNS = { started: "✅", stopped: "⛔", reloaded: "🔄", restarted: "🔄" };
-
-function serverLine({ place, stopped, version, crashed, parts }: Of<"server">, words: Words): Line {
-  const up = stopped ? "restarted" : "started";
-  const did = version === undefined ? "stopped" : up;
-  const known = version ? ` ${nameText(version, words.markup)}` : "";
-  const counted = (part: string, noun: string, fate = "") => {
-    const count = parts.get(part) ?? 0;
-    return count > 0 ? amount(count, noun) + fate : "";
-  };
-  const jails = counted(did === "stopped" ? "stopped" : "started", "jail");
-  const bans = counted("restore", "ban", " restored") || counted("lift", "ban", " lifted");
-  const details = [jails, bans].filter((text) => text !== "").join(", ");
-  const text = `fail2ban${known} ${did}${crashed ? " after a crash" : ""}${details && `: ${details}`}`;
-  return { place, sign: CHANGE_SIGNS[did], text };
+/** What the database and the map of countries are asked: no more than is shown. */
+export function wantedFacts(batch: Batch): WantedFacts {
+  const ids = batch.happenings.flatMap((each) => ("id" in each ? (addressOf(each.id) ?? []) : []));
+  return { bans: ownAndMany(batch).own, addresses: [...new Set(ids)] };
 }
 
-/** What has a line of its own, whatever else happened. */
-function lineOf(each: Happening, words: Words): Line | undefined {
-  const { place } = each;
-  const { markup } = words;
-  const code = (text: string) => markup.code(shortened(text, REASON_LIMIT));
-  switch (each.event) {
-    case "server":
-      return serverLine(each, words);
-    case "jail":
-      return {
-        place,
-        sign: CHANGE_SIGNS[each.did],
-        text: `${jailText(each.jail, words)} jail ${each.did}`,
-      };
-    case "failed": {
-      const where = ` at ${each.doing}${each.id ? ` of ${idText(each.id, words)}` : ""}`;
-      const alarm = each.blocked ? "" : `🚨 ${markup.bold("NOT blocked")}: `;
-      const text = `${jailText(each.jail, words)} ${alarm}${failedText(each, words, where)}`;
-      return { place, sign: "⚠️", text };
+/** One line or a few, and where they belong among the others; the host goes behind the first one's sign. */
+interface Line {
+  readonly place: number;
+  readonly text: string;
+}
+
+/** Puts things in words. */
+class Words {
+  readonly style: Style;
+  readonly #facts: Facts;
+  readonly #markup: Markup;
+
+  constructor(style: Style, facts: Facts) {
+    this.style = style;
+    this.#facts = facts;
+    this.#markup = style.markup;
+  }
+
+  code(text: string, limit = REASON_LIMIT): string {
+    return this.#markup.code(shortened(text, limit));
+  }
+
+  jail(jail: string): string {
+    return this.#markup.bold(`[${nameText(jail, this.#markup)}]`);
+  }
+
+  /** An address as it is, with its country if that is known; anything else in code. */
+  id(id: string, times = 1): string {
+    const address = addressOf(id);
+    const { flag, code } = this.#facts.countries.get(address ?? "") ?? {};
+    const text = address && !EMOJI.test(id) ? id : this.code(id, ID_LIMIT);
+    return [text, flag, code].filter(Boolean).join(" ") + timesText(times);
+  }
+
+  #failed({ action, why }: FailedAction, where = ""): string {
+    const failed = this.#markup.bold(`action ${this.code(action, ID_LIMIT)} failed`);
+    return failed + where + (why && `: ${this.code(why)}`);
+  }
+
+  #failures({ failed, blocked }: Ban): string {
+    const alarm = blocked ? "" : `, but 🚨 ${this.#markup.bold("NOT blocked")}`;
+    return alarm + failed.map((each) => ` · ⚠️ ${this.#failed(each)}`).join("");
+  }
+
+  #ban(ban: Of<"ban">): string {
+    const { id, form } = ban;
+    const { link } = this.style;
+    const known = this.#facts.bans.get(factKey(ban));
+    const failures = known?.failures || ban.failures;
+    const count = ban.count || (known?.count ?? 0);
+    const seconds = ban.count > 0 ? ban.seconds : (known?.seconds ?? ban.seconds);
+    const logged = known?.failures ? "" : " logged";
+    const details = [
+      failures > 0 ? `after ${amount(failures, "failed attempt")}${logged}` : "",
+      count > 0 ? `${ordinal(count)} ban` : "",
+      seconds === undefined ? "" : banLength(seconds),
+      form === "again" ? "again: the firewall had lost it" : "",
+    ];
+    const detail = details.filter((each) => each !== "").join(", ");
+    const what = [
+      `${this.#markup.bold("BANNED")} ${this.id(id)}${form === "longer" ? " for longer" : ""}`,
+      `${/^\d/.test(detail) ? "," : ""} ${detail}`.trimEnd(),
+      this.#failures(ban),
+    ];
+    const users = (known?.users ?? []).map((user) => this.code(user, USER_LENGTH));
+    const more = users.length > USERS_SHOWN ? ` and ${users.length - USERS_SHOWN} more` : "";
+    const address = addressOf(id);
+    const url = address && link.replaceAll("{ip}", () => address);
+    const parts = [
+      `🔔 ${this.jail(ban.jail)} ${what.join("")}`,
+      users.length > 0 ? `tried ${users.slice(0, USERS_SHOWN).join(", ")}${more}` : "",
+      url ? this.#markup.link(url, URL.parse(link)?.hostname ?? link) : "",
+      address ? this.code(`fail2ban-client unban ${id}`) : "",
+    ];
+    return parts.filter((part) => part !== "").join(" · ");
+  }
+
+  /** Every ban its line; many are a list, and a line for what failed for them. */
+  bans(batch: Batch): { lines: Line[]; file?: string } {
+    const { own, many } = ownAndMany(batch);
+    const lines = own.map((ban) => ({ place: ban.place, text: this.#ban(ban) }));
+    const [first] = many.flat();
+    if (!first) return { lines };
+    for (const same of many) {
+      const [ban] = same;
+      if (!ban || ban.failed.length === 0) continue;
+      const ids = groups(same, ({ id }) => id).map(([id, { length }]) => this.id(id, length));
+      const counted = `🔔 ${this.jail(ban.jail)} ${amount(same.length, "ban")}${this.#failures(ban)}`;
+      lines.push({ place: ban.place, text: `${counted}: ${fitting(ids, LIST_LINE_LENGTH)}` });
     }
-    case "alert": {
-      // The end of a long text may be cut off, but not what was raised.
-      const long = each.raised ? REASON_LIMIT / 2 : REASON_LIMIT;
-      const raised = each.raised && !each.text.endsWith(each.raised) ? ` ${each.raised}` : "";
-      const text = code(shortened(each.text, long) + raised);
-      return {
-        place,
-        sign: "⚠️",
-        text: each.jail ? `${jailText(each.jail, words)} ${text}` : text,
+    const { overflow, room, host } = this.style;
+    const whole = this.#list(many.flat());
+    const isShort = overflow !== "none" && whole.length + host.length + 4 > room;
+    const text = isShort ? this.#shortList(many.flat()) : whole;
+    lines.push({ place: first.place, text });
+    if (!isShort || overflow !== "file") return { lines };
+    const rows = many.flat().map(({ time, jail, id }) => `${time} [${jail}] ${id}\n`.trimStart());
+    return { lines, file: rows.join("") };
+  }
+
+  #head(bans: readonly Of<"ban">[]): string {
+    const jails = new Set(bans.map(({ jail }) => jail)).size;
+    return `🔔 ${this.#markup.bold(amount(bans.length, "ban"))} in ${amount(jails, "jail")}`;
+  }
+
+  /** Networks that more than one address shares, with their number, and the other ids. */
+  #networks(bans: readonly Of<"ban">[]) {
+    const ids = groups(bans, ({ id }) => id);
+    const textOf = ([id, { length }]: [string, unknown[]]) => this.id(id, length);
+    const networks = groups(ids, ([id]) => networkOf(id) ?? "");
+    const some = networks.filter(([network, { length }]) => network !== "" && length > 1);
+    const shared = some.map(([network, same]) => {
+      return { network: network + timesText(same.length), ids: same.map(textOf) };
+    });
+    const known = new Set(some.flatMap(([, same]) => same));
+    return { shared, single: ids.filter((each) => !known.has(each)).map(textOf) };
+  }
+
+  /** By jail and network, with every address. */
+  #list(bans: readonly Of<"ban">[]): string {
+    const jails = groups(bans, ({ jail }) => jail).map(([jail, inJail]) => {
+      const { shared, single } = this.#networks(inJail);
+      const words = shared.flatMap(({ network, ids: [first, ...others] }) => {
+        return [`${network} (${first}`, ...others.with(-1, `${others.at(-1)})`)];
+      });
+      return wrapped(`${this.jail(jail)} ${inJail.length.toLocaleString("en")}:`, [
+        ...words,
+        ...single,
+      ]);
+    });
+    return [this.#head(bans), ...jails].join("\n");
+  }
+
+  /** As much of it as one message holds. */
+  #shortList(bans: readonly Of<"ban">[]): string {
+    const networks = this.#networks(bans).shared.map(({ network }) => network);
+    const ids = groups(bans, ({ id }) => id).map(([id, { length }]) => this.id(id, length));
+    const where = this.style.overflow === "file" ? ", all of them in the file" : "";
+    const lines = [
+      this.#head(bans) + where,
+      this.#jailCounts(bans),
+      networks.length > 0 ? `busiest networks: ${fitting(networks, LIST_PART_LENGTH)}` : "",
+      `addresses: ${fitting(ids, LIST_PART_LENGTH)}`,
+    ];
+    return lines.filter((line) => line !== "").join("\n");
+  }
+
+  #jailCounts(events: readonly { jail: string }[]): string {
+    const counts = groups(events, ({ jail }) => jail).map(([jail, { length }]) => {
+      return `${this.jail(jail)} ${length.toLocaleString("en")}`;
+    });
+    return fitting(counts, LIST_PART_LENGTH);
+  }
+
+  /** A few unbans or restores each their own line, more of them one with counts by jail. */
+  letIn(batch: Batch, event: "unban" | "restore" | "lift"): Line[] {
+    const [sign, one, many] = LET_IN[event];
+    const events = batch.happenings.filter((each) => each.event === event) as Of<typeof event>[];
+    const { bold } = this.#markup;
+    if (events.length <= FEW) {
+      const did = event === "unban" ? bold(one) : one;
+      const line = ({ jail, id }: Of<typeof event>) => `${this.jail(jail)} ${did} ${this.id(id)}`;
+      return events.map((each) => ({ place: each.place, text: `${sign} ${line(each)}` }));
+    }
+    const head = bold(`${events.length.toLocaleString("en")} ${many}`);
+    return [{ place: events[0]?.place ?? 0, text: `${sign} ${head}: ${this.#jailCounts(events)}` }];
+  }
+
+  /** Addresses whose ban does not work: each its line, many in a jail one. */
+  through(batch: Batch): Line[] {
+    const events = batch.happenings.filter((each) => each.event === "through");
+    return groups(events, ({ jail }) => jail).flatMap(([jail, inJail]) => {
+      const line = (same: typeof inJail, who: string, get: string, ids = "") => {
+        const attempts = amount(
+          same.reduce((sum, each) => sum + each.attempts, 0),
+          "more attempt",
+        );
+        const still = `${who} banned in ${this.jail(jail)} and still ${get} through (${attempts})`;
+        return { place: same[0]?.place ?? 0, text: `⚠️ the ban does not work: ${still}${ids}` };
       };
+      if (inJail.length <= FEW_BANS)
+        return inJail.map((each) => line([each], `${this.id(each.id)} is`, "gets"));
+      const ids = inJail.map(({ id, attempts }) => this.id(id, attempts));
+      const who = `${amount(inJail.length, "address", "addresses")} are`;
+      return [line(inJail, who, "get", `: ${fitting(ids, LIST_PART_LENGTH)}`)];
+    });
+  }
+
+  #server({ stopped, version, crashed, parts }: ServerChange): string {
+    const up = stopped ? "restarted" : "started";
+    const did = version === undefined ? "stopped" : up;
+    const counted = (part: string, noun: string, fate = "") => {
+      const count = parts.get(part) ?? 0;
+      return count > 0 ? amount(count, noun) + fate : "";
+    };
+    const jails = counted(did === "stopped" ? "stopped" : "started", "jail");
+    const bans = counted("restore", "ban", " restored") || counted("lift", "ban", " lifted");
+    const details = [jails, bans].filter((text) => text !== "").join(", ");
+    const known = version ? ` ${nameText(version, this.#markup)}` : "";
+    const how = `${did}${crashed ? " after a crash" : ""}`;
+    return `${CHANGE_SIGNS[did]} fail2ban${known} ${how}${details && `: ${details}`}`;
+  }
+
+  /** The line of what has one of its own whatever else happened. */
+  line(each: Happening): string | undefined {
+    switch (each.event) {
+      case "server":
+        return this.#server(each);
+      case "jail":
+        return `${CHANGE_SIGNS[each.did]} ${this.jail(each.jail)} jail ${each.did}`;
+      case "failed": {
+        const where = ` at ${each.doing}${each.id ? ` of ${this.id(each.id)}` : ""}`;
+        const alarm = each.blocked ? "" : `🚨 ${this.#markup.bold("NOT blocked")}: `;
+        return `⚠️ ${this.jail(each.jail)} ${alarm}${this.#failed(each, where)}`;
+      }
+      case "alert": {
+        const { jail, text, raised } = each;
+        // What was raised stands at the end, and is not cut off.
+        const cut = shortened(text, raised ? REASON_LIMIT / 2 : REASON_LIMIT);
+        const what = this.code(raised && !text.endsWith(raised) ? `${cut} ${raised}` : cut);
+        return `⚠️ ${jail ? `${this.jail(jail)} ` : ""}${what}`;
+      }
+      default:
+        return undefined;
     }
   }
-  return undefined;
+
+  /** `-# 10:32:26 to 10:39:30 · 4,469 failed attempts · 12 other lines`; the date where there are two. */
+  footer({ from, to, found, other }: Batch): string {
+    const sameDay = from?.date === to?.date;
+    const ends = [from, to].map((end) => (sameDay ? end?.time : `${end?.date} ${end?.time}`) ?? "");
+    const counts = [found, other].map((count, index) => {
+      return count > 0 ? amount(count, ...KIND_WORDS[index === 0 ? "found" : "other"]) : "";
+    });
+    const parts = [[...new Set(ends)].join(" to "), ...counts].filter((part) => part !== "");
+    return parts.length > 0 ? `${this.#markup.small(parts.join(" · "))}\n` : "";
+  }
 }
 
 /** Equal lines are one with their number, where the last was. */
 function merged(lines: readonly Line[]): Line[] {
-  return [...Map.groupBy(lines, ({ sign, text }) => sign + text).values()].map((same) => {
-    const [{ sign, text }] = same as [Line];
-    return { place: same.at(-1)?.place ?? 0, sign, text: text + timesText(same.length) };
+  return groups(lines, ({ text }) => text).map(([text, same]) => {
+    return { place: same.at(-1)?.place ?? 0, text: text + timesText(same.length) };
   });
 }
 
-/** `-# 10:32:26 to 10:39:30 · 4,469 failed attempts · 12 other lines`; the date where there are two. */
-function footer({ from, to, found, other }: Batch, { markup }: Words): string[] {
-  const sameDay = from?.date === to?.date;
-  const times = [from, to].flatMap((end) =>
-    end ? [sameDay ? end.time : `${end.date} ${end.time}`] : [],
-  );
-  const parts = [
-    [...new Set(times)].join(" to "),
-    found > 0 ? amount(found, "failed attempt") : "",
-    other > 0 ? amount(other, "other line") : "",
-  ].filter((part) => part !== "");
-  return parts.length > 0 ? [markup.small(parts.join(" · "))] : [];
-}
-
-/** What is said of a batch; `file`: every ban, where only some fit a message. */
-export interface Rendering {
-  readonly text: string;
-  readonly file?: string | undefined;
-}
-
-/**
- * A batch in words, each line with its end, the host in the first; empty when nothing happened that is
- * worth a message.
- */
+/** A batch in words, each line with its end; empty when nothing happened that is worth a message. */
 export function renderBatch(batch: Batch, facts: Facts, style: Style): Rendering {
-  const words: Words = { ...style, host: nameText(style.host, style.markup), facts };
-  const bans = banLines(
-    batch.happenings.filter((each) => each.event === "ban"),
-    words,
-  );
-  const lines = [
-    ...merged(batch.happenings.flatMap((each) => lineOf(each, words) ?? [])),
-    ...bans.lines,
-    ...throughLines(
-      batch.happenings.filter((each) => each.event === "through"),
-      words,
-    ),
-    ...fewLines(batch, "unban", words),
-    ...fewLines(batch, "restore", words),
-    ...fewLines(batch, "lift", words),
-  ].sort((a, b) => a.place - b.place);
+  const words = new Words(style, facts);
+  const { lines: bans, file } = words.bans(batch);
+  const alone = batch.happenings.flatMap((each) => {
+    const text = words.line(each);
+    return text === undefined ? [] : [{ place: each.place, text }];
+  });
+  const others = [...words.through(batch), ...words.letIn(batch, "unban")];
+  const restored = [...words.letIn(batch, "restore"), ...words.letIn(batch, "lift")];
+  const lines = [...merged(alone), ...bans, ...others, ...restored];
   const isWorthIt = lines.length > 0 || (batch.isAsked && batch.found + batch.other > 0);
   if (!isWorthIt) return { text: "" };
-  const told = lines.map(
-    ({ sign, text }, at) => `${sign} ${at === 0 ? `${words.host} ` : ""}${text}`,
-  );
-  const text = [...told, ...footer(batch, words)].map((line) => `${line}\n`).join("");
-  return { text, file: bans.file };
+  const inOrder = lines.sort((a, b) => a.place - b.place).map(({ text }) => `${text}\n`);
+  // Each message names the host once.
+  const host = nameText(style.host, style.markup);
+  const text = inOrder.join("").replace(" ", () => ` ${host} `) + words.footer(batch);
+  return file === undefined ? { text } : { text, file };
 }
 
 /** Whether a text begins with a line of ours that names the host, behind its sign. */
@@ -2148,34 +2063,13 @@ function periodText(from: LogRecord | undefined, to: LogRecord | undefined): str
   return `, ${`${from.date} ${from.time}`.trim()} to ${day}${to.time}`;
 }
 
-/** People's words for the kinds, with one, and with more of them. */
-const KIND_WORDS: Readonly<Record<Kind, readonly [one: string, many: string]>> = {
-  alert: ["alert", "alerts"],
-  ban: ["ban", "bans"],
-  unban: ["unbanned", "unbanned"],
-  restore: ["restored", "restored"],
-  found: ["failed attempt", "failed attempts"],
-  life: ["restart", "restarts"],
-  other: ["other line", "other lines"],
-};
-
-/** `276 bans, 4,944 failed attempts` */
-export function kindsText(kinds: ReadonlyMap<Kind, number>): string {
-  const known = KINDS.filter((kind) => (kinds.get(kind) ?? 0) > 0);
-  const counts = known.map((kind) => {
-    const count = kinds.get(kind) ?? 0;
-    return `${count.toLocaleString("en")} ${KIND_WORDS[kind][count === 1 ? 0 : 1]}`;
-  });
-  return counts.join(", ");
-}
-
 /** One line a jail, the busiest first, as many as fit; the others are a number. */
 function floodJails({ jails }: Flood, words: Words): string[] {
   const total = (kinds: ReadonlyMap<Kind, number>) =>
     [...kinds.values()].reduce((a, b) => a + b, 0);
   const busiest = [...jails].sort((a, b) => total(b[1]) - total(a[1]));
   const lines = busiest.map(
-    ([jail, kinds]) => `${jail ? jailText(jail, words) : "of no jail:"} ${kindsText(kinds)}`,
+    ([jail, kinds]) => `${jail ? words.jail(jail) : "of no jail:"} ${kindsText(kinds)}`,
   );
   let length = 0;
   const tooLong = lines.findIndex((line) => (length += line.length + 1) > LIST_PART_LENGTH);
@@ -2183,37 +2077,30 @@ function floodJails({ jails }: Flood, words: Words): string[] {
   return [...lines.slice(0, tooLong), `and ${amount(lines.length - tooLong, "more jail")}`];
 }
 
-/** The ids that a flood's message names: `whole` has every banned one that fits. */
-function floodIds({ ids, banned }: Flood, whole: boolean): [id: string, times: number][] {
-  return whole ? [...banned].map((id) => [id, 1]) : ids.slice(0, TOP_IDS);
+/** The ids that a flood's message names: where nothing else shows them, every banned one that fits. */
+function floodIds({ ids, banned }: Flood, { overflow }: Style): [id: string, times: number][] {
+  return overflow === "file" ? ids.slice(0, TOP_IDS) : [...banned].map((id) => [id, 1]);
 }
 
 /** What the map of countries is asked for it. */
-export function wantedOfFlood(flood: Flood, whole: boolean): WantedFacts {
-  return { bans: [], addresses: floodIds(flood, whole).flatMap(([id]) => addressOf(id) ?? []) };
+export function wantedOfFlood(flood: Flood, style: Style): WantedFacts {
+  return { bans: [], addresses: floodIds(flood, style).flatMap(([id]) => addressOf(id) ?? []) };
 }
 
-/**
- * A flood in one message. `where`: what says where the lines are; `whole`: nothing else shows them, so
- * that their ends and every banned address that fits are in it.
- */
-export function renderFlood(
-  flood: Flood,
-  where: string,
-  facts: Facts,
-  style: Style,
-  whole: boolean,
-): string {
-  const { markup } = style;
-  const words = { ...style, host: nameText(style.host, markup), facts };
+/** A flood in one message; where no file has the lines, their first and last one are in it. */
+export function renderFlood(flood: Flood, log: string, facts: Facts, style: Style): string {
+  const words = new Words(style, facts);
   const { lines, from, to } = flood;
-  const count = markup.bold(amount(lines.length, "line"));
-  const head = `🌊 ${words.host} ${count}${periodText(from, to)}: ${where}`;
-  const code = (line = "") => markup.code(shortened(line, FLOOD_LINE_LIMIT));
-  const tail = whole ? [`first: ${code(lines[0])}`, `last: ${code(lines.at(-1))}`] : [];
-  const text = [head, ...floodJails(flood, words), ...tail].join("\n");
-  const label = whole ? "banned" : "most seen";
-  const ids = floodIds(flood, whole).map(([id, times]) => idText(id, words) + timesText(times));
+  const hasFile = style.overflow === "file";
+  const count = style.markup.bold(amount(lines.length, "line"));
+  const elsewhere = `too many to show, they are in ${words.code(log, ID_LIMIT)}`;
+  const what = `${count}${periodText(from, to)}: ${hasFile ? "attached" : elsewhere}`;
+  const line = (label: string, text = "") => `${label}: ${words.code(text, FLOOD_LINE_LIMIT)}`;
+  const ends = hasFile ? [] : [line("first", lines[0]), line("last", lines.at(-1))];
+  const head = `🌊 ${nameText(style.host, style.markup)} ${what}`;
+  const text = [head, ...floodJails(flood, words), ...ends].join("\n");
+  const label = hasFile ? "most seen" : "banned";
+  const ids = floodIds(flood, style).map(([id, times]) => words.id(id, times));
   const space = style.room - text.length - label.length - "\n: \n".length;
   return ids.length === 0 ? `${text}\n` : `${text}\n${label}: ${fitting(ids, space)}\n`;
 }
@@ -5746,16 +5633,11 @@ class LogDelivery extends Sender {
     if (!cut) return undefined;
     const { words, markup, overflow } = this.destination;
     const { settings } = this.run;
-    const whole = overflow === "summary";
-    const where = whole
-      ? `too many to show, they are in ${markup.code(shortened(settings.log, ID_LIMIT))}`
-      : "attached";
     const room = MESSAGE_LIMIT - words(before, "").length;
     const flood = readFlood(this.#feed.logLines(cut), settings.view);
-    const { host, link } = settings;
-    const style = { host, markup, link, overflow, room };
-    const summary = renderFlood(flood, where, NO_FACTS, style, whole);
-    const file = whole ? undefined : this.#file(cut);
+    const { host, link, log } = settings;
+    const summary = renderFlood(flood, log, NO_FACTS, { host, markup, link, overflow, room });
+    const file = overflow === "file" ? this.#file(cut) : undefined;
     const content = words(before, summary.trimEnd());
     return { from: "log", content, file, cut, lines: Math.max(1, cut.lines) };
   }

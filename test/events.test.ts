@@ -515,9 +515,9 @@ describe("a flood", () => {
     const lines = Array.from({ length: 3_000 }, (_, index) =>
       ban(`${"&<>".repeat(60)}${index}`, `${"<jail>".repeat(30)}${index}`),
     );
-    for (const whole of [true, false]) {
-      const style = { ...STYLE, markup: SLACK_MARKUP };
-      const text = renderFlood(readFlood(lines, view()), "attached", NO_FACTS, style, whole);
+    for (const overflow of ["file", "summary"] as const) {
+      const style = { ...STYLE, markup: SLACK_MARKUP, overflow };
+      const text = renderFlood(readFlood(lines, view()), "/var/log/x", NO_FACTS, style);
       expect(text.trimEnd().length).toBeLessThanOrEqual(1_999);
       expect(text).toContain("3,000 lines");
     }

@@ -1920,7 +1920,8 @@ class Words {
       };
       if (inJail.length <= FEW_BANS)
         return inJail.map((each) => line([each], `${this.id(each.id)} is`, "gets"));
-      const ids = inJail.map(({ id, attempts }) => this.id(id, attempts));
+      const busiest = inJail.toSorted((a, b) => b.attempts - a.attempts);
+      const ids = busiest.map(({ id, attempts }) => this.id(id, attempts));
       const who = `${amount(inJail.length, "address", "addresses")} are`;
       return [line(inJail, who, "get", `: ${fitting(ids, LIST_PART_LENGTH)}`)];
     });

@@ -57,6 +57,15 @@ function expectFault(scene: Scene, result: RunResult, code: number, names: RegEx
   expect(scene.discord.requests).toEqual([]);
 }
 
+/** Opening one of these paths fails. */
+function failOpening(scene: Scene, applies: (path: string) => boolean, message: string): void {
+  const openSync: typeof fs.openSync = (path, ...rest) => {
+    if (!applies(String(path))) return fs.openSync(path, ...rest);
+    throw Object.assign(new Error(`${message}, open '${path}'`), { code: message.split(":")[0] });
+  };
+  scene.withFs({ openSync });
+}
+
 function usernames(scene: Scene): string[] {
   return scene.discord.messages.map(({ username }) => username);
 }
@@ -110,47 +119,32 @@ function optionScene(sample: Sample): Scene {
   return scene;
 }
 
-describe.each(SAMPLES)("--$name", (sample) => {
-  const { name, value, holds } = sample;
-  const variable = `F2B_${name.replaceAll("-", "_").toUpperCase()}`;
-
-  test("is not in force unless it is set", async () => {
-    using scene = optionScene(sample);
-    scene.env["F2B_LOG"] ??= scene.log;
-    const result = await command(scene);
-    expect(holds(scene, result)).toBe(false);
-    expect(result).toEqual({ code: 0, out: "", err: "" });
-  });
-
-  test("works as a flag and its value", async () => {
-    using scene = optionScene(sample);
-    const isSwitch = ["dry-run", "verbose"].includes(name);
-    const result = await command(scene, `--${name}`, ...(isSwitch ? [] : [value(scene)]));
-    expect(holds(scene, result)).toBe(true);
-  });
-
-  test("works as a variable of the environment", async () => {
-    using scene = optionScene(sample);
-    scene.env[variable] = value(scene);
-    expect(holds(scene, await command(scene))).toBe(true);
-  });
-
-  test("works as a line of the env file", async () => {
-    using scene = optionScene(sample);
-    const path = envFile(scene, `${variable}=${value(scene)}\n`);
-    expect(holds(scene, await command(scene, "--env-file", path))).toBe(true);
-  });
-
-  test("empty in the environment and in the env file means unset", async () => {
-    using scene = optionScene(sample);
-    scene.env["F2B_LOG"] ??= scene.log;
-    if (name !== "log") scene.env[variable] = "";
-    const path = envFile(scene, `${variable}=\n`);
-    const result = await command(scene, "--env-file", path);
-    expect(holds(scene, result)).toBe(false);
-    expect(result.code).toBe(0);
-  });
-});
+test.each(SAMPLES)(
+  "--$name: by flag, variable and env file; not unless it is set",
+  async (sample) => {
+    const { name, value, holds } = sample;
+    const variable = `F2B_${name.replaceAll("-", "_").toUpperCase()}`;
+    const flags = (scene: Scene) =>
+      /dry-run|verbose/.test(name) ? [`--${name}`] : [`--${name}`, value(scene)];
+    const ways: [boolean, (scene: Scene) => string[]][] = [
+      [false, () => []],
+      [true, flags],
+      [true, (scene) => ((scene.env[variable] = value(scene)), [])],
+      [true, (scene) => ["--env-file", envFile(scene, `${variable}=${value(scene)}\n`)]],
+      [
+        false,
+        (scene) => ((scene.env[variable] ??= ""), ["--env-file", envFile(scene, `${variable}=\n`)]),
+      ],
+    ];
+    for (const [isSet, way] of ways) {
+      using scene = optionScene(sample);
+      if (!isSet) scene.env["F2B_LOG"] ??= scene.log;
+      const result = await command(scene, ...way(scene));
+      expect([way.toString(), holds(scene, result)]).toEqual([way.toString(), isSet]);
+      if (!isSet) expect(result).toEqual({ code: 0, out: "", err: "" });
+    }
+  },
+);
 
 test("an option's value can be written behind an equals sign", async () => {
   using scene = smallScene();
@@ -174,25 +168,6 @@ test("a flag wins over the environment, the environment over the env file", asyn
   ]);
 });
 
-test("switches take 1, 0, true and false as variables", async () => {
-  for (const [text, dry] of [
-    ["1", true],
-    ["true", true],
-    ["0", false],
-    ["false", false],
-  ] as const) {
-    using scene = smallScene();
-    scene.env["F2B_DRY_RUN"] = text;
-    const { code, out } = await scene.run();
-    expect([text, code, out !== "", scene.discord.messages.length]).toEqual([
-      text,
-      0,
-      dry,
-      dry ? 0 : 1,
-    ]);
-  }
-});
-
 test("F2B_ENV_FILE names the env file, and --env-file wins over it", async () => {
   using scene = smallScene();
   scene.env["F2B_ENV_FILE"] = envFile(scene, "F2B_HOST=from-file\n");
@@ -204,25 +179,21 @@ test("F2B_ENV_FILE names the env file, and --env-file wins over it", async () =>
 
 // ── Bad usage ───────────────────────────────────────────────────────────────────────────────────
 
-describe("a switch", () => {
-  test.each(["--verbose", "--verbose=1", "--verbose=true"])("%s is on", async (flag) => {
-    using scene = smallScene();
-    const { code, err } = await scene.run(flag);
-    expect(code).toBe(0);
-    expect(err).toContain("Discord: confirmed");
-  });
-
-  test.each(["--dry-run=0", "--dry-run=false"])("%s is off", async (flag) => {
-    using scene = smallScene();
-    await scene.pass(flag);
-    scene.expectPosted(...lines(1, 2));
-  });
-
-  test.each(["--dry-run", "--verbose", "--dry-run=1"])("%s before a command", async (flag) => {
-    using scene = smallScene();
-    const { out } = await scene.run(flag, "digest", "--since", "2026-11-20");
-    expect(out).toContain("digest of fail2ban.log");
-  });
+test.each([
+  [["--dry-run"], true],
+  [["--dry-run=1"], true],
+  [["--dry-run=true"], true],
+  [["--dry-run=0"], false],
+  [["--dry-run=false"], false],
+  ["1", true],
+  ["true", true],
+  ["0", false],
+  ["false", false],
+])("a switch is on or off: %j", async (given, dry) => {
+  using scene = smallScene();
+  if (typeof given === "string") scene.env["F2B_DRY_RUN"] = given;
+  const { code, out } = await scene.run(...(typeof given === "string" ? [] : given));
+  expect([code, out !== "", scene.discord.messages.length]).toEqual([0, dry, dry ? 0 : 1]);
 });
 
 describe("bad usage is refused with 64 before anything is read or sent", () => {
@@ -230,7 +201,6 @@ describe("bad usage is refused with 64 before anything is read or sent", () => {
     ["an unknown option", ["--bogus"], /--bogus/],
     ["an unknown short option", ["-x"], /-x/],
     ["letters behind one dash", ["-log", "/x"], /-l/],
-    ["a word too many", ["status-quo"], /status-quo/],
     ["words behind --", ["--", "word"], /--/],
     ["options behind --", ["--", "--verbose"], /--/],
     ["a missing value", ["--host"], /--host/],
@@ -462,11 +432,76 @@ test.each([
   expect(fs.existsSync(scene.state)).toBe(false);
 });
 
-test("--help and --version work where the configuration is broken", async () => {
+test("help and version work where the configuration is broken", async () => {
   using scene = smallScene();
-  scene.env = { DISCORD_WEBHOOK: "nonsense", F2B_NONSENSE: "1" };
-  expect(await command(scene, "--help")).toMatchObject({ code: 0, err: "" });
-  expect(await command(scene, "--version")).toMatchObject({ code: 0, err: "" });
+  scene.env = { DISCORD_WEBHOOK: "nonsense", F2B_FORMT: "1" };
+  for (const words of ["--help", "help", "help check", "digest --help", "--version", "version"])
+    expect(await command(scene, ...words.split(" "))).toMatchObject({ code: 0, err: "" });
+});
+
+describe("help", () => {
+  const OWN: [string, string[], string[]][] = [
+    ["check", ["log", "format", "hello", "json"], ["since", "send", "ping"]],
+    ["status", ["log", "jail", "send", "json"], ["since", "hello", "format", "from"]],
+    ["digest", ["log", "since", "geo", "send"], ["hello", "ping", "inline", "from"]],
+  ];
+  test.each(OWN)("%s: that command alone, with examples", async (name, own, others) => {
+    using scene = smallScene();
+    const { out } = await command(scene, "help", name);
+    expect(out).toStartWith(`f2b-watch ${name} `);
+    for (const option of own) expect(out).toContain(`\n  --${option} `);
+    for (const option of others) expect(out).not.toContain(`--${option} `);
+    const examples = out.match(new RegExp(`^  f2b-watch ${name}.*`, "gm")) ?? [];
+    expect(examples.length).toBeWithin(2, 4);
+    for (const ways of [
+      [name, "--help"],
+      ["-h", name],
+      [name, "-h", "--log", "x"],
+    ])
+      expect((await command(scene, ...ways)).out).toBe(out);
+    for (const example of examples) {
+      const argv = example.trim().split(" ").slice(1);
+      const { code } = await command(scene, ...argv, "--log", scene.log);
+      expect([example, code]).not.toEqual([example, 64]);
+    }
+  });
+
+  test("all of it fits into 80 columns", async () => {
+    using scene = smallScene();
+    for (const words of [[], ["check"], ["status"], ["digest"], ["help"], ["version"]]) {
+      const { out } = await command(scene, "help", ...words);
+      expect(out.split("\n").filter((text) => [...text].length > 80)).toEqual([]);
+      expect(out).not.toMatch(/undefined|\[object| $/m);
+    }
+  });
+});
+
+// prettier-ignore
+const MEANT: [string, RegExp][] = [
+  ["chek", /unknown command: "chek"\nhint: did you mean check\?/],
+  ["statsu", /did you mean status\?/],
+  ["dig", /did you mean digest\?/],
+  ["help chekc", /did you mean check\?/],
+  ["nonsense", /unknown command: "nonsense"\nhint: f2b-watch help lists/],
+  ["check nonsense", /unexpected word behind check: "nonsense"\nhint: f2b-watch help check/],
+  ["--formt raw", /unknown option: "--formt"\nhint: did you mean --format\?/],
+  ["--maxtime 3", /did you mean --max-time\?/],
+  ["--jails sshd", /did you mean --jail\?/],
+  ["--webhook x", /unknown option: "--webhook"\nhint: f2b-watch help lists/],
+  ["--send", /--send is an option of status and digest\nhint: f2b-watch help status shows/],
+  ["check --since 7d", /--since is an option of digest\n/],
+  ["status --hello", /--hello is an option of check\n/],
+  ["digest --since 2999-01-01", /--since: expected a time that is not in the future/],
+];
+test.each(MEANT)("%s: what was meant is named", async (words, told) => {
+  using scene = smallScene();
+  expectFault(scene, await command(scene, ...words.split(" ")), 64, told);
+});
+
+test("a crontab's options of a run may be given to every command", async () => {
+  using scene = smallScene();
+  const { code } = await scene.run("digest", "--format", "events", "--inline", "5", "--ping");
+  expect(code).toBe(0);
 });
 
 // ── Configuration ───────────────────────────────────────────────────────────────────────────────
@@ -603,15 +638,7 @@ describe("the env file", () => {
     "%s that may not be read is refused",
     async (name) => {
       using scene = smallScene();
-      const openSync: typeof fs.openSync = (path, ...rest) => {
-        if (String(path).endsWith(name)) {
-          throw Object.assign(new Error(`EACCES: permission denied, open '${path}'`), {
-            code: "EACCES",
-          });
-        }
-        return fs.openSync(path, ...rest);
-      };
-      Object.assign(scene.overrides, { fs: { ...fs, openSync } });
+      failOpening(scene, (path) => path.endsWith(name), "EACCES: permission denied");
       const flags = name.startsWith("/") ? [] : ["--env-file", join(scene.directory, name)];
       expectFault(scene, await scene.run(...flags), 78, /permission denied/);
     },
@@ -626,40 +653,26 @@ describe("the env file", () => {
     expectFault(scene, await scene.run("--env-file", envFile(scene, "")), 78, /env file .*i\/o/);
   });
 
-  test.each([0o602, 0o622, 0o666, 0o777])(
-    "writable by others is refused: mode %o",
-    async (mode) => {
-      using scene = smallScene();
-      const path = envFile(scene, "", mode);
-      expectFault(scene, await scene.run("--env-file", path), 78, /writable by others/);
-    },
-  );
-
-  test("writable by a group that is not ours is refused", async () => {
+  // prettier-ignore
+  const OWNERS: [string, { mode?: number; uid?: number; gid?: number }, RegExp | undefined][] = [
+    ["writable by others", { mode: 0o602 }, /writable by others/],
+    ["writable by all", { mode: 0o777 }, /writable by others/],
+    ["writable by our own group", { mode: 0o660 }, undefined],
+    ["writable by another group", { mode: 0o660, gid: 4711 }, /writable by others/],
+    ["readable by others", { mode: 0o644 }, undefined],
+    ["of somebody else", { uid: 4711 }, /env file .*(owner|belongs)/],
+    ["of root", { uid: 0 }, undefined],
+    ["of ourselves", { uid: 4712 }, undefined],
+  ];
+  test.each(OWNERS)("%s", async (_, { mode = 0o600, uid = 0, gid = 4712 }, refused) => {
     using scene = smallScene();
-    Object.assign(scene.overrides, { gid: () => fs.statSync(scene.directory).gid + 1 });
-    const path = envFile(scene, "", 0o660);
-    expectFault(scene, await scene.run("--env-file", path), 78, /writable by others/);
-  });
-
-  test("readable by others is good enough to run", async () => {
-    using scene = smallScene();
-    await scene.pass("--env-file", envFile(scene, "", 0o644));
-    scene.expectPosted(...lines(1, 2));
-  });
-
-  test.each([
-    ["of somebody else is refused", 4711, 78],
-    ["of root is good", 0, 0],
-    ["of ourselves is good", 4712, 0],
-  ])("%s", async (_, owner, code) => {
-    using scene = smallScene();
+    const path = envFile(scene, "F2B_FROM=nowhere\n", mode);
     const fstatSync = ((descriptor: number) =>
-      Object.assign(fs.fstatSync(descriptor), { uid: owner })) as typeof fs.fstatSync;
-    const path = envFile(scene, "F2B_FROM=nowhere\n");
-    Object.assign(scene.overrides, { fs: { ...fs, fstatSync }, uid: () => 4712 });
-    const names = code === 0 ? /F2B_FROM/ : /env file .*(owner|belongs)/;
-    expectFault(scene, await scene.run("--env-file", path), 78, names);
+      Object.assign(fs.fstatSync(descriptor), { uid, gid })) as typeof fs.fstatSync;
+    scene.withFs({ fstatSync });
+    Object.assign(scene.overrides, { uid: () => 4712, gid: () => 4712 });
+    // One that is good is read: it has a bad value.
+    expectFault(scene, await scene.run("--env-file", path), 78, refused ?? /F2B_FROM/);
   });
 });
 
@@ -778,60 +791,22 @@ describe("exit codes", () => {
     scene.expectPosted(...lines(1, 3));
   });
 
-  test("66: the log is not there, nor a sibling", async () => {
-    using scene = new Scene();
-    expectFault(scene, await scene.run(), 66, /fail2ban\.log: no such file/);
-  });
-
-  test("66: the log is a directory", async () => {
-    using scene = new Scene();
-    fs.mkdirSync(scene.log);
-    expectFault(scene, await scene.run(), 66, /fail2ban\.log.*regular file/);
-  });
-
-  test("66: the log may not be read", async () => {
+  // prettier-ignore
+  const FAILURES: [number, string, (scene: Scene) => unknown, RegExp][] = [
+    [66, "the log is not there, nor a sibling", (scene) => scene.remove(), /\.log: no such file.*\nhint: /],
+    [66, "the log may not be read",
+      (scene) => failOpening(scene, (path) => path === scene.log, "EACCES: permission denied"),
+      /permission denied\nhint: .*(root|group)/],
+    [70, "a bug is one line, without the secrets that its error carries",
+      (scene) => Object.assign(scene.overrides, { hostName: () => { throw new Error(`boom at ${WEBHOOK}\n    at f2b-watch.ts:1`); } }),
+      /a bug in f2b-watch/],
+    [73, "the state directory is a link",
+      (scene) => fs.symlinkSync(scene.directory, scene.state), /state directory/],
+  ];
+  test.each(FAILURES)("%d: %s", async (code, _, spoil, told) => {
     using scene = smallScene();
-    const openSync: typeof fs.openSync = (path, ...rest) => {
-      if (path === scene.log) {
-        throw Object.assign(new Error("EACCES: permission denied, open"), { code: "EACCES" });
-      }
-      return fs.openSync(path, ...rest);
-    };
-    Object.assign(scene.overrides, { fs: { ...fs, openSync } });
-    expectFault(scene, await scene.run(), 66, /permission denied\nhint: .*(root|group)/);
-  });
-
-  test("69: the webhook is gone", async () => {
-    using scene = smallScene();
-    scene.discord.delete();
-    const { code, err } = await scene.run();
-    expect(code).toBe(69);
-    expect(err).toMatch(/^f2b-watch: Discord: .*404.*10015[^\n]*\n(hint: [^\n]*\n)?$/);
-  });
-
-  test("70: a bug is one line, without the secrets that its error carries", async () => {
-    using scene = smallScene();
-    const hostName = () => {
-      throw new Error(`boom at ${WEBHOOK}\n    at f2b-watch.ts:1`);
-    };
-    Object.assign(scene.overrides, { hostName });
-    expectFault(scene, await scene.run(), 70, /a bug in f2b-watch/);
-  });
-
-  test("73: the state directory is a link", async () => {
-    using scene = smallScene();
-    fs.symlinkSync(scene.directory, scene.state);
-    expectFault(scene, await scene.run(), 73, /state directory/);
-  });
-
-  test("75: Discord cannot be reached", async () => {
-    using scene = smallScene();
-    scene.discord.failAlways({ kind: "refused" });
-    expect(await scene.run()).toMatchObject({
-      code: 75,
-      out: "",
-      err: "f2b-watch: Discord: cannot connect (ECONNREFUSED)\n",
-    });
+    spoil(scene);
+    expectFault(scene, await scene.run(), code, told);
   });
 });
 

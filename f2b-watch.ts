@@ -2583,49 +2583,40 @@ export function worstExit(codes: readonly number[]): number {
 }
 
 // ── Core: status ────────────────────────────────────────────────────────────────────────────────
-// Pure. Reads what fail2ban-client prints, sets it in a table, and knows who must hear of an outage.
+// Pure. Reads what fail2ban-client prints, and makes a table of it.
 
 /** Somebody else could ask: this user, or this runtime, may not. */
 class Closed extends Fault {}
 
-/** fail2ban's socket cannot be reached: of what may be wrong the one that a ping is for. */
+/** fail2ban's socket cannot be reached: the one fault that a ping is for. */
 class Down extends Fault {}
 
-function unclear(): Fault {
-  const hint = "see what it says: fail2ban-client status";
-  return new Fault(66, "fail2ban-client gives no answer that can be read", hint);
+function unreadable(question = "status", hint = ""): Fault {
+  const command = `fail2ban-client ${question}`;
+  return new Fault(66, `${command} gives no answer that can be read`, `see it: ${command}${hint}`);
 }
 
 /** What fail2ban-client, 0.9 to 1.1.1, printed; throws where it failed, without its own words. */
 function readClient(ran: Ran): string {
-  if (ran.kind === "missing") {
-    const hint = "install fail2ban, or do without status and --ping";
-    throw new Fault(66, "fail2ban-client is not installed", hint);
-  }
-  if (ran.kind !== "ended") {
+  const without = "or do without status and --ping";
+  if (ran.kind === "missing")
+    throw new Fault(66, "fail2ban-client is not installed", `install fail2ban, ${without}`);
+  if (ran.kind !== "ended")
     throw new Fault(66, "fail2ban does not answer in time", "systemctl restart fail2ban");
-  }
   if (ran.code === 0) return ran.out;
-  const said = ran.out + ran.err;
-  if (/permission denied/i.test(said)) {
-    throw new Closed(
-      66,
-      "only root may ask fail2ban",
-      "run as root, or do without status and --ping",
-    );
-  }
+  const text = ran.out + ran.err;
+  if (/permission denied/i.test(text))
+    throw new Closed(66, "only root may ask fail2ban", `run as root, ${without}`);
   // What is left of a killed server refuses connections.
-  if (!/Failed to access socket|Unable to contact server|Connection re(?:fused|set)/.test(said)) {
-    throw unclear();
-  }
-  const message = "fail2ban does not answer: its socket cannot be reached";
+  if (!/Failed to access socket|Unable to contact server|Connection re(?:fused|set)/.test(text))
+    throw unreadable();
   const hint = "systemctl restart fail2ban; if it stays down: journalctl -u fail2ban";
-  throw new Down(66, message, hint);
+  throw new Down(66, "fail2ban does not answer: its socket cannot be reached", hint);
 }
 
 /**
- * The labels in fail2ban-client's tree with their texts. An id may hold line ends: what is no branch
- * goes on with the one above it, and of two with one label the first wins.
+ * The labels in fail2ban-client's tree with their texts. An id may hold line ends: a line that is no
+ * branch belongs to the one above it, and of two with one label the first counts.
  */
 function labelled(out: string): object {
   const branches = out.replace(/\n$/, "").split(/\n(?=[|` ]*[|`]- )/);
@@ -2652,7 +2643,7 @@ const JailReport = lazily(() =>
   }),
 );
 
-/** The names of all jails; absent where they cannot be told for sure, as with `, ` in a name. */
+/** The names of all jails; absent where they are not certain, as with `, ` in a name. */
 export function readJailNames(out: string): string[] | undefined {
   const list = z.safeParse(JailList(), labelled(out)).data;
   const names = list?.["Jail list"].split(", ").filter((name) => name !== "");
@@ -2667,28 +2658,21 @@ export function readJailStatus(jail: string, out: string, ownSecrets: readonly s
   const report = z.safeParse(JailReport(), labelled(out)).data;
   if (!report) return undefined;
   const clean = (text: string) => cleanText(text, ownSecrets);
-  // Word by word, so that an id that looks like a secret hides no other.
-  const banned = clean(wordsOf(report["Banned IP list"]).join("\n"));
   return {
     jail: clean(jail),
     currentlyFailed: report["Currently failed"],
     totalFailed: report["Total failed"],
     currentlyBanned: report["Currently banned"],
     totalBanned: report["Total banned"],
-    // Files, or matches of the journal, as fail2ban lists them.
+    /** Files, or matches of the journal, as fail2ban lists them. */
     watches: clean(report["File list"] ?? report["Journal matches"] ?? ""),
-    banned: wordsOf(banned),
+    // A line each, so that an id that looks like a secret hides no other.
+    banned: wordsOf(clean(wordsOf(report["Banned IP list"]).join("\n"))),
   };
 }
 
 function wordsOf(text: string): string[] {
   return text.split(/\s+/).filter((word) => word !== "");
-}
-
-/** Tells jails and banned addresses from others, in whatever order; counters do not matter. */
-export function statusMark(jails: readonly JailStatus[]): string {
-  const sets = jails.map(({ jail, banned }) => [jail, ...new Set(banned.toSorted())].join("\n"));
-  return fingerprintText(JSON.stringify(sets.sort()));
 }
 
 /** How wide a table may be, how many words a list in it may have, and how long one may be. */
@@ -2698,14 +2682,7 @@ interface TableSize {
   readonly letters: number;
 }
 
-/** Words in indented lines; what is too much is counted. */
-function indented(text: readonly string[], { width, words, letters }: TableSize): string[] {
-  const shown = text.slice(0, words).map((word) => shortened(word, letters));
-  if (text.length > words) shown.push(`and ${text.length - words} more`);
-  return filled(shown, width - 2).map((line) => `  ${line}`);
-}
-
-/** Columns side by side, the first one at most so wide that a row fits; numbers stand to the right. */
+/** Columns side by side; the first is cut so that a row fits, numbers are aligned to the right. */
 function aligned(rows: readonly (readonly string[])[], width: number, gap = 2): string[] {
   const [first = 0, ...others] = (rows[0] ?? []).map((_, at) =>
     Math.max(...rows.map((row) => row[at]?.length ?? 0)),
@@ -2717,27 +2694,29 @@ function aligned(rows: readonly (readonly string[])[], width: number, gap = 2): 
   });
 }
 
-/**
- * A row for each jail, what is banned under it. What it watches stands in the row where that fits,
- * else under it.
- */
+/** A row for each jail with what it watches, where that fits; else that is under it, as the banned are. */
 export function statusTable(jails: readonly JailStatus[], size: TableSize): string {
+  const { width, words, letters } = size;
+  const indented = (list: readonly string[]) => {
+    const shown = list.slice(0, words).map((word) => shortened(word, letters));
+    if (list.length > words) shown.push(`and ${list.length - words} more`);
+    return filled(shown, width - 2).map((line) => `  ${line}`);
+  };
   const rows = jails.map((each) => [
     each.jail,
     `${each.currentlyFailed}/${each.totalFailed}`,
     `${each.currentlyBanned}/${each.totalBanned}`,
   ]);
-  const [head = "", ...starts] = aligned([["jail", "failed", "banned"], ...rows], size.width);
-  const room = size.width - head.length - 2;
-  const beside = jails.every(({ watches }) => watches.length <= room);
-  const lines = jails.flatMap(({ watches, banned }, index) => {
-    const start = starts[index] ?? "";
-    const row = beside ? [`${start}  ${watches}`] : [start, ...indented(wordsOf(watches), size)];
-    return [...row, ...indented(banned, size)];
+  const [head = "", ...starts] = aligned([["jail", "failed", "banned"], ...rows], width);
+  const isWide = jails.every(({ watches }) => head.length + 2 + watches.length <= width);
+  const lines = jails.flatMap(({ watches, banned }, at) => {
+    const row = isWide
+      ? [`${starts[at]}  ${watches}`]
+      : [`${starts[at]}`, ...indented(wordsOf(watches))];
+    return [...row, ...indented(banned)];
   });
-  return [beside ? `${head}  watches` : head, ...lines]
-    .map((line) => `${line.trimEnd()}\n`)
-    .join("");
+  const table = [isWide ? `${head}  watches` : head, ...lines];
+  return table.map((line) => `${line.trimEnd()}\n`).join("");
 }
 
 /** What fail2ban-client answered to a ping, and when. */
@@ -4319,7 +4298,7 @@ async function askClient(world: World, ...words: readonly string[]): Promise<str
 async function pingFail2ban(world: World): Promise<Ping> {
   try {
     const out = await askClient(world, "ping");
-    if (!out.includes("pong")) throw unclear();
+    if (!out.includes("pong")) throw unreadable("ping");
     return { kind: "up", at: world.now() };
   } catch (error) {
     if (!(error instanceof Fault)) throw error;
@@ -4328,45 +4307,25 @@ async function pingFail2ban(world: World): Promise<Ping> {
   }
 }
 
-/** Which jails are meant, by the names that fail2ban has for them. */
-async function chosenJails(
-  world: World,
-  { view }: Settings,
-  named: readonly string[],
-): Promise<string[]> {
-  const all = readJailNames(await askClient(world, "status"));
-  if (!all) {
-    const hint = "see what it says: fail2ban-client status; a jail's name must hold no comma";
-    throw new Fault(66, "fail2ban-client gives no list of jails that can be read", hint);
-  }
-  const unknown = named.find((name) => !all.includes(name));
-  if (unknown !== undefined) {
-    const hint = all.length > 0 ? `there are: ${all.join(", ")}` : "there are none";
-    throw new Fault(64, `no such jail: ${JSON.stringify(unknown)}`, hint);
-  }
-  const wanted = named.length > 0 ? new Set(named) : view.jails;
-  if (wanted.size === 0) return all;
-  const chosen = all.filter((name) => wanted.has(name));
-  if (chosen.length === 0 && all.length > 0) {
-    throw new Fault(64, "--jail: names no jail that is there", `there are: ${all.join(", ")}`);
-  }
-  return chosen;
-}
-
-/** What fail2ban says of all or the named jails. */
+/** What fail2ban says of the named jails, of those of `--jail`, or of all. */
 async function jailStatuses(
   world: World,
-  settings: Settings,
+  { view, ownSecrets }: Settings,
   named: readonly string[],
 ): Promise<JailStatus[]> {
+  const all = readJailNames(await askClient(world, "status"));
+  if (!all) throw unreadable("status", "; a jail's name must hold no comma");
+  const known = all.length > 0 ? `there are: ${all.join(", ")}` : "there are none";
+  const unknown = named.find((name) => !all.includes(name));
+  if (unknown !== undefined) throw new Fault(64, `no such jail: ${JSON.stringify(unknown)}`, known);
+  const wanted = named.length > 0 ? new Set(named) : view.jails;
+  const chosen = all.filter((name) => wanted.size === 0 || wanted.has(name));
+  if (chosen.length === 0 && all.length > 0)
+    throw new Fault(64, "--jail: fail2ban has none of these jails", known);
   const jails: JailStatus[] = [];
-  for (const name of await chosenJails(world, settings, named)) {
-    const out = await askClient(world, "status", name);
-    const jail = readJailStatus(name, out, settings.ownSecrets);
-    if (!jail) {
-      const hint = `see what it says: fail2ban-client status ${JSON.stringify(name)}`;
-      throw new Fault(66, `fail2ban-client's answer about ${name} cannot be read`, hint);
-    }
+  for (const name of chosen) {
+    const jail = readJailStatus(name, await askClient(world, "status", name), ownSecrets);
+    if (!jail) throw unreadable(`status ${JSON.stringify(name)}`);
     jails.push(jail);
   }
   return jails;
@@ -6958,7 +6917,9 @@ function tellNoStatus(world: World, settings: Settings, fault: Fault): Promise<n
 
 /** Sends the table to each destination that was told something else last. */
 function sendStatus(world: World, settings: Settings, jails: readonly JailStatus[]) {
-  const mark = statusMark(jails);
+  // Jails and banned addresses in any order; counters do not matter.
+  const sets = jails.map(({ jail, banned }) => [jail, ...new Set(banned.toSorted())].join("\n"));
+  const mark = fingerprintText(JSON.stringify(sets.sort()));
   const banned = jails.reduce((sum, { currentlyBanned }) => sum + currentlyBanned, 0);
   const counts = `${amount(jails.length, "jail")}, ${banned} banned`;
   const title = `${settings.host}: ${jails.length > 0 ? counts : "no jails"}`;

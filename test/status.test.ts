@@ -330,7 +330,7 @@ describe("status refuses", () => {
       code: 64,
       out: "",
       err:
-        "f2b-watch: --jail: names no jail that is there\n" +
+        "f2b-watch: --jail: fail2ban has none of these jails\n" +
         "hint: there are: nginx-http-auth, recidive, sshd\n",
     });
   });
@@ -340,7 +340,7 @@ describe("status refuses", () => {
     const client = new Client(scene, () => said(printedList(["a, b", "sshd"])));
     const { code, err } = await status(scene);
     expect(code).toBe(66);
-    expect(err).toMatch(/^f2b-watch: .*jails.*\nhint: .*comma.*\n$/);
+    expect(err).toMatch(/^f2b-watch: .*no answer that can be read\nhint: .*comma.*\n$/);
     expect(client.asked).toEqual([["status"]]);
   });
 
@@ -356,7 +356,7 @@ describe("status refuses", () => {
       /no answer that/,
       /fail2ban-client status/,
     ],
-    ["garbage", said("{}"), /list of jails/, /fail2ban-client status/],
+    ["garbage", said("{}"), /client status gives no answer/, /fail2ban-client status/],
   ];
   test.each(troubles)("with 66 and its own hint: %s", async (_, answer, message, hint) => {
     using scene = new Scene();

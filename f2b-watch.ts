@@ -4536,7 +4536,7 @@ function databaseText(world: World, settings: FactSettings): string {
   try {
     const database = openDatabase(world, settings);
     try {
-      const last = database.prepare(`${BAN_ROWS} ORDER BY rowid DESC LIMIT 1`).get();
+      const last = database.prepare(`${BAN_ROWS} ORDER BY timeofban DESC LIMIT 1`).get();
       const { timeofban } = z.safeParse(BanRow(), last).data ?? {};
       if (timeofban === undefined) return `${path}, no bans`;
       return `${path}, last ban ${durationText(world.now() - timeofban * SECOND)} ago`;
@@ -4545,7 +4545,7 @@ function databaseText(world: World, settings: FactSettings): string {
     }
   } catch (error) {
     if (databaseNamed || !isOutOfReach(error)) throw databaseFault(path, error);
-    return `none (${path}: ${reason(error)})`;
+    return `none (${path} is missing, or closed to this user)`;
   }
 }
 

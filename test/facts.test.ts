@@ -323,10 +323,26 @@ describe("a database that cannot be used is reported, and is no reason to wait",
       const row = {
         name: "database",
         state: "ok",
-        text: expect.stringMatching(/^none \(.+refused\)$/),
+        text: expect.stringMatching(/^none \(.+ closed to this user\)$/),
       };
       expect(JSON.parse(out).rows).toContainEqual(expect.objectContaining(row));
     }
+  });
+
+  test("check says when the last ban was", async () => {
+    using scene = new Scene();
+    scene.append(line(1));
+    const last = async () => {
+      const { out } = await scene.run("check", "--json", "--database", store(scene));
+      const rows = JSON.parse(out).rows as { name: string; state: string; text: string }[];
+      return rows.find(({ name }) => name === "database");
+    };
+    expect(await last()).toMatchObject({ state: "ok", text: expect.stringMatching(/, no bans$/) });
+    store(scene, { at: "2026-11-22 11:50:00" }, { at: "2026-11-22 09:00:00" });
+    expect(await last()).toMatchObject({
+      state: "ok",
+      text: expect.stringMatching(/, last ban 10 min ago$/),
+    });
   });
 
   test("none is never opened, and where one glob finds many logs the default is none", async () => {

@@ -6555,7 +6555,10 @@ async function fail2banRows(
   settings: Settings,
   ping: Promise<string>,
 ): Promise<Row[]> {
-  await ping;
+  await ping.catch((error: unknown) => {
+    const { exitCode, message, hint } = asFault(error, 66);
+    throw settings.ping ? new Fault(exitCode, message, hint) : error;
+  });
   const ask = (...words: readonly string[]) => askClient(world, ...words).catch(asNothing);
   const version = (await ask("version")).trim();
   const target = await logTarget(world).catch(asNothing);

@@ -375,6 +375,12 @@ const FAILURES: Failure[] = [
   pings("is not installed", { kind: "missing" }, /client is not installed/, /install/),
   pings("hangs", { kind: "timedOut" }, /does not answer in time/, /systemctl restart fail2ban/),
   pings("is down", refused(down), /its socket cannot be reached/, /systemctl.*journalctl/),
+  ["only root may ask fail2ban, and --ping is set",
+    (scene) => {
+      scene.env["F2B_PING"] = "1";
+      scene.fail2ban["ping"] = refused(closed);
+    },
+    "fail2ban", 66, /only root/, /run as root/],
   pings("says something else", refused("?"), /no answer that can be read/, /-client status/),
   ...["SYSLOG", "STDOUT", "STDERR", "SYSOUT", "SYSTEMD-JOURNAL"].map(writesTo),
   ["fail2ban writes to another file",

@@ -1197,13 +1197,20 @@ function namesJail(text: string, jail: string): boolean {
 
 /** Gathers a batch, record by record. What is not shown still explains what is. */
 class BatchReader {
-  readonly happenings: Happening[] = [];
-  readonly failures = new Map<string, number[]>();
-  readonly banned = new Map<string, number>();
-  readonly settings: Map<string, number>;
-  readonly active: Map<string, number>;
-  found = 0;
-  other = 0;
+  readonly #view: View;
+  readonly #happenings: Happening[] = [];
+  #found = 0;
+  #other = 0;
+  #from: LogRecord | undefined;
+  #to: LogRecord | undefined;
+  #context: LogContext;
+  readonly #failures = new Map<string, number[]>();
+  readonly #banned = new Map<string, number>();
+  readonly #settings: Map<string, number>;
+  readonly #active: Map<string, number>;
+  /** Unbans at the end of what was read: what became of them is said behind them. */
+  #waiting: readonly string[] = [];
+  #place = 0;
   readonly #before: Seen;
   /** The jail that settings are said of, and the one that banned last. */
   #jail = "";
@@ -1225,19 +1232,45 @@ class BatchReader {
   /** The time of the record at hand; most lines have that of the one above. */
   #clock = { text: "", ms: 0 };
   /** Takes a line that belongs to the record above it. */
-  continue: ((line: string) => void) | undefined;
+  #continue: ((line: string) => void) | undefined;
 
-  constructor(before: Seen) {
+  constructor(view: View, before: Seen) {
+    this.#view = view;
     this.#before = before;
-    this.settings = new Map(before.settings);
-    this.active = new Map(before.active);
+    this.#context = before.context;
+    this.#settings = new Map(before.settings);
+    this.#active = new Map(before.active);
     this.#isRunning = before.context.running;
     // That it stops was told; what it does on its way down is told together.
     if (before.context.stopping) this.#beginServer(-1, true);
   }
 
+  /** Reads on: the records of a whole batch have no place in memory. */
+  readLines(lines: readonly string[]): void {
+    const all = this.#waiting.length > 0 ? [...this.#waiting, ...lines] : lines;
+    const end = all.findLastIndex((line) => !line.includes("] Unban ")) + 1;
+    this.#waiting = all.slice(end);
+    this.#readLines(all.slice(0, end));
+  }
+
+  #readLines(lines: readonly string[]): void {
+    let above = this.#context.record;
+    const { records, after } = readRecords(lines, this.#context);
+    for (const [index, record] of records.entries()) {
+      const place = this.#place++;
+      if (!record) this.#other++;
+      else if (record === above) this.#continue?.(lines[index] ?? "");
+      else this.#read(record, place, isShown(record, this.#view));
+      above = record;
+    }
+    const timed = records.filter((record) => record?.time);
+    this.#from ??= timed[0];
+    this.#to = timed.at(-1) ?? this.#to;
+    this.#context = after;
+  }
+
   #tell<Told extends Happening>(told: Told): Told {
-    this.happenings.push(told);
+    this.#happenings.push(told);
     return told;
   }
 
@@ -1246,15 +1279,15 @@ class BatchReader {
     return this.#clock.ms;
   }
 
-  read(record: LogRecord, place: number, shown: boolean): void {
+  #read(record: LogRecord, place: number, shown: boolean): void {
     const { event, kind, date, time, level, message } = record;
-    this.continue = undefined;
+    this.#continue = undefined;
     if (event === "command") return this.#readCommand(record, place, shown);
     if (event === "output" || event === "ended") return this.#readEnd(record);
     if (event === "failed") return this.#readFailed(record, place, shown);
     if (kind !== "found" && kind !== "other") {
       this.#justChecked = event === "unchecked" || event === "unrestored";
-      if (record.jail) this.active.set(record.jail, this.#msOf(`${date} ${time}`));
+      if (record.jail) this.#active.set(record.jail, this.#msOf(`${date} ${time}`));
     }
     switch (event) {
       case "ban":
@@ -1274,7 +1307,7 @@ class BatchReader {
         this.#failuresOf(record).push(this.#msOf(record.at ?? `${date} ${time}`));
         break;
       case "setting":
-        this.settings.set(banKey({ jail: this.#jail, id: record.name }), Number(record.seconds));
+        this.#settings.set(banKey({ jail: this.#jail, id: record.name }), Number(record.seconds));
         break;
       case "jailCreated":
       case "reloading":
@@ -1300,14 +1333,14 @@ class BatchReader {
       }
     }
     if (!shown) return;
-    if (kind === "found") this.found++;
-    else if (kind !== "alert") this.other++;
+    if (kind === "found") this.#found++;
+    else if (kind !== "alert") this.#other++;
     else {
       const text = `${level} ${message.replace(/^\[[^\]]{1,200}\] /, "")}`;
       const alert = this.#tell({ event: "alert", place, jail: record.jail, text, raised: "" });
       // The exception stands behind the traceback's indented lines.
       let indented = false;
-      this.continue = (line) => {
+      this.#continue = (line) => {
         if (indented && /^\S/.test(line)) alert.raised = line;
         indented = /^\s/.test(line);
       };
@@ -1316,9 +1349,9 @@ class BatchReader {
 
   #failuresOf(ban: { jail: string; id: string }): number[] {
     const key = banKey(ban);
-    const times = this.failures.get(key) ?? [...(this.#before.failures.get(key) ?? [])];
+    const times = this.#failures.get(key) ?? [...(this.#before.failures.get(key) ?? [])];
     if (times.length >= FAILURES_LIMIT) times.splice(0, FAILURES_LIMIT / 2);
-    this.failures.set(key, times);
+    this.#failures.set(key, times);
     return times;
   }
 
@@ -1326,19 +1359,19 @@ class BatchReader {
     const { event, jail, id, date, time } = record;
     const key = banKey(record);
     const times = this.#failuresOf(record);
-    const findtime = this.settings.get(banKey({ jail, id: "findtime" })) ?? FINDTIME_S;
+    const findtime = this.#settings.get(banKey({ jail, id: "findtime" })) ?? FINDTIME_S;
     const since = (times.at(-1) ?? 0) - findtime * SECOND;
     const failures = times.filter((at) => at >= since).length;
-    this.failures.set(key, []);
-    this.banned.set(key, this.#msOf(`${date} ${time}`));
+    this.#failures.set(key, []);
+    this.#banned.set(key, this.#msOf(`${date} ${time}`));
     this.#last.set(jail, { id, place });
     this.#lastJail = jail;
     if (!shown) return;
     // The observer works beside the jail, and may log the length first.
     const known = this.#bans.get(key);
     const longer = known?.form === "longer" ? known : undefined;
-    if (longer) this.happenings.splice(this.happenings.lastIndexOf(longer), 1);
-    const seconds = longer?.seconds ?? this.settings.get(banKey({ jail, id: "banTime" }));
+    if (longer) this.#happenings.splice(this.#happenings.lastIndexOf(longer), 1);
+    const seconds = longer?.seconds ?? this.#settings.get(banKey({ jail, id: "banTime" }));
     const [count, form] = [
       longer?.count ?? 0,
       event === "ban" ? ("new" as const) : ("again" as const),
@@ -1371,8 +1404,8 @@ class BatchReader {
     const { event, kind, jail, id, date, time } = record;
     this.#last.set(jail, { id, place });
     this.#bans.delete(banKey(record));
-    if (event === "restore") this.banned.set(banKey(record), this.#msOf(`${date} ${time}`));
-    else this.banned.delete(banKey(record));
+    if (event === "restore") this.#banned.set(banKey(record), this.#msOf(`${date} ${time}`));
+    else this.#banned.delete(banKey(record));
     const did = event === "restore" ? event : kind === "unban" ? kind : "lift";
     if (shown && !this.#isOfServer(did, place)) this.#tell({ event: did, place, jail, id });
   }
@@ -1381,7 +1414,7 @@ class BatchReader {
   #readThrough(record: RecordOf<"alreadyBanned">, place: number): void {
     const { jail, id, level, date, time } = record;
     const key = banKey(record);
-    const since = this.banned.get(key) ?? this.#before.banned.get(key) ?? NaN;
+    const since = this.#banned.get(key) ?? this.#before.banned.get(key) ?? NaN;
     const passed = this.#msOf(`${date} ${time}`) - since;
     if (Number.isNaN(passed) ? !level.startsWith("WARN") : passed < BAN_WORKS_MS) return;
     const known = this.#through.get(key);
@@ -1427,7 +1460,7 @@ class BatchReader {
     const ran = { place, shown, text: command, why: "" };
     this.#processes.set(process, ran);
     this.#keep(this.#commands, ran);
-    this.continue = (line) => {
+    this.#continue = (line) => {
       if (ran.text.length < COMMAND_LIMIT) ran.text += `\n${line}`;
     };
   }
@@ -1464,7 +1497,7 @@ class BatchReader {
     if (runs.length === 0) runs = runsOf(({ text }) => namesJail(text, jail));
     const now = this.#msOf(`${date} ${time}`);
     const isIdle = ([other, at]: [string, number]) => other === jail || now - at > ACTION_MS;
-    if (runs.length === 0 && [...this.active].every(isIdle)) runs = runsOf(() => true);
+    if (runs.length === 0 && [...this.#active].every(isIdle)) runs = runsOf(() => true);
     // A Python action says itself what went wrong.
     const ran = why.startsWith("Error ") ? runs.at(-1) : undefined;
     if (ran) this.#commands = this.#commands.filter(({ text }) => text !== ran.text);
@@ -1511,49 +1544,48 @@ class BatchReader {
     return taken.length > 0;
   }
 
-  /** What is told, in its order; also what failed without an action that says so. */
-  finish(): Happening[] {
+  /** The batch, with what failed without an action that says so. */
+  finish(): Batch {
+    this.#readLines(this.#waiting);
     for (const { place, shown, text, why } of [...this.#checks, ...this.#alone, ...this.#commands])
       if (shown) this.#tell({ event: "alert", place, jail: undefined, text, raised: why });
-    return this.happenings
-      .filter(
-        (each) =>
-          each.place >= 0 ||
-          each.event !== "server" ||
-          each.version !== undefined ||
-          each.parts.size > 0,
-      )
-      .sort((a, b) => a.place - b.place);
+    const isNew = (each: Happening) =>
+      each.event !== "server" ||
+      each.place >= 0 ||
+      each.version !== undefined ||
+      each.parts.size > 0;
+    const happenings = this.#happenings.filter(isNew).sort((a, b) => a.place - b.place);
+    const { only } = this.#view;
+    const seen = {
+      context: this.#context,
+      failures: this.#failures,
+      banned: this.#banned,
+      settings: this.#settings,
+      active: this.#active,
+    };
+    return {
+      happenings,
+      found: this.#found,
+      other: this.#other,
+      isAsked: only.has("found") || only.has("other"),
+      from: this.#from,
+      to: this.#to,
+      seen,
+    };
   }
 }
 
 /** What some lines tell; `before` is what the lines before them say: `seen` of the batch that had those. */
 export function readBatch(lines: readonly string[], view: View, before: Seen): Batch {
-  const reader = new BatchReader(before);
-  let { context } = before;
-  let from: LogRecord | undefined;
-  let to: LogRecord | undefined;
-  for (let start = 0, end = 0; start < lines.length; start = end) {
-    end = start + BLOCK_LINES;
-    // What becomes of an unban is said behind it.
-    while (lines[end - 1]?.includes("] Unban ")) end++;
-    const { records, after } = readRecords(lines.slice(start, end), context);
-    let above = context.record;
-    for (const [index, record] of records.entries()) {
-      if (!record) reader.other++;
-      else if (record === above) reader.continue?.(lines[start + index] ?? "");
-      else reader.read(record, start + index, isShown(record, view));
-      above = record;
-    }
-    const timed = records.filter((record) => record?.time);
-    from ??= timed[0];
-    to = timed.at(-1) ?? to;
-    context = after;
-  }
-  const { found, other, failures, banned, settings, active } = reader;
-  const isAsked = view.only.has("found") || view.only.has("other");
-  const seen = { context, failures, banned, settings, active };
-  return { happenings: reader.finish(), found, other, isAsked, from, to, seen };
+  const reader = new BatchReader(view, before);
+  for (let start = 0; start < lines.length; start += BLOCK_LINES)
+    reader.readLines(lines.slice(start, start + BLOCK_LINES));
+  return reader.finish();
+}
+
+/** Whether something happened that is worth a message. */
+export function isWorthMessage({ happenings, isAsked, found, other }: Batch): boolean {
+  return happenings.length > 0 || (isAsked && found + other > 0);
 }
 
 /** More addresses that still get through are not remembered. */
@@ -1996,8 +2028,7 @@ export function renderBatch(batch: Batch, facts: Facts, style: Style): Rendering
   const others = [...words.through(batch), ...words.letIn(batch, "unban")];
   const restored = [...words.letIn(batch, "restore"), ...words.letIn(batch, "lift")];
   const lines = [...merged(alone), ...bans, ...others, ...restored];
-  const isWorthIt = lines.length > 0 || (batch.isAsked && batch.found + batch.other > 0);
-  if (!isWorthIt) return { text: "" };
+  if (!isWorthMessage(batch)) return { text: "" };
   const inOrder = lines.sort((a, b) => a.place - b.place).map(({ text }) => `${text}\n`);
   // Each message names the host once.
   const host = nameText(style.host, style.markup);

@@ -4381,21 +4381,15 @@ export interface Country {
   readonly flag: string;
 }
 
-/** Keys are `factKey` of a ban, and the address. What is not known is not in it. */
+/** Keys are `factKey` of a ban, and the address. */
 export interface Facts {
   readonly bans: ReadonlyMap<string, BanFacts>;
-  readonly countries: ReadonlyMap<string, Country>;
+  readonly countries: ReadonlyMap<string, Country | undefined>;
 }
 
 /** `time` is that of the ban's record: `2026-11-22 10:32:26`. */
 type BanKey = Readonly<Record<"jail" | "id" | "time", string>>;
 export type WantedFacts = Readonly<{ bans: readonly BanKey[]; addresses: readonly string[] }>;
-
-/** What a look-up is told by the options. */
-type FactSettings = Pick<
-  Settings,
-  "log" | "database" | "databaseNamed" | "geo" | "userNames" | "ownSecrets" | "factMemory"
->;
 
 export const NO_FACTS: Facts = { bans: new Map(), countries: new Map() };
 
@@ -4432,8 +4426,8 @@ const BanRow = lazily(() =>
   }),
 );
 /** `data` is JSON, as text or as bytes. */
-const BAN_ROWS = `SELECT timeofban, bantime AS seconds, bancount AS count, json ->> 'failures' AS failures,
-  json ->> 'user' AS user, json ->> 'users' AS users
+const BAN_ROWS = `SELECT timeofban, bantime AS seconds, bancount AS count,
+  json ->> 'failures' AS failures, json ->> 'user' AS user, json ->> 'users' AS users
   FROM (SELECT *, CAST(data AS TEXT) AS json FROM bans) WHERE json_valid(json)`;
 const LISTED_NAME = /'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"/g;
 
@@ -4445,7 +4439,7 @@ export function factKey({ jail, id, time }: BanKey): string {
 /** Looks up what can be known of these bans and addresses; never fails. */
 export async function lookUpFacts(
   world: World,
-  settings: FactSettings,
+  settings: Settings,
   { bans, addresses }: WantedFacts,
 ): Promise<Facts> {
   const stored = bans.length > 0 ? await lookUpBans(world, settings, bans) : NO_FACTS.bans;
@@ -4479,7 +4473,7 @@ function databaseFault(path: string, error: unknown): Fault {
 }
 
 /** A database that was named must be there, and open to this user. */
-function requireDatabase(world: World, { database, databaseNamed }: FactSettings): void {
+function requireDatabase(world: World, { database, databaseNamed }: Settings): void {
   try {
     if (databaseNamed && database) world.fs.accessSync(database, world.fs.constants.R_OK);
   } catch (error) {
@@ -4491,13 +4485,12 @@ function requireDatabase(world: World, { database, databaseNamed }: FactSettings
  * Opens fail2ban's database for a moment. SQLite holds a read lock during each statement alone, so that
  * fail2ban hardly waits; in WAL mode, which fail2ban does not use, even reading makes files beside it.
  */
-function openDatabase(world: World, { database: path = "", log }: FactSettings) {
+function openDatabase(world: World, path: string) {
   const { descriptor, stat } = openRegular(world, path);
   const head = readBytes(world, descriptor, 0, Buffer.alloc(20));
   // At once: closing it later would take away the locks of SQLite, too.
   world.fs.closeSync(descriptor);
-  const isLogOwners = world.fs.statSync(log, { throwIfNoEntry: false })?.uid === stat.uid;
-  const wrong = isLogOwners && !othersMayWrite(world, stat) ? "" : ownershipProblem(world, stat);
+  const wrong = ownershipProblem(world, stat);
   if (wrong) throw new Error(`it ${wrong}`);
   if (!latin1(head).startsWith("SQLite format 3\0")) throw new Error("it is not a database");
   if (head[18] === 2) throw new Error("it is in WAL mode, which cannot be read without writing");
@@ -4509,37 +4502,29 @@ function openDatabase(world: World, { database: path = "", log }: FactSettings) 
 }
 
 /** What the database says of these bans: jail and id agree, the time nearly. */
-function readBans(world: World, settings: FactSettings, bans: readonly BanKey[]) {
-  const database = openDatabase(world, settings);
-  try {
-    const query = database.prepare(`${BAN_ROWS} AND jail = ? AND ip = ?`);
-    const found = new Map<string, BanFacts>();
-    for (const ban of bans) {
-      // As the wall clock has it: the log says no more.
-      const loggedAt = wallClockMs(ban.time);
-      const apart = ({ timeofban }: { timeofban: number }) =>
-        Math.abs(wallClock(timeofban * SECOND) - loggedAt);
-      const [row] = query
-        .all(ban.jail, ban.id)
-        .flatMap((each) => z.safeParse(BanRow(), each).data ?? [])
-        .filter((each) => apart(each) <= BAN_SLACK_MS)
-        .sort((a, b) => apart(a) - apart(b));
-      if (!row) continue;
-      const { user, users, failures, count, seconds } = row;
-      const listed = [...users.matchAll(LISTED_NAME)].map(([, single, double = ""]) =>
-        (single ?? double).replace(/\\(.)/g, "$1"),
-      );
-      const tried = settings.userNames ? [...new Set([user, ...listed])] : [];
-      const clean = tried.map((name) => cleanText(name, settings.ownSecrets).replace(/\s+/g, " "));
-      found.set(factKey(ban), { failures, count, seconds, users: clean.filter((name) => name) });
-    }
-    return found;
-  } finally {
-    database.close();
+function readBans(world: World, settings: Settings, bans: readonly BanKey[]) {
+  using database = openDatabase(world, settings.database ?? "");
+  const query = database.prepare(`${BAN_ROWS} AND jail = ? AND ip = ?`);
+  const found = new Map<string, BanFacts>();
+  for (const ban of bans) {
+    const rows = query.all(ban.jail, ban.id).map((row) => z.safeParse(BanRow(), row).data);
+    // By the wall clock, as the log has it.
+    const isNear = (at: number) => Math.abs(wallClock(at) - wallClockMs(ban.time)) <= BAN_SLACK_MS;
+    const row = rows.find((each) => each && isNear(each.timeofban * SECOND));
+    if (!row) continue;
+    const { user, users, failures, count, seconds } = row;
+    const listed = [...users.matchAll(LISTED_NAME)].map(([, single, double = ""]) =>
+      (single ?? double).replace(/\\(.)/g, "$1"),
+    );
+    const tried = new Set(settings.userNames ? [user, ...listed] : []);
+    const clean = [...tried].map((name) => cleanText(name, settings.ownSecrets));
+    const names = clean.map((name) => name.replace(/\s+/g, " ")).filter((name) => name !== "");
+    found.set(factKey(ban), { failures, count, seconds, users: names });
   }
+  return found;
 }
 
-async function lookUpBans(world: World, settings: FactSettings, bans: readonly BanKey[]) {
+async function lookUpBans(world: World, settings: Settings, bans: readonly BanKey[]) {
   const { database, databaseNamed, factMemory } = settings;
   if (!database || factMemory.givenUp.has("database")) return NO_FACTS.bans;
   try {
@@ -4561,19 +4546,14 @@ async function lookUpBans(world: World, settings: FactSettings, bans: readonly B
 }
 
 /** What `check` says of the database. */
-function databaseText(world: World, settings: FactSettings): string {
-  const { database: path, databaseNamed } = settings;
+function databaseText(world: World, { database: path, databaseNamed }: Settings): string {
   if (!path) return "none";
   try {
-    const database = openDatabase(world, settings);
-    try {
-      const last = database.prepare(`${BAN_ROWS} ORDER BY timeofban DESC LIMIT 1`).get();
-      const { timeofban } = z.safeParse(BanRow(), last).data ?? {};
-      if (timeofban === undefined) return `${path}, no bans`;
-      return `${path}, last ban ${durationText(world.now() - timeofban * SECOND)} ago`;
-    } finally {
-      database.close();
-    }
+    using database = openDatabase(world, path);
+    const last = database.prepare(`${BAN_ROWS} ORDER BY timeofban DESC LIMIT 1`).get();
+    const { timeofban } = z.safeParse(BanRow(), last).data ?? {};
+    if (timeofban === undefined) return `${path}, no bans`;
+    return `${path}, last ban ${durationText(world.now() - timeofban * SECOND)} ago`;
   } catch (error) {
     if (databaseNamed || !isOutOfReach(error)) throw databaseFault(path, error);
     return `none (${path} is missing, or closed to this user)`;
@@ -4582,7 +4562,7 @@ function databaseText(world: World, settings: FactSettings): string {
 
 async function lookUpCountries(
   world: World,
-  { geo, factMemory }: FactSettings,
+  { geo, factMemory }: Settings,
   addresses: readonly string[],
 ): Promise<Facts["countries"]> {
   if (!geo) return NO_FACTS.countries;
@@ -4604,17 +4584,15 @@ async function lookUpCountries(
     factMemory.spentMs += world.now() - startedAt;
     if (factMemory.spentMs > LOOKUPS_PER_RUN_MS) givenUp.add("geo");
   }
-  const known = addresses.map((address) => [address, countries.get(address)] as const);
-  return new Map(known.filter((entry): entry is [string, Country] => entry[1] !== undefined));
+  return countries;
 }
 
 /** The country of one address, by MaxMind's own reader; throws where it cannot be asked. */
 async function lookUpCountry(world: World, geo: string, address: string) {
   const words = ["--file", geo, "--ip", address];
   const ran = await world.runProgram("mmdblookup", words, LOOKUP_TIMEOUT_MS);
-  if (ran.kind === "missing") {
+  if (ran.kind === "missing")
     throw new Fault(66, "no countries: mmdblookup is not installed", "apt install mmdb-bin");
-  }
   if (ran.kind !== "ended") {
     const hint = `see what it does: mmdblookup ${words.join(" ")}`;
     throw new Fault(66, "no countries: mmdblookup does not answer", hint);

@@ -7705,9 +7705,9 @@ function quoted(value: string): string {
 }
 
 /** What is wrong with a value, by the name that set it. */
-function wrongValue(name: OptionName, typed: unknown, what: string): Fault {
-  if (typed === undefined) return new Fault(78, `${variableOf(name)}: ${what}`);
-  return usage(`${flagOf(name)}: ${what}`);
+function wrongValue(name: OptionName, typed: unknown, what: string, hint?: string): Fault {
+  if (typed === undefined) return new Fault(78, `${variableOf(name)}: ${what}`, hint);
+  return usage(`${flagOf(name)}: ${what}`, hint);
 }
 
 /** The value of one option, checked; its fallback when neither flag nor variable sets it. */
@@ -7722,7 +7722,10 @@ function optionValue<Name extends OptionName>(
   if (value === undefined) return fallback as OptionValue<Name>;
   const result = z.safeParse<z.ZodMiniType<unknown>>(schema(), value);
   if (result.success) return result.data as OptionValue<Name>;
-  throw wrongValue(name, typed, `expected ${expects}, found ${quoted(value)}`);
+  const words = expects.split(/\W+/).filter((word) => word.length > 2);
+  const near = nearest(value.slice(0, 20), words, 1);
+  const hint = near && `did you mean ${near}?`;
+  throw wrongValue(name, typed, `expected ${expects}, found ${quoted(value)}`, hint);
 }
 
 /** systemd's state directory; with DynamicUser it is a link that systemd made. */

@@ -488,6 +488,8 @@ const MEANT: [string, RegExp][] = [
   ["--send", /--send is an option of status and digest\nhint: f2b-watch help status shows/],
   ["check --since 7d", /--since is an option of digest\n/],
   ["status --hello", /--hello is an option of check\n/],
+  ["--format event", /--format: expected raw, compact or events, found "event"\nhint: did you mean events\?/],
+  ["--only bans", /did you mean ban\?/],
   ["digest --since 2999-01-01", /--since: expected a time that is not in the future/],
 ];
 test.each(MEANT)("%s: what was meant is named", async (words, told) => {

@@ -29,7 +29,7 @@
  *   World: fail2ban-client questions that leave no line in fail2ban's log
  *   World: what no log says fail2ban's database, and countries by mmdblookup
  *   The pass               deciding and doing; what one pass shares: the state, the log's files
- *   The pass: lines        the log as clean text, a window at a time, cut into messages
+ *   The pass: lines        the log as clean lines, a page at a time, cut into messages
  *   The pass: messages     one at a time, each until it has arrived
  *   The pass: plan         where each destination goes on, what may be missing
  *   The pass: turns        one run at a time, and what it says of itself
@@ -100,9 +100,9 @@ const STUCK_PASSES = 5;
 const LOG_CHANGES_LIMIT = 20;
 
 /** Fastest of 64 KiB to 16 MiB when the page cache is warm, and small in memory. */
-const WINDOW_BYTES = 128 * 1024;
-/** Where lines are left out, a window is larger, so that messages are full all the same. */
-const VIEW_WINDOW_BYTES = 1024 * 1024;
+const PAGE_BYTES = 128 * 1024;
+/** Where lines are left out, a page is larger, so that messages are full all the same. */
+const VIEW_PAGE_BYTES = 1024 * 1024;
 /** What happens within so much log is told together; and so far back failures are counted. */
 const EVENTS_BYTES = 4 * 1024 * 1024;
 /** Discord takes files of 10 MiB; what makes one needs thirty times its size in memory. */
@@ -112,7 +112,7 @@ const LINE_LIMIT_BYTES = 8 * 1024 * 1024;
 /** How much of a dry run is printed at once. */
 const PRINT_LENGTH = 64 * 1024;
 /** How often a long reading or printing lets signals and the garbage collector in. */
-const BREATH_BYTES = 2 * 1024 * 1024;
+const YIELD_BYTES = 2 * 1024 * 1024;
 /** How much of a long line proves where a cursor stands. */
 const ANCHOR_LINE_BYTES = 4 * 1024;
 /** How far back the lines before the last one are looked at. */
@@ -299,13 +299,27 @@ export interface RotatedName {
   readonly compression: "none" | "gz" | "zst" | "foreign";
 }
 
-/** One message's worth of text. `next` is where the following message begins. */
+/** A text and its lines, each of which has its end in the text. */
+interface Text {
+  readonly text: string;
+  readonly lines: readonly string[];
+}
+
+/** Where a message begins in a text: in which line, and behind how many characters of it and of all. */
+interface Place {
+  readonly line: number;
+  readonly part: number;
+  readonly at: number;
+}
+
+/** One message's worth of text. */
 export interface Cut {
   readonly body: string;
-  readonly next: number;
-  readonly partOfLine: boolean;
   /** Lines that end in it. */
   readonly lines: number;
+  /** So many characters are done with when it is sent, line ends among them. */
+  readonly taken: number;
+  readonly partOfLine: boolean;
 }
 
 export interface Pace {
@@ -569,73 +583,56 @@ function characterBoundary(text: string, at: number): number {
   return code >= 0xd800 && code <= 0xdbff ? at - 1 : at;
 }
 
-/** Where lines of a text end, from the one with the number `first` on. */
-interface LineEnds {
-  readonly ends: readonly number[];
-  readonly first: number;
-}
-
-/** Where the lines end in the text from `start` to `end`. */
-function lineEndsIn(text: string, start = 0, end = text.length): number[] {
-  const part = text.slice(start, end);
-  const ends: number[] = [];
-  for (let at = part.indexOf("\n"); at >= 0; at = part.indexOf("\n", at + 1)) ends.push(start + at);
-  return ends;
-}
-
 /**
- * Takes as many whole lines as fit into `room` UTF-16 units, at most `maxLines`; a line that is
- * longer than a message is cut, and both ends of the cut are marked. `text` ends in a line end;
- * `start` may be inside a line.
+ * Takes as many whole lines of a text as fit into `room` UTF-16 units, at most `maxLines`; a line that
+ * is longer than a message is cut, and both ends of the cut are marked. Lines that belong together (each
+ * but the first `goesOn`) are not parted if they fit a message of their own.
  */
-export function cutMessage(
-  text: string,
-  start: number,
+export function cutLines(
+  { text, lines }: Text,
+  { line: first, part, at }: Place,
   room: number,
   maxLines = Infinity,
-  // No more than may fit is looked at: the line may go on for megabytes.
-  { ends, first }: LineEnds = { ends: lineEndsIn(text, start, start + room + 1), first: 0 },
+  goesOn: (line: number) => boolean = () => false,
 ): Cut {
-  const inside = start > 0 && text.charCodeAt(start - 1) !== NEWLINE;
-  const mark = inside ? CUT_MARK : "";
+  const mark = part > 0 ? CUT_MARK : "";
   const space = room - mark.length;
-  let [lines, end] = [0, start];
-  for (; lines < maxLines; lines++) {
-    const lineEnd = ends[first + lines];
-    if (lineEnd === undefined || lineEnd > start + space) break;
-    end = lineEnd;
+  const last = Math.min(lines.length, first + maxLines);
+  let end = first;
+  let taken = -part;
+  for (; end < last; end++) {
+    const length = lines[end]?.length ?? 0;
+    if (taken + length > space) break;
+    taken += length + 1;
   }
-  if (lines > 0) {
-    return { body: mark + text.slice(start, end), next: end + 1, partOfLine: false, lines };
+  if (end === first) {
+    const next = characterBoundary(text, at + space - CUT_MARK.length);
+    if (next <= at) throw new Error(`no room for a line: ${room}`);
+    const body = mark + text.slice(at, next) + CUT_MARK;
+    return { body, lines: 0, taken: next - at, partOfLine: true };
   }
-  const next = characterBoundary(text, start + space - CUT_MARK.length);
-  if (next <= start) throw new Error(`no room for a line: ${room}`);
-  const body = mark + text.slice(start, next) + CUT_MARK;
-  return { body, next, partOfLine: true, lines: 0 };
+  if (maxLines === Infinity && end < lines.length && goesOn(end)) {
+    let record = end - 1;
+    while (record > first && goesOn(record)) record--;
+    let length = lines[record]?.length ?? 0;
+    for (let line = record + 1; line < lines.length && length <= room && goesOn(line); line++) {
+      length += 1 + (lines[line]?.length ?? 0);
+    }
+    if (record > first && length <= room) {
+      return cutLines({ text, lines }, { line: first, part, at }, room, record - first);
+    }
+  }
+  const body = mark + text.slice(at, at + taken - 1);
+  return { body, lines: end - first, taken, partOfLine: false };
 }
 
-/**
- * Cuts as `cutMessage` does, but not through lines that belong together and fit a message of their own.
- * `goesOn`: whether the line with this number from `start` on, which begins at `at`, belongs to the one above.
- */
-export function cutTogether(
-  text: string,
-  start: number,
-  room: number,
-  lineEnds: LineEnds,
-  goesOn: (line: number, at: number) => boolean,
-): Cut {
-  const cut = cutMessage(text, start, room, Infinity, lineEnds);
-  if (cut.partOfLine || cut.next >= text.length || !goesOn(cut.lines, cut.next)) return cut;
-  const begins = (line: number) => (lineEnds.ends[lineEnds.first + line - 1] ?? text.length) + 1;
-  let line = cut.lines - 1;
-  while (line > 0 && goesOn(line, begins(line))) line--;
-  if (line === 0) return cut;
-  const record = begins(line);
-  let end = cut.next;
-  for (let at = cut.lines; end < text.length && end - record <= room && goesOn(at, end); at++)
-    end = begins(at + 1);
-  return end - 1 - record > room ? cut : cutMessage(text, start, room, line, lineEnds);
+/** The same for a text that ends in a line end, from `at` on, which may be inside a line. */
+export function cutText(text: string, at: number, room: number, maxLines = Infinity): Cut {
+  const part = at > 0 && text.charCodeAt(at - 1) !== NEWLINE ? 1 : 0;
+  // No more than may fit is looked at: the line may go on for megabytes.
+  const lines = text.slice(at - part, at + room + 2).split("\n");
+  if (lines.at(-1) === "") lines.pop();
+  return cutLines({ text, lines }, { line: 0, part, at }, room, maxLines);
 }
 
 /** Words in lines of at most `width` characters; a longer word is a line of its own. */
@@ -853,11 +850,11 @@ export function readRecord(line: string): LogRecord | undefined {
   return classify(date, time ?? syslogTime ?? "", level, message);
 }
 
-/** Whether the line that begins at `at` goes on with a record above it. */
-function isContinuation(text: string, at: number): boolean {
+/** Whether a line goes on with a record above it. */
+function isContinuation(line: string): boolean {
   // As nearly every line of a log begins; a pattern takes longer to say so.
-  const isDated = text[at + 4] === "-" && text[at + 10] === " " && text[at + 13] === ":";
-  return !isDated && readRecord(text.slice(at, text.indexOf("\n", at))) === undefined;
+  const isDated = line[4] === "-" && line[10] === " " && line[13] === ":";
+  return !isDated && readRecord(line) === undefined;
 }
 
 function classify(date: string, time: string, level: string, message: string): LogRecord {
@@ -967,7 +964,7 @@ function colored(line: string, record: LogRecord | undefined): string {
 }
 
 /** Whether the view is the log as it is. */
-export function showsAll({ format, only, jails, color }: View): boolean {
+function showsAll({ format, only, jails, color }: View): boolean {
   return format === "raw" && only.size === 0 && jails.size === 0 && !color;
 }
 
@@ -983,26 +980,27 @@ function compactLine({ time, level, message }: LogRecord): string {
   return `${time ? `${time} ` : ""}${serious}${message.replace(/^\[(.{1,200}?)\] /, "$1 ")}`;
 }
 
-interface Shown {
-  readonly text: string;
-  readonly ends: readonly number[];
-  readonly goesOn: readonly boolean[];
+/** Lines of the log as a destination shows them. */
+export interface Shown extends Text {
+  /** How many lines of the log are done with once this line was sent. */
+  done(line: number): number;
+  /** Whether this line belongs to the one above it. */
+  goesOn(line: number): boolean;
 }
 
-/**
- * Shows the lines of `text` (each with its line end) as the view wants them; `ends[i]` is how many lines
- * of the log are done with once line `i` of what is shown was sent, `goesOn[i]` whether it belongs to the
- * line above it.
- */
-export function showLines(text: string, view: View, before: LogContext): Shown {
-  const lines = text.split("\n").slice(0, -1);
+/** Shows the log as the view wants it. */
+export function showLines({ text, lines }: Text, view: View, before: LogContext): Shown {
+  if (showsAll(view)) {
+    const goesOn = (line: number) => isContinuation(lines[line] ?? "");
+    return { text, lines, done: (line) => line + 1, goesOn };
+  }
   const { records } = readRecords(lines, before);
   const shown: string[] = [];
-  const ends: number[] = [];
+  const done: number[] = [];
   const goesOn: boolean[] = [];
   const show = (line: string, end: number, belongs: boolean) => {
     shown.push(line);
-    ends.push(end);
+    done.push(end);
     goesOn.push(belongs);
   };
   let date = before.record?.date ?? "";
@@ -1016,7 +1014,12 @@ export function showLines(text: string, view: View, before: LogContext): Shown {
     if (isDated) show((date = compact.date), index, false);
     show(paint(compact ? compactLine(compact) : line, record), index + 1, !isFirst || isDated);
   }
-  return { text: shown.map((line) => `${line}\n`).join(""), ends, goesOn };
+  return {
+    text: shown.map((line) => `${line}\n`).join(""),
+    lines: shown,
+    done: (line) => done[line] ?? 0,
+    goesOn: (line) => goesOn[line] === true,
+  };
 }
 
 // ── Core: events ────────────────────────────────────────────────────────────────────────────────
@@ -3585,9 +3588,9 @@ function rotatedSnapshot(world: World, log: string): string {
 
 /** The file from `from` on, block by block; each block takes the place of the one before it. */
 function* blocks(world: World, file: OpenFile, from = 0): Generator<Uint8Array> {
-  const block = Buffer.allocUnsafe(WINDOW_BYTES);
-  for (let position = from; position < file.size; position += WINDOW_BYTES) {
-    const bytes = block.subarray(0, Math.min(WINDOW_BYTES, file.size - position));
+  const block = Buffer.allocUnsafe(PAGE_BYTES);
+  for (let position = from; position < file.size; position += PAGE_BYTES) {
+    const bytes = block.subarray(0, Math.min(PAGE_BYTES, file.size - position));
     yield readBytes(world, file.descriptor, position, bytes);
   }
 }
@@ -3756,8 +3759,8 @@ function cursorAt(world: World, file: OpenFile, offset: number, lines: number): 
 
 /** The offset after the last whole line at or after `from`, `from` when there is none. */
 function lastLineEnd(world: World, file: OpenFile, from: number): number {
-  for (let end = file.size; end > from; end -= WINDOW_BYTES) {
-    const start = Math.max(from, end - WINDOW_BYTES);
+  for (let end = file.size; end > from; end -= PAGE_BYTES) {
+    const start = Math.max(from, end - PAGE_BYTES);
     const found = readAt(world, file, start, end - start).lastIndexOf(NEWLINE);
     if (found >= 0) return start + found + 1;
   }
@@ -4745,13 +4748,6 @@ function mergeChannels(one: Channel = { posts: [] }, other: Channel = one): Chan
   return { ...one, posts, asked, pause };
 }
 
-/** What a generator comes to, without a stop on the way. */
-function resultOf<Result>(steps: Generator<void, Result>): Result {
-  let step = steps.next();
-  while (!step.done) step = steps.next();
-  return step.value;
-}
-
 function seconds(ms: number): string {
   return `${Math.ceil(ms / SECOND)} s`;
 }
@@ -4766,44 +4762,32 @@ function showProgress(run: Run, text: string): void {
 }
 
 // ── The pass: lines ─────────────────────────────────────────────────────────────────────────────
-// The log as clean text, a window at a time, cut into messages; which bytes each of them stands for.
+// The log as clean lines, a page at a time, cut into messages; which bytes each of them stands for.
 
-/** Bytes of a file from `offset - lead` on: the lead is what proves where the rest stands. */
-interface Span {
+/** Lines of one file in memory. */
+interface Stretch {
   readonly segment: number;
+  /** Where they begin: in the file, and in `bytes`; what stands before them proves where that is. */
   readonly offset: number;
   readonly lead: number;
   readonly bytes: Uint8Array;
 }
 
-/** A span and its lines. */
-interface LineSpan extends Span {
-  /** What is behind the lead, a character for each byte, and where each line has its last one. */
-  readonly raw: string;
-  readonly lineEnds: readonly number[];
-  /** Lines before it: of the window, and of its file. */
-  readonly linesInWindow: number;
-  readonly linesInFile: number;
+/** … with how many they are, and where the last of them is: in the page, and in their file. */
+interface LineStretch extends Stretch {
+  readonly lastInPage: number;
+  readonly lastInFile: number;
 }
 
-/** Some of the log in memory: raw bytes to count in, clean text to cut messages from. */
-interface Window {
-  readonly spans: readonly LineSpan[];
-  /** The lines themselves. */
-  readonly log: string;
-  readonly text: string;
-  /** Where the lines of the text end. */
-  readonly lineEnds: readonly number[];
-  /** For text that is not the log's own lines: how many of those each of its lines stands for. */
-  readonly ends: readonly number[] | undefined;
-  /** … and which of them belong to the one above. */
-  readonly goesOn: readonly boolean[] | undefined;
-  readonly lineCount: number;
+/** A page of the log: one stretch of one file, or of each of those that end within it. */
+interface Page {
+  readonly stretches: readonly LineStretch[];
+  readonly lines: readonly string[];
+  readonly shown: Shown;
   /** There is more to read behind it. */
   readonly more: boolean;
-  /** Where the next message begins in `text`. */
-  textAt: number;
-  shownLines: number;
+  /** Where the next message begins in what is shown. */
+  at: Place;
   takenLines: number;
 }
 
@@ -4812,9 +4796,8 @@ interface Position {
   readonly segment: number;
   readonly offset: number;
   readonly lines: number;
-  /** Where that is in what was read; absent where the feed begins. */
-  readonly span?: Span;
-  readonly end?: number;
+  /** The bytes before it; absent where the feed begins. */
+  readonly before?: Uint8Array;
 }
 
 /** How lines become text. */
@@ -4822,7 +4805,7 @@ interface FeedView {
   readonly view: View;
   readonly markup: Markup;
   /** So much of the log is looked at together. */
-  readonly windowBytes: number;
+  readonly pageBytes: number;
   encode(text: string): string;
 }
 
@@ -4850,11 +4833,10 @@ class Feed {
   readonly #shows: FeedView;
   readonly #start: FeedStart;
   readonly #segments: readonly OpenSegment[];
-  readonly #buffers: Buffer[] = [];
   /** What was read last says about what follows. */
   #seen: Seen | undefined;
-  #window: Window | undefined;
-  #position: Position;
+  #page: Page | undefined;
+  #known: Position | undefined;
   #cursor: Cursor | undefined;
   #part: Progress["part"];
   /** Lines behind the last message that nobody wants to see. */
@@ -4866,48 +4848,55 @@ class Feed {
     this.#shows = shows;
     this.#start = start;
     this.#segments = segments;
-    this.#position = { segment: 0, offset: segments[0]?.from ?? 0, lines };
+    this.#known = { segment: 0, offset: segments[0]?.from ?? 0, lines };
     this.#cursor = cursor;
     this.#part = part;
   }
 
   /** What was read and is not done with, or else more of the log; absent at its end. */
-  #current(): Window | undefined {
-    const window = this.#window;
-    if (window && window.takenLines < window.lineCount) return window;
-    return window?.more === false ? undefined : (this.#window = this.#fill());
+  #current(): Page | undefined | Promise<Page> {
+    const page = this.#page;
+    if (page && page.takenLines < page.lines.length) return page;
+    return page?.more === false ? undefined : this.#turn();
   }
 
-  /** Leaves behind a window that shows nothing more; whether there was one. */
-  skipsQuiet(): boolean {
-    const window = this.#current();
-    if (!window || window.textAt < window.text.length) return false;
-    if (window.takenLines >= window.lineCount) return false;
-    this.hiddenLines += this.#stepLines(window, window.lineCount);
+  async #turn(): Promise<Page> {
+    return (this.#page = await this.#read());
+  }
+
+  /** Leaves behind a page that shows nothing more; whether there was one. */
+  async skipsQuiet(): Promise<boolean> {
+    const page = await this.#current();
+    if (!page || page.at.line < page.shown.lines.length) return false;
+    if (page.takenLines >= page.lines.length) return false;
+    this.hiddenLines += this.#stepLines(page, page.lines.length);
     return true;
   }
 
   /** The next message that fits into `room`, or into `most` if a line fits whole; absent when there is no more to show. */
-  next(room: number, maxLines: number, most = room): Cut | undefined {
-    for (let window = this.#current(); window; window = this.#current()) {
-      // So much that it can be seen whether what stands at the cut fits the next message.
-      const short = window.more && window.text.length - window.textAt <= 2 * room;
-      if (short && window.takenLines > 0) window = this.#window = this.#fill();
-      if (window.textAt < window.text.length) {
-        const cut = cutWindow(window, room, maxLines);
-        const whole = cut.partOfLine ? cutWindow(window, most, maxLines) : cut;
+  async next(room: number, maxLines: number, most = room): Promise<Cut | undefined> {
+    for (;;) {
+      const known = this.#current();
+      let page = known instanceof Promise ? await known : known;
+      if (!page) return undefined;
+      // What stands at a page's end begins the next one: so much that it can be seen whether it fits a message.
+      const isShort = page.more && page.shown.text.length - page.at.at <= 2 * room;
+      if (isShort && page.takenLines > 0) page = await this.#turn();
+      if (page.at.line < page.shown.lines.length) {
+        const { shown, at } = page;
+        const cut = cutLines(shown, at, room, maxLines, shown.goesOn);
+        const whole = cut.partOfLine ? cutLines(shown, at, most, maxLines, shown.goesOn) : cut;
         return whole.partOfLine ? cut : whole;
       }
-      this.hiddenLines += this.#stepLines(window, window.lineCount);
+      this.hiddenLines += this.#stepLines(page, page.lines.length);
     }
-    return undefined;
   }
 
   /** The same lines from here on, by default in the same words. */
   again(shows = this.#shows): Feed {
     const feed = new Feed(this.#run, shows, this.#start);
     feed.#cursor = this.cursor();
-    feed.#position = this.#position;
+    feed.#known = this.#position;
     feed.#part = this.#part;
     feed.hiddenLines = this.hiddenLines;
     return feed;
@@ -4917,149 +4906,143 @@ class Feed {
   forFiles(): Feed {
     const { view } = this.#shows;
     const format = view.format === "events" ? "raw" : view.format;
-    const shows = { ...this.#shows, encode: (text: string) => text, windowBytes: FILE_LIMIT_BYTES };
+    const shows = { ...this.#shows, encode: (text: string) => text, pageBytes: FILE_LIMIT_BYTES };
     return this.again({ ...shows, view: { ...view, format, color: false } });
   }
 
   /** Words for the next batch of lines, which is left behind with that; absent at the end. */
-  nextBatch(): string | undefined {
-    for (let window = this.#current(); window; window = this.#current()) {
-      this.hiddenLines += this.#stepLines(window, window.lineCount);
-      if (window.text) return window.text;
+  async nextBatch(): Promise<string | undefined> {
+    for (let page = await this.#current(); page; page = await this.#current()) {
+      this.hiddenLines += this.#stepLines(page, page.lines.length);
+      if (page.shown.text) return page.shown.text;
     }
     return undefined;
   }
 
   /** Whether it takes more messages than `most` with `room` for lines in each; yields in quiet lines. */
-  *needsMore(most: number, room: number): Generator<void, boolean> {
+  async *needsMore(most: number, room: number): AsyncGenerator<void, boolean> {
     const scout = this.again();
     const inWords = this.#shows.view.format === "events";
     let text = "";
     let at = 0;
     for (let messages = 0; messages <= most; messages++) {
-      while (at >= text.length && scout.skipsQuiet()) yield;
-      if (inWords && at >= text.length) [text, at] = [scout.nextBatch() ?? "", 0];
-      const more = text ? cutMessage(text, at, room) : scout.next(room, Infinity);
+      while (at >= text.length && (await scout.skipsQuiet())) yield;
+      if (inWords && at >= text.length) [text, at] = [(await scout.nextBatch()) ?? "", 0];
+      const more = text ? cutText(text, at, room) : await scout.next(room, Infinity);
       if (inWords ? !text : !more) return false;
-      if (inWords) at = more?.next ?? 0;
+      if (inWords) at += more?.taken ?? 0;
       else if (more) scout.advance(more);
     }
     return true;
   }
 
   /** As many lines as a file may hold. */
-  nextFile(maxLines: number): Cut | undefined {
+  async nextFile(maxLines: number): Promise<Cut | undefined> {
     // One byte is for the last line's end.
-    const cut = this.next(FILE_LIMIT_BYTES - 1, maxLines);
+    const cut = await this.next(FILE_LIMIT_BYTES - 1, maxLines);
     if (!cut || Buffer.byteLength(cut.body) < FILE_LIMIT_BYTES) return cut;
-    return this.next(Math.floor(FILE_LIMIT_BYTES / 3), maxLines);
+    return await this.next(Math.floor(FILE_LIMIT_BYTES / 3), maxLines);
   }
 
   /** The log's own lines that a message stands for, also those that are not shown. */
-  logLines(cut: Cut): string[] {
-    const window = this.#window;
-    if (!window || cut.partOfLine) return [cut.body];
-    return window.log.split("\n").slice(window.takenLines, this.#doneWith(window, cut));
-  }
-
-  /** How many of the window's lines are done with when this is sent. */
-  #doneWith(window: Window, cut: Cut): number {
-    const shown = window.shownLines + cut.lines;
-    return window.ends ? (window.ends[shown - 1] ?? 0) : shown;
+  logLines(cut: Cut): readonly string[] {
+    const page = this.#page;
+    if (!page || cut.partOfLine) return [cut.body];
+    return page.lines.slice(page.takenLines, page.shown.done(page.at.line + cut.lines - 1));
   }
 
   /** Moves behind a message; returns how many lines of the log are done with. */
   advance(cut: Cut): number {
-    const window = this.#window;
-    if (!window) return 0;
-    if (cut.next > window.text.length) throw new Error("a message of another window");
-    const start = window.textAt;
-    const done = this.#doneWith(window, cut);
-    window.textAt = cut.next;
+    const page = this.#page;
+    if (!page) return 0;
+    const { line, part } = page.at;
+    const at = page.at.at + cut.taken;
+    if (at > page.shown.text.length) throw new Error("a message of another page");
+    page.at = { line: line + cut.lines, part: cut.partOfLine ? part + cut.taken : 0, at };
     if (cut.partOfLine) {
-      const sent = (this.#part?.sent ?? 0) + cut.next - start;
-      this.#part = { sent, line: this.#part?.line ?? lineMark(window.text, start) };
+      const mark = this.#part?.line ?? lineMark(page.shown.lines[line]);
+      this.#part = { sent: page.at.part, line: mark };
       return 0;
     }
     this.#part = undefined;
-    window.shownLines += cut.lines;
-    const lines = this.#stepLines(window, done) + this.hiddenLines;
+    const done = page.shown.done(page.at.line - 1);
+    const lines = this.#stepLines(page, done) + this.hiddenLines;
     this.hiddenLines = 0;
     return lines;
   }
 
-  /** Goes on to where `done` lines of the window are behind it; returns how many it went. */
-  #stepLines(window: Window, done: number): number {
-    const lines = Math.max(0, done - window.takenLines);
+  /** Goes on to where `done` lines of the page are behind it; returns how many it went. */
+  #stepLines(page: Page, done: number): number {
+    const lines = Math.max(0, done - page.takenLines);
     if (lines === 0) return 0;
-    window.takenLines = done;
-    this.#position = positionAfter(window, done) ?? this.#position;
+    page.takenLines = done;
+    this.#known = undefined;
     this.#cursor = undefined;
     return lines;
   }
 
-  #fill(): Window {
-    const proof = this.cursor();
-    const spans: LineSpan[] = [];
-    let log = "";
-    let lineCount = 0;
-    let budget = this.#shows.windowBytes;
-    let { segment, offset, lines } = this.#position;
-    while (budget > 0 && segment < this.#segments.length && !this.#run.logChanged) {
-      const standsHere = segment === this.#position.segment && offset === proof?.offset;
-      const span = this.#readSpan(spans.length, segment, offset, standsHere ? proof : undefined);
-      if (span) {
-        const content = span.bytes.subarray(span.lead);
-        const raw = latin1(content);
-        const lineEnds = lastBytesOfLines(raw);
-        spans.push({ ...span, raw, lineEnds, linesInWindow: lineCount, linesInFile: lines });
-        lineCount += lineEnds.length;
-        lines += lineEnds.length;
-        log += this.#clean(content, raw);
-        budget -= content.length;
-        offset = span.offset + content.length;
-        // A second reading of the same file for what the first left of a small window would double it.
-        const isMost = this.#shows.windowBytes === WINDOW_BYTES && budget < WINDOW_BYTES / 2;
-        if (isMost && offset < (this.#segments[segment]?.file.size ?? 0)) break;
-      } else {
-        segment++;
-        offset = this.#segments[segment]?.from ?? 0;
-        lines = 0;
-      }
-    }
-    const more = segment < this.#segments.length && !this.#run.logChanged;
-    const { text, ends, goesOn } = this.#show(log, spans[0]);
-    // A date that stands for no line: what goes on may be the line behind it.
-    const dated = ends?.[0] === 0 ? text.indexOf("\n") + 1 : 0;
-    if (this.#part && this.#part.line !== lineMark(text, dated)) this.#part = undefined;
-    const textAt = this.#part ? dated + this.#part.sent : 0;
-    const start = { textAt, shownLines: this.#part && dated > 0 ? 1 : 0, takenLines: 0 };
-    // Most of the log is shown as it is.
-    const lineEnds = text === spans[0]?.raw ? spans[0].lineEnds : lineEndsIn(text);
-    return { spans, log, text, lineEnds, ends, goesOn, lineCount, more, ...start };
+  get #position(): Position {
+    return (this.#known ??= positionIn(this.#page));
   }
 
-  #show(log: string, first: Span | undefined): Pick<Window, "text" | "ends" | "goesOn"> {
-    const { view, markup, encode } = this.#shows;
-    const itself = { ends: undefined, goesOn: undefined };
-    if (showsAll(view)) return { text: encode(log), ...itself };
-    if (view.format !== "events") {
-      const shown = showLines(log, view, this.#contextOf(first));
-      return { ...shown, text: encode(shown.text) };
+  async #read(): Promise<Page> {
+    const proof = this.cursor();
+    const stretches: LineStretch[] = [];
+    let log = "";
+    let lines: string[] = [];
+    let budget = this.#shows.pageBytes;
+    let { segment, offset, lines: before } = this.#position;
+    for (; budget > 0 && segment < this.#segments.length; segment++) {
+      const standsHere = segment === this.#position.segment && offset === proof?.offset;
+      const stretch = this.#readStretch(segment, offset, budget, standsHere ? proof : undefined);
+      if (stretch) {
+        const content = stretch.bytes.subarray(stretch.lead);
+        const text = this.#clean(content);
+        const fresh = linesOf(text);
+        lines = stretches.length === 0 ? fresh : lines.concat(fresh);
+        log += text;
+        const lastInPage = lines.length;
+        stretches.push({ ...stretch, lastInPage, lastInFile: before + fresh.length });
+        budget -= content.length;
+        if (stretch.offset + content.length < (this.#segments[segment]?.file.size ?? 0)) break;
+      }
+      if (this.#run.logChanged) break;
+      offset = this.#segments[segment + 1]?.from ?? 0;
+      before = 0;
     }
-    const lines = log.split("\n").slice(0, -1);
-    const batch = readBatch(lines, view, this.#seen ?? this.#seenBefore(first, log));
+    const more = segment < this.#segments.length && !this.#run.logChanged;
+    const shown = this.#show({ text: log, lines }, stretches[0]);
+    // A date that stands for no line: what goes on may be the line behind it.
+    const dated = shown.lines.length > 0 && shown.done(0) === 0;
+    const line = dated ? 1 : 0;
+    if (this.#part?.line !== lineMark(shown.lines[line])) this.#part = undefined;
+    const part = this.#part?.sent ?? 0;
+    const start = dated ? (shown.lines[0]?.length ?? 0) + 1 : 0;
+    const at = part > 0 ? { line, part, at: start + part } : { line: 0, part: 0, at: 0 };
+    return { stretches, lines, shown, more, at, takenLines: 0 };
+  }
+
+  #show(log: Text, first: Stretch | undefined): Shown {
+    const { view, markup, encode } = this.#shows;
+    if (view.format !== "events") {
+      const shown = showLines(log, view, showsAll(view) ? NO_CONTEXT : this.#contextOf(first));
+      const text = encode(shown.text);
+      return text === shown.text ? shown : { ...shown, text, lines: linesOf(text) };
+    }
+    const { lines } = log;
+    const batch = readBatch(lines, view, this.#seen ?? this.#seenBefore(first, log.text));
     this.#seen = batch.seen;
     const { host, link } = this.#run.settings;
     const style = { host, markup, link, overflow: "none" as const, room: MESSAGE_LIMIT };
-    return { text: renderBatch(batch, NO_FACTS, style).text, ...itself };
+    const { text } = renderBatch(batch, NO_FACTS, style);
+    return { text, lines: linesOf(text), done: () => lines.length, goesOn: () => false };
   }
 
-  /** What the last 4 MiB before a span tell of its bans, in its file and in the one before. */
-  #seenBefore(span: Span | undefined, log: string): Seen {
-    const context = this.#contextOf(span);
-    if (!span || !EARLIER_MATTERS.test(log)) return { ...NOTHING_SEEN, context };
-    const { segment, offset } = span;
+  /** What the last 4 MiB before a stretch tell of its bans, in its file and in the one before. */
+  #seenBefore(stretch: Stretch | undefined, log: string): Seen {
+    const context = this.#contextOf(stretch);
+    if (!stretch || !EARLIER_MATTERS.test(log)) return { ...NOTHING_SEEN, context };
+    const { segment, offset } = stretch;
     const older = segment === 0 ? this.#start.older : this.#segments[segment - 1]?.file;
     const here = this.#segments[segment]?.file;
     const lengthHere = Math.min(offset, EVENTS_BYTES);
@@ -5071,52 +5054,44 @@ class Feed {
     return { ...seen, context };
   }
 
-  /** What the lines before a span say about its first ones. */
-  #contextOf(span: Span | undefined): LogContext {
-    if (!span) return NO_CONTEXT;
-    const near = this.#readBefore(span, span.lead);
+  /** What the lines before a stretch say about its first ones. */
+  #contextOf(stretch: Stretch | undefined): LogContext {
+    if (!stretch) return NO_CONTEXT;
+    const near = this.#readBefore(stretch, stretch.lead);
     const silent = near.records.every((record) => ["unban", "other"].includes(record?.kind ?? ""));
     // A stop with many bans: what says that it is one stands further up.
-    return (silent ? this.#readBefore(span, EVENTS_BYTES) : near).after;
+    return (silent ? this.#readBefore(stretch, EVENTS_BYTES) : near).after;
   }
 
-  #readBefore({ segment, offset }: Span, most: number): ReturnType<typeof readRecords> {
+  #readBefore({ segment, offset }: Stretch, most: number): ReturnType<typeof readRecords> {
     const file = this.#segments[segment]?.file;
     const length = Math.min(offset, most);
     const bytes = file && readAt(this.#run.world, file, offset - length, length);
-    const lines = bytes ? this.#clean(bytes).split("\n").slice(0, -1) : [];
+    const lines = bytes ? linesOf(this.#clean(bytes)) : [];
     return readRecords(length === offset ? lines : lines.slice(1), NO_CONTEXT);
   }
 
   /** Bytes without a line end are a fragment of a dead file or a piece of an endless line: marked. */
-  #clean(bytes: Uint8Array, raw = latin1(bytes)): string {
-    const text = cleanBytes(bytes, this.#run.settings.ownSecrets, raw);
+  #clean(bytes: Uint8Array): string {
+    const text = cleanBytes(bytes, this.#run.settings.ownSecrets);
     return bytes.length === 0 || bytes.at(-1) === NEWLINE ? text : `${text}${CUT_MARK}\n`;
   }
 
-  /** Memory for a window's span, the same for each window: fresh memory costs as much as the reading. */
-  #memory(index: number, length: number): Buffer {
-    const known = this.#buffers[index];
-    const buffer = known && known.length >= length ? known : Buffer.allocUnsafe(length);
-    this.#buffers[index] = buffer;
-    return buffer.subarray(0, length);
-  }
-
-  /** Whole lines from `offset` on, about a window of them; absent at the end of the segment. */
-  #readSpan(
-    index: number,
+  /** Whole lines from `from` on, at most `length` bytes if they have one; absent at the end of the segment. */
+  #readStretch(
     segment: number,
     from: number,
+    length: number,
     proof: Anchor | undefined,
-  ): Span | undefined {
+  ): Stretch | undefined {
     const file = this.#segments[segment]?.file;
     if (!file) return undefined;
     const { world } = this.#run;
     const offset = skipFiller(world, file, from);
     const lead = Math.min(offset, ANCHOR_TAIL_BYTES);
-    for (let length = WINDOW_BYTES; ; length *= 4) {
-      const wanted = Math.min(length, LINE_LIMIT_BYTES, file.size - offset);
-      const room = this.#memory(index, lead + wanted);
+    for (let most = Math.max(length, PAGE_BYTES); ; most *= 4) {
+      const wanted = Math.min(most, LINE_LIMIT_BYTES, file.size - offset);
+      const room = Buffer.allocUnsafe(lead + wanted);
       const bytes = readBytes(world, file.descriptor, offset - lead, room);
       const before = bytes.subarray(0, lead);
       const here = () =>
@@ -5153,11 +5128,11 @@ class Feed {
   /** What proves where the next message begins; absent while nothing was read. */
   cursor(): Cursor | undefined {
     if (this.#cursor) return this.#cursor;
-    const { segment, offset, lines, span, end } = this.#position;
+    const { segment, offset, lines, before } = this.#position;
     const file = this.#segments[segment]?.file;
     if (!file || offset === 0) return undefined;
-    this.#cursor = span
-      ? cursorFrom(file.head, span.bytes.subarray(0, end), offset, lines)
+    this.#cursor = before
+      ? cursorFrom(file.head, before, offset, lines)
       : cursorAt(this.#run.world, file, offset, lines);
     return this.#cursor;
   }
@@ -5182,44 +5157,29 @@ class Feed {
   }
 }
 
-/** The next message of a window; a record and its continuation lines stay together where they can. */
-function cutWindow(window: Window, room: number, maxLines: number): Cut {
-  const { text, textAt, lineEnds, goesOn, shownLines } = window;
-  const lines = { ends: lineEnds, first: shownLines };
-  if (maxLines !== Infinity) return cutMessage(text, textAt, room, maxLines, lines);
-  return cutTogether(text, textAt, room, lines, (line, at) =>
-    goesOn ? goesOn[shownLines + line] === true : isContinuation(text, at),
-  );
+/** The lines of a text that ends in a line end. */
+function linesOf(text: string): string[] {
+  const lines = text.split("\n");
+  lines.pop();
+  return lines;
 }
 
-/** Where each line of a span has its last byte; what has no line end is a line, too. */
-function lastBytesOfLines(raw: string): number[] {
-  const ends = lineEndsIn(raw);
-  if ((ends.at(-1) ?? -1) < raw.length - 1) ends.push(raw.length - 1);
-  return ends;
+/** Where the next message begins on disk: lines that are left in its stretch are counted from its end. */
+function positionIn(page: Page | undefined): Position {
+  const done = page?.takenLines ?? 0;
+  const stretch = page?.stretches.find(({ lastInPage }) => done <= lastInPage);
+  if (!stretch) throw new Error("no page to be in");
+  const { segment, offset, lead, bytes, lastInPage, lastInFile } = stretch;
+  let end = bytes.length;
+  for (let left = lastInPage - done; left > 0; left--)
+    end = bytes.lastIndexOf(NEWLINE, end - 2) + 1;
+  const before = bytes.subarray(0, end);
+  return { segment, offset: offset - lead + end, lines: lastInFile - lastInPage + done, before };
 }
 
-/** Where the lines after the first `done` of a window begin on disk. */
-function positionAfter({ spans }: Window, done: number): Position | undefined {
-  const span = spans.find((each) => done <= each.linesInWindow + each.lineEnds.length);
-  if (!span) return undefined;
-  const lines = done - span.linesInWindow;
-  const length = (span.lineEnds[lines - 1] ?? -1) + 1;
-  return {
-    segment: span.segment,
-    offset: span.offset + length,
-    lines: span.linesInFile + lines,
-    span,
-    end: span.lead + length,
-  };
-}
-
-/** Tells the line at `start` from others; empty when there is none. */
-function lineMark(text: string, start: number): string {
-  const end = text.indexOf("\n", start);
-  return end < 0
-    ? ""
-    : fingerprintText(text.slice(start, Math.min(end, start + ANCHOR_LINE_BYTES)));
+/** Tells a line from others; empty when there is none. */
+function lineMark(line: string | undefined): string {
+  return line === undefined ? "" : fingerprintText(line.slice(0, ANCHOR_LINE_BYTES));
 }
 
 /** Skips what fills holes: NUL bytes, and the byte order mark of a file's first line. */
@@ -5227,7 +5187,7 @@ function skipFiller(world: World, file: OpenFile, offset: number): number {
   const [first, second, third] = readAt(world, file, offset, 3);
   if (offset === 0 && first === 0xef && second === 0xbb && third === 0xbf) return 3;
   if (first !== 0) return offset;
-  const nothing = Buffer.alloc(WINDOW_BYTES);
+  const nothing = Buffer.alloc(PAGE_BYTES);
   let start = offset;
   for (const block of blocks(world, file, offset)) {
     if (nothing.compare(block, 0, block.length, 0, block.length) !== 0) {
@@ -5305,7 +5265,7 @@ abstract class Sender {
   }
 
   /** The next message; absent when everything was said. */
-  abstract compose(): Message | undefined;
+  abstract compose(): Promise<Message | undefined>;
   /** The message has arrived. */
   abstract moveBehind(message: Message): void;
   /** Before the first message. */
@@ -5320,7 +5280,7 @@ abstract class Sender {
     for (;;) {
       const stopped = await this.prepare();
       if (stopped) return stopped;
-      const message = this.compose();
+      const message = await this.compose();
       const outcome = message
         ? (this.#blocked() ?? (await this.#waitForTurn()) ?? (await this.#post(message)))
         : this.finish();
@@ -5338,7 +5298,7 @@ abstract class Sender {
       const prepared = this.prepare();
       const stopped = prepared && (await prepared);
       if (stopped) return stopped;
-      const message = this.compose();
+      const message = await this.compose();
       if (!message) break;
       const text = asPrinted(name, message.content, message.file);
       texts.push(text);
@@ -5348,7 +5308,7 @@ abstract class Sender {
       await print(world, texts.join(""));
       printed += length;
       [texts, length] = [[], 0];
-      if (printed < BREATH_BYTES) continue;
+      if (printed < YIELD_BYTES) continue;
       printed = 0;
       await world.sleep(0);
       if (world.stopping.aborted) return { kind: "stopped" };
@@ -5491,32 +5451,36 @@ class LogDelivery extends Sender {
     this.#progress = progress;
     this.#plan = plan;
     this.#feed = plan.feed;
-    if (!progress.inDoubt) return;
-    const { outbox } = progress;
-    if (!outbox) this.#flooded = resultOf(this.#isFlood());
-    const isBatch = run.settings.view.format === "events" && !outbox;
-    const inLines = isBatch ? undefined : this.#nextCut();
-    const first = this.#flooded ? this.#feed.nextFile(Infinity) : inLines;
+  }
+
+  /** What may have arrived already is as long as the first message. */
+  async #recallDoubt(): Promise<void> {
+    const { outbox } = this.#progress;
+    if (!outbox) await this.#lookAhead();
+    const isBatch = this.run.settings.view.format === "events" && !outbox;
+    const inLines = isBatch ? undefined : await this.#nextCut();
+    const first = this.#flooded ? await this.#feed.nextFile(Infinity) : inLines;
     this.attempt = { ...FIRST_ATTEMPT, doubtful: first?.body.length ?? 1 };
   }
 
   override async deliver(): Promise<Outcome> {
     try {
+      if (this.#progress.inDoubt) await this.#recallDoubt();
       return await super.deliver();
     } finally {
       this.#progress.inDoubt = this.inFlight || this.attempt.doubtful > 0;
     }
   }
 
-  override prepare(): Promise<Outcome | undefined> | undefined {
+  override async prepare(): Promise<Outcome | undefined> {
     if (this.#progress.outbox) return undefined;
-    const isKnown = this.#flooded !== undefined && !this.#feed.skipsQuiet();
-    return isKnown ? undefined : this.#lookAhead();
+    const isKnown = this.#flooded !== undefined && !(await this.#feed.skipsQuiet());
+    return isKnown ? undefined : await this.#lookAhead();
   }
 
   async #lookAhead(): Promise<Outcome | undefined> {
     const quiet = this.#quietParts();
-    while (!quiet.next().done) {
+    while (!(await quiet.next()).done) {
       await this.run.world.sleep(0);
       const stopped = this.interrupted();
       if (stopped) {
@@ -5528,15 +5492,15 @@ class LogDelivery extends Sender {
   }
 
   /** What nobody wants to see, a part at a time; then it is known whether there is a flood behind it. */
-  *#quietParts(): Generator<void, void> {
-    while (this.#feed.skipsQuiet()) yield;
+  async *#quietParts(): AsyncGenerator<void, void> {
+    while (await this.#feed.skipsQuiet()) yield;
     this.#flooded ??= yield* this.#isFlood();
   }
 
-  override compose(): Message | undefined {
+  override async compose(): Promise<Message | undefined> {
     const { notice = "", gap } = this.#progress;
     const before = notice + (this.attempt.doubtful > 0 ? RESENT_MARK : "");
-    const message = this.#nextLines(before);
+    const message = await this.#nextLines(before);
     if (message) return message;
     // What is behind a gap may still be on its way: its notice waits for the first line.
     const alone = notice && (this.#plan.restAt || !gap || this.#feed.hiddenLines > 0);
@@ -5551,12 +5515,12 @@ class LogDelivery extends Sender {
   }
 
   /** What the next message shows, with `before` in front of it. */
-  #nextCut(): Cut | undefined {
+  async #nextCut(): Promise<Cut | undefined> {
     const { outbox } = this.#progress;
-    if (outbox) return cutMessage(outbox.text, outbox.sent, this.#room(true), this.#maxLines);
+    if (outbox) return cutText(outbox.text, outbox.sent, this.#room(true), this.#maxLines);
     const room = this.#room(false);
     const most = this.attempt.doubtful > 0 ? room : room + RESENT_MARK.length;
-    return this.#feed.next(room, this.#maxLines, most);
+    return await this.#feed.next(room, this.#maxLines, most);
   }
 
   /** For lines, in words or not: the mark has its place, so that what is sent again is the same lines. */
@@ -5566,13 +5530,13 @@ class LogDelivery extends Sender {
     return MESSAGE_LIMIT - (inWords ? words : frame)(before, "").length;
   }
 
-  #nextLines(before: string): Message | undefined {
+  async #nextLines(before: string): Promise<Message | undefined> {
     const { settings } = this.run;
     const isWaiting = this.#progress.outbox !== undefined;
-    if (this.#flooded && !isWaiting) return this.#fromFlood(before);
+    if (this.#flooded && !isWaiting) return await this.#fromFlood(before);
     const inWords = settings.view.format === "events" || isWaiting;
-    if (inWords && !isWaiting && !this.#takeBatch()) return undefined;
-    const cut = this.#nextCut();
+    if (inWords && !isWaiting && !(await this.#takeBatch())) return undefined;
+    const cut = await this.#nextCut();
     if (!cut) return undefined;
     const { frame, words, markup } = this.destination;
     const from = inWords ? "outbox" : "log";
@@ -5587,7 +5551,7 @@ class LogDelivery extends Sender {
     return { name: `${basename(this.run.settings.log, ".log")}.log`, text: `${body}\n` };
   }
 
-  *#isFlood(): Generator<void, boolean> {
+  async *#isFlood(): AsyncGenerator<void, boolean> {
     const { inline, view } = this.run.settings;
     if (inline === 0 || this.destination.overflow === "none") return false;
     const room = this.#room(view.format === "events");
@@ -5597,8 +5561,8 @@ class LogDelivery extends Sender {
   }
 
   /** As many lines as a file holds, in one message that says what is in them. */
-  #fromFlood(before: string): Message | undefined {
-    const cut = this.#feed.nextFile(this.#maxLines);
+  async #fromFlood(before: string): Promise<Message | undefined> {
+    const cut = await this.#feed.nextFile(this.#maxLines);
     if (!cut) return undefined;
     const { words, markup, overflow } = this.destination;
     const { settings } = this.run;
@@ -5612,8 +5576,8 @@ class LogDelivery extends Sender {
   }
 
   /** Moves the cursor behind the next batch of lines and keeps what is to be said of them. */
-  #takeBatch(): boolean {
-    const text = this.#feed.nextBatch();
+  async #takeBatch(): Promise<boolean> {
+    const text = await this.#feed.nextBatch();
     if (!text) return false;
     this.#progress.outbox = { text, sent: 0 };
     this.#leaveHidden();
@@ -5642,7 +5606,7 @@ class LogDelivery extends Sender {
     this.#asFile = false;
     progress.notice = notice || undefined;
     if (outbox && from === "outbox") {
-      const sent = cut?.next ?? outbox.text.length;
+      const sent = cut ? outbox.sent + cut.taken : outbox.text.length;
       progress.outbox = sent < outbox.text.length ? { ...outbox, sent } : undefined;
     } else if (cut) progress.total += this.#feed.advance(cut);
     if (this.run.settings.dryRun) return;
@@ -5728,7 +5692,7 @@ class TextDelivery extends Sender {
     this.#text = destination.encode(text);
   }
 
-  override compose(): Message | undefined {
+  override async compose(): Promise<Message | undefined> {
     const { frame, words } = this.destination;
     const before = (this.attempt.doubtful > 0 ? RESENT_MARK : "") + this.#title;
     if (this.#text === "") {
@@ -5738,12 +5702,12 @@ class TextDelivery extends Sender {
     }
     if (this.#at >= this.#text.length) return undefined;
     const room = MESSAGE_LIMIT - frame(`${RESENT_MARK}${this.#title}\n`, "").length;
-    const cut = cutMessage(this.#text, this.#at, room);
+    const cut = cutText(this.#text, this.#at, room);
     return { from: "notice", content: frame(`${before}\n`, cut.body), cut, lines: 1 };
   }
 
   override moveBehind({ cut }: Message): void {
-    this.#at = cut?.next ?? 0;
+    this.#at += cut?.taken ?? 0;
     this.run.save();
   }
 
@@ -5782,9 +5746,9 @@ function isSettled({ world, settings, live }: Run, { snapshot }: LogFiles): bool
 
 function feedView({ settings }: Run, { encode, colors, markup }: Destination): FeedView {
   const view = { ...settings.view, color: colors };
-  const ofLines = showsAll(view) ? WINDOW_BYTES : VIEW_WINDOW_BYTES;
-  const windowBytes = view.format === "events" ? EVENTS_BYTES : ofLines;
-  return { view, markup, windowBytes, encode };
+  const ofLines = showsAll(view) ? PAGE_BYTES : VIEW_PAGE_BYTES;
+  const pageBytes = view.format === "events" ? EVENTS_BYTES : ofLines;
+  return { view, markup, pageBytes, encode };
 }
 
 /** The newest rotated file, where failures before a ban are looked for and the log is young. */
@@ -7093,7 +7057,7 @@ async function addTexts(world: World, tally: Tally, texts: Iterable<string>): Pr
   for (const text of texts) {
     tally.addText(text);
     read += text.length;
-    if (read < BREATH_BYTES) continue;
+    if (read < YIELD_BYTES) continue;
     read = 0;
     await world.sleep(0);
     if (world.stopping.aborted) throw new Fault(75, "stopped before it was done");

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import {
   cleanBytes,
   cleanText,
-  cutMessage,
+  cutText,
   discordName,
   fence,
   neutralise,
@@ -337,9 +337,9 @@ describe("what cannot be seen, and what could act", () => {
     for (let round = 0; round < 300; round++) {
       const text = cleanText(`${chosen(numbers, parts, 40)}\n`, []);
       for (let at = 0; at < text.length;) {
-        const cut = cutMessage(text, at, 25);
+        const cut = cutText(text, at, 25);
         expect(fence(cut.body).match(/```/g)).toHaveLength(2);
-        at = cut.next;
+        at += cut.taken;
       }
     }
   });
@@ -416,14 +416,14 @@ test("cleanText() finds a secret behind a blank of several bytes", () => {
   expect(cleanText("curl\u3000-u bob:S3CR3T there\n", [])).not.toContain("S3CR3T");
 });
 
-describe("cutMessage()", () => {
+describe("cutText()", () => {
   /** All messages of a text, and the text as its reader would put it together again. */
   function cutAll(text: string, room: number, maxLines?: number) {
-    const cuts: Cut[] = [];
+    const cuts: (Cut & { next: number })[] = [];
     for (let at = 0; at < text.length; at = cuts.at(-1)?.next ?? Infinity) {
-      const cut = cutMessage(text, at, room, maxLines);
-      expect(cut.next).toBeGreaterThan(at);
-      cuts.push(cut);
+      const cut = cutText(text, at, room, maxLines);
+      expect(cut.taken).toBeGreaterThan(0);
+      cuts.push({ ...cut, next: at + cut.taken });
     }
     const joined = cuts.map(({ body, partOfLine }, index) => {
       const continues = cuts[index - 1]?.partOfLine ?? false;
@@ -457,8 +457,8 @@ describe("cutMessage()", () => {
         expect(size).toBeLessThanOrEqual(1_999);
       }
     }
-    expect(fence(cutMessage(`${"a".repeat(5_000)}\n`, 0, 1_991).body)).toHaveLength(1_999);
-    expect(fence(cutMessage(`${"a".repeat(1_991)}\n`, 0, 1_991).body)).toHaveLength(1_999);
+    expect(fence(cutText(`${"a".repeat(5_000)}\n`, 0, 1_991).body)).toHaveLength(1_999);
+    expect(fence(cutText(`${"a".repeat(1_991)}\n`, 0, 1_991).body)).toHaveLength(1_999);
   });
 
   test("keeps empty lines, at the beginning and the end of a message too", () => {

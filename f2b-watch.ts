@@ -686,11 +686,8 @@ interface RecordHead {
   readonly time: string;
   readonly level: string;
   readonly message: string;
-  /** Of an unban it may become another, by what follows. */
-  kind: Kind;
+  readonly kind: Kind;
   readonly jail?: string | undefined;
-  /** What the traceback below it says was raised: `KeyError: 'ip'`. */
-  raised?: string;
 }
 
 interface OfJail {
@@ -717,7 +714,7 @@ interface Parts {
   unban: OfId;
   /** Made again after a start. */
   restore: OfId;
-  /** Lifted by a stop (1.1.1; before, a stop says `unban`). */
+  /** Lifted by a stop. Before 1.1.1 a stop says `unban`, which `readRecords` makes a `repeal`. */
   repeal: OfId;
   /** The ban number `count` of this id, and its `length`: `24s`, `1 day, 0:00:00`, `permanent`. */
   increase: OfId & { readonly count: string | undefined; readonly length: string | undefined };
@@ -750,6 +747,8 @@ interface Parts {
   ended: { readonly process: string; readonly end: string };
   /** Of the jail that was created or reloaded last. */
   setting: { readonly name: "findtime" | "banTime"; readonly seconds: string };
+  /** Another program's, in a syslog that it shares with fail2ban. */
+  foreign: object;
   other: object;
 }
 
@@ -761,11 +760,33 @@ export type RecordOf<Event extends keyof Parts> = Extract<LogRecord, { event: Ev
 
 /** `2026-11-22 10:32:26,867 fail2ban.actions        [18191]: NOTICE  [sshd] Ban 203.0.113.7` */
 const PREFIX =
-  /^(?:(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:,\d{3})? )?fail2ban(?:\.[\w-]+)? *\[\d+\]: (\S+) +(.*)$/;
-/** The same through syslog, with `-vvv`, or in a format of one's own that names the level. */
-const FOREIGN_PREFIX =
-  /^(?:<\d+>|[A-Z][a-z]{2} [ \d]\d (\d\d:\d\d:\d\d) \S+ | \+ *\d+ [0-9A-F]+ |(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d))[^[]{0,60}?(?:\[\d+\][^[]{0,9})?\b(DEBUG|INFO|NOTICE?|WARNI(?:NG)?|ERROR|CRITI(?:CAL)?)\b(?: +\|.{0,60}\|)?[ |]+(.*)$/;
-const SERIOUS = /^(?:WARN|ERR|CRIT)/;
+  /^(?:(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:,\d{3})? )?fail2ban(?:\.[\w-]+)? *\[\d+\]: (Level \d+|\S+) +(.*)$/;
+const STAMP = "(\\d{4}-\\d\\d-\\d\\d)[ T](\\d\\d:\\d\\d:\\d\\d)[.,\\d]{0,10}";
+const LEVEL =
+  "(DEBUG|INFO|NOTICE?|WARNI(?:NG)?|ERROR|CRITI(?:CAL)?|MSG|TRACE(?:DEBUG)?|HEAVY(?:DEBUG)?|Level(?: \\d\\d)?)";
+/**
+ * The same with `-vv` to `-vvvv` (its own date, or milliseconds, and a thread), by 0.8 (no process), or in
+ * a format of one's own. Between date and level there may be fail2ban's name, but no other word.
+ */
+const OTHER_PREFIX = new RegExp(
+  `^ ?(?:\\[?${STAMP}|\\+ {0,9}\\d{1,12} |(?=[0-9A-F]{8,16} ))[^A-Za-z]{0,9}?(?:[0-9A-F]{8,16} {1,9})?` +
+    `(?:fail2ban[\\w.-]{0,40})?[^A-Za-z]{0,60}${LEVEL}` +
+    "(?: {1,9}\\| *[\\w.]{1,15}-\\d{1,3} *: [\\w<>]{1,40} *\\|)?[\\])>]?:?(?: {1,9}[|-])? +(.*)$",
+);
+/**
+ * What others write in front of it: docker compose and kubectl a name; CRI, docker and journald a time;
+ * syslog (RFC 3164, 3339 and 5424) also a host, which may be missing, and the program's tag.
+ */
+const WRAPPER = new RegExp(
+  "^(?:[\\w.-]{1,100} +\\| |\\[pod/\\S{1,200}\\] )?(?:<\\d{1,3}>(?:1 )?)?" +
+    "(?:(?:[A-Z][a-z]{2} [ \\d]\\d (\\d\\d:\\d\\d:\\d\\d)[.\\d]{0,10}|" +
+    `(?:[A-Z][a-z]{2} )?${STAMP}(?:Z|[+-]\\d\\d:?\\d\\d| [A-Z]{3,5})?|\\d{10}\\.\\d{6}|\\[ *\\d+\\.\\d+\\]) ` +
+    "(?:std(?:out|err) [FP] |" +
+    "(?:\\S{0,254}[^\\s:] )?([^\\s:[\\]]{1,99})(?:(?:\\[\\d{1,10}\\])?: | [\\d-]{1,10} \\S{1,32} - ))?)?",
+);
+const DOCKER_TIME = new RegExp(STAMP);
+const AFTER_TAG = new RegExp(`^()() *${LEVEL} +(.*)$`);
+const SERIOUS = /^(?:WARN|ERR|CRIT|Level [34])/;
 
 /**
  * What a message says, by row: the first that fits wins, and its named groups are the record's parts.
@@ -786,7 +807,7 @@ const GRAMMAR: readonly (readonly [event: keyof Parts, kind: Kind, message: RegE
   [
     "increase",
     "ban",
-    /^\[(?<jail>[^\]]{1,200})\] Increase Ban (?<id>.*?)(?: \((?<count>\d{1,9}) # (?<length>.{1,60}) -> .{1,60}\))?$/,
+    /^\[(?<jail>[^\]]{1,200})\] Increase Ban (?<id>.*?)(?: \((?<count>\d{1,9}) # (?<length>[\w :,.]{1,60}) -> [\w :,.-]{1,60}\))?$/,
   ],
   ["repeal", "restore", /^\[(?<jail>[^\]]{1,200})\] Repeal Ban (?<id>.*)/],
   ["flush", "restore", /^\[(?<jail>[^\]]{1,200})\] Flush ticket\(s\) with /],
@@ -828,26 +849,55 @@ const GRAMMAR: readonly (readonly [event: keyof Parts, kind: Kind, message: RegE
   ["other", "other", /^/],
 ];
 
-/** What most lines of a log are: one look instead of three. */
+/**
+ * What most lines of a log are, where one begins: one look instead of three. The grammar would say the
+ * same.
+ */
 const USUAL_LINE =
-  /^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d),\d{3} fail2ban\.filter +\[\d+\]: (INFO) +(\[([^\]]{1,200})\] Found ([\da-fA-F.:]+) - ([\d-]+ [\d:]+))$/;
+  /(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d),\d{3} fail2ban\.filter +\[\d+\]: (INFO) +(\[([^\]\n]{1,200})\] Found ([\da-fA-F.:]+) - ([\d-]+ [\d:]+))$/my;
 
-/** Reads the first line of a record; absent for a continuation line. */
+/** Reads the first line of a record; absent for a continuation line, and for what is not known. */
 export function readRecord(line: string): LogRecord | undefined {
+  USUAL_LINE.lastIndex = 0;
   const usual = USUAL_LINE.exec(line);
   if (usual) {
     const [, date = "", time = "", level = "", message = "", jail = "", id = "", at] = usual;
     return { date, time, level, message, kind: "found", event: "found", jail, id, at };
   }
-  const known = PREFIX.exec(line);
-  if (known) {
-    const [, date = "", time = "", level = "", message = ""] = known;
-    return classify(date, time, level, message);
+  const own = PREFIX.exec(line) ?? OTHER_PREFIX.exec(line);
+  if (own) return classify(own[1] ?? "", own[2] ?? "", own[3] ?? "", own[4] ?? "");
+  const { text, date, time, tag } = unwrap(line);
+  if (text === line) return undefined;
+  if (tag !== undefined && !tag.includes("fail2ban"))
+    return { date, time, level: "", message: text, kind: "other", event: "foreign" };
+  const inner =
+    PREFIX.exec(text) ??
+    OTHER_PREFIX.exec(text) ??
+    (tag === undefined ? null : AFTER_TAG.exec(text));
+  if (inner) return classify(inner[1] || date, inner[2] || time, inner[3] ?? "", inner[4] ?? "");
+  // The journal keeps no level beside the text: there, only what the grammar names begins a record.
+  const record = tag === undefined ? undefined : classify(date, time, "", text);
+  return record?.event === "other" && record.jail === undefined ? undefined : record;
+}
+
+/** Takes off what another program has put around a line of fail2ban's. */
+function unwrap(line: string): {
+  text: string;
+  date: string;
+  time: string;
+  tag?: string | undefined;
+} {
+  if (line.startsWith('{"log":"')) {
+    try {
+      const { log, time } = JSON.parse(line) as Record<string, unknown>;
+      const [, date = "", clock = ""] = DOCKER_TIME.exec(String(time)) ?? [];
+      return { text: neutralise(String(log).trimEnd()), date, time: clock };
+    } catch {
+      // A line that was cut, or damaged.
+    }
   }
-  const foreign = FOREIGN_PREFIX.exec(line);
-  if (!foreign) return undefined;
-  const [, syslogTime, date = "", time, level = "", message = ""] = foreign;
-  return classify(date, time ?? syslogTime ?? "", level, message);
+  const [wrapper = "", clock = "", date = "", time = clock, tag] = WRAPPER.exec(line) ?? [];
+  return { text: line.slice(wrapper.length), date, time, tag };
 }
 
 /** Whether a line goes on with a record above it. */
@@ -862,7 +912,15 @@ function classify(date: string, time: string, level: string, message: string): L
     const match = text.exec(message);
     if (!match) continue;
     const kind = ofRow === "other" && SERIOUS.test(level) ? "alert" : ofRow;
-    return { date, time, level, message, kind, event, ...match.groups } as LogRecord;
+    // Added one by one: a spread takes as long as the patterns.
+    const record: Record<string, string | undefined> = match.groups ?? {};
+    record["date"] = date;
+    record["time"] = time;
+    record["level"] = level;
+    record["message"] = message;
+    record["kind"] = kind;
+    record["event"] = event;
+    return record as unknown as LogRecord;
   }
   throw new Error("the grammar's last row fits everything");
 }
@@ -874,64 +932,85 @@ export interface LogContext {
   readonly stopping: boolean;
   /** The server was seen at work, and did not say since that it stops. */
   readonly running: boolean;
+  /** By jail, the unbans of the last seconds that nothing of the jail came after: they may be of its stop. */
+  readonly unbans: ReadonlyMap<string, readonly LogRecord[]>;
 }
 
-export const NO_CONTEXT: LogContext = { record: undefined, stopping: false, running: false };
+export const NO_CONTEXT: LogContext = {
+  record: undefined,
+  stopping: false,
+  running: false,
+  unbans: new Map(),
+};
 const STOP_SECONDS = 10;
 
 /** Of what has no date only the time of day counts, if it has one. */
-function secondsOf({ date, time }: LogRecord): number {
-  return Date.parse(`${date || "1970-01-01"}T${time || "00:00:00"}Z`) / SECOND;
+function isNear(one: LogRecord, other: LogRecord): boolean {
+  const seconds = ({ date, time }: LogRecord) =>
+    Date.parse(`${date || "1970-01-01"}T${time || "00:00:00"}Z`) / SECOND;
+  return Math.abs(seconds(one) - seconds(other)) <= STOP_SECONDS;
 }
 
-/** A jail that starts ends the stop too: `reload --restart` stops all jails, and the server goes on. */
-function isStopping(before: boolean, { event }: LogRecord): boolean {
-  return (
-    event === "stopping" || (before && !["starting", "jailStarted", "exiting"].includes(event))
-  );
+/** Reads a log line by line, in its order. */
+export class RecordReader implements LogContext {
+  record: LogRecord | undefined;
+  stopping: boolean;
+  running: boolean;
+  readonly unbans: Map<string, LogRecord[]>;
+
+  constructor({ record, stopping, running, unbans }: LogContext = NO_CONTEXT) {
+    this.record = record;
+    this.stopping = stopping;
+    this.running = running;
+    this.unbans = new Map([...unbans].map(([jail, waiting]) => [jail, [...waiting]]));
+  }
+
+  /**
+   * The record that begins with this line; absent where it goes on with the one above. The unbans of a
+   * stop become repeals: after a shutdown began, or when their jail is said to be stopped.
+   */
+  read(line: string): LogRecord | undefined {
+    const next = readRecord(line);
+    if (!next) return undefined;
+    const { event, kind, jail } = next;
+    if (event === "stopping") this.stopping = true;
+    // A jail that starts ends the stop too: `reload --restart` stops all jails, and the server goes on.
+    if (event === "starting" || event === "jailStarted" || event === "exiting")
+      this.stopping = false;
+    // What a server says before it has started, or of its own trouble, does not count.
+    if (this.stopping || event === "exiting") this.running = false;
+    else if (kind !== "other" && kind !== "alert") this.running = true;
+    if (event === "unban" && this.stopping) repeal(next);
+    if (jail && event !== "flush") this.#noteJail(next, jail);
+    return (this.record = next);
+  }
+
+  #noteJail(next: LogRecord, jail: string): void {
+    const waiting = this.unbans.get(jail) ?? [];
+    if (next.event === "unban") {
+      while (waiting[0] && !isNear(waiting[0], next)) waiting.shift();
+      waiting.push(next);
+      this.unbans.set(jail, waiting);
+      return;
+    }
+    const isStopped = next.event === "jailStopped" && !this.stopping;
+    if (isStopped) waiting.filter((unban) => isNear(unban, next)).forEach(repeal);
+    this.unbans.delete(jail);
+  }
 }
 
-/** What a server says before it has started, or of its own trouble, does not count. */
-function isRunning(before: boolean, stopping: boolean, { kind, event }: LogRecord): boolean {
-  if (stopping || event === "exiting") return false;
-  return before || (kind !== "other" && kind !== "alert");
+function repeal(unban: LogRecord): void {
+  Object.assign(unban, { event: "repeal", kind: "restore" });
 }
 
-/**
- * The record of each line; continuation lines belong to the one above them. The unbans of a stop are
- * of the kind `restore`: after a shutdown began, or just before a jail is said to be stopped.
- */
+/** The record that each line belongs to. */
 export function readRecords(
   lines: readonly string[],
   before: LogContext,
 ): { records: (LogRecord | undefined)[]; after: LogContext } {
-  const records: (LogRecord | undefined)[] = [];
-  const unbans = new Map<string, LogRecord[]>();
-  let { record, stopping, running } = before;
-  for (const line of lines) {
-    const next = readRecord(line);
-    if (next) {
-      stopping = isStopping(stopping, next);
-      running = isRunning(running, stopping, next);
-      if (next.event === "unban" && stopping) next.kind = "restore";
-      record = next;
-    }
-    records.push(record);
-    if (!next?.jail || next.event === "flush") continue;
-    const waiting = unbans.get(next.jail) ?? [];
-    if (next.event === "unban") {
-      waiting.push(next);
-      unbans.set(next.jail, waiting);
-      continue;
-    }
-    if (next.event === "jailStopped" && !stopping) {
-      const isNear = (unban: LogRecord) =>
-        Math.abs(secondsOf(next) - secondsOf(unban)) <= STOP_SECONDS;
-      for (const unban of waiting.filter(isNear)) unban.kind = "restore";
-    }
-    unbans.delete(next.jail);
-  }
-  return { records, after: { record, stopping, running } };
+  const after = new RecordReader(before);
+  const records = lines.map((line) => after.read(line) ?? after.record);
+  return { records, after };
 }
 
 /** Which lines a person wants, and how. */
@@ -1010,7 +1089,7 @@ export function showLines({ text, lines }: Text, view: View, before: LogContext)
     if (!isShown(record, view)) continue;
     const isFirst = record !== records[index - 1] && record !== before.record;
     const compact = view.format === "compact" && isFirst ? record : undefined;
-    const isDated = compact !== undefined && compact.date !== date;
+    const isDated = compact !== undefined && compact.date !== "" && compact.date !== date;
     if (isDated) show((date = compact.date), index, false);
     show(paint(compact ? compactLine(compact) : line, record), index + 1, !isFirst || isDated);
   }
@@ -1020,6 +1099,149 @@ export function showLines({ text, lines }: Text, view: View, before: LogContext)
     done: (line) => done[line] ?? 0,
     goesOn: (line) => goesOn[line] === true,
   };
+}
+
+// What happened, in numbers: for floods, for what is only counted, and for the digest.
+
+export interface Busy {
+  found: number;
+  banned: number;
+}
+
+interface IdCount extends Busy {
+  readonly id: string;
+}
+
+interface JailCount extends Busy {
+  /** Of `life` only starts. */
+  readonly kinds: Record<Kind, number>;
+  readonly bannedIds: Set<string>;
+}
+
+/** Events that belong to others, which are counted. */
+const UNCOUNTED: ReadonlySet<LogRecord["event"]> = new Set([
+  ...(["foundAgain", "increase", "command", "output", "ended"] as const),
+  ...(["stopping", "exiting", "reloading", "jailStopped", "jailReloaded"] as const),
+]);
+/** So many ids are remembered, then the rare ones are forgotten. */
+const IDS_LIMIT = 50_000;
+const JAILS_LIMIT = 20_000;
+const OTHER_JAILS = "(other jails)";
+const WAITING_UNBANS = 1_000;
+
+/** A string of its own: a slice would keep the whole block in memory that it was cut from. */
+function ownCopy(text: string): string {
+  return ` ${text}`.slice(1);
+}
+
+export function busiestFirst(a: Busy, b: Busy): number {
+  return b.found + b.banned - a.found - a.banned;
+}
+
+/** Adds up records, in bounded memory. */
+export class Counts {
+  /** By name; what belongs to no jail has none. */
+  readonly jails = new Map<string, JailCount>();
+  readonly ids = new Map<string, IdCount>();
+  /** Ids, in the order that they were banned in. */
+  readonly banned = new Set<string>();
+  failedActions = 0;
+  /** The first and the last record that has a time. */
+  from: LogRecord | undefined;
+  to: LogRecord | undefined;
+  /** What were too many to remember all: then their numbers are the least that they may be. */
+  readonly atLeast = { seenAddresses: false, bannedAddresses: false };
+  #bannedIds = 0;
+  /** The reader may still find that these are of a stop. */
+  #unbans: LogRecord[] = [];
+  #settleAt = WAITING_UNBANS;
+  readonly #ownSecrets: readonly string[];
+
+  constructor(ownSecrets: readonly string[]) {
+    this.#ownSecrets = ownSecrets;
+  }
+
+  add(record: LogRecord): void {
+    const { event, kind, jail: name = "" } = record;
+    if (record.time) this.to = record;
+    this.from ??= this.to;
+    if (event === "found") return this.addFound(name, this.#shortId(record.id));
+    if (event === "unban") {
+      this.#unbans.push(record);
+      if (this.#unbans.length >= this.#settleAt) this.settle(record);
+      return;
+    }
+    if (UNCOUNTED.has(event)) return;
+    const jail = this.#jailCount(name);
+    jail.kinds[kind]++;
+    if (event === "failed") this.failedActions++;
+    if (event === "ban") this.#addBan(jail, this.#shortId(record.id));
+  }
+
+  addFound(name: string, id: string): void {
+    const jail = this.#jailCount(name);
+    jail.kinds.found++;
+    jail.found++;
+    this.#idCount(id).found++;
+  }
+
+  /** Counts the unbans that wait; after `last`, those that its jail's stop can no longer concern. */
+  settle(last?: LogRecord): void {
+    const isOpen = (unban: LogRecord) => last !== undefined && isNear(unban, last);
+    for (const unban of this.#unbans) {
+      if (!isOpen(unban)) this.#jailCount(unban.jail ?? "").kinds[unban.kind]++;
+    }
+    this.#unbans = this.#unbans.filter(isOpen);
+    this.#settleAt = 2 * this.#unbans.length + WAITING_UNBANS;
+  }
+
+  #addBan(jail: JailCount, id: string): void {
+    const count = this.#idCount(id);
+    jail.banned++;
+    count.banned++;
+    if (jail.bannedIds.has(id)) return;
+    if (this.#bannedIds >= IDS_LIMIT) {
+      this.atLeast.bannedAddresses = true;
+      return;
+    }
+    jail.bannedIds.add(count.id);
+    this.banned.add(count.id);
+    this.#bannedIds++;
+  }
+
+  #jailCount(name: string): JailCount {
+    const known = this.jails.get(name);
+    if (known) return known;
+    if (this.jails.size >= JAILS_LIMIT && name !== OTHER_JAILS) return this.#jailCount(OTHER_JAILS);
+    const kinds = Object.fromEntries(KINDS.map((kind) => [kind, 0])) as Record<Kind, number>;
+    const fresh = { kinds, found: 0, banned: 0, bannedIds: new Set<string>() };
+    this.jails.set(ownCopy(name), fresh);
+    return fresh;
+  }
+
+  #idCount(id: string): IdCount {
+    const known = this.ids.get(id);
+    if (known) return known;
+    if (this.ids.size >= IDS_LIMIT) this.#forgetRare();
+    const fresh = { id: ownCopy(id), found: 0, banned: 0 };
+    this.ids.set(fresh.id, fresh);
+    return fresh;
+  }
+
+  /** Makes room for new ids; who comes often stays. */
+  #forgetRare(): void {
+    this.atLeast.seenAddresses = true;
+    for (let rare = 1; this.ids.size > IDS_LIMIT / 2; rare *= 2) {
+      for (const [id, { found, banned }] of this.ids) {
+        if (found + banned <= rare) this.ids.delete(id);
+      }
+    }
+  }
+
+  /** An id may be any text of any length; a secret is taken out before it is cut. */
+  #shortId(id: string): string {
+    return id.length <= ID_LIMIT ? id : shortened(redact(id, this.#ownSecrets), ID_LIMIT);
+  }
 }
 
 // ── Core: events ────────────────────────────────────────────────────────────────────────────────
@@ -1404,12 +1626,12 @@ class BatchReader {
 
   /** What is said of this id's ban from now on is of another one. */
   #readUnban(record: RecordOf<"unban" | "repeal" | "restore">, place: number, shown: boolean) {
-    const { event, kind, jail, id, date, time } = record;
+    const { event, jail, id, date, time } = record;
     this.#last.set(jail, { id, place });
     this.#bans.delete(banKey(record));
     if (event === "restore") this.#banned.set(banKey(record), this.#msOf(`${date} ${time}`));
     else this.#banned.delete(banKey(record));
-    const did = event === "restore" ? event : kind === "unban" ? kind : "lift";
+    const did = event === "repeal" ? "lift" : event;
     if (shown && !this.#isOfServer(did, place)) this.#tell({ event: did, place, jail, id });
   }
 
@@ -1728,9 +1950,9 @@ function banLength(seconds: number): string {
 }
 
 /** `276 bans, 4,944 failed attempts` */
-export function kindsText(kinds: ReadonlyMap<Kind, number>): string {
-  const known = KINDS.filter((kind) => (kinds.get(kind) ?? 0) > 0);
-  return known.map((kind) => amount(kinds.get(kind) ?? 0, ...KIND_WORDS[kind])).join(", ");
+function kindsText(kinds: Readonly<Record<Kind, number>>): string {
+  const known = KINDS.filter((kind) => kinds[kind] > 0);
+  return known.map((kind) => amount(kinds[kind], ...KIND_WORDS[kind])).join(", ");
 }
 
 /** As many words as `room` has place for, and how many more there are. */
@@ -2056,13 +2278,7 @@ const FLOOD_BLOCK_LINES = 5_000;
 /** Adds up the lines of the log that are shown. */
 export function readFlood(lines: readonly string[], view: View) {
   const shown: string[] = [];
-  /** Kinds with their number, by jail; the jail of what belongs to none is empty. */
-  const jails = new Map<string, Map<Kind, number>>();
-  /** Ids with how often they were found or banned. */
-  const counts = new Map<string, number>();
-  const banned = new Set<string>();
-  let from: LogRecord | undefined;
-  let to: LogRecord | undefined;
+  const counts = new Counts([]);
   let before = NO_CONTEXT;
   for (let start = 0; start < lines.length; start += FLOOD_BLOCK_LINES) {
     const block = lines.slice(start, start + FLOOD_BLOCK_LINES);
@@ -2070,41 +2286,30 @@ export function readFlood(lines: readonly string[], view: View) {
     for (const [at, record] of records.entries()) {
       if (!isShown(record, view)) continue;
       shown.push(block[at] ?? "");
-      if (!record || record === (records[at - 1] ?? before.record)) continue;
-      const { kind, jail = "", event } = record;
-      const kinds = jails.get(jail) ?? new Map<Kind, number>();
-      jails.set(jail, kinds);
-      addOne(kinds, kind);
-      if (event === "ban") banned.add(record.id);
-      if (event === "ban" || event === "found" || event === "attempt" || event === "alreadyBanned")
-        addOne(counts, record.id);
-      if (!record.time) continue;
-      from ??= record;
-      to = record;
+      if (record && record !== (records[at - 1] ?? before.record)) counts.add(record);
     }
     before = after;
   }
-  const ids = [...counts].sort((a, b) => b[1] - a[1]);
-  return { lines: shown, from, to, jails, ids, banned };
+  counts.settle();
+  return { lines: shown, counts };
 }
 type Flood = ReturnType<typeof readFlood>;
 
 const TOP_IDS = 10;
 const FLOOD_LINE_LIMIT = 120;
 
-function periodText(from: LogRecord | undefined, to: LogRecord | undefined): string {
+function periodText({ from, to }: Counts): string {
   if (!from || !to) return "";
   const day = to.date === from.date ? "" : `${to.date} `;
   return `, ${`${from.date} ${from.time}`.trim()} to ${day}${to.time}`;
 }
 
 /** One line a jail, the busiest first, as many as fit; the others are a number. */
-function floodJails({ jails }: Flood, words: Words): string[] {
-  const total = (kinds: ReadonlyMap<Kind, number>) =>
-    [...kinds.values()].reduce((a, b) => a + b, 0);
+function floodJails({ counts: { jails } }: Flood, words: Words): string[] {
+  const total = ({ kinds }: JailCount) => KINDS.reduce((sum, kind) => sum + kinds[kind], 0);
   const busiest = [...jails].sort((a, b) => total(b[1]) - total(a[1]));
   const lines = busiest.map(
-    ([jail, kinds]) => `${jail ? words.jail(jail) : "of no jail:"} ${kindsText(kinds)}`,
+    ([jail, { kinds }]) => `${jail ? words.jail(jail) : "of no jail:"} ${kindsText(kinds)}`,
   );
   let length = 0;
   const tooLong = lines.findIndex((line) => (length += line.length + 1) > LIST_PART_LENGTH);
@@ -2113,8 +2318,10 @@ function floodJails({ jails }: Flood, words: Words): string[] {
 }
 
 /** The ids that a flood's message names: where nothing else shows them, every banned one that fits. */
-function floodIds({ ids, banned }: Flood, { overflow }: Style): [id: string, times: number][] {
-  return overflow === "file" ? ids.slice(0, TOP_IDS) : [...banned].map((id) => [id, 1]);
+function floodIds({ counts }: Flood, { overflow }: Style): [id: string, times: number][] {
+  if (overflow !== "file") return [...counts.banned].map((id) => [id, 1]);
+  const busiest = [...counts.ids.values()].sort(busiestFirst).slice(0, TOP_IDS);
+  return busiest.map(({ id, found, banned }) => [id, found + banned]);
 }
 
 /** What the map of countries is asked for it. */
@@ -2125,11 +2332,11 @@ export function wantedOfFlood(flood: Flood, style: Style): WantedFacts {
 /** A flood in one message; where no file has the lines, their first and last one are in it. */
 export function renderFlood(flood: Flood, log: string, facts: Facts, style: Style): string {
   const words = new Words(style, facts);
-  const { lines, from, to } = flood;
+  const { lines, counts } = flood;
   const hasFile = style.overflow === "file";
   const count = style.markup.bold(amount(lines.length, "line"));
   const elsewhere = `too many to show, they are in ${words.code(log, ID_LIMIT)}`;
-  const what = `${count}${periodText(from, to)}: ${hasFile ? "attached" : elsewhere}`;
+  const what = `${count}${periodText(counts)}: ${hasFile ? "attached" : elsewhere}`;
   const line = (label: string, text = "") => `${label}: ${words.code(text, FLOOD_LINE_LIMIT)}`;
   const ends = hasFile ? [] : [line("first", lines[0]), line("last", lines.at(-1))];
   const head = `🌊 ${nameText(style.host, style.markup)} ${what}`;
@@ -2964,52 +3171,15 @@ interface Bar {
   count: number;
 }
 
-interface Busy {
-  found: number;
-  banned: number;
-}
-
 /** What happened in a period, as `digest --json` has it; all text in it is clean. */
 export type Digest = ReturnType<Tally["digest"]>;
 
 const DIGEST_LIST_LIMIT = 100;
 const CHART_LIMIT = 1_000;
-/** So many ids are remembered, then the rare ones are forgotten. */
-const IDS_LIMIT = 50_000;
-const JAILS_LIMIT = 20_000;
-const OTHER_JAILS = "(other jails)";
-const ID_LENGTH = 200;
-/** Seconds of unbans that are remembered: a stop takes the last few of them back. */
-const LAST_UNBANS_LIMIT = 60;
-/** The heads of lines that are known by heart: one for each jail and server. */
-const HEADS_LIMIT = 16;
-
-interface JailCount extends Busy {
-  unbanned: number;
-  readonly bannedIds: Set<string>;
-  /** Unbans that nothing of this jail came after, by second: if it is stopped next, they are none. */
-  readonly lastUnbans: Map<number, number>;
-}
-
-interface IdCount extends Busy {
-  readonly id: string;
-}
-
-/** What the usual line has between its time and its address. */
-interface Head {
-  readonly text: string;
-  readonly jail: JailCount;
-}
-
-const HOUR_LENGTH = "2026-11-22 10:".length;
-const STAMP_LENGTH = "2026-11-22 10:32:26,867 ".length;
-const REST_OF_STAMP = /\d\d:\d\d,\d{3} /y;
-const REST_OF_FOUND = /[\da-f.:]{3,39} - [\d-]+ [\d:]+\n/y;
-
-/** A string of its own: a slice would keep the whole block in memory that it was cut from. */
-function ownCopy(text: string): string {
-  return ` ${text}`.slice(1);
-}
+/** The usual line behind its hour: the grammar would say the same of it. */
+const USUAL =
+  /:\d\d:\d\d,\d{3} fail2ban\.filter +\[\d+\]: INFO +\[[^\]\n]{1,200}\] Found [\da-f.:]{3,39} - [\d-]+ [\d:]+\n/y;
+const HOUR_LENGTH = "2026-11-22 10".length;
 
 /** Bars for each hour of the period, or each day of a long one, by as many letters of a stamp. */
 function emptyChart({ since, until }: Period) {
@@ -3026,224 +3196,112 @@ function emptyChart({ since, until }: Period) {
   return { unit, letters, bars };
 }
 
-/**
- * Adds up the lines of a period, each by its own date. Most lines differ from one before them in time
- * and address only: what `readRecord` said of the text between is remembered, and they are counted
- * without being taken apart again.
- */
+/** Adds up the lines of a period, each by its own date. */
 export class Tally {
   readonly #period: Period;
-  /** What is later does not count. */
-  readonly #end: string;
   readonly #chosen: ReadonlySet<string>;
   readonly #ownSecrets: readonly string[];
-  readonly #jails = new Map<string, JailCount>();
-  readonly #ids = new Map<string, IdCount>();
+  readonly #counts: Counts;
+  readonly #reader = new RecordReader();
   readonly #chart: ReturnType<typeof emptyChart>;
   /** An hour that is in the period from its first minute on, and its bar. */
   #hour = "";
   #bar: Bar = { from: "", count: 0 };
-  #heads: Head[] = [];
-  #stopping = false;
   #isDated = false;
-  #bannedIds = 0;
-  readonly #atLeast = { seenAddresses: false, bannedAddresses: false };
-  readonly #alerts = { failedActions: 0, otherAlerts: 0, serverStarts: 0 };
   #dated = 0;
   #undated = 0;
 
   /** `chosen`: the jails that count; all when there are none. */
   constructor(period: Period, chosen: ReadonlySet<string>, ownSecrets: readonly string[]) {
     this.#period = period;
-    this.#end = period.past ? period.until : "9999";
     this.#chosen = chosen;
     this.#ownSecrets = ownSecrets;
+    this.#counts = new Counts(ownSecrets);
     this.#chart = emptyChart(period);
   }
 
   /** Adds lines, each with its line end, in their order. */
   addText(text: string): void {
     for (let at = 0; at < text.length;) {
-      const next = this.#addKnown(text, at);
-      if (next === at) {
-        const end = text.indexOf("\n", at);
-        if (end < 0) return;
-        this.#addLine(text.slice(at, end));
-        at = end + 1;
-      } else at = next;
+      USUAL.lastIndex = at + HOUR_LENGTH;
+      if (this.#hour && text.startsWith(this.#hour, at) && USUAL.test(text)) {
+        const jailEnd = text.indexOf("] Found ", at);
+        const idAt = jailEnd + "] Found ".length;
+        const jail = text.slice(text.lastIndexOf("[", jailEnd) + 1, jailEnd);
+        this.#addUsual(jail, text.slice(idAt, text.indexOf(" ", idAt)));
+        at = USUAL.lastIndex;
+        continue;
+      }
+      const end = text.indexOf("\n", at);
+      if (end < 0) return;
+      this.#addLine(text.slice(at, end));
+      at = end + 1;
     }
   }
 
-  /** Counts a usual line; returns where the next one begins, or `at` where it must be taken apart. */
-  #addKnown(text: string, at: number): number {
-    if (this.#heads.length === 0 || !text.startsWith(this.#hour, at)) return at;
-    REST_OF_STAMP.lastIndex = at + HOUR_LENGTH;
-    if (!REST_OF_STAMP.test(text)) return at;
-    const headAt = at + STAMP_LENGTH;
-    for (const { text: head, jail } of this.#heads) {
-      if (!text.startsWith(head, headAt)) continue;
-      const idAt = headAt + head.length;
-      REST_OF_FOUND.lastIndex = idAt;
-      if (!REST_OF_FOUND.test(text)) return at;
-      this.#isDated = true;
-      this.#dated++;
-      this.#bar.count++;
-      this.#addFound(jail, text.slice(idAt, text.indexOf(" ", idAt)));
-      return REST_OF_FOUND.lastIndex;
-    }
-    return at;
+  #addUsual(jail: string, id: string): void {
+    this.#isDated = true;
+    this.#dated++;
+    this.#reader.unbans.delete(jail);
+    if (this.#chosen.size > 0 && !this.#chosen.has(jail)) return;
+    this.#bar.count++;
+    this.#counts.addFound(jail, id);
   }
 
   #addLine(line: string): void {
-    const record = readRecord(line);
-    if (record) {
-      this.#isDated = record.date !== "";
-      this.#stopping = isStopping(this.#stopping, record);
-    }
+    const record = this.#reader.read(line);
+    if (record) this.#isDated = record.date !== "";
     if (this.#isDated) this.#dated++;
     else this.#undated++;
-    const jail = record?.jail;
-    const isAsked = this.#chosen.size === 0 || jail === undefined || this.#chosen.has(jail);
-    if (!record || !isAsked) return;
-    const stamp = `${record.date} ${record.time}`;
-    const isIn = stamp >= this.#period.since && stamp <= this.#end;
-    if (jail !== undefined) this.#addJail(record, this.#jailCount(jail), line, isIn);
-    else if (isIn) this.#addOther(record);
-  }
-
-  #addOther({ event, kind }: LogRecord): void {
-    if (event === "starting") this.#alerts.serverStarts++;
-    else if (event === "failed") this.#alerts.failedActions++;
-    else if (kind === "alert" && !["command", "output", "ended"].includes(event))
-      this.#alerts.otherAlerts++;
-  }
-
-  #addJail(record: LogRecord, jail: JailCount, line: string, isIn: boolean): void {
-    const { event } = record;
-    if (event === "unban") {
-      if (isIn && !this.#stopping) addUnban(jail, secondsOf(record));
-      return;
-    }
-    if (event === "jailStopped" && !this.#stopping) takeBack(jail, secondsOf(record));
-    if (event !== "flush") jail.lastUnbans.clear();
-    if (!isIn) return;
-    if (event === "ban") this.#addBan(jail, this.#shortId(record.id));
-    else if (event === "found") {
-      this.#addFound(jail, this.#shortId(record.id));
-      this.#remember(record, jail, line);
-    } else return this.#addOther(record);
-    this.#barOf(record).count++;
-  }
-
-  #addFound(jail: JailCount, id: string): void {
-    if (jail.lastUnbans.size > 0) jail.lastUnbans.clear();
-    jail.found++;
-    this.#idCount(id).found++;
-  }
-
-  #addBan(jail: JailCount, id: string): void {
-    const count = this.#idCount(id);
-    jail.banned++;
-    count.banned++;
-    if (jail.bannedIds.has(id)) return;
-    if (this.#bannedIds >= IDS_LIMIT) {
-      this.#atLeast.bannedAddresses = true;
-      return;
-    }
-    jail.bannedIds.add(count.id);
-    this.#bannedIds++;
-  }
-
-  #jailCount(name: string): JailCount {
-    const known = this.#jails.get(name);
-    if (known) return known;
-    if (this.#jails.size >= JAILS_LIMIT && name !== OTHER_JAILS) {
-      return this.#jailCount(OTHER_JAILS);
-    }
-    const none = { found: 0, banned: 0, unbanned: 0 };
-    const fresh = { ...none, bannedIds: new Set<string>(), lastUnbans: new Map<number, number>() };
-    this.#jails.set(ownCopy(name), fresh);
-    return fresh;
-  }
-
-  #idCount(id: string): IdCount {
-    const known = this.#ids.get(id);
-    if (known) return known;
-    if (this.#ids.size >= IDS_LIMIT) this.#forgetRare();
-    const fresh = { id: ownCopy(id), found: 0, banned: 0 };
-    this.#ids.set(fresh.id, fresh);
-    return fresh;
-  }
-
-  /** Makes room for new ids; who comes often stays. */
-  #forgetRare(): void {
-    this.#atLeast.seenAddresses = true;
-    for (let rare = 1; this.#ids.size > IDS_LIMIT / 2; rare *= 2) {
-      for (const [id, { found, banned }] of this.#ids) {
-        if (found + banned <= rare) this.#ids.delete(id);
-      }
-    }
-  }
-
-  /** An id may be any text of any length; a secret is taken out before it is cut. */
-  #shortId(id: string): string {
-    return id.length <= ID_LENGTH ? id : shortened(redact(id, this.#ownSecrets), ID_LENGTH);
-  }
-
-  /** The bar of its time; what is later than now is of now: the clock was put back. */
-  #barOf({ date, time }: LogRecord): Bar {
+    if (!record) return;
+    const { date, time, jail, event } = record;
+    const { since, until, past } = this.#period;
     const stamp = `${date} ${time}`;
-    const { until } = this.#period;
+    const hour = stamp.slice(0, HOUR_LENGTH);
+    // What is later than now is of now: the clock was put back.
     const name = (stamp < until ? stamp : until).slice(0, this.#chart.letters);
-    return this.#chart.bars.get(name) ?? { from: name, count: 0 };
-  }
-
-  /** Learns what lines like this one have in common; the line counted. */
-  #remember(record: RecordOf<"found">, jail: JailCount, line: string): void {
-    const { date, time, id } = record;
-    const hour = `${date} ${time.slice(0, 3)}`;
-    if (!line.startsWith(`${date} ${time},`) || `${hour}00:00` < this.#period.since) return;
-    if (`${hour}59:59` > this.#end) return;
-    const head = line.slice(STAMP_LENGTH, line.indexOf("] Found ") + "] Found ".length);
-    if (!line.startsWith(head + id, STAMP_LENGTH)) return;
-    if (hour !== this.#hour) {
-      this.#hour = ownCopy(hour);
-      this.#bar = this.#barOf(record);
-    }
-    if (this.#heads.some(({ text }) => text === head)) return;
-    // What is frequent is learned early, and stands first.
-    this.#heads = [...this.#heads.slice(1 - HEADS_LIMIT), { text: ownCopy(head), jail }];
+    const bar = this.#chart.bars.get(name) ?? { from: name, count: 0 };
+    const end = past ? until : "9999";
+    if (`${hour}:00:00` >= since && hour <= end) [this.#hour, this.#bar] = [ownCopy(hour), bar];
+    const isAsked = this.#chosen.size === 0 || jail === undefined || this.#chosen.has(jail);
+    if (!isAsked || stamp < since || stamp > end) return;
+    this.#counts.add(record);
+    if (event === "found" || event === "ban") bar.count++;
   }
 
   /** What was counted; `notRead` are files that could not be read, or not to their end, with reasons. */
   digest(notRead: readonly string[]) {
     const clean = (text: string) => cleanText(text, this.#ownSecrets);
-    const jails = [...this.#jails]
-      .map(([jail, { found, banned, unbanned, bannedIds }]) => {
-        return { jail: clean(jail), found, banned, unbanned, bannedAddresses: bannedIds.size };
+    this.#counts.settle();
+    const { failedActions, atLeast } = this.#counts;
+    const counted = [...this.#counts.jails];
+    const jails = counted
+      .map(([jail, { found, banned, kinds, bannedIds: ids }]) => {
+        const unbanned = kinds.unban;
+        return { jail: clean(jail), found, banned, unbanned, bannedAddresses: ids.size };
       })
       .filter(({ found, banned, unbanned }) => found + banned + unbanned > 0)
       .sort(busiestFirst);
-    const ids = [...this.#ids.values()].sort(busiestFirst);
-    const bannedIds = new Set([...this.#jails.values()].flatMap((jail) => [...jail.bannedIds]));
+    const ids = [...this.#counts.ids.values()].sort(busiestFirst);
     return {
       since: this.#period.since,
       until: this.#period.until,
       found: sumOf(jails, "found"),
       banned: sumOf(jails, "banned"),
       unbanned: sumOf(jails, "unbanned"),
-      bannedAddresses: bannedIds.size,
-      ...this.#alerts,
+      bannedAddresses: this.#counts.banned.size,
+      failedActions,
+      otherAlerts: counted.reduce((sum, [, { kinds }]) => sum + kinds.alert, -failedActions),
+      serverStarts: this.#counts.jails.get("")?.kinds.life ?? 0,
       /** The busiest first, as all lists here. */
       jails,
       /** Different addresses, or other ids, that were found or banned. */
-      seenAddresses: this.#atLeast.seenAddresses ? IDS_LIMIT : ids.length,
+      seenAddresses: atLeast.seenAddresses ? IDS_LIMIT : ids.length,
       addresses: ids.slice(0, DIGEST_LIST_LIMIT).map(({ id, found, banned }) => {
         return { address: clean(id), found, banned };
       }),
       networks: networksOf(ids).slice(0, DIGEST_LIST_LIMIT),
-      /** What were too many to remember all: then their numbers are the least that they may be. */
-      atLeast: this.#atLeast,
+      atLeast,
       /** The oldest first. */
       chart: { unit: this.#chart.unit, bars: [...this.#chart.bars.values()].reverse() },
       /** With and without a date, in or out of the period. */
@@ -3251,24 +3309,6 @@ export class Tally {
       notRead: notRead.map(clean),
     };
   }
-}
-
-function addUnban(jail: JailCount, second: number): void {
-  jail.unbanned++;
-  jail.lastUnbans.set(second, (jail.lastUnbans.get(second) ?? 0) + 1);
-  const [earliest = second] = jail.lastUnbans.keys();
-  if (jail.lastUnbans.size > LAST_UNBANS_LIMIT) jail.lastUnbans.delete(earliest);
-}
-
-/** The jail is stopped: its last unbans are of bans that will be restored. */
-function takeBack(jail: JailCount, second: number): void {
-  for (const [unbanned, count] of jail.lastUnbans) {
-    if (Math.abs(second - unbanned) <= STOP_SECONDS) jail.unbanned -= count;
-  }
-}
-
-function busiestFirst(a: Busy, b: Busy): number {
-  return b.found + b.banned - a.found - a.banned;
 }
 
 function sumOf<Key extends string>(counts: readonly Record<Key, number>[], key: Key): number {

@@ -3178,7 +3178,7 @@ const DIGEST_LIST_LIMIT = 100;
 const CHART_LIMIT = 1_000;
 /** The usual line behind its hour: the grammar would say the same of it. */
 const USUAL =
-  /:\d\d:\d\d,\d{3} fail2ban\.filter +\[\d+\]: INFO +\[[^\]\n]{1,200}\] Found [\da-f.:]{3,39} - [\d-]+ [\d:]+\n/y;
+  /:\d\d:\d\d,\d{3} fail2ban\.filter +\[\d+\]: INFO +\[[^\][\n]{1,200}\] Found [\da-f.:]{3,39} - [\d-]+ [\d:]+\n/y;
 const HOUR_LENGTH = "2026-11-22 10".length;
 
 /** Bars for each hour of the period, or each day of a long one, by as many letters of a stamp. */

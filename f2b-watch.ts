@@ -7519,7 +7519,7 @@ function unquoted(value: string): string {
 }
 
 /** Reads `NAME=VALUE` lines: the value is the rest, trimmed, without one pair of quotes around it. */
-export function parseEnvFile(text: string, path = ""): Map<string, string> {
+function parseEnvFile(text: string, path: string): Map<string, string> {
   const variables = new Map<string, string>();
   for (const [index, line] of text.split(/\r?\n/).entries()) {
     if (/^\s*(#|$)/.test(line)) continue;

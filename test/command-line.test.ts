@@ -4,7 +4,7 @@ import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { join, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { main, parseEnvFile, VERSION, webhookUrl, type World } from "../f2b-watch.ts";
+import { main, VERSION, webhookUrl, type World } from "../f2b-watch.ts";
 import manifest from "../package.json";
 import { line, lines, type RunResult, Scene } from "./harness.ts";
 
@@ -534,59 +534,33 @@ describe("bad configuration is refused with 78 and names the setting", () => {
 });
 
 describe("the env file", () => {
-  test("holds KEY=VALUE lines: the value is the rest, trimmed, without one pair of quotes", () => {
-    const text = [
-      "# a comment",
-      "   # one that is indented",
-      "",
-      "   ",
-      "PLAIN=value",
-      "SPACES=  a b  ",
-      "  INDENTED=1",
-      'DOUBLE="a b "',
-      "SINGLE='a b '",
-      `NESTED="'a'"`,
-      'INNER="a"b"',
-      `OPEN="a`,
-      `MIXED="a'`,
-      'QUOTE="',
-      "EMPTY=",
-      'EMPTY_QUOTED=""',
-      "EQUALS=a=b==",
-      "HASH=#alerts",
-      "LATER_HASH=a #b",
-      "DOLLAR=$HOME${X}`x`",
-      "BACKSLASH=a\\nb",
-      "TWICE=first",
-      "TWICE=second",
-      "LAST=no line end",
-    ].join("\n");
-    expect(Object.fromEntries(parseEnvFile(text))).toEqual({
-      PLAIN: "value",
-      SPACES: "a b",
-      INDENTED: "1",
-      DOUBLE: "a b ",
-      SINGLE: "a b ",
-      NESTED: "'a'",
-      INNER: 'a"b',
-      OPEN: '"a',
-      MIXED: `"a'`,
-      QUOTE: '"',
-      EMPTY: "",
-      EMPTY_QUOTED: "",
-      EQUALS: "a=b==",
-      HASH: "#alerts",
-      LATER_HASH: "a #b",
-      DOLLAR: "$HOME${X}`x`",
-      BACKSLASH: "a\\nb",
-      TWICE: "second",
-      LAST: "no line end",
-    });
-  });
-
-  test("may have Windows line ends and a byte order mark", () => {
-    const read = parseEnvFile('\ufeffA=1\r\n\r\n# b\r\nC="x y"\r\n');
-    expect(Object.fromEntries(read)).toEqual({ A: "1", C: "x y" });
+  // prettier-ignore
+  const LINES: [written: string, host: string][] = [
+    ["F2B_HOST=value", "value"],
+    ["F2B_HOST=  a b  ", "a b"],
+    ["  F2B_HOST=1", "1"],
+    ['F2B_HOST="a b "', "a b "],
+    ["F2B_HOST='a b'", "a b"],
+    [`F2B_HOST="'a'"`, "'a'"],
+    ['F2B_HOST="a"b"', 'a"b'],
+    [`F2B_HOST="a`, '"a'],
+    [`F2B_HOST="a'`, `"a'`],
+    ['F2B_HOST="', '"'],
+    ["F2B_HOST=", "web-1"],
+    ['F2B_HOST=""', "web-1"],
+    ["F2B_HOST=a=b==", "a=b=="],
+    ["F2B_HOST=#alerts", "#alerts"],
+    ["F2B_HOST=a #b", "a #b"],
+    ["F2B_HOST=$HOME${X}`x`", "$HOME${X}`x`"],
+    ["F2B_HOST=a\\nb", "a\\nb"],
+    ["F2B_HOST=first\nF2B_HOST=second", "second"],
+    ["# F2B_HOST=comment\n   # indented\n\n   \nF2B_HOST=x\n", "x"],
+    ['\ufeffF2B_HOST="x y"\r\n\r\n# b\r\n', "x y"],
+  ];
+  test.each(LINES)("%j is the host %j", async (written, host) => {
+    using scene = smallScene();
+    const { out } = await scene.run("check", "--env-file", envFile(scene, written));
+    expect(out).toContain(`; host ${host}; format `);
   });
 
   test.each(["word", "export A=1", "A", "=1", "1A=1", "A-B=1"])(

@@ -7555,11 +7555,10 @@ const PROXY_VARIABLE = /^(?:https?|no)_proxy$/i;
 /** What Bun and Deno read when they start, before there is an env file. */
 const RUNTIME_VARIABLE = /^(?:NODE|BUN|DENO|SSL_CERT|LD|MALLOC)_|^(?:TZ|PATH|LANG|LC_\w+|HOME)$/;
 
-/** Images set `F2B_…` of their own: in the environment only what is nearly one of ours is wrong. */
+/** `DISCORD_WEBHOOK_URL`, or so many letters wrong, missing, added or swapped. */
 function nearlyOurs(name: string, known: readonly string[], errors: number): string | undefined {
   const bare = name.toUpperCase().replace(/^F2B_(?=DISCORD|SLACK)/, "");
-  const begun = Object.keys(DESTINATION_VARIABLES).find((each) => bare.startsWith(each));
-  return begun ?? nearest(bare.slice(0, 20), known, errors);
+  return nearest(bare.replace(/_?(?:UR[IL]|\d+)$/, "").slice(0, 20), known, errors);
 }
 
 /** In the env file every name that is not ours is wrong: what is misspelt would be ignored in silence. */
@@ -7575,9 +7574,10 @@ function rejectUnknownVariables(world: World, file: ReadonlyMap<string, string>)
       "set it where f2b-watch is started: in the crontab, or with Environment= in the unit";
     throw new Fault(78, message, hint);
   }
+  // Images set `F2B_…` of their own, and other programs have webhooks, too.
   const inWorld = Object.keys(world.env).filter(
     (name) =>
-      /^F2B|DISCORD|SLACK|WEBHOOK/i.test(name) &&
+      /^[FDS]/i.test(name) &&
       !known.includes(name) &&
       nearlyOurs(name, known, name.length > 12 ? 2 : 1),
   );

@@ -337,6 +337,8 @@ describe("a name that is nearly ours is refused, and ours is named", () => {
     ["DISCORD_WEBHOOK_URL", "DISCORD_WEBHOOK"],
     ["F2B_DISCORD_WEBHOOK", "DISCORD_WEBHOOK"],
     ["SLACK_WEBHOOK_URL", "SLACK_WEBHOOK"],
+    ["DICSORD_WEBHOOK", "DISCORD_WEBHOOK"],
+    ["DISCORD_WEBHOOK2", "DISCORD_WEBHOOK"],
     ["SLACK_CHANEL", "SLACK_CHANNEL"],
     ["F2B_FORMT", "F2B_FORMAT"],
     ["F2B_FROMAT", "F2B_FORMAT"],
@@ -380,7 +382,8 @@ describe("a name that is nearly ours is refused, and ours is named", () => {
     using scene = smallScene();
     const images =
       "F2B_LOG_TARGET F2B_LOG_LEVEL F2B_DB_PURGE_AGE F2B_MAX_RETRY F2B_DEST_EMAIL F2B_SENDER " +
-      "F2B_ACTION F2B_IPTABLES_CHAIN F2B_NONSENSE SLACK_BOT_TOKEN NODE_EXTRA_CA_CERTS WEBHOOK TZ";
+      "F2B_ACTION F2B_IPTABLES_CHAIN F2B_NONSENSE SLACK_BOT_TOKEN SLACK_SIGNING_SECRET DISCORD_TOKEN " +
+      "CI_SLACK_WEBHOOK FORMAT STATE NODE_EXTRA_CA_CERTS WEBHOOK_URL TZ";
     for (const name of images.split(" ")) scene.env[name] = "1";
     await scene.pass();
     scene.expectPosted(...lines(1, 2));

@@ -1,6 +1,5 @@
 /** README's action, installed in a real fail2ban. */
 import { describe, expect, setDefaultTimeout } from "bun:test";
-import { block } from "./readme.ts";
 import { Server, testOnServer, until } from "./server.ts";
 
 setDefaultTimeout(180_000);
@@ -12,12 +11,12 @@ const COUNTING_FLOCK = '#!/bin/sh\necho >> /triggers\nexec /usr/bin/flock "$@"\n
 async function withTrigger(): Promise<Server> {
   const server = await Server.start();
   await server.startFail2ban();
-  await server.paste(block("install"), "/opt/f2b-watch");
+  await server.install();
   server.write("/usr/local/sbin/flock", COUNTING_FLOCK);
   await server.paste("chmod 755 /usr/local/sbin/flock");
   server.put("action", "jails");
   const before = server.log().length;
-  await server.paste(block("reload"));
+  await server.pasteBlock("reload");
   await until(() => server.discord.lines().length >= server.log().length - before);
   return server;
 }

@@ -1,18 +1,23 @@
-/** README's own blocks, so that a test runs what a reader copies. */
+/** The blocks of README and of its further recipes, so that a test runs what a reader copies. */
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { repository } from "./harness.ts";
 
-const README = fs.readFileSync(join(repository, "README.md"), "utf8");
+export const README = join(repository, "README.md");
+const texts = [README, join(repository, ".github/RECIPES.md")].map((path) =>
+  fs.readFileSync(path, "utf8"),
+);
 
-/** The text of the fence that follows the comment `<!-- name -->`, indented or not. */
+/** A fence with the comment in front of it, indented or not. */
+const fence = (name: string) =>
+  new RegExp(`^( *)<!-- ${name} -->\\n+\\1(\`{3,})\\w*\\n([^]*?)^\\1\\2$`, "gm");
+
+/** The text of the fence that follows the comment `<!-- name -->`. */
 export function block(name: string): string {
-  const fence = new RegExp(
-    `^( *)<!-- ${RegExp.escape(name)} -->\\n+\\1(\`{3,})\\w*\\n([^]*?)^\\1\\2$`,
-    "m",
-  );
-  const [, indent = "", , text] = fence.exec(README) ?? [];
-  if (text === undefined) throw new Error(`README has no block <!-- ${name} -->`);
+  const found = texts.flatMap((text) => [...text.matchAll(fence(RegExp.escape(name)))]);
+  const [[, indent = "", , text] = []] = found;
+  if (text === undefined || found.length > 1)
+    throw new Error(`README and its recipes have ${found.length} blocks <!-- ${name} -->`);
   return text.replaceAll(new RegExp(`^${indent}`, "gm"), "");
 }
 
@@ -22,4 +27,10 @@ export function file(name: string): { path: string; text: string } {
   const [, path] = /^# (\/\S+)\n/.exec(text) ?? [];
   if (path === undefined) throw new Error(`<!-- ${name} --> does not say where it goes`);
   return { path, text };
+}
+
+/** Output that README quotes: `<!-- output: arguments -->`; `…` alone in a line leaves lines out. */
+export function quoted(): { argv: string[]; text: string }[] {
+  const found = texts.flatMap((text) => [...text.matchAll(fence("output: (.*)"))]);
+  return found.map(([, , argv = "", , text = ""]) => ({ argv: argv.split(" "), text }));
 }

@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Discord } from "./discord.ts";
 import { compiled, repository, type RunResult, testWith } from "./harness.ts";
-import { file } from "./readme.ts";
+import { block, file } from "./readme.ts";
 
 const NAMESPACES = ["--mount", "--uts", "--pid", "--cgroup", "--fork", "--kill-child"];
 const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -167,13 +167,13 @@ export class Server {
   }
 
   /** Starts a program in it. */
-  start(command: readonly string[], env: Record<string, string> = {}, cwd = "/root") {
+  start(command: readonly string[], env: Record<string, string> = {}, cwd = "/root", input = "") {
     const { pid } = this.#first;
     const enter = ["nsenter", `--target=${pid}`, "--mount", "--uts", "--cgroup"];
     const place = [`--pid=/proc/${pid}/ns/pid_for_children`, `--wd=${this.path(cwd)}`];
     return Bun.spawn([...enter, ...place, ...command], {
       env: { ...ENVIRONMENT, ...env },
-      stdin: "ignore",
+      stdin: new Blob([input]),
       stdout: "pipe",
       stderr: "pipe",
     });
@@ -184,23 +184,42 @@ export class Server {
     command: readonly string[],
     env: Record<string, string> = {},
     cwd = "/root",
+    input = "",
   ): Promise<RunResult> {
-    const child = this.start(command, env, cwd);
+    const child = this.start(command, env, cwd, input);
     const texts = Promise.all([child.stdout.text(), child.stderr.text()]);
     const [code, [out, err]] = await Promise.all([child.exited, texts]);
     return { code, out, err };
   }
 
   /** Pastes commands into a root shell, with a real webhook; each must succeed. */
-  async paste(commands: string, cwd = "/root"): Promise<string> {
-    const script = commands.replaceAll(PLACEHOLDER, this.discord.webhook);
-    const { code, out, err } = await this.run(
-      ["bash", "-e", "-o", "pipefail", "-c", script],
-      {},
-      cwd,
-    );
+  async paste(
+    commands: string,
+    cwd = "/root",
+    shell: readonly string[] = ["bash", "-o", "pipefail"],
+    input = "",
+  ): Promise<string> {
+    const script = this.#withWebhook(commands);
+    const command = [...shell, "-e", "-c", script];
+    const { code, out, err } = await this.run(command, {}, cwd, this.#withWebhook(input));
     expect({ script, code, out, err }).toMatchObject({ code: 0 });
     return out + err;
+  }
+
+  #withWebhook(text: string): string {
+    return text.replaceAll(PLACEHOLDER, this.discord.webhook);
+  }
+
+  /** Pastes a block of README into the smallest shell there is; `input` is typed when it waits. */
+  pasteBlock(name: string, cwd = "/root", input = ""): Promise<string> {
+    return this.paste(block(name), cwd, ["dash"], input);
+  }
+
+  /** Installs as README says, in a checkout beside `dist/`; the format is the log's own unless a test wants events. */
+  async install({ events = false } = {}): Promise<void> {
+    const env = events ? block("env") : block("env").replace("F2B_FORMAT=events\n", "");
+    await this.pasteBlock("install", "/opt/f2b-watch", env);
+    await this.pasteBlock("cron");
   }
 
   /** Puts README's files where they say that they go. */

@@ -2,7 +2,7 @@
 import { describe, expect, setDefaultTimeout } from "bun:test";
 import * as fs from "node:fs";
 import { line, lines } from "./harness.ts";
-import { block, file } from "./readme.ts";
+import { file } from "./readme.ts";
 import { Server, testOnServer, until } from "./server.ts";
 
 setDefaultTimeout(180_000);
@@ -26,7 +26,7 @@ async function booted(): Promise<Server> {
   );
   append(server, ...lines(1, 3));
   await server.paste(`chown root:adm ${LOG}; chmod 640 ${LOG}`);
-  await server.paste(block("install"), "/opt/f2b-watch");
+  await server.install();
   server.put(...UNITS);
   return server;
 }
@@ -59,7 +59,7 @@ describe("systemd", () => {
     "the path unit tells each line within seconds, in a burst and after a rotation; the state goes on where cron stopped",
     async () => {
       await using server = await booted();
-      await server.paste(block("enable"));
+      await server.pasteBlock("enable");
       expect(server.has("/etc/cron.d/f2b-watch")).toBe(false);
       // Like fail2ban: the log stays open.
       const log = fs.openSync(server.path(LOG), "a");

@@ -104,7 +104,7 @@ function containerEnv(container: IContainer, server: Server): Record<string, str
   });
   expect(container.envFrom?.map(({ secretRef }) => secretRef?.name)).toEqual(["f2b-watch"]);
   const { stringData } = manifest<Secret>("cronjob", "Secret");
-  expect(Object.keys(stringData ?? {})).toEqual(["DISCORD_WEBHOOK"]);
+  expect(Object.keys(stringData ?? {})).toEqual(["DISCORD_WEBHOOK", "F2B_FORMAT"]);
   return { ...Object.fromEntries(own), DISCORD_WEBHOOK: server.discord.webhook, HOME: "/" };
 }
 

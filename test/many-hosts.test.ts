@@ -48,7 +48,7 @@ describe("a log host", () => {
       const known = Object.values(hosts).flatMap((host) => host.log());
       for (const [name, host] of Object.entries(hosts)) {
         await host.attackFrom("203.0.113.7");
-        const odd = "  a continued line with a\ttab, `%s` and ü";
+        const odd = "  a continued line with a\\ttab, `%s` and ü";
         fs.appendFileSync(host.path("/var/log/fail2ban.log"), `${odd}\n`);
         await until(() => arrived(name).length >= host.log().length);
         expect(arrived(name)).toEqual(host.log());

@@ -3025,12 +3025,12 @@ export function isNews(
 }
 
 // ── Core: check ─────────────────────────────────────────────────────────────────────────────────
-// Pure. What was found out, row by row, each with what a person can do about it.
+// Pure. The rows of check as a table, each failure with a hint.
 
-/** One thing that was looked at; only one that failed has a hint and an exit code. */
+/** One thing that was checked; only a failure has a hint and an exit code. */
 export interface Row {
   readonly name: string;
-  /** `unknown`: only a test message can tell, or this user or runtime may not ask. */
+  /** `unknown`: only a test message can show it, or this user or runtime may not ask. */
   readonly state: "ok" | "failed" | "unknown";
   readonly text: string;
   readonly hint: string;
@@ -3052,7 +3052,7 @@ function failedRow(name: string, { exitCode, message, hint = "" }: Fault): Row {
   return { name, state: "failed", text: message, hint, exitCode };
 }
 
-/** Names in one column, and beside it texts that wrap at spaces. */
+/** Names in one column, texts beside it that wrap at spaces. */
 function columns(rows: readonly (readonly [string, string])[], width: number): string {
   const indent = Math.max(...rows.map(([name]) => name.length)) + 2;
   const lines = rows.flatMap(([name, text]) =>
@@ -3063,7 +3063,7 @@ function columns(rows: readonly (readonly [string, string])[], width: number): s
   return lines.map((line) => `${line}\n`).join("");
 }
 
-/** The rows as a table for people; hints never wrap: paths and commands are to be copied. */
+/** The rows as a table for people. Hints never wrap, so that commands can be copied. */
 export function renderRows(rows: readonly Row[], width: number): string {
   const longest = Math.max(...rows.map(({ name }) => name.length));
   const texts = rows.map(({ name, state, text, hint }) => {
@@ -6453,9 +6453,9 @@ function sharedChannels(
 // ── The other commands ──────────────────────────────────────────────────────────────────────────
 // What a person asks by hand, or cron once a day; none of it moves a cursor.
 
-// check: every row asks what a run would ask, on its own, so that what fails in one hides no other.
+// check: each row asks what a run would ask, on its own, so that no failure hides another.
 
-/** The rows of one look, or one with its text; `exitCode` is that of an error of the system in it. */
+/** The rows that one look gives, or one with its text; `exitCode` is for errors of the system. */
 async function rowsOf(
   name: string,
   exitCode: number,
@@ -6467,13 +6467,13 @@ async function rowsOf(
     return typeof found === "string" ? [okRow(name, found)] : found;
   } catch (error) {
     const fault = asFault(error, exitCode);
-    // A run does without what it may not ask.
+    // A run does without it.
     if (fault instanceof Closed) return [unknownRow(name, `${fault.message}; ${fault.hint}`)];
     return [failedRow(name, fault)];
   }
 }
 
-/** The name in /etc/passwd or /etc/group, or the number where there is none. */
+/** The name in /etc/passwd or /etc/group, else the number. */
 function nameOf(world: World, list: "passwd" | "group", id: number): string {
   try {
     const entry = new RegExp(`^([^:\\n]*):[^:\\n]*:${id}:`, "m");
@@ -6506,7 +6506,7 @@ function envFileText(world: World, { envFile }: Settings): string {
   return text;
 }
 
-/** `answers`: fail2ban does, and so something should have been written. */
+/** `answers`: fail2ban does, so that its log should grow. */
 function logText(world: World, settings: Settings, answers: boolean): string {
   const { log } = settings;
   const live = openLive(world, log);
@@ -6531,7 +6531,7 @@ function logText(world: World, settings: Settings, answers: boolean): string {
   }
 }
 
-/** What to do about a rotated file that cannot be used, by why. */
+/** What to do about a rotated file that is left out, by the reason. */
 const SIBLING_HINTS: Readonly<Record<string, string>> = {
   "a link": "links are not followed there: move it to another directory",
   "of another owner": "only files of root and of the log's owner are read: move it away",
@@ -6562,7 +6562,7 @@ function rotatedText(world: World, { log }: Settings): string {
   throw new Fault(66, `${text}; left out: ${someOf(leftOut.map(withReason))}`, hint);
 }
 
-/** Its answers that cannot be read are no rows: whether it answers is what matters. */
+/** What matters is whether it answers; answers that cannot be read make no row. */
 async function fail2banRows(
   world: World,
   settings: Settings,
@@ -6591,14 +6591,14 @@ function asNothing(error: unknown): string {
   throw error;
 }
 
-/** Where fail2ban logs: a path, or `SYSLOG` and the like; empty where it does not say. */
+/** Where fail2ban logs: a path, or `SYSLOG` and the like; empty if it does not say. */
 async function logTarget(world: World): Promise<string> {
   return /`- (.+)$/m.exec(await askClient(world, "get", "logtarget"))?.[1]?.trim() ?? "";
 }
 
 const LASTING = "the same in /etc/fail2ban/fail2ban.local";
 
-/** What is wrong with where fail2ban logs; absent where it cannot be wrong. */
+/** The fault if fail2ban logs elsewhere. */
 function targetFault(world: World, settings: Settings, target: string): Fault | undefined {
   const { log, manyLogs } = settings;
   if (manyLogs || rotationPath(world, target) === rotationPath(world, log)) return undefined;
@@ -6615,7 +6615,7 @@ function levelText(level: string): string {
   throw new Fault(66, `${level}: fail2ban does not log its bans`, hint);
 }
 
-/** What is wrong with the jails that `--jail` names: no line is of one that fail2ban has not. */
+/** The fault if `--jail` names a jail that fail2ban does not have: its lines would never come. */
 async function jailFault(world: World, { view }: Settings): Promise<Fault | undefined> {
   const all = readJailNames(await askClient(world, "status"));
   const wrong = all && [...view.jails].find((jail) => !all.includes(jail));
@@ -6625,7 +6625,7 @@ async function jailFault(world: World, { view }: Settings): Promise<Fault | unde
   return new Fault(64, `--jail: fail2ban has no jail ${quoted(wrong)}`, hint);
 }
 
-/** Writes and locks a new file beside the state, as a run would; it is gone afterwards. */
+/** Writes and locks a file beside the state, as a run would, and removes it. */
 function stateText(world: World, settings: Settings): string {
   const { state } = settings;
   const statePath = statePathOf(settings);
@@ -6651,8 +6651,8 @@ function stateText(world: World, settings: Settings): string {
 }
 
 /**
- * Who holds the lock, by the kernel's list: a look that took it would turn a run away. 0 is nobody;
- * absent where there is no such list (it has no runs in other containers).
+ * The process that holds the lock, by the kernel's list: taking it would turn a run away. 0 is none;
+ * absent if there is no such list (processes in other containers are not in it).
  */
 function lockHolder(world: World, path: string): number | undefined {
   try {
@@ -6686,7 +6686,7 @@ function lockText(world: World, settings: Settings): string {
   return holder === 0 ? "works, free" : "works";
 }
 
-/** Where a destination's position is, and how much of the log is behind it. */
+/** A destination's position, and how much of the log is unread. */
 function placeText(world: World, live: OpenFile | undefined, { cursor }: Progress): string {
   if (!cursor) return "at the log's start";
   const time = cursor.lastTime ? ` (${cursor.lastTime})` : "";
@@ -6718,7 +6718,7 @@ function progressText(world: World, settings: Settings): string {
   try {
     live = openLive(world, log);
   } catch {
-    live = undefined; // The log's own row says why.
+    live = undefined; // The log's own row shows why.
   }
   const file = live;
   const waits = destinations.some(([, { outbox }]) => outbox);
@@ -6856,7 +6856,7 @@ async function destinationRows(
   );
 }
 
-/** Shows what is configured and whether it works; every row stands for itself. */
+/** Shows what is configured and whether it works. */
 async function check(world: World, settings: Settings): Promise<number> {
   const { log, manyLogs, state, geo, json, ownSecrets } = settings;
   const [first = log] = logsOrPath(world, log);
@@ -7127,13 +7127,13 @@ async function digestLog(world: World, settings: Settings): Promise<number> {
 }
 
 // ── Command line ────────────────────────────────────────────────────────────────────────────────
-// Flags win over the environment, the environment over the env file. cac matches words with commands,
-// zod has the last word on every value. Secrets come from the environment or the env file only.
+// Flags win over the environment, the environment over the env file. cac matches words to commands,
+// zod validates every value. Secrets come from the environment or the env file only.
 
 const ENV_FILE = "/etc/f2b-watch.env";
 const DATABASE = "/var/lib/fail2ban/fail2ban.sqlite3";
 
-/** What a value must look like, and the schema that decides. */
+/** What a value must look like, in words and as a schema. */
 interface Values<Value> {
   readonly expects: string;
   readonly schema: () => z.ZodMiniType<Value>;
@@ -7157,7 +7157,7 @@ const START = values("start or end", () => z.enum(["start", "end"]));
 const FORMAT = values("raw, compact or events", () => z.enum(FORMATS));
 const INLINE = values("a whole number from 0 to 100000", () => wholeNumber(0, 100_000));
 const SECONDS = values("whole seconds from 1 to 86400", () => wholeNumber(1, 86_400));
-/** Where an address leads: a web page whose URL has the address behind the host; empty for none. */
+/** A web page about an address: the URL holds it behind the host. Empty for no link. */
 const LINK = values("none, or an http(s) URL with {ip} in its path", () =>
   z.pipe(
     z
@@ -7177,7 +7177,7 @@ const PERIOD = values(
       .check(z.refine((since) => !("ms" in since) || Math.abs(since.ms) <= LONGEST_MS)),
 );
 
-/** Made absolute; the word for none becomes empty. */
+/** An absolute path; `none` is the word for an empty one. */
 function pathOr(none: string | undefined) {
   const path = z.string().check(z.regex(/^[^\0]+$/));
   return z.pipe(
@@ -7203,7 +7203,7 @@ function wholeNumber(least: number, most: number) {
 }
 
 const UNIT_MS: Readonly<Record<string, number>> = { m: MINUTE, h: HOUR, d: DAY, w: 7 * DAY };
-/** A longer period begins before dates have four digits. */
+/** A longer period would start in a year before 1000. */
 const LONGEST_MS = 99_999 * 7 * DAY;
 const DATE = /^\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?$/;
 
@@ -7217,17 +7217,17 @@ function readPeriod(text: string): Since {
 
 type CommandName = "pass" | "check" | "status" | "digest" | "help" | "version";
 
-/** One option: `usage` as it is typed, and what --help and each command need to know of it. */
+/** One option: everything that the command line, the variables and --help need to know about it. */
 interface Option<Value, Fallback> extends Values<Value> {
   /** `--max-time <s>`; a switch has no value. */
   readonly usage: string;
   readonly fallback: Fallback;
   readonly help: string;
-  /** The commands that it matters to. */
+  /** The commands that use it. */
   readonly commands: readonly string[];
 }
 
-/** `commands`: separated by spaces; `*` is all that have options. */
+/** `commands`: separated by spaces; `*` means every command that has options. */
 function option<Value, const Fallback>(
   usage: string,
   commands: string,
@@ -7242,7 +7242,7 @@ function option<Value, const Fallback>(
 const LAST_DAY: Since = { kind: "ago", ms: DAY };
 const NOTHING: ReadonlySet<string> = new Set();
 
-/** Every option by its name in the settings; `--max-time` is `F2B_MAX_TIME` in the environment. */
+/** Every option by its name in the settings. Another option is one more row. */
 // prettier-ignore
 const OPTIONS = {
   log: option("--log <file>", "*", PATH, "/var/log/fail2ban.log",
@@ -7307,15 +7307,15 @@ function variableOf(name: OptionName): string {
 }
 
 interface Command {
-  /** With its words, as cac reads it. */
+  /** As cac reads it. */
   readonly usage: string;
   readonly help: string;
-  /** A command that has none needs no settings. */
+  /** A command without examples needs no settings. */
   readonly examples: readonly string[];
   readonly run: (world: World, settings: Settings, words: readonly string[]) => Promise<number>;
 }
 
-/** What can be done; a run is the command without a name. */
+/** What can be asked for; a run is the command without a name. */
 // prettier-ignore
 const COMMANDS: Readonly<Record<CommandName, Command>> = {
   pass: { usage: "", help: "posts what is new in the log", run: pass,
@@ -7335,7 +7335,7 @@ const COMMAND_NAMES = Object.keys(COMMANDS) as CommandName[];
 
 const SLACK_API = "https://slack.com/api/";
 
-/** Variables without a flag: flags show in `ps`. */
+/** Variables without a flag, because flags show in `ps`. */
 const DESTINATION_VARIABLES = {
   DISCORD_WEBHOOK: "https://discord.com/api/webhooks/…[?thread_id=…]",
   SLACK_WEBHOOK: "https://hooks.slack.com/services/…; or instead:",
@@ -7367,7 +7367,7 @@ function titled(title: string, rows: readonly (readonly [string, string])[]): st
   return `\n${title}\n${columns(indented, TABLE_WIDTH)}`;
 }
 
-/** `owners`: the commands that it belongs to are named. */
+/** `owners`: name the commands that the option belongs to. */
 function optionHelp(name: OptionName, owners: boolean): readonly [string, string] {
   const { usage, help, fallback, commands } = OPTIONS[name];
   const owned = owners && !commands.includes("pass") ? `${commands.join(", ")}: ${help}` : help;
@@ -7401,14 +7401,14 @@ function helpOf(word: string): string {
   return `${usage}${titled("options", table)}\nexamples\n${tried}`;
 }
 
-/** The word, and all that is left of it without up to `errors` of its letters. */
+/** The word, and what remains of it without up to `errors` of its letters. */
 function lacking(word: string, errors: number): Set<string> {
   const shorter = Array.from(word, (_, at) => word.slice(0, at) + word.slice(at + 1));
   const more = errors > 0 ? shorter.flatMap((each) => [...lacking(each, errors - 1)]) : [];
   return new Set([word, ...more]);
 }
 
-/** The name that a word means with so many letters wrong, missing, added or swapped. */
+/** The name that was meant, if at most so many letters are wrong, missing, added or swapped. */
 function nearest(word: string, names: readonly string[], most: number): string | undefined {
   const plain = (name: string) => name.toLowerCase().replaceAll(/[-_]/g, "");
   const typed = plain(word);
@@ -7435,14 +7435,14 @@ function unknown(kind: "option" | "command", word: string, names: readonly strin
 
 interface CommandLine {
   readonly command: CommandName;
-  /** What stands behind the command: names of jails. */
+  /** Words after the command: names of jails. */
   readonly words: readonly string[];
   readonly values: Readonly<Partial<Record<OptionName, string>>>;
 }
 
 /**
- * Takes the options out, with their values as typed. cac would make numbers of some (`--host 007`), let
- * `--dry-run` take the next word, and know other spellings (`--dryRun`, `--log.x`, `--no-verbose`).
+ * Takes the options out, with their values as typed. cac would turn some into numbers (`--host 007`),
+ * let `--dry-run` take the next word, and accept other spellings (`--dryRun`, `--log.x`).
  */
 function takeOptions(argv: readonly string[]) {
   const values: Partial<Record<OptionName, string>> = {};
@@ -7468,7 +7468,7 @@ function takeOptions(argv: readonly string[]) {
   return { words, values };
 }
 
-/** The value of an option that stands alone: the next word, which is taken. */
+/** The value of an option without `=`: the next word, which is consumed. */
 function valueFor(name: OptionName, rest: string[]): string {
   const { usage: option, expects } = OPTIONS[name];
   if (!option.includes(" ")) return "true";
@@ -7493,7 +7493,7 @@ function readCommandLine(argv: readonly string[]): CommandLine {
   throw usage(`${flagOf(stray)} is an option of ${commands.join(" and ")}`, hint);
 }
 
-/** Which command the words ask for, and what is left of them; cac is a millisecond that cron saves. */
+/** Which command is meant, and the words after it. Without words, as from cron, cac is not even loaded. */
 function readWords(words: readonly string[]): { command: CommandName; args: readonly string[] } {
   const [first] = words;
   if (first === undefined) return { command: "pass", args: [] };
@@ -7552,16 +7552,16 @@ function readEnvFile(world: World, path: string, named: boolean): Map<string, st
 const ENV_FILE_HINT =
   "keep the settings in a file of their own that only this user can access, mode 600";
 const PROXY_VARIABLE = /^(?:https?|no)_proxy$/i;
-/** What Bun and Deno read when they start, before there is an env file. */
+/** What Bun and Deno read when they start, before the env file is read. */
 const RUNTIME_VARIABLE = /^(?:NODE|BUN|DENO|SSL_CERT|LD|MALLOC)_|^(?:TZ|PATH|LANG|LC_\w+|HOME)$/;
 
-/** `DISCORD_WEBHOOK_URL`, or so many letters wrong, missing, added or swapped. */
+/** The name of ours that was probably meant, also by `DISCORD_WEBHOOK_URL`. */
 function nearlyOurs(name: string, known: readonly string[], errors: number): string | undefined {
   const bare = name.toUpperCase().replace(/^F2B_(?=DISCORD|SLACK)/, "");
   return nearest(bare.replace(/_?(?:UR[IL]|\d+)$/, "").slice(0, 20), known, errors);
 }
 
-/** In the env file every name that is not ours is wrong: what is misspelt would be ignored in silence. */
+/** Refuses every foreign name in the env file: a misspelt one would be ignored in silence. */
 function rejectUnknownVariables(world: World, file: ReadonlyMap<string, string>): void {
   const known = [...Object.keys(DESTINATION_VARIABLES), ...OPTION_NAMES.map(variableOf)];
   const inFile = [...file.keys()].filter(
@@ -7574,7 +7574,7 @@ function rejectUnknownVariables(world: World, file: ReadonlyMap<string, string>)
       "set it where f2b-watch is started: in the crontab, or with Environment= in the unit";
     throw new Fault(78, message, hint);
   }
-  // Images set `F2B_…` of their own, and other programs have webhooks, too.
+  // In the environment only near misses: images set `F2B_…` of their own.
   const inWorld = Object.keys(world.env).filter(
     (name) =>
       /^[FDS]/i.test(name) &&
@@ -7588,7 +7588,7 @@ function rejectUnknownVariables(world: World, file: ReadonlyMap<string, string>)
   throw new Fault(78, `${wrong}: no such setting`, hint);
 }
 
-/** The text of a variable; absent where it is empty or not set. */
+/** The text of a variable; absent if it is empty or not set. */
 type Lookup = (name: string) => string | undefined;
 
 const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/;
@@ -7703,18 +7703,18 @@ export function webhookUrl(text: string): string {
   return `${url.protocol}//${host}${path}?wait=true${inThread}`;
 }
 
-/** What somebody typed, as an error may show it. */
+/** What somebody typed, safe to show in an error. */
 function quoted(value: string): string {
   return neutralise(redact(JSON.stringify(value.slice(0, 100)), []));
 }
 
-/** What is wrong with a value, by the name that set it. */
+/** Names the flag or the variable that set a wrong value. */
 function wrongValue(name: OptionName, typed: unknown, what: string, hint?: string): Fault {
   if (typed === undefined) return new Fault(78, `${variableOf(name)}: ${what}`, hint);
   return usage(`${flagOf(name)}: ${what}`, hint);
 }
 
-/** The value of one option, checked; its fallback when neither flag nor variable sets it. */
+/** The validated value of one option, or its fallback if neither flag nor variable sets it. */
 function optionValue<Name extends OptionName>(
   name: Name,
   values: CommandLine["values"],
@@ -7827,7 +7827,7 @@ class Printer {
   }
 }
 
-/** Writes to stderr; where nobody can be told, the exit status must do. */
+/** Writes to stderr; if that fails, the exit status must do. */
 function writeError(text: string): void {
   try {
     fs.writeSync(2, text);
@@ -7836,7 +7836,7 @@ function writeError(text: string): void {
   }
 }
 
-/** Variables that a child program has no need to know. */
+/** Variables that child programs must not see. */
 const OUR_VARIABLE = /^(?:F2B|DISCORD|SLACK)_/;
 /** Cron's PATH has no sbin. */
 const PROGRAM_PATHS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -7899,7 +7899,7 @@ export function realWorld(): World {
   };
 }
 
-// A rejection that nobody caught, or a promise that never settles, must not look like success.
+// An uncaught rejection, or a promise that never settles, must not look like success.
 if (import.meta.main) {
   process.exitCode = 70;
   void main(process.argv.slice(2), realWorld()).then((code) => (process.exitCode = code));

@@ -4550,12 +4550,17 @@ function readBans(world: World, settings: Settings, bans: readonly BanKey[]) {
   const query = database.prepare(`${BAN_ROWS} AND jail = ? AND ip = ?`);
   const found = new Map<string, BanFacts>();
   for (const ban of bans) {
-    const rows = query.all(ban.jail, ban.id).map((row) => z.safeParse(BanRow(), row).data);
+    const all = query.all(ban.jail, ban.id);
+    const rows = all.flatMap((row) => z.safeParse(BanRow(), row).data ?? []);
     // By the wall clock, as the log has it.
-    const isNear = (at: number) => Math.abs(wallClock(at) - wallClockMs(ban.time)) <= BAN_SLACK_MS;
-    const row = rows.find((each) => each && isNear(each.timeofban * SECOND));
+    const loggedAt = wallClockMs(ban.time);
+    const apart = (at: number) => Math.abs(wallClock(at * SECOND) - loggedAt);
+    const row = rows.find(({ timeofban }) => apart(timeofban) <= BAN_SLACK_MS);
     if (!row) continue;
-    const { user, users, failures, count, seconds } = row;
+    const { user, users, failures, seconds } = row;
+    // Without `bantime.increment` fail2ban counts no bans, but it keeps them for `dbpurgeage`.
+    const kept = rows.filter(({ timeofban }) => timeofban <= row.timeofban).length;
+    const count = Math.max(row.count, kept);
     const listed = [...users.matchAll(LISTED_NAME)].map(([, single, double = ""]) =>
       (single ?? double).replace(/\\(.)/g, "$1"),
     );
@@ -5051,7 +5056,7 @@ class Feed {
       before = 0;
     }
     const more = segment < this.#segments.length && !this.#run.logChanged;
-    const shown = this.#show({ text: log, lines }, stretches[0]);
+    const shown = await this.#show({ text: log, lines }, stretches[0]);
     // A date that stands for no line: what goes on may be the line behind it.
     const dated = shown.lines.length > 0 && shown.done(0) === 0;
     const line = dated ? 1 : 0;
@@ -5062,7 +5067,7 @@ class Feed {
     return { stretches, lines, shown, more, at, takenLines: 0 };
   }
 
-  #show(log: Text, first: Stretch | undefined): Shown {
+  async #show(log: Text, first: Stretch | undefined): Promise<Shown> {
     const { view, markup, encode } = this.#shows;
     if (view.format !== "events") {
       const shown = showLines(log, view, showsAll(view) ? NO_CONTEXT : this.#contextOf(first));
@@ -5072,9 +5077,11 @@ class Feed {
     const { lines } = log;
     const batch = readBatch(lines, view, this.#seen ?? this.#seenBefore(first, log.text));
     this.#seen = batch.seen;
-    const { host, link } = this.#run.settings;
+    const { world, settings } = this.#run;
+    const { host, link } = settings;
     const style = { host, markup, link, overflow: "none" as const, room: MESSAGE_LIMIT };
-    const { text } = renderBatch(batch, NO_FACTS, style);
+    const facts = await lookUpFacts(world, settings, wantedFacts(batch));
+    const { text } = renderBatch(batch, facts, style);
     return { text, lines: linesOf(text), done: () => lines.length, goesOn: () => false };
   }
 
@@ -5605,11 +5612,13 @@ class LogDelivery extends Sender {
     const cut = await this.#feed.nextFile(this.#maxLines);
     if (!cut) return undefined;
     const { words, markup, overflow } = this.destination;
-    const { settings } = this.run;
+    const { world, settings } = this.run;
     const room = MESSAGE_LIMIT - words(before, "").length;
     const flood = readFlood(this.#feed.logLines(cut), settings.view);
     const { host, link, log } = settings;
-    const summary = renderFlood(flood, log, NO_FACTS, { host, markup, link, overflow, room });
+    const style = { host, markup, link, overflow, room };
+    const facts = await lookUpFacts(world, settings, wantedOfFlood(flood, style));
+    const summary = renderFlood(flood, log, facts, style);
     const file = overflow === "file" ? this.#file(cut) : undefined;
     const content = words(before, summary.trimEnd());
     return { from: "log", content, file, cut, lines: Math.max(1, cut.lines) };

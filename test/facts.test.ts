@@ -17,6 +17,7 @@ import {
 } from "../f2b-watch.ts";
 import { Fail2ban, machine } from "./fail2ban.ts";
 import { line, Scene, testWith } from "./harness.ts";
+import { DONE, Machine, STARTERS, testOn } from "./machine.ts";
 import { writeMmdb } from "./mmdb.ts";
 
 setDefaultTimeout(120_000);
@@ -49,7 +50,7 @@ describe("values that are refused: 64 from a flag, 78 from a variable", () => {
     scene.env[`F2B_${option.slice(2).toUpperCase()}`] = value;
     const byVariable = await scene.run(...command);
     expect(byVariable).toMatchObject({ code: 78, out: "" });
-    expect(byVariable.err).toMatch(/^f2b-watch: F2B_(LINK|SINCE): expected .+\n$/);
+    expect(byVariable.err).toMatch(/^f2b-watch: F2B_(LINK|SINCE): expected .+\n(hint: .+\n)?$/);
   });
 });
 
@@ -132,6 +133,11 @@ describe("a ban in fail2ban's database", () => {
     ["without failures", [{ data: {} }], undefined],
     ["with data that is no JSON", [{ data: "{" }], undefined],
     ["with a length that is none", [{ seconds: -2 }], undefined],
+    [
+      "the second that is kept, though fail2ban counts none",
+      [{ at: "2026-11-22 08:00:00" }, {}, { at: "2026-11-22 12:00:00" }],
+      { count: 2 },
+    ],
     ["beside one that is no ban", [{ data: "{" }, {}, { data: "[1]" }], {}],
   ];
   test.each(cases)("%s", async (_, bans, expected) => {
@@ -573,3 +579,135 @@ describe("countries", () => {
       expect(readCountry(text)).toBeUndefined();
   });
 });
+
+// ── In messages ─────────────────────────────────────────────────────────────────────────────────
+
+/** A ban of `203.0.113.<last>`, written at line `number`'s time. */
+const ban = (number: number, last = number) => line(number, `[sshd] Ban 203.0.113.${last}`);
+const storedBan = (number: number, rest: StoredBan = {}): StoredBan => {
+  return { at: line(number).slice(0, 19), id: `203.0.113.${number}`, ...rest };
+};
+const GERMAN: Ran = {
+  kind: "ended",
+  code: 0,
+  err: "",
+  out: '\n  {\n    "country": \n      {\n        "iso_code": \n          "DE" <utf8_string>\n      }\n  }\n\n',
+};
+
+/** The lines of the last message, without the link and what stands behind it. */
+function told({ discord }: Scene): string[] {
+  const text = discord.messages.at(-1)?.content ?? "";
+  return text.split("\n").map((each) => each.replace(/ · \[db-ip.*/, ""));
+}
+
+describe("events", () => {
+  const events = (scene: Scene, ...flags: string[]) =>
+    scene.run("--format", "events", "--database", join(scene.directory, "bans.sqlite3"), ...flags);
+
+  test("say what the database and the .mmdb know", async () => {
+    using scene = new Scene();
+    scene.overrides.runProgram = async () => GERMAN;
+    const data = { failures: 7, user: "root", users: "['admin']" };
+    store(
+      scene,
+      storedBan(1, { count: 3, seconds: -1, data }),
+      storedBan(2, { data: { failures: 0 } }),
+    );
+    scene.append(ban(1), ban(2), ban(3));
+    const { code, err } = await events(scene, "--user-names", "--geo", "/geo.mmdb");
+    expect({ code, err }).toEqual({ code: 0, err: "" });
+    expect(told(scene)).toEqual([
+      "🔔 web-1 **[sshd]** **BANNED** 203.0.113.1 🇩🇪 DE after 7 failed attempts, 3rd ban, permanently · tried `root`, `admin`",
+      "🔔 **[sshd]** **BANNED** 203.0.113.2 🇩🇪 DE, 1st ban, for 10 min",
+      "🔔 **[sshd]** **BANNED** 203.0.113.3 🇩🇪 DE",
+      expect.stringMatching(/^-# /),
+    ]);
+  });
+
+  test("go out without what fails; that is reported at once, after an hour, and when it is over", async () => {
+    using scene = new Scene();
+    const path = join(scene.directory, "bans.sqlite3");
+    fs.writeFileSync(path, "text ".repeat(2_000));
+    scene.overrides.runProgram = async () => ({ kind: "missing" });
+    const reports: (string | undefined)[] = [];
+    for (const [number, waitMs] of [0, 60_000, 3_600_000, 60_000].entries()) {
+      scene.wait(waitMs);
+      scene.append(ban(number));
+      if (number === 3) {
+        fs.rmSync(path);
+        store(scene, storedBan(3));
+        scene.overrides.runProgram = async () => GERMAN;
+      }
+      const { code, out, err } = await events(scene, "--geo", "/geo.mmdb");
+      expect({ code, out }).toEqual({ code: 0, out: "" });
+      expect(told(scene)[0]).toContain(`**BANNED** 203.0.113.${number}`);
+      reports.push(err);
+    }
+    const begins = `f2b-watch: cannot use fail2ban's database ${path}: it is not a database
+hint: fail2ban repairs it: systemctl restart fail2ban
+f2b-watch: no countries: mmdblookup is not installed
+hint: apt install mmdb-bin
+`;
+    const over = "f2b-watch: --database works again\nf2b-watch: --geo works again\n";
+    expect(reports).toEqual([begins, "", begins, over]);
+  });
+
+  test("floods have countries, too", async () => {
+    using scene = new Scene();
+    scene.env["F2B_INLINE"] = "1";
+    scene.overrides.runProgram = async () => GERMAN;
+    scene.append(...Array.from({ length: 200 }, (_, index) => ban(index)));
+    const { code } = await scene.run("--geo", "/geo.mmdb");
+    expect(code).toBe(0);
+    expect(scene.notices()[0]).toContain("203.0.113.0 🇩🇪 DE");
+  });
+
+  test("other formats and idle runs open no database and ask for no country", async () => {
+    using scene = new Scene();
+    scene.append(ban(1));
+    const openSync: typeof fs.openSync = (path, ...rest) => {
+      if (`${path}`.endsWith(".sqlite3")) throw new Error("opened");
+      return fs.openSync(path, ...rest);
+    };
+    scene.withFs({ openSync });
+    scene.overrides.runProgram = () => Promise.reject(new Error("asked"));
+    for (const format of ["raw", "compact", "events", "events"]) {
+      if (format === "events") store(scene);
+      else scene.append(ban(2));
+      const flags = ["--format", format, "--geo", "/geo.mmdb"];
+      expect(await scene.run(...flags)).toEqual({ code: 0, out: "", err: "" });
+    }
+  });
+});
+
+for (const how of STARTERS) {
+  testOn(how)(
+    `${how}: the database and the .mmdb are read, nothing is written beside them`,
+    async () => {
+      using machine = new Machine({ fast: false });
+      const folder = join(machine.directory, "facts");
+      fs.mkdirSync(folder);
+      const geo = writeMmdb(join(folder, "lite.mmdb"), "GeoLite2-City", made(6));
+      const path = store(machine, storedBan(1, { data: { failures: 4, user: "root" } }));
+      const database = join(folder, "bans.sqlite3");
+      fs.renameSync(path, database);
+      machine.append(ban(1));
+      const flags = ["--format", "events", "--database", database, "--geo", geo, "--user-names"];
+      expect(await machine.go(how, { flags })).toEqual(DONE);
+      expect(told(machine)[0]).toContain(
+        "203.0.113.1 🇩🇪 DE after 4 failed attempts, 1st ban, for 10 min · tried `root`",
+      );
+      expect(fs.readdirSync(folder).sort()).toEqual(["bans.sqlite3", "lite.mmdb"]);
+      const other = new DatabaseSync(database);
+      other.exec("BEGIN EXCLUSIVE");
+      machine.append(ban(2));
+      const startedAt = performance.now();
+      const { code, err } = await machine.go(how, { flags });
+      other.close();
+      expect(performance.now() - startedAt).toBeLessThan(4_000);
+      expect(code).toBe(0);
+      expect(err).toContain("database is locked\n");
+      expect(told(machine)[0]).toContain("203.0.113.2 🇩🇪 DE");
+    },
+  );
+}

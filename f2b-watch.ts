@@ -200,7 +200,9 @@ export const Progress = lazily(() =>
     /** Something that the next message must say. */
     notice: z.optional(z.string()),
     /** Words for lines that the cursor has left behind; so much of them was sent. */
-    outbox: z.optional(z.object({ text: z.string(), sent: Count() })),
+    outbox: z.optional(z.object({ text: z.string(), sent: Count(), file: z.optional(z.string()) })),
+    /** Addresses whose ban does not work, by fingerprint: told at this time. */
+    warned: z.optional(z.record(z.string(), z.number())),
     /** The rotated file that the cursor stands in, and since when. */
     held: z.optional(
       z.object({
@@ -4829,6 +4831,8 @@ interface Page {
   readonly stretches: readonly LineStretch[];
   readonly lines: readonly string[];
   readonly shown: Shown;
+  /** In bytes. */
+  readonly length: number;
   /** There is more to read behind it. */
   readonly more: boolean;
   /** Where the next message begins in what is shown. */
@@ -4848,7 +4852,7 @@ interface Position {
 /** How lines become text. */
 interface FeedView {
   readonly view: View;
-  readonly markup: Markup;
+  readonly style: Style;
   /** So much of the log is looked at together. */
   readonly pageBytes: number;
   encode(text: string): string;
@@ -4878,7 +4882,8 @@ class Feed {
   readonly #shows: FeedView;
   readonly #start: FeedStart;
   readonly #segments: readonly OpenSegment[];
-  /** What was read last says about what follows. */
+  /** A batch that is read and not taken yet, and what was read last says about what follows. */
+  #ahead: { batch: Batch; lines: number } | undefined;
   #seen: Seen | undefined;
   #page: Page | undefined;
   #known: Position | undefined;
@@ -4911,6 +4916,7 @@ class Feed {
 
   /** Leaves behind a page that shows nothing more; whether there was one. */
   async skipsQuiet(): Promise<boolean> {
+    if (this.#shows.view.format === "events") return await this.#skipsQuietBatch();
     const page = await this.#current();
     if (!page || page.at.line < page.shown.lines.length) return false;
     if (page.takenLines >= page.lines.length) return false;
@@ -4955,13 +4961,35 @@ class Feed {
     return this.again({ ...shows, view: { ...view, format, color: false } });
   }
 
-  /** Words for the next batch of lines, which is left behind with that; absent at the end. */
-  async nextBatch(): Promise<string | undefined> {
-    for (let page = await this.#current(); page; page = await this.#current()) {
-      this.hiddenLines += this.#stepLines(page, page.lines.length);
-      if (page.shown.text) return page.shown.text;
+  /** The next batch of lines that is worth a message, left behind with that; absent at the end. */
+  async nextBatch(): Promise<Batch | undefined> {
+    while (await this.skipsQuiet()) continue;
+    const { batch, lines = 0 } = this.#ahead ?? {};
+    if (batch) this.#ahead = this.#known = this.#cursor = undefined;
+    this.hiddenLines += lines;
+    return batch;
+  }
+
+  /** Reads the next batch ahead; leaves it behind where nothing in it is worth a message. */
+  async #skipsQuietBatch(): Promise<boolean> {
+    if (this.#ahead) return false;
+    const [start, cursor] = [this.#position, this.#cursor];
+    let [reader, lines, length]: [BatchReader | undefined, number, number] = [undefined, 0, 0];
+    while (length < EVENTS_BYTES) {
+      const page = await this.#current();
+      if (!page) break;
+      reader ??= new BatchReader(this.#shows.view, this.#seen ?? this.#seenBefore(page));
+      reader.readLines(page.lines);
+      length += page.length;
+      lines += this.#stepLines(page, page.lines.length);
     }
-    return undefined;
+    const batch = reader?.finish();
+    this.#seen = batch?.seen ?? this.#seen;
+    if (batch && isWorthMessage(batch)) {
+      // Nothing of it is done with until it is taken.
+      [this.#ahead, this.#known, this.#cursor] = [{ batch, lines }, start, cursor];
+    } else this.hiddenLines += lines;
+    return batch !== undefined && !this.#ahead;
   }
 
   /** Whether it takes more messages than `most` with `room` for lines in each; yields in quiet lines. */
@@ -4972,7 +5000,10 @@ class Feed {
     let at = 0;
     for (let messages = 0; messages <= most; messages++) {
       while (at >= text.length && (await scout.skipsQuiet())) yield;
-      if (inWords && at >= text.length) [text, at] = [(await scout.nextBatch()) ?? "", 0];
+      if (inWords && at >= text.length) {
+        const batch = await scout.nextBatch();
+        [text, at] = [batch ? renderBatch(batch, NO_FACTS, this.#shows.style).text : "", 0];
+      }
       const more = text ? cutText(text, at, room) : await scout.next(room, Infinity);
       if (inWords ? !text : !more) return false;
       if (inWords) at += more?.taken ?? 0;
@@ -5056,7 +5087,7 @@ class Feed {
       before = 0;
     }
     const more = segment < this.#segments.length && !this.#run.logChanged;
-    const shown = await this.#show({ text: log, lines }, stretches[0]);
+    const shown = this.#show({ text: log, lines }, stretches[0]);
     // A date that stands for no line: what goes on may be the line behind it.
     const dated = shown.lines.length > 0 && shown.done(0) === 0;
     const line = dated ? 1 : 0;
@@ -5064,31 +5095,25 @@ class Feed {
     const part = this.#part?.sent ?? 0;
     const start = dated ? (shown.lines[0]?.length ?? 0) + 1 : 0;
     const at = part > 0 ? { line, part, at: start + part } : { line: 0, part: 0, at: 0 };
-    return { stretches, lines, shown, more, at, takenLines: 0 };
+    const length = this.#shows.pageBytes - budget;
+    return { stretches, lines, shown, length, more, at, takenLines: 0 };
   }
 
-  async #show(log: Text, first: Stretch | undefined): Promise<Shown> {
-    const { view, markup, encode } = this.#shows;
+  #show(log: Text, first: Stretch | undefined): Shown {
+    const { view, encode } = this.#shows;
     if (view.format !== "events") {
       const shown = showLines(log, view, showsAll(view) ? NO_CONTEXT : this.#contextOf(first));
       const text = encode(shown.text);
       return text === shown.text ? shown : { ...shown, text, lines: linesOf(text) };
     }
-    const { lines } = log;
-    const batch = readBatch(lines, view, this.#seen ?? this.#seenBefore(first, log.text));
-    this.#seen = batch.seen;
-    const { world, settings } = this.#run;
-    const { host, link } = settings;
-    const style = { host, markup, link, overflow: "none" as const, room: MESSAGE_LIMIT };
-    const facts = await lookUpFacts(world, settings, wantedFacts(batch));
-    const { text } = renderBatch(batch, facts, style);
-    return { text, lines: linesOf(text), done: () => lines.length, goesOn: () => false };
+    return { text: "", lines: [], done: () => 0, goesOn: () => false };
   }
 
-  /** What the last 4 MiB before a stretch tell of its bans, in its file and in the one before. */
-  #seenBefore(stretch: Stretch | undefined, log: string): Seen {
+  /** What the last 4 MiB before a page tell of its bans, in its file and in the one before. */
+  #seenBefore({ stretches: [stretch], lines, more }: Page): Seen {
     const context = this.#contextOf(stretch);
-    if (!stretch || !EARLIER_MATTERS.test(log)) return { ...NOTHING_SEEN, context };
+    const matters = more || lines.some((line) => EARLIER_MATTERS.test(line));
+    if (!stretch || !matters) return { ...NOTHING_SEEN, context };
     const { segment, offset } = stretch;
     const older = segment === 0 ? this.#start.older : this.#segments[segment - 1]?.file;
     const here = this.#segments[segment]?.file;
@@ -5163,6 +5188,10 @@ class Feed {
 
   get part(): Progress["part"] {
     return this.#part;
+  }
+
+  get style(): Style {
+    return this.#shows.style;
   }
 
   /** The cursor, once lines were read; absent while it stands where it began. */
@@ -5588,6 +5617,11 @@ class LogDelivery extends Sender {
     const { frame, words, markup } = this.destination;
     const from = inWords ? "outbox" : "log";
     const lines = Math.max(1, cut.lines);
+    const { file: bans, sent = 0 } = this.#progress.outbox ?? {};
+    if (bans && sent === 0) {
+      const file = { name: "bans.txt", text: bans };
+      return { from, content: words(before, cut.body), file, cut, lines: 1 };
+    }
     if (!this.#asFile)
       return { from, content: (inWords ? words : frame)(before, cut.body), cut, lines };
     const note = `📎 ${nameText(settings.host, markup)}: a line that is refused as text`;
@@ -5626,12 +5660,20 @@ class LogDelivery extends Sender {
 
   /** Moves the cursor behind the next batch of lines and keeps what is to be said of them. */
   async #takeBatch(): Promise<boolean> {
-    const text = await this.#feed.nextBatch();
-    if (!text) return false;
-    this.#progress.outbox = { text, sent: 0 };
-    this.#leaveHidden();
-    this.#claimed = false;
-    return true;
+    const { world, settings } = this.run;
+    for (;;) {
+      const next = await this.#feed.nextBatch();
+      if (!next) return false;
+      const { batch, warned } = withoutRepeats(next, this.#progress.warned ?? {}, world.now());
+      const facts = await lookUpFacts(world, settings, wantedFacts(batch));
+      const { text, file } = renderBatch(batch, facts, this.#feed.style);
+      if (!text) continue;
+      this.#progress.warned = warned;
+      this.#progress.outbox = { text, sent: 0, ...(file ? { file } : {}) };
+      this.#leaveHidden();
+      this.#claimed = false;
+      return true;
+    }
   }
 
   /** Saved before anything is sent: proves that it can be, and marks what a killed run repeats. */
@@ -5656,7 +5698,8 @@ class LogDelivery extends Sender {
     progress.notice = notice || undefined;
     if (outbox && from === "outbox") {
       const sent = cut ? outbox.sent + cut.taken : outbox.text.length;
-      progress.outbox = sent < outbox.text.length ? { ...outbox, sent } : undefined;
+      // A file goes with the first message.
+      progress.outbox = sent < outbox.text.length ? { text: outbox.text, sent } : undefined;
     } else if (cut) progress.total += this.#feed.advance(cut);
     if (this.run.settings.dryRun) return;
     if (told && this.#plan.restAt) progress.cursor = this.#plan.restAt;
@@ -5684,6 +5727,11 @@ class LogDelivery extends Sender {
   override setAside(message: Message, why: string): Outcome | undefined {
     if (message.from === "notice" || !message.cut)
       return this.failed(69, `refuses a notice: ${why}`);
+    if (this.#progress.outbox?.file) {
+      // Refused for the file or for the words: the words alone will tell.
+      delete this.#progress.outbox.file;
+      return undefined;
+    }
     if (!this.#asFile) this.#refused++;
     if (this.#refused > REFUSED_LINES_LIMIT)
       return this.failed(69, `refuses too many lines: ${why}`);
@@ -5793,19 +5841,22 @@ function isSettled({ world, settings, live }: Run, { snapshot }: LogFiles): bool
   return snapshot === undefined || snapshot === rotatedSnapshot(world, settings.log);
 }
 
-function feedView({ settings }: Run, { encode, colors, markup }: Destination): FeedView {
+function feedView({ settings }: Run, destination: Destination): FeedView {
+  const { encode, colors, markup, overflow, words } = destination;
+  const { host, link } = settings;
   const view = { ...settings.view, color: colors };
-  const ofLines = showsAll(view) ? PAGE_BYTES : VIEW_PAGE_BYTES;
-  const pageBytes = view.format === "events" ? EVENTS_BYTES : ofLines;
-  return { view, markup, pageBytes, encode };
+  const isWhole = showsAll(view) || view.format === "events";
+  const room = MESSAGE_LIMIT - words(RESENT_MARK, "").length;
+  const style = { host, markup, link, overflow, room };
+  return { view, style, pageBytes: isWhole ? PAGE_BYTES : VIEW_PAGE_BYTES, encode };
 }
 
 /** The newest rotated file, where failures before a ban are looked for and the log is young. */
 async function olderFile(run: Run, live: OpenFile, offset: number): Promise<OpenFile | undefined> {
   if (run.settings.view.format !== "events" || offset >= EVENTS_BYTES) return undefined;
   // It may have to be unpacked: not for nothing.
-  const hasBan = latin1(readAt(run.world, live, offset, EVENTS_BYTES)).includes("] Ban ");
-  return hasBan ? (await run.siblings()).open[0] : undefined;
+  const matters = EARLIER_MATTERS.test(latin1(readAt(run.world, live, offset, EVENTS_BYTES)));
+  return matters ? (await run.siblings()).open[0] : undefined;
 }
 
 /** Plans what one destination reads. Siblings are opened only when the live log does not go on. */

@@ -345,7 +345,7 @@ describe("a pass with --format events", () => {
   test("goes on in the middle of what it had to say, whatever happened to the log", async () => {
     using scene = new Scene();
     const ids = Array.from({ length: 400 }, (_, index) => `10.0.${index >> 8}.${index & 255}`);
-    scene.append(...ids.map((id) => ban(id)));
+    scene.append(...ids.map((id) => says(`no rule for ${id}`, "ERROR")));
     scene.discord.fail({ kind: "slow", ms: 0 }, { kind: "status", status: 500 });
     scene.discord.failAlways({ kind: "status", status: 500 });
     scene.discord.failAlways(undefined);
@@ -363,9 +363,8 @@ describe("a pass with --format events", () => {
     expect((await scene.run(...EVENTS)).code).toBe(0);
     const text = contents(scene).join("\n");
     for (const id of ids) {
-      expect(text.split(new RegExp(`\\b${RegExp.escape(id)}(?=[, )]|\\n|$)`)).length).toBe(
-        id === "10.0.0.1" ? 3 : 2,
-      );
+      const times = text.split(new RegExp(`\\b${RegExp.escape(id)}(?=[\\x60\\n]|$)`)).length - 1;
+      expect(times).toBe(id === "10.0.0.1" ? 2 : 1);
     }
     expect(contents(scene).every((content) => content.length < 2000)).toBe(true);
     await scene.expectQuiet();
@@ -396,7 +395,7 @@ describe("a flood", () => {
     for (const [format, inline] of [
       ["raw", "20"],
       ["compact", "20"],
-      ["events", "3"],
+      ["events", "1"],
     ] as const) {
       using scene = new Scene();
       scene.append(...burst);

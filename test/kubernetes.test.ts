@@ -2,15 +2,17 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
+import { dirname } from "node:path";
 import { DaemonSet } from "kubernetes-models/apps/v1/DaemonSet";
 import { CronJob } from "kubernetes-models/batch/v1/CronJob";
+import { Pod } from "kubernetes-models/v1/Pod";
 import { PersistentVolumeClaim } from "kubernetes-models/v1/PersistentVolumeClaim";
 import { Secret } from "kubernetes-models/v1/Secret";
 import type { ISecurityContext } from "kubernetes-models/v1/SecurityContext";
 import type { IContainer } from "kubernetes-models/v1/Container";
 import type { IPodSpec } from "kubernetes-models/v1/PodSpec";
 import { line, lines, repository, Scene } from "./harness.ts";
-import { block } from "./readme.ts";
+import { block, file } from "./readme.ts";
 import { Server, testOnServer, until } from "./server.ts";
 
 setDefaultTimeout(180_000);
@@ -91,7 +93,7 @@ function containerCommand(pod: IPodSpec, container: IContainer, volumes: Volumes
     exec chroot /image setpriv --no-new-privs --reuid=${user.runAsUser} --regid=${user.runAsGroup} \\
       --groups=${[user.runAsGroup, fsGroup, supplementalGroups].flat()} \\
       --inh-caps=-all --bounding-set=-all${kept} "$@"`;
-  const command = container.command ?? JSON.parse(entrypoint);
+  const command = container.command?.length ? container.command : JSON.parse(entrypoint);
   const words = [...command, ...(container.args ?? [])];
   return ["unshare", "--mount", "bash", "-ec", script, "sh", ...words];
 }
@@ -107,6 +109,20 @@ function containerEnv(container: IContainer, server: Server): Record<string, str
   expect(Object.keys(stringData ?? {})).toEqual(["DISCORD_WEBHOOK", "F2B_FORMAT"]);
   return { ...Object.fromEntries(own), DISCORD_WEBHOOK: server.discord.webhook, HOME: "/" };
 }
+
+/** Prints the pod that the only task of a DAG asks for. */
+const POD_OF_OPERATOR = `
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+from kubernetes.client import ApiClient
+
+bag = DagBag(sys.argv[1])
+assert not bag.import_errors, bag.import_errors
+(dag,) = bag.dags.values()
+(task,) = dag.tasks
+assert task.skip_on_exit_code == [75], task.skip_on_exit_code
+print("POD", json.dumps(ApiClient().sanitize_for_serialization(task.build_pod_request_obj())))
+`;
 
 /** A node with a log, and the image's program where the image has it. */
 async function node(): Promise<Server> {
@@ -188,6 +204,42 @@ describe("the containers", () => {
       expect(await loop.exited).toBe(0);
     },
   );
+
+  const airflow = dirname(Bun.which("airflow") ?? "");
+  const provider = `${airflow}/../lib/python3.*/site-packages/airflow/providers/cncf/kubernetes`;
+  const withProvider = airflow !== "." && fs.globSync(provider).length > 0;
+  const note = withProvider
+    ? ""
+    : " (NOT RUN: Airflow's Kubernetes provider is not installed, see .ci/run)";
+  const onAirflow = withProvider ? testOnServer("setpriv") : test.skipIf(true);
+  onAirflow(`the pod of Airflow's operator fits, and posts what is new${note}`, async () => {
+    await using server = await node();
+    server.put("airflow-pod");
+    const { path } = file("airflow-pod");
+    server.write("/tmp/pod.py", POD_OF_OPERATOR);
+    // It wants to know a cluster, but asks it for nothing.
+    const cluster = { name: "c", cluster: { server: "https://127.0.0.1:1" } };
+    const context = { name: "c", context: { cluster: "c", user: "c" } };
+    const users = [{ name: "c", user: {} }];
+    const config = { clusters: [cluster], contexts: [context], users, "current-context": "c" };
+    server.write("/tmp/kube.json", JSON.stringify(config));
+    const env = { AIRFLOW_HOME: "/tmp/airflow", KUBECONFIG: "/tmp/kube.json" };
+    const { out, err } = await server.run([`${airflow}/python`, "/tmp/pod.py", path], env);
+    const manifest = /^POD (.*)$/m.exec(out)?.[1];
+    if (manifest === undefined) throw new Error(err);
+    const made = new Pod(JSON.parse(manifest));
+    made.validate();
+    const [container] = made.spec?.containers ?? [];
+    if (!made.spec || !container) throw new Error("the pod has no container");
+    await server.paste("mkdir -p /volumes; install -d -m 2770 -g 65532 /volumes/state");
+    const volumes = { log: "/var/log", state: "/volumes/state" };
+    const command = containerCommand(made.spec, container, volumes);
+    const run = () => server.run(command, containerEnv({ ...container, env: [] }, server));
+    expect(await run()).toEqual({ code: 0, out: "", err: "" });
+    append(server, line(4));
+    expect(await run()).toEqual({ code: 0, out: "", err: "" });
+    expect(server.discord.lines()).toEqual([line(4)]);
+  });
 
   testOnServer()("glibc is all that the program needs of an image", async () => {
     await using server = await node();

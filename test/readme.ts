@@ -4,18 +4,23 @@ import { join } from "node:path";
 import { repository } from "./harness.ts";
 
 export const README = join(repository, "README.md");
-const texts = [README, join(repository, ".github/RECIPES.md")].map((path) =>
-  fs.readFileSync(path, "utf8"),
-);
+export const RECIPES = join(repository, ".github/RECIPES.md");
+const texts = [README, RECIPES].map((path) => fs.readFileSync(path, "utf8"));
 
 /** A fence with the comment in front of it, indented or not. */
 const fence = (name: string) =>
-  new RegExp(`^( *)<!-- ${name} -->\\n+\\1(\`{3,})\\w*\\n([^]*?)^\\1\\2$`, "gm");
+  new RegExp(
+    `^(?<indent> *)<!-- ${name} -->\\n+\\k<indent>(?<ticks>\`{3,})\\w*\\n(?<text>[^]*?)^\\k<indent>\\k<ticks>$`,
+    "gm",
+  );
+
+const fences = (name: string) =>
+  texts.flatMap((text) => Array.from(text.matchAll(fence(name)), ({ groups = {} }) => groups));
 
 /** The text of the fence that follows the comment `<!-- name -->`. */
 export function block(name: string): string {
-  const found = texts.flatMap((text) => [...text.matchAll(fence(RegExp.escape(name)))]);
-  const [[, indent = "", , text] = []] = found;
+  const found = fences(RegExp.escape(name));
+  const [{ indent = "", text } = {}] = found;
   if (text === undefined || found.length > 1)
     throw new Error(`README and its recipes have ${found.length} blocks <!-- ${name} -->`);
   return text.replaceAll(new RegExp(`^${indent}`, "gm"), "");
@@ -31,6 +36,8 @@ export function file(name: string): { path: string; text: string } {
 
 /** Output that README quotes: `<!-- output: arguments -->`; `…` alone in a line leaves lines out. */
 export function quoted(): { argv: string[]; text: string }[] {
-  const found = texts.flatMap((text) => [...text.matchAll(fence("output: (.*)"))]);
-  return found.map(([, , argv = "", , text = ""]) => ({ argv: argv.split(" "), text }));
+  return fences("output: (?<argv>.*)").map(({ argv = "", text = "" }) => ({
+    argv: argv.split(" "),
+    text,
+  }));
 }

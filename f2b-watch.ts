@@ -7553,7 +7553,7 @@ function readCommandLine(argv: readonly string[]): CommandLine {
   throw usage(`${flagOf(stray)} is an option of ${commands.join(" and ")}`, hint);
 }
 
-/** Which command is meant, and the words after it. Without words, as from cron, cac is not even loaded. */
+/** Which command is meant, and the words after it. Without words, as from cron, cac has no work. */
 function readWords(words: readonly string[]): { command: CommandName; args: readonly string[] } {
   const [first] = words;
   if (first === undefined) return { command: "pass", args: [] };
@@ -7786,7 +7786,7 @@ function optionValue<Name extends OptionName>(
   if (value === undefined) return fallback as OptionValue<Name>;
   const result = z.safeParse<z.ZodMiniType<unknown>>(schema(), value);
   if (result.success) return result.data as OptionValue<Name>;
-  const words = expects.split(/\W+/).filter((word) => word.length > 2);
+  const words = expects.match(/\b[a-z]{3,}\b/g) ?? [];
   const near = nearest(value.slice(0, 20), words, 1);
   const hint = near && `did you mean ${near}?`;
   throw wrongValue(name, typed, `expected ${expects}, found ${quoted(value)}`, hint);

@@ -2925,15 +2925,20 @@ interface TableSize {
   readonly letters: number;
 }
 
+const FLAG = /[\u{1f1e6}-\u{1f1ff}]{2}/gu;
+
 /** Columns side by side; the first is cut so that a row fits, numbers are aligned to the right. */
 function aligned(rows: readonly (readonly string[])[], width: number, gap = 2): string[] {
+  // A flag is four code units, as wide as two letters.
+  const widthOf = (text = "") => text.replace(FLAG, "DE").length;
   const [first = 0, ...others] = (rows[0] ?? []).map((_, at) =>
-    Math.max(...rows.map((row) => row[at]?.length ?? 0)),
+    Math.max(...rows.map((row) => widthOf(row[at]))),
   );
   const room = others.reduce((left, column) => left - column - gap, width);
   return rows.map(([name = "", ...cells]) => {
     const numbers = cells.map((cell, at) => " ".repeat(gap) + cell.padStart(others[at] ?? 0));
-    return name.padEnd(Math.min(first, room)) + numbers.join("");
+    const space = " ".repeat(Math.max(0, Math.min(first, room) - widthOf(name)));
+    return name + space + numbers.join("");
   });
 }
 
@@ -3173,6 +3178,12 @@ interface Bar {
   count: number;
 }
 
+interface DigestAddress extends Busy {
+  readonly address: string;
+  /** `DE`, or `AS64500`. */
+  readonly country?: string;
+}
+
 /** What happened in a period, as `digest --json` has it; all text in it is clean. */
 export type Digest = ReturnType<Tally["digest"]>;
 
@@ -3299,10 +3310,15 @@ export class Tally {
       jails,
       /** Different addresses, or other ids, that were found or banned. */
       seenAddresses: atLeast.seenAddresses ? IDS_LIMIT : ids.length,
-      addresses: ids.slice(0, DIGEST_LIST_LIMIT).map(({ id, found, banned }) => {
+      addresses: ids.slice(0, DIGEST_LIST_LIMIT).map(({ id, found, banned }): DigestAddress => {
         return { address: clean(id), found, banned };
       }),
-      networks: networksOf(ids).slice(0, DIGEST_LIST_LIMIT),
+      networks: addUp(ids, ({ id }) => networkOf(id))
+        .filter(({ addresses }) => addresses > 1)
+        .map(({ name: network, ...rest }) => ({ network, ...rest }))
+        .slice(0, DIGEST_LIST_LIMIT),
+      /** Of the addresses above whose country is known. */
+      countries: [] as { country: string; addresses: number; found: number; banned: number }[],
       atLeast,
       /** The oldest first. */
       chart: { unit: this.#chart.unit, bars: [...this.#chart.bars.values()].reverse() },
@@ -3330,17 +3346,31 @@ export function networkOf(id: string): string | undefined {
   return `${groups.replace(/(?:(?:^|:)0)+$/, "")}::/64`;
 }
 
-/** Networks with more than one address among the ids. */
-function networksOf(ids: readonly IdCount[]) {
-  return [...Map.groupBy(ids, ({ id }) => networkOf(id) ?? "")]
-    .filter(([network, members]) => network !== "" && members.length > 1)
-    .map(([network, members]) => ({
-      network,
+/** The ids of each group as one, the busiest group first; ids of no group are left out. */
+function addUp<Each extends Busy>(ids: readonly Each[], groupOf: (id: Each) => string | undefined) {
+  return [...Map.groupBy(ids, (id) => groupOf(id) ?? "")]
+    .filter(([name]) => name !== "")
+    .map(([name, members]) => ({
+      name,
       addresses: members.length,
       found: sumOf(members, "found"),
       banned: sumOf(members, "banned"),
     }))
     .sort(busiestFirst);
+}
+
+/** The same digest with the countries that are known of its addresses. */
+export function withCountries(digest: Digest, known: Facts["countries"]): Digest {
+  const addresses = digest.addresses.map((each) => {
+    const country = known.get(addressOf(each.address) ?? "")?.code;
+    return country ? { ...each, country } : each;
+  });
+  const countries = addUp(addresses, ({ country }) => country);
+  return {
+    ...digest,
+    addresses,
+    countries: countries.map(({ name: country, ...rest }) => ({ country, ...rest })),
+  };
 }
 
 // The message: made for a phone, which shows about 40 columns.
@@ -3407,8 +3437,9 @@ function chartLines({ chart: { unit, bars } }: Digest): string[] {
 }
 
 function addressLines({ addresses, seenAddresses, atLeast }: Digest, rows: number): string[] {
-  const shown = addresses.slice(0, rows).map(({ address, found, banned }) => {
-    return [shortened(address, DIGEST_ID_LENGTH), `${found}`, `${banned}`];
+  const shown = addresses.slice(0, rows).map(({ address, country, found, banned }) => {
+    const name = shortened(address, DIGEST_ID_LENGTH);
+    return [country ? `${name} ${countryText(country)}` : name, `${found}`, `${banned}`];
   });
   const lines = narrow(["top addresses", "found", "bans"], shown);
   const hidden = seenAddresses - shown.length;
@@ -3421,6 +3452,15 @@ function networkLines({ networks }: Digest, rows: number): string[] {
     return [`${network} (${addresses})`, `${found}`, `${banned}`];
   });
   return narrow(["top networks (IPs)", "found", "bans"], shown);
+}
+
+function countryLines({ countries, seenAddresses }: Digest, rows: number): string[] {
+  const shown = countries.slice(0, rows).map(({ country, addresses, found, banned }) => {
+    return [`${countryText(country)} (${addresses})`, `${found}`, `${banned}`];
+  });
+  const all =
+    seenAddresses > LOOKUPS_PER_MESSAGE ? `countries of top ${LOOKUPS_PER_MESSAGE}` : "countries";
+  return narrow([`${all} (IPs)`, "found", "bans"], shown);
 }
 
 /** What the numbers do not say. */
@@ -3440,6 +3480,7 @@ export function digestText(digest: Digest, fits: (text: string) => boolean): str
       chartLines(digest),
       addressLines(digest, Math.ceil(rows / 2)),
       networkLines(digest, Math.ceil(rows / 4)),
+      countryLines(digest, Math.ceil(rows / 4)),
       digestNotes(digest),
     ].filter((lines) => lines.length > 0);
     const text = sections.map((lines) => lines.map((line) => `${line}\n`).join("")).join("\n");
@@ -4662,12 +4703,19 @@ export function readCountry(out: string): Country | undefined {
     return /"iso_code": *\n *"([A-Z]{2})"/.exec(block?.[2] ?? "")?.[1];
   };
   const code = codeIn("country") ?? codeIn("registered_country");
-  if (code) {
-    const letters = [...code].map((letter) => 0x1f1e6 + letter.charCodeAt(0) - 65);
-    return { code, flag: String.fromCodePoint(...letters) };
-  }
+  if (code) return { code, flag: countryFlag(code) };
   const network = /^ {4}"autonomous_system_number": *\n *(\d{1,10}) /m.exec(out)?.[1];
   return network ? { code: `AS${network}`, flag: "" } : undefined;
+}
+
+/** The flag of a code of two letters; networks have none. */
+function countryFlag(code: string): string {
+  const letters = [...code].map((letter) => 0x1f1e6 + letter.charCodeAt(0) - 65);
+  return code.length === 2 ? String.fromCodePoint(...letters) : "";
+}
+
+function countryText(code: string): string {
+  return `${countryFlag(code)} ${code}`.trim();
 }
 
 // ── The pass ────────────────────────────────────────────────────────────────────────────────────
@@ -7146,7 +7194,13 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
       await addTexts(world, tally, wholeLines(world, file, from));
     }
     const damaged = files.flatMap(({ name, damage }) => (damage ? { name, why: damage } : []));
-    return tally.digest([...damaged, ...leftOut].map(withReason));
+    const digest = tally.digest([...damaged, ...leftOut].map(withReason));
+    const addresses = digest.addresses.flatMap(({ address }) => addressOf(address) ?? []);
+    const { countries } = await lookUpFacts(world, settings, { bans: [], addresses });
+    for (const fault of settings.factMemory.news.values()) {
+      if (fault) complain(world, fault.message, fault.hint);
+    }
+    return withCountries(digest, countries);
   } finally {
     for (const file of files) world.fs.closeSync(file.descriptor);
   }

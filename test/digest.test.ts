@@ -836,6 +836,7 @@ found + bans per day, █ = 2
       jails: [{ jail: "sshd", found: 150, banned: 1, unbanned: 1, bannedAddresses: 1 }],
       seenAddresses: 150,
       networks: [{ network: "192.0.2.0/24", addresses: 150, found: 150, banned: 1 }],
+      countries: [],
       atLeast: { seenAddresses: false, bannedAddresses: false },
       chart: {
         unit: "hour",

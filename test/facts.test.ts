@@ -587,8 +587,8 @@ const ban = (number: number, last = number) => line(number, `[sshd] Ban 203.0.11
 const storedBan = (number: number, rest: StoredBan = {}): StoredBan => {
   return { at: line(number).slice(0, 19), id: `203.0.113.${number}`, ...rest };
 };
-const GERMAN: Ran = {
-  kind: "ended",
+const GERMAN = {
+  kind: "ended" as const,
   code: 0,
   err: "",
   out: '\n  {\n    "country": \n      {\n        "iso_code": \n          "DE" <utf8_string>\n      }\n  }\n\n',
@@ -660,6 +660,50 @@ hint: apt install mmdb-bin
     const { code } = await scene.run("--geo", "/geo.mmdb");
     expect(code).toBe(0);
     expect(scene.notices()[0]).toContain("203.0.113.0 🇩🇪 DE");
+  });
+
+  test("the digest names the countries of its busiest addresses, and counts them", async () => {
+    using scene = new Scene();
+    const codes: Record<string, string> = {
+      "203.0.113.1": "DE",
+      "203.0.113.2": "FR",
+      "203.0.113.3": "DE",
+    };
+    scene.overrides.runProgram = async (_, [, , , address = ""]) =>
+      address in codes
+        ? { ...GERMAN, out: GERMAN.out.replace("DE", codes[address] ?? "") }
+        : says(6, "");
+    scene.clockMs = Date.UTC(2026, 10, 22, 9);
+    scene.append(
+      ...[1, 1, 1, 2, 2, 3, 4].map((last, index) => line(index, `[sshd] Found 203.0.113.${last}`)),
+      ban(8, 2),
+    );
+    const { out, err } = await scene.run("digest", "--geo", "/geo.mmdb");
+    expect(err).toBe("");
+    expect(out).toContain(`
+top addresses     found bans
+203.0.113.1 🇩🇪 DE     3    0
+203.0.113.2 🇫🇷 FR     2    1
+203.0.113.3 🇩🇪 DE     1    0
+203.0.113.4           1    0
+`);
+    expect(out).toContain(`
+countries (IPs) found bans
+🇩🇪 DE (2)           4    0
+🇫🇷 FR (1)           2    1
+`);
+    const { addresses, countries } = JSON.parse(
+      (await scene.run("digest", "--geo", "/geo.mmdb", "--json")).out,
+    );
+    expect(addresses[0]).toEqual({ address: "203.0.113.1", country: "DE", found: 3, banned: 0 });
+    expect(countries).toEqual([
+      { country: "DE", addresses: 2, found: 4, banned: 0 },
+      { country: "FR", addresses: 1, found: 2, banned: 1 },
+    ]);
+    scene.overrides.runProgram = async () => ({ kind: "missing" });
+    const without = await scene.run("digest", "--geo", "/geo.mmdb");
+    expect(without).toMatchObject({ code: 0, out: expect.not.stringContaining("countries") });
+    expect(without.err).toMatch(/^f2b-watch: no countries: .+\nhint: .+\n$/);
   });
 
   test("other formats and idle runs open no database and ask for no country", async () => {

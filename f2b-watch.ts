@@ -199,6 +199,8 @@ export const Progress = lazily(() =>
     gap: z.boolean(),
     /** Something that the next message must say. */
     notice: z.optional(z.string()),
+    /** It was said that the log's lines are not fail2ban's. */
+    foreign: z.optional(z.boolean()),
     /** Words for lines that the cursor has left behind; so much of them was sent. */
     outbox: z.optional(z.object({ text: z.string(), sent: Count(), file: z.optional(z.string()) })),
     /** Addresses whose ban does not work, by fingerprint: told at this time. */
@@ -871,7 +873,7 @@ export function readRecord(line: string): LogRecord | undefined {
   const { text, date, time, tag } = unwrap(line);
   if (text === line) return undefined;
   if (tag !== undefined && !tag.includes("fail2ban"))
-    return { date, time, level: "", message: text, kind: "other", event: "foreign" };
+    return { date, time, level: "", message: `${tag}: ${text}`, kind: "other", event: "foreign" };
   const inner =
     PREFIX.exec(text) ??
     OTHER_PREFIX.exec(text) ??
@@ -1013,6 +1015,26 @@ export function readRecords(
   const after = new RecordReader(before);
   const records = lines.map((line) => after.read(line) ?? after.record);
   return { records, after };
+}
+
+/** A command or an exception of more lines is none. */
+const CONTINUATION_LINES = 10;
+const FOREIGN_LINES = 3;
+
+/** Whether most of these lines are not fail2ban's, or in a format that is not known. */
+export function areForeign(lines: readonly string[]): boolean {
+  let known = 0;
+  let foreign = 0;
+  /** Lines since the last record that a command of many lines may have; tracebacks are indented. */
+  let below = Infinity;
+  for (const line of lines) {
+    const event = readRecord(line)?.event;
+    if (event === "foreign") below = Infinity;
+    else if (event) below = 0;
+    if (event && event !== "foreign") known++;
+    else if (/^\S/.test(line) && ++below > CONTINUATION_LINES) foreign++;
+  }
+  return foreign >= FOREIGN_LINES && foreign > known;
 }
 
 /** Which lines a person wants, and how. */
@@ -6004,6 +6026,22 @@ function isMissed({ world, settings }: Run, { kind, segments }: Reading, name: s
   return rotatedFiles(log, [name, first.name])[0]?.name === name;
 }
 
+/** The log's last lines, as text that the grammar can read. */
+function lastLines(world: World, live: OpenFile): string[] {
+  const start = lineStartAfter(world, live, live.size - DATES_BYTES);
+  return linesOf(readableText(readAt(world, live, start, live.size - start)));
+}
+
+/** Where lines are chosen or put in words, a log that is not fail2ban's would be silence: said once. */
+function noticeForeign({ world, live, settings }: Run, progress: Progress): void {
+  const { view, host, log } = settings;
+  const isRaw = view.format === "raw" && view.only.size + view.jails.size === 0;
+  if (isRaw || !live || progress.foreign || !areForeign(lastLines(world, live))) return;
+  progress.foreign = true;
+  const what = "these lines are not fail2ban's, or in a format that is not known";
+  progress.notice = `${progress.notice ?? ""}⚠️ ${host}: ${neutralise(basename(log))}: ${what}\n`;
+}
+
 /** What must be said when lines may be missing; empty when nothing is. */
 function noticeFor(
   run: Run,
@@ -6079,6 +6117,7 @@ async function deliverLog(run: Run, destination: Destination): Promise<Outcome> 
   if (run.firstRun) run.save();
   const { total } = progress;
   const plan = await planFor(run, destination, progress);
+  noticeForeign(run, progress);
   const outcome = await new LogDelivery(run, destination, progress, plan).deliver();
   if (!run.settings.dryRun) reportStuck(run, progress, progress.total > total);
   return outcome;
@@ -6624,8 +6663,7 @@ function logText(world: World, settings: Settings, answers: boolean): string {
     const ageMs = world.now() - stat.mtimeMs;
     const size = stat.size > 0 ? sizeText(stat.size) : "empty";
     const text = `${log}, ${size}, last written ${durationText(ageMs)} ago, ${ownerText(world, stat)}`;
-    const start = lineStartAfter(world, live, stat.size - DATES_BYTES);
-    if (stat.size > start && stampsNear(world, live, start).length === 0) {
+    if (areForeign(lastLines(world, live))) {
       throw new Fault(
         66,
         `${text}; its lines are not fail2ban's, or in an unknown format`,

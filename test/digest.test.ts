@@ -80,7 +80,7 @@ function grepped(lines: readonly string[]): Counts {
   const stops = new Set<string>();
   let isGoingDown = false;
   for (const line of lines.toReversed()) {
-    if (!/^\d{4}-\d\d-\d\d /.test(line)) continue;
+    if (!/^ ?\d{4}-\d\d-\d\d /.test(line)) continue;
     if (line.endsWith("Exiting Fail2ban")) isGoingDown = true;
     if (/Shutdown in progress|Starting Fail2ban/.test(line)) isGoingDown = false;
     const stopped = /: INFO +Jail ['"](.*)['"] stopped$/.exec(line);
@@ -184,6 +184,22 @@ describe("counting", () => {
         throw new Error(`round ${round}, ${name} since ${period.since}: ${error}`);
       }
     }
+  });
+
+  test("a log with another prefix has the same numbers", () => {
+    const log = realLogs().find(([name]) => name === "cases/verbose-vv.log")?.[1] ?? [];
+    expect(tallied(log, { ...EVER, until: "2026-11-29 00:00:00" })).toMatchObject({
+      ...{ found: 6, banned: 1, unbanned: 0, failedActions: 1, otherAlerts: 0, serverStarts: 1 },
+      lines: { undated: 0 },
+    });
+  });
+
+  test("a stop in many parts is no unban, whatever is cut between them", () => {
+    const stop = Array.from({ length: 5_000 }, (_, index) => unban(NOW, `198.51.${index}`));
+    const log = [unban("2026-11-22 10:30:00"), ...stop, at(NOW, "Jail 'sshd' stopped", "jail")];
+    const tally = new Tally(EVER, new Set(), []);
+    for (const line of log) tally.addText(`${line}\n`);
+    expect(tally.digest([])).toMatchObject({ unbanned: 1 });
   });
 
   test("only new bans are bans, only failures are found, what a stop lifts is no unban", () => {

@@ -1,7 +1,7 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import * as fs from "node:fs";
 import { join } from "node:path";
-import { KINDS, NO_CONTEXT, readRecord, readRecords, showLines } from "../f2b-watch.ts";
+import { areForeign, KINDS, NO_CONTEXT, readRecord, readRecords, showLines } from "../f2b-watch.ts";
 import { line, lines, Scene } from "./harness.ts";
 
 setDefaultTimeout(180_000);
@@ -129,16 +129,96 @@ describe("readRecord()", () => {
     }
   });
 
+  const own = "2017-08-27 04:22:42,625 fail2ban.actions        [1]: NOTICE  [sshd] Ban 203.0.113.9";
+  const rfc = "2026-11-22T10:00:06.625113+02:00";
+  const host = `${`${"a".repeat(63)}.`.repeat(3)}${"b".repeat(61)}`;
+  const [INNER, OUTER, CLOCK, NONE] = [
+    ["2017-08-27", "04:22:42"],
+    ["2026-11-22", "10:00:06"],
+    ["", "10:00:06"],
+    ["", ""],
+  ];
+  const wrapped: [line: string, dateAndTime: string[] | undefined][] = [
+    [`Nov 22 10:00:06 web-1 fail2ban-server[12655]: ${own}`, INNER],
+    [`Nov 22 10:00:06 fail2ban-server[12655]: ${own}`, INNER],
+    ["Nov  2 10:00:06 web-1 fail2ban.actions[32349]: NOTICE [sshd] Ban 203.0.113.9", CLOCK],
+    ["Nov 22 10:00:06 web-1 fail2ban.actions: WARNING [sshd] Ban 203.0.113.9", CLOCK],
+    ["Nov 22 10:00:06 web-1 fail2ban[123]: [sshd] Ban 203.0.113.9", CLOCK],
+    ["<29>fail2ban.actions[32349]: NOTICE [sshd] Ban 203.0.113.9", NONE],
+    [`${rfc} ${host} fail2ban.actions[12655]: NOTICE [sshd] Ban 203.0.113.9`, OUTER],
+    [`${rfc} web-1 fail2ban-server[12]: ${own}`, INNER],
+    [`<29>1 ${rfc} web-1 fail2ban.actions 32349 - - NOTICE [sshd] Ban 203.0.113.9`, OUTER],
+    [`Sun 2026-11-22 10:00:06 CET web-1 fail2ban-server[12]: ${own}`, INNER],
+    [`1503800562.625113 web-1 fail2ban-server[12655]: ${own}`, INNER],
+    [`fail2ban  | ${own}`, INNER],
+    ["fail2ban-1  |  2017-08-27 04:22:42,470 7F483D1FC6C0 NOTIC [sshd] Ban 203.0.113.9", INNER],
+    [`fail2ban-1  | 2026-11-22T10:00:06.470123456Z ${own}`, INNER],
+    [`2026-11-22T10:00:06.123456789Z stdout F ${own}`, INNER],
+    ["2026-11-22T10:00:06Z stderr F fail2ban.actions   [1]: NOTICE  [sshd] Ban 203.0.113.9", OUTER],
+    [JSON.stringify({ log: `${own}\n`, stream: "stdout", time: "2026-11-22T10:00:06.1Z" }), INNER],
+    [
+      JSON.stringify({ log: own.slice(24), stream: "stdout", time: "2026-11-22T10:00:06.1Z" }),
+      OUTER,
+    ],
+    ["2017-08-27 04:22:42,625 fail2ban.actions: WARNING [sshd] Ban 203.0.113.9", INNER],
+    ["[2017-08-27 04:22:42,625] NOTICE: [sshd] Ban 203.0.113.9", INNER],
+    ["2017-08-27 04:22:42,625 fail2ban.actions - NOTICE - [sshd] Ban 203.0.113.9", INNER],
+    [" 7F48409C0B80 NOTIC [sshd] Ban 203.0.113.9", NONE],
+    // Another program's, or nobody's.
+    ["Nov 22 10:00:06 web-1 nginx: 203.0.113.9 - NOTICE  [sshd] Ban 203.0.113.9", undefined],
+    [`Nov 22 10:00:06 web-1 nginx[12]: ${own}`, undefined],
+    ["Nov 22 10:00:06 nginx: fail2ban: NOTICE [sshd] Ban 203.0.113.9", undefined],
+    ["Nov 22 10:00:06 fail2ban nginx: fail2ban: NOTICE [sshd] Ban 203.0.113.9", undefined],
+    [`${rfc} fail2ban nginx: 203.0.113.9 - NOTICE  [sshd] Ban 203.0.113.9`, undefined],
+    ["2026-11-22 10:00:06 web-1 nginx: a - NOTICE  [sshd] Ban 203.0.113.9", undefined],
+    [`<30>1 ${rfc} web-1 nginx 12 - - fail2ban: NOTICE [sshd] Ban 203.0.113.9`, undefined],
+    [`2026-11-22T10:00:06Z stdout F nginx fail2ban: NOTICE [sshd] Ban 203.0.113.9`, undefined],
+    [`nginx  | eve ${own}`, undefined],
+    [JSON.stringify({ log: `eve ${own}\n`, stream: "stdout" }), undefined],
+    ["NOTICE [sshd] Ban 203.0.113.9", undefined],
+  ];
+  for (const [text, dateAndTime] of wrapped) {
+    test(`${text.slice(0, 70)}: ${dateAndTime ? "is fail2ban's" : "is not"}`, () => {
+      const record = readRecord(text);
+      if (!dateAndTime) return expect(record?.event ?? "foreign").toBe("foreign");
+      const [date, time] = dateAndTime;
+      const ban = { event: "ban", jail: "sshd", id: "203.0.113.9", date, time };
+      expect(record).toMatchObject(ban);
+    });
+  }
+
+  test("reads escaped text of docker's json as harmless text", () => {
+    const log = 'fail2ban.actions   [1]: NOTICE  [web] Ban "\u001b[2J\u202e"\n';
+    expect(readRecord(JSON.stringify({ log, stream: "stdout" }))).toMatchObject({
+      id: '"\\x1b[2J\\u202e"',
+    });
+  });
+
+  test("an exec line at level 39 belongs to the action that failed", () => {
+    const line = stamp("7583fa70 -- exec: printf %b", "Level 39");
+    expect(readRecord(line)).toMatchObject({ kind: "alert", event: "command", level: "Level 39" });
+  });
+
   test("is linear in the line's length", () => {
-    const long = "[".repeat(2_000_000);
-    for (const text of [
-      long,
-      `[${"x] ".repeat(500_000)}`,
-      " ".repeat(2_000_000),
-      "-".repeat(1_000_000),
-    ]) {
-      expect(readRecord(stamp(text))).toBeDefined();
-      expect(readRecord(text)).toBeUndefined();
+    const parts =
+      "[|x] | - 1|: |<1>|a | (1 # |, bad - 1|' action '|': |0f| -- exec|\"|é|{|Z |\\".split("|");
+    const heads = [
+      ...["", "[sshd] ", "[sshd] Found ", "[sshd] Increase Ban ", "Jail '", "Failed to ban jail '"],
+      ...["Failed to execute ban jail 'a' action 'b' info 'ActionInfo({'ip': '", "0f -- stderr: "],
+      ...["Changed logging target to ", "[sshd] Attempt ", "[sshd] Reban ", "Reload jail '"],
+    ];
+    const prefixes = [
+      ...["", "2026-11-22 10:00:06", "Nov 22 10:00:06 ", "Nov 22 10:00:06 web fail2ban: "],
+      ...["2026-11-22T10:00:06Z ", "fail2ban | ", " + 1 0F0F0F0F", '{"log":"', stamp("")],
+    ];
+    const beginnings = [...prefixes, ...heads.map((head) => stamp(head))];
+    for (const beginning of beginnings) {
+      for (const part of [...parts, " ", "\t", "1"]) {
+        const line = beginning + part.repeat(5_000_000 / part.length);
+        const start = performance.now();
+        readRecord(line);
+        expect(performance.now() - start, `${beginning}${part}`).toBeLessThan(3_000);
+      }
     }
   });
 });
@@ -230,6 +310,66 @@ describe("showLines()", () => {
   test("says how many lines each shown line stands for", () => {
     expect(shown({ only: "ban" }).ends).toEqual([2, 5]);
     expect(shown({ format: "compact" }).ends).toEqual([0, 1, 2, 3, 4, 4, 5, 6]);
+  });
+});
+
+describe("a log that is not fail2ban's", () => {
+  const others = (count: number) =>
+    Array.from({ length: count }, (_, index) => `Nov 22 10:00:06 web-1 nginx: GET /${index}`);
+  const odd = Array.from({ length: 40 }, (_, index) => `10:00|sshd|ban|203.0.113.${index}`);
+
+  test("is one most of whose lines the grammar does not know", () => {
+    const bans = Array.from({ length: 30 }, () => stamp("[sshd] Ban 203.0.113.7"));
+    const traceback = [
+      stamp("Unhandled exception", "CRITICAL"),
+      "Traceback (most recent call last):",
+      ...Array.from({ length: 60 }, (_, index) => `  File "x.py", line ${index}`),
+      "KeyError: 'ip'",
+    ];
+    const command = [stamp("7f -- exec: a", "ERROR"), ..."bcdefgh"];
+    const rows: [lines: string[], foreign: boolean][] = [
+      [odd, true],
+      [others(3), true],
+      [[stamp("[sshd] Ban 203.0.113.7"), ...odd], true],
+      [[...bans, ...others(31)], true],
+      [[...bans, ...others(29)], false],
+      [traceback, false],
+      [traceback.slice(1, 40), false],
+      [command, false],
+      [[], false],
+    ];
+    for (const [lines, foreign] of rows) expect(areForeign(lines), lines[0]).toBe(foreign);
+    for (const [name, log] of realLogs()) {
+      for (let at = 0; at < log.length; at += 100)
+        expect(areForeign(log.slice(at, at + 100)), `${name} ${at}`).toBe(false);
+    }
+  });
+
+  for (const flags of [
+    ["--format", "events"],
+    ["--format", "compact"],
+    ["--only", "ban"],
+    ["--jail", "web"],
+  ]) {
+    test(`is reported once where lines are chosen or worded: ${flags.join(" ")}`, async () => {
+      using scene = new Scene();
+      const said = () =>
+        scene.discord.messages.filter(({ content }) =>
+          content.includes("these lines are not fail2ban's, or in a format that is not known"),
+        );
+      for (let run = 1; run <= 3; run++) {
+        scene.append(...others(40));
+        await scene.pass(...flags);
+        expect(said()).toHaveLength(1);
+      }
+    });
+  }
+
+  test("is raw where it is asked for raw", async () => {
+    using scene = new Scene();
+    scene.append(...odd);
+    await scene.pass();
+    scene.expectPosted(...odd);
   });
 });
 

@@ -4692,7 +4692,8 @@ async function lookUpCountries(
       news.set("geo", undefined);
     } catch (error) {
       givenUp.add("geo");
-      news.set("geo", asFault(error, 66));
+      const { message, hint } = asFault(error, 66);
+      news.set("geo", new Fault(66, message, hint));
     }
     factMemory.spentMs += world.now() - startedAt;
     if (factMemory.spentMs > LOOKUPS_PER_RUN_MS) givenUp.add("geo");

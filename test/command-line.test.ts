@@ -72,79 +72,60 @@ function usernames(scene: Scene): string[] {
 
 // ── Options ─────────────────────────────────────────────────────────────────────────────────────
 
-interface Sample {
-  name: string;
-  value: (scene: Scene) => string;
-  /** What is true when the option has its value, and false by default. */
-  holds: (scene: Scene, result: RunResult) => boolean;
-}
+/** A name, a value, and what is true when the option has it, and false by default. */
+type Sample = [
+  name: string,
+  value: (scene: Scene) => string,
+  holds: (scene: Scene, result: RunResult) => boolean,
+];
 
+// prettier-ignore
 const SAMPLES: Sample[] = [
-  {
-    name: "log",
-    value: (scene) => scene.path(".other"),
-    holds: (scene) => scene.discord.lines().includes("from the other log"),
-  },
-  {
-    name: "state",
-    value: (scene) => join(scene.directory, "elsewhere"),
-    holds: (scene) => fs.existsSync(join(scene.directory, "elsewhere")),
-  },
-  {
-    name: "host",
-    value: () => "007",
-    holds: (scene) => usernames(scene).includes("Fail2Ban · 007"),
-  },
-  { name: "from", value: () => "end", holds: (scene) => scene.discord.messages.length === 0 },
-  {
-    name: "max-time",
-    value: () => "007",
-    holds: (_, { code, err }) => code === 75 && err.includes("time is up"),
-  },
-  {
-    name: "dry-run",
-    value: () => "1",
-    holds: (scene, { out }) => scene.discord.messages.length === 0 && out.includes(line(1)),
-  },
-  { name: "verbose", value: () => "true", holds: (_, { err }) => err !== "" },
+  ["log", (scene) => scene.path(".other"),
+    (scene) => scene.discord.lines().includes("from the other log")],
+  ["state", (scene) => join(scene.directory, "elsewhere"),
+    (scene) => fs.existsSync(join(scene.directory, "elsewhere"))],
+  ["host", () => "007", (scene) => usernames(scene).includes("Fail2Ban · 007")],
+  ["from", () => "end", (scene) => scene.discord.messages.length === 0],
+  ["max-time", () => "007", (_, { code, err }) => code === 75 && err.includes("time is up")],
+  ["dry-run", () => "1",
+    (scene, { out }) => scene.discord.messages.length === 0 && out.includes(line(1))],
+  ["verbose", () => "true", (_, { err }) => err !== ""],
 ];
 
 /** Forty messages' worth of log, which takes longer than a minute, and a second log. */
-function optionScene(sample: Sample): Scene {
+function optionScene(name: string): Scene {
   const scene = new Scene();
   const filler = "x".repeat(1_500);
   scene.append(line(1), ...Array.from({ length: 40 }, (_, index) => line(index + 2, filler)));
   scene.write("from the other log\n", ".other");
-  if (sample.name !== "log") scene.env["F2B_LOG"] = scene.log;
+  if (name !== "log") scene.env["F2B_LOG"] = scene.log;
   return scene;
 }
 
-test.each(SAMPLES)(
-  "--$name: by flag, variable and env file; not unless it is set",
-  async (sample) => {
-    const { name, value, holds } = sample;
-    const variable = `F2B_${name.replaceAll("-", "_").toUpperCase()}`;
-    const flags = (scene: Scene) =>
-      /dry-run|verbose/.test(name) ? [`--${name}`] : [`--${name}`, value(scene)];
-    const ways: [boolean, (scene: Scene) => string[]][] = [
-      [false, () => []],
-      [true, flags],
-      [true, (scene) => ((scene.env[variable] = value(scene)), [])],
-      [true, (scene) => ["--env-file", envFile(scene, `${variable}=${value(scene)}\n`)]],
-      [
-        false,
-        (scene) => ((scene.env[variable] ??= ""), ["--env-file", envFile(scene, `${variable}=\n`)]),
-      ],
-    ];
-    for (const [isSet, way] of ways) {
-      using scene = optionScene(sample);
-      if (!isSet) scene.env["F2B_LOG"] ??= scene.log;
-      const result = await command(scene, ...way(scene));
-      expect([way.toString(), holds(scene, result)]).toEqual([way.toString(), isSet]);
-      if (!isSet) expect(result).toEqual({ code: 0, out: "", err: "" });
-    }
-  },
-);
+test.each(SAMPLES)("--%s: by flag, variable and env file", async (name, value, holds) => {
+  const variable = `F2B_${name.replaceAll("-", "_").toUpperCase()}`;
+  const isSwitch = /dry-run|verbose/.test(name);
+  const flags = (scene: Scene) => [`--${name}`, value(scene)].slice(0, isSwitch ? 1 : 2);
+  const inFile = (scene: Scene, set: string) => [
+    "--env-file",
+    envFile(scene, `${variable}=${set}\n`),
+  ];
+  const ways: [boolean, (scene: Scene) => string[]][] = [
+    [false, () => []],
+    [true, flags],
+    [true, (scene) => ((scene.env[variable] = value(scene)), [])],
+    [true, (scene) => inFile(scene, value(scene))],
+    [false, (scene) => ((scene.env[variable] ??= ""), inFile(scene, ""))],
+  ];
+  for (const [isSet, way] of ways) {
+    using scene = optionScene(name);
+    if (!isSet) scene.env["F2B_LOG"] ??= scene.log;
+    const result = await command(scene, ...way(scene));
+    expect([way.toString(), holds(scene, result)]).toEqual([way.toString(), isSet]);
+    if (!isSet) expect(result).toEqual({ code: 0, out: "", err: "" });
+  }
+});
 
 test("an option's value can be written behind an equals sign", async () => {
   using scene = smallScene();

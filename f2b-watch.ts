@@ -853,20 +853,30 @@ const GRAMMAR: readonly (readonly [event: keyof Parts, kind: Kind, message: RegE
   ["other", "other", /^/],
 ];
 
-/**
- * What most lines of a log are, where one begins: one look instead of three. The grammar would say the
- * same.
- */
+/** What most lines of a log are: one look instead of many. The grammar would say the same. */
 const USUAL_LINE =
-  /(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d),\d{3} fail2ban\.filter +\[\d+\]: (INFO) +(\[([^\]\n]{1,200})\] Found ([\da-fA-F.:]+) - ([\d-]+ [\d:]+))$/my;
+  /^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d),\d{3} fail2ban\.(?:filter|actions) +\[\d+\]: ([A-Z]+) +(\[([^\]]{1,200})\] (?:(Found|Ban) ([\da-fA-F.:]+)(?: - ([\d-]+ [\d:]+))?|([\da-fA-F.:]+) already banned))$/;
 
 /** Reads the first line of a record; absent for a continuation line, and for what is not known. */
 export function readRecord(line: string): LogRecord | undefined {
-  USUAL_LINE.lastIndex = 0;
   const usual = USUAL_LINE.exec(line);
   if (usual) {
-    const [, date = "", time = "", level = "", message = "", jail = "", id = "", at] = usual;
-    return { date, time, level, message, kind: "found", event: "found", jail, id, at };
+    const [, date = "", time = "", level = "", message = "", jail = "", verb, id = "", at] = usual;
+    if (verb === "Found")
+      return { date, time, level, message, kind: "found", event: "found", jail, id, at };
+    if (verb === undefined)
+      return {
+        date,
+        time,
+        level,
+        message,
+        kind: "found",
+        event: "alreadyBanned",
+        jail,
+        id: usual[9] ?? "",
+      };
+    if (at === undefined)
+      return { date, time, level, message, kind: "ban", event: "ban", jail, id };
   }
   const own = PREFIX.exec(line) ?? OTHER_PREFIX.exec(line);
   if (own) return classify(own[1] ?? "", own[2] ?? "", own[3] ?? "", own[4] ?? "");
@@ -990,13 +1000,14 @@ export class RecordReader implements LogContext {
   }
 
   #noteJail(next: LogRecord, jail: string): void {
-    const waiting = this.unbans.get(jail) ?? [];
+    const waiting = this.unbans.get(jail);
     if (next.event === "unban") {
-      while (waiting[0] && !isNear(waiting[0], next)) waiting.shift();
-      waiting.push(next);
-      this.unbans.set(jail, waiting);
+      while (waiting?.[0] && !isNear(waiting[0], next)) waiting.shift();
+      if (waiting) waiting.push(next);
+      else this.unbans.set(jail, [next]);
       return;
     }
+    if (!waiting) return;
     const isStopped = next.event === "jailStopped" && !this.stopping;
     if (isStopped) waiting.filter((unban) => isNear(unban, next)).forEach(repeal);
     this.unbans.delete(jail);
@@ -3277,7 +3288,7 @@ export class Tally {
   #addUsual(jail: string, id: string): void {
     this.#isDated = true;
     this.#dated++;
-    this.#reader.unbans.delete(jail);
+    if (this.#reader.unbans.size > 0) this.#reader.unbans.delete(jail);
     if (this.#chosen.size > 0 && !this.#chosen.has(jail)) return;
     this.#bar.count++;
     this.#counts.addFound(jail, id);
@@ -3289,19 +3300,25 @@ export class Tally {
     if (this.#isDated) this.#dated++;
     else this.#undated++;
     if (!record) return;
-    const { date, time, jail, event } = record;
+    const { jail, event } = record;
+    const bar = this.#hour && line.startsWith(this.#hour) ? this.#bar : this.#barOf(record);
+    const isAsked = this.#chosen.size === 0 || jail === undefined || this.#chosen.has(jail);
+    if (!isAsked || !bar) return;
+    this.#counts.add(record);
+    if (event === "found" || event === "ban") bar.count++;
+  }
+
+  /** The bar of its hour or day; absent where it is not in the period. */
+  #barOf({ date, time }: LogRecord): Bar | undefined {
     const { since, until, past } = this.#period;
     const stamp = `${date} ${time}`;
     const hour = stamp.slice(0, HOUR_LENGTH);
+    if (stamp < since || (past && stamp > until)) return undefined;
     // What is later than now is of now: the clock was put back.
     const name = (stamp < until ? stamp : until).slice(0, this.#chart.letters);
     const bar = this.#chart.bars.get(name) ?? { from: name, count: 0 };
-    const end = past ? until : "9999";
-    if (`${hour}:00:00` >= since && hour <= end) [this.#hour, this.#bar] = [ownCopy(hour), bar];
-    const isAsked = this.#chosen.size === 0 || jail === undefined || this.#chosen.has(jail);
-    if (!isAsked || stamp < since || stamp > end) return;
-    this.#counts.add(record);
-    if (event === "found" || event === "ban") bar.count++;
+    if (`${hour}:00:00` >= since) [this.#hour, this.#bar] = [ownCopy(hour), bar];
+    return bar;
   }
 
   /** What was counted; `notRead` are files that could not be read, or not to their end, with reasons. */

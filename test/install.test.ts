@@ -175,6 +175,9 @@ describe("another binary", () => {
       expect(other).toEqual({ code: 0, out: `f2b-watch ${packageJson.version}\n`, err: "" });
 
       fs.appendFileSync(server.path(LOG), "4\n");
+      // A server that is set up may build, too.
+      await server.paste("echo F2B_FORMAT=events >> /etc/f2b-watch.env; bun run build", CHECKOUT);
+      await server.paste("sed -i /F2B_FORMAT/d /etc/f2b-watch.env");
       await server.pasteBlock("upgrade", dist);
       await server.paste("f2b-watch");
       expect(server.discord.lines()).toEqual(["4"]);

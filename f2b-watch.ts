@@ -1286,21 +1286,23 @@ export class Counts {
 /** How a service writes what it shows. */
 export interface Markup {
   bold(text: string): string;
-  /** Log text: nothing in it has a meaning. */
-  code(text: string): string;
+  /** Log text, cut at so many characters as they are sent: nothing in it has a meaning. */
+  code(text: string, limit: number): string;
   link(url: string, label: string): string;
   small(text: string): string;
 }
 
-const ID_LIMIT = 200;
-const REASON_LIMIT = 300;
+/** So that the longest line fits a message: inline code must not be cut. */
+const ID_LIMIT = 120;
+const REASON_LIMIT = 200;
+const ALERT_LIMIT = 300;
 
 /** A backtick cannot be escaped in inline code: another character stands for it. */
 const inCode = (text: string) => text.replaceAll("\u200b", "").replaceAll("`", "ˋ") || " ";
 
 export const DISCORD_MARKUP: Markup = {
   bold: (text) => `**${text}**`,
-  code: (text) => `\`${inCode(text)}\``,
+  code: (text, limit) => `\`${shortened(inCode(text), limit)}\``,
   // In angle brackets no preview follows.
   link: (url, label) => `[${label}](<${url}>)`,
   small: (text) => `-# ${text}`,
@@ -1308,8 +1310,7 @@ export const DISCORD_MARKUP: Markup = {
 
 export const SLACK_MARKUP: Markup = {
   bold: (text) => `*${text}*`,
-  // Cut here, because a message is cut at its length after escaping, and nothing may be left open.
-  code: (text) => `\`${shortened(escapeSlack(inCode(text)), REASON_LIMIT)}\``,
+  code: (text, limit) => `\`${shortened(escapeSlack(inCode(text)), limit)}\``,
   link: (url, label) => `<${escapeSlack(url)}|${label}>`,
   small: (text) => `_${text}_`,
 };
@@ -1317,7 +1318,7 @@ export const SLACK_MARKUP: Markup = {
 /** For a terminal and for cron's mail. */
 export const PLAIN_MARKUP: Markup = {
   bold: (text) => text,
-  code: (text) => text,
+  code: (text, limit) => shortened(text, limit),
   link: (url) => url,
   small: (text) => text,
 };
@@ -1898,6 +1899,7 @@ const FEW_BANS = 8;
 const LIST_LINE_LENGTH = 300;
 /** A list that does not fit has so much room for each of jails, networks and addresses. */
 const LIST_PART_LENGTH = 500;
+const IN_FILE = ", all of them in the file";
 const USERS_SHOWN = 5;
 const USER_LENGTH = 32;
 /** Of jails and of the server. */
@@ -1938,7 +1940,7 @@ function shortened(text: string, limit: number): string {
 }
 
 function nameText(text: string, { code }: Markup): string {
-  return PLAIN.test(text) && text.length <= ID_LIMIT ? text : code(shortened(text, ID_LIMIT));
+  return PLAIN.test(text) && text.length <= ID_LIMIT ? text : code(text, ID_LIMIT);
 }
 
 /** The address of `203.0.113.7` or `203.0.113.0/24`; absent for any other id. */
@@ -2048,8 +2050,8 @@ class Words {
     this.#markup = style.markup;
   }
 
-  code(text: string, limit = REASON_LIMIT): string {
-    return this.#markup.code(shortened(text, limit));
+  code(text: string, limit: number): string {
+    return this.#markup.code(text, limit);
   }
 
   jail(jail: string): string {
@@ -2066,7 +2068,7 @@ class Words {
 
   #failed({ action, why }: FailedAction, where = ""): string {
     const failed = this.#markup.bold(`action ${this.code(action, ID_LIMIT)} failed`);
-    return failed + where + (why && `: ${this.code(why)}`);
+    return failed + where + (why && `: ${this.code(why, REASON_LIMIT)}`);
   }
 
   #failures({ failed, blocked }: Ban): string {
@@ -2102,9 +2104,10 @@ class Words {
       `🔔 ${this.jail(ban.jail)} ${what.join("")}`,
       users.length > 0 ? `tried ${users.slice(0, USERS_SHOWN).join(", ")}${more}` : "",
       url ? this.#markup.link(url, URL.parse(link)?.hostname ?? link) : "",
-      address ? this.code(`fail2ban-client unban ${id}`) : "",
+      address ? this.code(`fail2ban-client unban ${id}`, ID_LIMIT) : "",
     ];
-    return parts.filter((part) => part !== "").join(" · ");
+    const line = parts.filter((part) => part !== "").join(" · ");
+    return line.length + this.style.host.length < this.style.room ? line : (parts[0] ?? "");
   }
 
   /** Every ban its line; many are a list, and a line for what failed for them. */
@@ -2167,7 +2170,7 @@ class Words {
   #shortList(bans: readonly Of<"ban">[]): string {
     const networks = this.#networks(bans).shared.map(({ network }) => network);
     const ids = groups(bans, ({ id }) => id).map(([id, { length }]) => this.id(id, length));
-    const where = this.style.overflow === "file" ? ", all of them in the file" : "";
+    const where = this.style.overflow === "file" ? IN_FILE : "";
     const lines = [
       this.#head(bans) + where,
       this.#jailCounts(bans),
@@ -2249,8 +2252,9 @@ class Words {
       case "alert": {
         const { jail, text, raised } = each;
         // What was raised stands at the end, and is not cut off.
-        const cut = shortened(text, raised ? REASON_LIMIT / 2 : REASON_LIMIT);
-        const what = this.code(raised && !text.endsWith(raised) ? `${cut} ${raised}` : cut);
+        const cut = shortened(text, raised ? ALERT_LIMIT / 2 : ALERT_LIMIT);
+        const whole = raised && !text.endsWith(raised) ? `${cut} ${raised}` : cut;
+        const what = this.code(whole, ALERT_LIMIT);
         return `⚠️ ${jail ? `${this.jail(jail)} ` : ""}${what}`;
       }
       default:
@@ -2370,7 +2374,7 @@ export function renderFlood(flood: Flood, log: string, facts: Facts, style: Styl
   const { lines, counts } = flood;
   const hasFile = style.overflow === "file";
   const count = style.markup.bold(amount(lines.length, "line"));
-  const elsewhere = `too many to show, they are in ${words.code(log, ID_LIMIT)}`;
+  const elsewhere = `too many to show, they are in ${words.code(log, REASON_LIMIT)}`;
   const what = `${count}${periodText(counts)}: ${hasFile ? "attached" : elsewhere}`;
   const line = (label: string, text = "") => `${label}: ${words.code(text, FLOOD_LINE_LIMIT)}`;
   const ends = hasFile ? [] : [line("first", lines[0]), line("last", lines.at(-1))];
@@ -5815,9 +5819,10 @@ class LogDelivery extends Sender {
   override setAside(message: Message, why: string): Outcome | undefined {
     if (message.from === "notice" || !message.cut)
       return this.failed(69, `refuses a notice: ${why}`);
-    if (this.#progress.outbox?.file) {
+    const { outbox } = this.#progress;
+    if (outbox?.file) {
       // Refused for the file or for the words: the words alone will tell.
-      delete this.#progress.outbox.file;
+      this.#progress.outbox = { text: outbox.text.replace(IN_FILE, ""), sent: 0 };
       return undefined;
     }
     if (!this.#asFile) this.#refused++;

@@ -1,7 +1,22 @@
 /** What went wrong elsewhere, line by line as it was reported, and what people must be told instead. */
 import { describe, expect, test } from "bun:test";
-import { factKey, SLACK_MARKUP, type BanFacts } from "../f2b-watch.ts";
-import { ban, clock, fixture, found, info, restore, says, told, unban, view } from "./events.ts";
+import { DISCORD_MARKUP, factKey, SLACK_MARKUP, type BanFacts } from "../f2b-watch.ts";
+import { dice } from "./histories.ts";
+import {
+  ban,
+  clock,
+  contents,
+  EVENTS,
+  fixture,
+  found,
+  info,
+  restore,
+  says,
+  told,
+  unban,
+  view,
+} from "./events.ts";
+import { Scene } from "./harness.ts";
 
 const command = (process: string, text: string, ...ends: string[]) =>
   [`exec: ${text}`, ...ends].map((end) => says(`${process} -- ${end}`, "ERROR", "utils"));
@@ -311,4 +326,97 @@ test("unbans, restores and what a jail's stop lifts are said in people's words",
     "♻️ web-1 **5 unbanned (jail stopped)**: **[sshd]** 5",
   );
   expect(told(many, { shows: view("unban") })[0]).toBe("🔓 web-1 **5 unbanned**: **[sshd]** 5");
+});
+
+test("whatever an attacker writes, a line fits a message and nothing in it is left open", () => {
+  const nasty = ["`", "```", "@everyone", "<!here>", "&".repeat(400), "x".repeat(3_000), "[a](b)"];
+  const random = dice(7);
+  const roll = (sides: number) => Math.floor(random() * sides);
+  const text = () => Array.from({ length: 1 + roll(3) }, () => nasty[roll(nasty.length)]).join("");
+  const writers = [
+    () => ban(text(), text().replaceAll("]", "")),
+    () => unban(text()),
+    () => restore(text(), text().replaceAll("]", "")),
+    () => again(text(), "WARNING"),
+    () => says(text(), "ERROR"),
+    () => says(`Jail '${text()}' started`, "INFO"),
+    () => info(`Starting Fail2ban v${text()}`),
+    () => failed("sshd", text().replaceAll("'", ""), "203.0.113.7", text()),
+    () => ban("203.0.113.7"),
+    () => says(`[sshd] Increase Ban ${text()} (2 # ${text()} -> x)`),
+  ];
+  const key = (ban: { jail: string; id: string; time: string }) => factKey(ban);
+  for (let round = 0; round < 150; round++) {
+    const log = Array.from({ length: 1 + roll(60) }, () => writers[roll(writers.length)]?.() ?? "");
+    const users = Array.from({ length: 9 }, text);
+    const facts = {
+      bans: new Map(
+        log.map((line) => [
+          key({ jail: "sshd", id: "203.0.113.7", time: line.slice(0, 19) }),
+          { failures: 3, count: 1, seconds: 60, users },
+        ]),
+      ),
+      countries: new Map(),
+    };
+    const link = `https://example.org/${"x".repeat(250)}/{ip}`;
+    for (const markup of [DISCORD_MARKUP, SLACK_MARKUP])
+      for (const overflow of ["file", "summary", "none"] as const)
+        for (const line of told(log, { markup, facts, style: { link, overflow } })) {
+          expect(line.length).toBeLessThan(1_900);
+          expect(line.split("`").length % 2).toBe(1);
+        }
+  }
+});
+
+describe("over several runs", () => {
+  const run = (scene: Scene) => scene.pass(...EVENTS);
+  const warnings = (scene: Scene) =>
+    contents(scene)
+      .join("\n")
+      .split("\n")
+      .filter((line) => line.includes("the ban does not work"));
+
+  test("a ban that does not work is told once an hour, for each address", async () => {
+    using scene = new Scene();
+    scene.append(ban("203.0.113.9"), ban("203.0.113.10"));
+    later(300);
+    scene.append(again("203.0.113.9", "WARNING"));
+    await run(scene);
+    for (let minute = 5; minute <= 70; minute += 5) {
+      scene.wait(5 * 60_000);
+      scene.append(again("203.0.113.9", "WARNING"));
+      if (minute === 30) scene.append(again("203.0.113.10", "WARNING"));
+      await run(scene);
+    }
+    expect(warnings(scene)).toEqual([
+      expect.stringContaining("203.0.113.9 is banned"),
+      expect.stringContaining("203.0.113.10 is banned"),
+      expect.stringContaining("203.0.113.9 is banned"),
+    ]);
+    await scene.expectQuiet();
+  });
+
+  test("more bans than a message holds go as one file, once, and without it where it is refused", async () => {
+    const ids = Array.from({ length: 900 }, (_, index) => `10.0.${index >> 8}.${index & 255}`);
+    for (const refuses of [false, true]) {
+      using scene = new Scene();
+      scene.append(...ids.map((id) => ban(id)));
+      const fetch: typeof scene.overrides.fetch = (url, init) =>
+        refuses && init.body instanceof FormData
+          ? Promise.resolve(
+              new Response('{"code": 40005, "message": "too large"}', { status: 413 }),
+            )
+          : scene.discord.fetch(url, init);
+      scene.overrides.fetch = fetch;
+      expect((await scene.run(...EVENTS)).code).toBe(0);
+      const [message, ...more] = scene.discord.messages;
+      expect(more).toEqual([]);
+      const inFile = refuses ? "" : ", all of them in the file";
+      expect(message?.content).toStartWith(`🔔 web-1 **900 bans** in 1 jail${inFile}\n`);
+      const files = message?.files.map(({ name, text }) => [name, text.split("\n").length]);
+      expect(files).toEqual(refuses ? [] : [["bans.txt", 901]]);
+      expect(scene.discord.violations).toEqual([]);
+      await scene.expectQuiet();
+    }
+  });
 });

@@ -247,7 +247,7 @@ describe("on Slack", () => {
 
   test("code is cut at its length after escaping, and not inside of a sign", () => {
     for (const sign of ["&", "<", "x"]) {
-      const code = SLACK_MARKUP.code(sign.repeat(400));
+      const code = SLACK_MARKUP.code(sign.repeat(400), 300);
       expect(code.length).toBeLessThanOrEqual(302);
       expect(code).toMatch(/^`(?:&amp;|&lt;|x)*…`$/);
     }

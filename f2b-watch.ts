@@ -1369,6 +1369,7 @@ type Happening = { readonly place: number } & (
   | ({ event: "failed"; jail: string; doing: string; id: string; blocked: boolean } & FailedAction)
   | { event: "alert"; jail: string | undefined; text: string; raised: string }
 );
+type Untold<Told = Happening> = Told extends Happening ? Omit<Told, "place"> : never;
 type Of<Event extends Happening["event"]> = Extract<Happening, { event: Event }>;
 
 /** What the lines before a batch say about its own; times are in ms, keys jail and id. */
@@ -1394,8 +1395,8 @@ export interface Batch {
   readonly found: number;
   readonly other: number;
   readonly isAsked: boolean;
-  readonly from: LogRecord | undefined;
-  readonly to: LogRecord | undefined;
+  readonly from?: LogRecord;
+  readonly to?: LogRecord;
   readonly seen: Seen;
 }
 
@@ -1438,6 +1439,10 @@ function msOf(wallClock: string): number {
   return Date.parse(`${wallClock.replace(/^ /, "1970-01-01T").replace(" ", "T")}Z`);
 }
 
+function timeOf({ date, time }: LogRecord): string {
+  return `${date} ${time}`;
+}
+
 /** Neither jails nor ids have line ends. */
 function banKey({ jail, id }: { jail: string; id: string }): string {
   return `${jail}\n${id}`;
@@ -1459,20 +1464,24 @@ function namesJail(text: string, jail: string): boolean {
 /** Gathers a batch, record by record. What is not shown still explains what is. */
 class BatchReader {
   readonly #view: View;
-  readonly #happenings: Happening[] = [];
-  #found = 0;
-  #other = 0;
-  #from: LogRecord | undefined;
-  #to: LogRecord | undefined;
+  readonly #before: Seen;
   #context: LogContext;
+  readonly #happenings: Happening[] = [];
+  /** What is only counted, and the first and last record with a time. */
+  readonly #counts: { found: number; other: number; from?: LogRecord; to?: LogRecord } = {
+    found: 0,
+    other: 0,
+  };
   readonly #failures = new Map<string, number[]>();
   readonly #banned = new Map<string, number>();
   readonly #settings: Map<string, number>;
   readonly #active: Map<string, number>;
   /** Unbans at the end of what was read: what became of them is said behind them. */
   #waiting: readonly string[] = [];
-  #place = 0;
-  readonly #before: Seen;
+  /** Of the record at hand: its line's number, whether it is shown, its time. */
+  #place = -1;
+  #shown = false;
+  #clock = { text: "", ms: 0 };
   /** The jail that settings are said of, and the one that banned last. */
   #jail = "";
   #lastJail = "";
@@ -1490,8 +1499,6 @@ class BatchReader {
   #justChecked = false;
   #server: Of<"server"> | undefined;
   #isRunning: boolean;
-  /** The time of the record at hand; most lines have that of the one above. */
-  #clock = { text: "", ms: 0 };
   /** Takes a line that belongs to the record above it. */
   #continue: ((line: string) => void) | undefined;
 
@@ -1503,7 +1510,7 @@ class BatchReader {
     this.#active = new Map(before.active);
     this.#isRunning = before.context.running;
     // That it stops was told; what it does on its way down is told together.
-    if (before.context.stopping) this.#beginServer(-1, true);
+    if (before.context.stopping) this.#beginServer(true);
   }
 
   /** Reads on: the records of a whole batch have no place in memory. */
@@ -1517,55 +1524,58 @@ class BatchReader {
   #readLines(lines: readonly string[]): void {
     let above = this.#context.record;
     const { records, after } = readRecords(lines, this.#context);
+    const counts = this.#counts;
     for (const [index, record] of records.entries()) {
-      const place = this.#place++;
-      if (!record) this.#other++;
+      this.#place++;
+      if (!record) counts.other++;
       else if (record === above) this.#continue?.(lines[index] ?? "");
-      else this.#read(record, place, isShown(record, this.#view));
+      else {
+        this.#shown = isShown(record, this.#view);
+        this.#read(record);
+        if (record.time) counts.from ??= record;
+        if (record.time) counts.to = record;
+      }
       above = record;
     }
-    const timed = records.filter((record) => record?.time);
-    this.#from ??= timed[0];
-    this.#to = timed.at(-1) ?? this.#to;
     this.#context = after;
   }
 
-  #tell<Told extends Happening>(told: Told): Told {
-    this.#happenings.push(told);
-    return told;
+  #tell<Told extends Untold>(told: Told): Told & { place: number } {
+    const placed = { ...told, place: this.#place };
+    this.#happenings.push(placed as Happening);
+    return placed;
   }
 
+  /** Most lines have the time of the one above. */
   #msOf(text: string): number {
     if (text !== this.#clock.text) this.#clock = { text, ms: msOf(text) };
     return this.#clock.ms;
   }
 
-  #read(record: LogRecord, place: number, shown: boolean): void {
-    const { event, kind, date, time, level, message } = record;
+  #read(record: LogRecord): void {
+    const { event, kind, level, message } = record;
     this.#continue = undefined;
-    if (event === "command") return this.#readCommand(record, place, shown);
+    if (event === "command") return this.#readCommand(record);
     if (event === "output" || event === "ended") return this.#readEnd(record);
-    if (event === "failed") return this.#readFailed(record, place, shown);
+    if (event === "failed") return this.#readFailed(record);
     if (kind !== "found" && kind !== "other") {
       this.#justChecked = event === "unchecked" || event === "unrestored";
-      if (record.jail) this.#active.set(record.jail, this.#msOf(`${date} ${time}`));
+      if (record.jail) this.#active.set(record.jail, this.#msOf(timeOf(record)));
     }
     switch (event) {
       case "ban":
       case "reban":
-        return this.#readBan(record, place, shown);
+        return this.#readBan(record);
       case "unban":
       case "repeal":
       case "restore":
-        return this.#readUnban(record, place, shown);
+        return this.#readUnban(record);
       case "unchecked":
-      case "unrestored": {
-        const looked = this.#commands.at(-1)?.text;
-        return this.#keep(this.#checks, { place, shown, text: message, why: "", looked });
-      }
+      case "unrestored":
+        return this.#keep(this.#checks, message, this.#commands.at(-1)?.text);
       case "found":
       case "attempt":
-        this.#failuresOf(record).push(this.#msOf(record.at ?? `${date} ${time}`));
+        this.#failuresOf(record).push(this.#msOf(record.at ?? timeOf(record)));
         break;
       case "setting":
         this.#settings.set(banKey({ jail: this.#jail, id: record.name }), Number(record.seconds));
@@ -1574,31 +1584,32 @@ class BatchReader {
       case "reloading":
         this.#jail = record.jail ?? "";
         break;
+    }
+    if (!this.#shown) return;
+    switch (event) {
       case "alreadyBanned":
-        if (shown) this.#readThrough(record, place);
+        this.#readThrough(record);
         break;
       case "increase":
-        return shown ? this.#readIncrease(record, place) : undefined;
+        return this.#readIncrease(record);
       case "starting":
+        return void this.#isOfServer(event, record.version);
       case "stopping":
       case "exiting":
-        if (shown) this.#isOfServer(event, place, event === "starting" ? record.version : "");
-        return;
+        return void this.#isOfServer(event);
       case "jailStarted":
       case "jailStopped":
       case "jailReloaded": {
         const did = JAIL_CHANGES[event];
-        if (shown && !this.#isOfServer(did, place))
-          this.#tell({ event: "jail", place, jail: record.jail, did });
+        if (!this.#isOfServer(did)) this.#tell({ event: "jail", jail: record.jail, did });
         return;
       }
     }
-    if (!shown) return;
-    if (kind === "found") this.#found++;
-    else if (kind !== "alert") this.#other++;
+    if (kind === "found") this.#counts.found++;
+    else if (kind !== "alert") this.#counts.other++;
     else {
       const text = `${level} ${message.replace(/^\[[^\]]{1,200}\] /, "")}`;
-      const alert = this.#tell({ event: "alert", place, jail: record.jail, text, raised: "" });
+      const alert = this.#tell({ event: "alert", jail: record.jail, text, raised: "" });
       // The exception stands behind the traceback's indented lines.
       let indented = false;
       this.#continue = (line) => {
@@ -1616,82 +1627,76 @@ class BatchReader {
     return times;
   }
 
-  #readBan(record: RecordOf<"ban" | "reban">, place: number, shown: boolean): void {
-    const { event, jail, id, date, time } = record;
+  #readBan(record: RecordOf<"ban" | "reban">): void {
+    const { event, jail, id } = record;
     const key = banKey(record);
     const times = this.#failuresOf(record);
     const findtime = this.#settings.get(banKey({ jail, id: "findtime" })) ?? FINDTIME_S;
     const since = (times.at(-1) ?? 0) - findtime * SECOND;
     const failures = times.filter((at) => at >= since).length;
     this.#failures.set(key, []);
-    this.#banned.set(key, this.#msOf(`${date} ${time}`));
-    this.#last.set(jail, { id, place });
+    this.#banned.set(key, this.#msOf(timeOf(record)));
+    this.#last.set(jail, { id, place: this.#place });
     this.#lastJail = jail;
-    if (!shown) return;
+    if (!this.#shown) return;
     // The observer works beside the jail, and may log the length first.
     const known = this.#bans.get(key);
     const longer = known?.form === "longer" ? known : undefined;
     if (longer) this.#happenings.splice(this.#happenings.lastIndexOf(longer), 1);
     const seconds = longer?.seconds ?? this.#settings.get(banKey({ jail, id: "banTime" }));
-    const [count, form] = [
-      longer?.count ?? 0,
-      event === "ban" ? ("new" as const) : ("again" as const),
-    ];
-    this.#bans.set(key, this.#newBan(record, place, { form, failures, count, seconds }));
+    const form = event === "ban" ? "new" : "again";
+    this.#newBan(record, { form, failures, count: longer?.count ?? 0, seconds });
   }
 
   #newBan(
-    { jail, id, date, time }: RecordOf<"ban" | "reban" | "increase">,
-    place: number,
+    record: RecordOf<"ban" | "reban" | "increase">,
     known: Pick<Ban, "form" | "failures" | "count" | "seconds">,
-  ): Of<"ban"> {
-    const rest = { time: `${date} ${time}`.trim(), failed: [], blocked: true };
-    return this.#tell({ event: "ban", place, jail, id, ...rest, ...known });
+  ): void {
+    const { jail, id } = record;
+    const rest = { time: timeOf(record).trim(), failed: [], blocked: true };
+    this.#bans.set(banKey(record), this.#tell({ event: "ban", jail, id, ...rest, ...known }));
   }
 
-  #readIncrease(record: RecordOf<"increase">, place: number): void {
+  #readIncrease(record: RecordOf<"increase">): void {
     const { count = 0, length = "" } = record;
     const longer = { count: Number(count), seconds: secondsIn(length) };
     const ban = this.#bans.get(banKey(record));
     if (ban && ban.form !== "longer") Object.assign(ban, longer);
-    else {
-      const known = { form: "longer" as const, failures: 0, ...longer };
-      this.#bans.set(banKey(record), this.#newBan(record, place, known));
-    }
+    else this.#newBan(record, { form: "longer", failures: 0, ...longer });
   }
 
   /** What is said of this id's ban from now on is of another one. */
-  #readUnban(record: RecordOf<"unban" | "repeal" | "restore">, place: number, shown: boolean) {
-    const { event, jail, id, date, time } = record;
-    this.#last.set(jail, { id, place });
+  #readUnban(record: RecordOf<"unban" | "repeal" | "restore">): void {
+    const { event, kind, jail, id } = record;
+    this.#last.set(jail, { id, place: this.#place });
     this.#bans.delete(banKey(record));
-    if (event === "restore") this.#banned.set(banKey(record), this.#msOf(`${date} ${time}`));
+    if (event === "restore") this.#banned.set(banKey(record), this.#msOf(timeOf(record)));
     else this.#banned.delete(banKey(record));
-    const did = event === "repeal" ? "lift" : event;
-    if (shown && !this.#isOfServer(did, place)) this.#tell({ event: did, place, jail, id });
+    const did = event === "restore" ? event : kind === "unban" ? kind : "lift";
+    if (this.#shown && !this.#isOfServer(did)) this.#tell({ event: did, jail, id });
   }
 
   /** fail2ban warns from a minute after the ban on, by the failure's time; 0.9 never warns. */
-  #readThrough(record: RecordOf<"alreadyBanned">, place: number): void {
-    const { jail, id, level, date, time } = record;
+  #readThrough(record: RecordOf<"alreadyBanned">): void {
+    const { jail, id, level } = record;
     const key = banKey(record);
     const since = this.#banned.get(key) ?? this.#before.banned.get(key) ?? NaN;
-    const passed = this.#msOf(`${date} ${time}`) - since;
+    const passed = this.#msOf(timeOf(record)) - since;
     if (Number.isNaN(passed) ? !level.startsWith("WARN") : passed < BAN_WORKS_MS) return;
     const known = this.#through.get(key);
     if (known) known.attempts++;
-    else this.#through.set(key, this.#tell({ event: "through", place, jail, id, attempts: 1 }));
+    else this.#through.set(key, this.#tell({ event: "through", jail, id, attempts: 1 }));
   }
 
   /** Whether it is a part of a stop or start of the server: then it is told with that. */
-  #isOfServer(did: string, place: number, version = ""): boolean {
+  #isOfServer(did: string, version = ""): boolean {
     const server = this.#server;
     const down = server?.version === undefined ? server : undefined;
     if (did === "starting") {
-      (down ?? this.#beginServer(place, false)).version = version;
+      (down ?? this.#beginServer(false)).version = version;
       this.#isRunning = true;
     } else if (did === "stopping" || did === "exiting") {
-      if (!down && did === "stopping") this.#beginServer(place, true);
+      if (!down && did === "stopping") this.#beginServer(true);
       this.#isRunning = false;
     } else if (server && (down ? STOP_PARTS : START_PARTS).includes(did)) {
       addOne(server.parts, did);
@@ -1706,21 +1711,22 @@ class BatchReader {
     return true;
   }
 
-  #beginServer(place: number, stopped: boolean): Of<"server"> {
+  #beginServer(stopped: boolean): Of<"server"> {
     const crashed = !stopped && this.#isRunning;
-    const rest = { version: undefined, parts: new Map<string, number>() };
-    return (this.#server = this.#tell({ event: "server", place, stopped, crashed, ...rest }));
+    const rest: Pick<ServerChange, "version" | "parts"> = { version: undefined, parts: new Map() };
+    return (this.#server = this.#tell({ event: "server", stopped, crashed, ...rest }));
   }
 
-  #keep(list: Trouble[], trouble: Trouble): void {
-    list.push(trouble);
+  #keep(list: Trouble[], text: string, looked?: string): void {
+    list.push({ place: this.#place, shown: this.#shown, text, why: "", looked });
     if (list.length > UNCLAIMED_LIMIT) this.#alone.push(...list.splice(0, 1));
   }
 
-  #readCommand({ process, command }: RecordOf<"command">, place: number, shown: boolean): void {
-    const ran = { place, shown, text: command, why: "" };
+  #readCommand({ process, command }: RecordOf<"command">): void {
+    this.#keep(this.#commands, command);
+    const ran = this.#commands.at(-1);
+    if (!ran) return;
     this.#processes.set(process, ran);
-    this.#keep(this.#commands, ran);
     this.#continue = (line) => {
       if (ran.text.length < COMMAND_LIMIT) ran.text += `\n${line}`;
     };
@@ -1740,8 +1746,8 @@ class BatchReader {
    * action's if it names the id, or else the jail, or no other jail can have run one; and ran since the
    * jail's last ban. Where several may be meant, none is.
    */
-  #readFailed(record: RecordOf<"failed">, place: number, shown: boolean): void {
-    const { jail, doing, action, date, time, why = "" } = record;
+  #readFailed(record: RecordOf<"failed">): void {
+    const { jail, doing, action, why = "" } = record;
     const last = this.#last.get(jail);
     // Not every action says whom it failed for: a jail does one thing after the other.
     const id = record.id ?? (doing.endsWith("ban") ? (last?.id ?? "") : "");
@@ -1756,7 +1762,7 @@ class BatchReader {
     const bans = doing === "ban" || doing === "reban";
     const blocked = !(bans && this.#takeCheck(jail, why, runs));
     if (runs.length === 0) runs = runsOf(({ text }) => namesJail(text, jail));
-    const now = this.#msOf(`${date} ${time}`);
+    const now = this.#msOf(timeOf(record));
     const isIdle = ([other, at]: [string, number]) => other === jail || now - at > ACTION_MS;
     if (runs.length === 0 && [...this.#active].every(isIdle)) runs = runsOf(() => true);
     // A Python action says itself what went wrong.
@@ -1766,7 +1772,7 @@ class BatchReader {
     const isDoubtful =
       blocked &&
       runs.length === 1 &&
-      this.#checks.some((check) => check.place > (ran?.place ?? place));
+      this.#checks.some((check) => check.place > (ran?.place ?? this.#place));
     const said = /^Error (?:un|re)?banning /.test(why) ? "" : why;
     const failed = { action, why: (!isDoubtful && ran?.why) || said };
     this.#justChecked = false;
@@ -1775,7 +1781,7 @@ class BatchReader {
     if (ban && !isKnown && ban.failed.length < FAILED_IN_LINE) {
       ban.failed.push(failed);
       ban.blocked &&= blocked;
-    } else if (shown) this.#tell({ event: "failed", place, jail, doing, id, blocked, ...failed });
+    } else if (this.#shown) this.#tell({ event: "failed", jail, doing, id, blocked, ...failed });
   }
 
   /**
@@ -1808,30 +1814,29 @@ class BatchReader {
   /** The batch, with what failed without an action that says so. */
   finish(): Batch {
     this.#readLines(this.#waiting);
-    for (const { place, shown, text, why } of [...this.#checks, ...this.#alone, ...this.#commands])
-      if (shown) this.#tell({ event: "alert", place, jail: undefined, text, raised: why });
-    const isNew = (each: Happening) =>
-      each.event !== "server" ||
-      each.place >= 0 ||
-      each.version !== undefined ||
-      each.parts.size > 0;
-    const happenings = this.#happenings.filter(isNew).sort((a, b) => a.place - b.place);
+    const alone = [...this.#checks, ...this.#alone, ...this.#commands].filter(({ shown }) => shown);
+    const alerts = alone.map(({ place, text, why }) => {
+      return { event: "alert" as const, place, jail: undefined, text, raised: why };
+    });
+    // A stop that was told before, of which nothing more is known.
+    const isOld = (each: Happening) =>
+      each.event === "server" &&
+      each.place < 0 &&
+      each.version === undefined &&
+      each.parts.size === 0;
+    const happenings = [...this.#happenings.filter((each) => !isOld(each)), ...alerts];
     const { only } = this.#view;
-    const seen = {
-      context: this.#context,
-      failures: this.#failures,
-      banned: this.#banned,
-      settings: this.#settings,
-      active: this.#active,
-    };
     return {
-      happenings,
-      found: this.#found,
-      other: this.#other,
+      happenings: happenings.sort((a, b) => a.place - b.place),
+      ...this.#counts,
       isAsked: only.has("found") || only.has("other"),
-      from: this.#from,
-      to: this.#to,
-      seen,
+      seen: {
+        context: this.#context,
+        failures: this.#failures,
+        banned: this.#banned,
+        settings: this.#settings,
+        active: this.#active,
+      },
     };
   }
 }

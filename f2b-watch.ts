@@ -939,23 +939,6 @@ function classify(date: string, time: string, level: string, message: string): L
   throw new Error("the grammar's last row fits everything");
 }
 
-/** What must be known of the lines before, to read the next ones. */
-export interface LogContext {
-  readonly record: LogRecord | undefined;
-  /** The server is on its way down: what it unbans now it will ban again. */
-  readonly stopping: boolean;
-  /** The server was seen at work, and did not say since that it stops. */
-  readonly running: boolean;
-  /** By jail, the unbans of the last seconds that nothing of the jail came after: they may be of its stop. */
-  readonly unbans: ReadonlyMap<string, readonly LogRecord[]>;
-}
-
-export const NO_CONTEXT: LogContext = {
-  record: undefined,
-  stopping: false,
-  running: false,
-  unbans: new Map(),
-};
 const STOP_SECONDS = 10;
 
 /** Of what has no date only the time of day counts, if it has one. */
@@ -965,18 +948,19 @@ function isNear(one: LogRecord, other: LogRecord): boolean {
   return Math.abs(seconds(one) - seconds(other)) <= STOP_SECONDS;
 }
 
-/** Reads a log line by line, in its order. */
-export class RecordReader implements LogContext {
+/** Reads a log line by line, and knows what the lines before say about the next ones. */
+export class LogContext {
   record: LogRecord | undefined;
-  stopping: boolean;
-  running: boolean;
-  readonly unbans: Map<string, LogRecord[]>;
+  /** The server is on its way down: what it unbans now it will ban again. */
+  stopping = false;
+  /** The server was seen at work, and did not say since that it stops. */
+  running = false;
+  /** By jail, the unbans of the last seconds that nothing of the jail came after: they may be of its stop. */
+  readonly unbans = new Map<string, LogRecord[]>();
 
-  constructor({ record, stopping, running, unbans }: LogContext = NO_CONTEXT) {
-    this.record = record;
-    this.stopping = stopping;
-    this.running = running;
-    this.unbans = new Map([...unbans].map(([jail, waiting]) => [jail, [...waiting]]));
+  constructor(before?: LogContext) {
+    const unbans = [...(before?.unbans ?? [])].map(([jail, all]) => [jail, [...all]] as const);
+    Object.assign(this, before, { unbans: new Map(unbans) });
   }
 
   /**
@@ -1014,16 +998,15 @@ export class RecordReader implements LogContext {
   }
 }
 
+export const NO_CONTEXT = new LogContext();
+
 function repeal(unban: LogRecord): void {
   Object.assign(unban, { event: "repeal", kind: "restore" });
 }
 
 /** The record that each line belongs to. */
-export function readRecords(
-  lines: readonly string[],
-  before: LogContext,
-): { records: (LogRecord | undefined)[]; after: LogContext } {
-  const after = new RecordReader(before);
+export function readRecords(lines: readonly string[], before: LogContext) {
+  const after = new LogContext(before);
   const records = lines.map((line) => after.read(line) ?? after.record);
   return { records, after };
 }
@@ -3257,7 +3240,7 @@ export class Tally {
   readonly #chosen: ReadonlySet<string>;
   readonly #ownSecrets: readonly string[];
   readonly #counts: Counts;
-  readonly #reader = new RecordReader();
+  readonly #reader = new LogContext();
   readonly #chart: ReturnType<typeof emptyChart>;
   /** An hour that is in the period from its first minute on, and its bar. */
   #hour = "";
@@ -3431,9 +3414,15 @@ const TITLE_NAMES_LENGTH = 40;
 const CHART_ROWS = 4;
 const CHART_BARS = "▁▂▃▄▅▆▇█";
 
-/** A table under `head`; nothing where there are no rows. */
-function narrow(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
-  return rows.length === 0 ? [] : aligned([head, ...rows], Infinity, 1);
+/** A table under `head`, with `more` below its rows; nothing where there are none. */
+function narrow(
+  head: readonly string[],
+  rows: readonly (readonly string[])[],
+  more = "",
+): string[] {
+  if (rows.length === 0) return [];
+  const lines = aligned([head, ...rows], Infinity, 1);
+  return more ? [...lines, more] : lines;
 }
 
 /** Jails by row: what they found and banned, how many different addresses that was, what they unbanned. */
@@ -3451,16 +3440,43 @@ function jailLines({ jails, atLeast, ...all }: Digest, rows: number): string[] {
   return hidden > 0 ? lines.toSpliced(-1, 0, `and ${hidden} more`) : lines;
 }
 
+/** The busiest addresses, networks and countries. */
+function topLines(digest: Digest, rows: number): string[][] {
+  const { addresses, networks, countries, seenAddresses, atLeast } = digest;
+  const cells = ({ found, banned }: Busy, name: string) => [name, `${found}`, `${banned}`];
+  const top = addresses.slice(0, Math.ceil(rows / 2));
+  const hidden = seenAddresses - top.length;
+  const more = hidden > 0 ? `and ${atLeast.seenAddresses ? "at least " : ""}${hidden} more` : "";
+  const few = Math.ceil(rows / 4);
+  const looked = seenAddresses > LOOKUPS_PER_MESSAGE ? ` of top ${LOOKUPS_PER_MESSAGE}` : "";
+  return [
+    narrow(
+      ["top addresses", "found", "bans"],
+      top.map(({ address, country, ...busy }) => {
+        const name = shortened(address, DIGEST_ID_LENGTH);
+        return cells(busy, country ? `${name} ${countryText(country)}` : name);
+      }),
+      more,
+    ),
+    narrow(
+      ["top networks (IPs)", "found", "bans"],
+      networks.slice(0, few).map((each) => cells(each, `${each.network} (${each.addresses})`)),
+    ),
+    narrow(
+      [`countries${looked} (IPs)`, "found", "bans"],
+      countries
+        .slice(0, few)
+        .map((each) => cells(each, `${countryText(each.country)} (${each.addresses})`)),
+    ),
+  ];
+}
+
 function alertLines({ failedActions, otherAlerts, serverStarts }: Digest): string[] {
   return [
     failedActions > 0 ? `failed actions: ${failedActions}` : "",
     otherAlerts > 0 ? `other alerts: ${otherAlerts}` : "",
     serverStarts > 0 ? `server starts: ${serverStarts}` : "",
   ].filter((line) => line !== "");
-}
-
-function barSign(count: number, most: number): string {
-  return count === 0 ? "·" : (CHART_BARS[Math.ceil((count / most) * CHART_BARS.length) - 1] ?? "");
 }
 
 /** A row for each day with a column for each hour, or for each month with a column for each day. */
@@ -3477,59 +3493,31 @@ function chartLines({ chart: { unit, bars } }: Digest): string[] {
   const rows = shown.map(([name, group]) => {
     const cells = Array<string>(32).fill(" ");
     for (const { from, count } of group) {
-      cells[Number(from.slice(letters + 1, letters + 3))] = barSign(count, most);
+      const bar = CHART_BARS[Math.ceil((count / most) * CHART_BARS.length) - 1];
+      cells[Number(from.slice(letters + 1, letters + 3))] = bar ?? "·";
     }
     return `${name.slice(hidden)} ${cells.slice(first).join("").trimEnd()}`;
   });
-  return [`found + bans per ${unit}, █ = ${most}`, axis, ...rows];
-}
-
-function addressLines({ addresses, seenAddresses, atLeast }: Digest, rows: number): string[] {
-  const shown = addresses.slice(0, rows).map(({ address, country, found, banned }) => {
-    const name = shortened(address, DIGEST_ID_LENGTH);
-    return [country ? `${name} ${countryText(country)}` : name, `${found}`, `${banned}`];
-  });
-  const lines = narrow(["top addresses", "found", "bans"], shown);
-  const hidden = seenAddresses - shown.length;
-  const more = `and ${atLeast.seenAddresses ? "at least " : ""}${hidden} more`;
-  return lines.length > 0 && hidden > 0 ? [...lines, more] : lines;
-}
-
-function networkLines({ networks }: Digest, rows: number): string[] {
-  const shown = networks.slice(0, rows).map(({ network, addresses, found, banned }) => {
-    return [`${network} (${addresses})`, `${found}`, `${banned}`];
-  });
-  return narrow(["top networks (IPs)", "found", "bans"], shown);
-}
-
-function countryLines({ countries, seenAddresses }: Digest, rows: number): string[] {
-  const shown = countries.slice(0, rows).map(({ country, addresses, found, banned }) => {
-    return [`${countryText(country)} (${addresses})`, `${found}`, `${banned}`];
-  });
-  const all =
-    seenAddresses > LOOKUPS_PER_MESSAGE ? `countries of top ${LOOKUPS_PER_MESSAGE}` : "countries";
-  return narrow([`${all} (IPs)`, "found", "bans"], shown);
-}
-
-/** What the numbers do not say. */
-function digestNotes({ lines: { dated, undated }, notRead }: Digest): string[] {
-  return [
-    undated > dated ? `${undated} lines have no date: they are not counted` : "",
-    notRead.length > 0 ? shortened(`not read: ${someOf(notRead)}`, DIGEST_NOTE_LENGTH) : "",
-  ].filter((line) => line !== "");
+  return [`failed attempts and bans per ${unit}, █ = ${most}`, axis, ...rows];
 }
 
 /** The message without its title, each line with its end; as many rows as `fits` lets pass. */
 export function digestText(digest: Digest, fits: (text: string) => boolean): string {
+  const {
+    lines: { dated, undated },
+    notRead,
+  } = digest;
+  const notes = [
+    undated > dated ? `${undated} lines have no date: they are not counted` : "",
+    notRead.length > 0 ? shortened(`not read: ${someOf(notRead)}`, DIGEST_NOTE_LENGTH) : "",
+  ].filter((line) => line !== "");
   for (let rows = DIGEST_ROWS; ; rows--) {
     const sections = [
       jailLines(digest, rows),
       alertLines(digest),
       chartLines(digest),
-      addressLines(digest, Math.ceil(rows / 2)),
-      networkLines(digest, Math.ceil(rows / 4)),
-      countryLines(digest, Math.ceil(rows / 4)),
-      digestNotes(digest),
+      ...topLines(digest, rows),
+      notes,
     ].filter((lines) => lines.length > 0);
     const text = sections.map((lines) => lines.map((line) => `${line}\n`).join("")).join("\n");
     if (rows === 0 || fits(text)) return text;

@@ -713,7 +713,7 @@ all jails           9      2 (2)      1
 other alerts: 1
 server starts: 1
 
-found + bans per hour, █ = 9
+failed attempts and bans per hour, █ = 9
       0     6     12    18
 11-21             ·█··········
 11-22 ▁··········▁·
@@ -735,7 +735,7 @@ top networks (IPs) found bans
     scene.append(found("2026-11-22 12:00:00"), found("2026-11-22 12:00:00"));
     const { out } = await scene.run("digest", "--since", "2020-01-01");
     expect(out).toContain(`
-found + bans per day, █ = 2
+failed attempts and bans per day, █ = 2
         1      8      15     22     29
 2026-10 ······························▄
 2026-11 ▄····················█
@@ -808,7 +808,7 @@ found + bans per day, █ = 2
     expect(discord).toMatch(/^all jails +300 10000 \(10000\) +0$/m);
     expect(discord).toContain(`\nnot read: ${"&".repeat(68)}…\n`);
     expect(slack).toMatch(/^all jails +300 10000 \(10000\) +0$/m);
-    expect(slack).toMatch(/^found \+ bans per hour/m);
+    expect(slack).toMatch(/^failed attempts and bans per hour/m);
     expect(slack.replace(/&(?:amp|lt|gt);/g, "")).not.toMatch(/[&<>]/);
   });
 

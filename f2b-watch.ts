@@ -1145,6 +1145,7 @@ const UNCOUNTED: ReadonlySet<LogRecord["event"]> = new Set([
 const IDS_LIMIT = 50_000;
 const JAILS_LIMIT = 20_000;
 const OTHER_JAILS = "(other jails)";
+const COUNTED_ID_LENGTH = 200;
 const WAITING_UNBANS = 1_000;
 
 /** A string of its own: a slice would keep the whole block in memory that it was cut from. */
@@ -1258,7 +1259,8 @@ export class Counts {
 
   /** An id may be any text of any length; a secret is taken out before it is cut. */
   #shortId(id: string): string {
-    return id.length <= ID_LIMIT ? id : shortened(redact(id, this.#ownSecrets), ID_LIMIT);
+    const isShort = id.length <= COUNTED_ID_LENGTH;
+    return isShort ? id : shortened(redact(id, this.#ownSecrets), COUNTED_ID_LENGTH);
   }
 }
 

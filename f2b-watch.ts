@@ -47,41 +47,15 @@ import * as z from "zod/mini";
 
 export const VERSION = "1.1.0";
 
-/** Discord takes 2000 characters a message; ours are under that (the design card). */
-const MESSAGE_LIMIT = 1_999;
-/** Discord: 5 requests in 2 s a webhook (headers), 30 in 60 s a channel (in no header); one is left as slack. */
-const DISCORD_PACE: readonly Pace[] = [
-  { posts: 5, windowMs: 2_000 },
-  { posts: 29, windowMs: 60_000 },
-];
-/** https://docs.discord.com/developers/topics/opcodes-and-status-codes */
-const DISCORD_DEAD_CODES: readonly number[] = [10003, 10015, 50001, 50013, 50027];
-const DISCORD_CONTENT_CODES: readonly number[] = [40005, 50006, 200000, 240000];
-/** Slack: one message per second and channel, https://docs.slack.dev/apis/web-api/rate-limits */
-const SLACK_PACE: readonly Pace[] = [{ posts: 1, windowMs: 1_000 }];
-const SLACK_DEAD = new Set(
-  (
-    "not_authed invalid_auth account_inactive token_revoked token_expired missing_scope no_permission " +
-    "not_allowed_token_type channel_not_found not_in_channel is_archived channel_is_archived " +
-    "restricted_action restricted_action_read_only_channel restricted_action_thread_only_channel " +
-    "ekm_access_denied access_denied accesslimited enterprise_is_restricted two_factor_setup_required " +
-    "deprecated_endpoint method_deprecated action_prohibited invalid_token no_service no_team " +
-    "user_not_found no_active_hooks posting_to_general_channel_denied"
-  ).split(" "),
-);
-/** Slack's troubles that pass; of the first two Slack says that the message may have arrived. */
-const SLACK_UNCLEAR = new Set(["internal_error", "fatal_error", "request_timeout", "rollup_error"]);
-const SLACK_BUSY = new Set(["service_unavailable", "team_added_to_org", "org_login_required"]);
-const SLACK_LIMITED = new Set(["ratelimited", "rate_limited", "message_limit_exceeded"]);
-const SLACK_CONTENT = new Set(["msg_too_long", "no_text"]);
-/** Discord: no embeds made of links (1 << 2). */
-const SUPPRESS_EMBEDS = 4;
-
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 const POST_TIMEOUT_MS = 20 * SECOND;
+/** A post that is cut short may have arrived: it has so long, also where the run has less left. */
+const SHORTEST_POST_MS = 2 * SECOND;
+/** Restoring bans takes fail2ban some seconds. */
+const RESTORE_WAIT_MS = 10 * SECOND;
 /** A line so slow that a file of 4 MiB takes most of a minute. */
 const UPLOAD_BYTES_PER_MS = 100;
 const PROGRAM_TIMEOUT_MS = 20 * SECOND;
@@ -109,8 +83,6 @@ const EVENTS_BYTES = 4 * 1024 * 1024;
 const FILE_LIMIT_BYTES = 4 * 1024 * 1024;
 /** A longer line is read in pieces of this size, so that memory stays bounded. */
 const LINE_LIMIT_BYTES = 8 * 1024 * 1024;
-/** How much of a dry run is printed at once. */
-const PRINT_LENGTH = 64 * 1024;
 /** How often a long reading or printing lets signals and the garbage collector in. */
 const YIELD_BYTES = 2 * 1024 * 1024;
 /** How much of a long line proves where a cursor stands. */
@@ -181,6 +153,7 @@ export const Pause = lazily(() =>
     stepMs: z.number(),
     exitCode: z.number(),
     why: z.string(),
+    hint: z.optional(z.string()),
     /** With these settings only: a destination that refuses is asked again when they change. */
     settings: z.optional(z.string()),
   }),
@@ -216,8 +189,10 @@ export const Progress = lazily(() =>
     ),
     /** The rotated files as the last pass left them: a hint that there is nothing new in them. */
     listing: z.optional(z.string()),
-    /** The next message may have arrived already: a run died or an answer got lost. */
-    inDoubt: z.boolean(),
+    /** So much of what comes next may have arrived already: a run died or an answer got lost. */
+    doubt: z.optional(z.object({ lines: Count(), characters: Count() })),
+    /** What the first states had instead. */
+    inDoubt: z.optional(z.boolean()),
   }),
 );
 export type Progress = z.infer<ReturnType<typeof Progress>>;
@@ -229,6 +204,8 @@ const Channel = lazily(() =>
     /** What the service's headers asked for after the last post. */
     asked: z.optional(z.object({ at: z.number(), delayMs: z.number() })),
     pause: z.optional(Pause()),
+    /** fail2ban's socket could not be reached at the last ping, and whether that was told. */
+    down: z.optional(z.object({ since: z.number(), told: z.boolean() })),
     /** The jails and bans that `status --send` told it last, as a fingerprint. */
     status: z.optional(z.string()),
   }),
@@ -240,12 +217,6 @@ const Failure = lazily(() =>
 );
 type Failure = z.infer<ReturnType<typeof Failure>>;
 
-/** fail2ban's socket cannot be reached, or could not: who was told, and since when that is over. */
-export const Outage = lazily(() =>
-  z.object({ since: z.number(), told: z.array(z.string()), over: z.optional(z.number()) }),
-);
-export type Outage = z.infer<ReturnType<typeof Outage>>;
-
 export const State = lazily(() =>
   z.object({
     version: z.literal(STATE_VERSION),
@@ -254,7 +225,6 @@ export const State = lazily(() =>
     // The first states had none, and go on with none.
     channels: z._default(z.record(z.string(), Channel()), {}),
     failures: z.record(z.string(), Failure()),
-    outage: z.optional(Outage()),
   }),
 );
 export type State = z.infer<ReturnType<typeof State>>;
@@ -326,23 +296,6 @@ export interface Cut {
   readonly partOfLine: boolean;
 }
 
-export interface Pace {
-  readonly posts: number;
-  readonly windowMs: number;
-}
-
-/** What an answer, or its absence, says about one message. */
-export type Verdict =
-  | { kind: "confirmed"; unverified?: true }
-  | { kind: "limited"; waitMs?: number }
-  | { kind: "unsent"; why: string }
-  | { kind: "unclear"; why: string }
-  | { kind: "refused"; why: string }
-  | { kind: "badName"; why: string }
-  | { kind: "dead"; why: string }
-  | { kind: "locked"; why: string }
-  | { kind: "misconfigured"; why: string };
-
 /** What has been tried for the message at hand. */
 export interface Attempt {
   readonly unclear: number;
@@ -350,17 +303,15 @@ export interface Attempt {
   readonly limited: number;
   /** Lines among which one is refused; 0 when none is known to be. */
   readonly suspects: number;
-  /** Characters from here on that may have arrived already. */
-  readonly doubtful: number;
+  /** Bytes of a file that is not too large, as far as it is known. */
+  readonly fileBytes: number;
 }
 
 export type Step =
-  | { kind: "save" }
+  | { kind: "save" | "setAside" | "dropName" }
   | { kind: "again"; afterMs: number; attempt: Attempt }
   | { kind: "split"; attempt: Attempt }
-  | { kind: "setAside"; why: string }
-  | { kind: "dropName" }
-  | { kind: "stop"; exitCode: number; why: string; pause?: Pause };
+  | { kind: "stop"; exitCode: number; pause?: Pause };
 
 /** How a destination's part of the pass ended. */
 type Outcome =
@@ -368,24 +319,7 @@ type Outcome =
   /** Nothing was to be said, so that nothing is known of the destination. */
   | { kind: "idle" }
   | { kind: "stopped" }
-  | { kind: "failed"; fault: Fault };
-
-const DiscordMessage = lazily(() => z.object({ id: z.string().check(z.minLength(1)) }));
-const DiscordRateLimit = lazily(() => z.object({ retry_after: z.number().check(z.minimum(0)) }));
-const DiscordError = lazily(() =>
-  z.object({
-    code: z.optional(z.number()),
-    message: z.optional(z.string()),
-    errors: z.optional(z.record(z.string(), z.unknown())),
-  }),
-);
-
-/** An answer as it came: the body is text of any kind. */
-export interface Reply {
-  readonly status: number;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body: string;
-}
+  | { kind: "failed"; fault: Fault; waiting?: string };
 
 /** A failure that a person can act on, told in one line, with a hint where one helps. */
 export class Fault extends Error {
@@ -418,6 +352,8 @@ export interface World {
   /** Where progress is kept when nobody says otherwise. */
   readonly stateHome: string;
   readonly terminal: boolean;
+  /** Somebody may read what is written to stderr: it is not /dev/null. */
+  readonly heard: boolean;
   readonly stopping: AbortSignal;
   now(): number;
   uid(): number;
@@ -2574,6 +2510,532 @@ export function planRead(
   return { kind: "gap", segments: withLive(files, files) };
 }
 
+// ── Core: services ──────────────────────────────────────────────────────────────────────────────
+// Pure. Where messages go: each service is one literal, and SERVICES is the only place that knows
+// them all. What a service is sent and what it answers is data; "World: network" makes the request.
+
+/** Where the program comes from, for services that ask who calls. */
+const HOMEPAGE = "https://github.com/f2b-watch/f2b-watch";
+
+export interface Pace {
+  readonly posts: number;
+  readonly windowMs: number;
+}
+
+/** An answer as it came: the body is text of any kind. */
+export interface Reply {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string;
+}
+
+/** What an answer, or its absence, says about one message; `why` and `hint` are for people. */
+export interface Verdict {
+  readonly kind:
+    | "confirmed"
+    /** Taken, without a word that it is kept. */
+    | "unproven"
+    | "limited"
+    /** Not for the moment. */
+    | "busy"
+    /** It provably never left. */
+    | "unsent"
+    /** It may have arrived. */
+    | "unclear"
+    /** For its content. */
+    | "refused"
+    | "tooLarge"
+    | "badName"
+    /** By a code that says so for good. */
+    | "dead"
+    | "denied"
+    | "misconfigured"
+    /** By the runtime. */
+    | "forbidden";
+  readonly why: string;
+  readonly hint?: string | undefined;
+  readonly waitMs?: number;
+}
+
+/** What codes of a service mean: names of errors or numbers, separated by spaces. */
+type Meaning = readonly [codes: string, kind: Verdict["kind"], why: string, hint?: string];
+
+/** A request; a body that is no form is sent as JSON. */
+interface Call {
+  readonly url: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: object;
+}
+
+interface AttachedFile {
+  readonly name: string;
+  readonly text: string;
+}
+
+/** What a service says when it is asked without posting. */
+interface Asked {
+  readonly text: string;
+  /** What only a message can tell. */
+  readonly doubt: string;
+  /** Refusals that may stand all the same; absent where the answer disproves them all. */
+  readonly untouched: RegExp | undefined;
+  /** The name under which Slack knows us. */
+  readonly bot?: string;
+}
+
+/** A service as its variables set it. */
+interface Connection {
+  /** Tells changed settings from unchanged ones. */
+  readonly access: string;
+  readonly host: string;
+  /** What must never be shown. */
+  readonly secrets: readonly string[];
+  /** A message; without a sender under the service's own name for us. */
+  post(content: string, sender: string | undefined, file: AttachedFile | undefined): Call;
+  /** What can be asked without posting; absent where nothing can. */
+  readonly ask: Call | undefined;
+  answer(reply: Reply): Asked | Verdict;
+}
+
+/** A service that is set up. */
+type Connected = Service & Connection;
+
+interface Service {
+  readonly name: string;
+  readonly title: string;
+  /** Its variables, each with what `--help` says of it. */
+  readonly variables: Readonly<Record<string, string>>;
+  /** Which of them to set. */
+  readonly needs: string;
+  readonly userAgent: string;
+  /** Hosts, or hosts and paths, that are its own. */
+  readonly owns: RegExp;
+  /** Characters of a message. */
+  readonly limit: number;
+  readonly pace: readonly Pace[];
+  readonly markup: Markup;
+  readonly hasColors: boolean;
+  /** What becomes of more lines than a person wants to scroll through. */
+  readonly overflow: "file" | "summary" | "none";
+  readonly meanings: readonly Meaning[];
+  /** Log text as the service wants it. */
+  encode(text: string): string;
+  /** What stands above a message that begins with these words. */
+  header(host: string, words: string): string;
+  /** What an answer to a message means, but for a 429. */
+  read(reply: Reply): Verdict;
+  /** Out of its variables; absent where none is set. */
+  connect(variable: Lookup): Connection | undefined;
+}
+
+/** What `error` in an answer means: by its code, else by the status. */
+function readError(meanings: readonly Meaning[], code: string, reply: Reply): Verdict {
+  const { status } = reply;
+  const known = meanings.find(([codes]) => code !== "" && codes.split(" ").includes(code));
+  const names = [status === 200 ? "" : `${status}`, /^\d+$/.test(code) ? `code ${code}` : code];
+  const label = `(${names.filter((name) => name !== "").join(", ")})`;
+  if (known?.[1] === "limited") return readLimit(reply);
+  if (known) return { kind: known[1], why: `${known[2]} ${label}`, hint: known[3] };
+  if (status >= 500 || status === 408) return { kind: "unclear", why: `server error ${label}` };
+  if (status === 413) return { kind: "tooLarge", why: `the message is too large ${label}` };
+  if (!code.startsWith("invalid_") && [200, 401, 403, 404, 410].includes(status)) {
+    return { kind: "denied", why: `access refused ${label}` };
+  }
+  return { kind: "misconfigured", why: `our messages are rejected ${label}` };
+}
+
+const RateLimit = lazily(() => z.object({ retry_after: z.number().check(z.minimum(0)) }));
+
+/** The longest wait that a 429 asks for: in its header, and Discord's in its body, too. */
+function readLimit(reply: Reply): Verdict {
+  const told = parsed(RateLimit(), reply.body)?.retry_after ?? -1;
+  const waitMs = Math.max(told * SECOND, headerMs(reply, "retry-after") ?? -1);
+  return { kind: "limited", why: "rate limited", ...(waitMs < 0 ? {} : { waitMs }) };
+}
+
+/** What an answer to a posted message means. */
+export function readReply(service: Pick<Service, "read">, reply: Reply): Verdict {
+  return reply.status === 429 ? readLimit(reply) : service.read(reply);
+}
+
+function isSuccess({ status }: Reply): boolean {
+  return status >= 200 && status < 300;
+}
+
+/** Seconds from a header, as milliseconds; absent when it is not a number. */
+function headerMs(reply: Reply, name: string): number | undefined {
+  const seconds = Number.parseFloat(reply.headers[name] ?? "");
+  return Number.isFinite(seconds) && seconds >= 0 ? seconds * SECOND : undefined;
+}
+
+function parsed<T>(schema: z.ZodMiniType<T>, body: string): T | undefined {
+  try {
+    const result = z.safeParse(schema, JSON.parse(body));
+    return result.success ? result.data : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The text of a variable; absent where it is empty or not set. */
+type Lookup = (name: string) => string | undefined;
+
+const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/;
+/** Services that people have webhooks of, and that we do not know. */
+const OTHER_SERVICES: readonly (readonly [title: string, host: RegExp])[] = [
+  ["Telegram", /(?:^|\.)telegram\.org$/],
+  ["Microsoft Teams", /(?:^|\.)(?:office|office365|logic\.azure|powerplatform)\.com$/],
+  ["Google Chat", /(?:^|\.)googleapis\.com$/],
+];
+
+/** A URL out of a variable, `https:` or to this machine, and no other service's; never echoed. */
+function urlOf(service: Service, name: string, text: string, example: string, path = /^/): URL {
+  const expected = (found: string, hint = `copy it again from ${service.title}`) =>
+    new Fault(78, `${name}: expected ${example}, found ${found}`, hint);
+  if (/[\s"'`<>]/.test(text.trim())) throw expected("a space or a quote in it");
+  const url = URL.parse(text);
+  const isLocal = url?.protocol === "http:" && LOOPBACK.test(url.hostname);
+  if (!url || (url.protocol !== "https:" && !isLocal)) {
+    throw expected(url?.protocol === "http:" ? "http: instead of https:" : "no such URL");
+  }
+  const owner = SERVICES.find(({ owns }) => owns.test(url.hostname + url.pathname));
+  if (owner && owner !== service) {
+    throw expected(`a URL of ${owner.title}`, `for that one set ${owner.needs}`);
+  }
+  const other = OTHER_SERVICES.find(([, host]) => host.test(url.hostname))?.[0];
+  if (other) throw expected(`a URL of ${other}`);
+  if (path.test(url.pathname)) return url;
+  throw expected("another path");
+}
+
+const DiscordMessage = lazily(() => z.object({ id: z.string().check(z.minLength(1)) }));
+const DiscordError = lazily(() =>
+  z.object({
+    code: z.optional(z.number()),
+    errors: z.optional(z.record(z.string(), z.unknown())),
+  }),
+);
+const DiscordWebhook = lazily(() =>
+  z.object({ id: z.string(), name: z.nullish(z.string()), channel_id: z.nullish(z.string()) }),
+);
+
+const NEW_WEBHOOK =
+  "Discord, channel settings, Integrations, Webhooks: copy or make one, set DISCORD_WEBHOOK";
+
+const WEBHOOK_PATH = /^\/api\/(?:v\d+\/)?webhooks\/([^/]+)\/([^/]+)\/?$/;
+
+/** Any form of a Discord webhook's URL as the one that is posted to; throws without echoing it. */
+function webhookUrl(text: string): string {
+  const example = "https://discord.com/api/webhooks/<id>/<token>";
+  const url = urlOf(DISCORD, "DISCORD_WEBHOOK", text, example, WEBHOOK_PATH);
+  const host = url.host === "discordapp.com" ? "discord.com" : url.host;
+  const path = url.pathname.replace(WEBHOOK_PATH, "/api/v10/webhooks/$1/$2");
+  const thread = url.searchParams.get("thread_id");
+  const inThread = thread ? `&thread_id=${encodeURIComponent(thread)}` : "";
+  // Without a version Discord answers as v6, and without wait=true it does not say what it kept.
+  return `${url.protocol}//${host}${path}?wait=true${inThread}`;
+}
+
+export const DISCORD: Service = {
+  name: "discord",
+  title: "Discord",
+  variables: { DISCORD_WEBHOOK: "https://discord.com/api/webhooks/…[?thread_id=…]" },
+  needs: "DISCORD_WEBHOOK",
+  /** The form that Discord asks for, https://docs.discord.com/developers/reference#user-agent */
+  userAgent: `DiscordBot (${HOMEPAGE}, ${VERSION})`,
+  owns: /^(?:[^/]+\.)?discord(?:app)?\.com\/|^[^/]+\/api\/(?:v\d+\/)?webhooks\//,
+  /** It takes 2000; ours are under that (the design card). */
+  limit: 1_999,
+  /** 5 requests in 2 s a webhook (headers), 30 in 60 s a channel (in no header); one is left as slack. */
+  pace: [
+    { posts: 5, windowMs: 2_000 },
+    { posts: 29, windowMs: 60_000 },
+  ],
+  markup: DISCORD_MARKUP,
+  hasColors: true,
+  overflow: "file",
+  /** https://docs.discord.com/developers/topics/opcodes-and-status-codes */
+  meanings: [
+    ["10015", "dead", "the webhook was deleted", NEW_WEBHOOK],
+    ["50027", "dead", "the webhook's token is not valid", NEW_WEBHOOK],
+    [
+      "10003",
+      "dead",
+      "the channel or thread was deleted",
+      "set DISCORD_WEBHOOK to one that exists",
+    ],
+    ["50001 50013", "dead", "the webhook may not post to its channel", NEW_WEBHOOK],
+    ["50006 200000 240000", "refused", "its content is refused"],
+    ["40005", "tooLarge", "the message is too large"],
+    [
+      "50083",
+      "misconfigured",
+      "the thread is archived",
+      "unarchive it in Discord, or name another",
+    ],
+    ["160005", "misconfigured", "the thread is locked", "unlock it in Discord, or name another"],
+    [
+      "220001 220002 220003 220004",
+      "misconfigured",
+      "a forum takes posts in a thread only",
+      "append ?thread_id=<id> to DISCORD_WEBHOOK",
+    ],
+    ["40004 40006 130000", "busy", "Discord takes no messages for the moment"],
+  ],
+  encode: (text) => text,
+  header: () => "",
+  read(reply) {
+    if (isSuccess(reply)) {
+      if (parsed(DiscordMessage(), reply.body)) return { kind: "confirmed", why: "" };
+      if (reply.status === 204) return { kind: "unproven", why: "" };
+      return { kind: "unclear", why: `an answer without a message id (${reply.status})` };
+    }
+    const { code = 0, errors } = parsed(DiscordError(), reply.body) ?? {};
+    const verdict = readError(this.meanings, code === 0 ? "" : `${code}`, reply);
+    if (verdict.kind !== "misconfigured") return verdict;
+    if (errors?.["username"]) return { ...verdict, kind: "badName" };
+    return code === 50035 && errors?.["content"] ? { ...verdict, kind: "refused" } : verdict;
+  },
+  connect(variable) {
+    const text = variable("DISCORD_WEBHOOK");
+    if (text === undefined) return undefined;
+    const url = webhookUrl(text);
+    const { origin, pathname, searchParams } = new URL(url);
+    const thread = searchParams.get("thread_id");
+    const post: Connection["post"] = (content, username, file) => {
+      // 1 << 2: no embeds made of links.
+      const payload = { content, allowed_mentions: { parse: [] }, flags: 4, username };
+      if (!file) return { url, body: payload };
+      const body = new FormData();
+      body.set("payload_json", JSON.stringify(payload));
+      body.set("files[0]", new Blob([file.text], { type: "text/plain; charset=utf-8" }), file.name);
+      return { url, body };
+    };
+    return {
+      access: url,
+      host: new URL(url).host,
+      secrets: [pathname.replace(/.*\//, "")],
+      post,
+      ask: { url: origin + pathname },
+      answer: (reply) => {
+        if (!isSuccess(reply)) return readReply(this, reply);
+        const found = parsed(DiscordWebhook(), reply.body);
+        if (!found) return notAs("Discord", reply);
+        const name = found.name?.slice(0, HOST_LIMIT) ?? "without a name";
+        return {
+          text: `webhook "${name}" of channel ${found.channel_id ?? "?"}`,
+          doubt: thread ? `whether thread ${thread} is there` : "",
+          untouched: thread ? /code (?:10003|50001|50013|50083|160005)\b/ : undefined,
+        };
+      },
+    };
+  },
+};
+
+/** An answer that the service itself would not give. */
+function notAs(title: string, { status }: Reply): Verdict {
+  const hint = "see what stands between this machine and it: curl -sSI HOST";
+  return { kind: "unclear", why: `answers ${status}, but not as ${title} does`, hint };
+}
+
+const SlackReply = lazily(() =>
+  z.object({
+    ok: z.boolean(),
+    ts: z.optional(z.string()),
+    error: z.optional(z.string()),
+    warning: z.optional(z.string()),
+  }),
+);
+const SlackIdentity = lazily(() =>
+  z.object({ ok: z.literal(true), team: z.optional(z.string()), user: z.optional(z.string()) }),
+);
+const Icon = lazily(() => z.string().check(z.regex(/^:[\w+'-]{1,100}:$/)));
+
+/** Scopes that let a token post: today's, and those of classic apps. */
+const SLACK_MAY_POST = /^(?:chat:write(?::bot|:user)?|bot|client|post)$/;
+const SLACK_API = "https://slack.com/api/";
+const SLACK_PERMISSIONS = "api.slack.com/apps, OAuth & Permissions";
+const ADD_SCOPE = `${SLACK_PERMISSIONS}: add chat:write, then reinstall the app`;
+const INVITE = "in Slack, in that channel: /invite @<the bot>; or set SLACK_CHANNEL to its id";
+
+/** How Slack is reached: as a bot in a channel, or by an incoming webhook; absent when none is set. */
+function slackAccess(variable: Lookup) {
+  const token = variable("SLACK_TOKEN");
+  const channel = variable("SLACK_CHANNEL");
+  const webhook = variable("SLACK_WEBHOOK");
+  const api = variable("SLACK_API_URL") ?? SLACK_API;
+  const { href } = urlOf(SLACK, "SLACK_API_URL", api, SLACK_API);
+  if (webhook && token) {
+    throw new Fault(78, "SLACK_WEBHOOK and SLACK_TOKEN are both set", "keep one of them");
+  }
+  if (webhook) {
+    const example = "https://hooks.slack.com/services/…";
+    return { url: urlOf(SLACK, "SLACK_WEBHOOK", webhook, example).href };
+  }
+  if (!token && !channel) return undefined;
+  if (!token || !channel) {
+    throw new Fault(78, `${token ? "SLACK_CHANNEL" : "SLACK_TOKEN"} is missing`, SET_ONE);
+  }
+  if (!/^[\x21-\x7e]+$/.test(token))
+    throw new Fault(78, "SLACK_TOKEN: expected xoxb-…, found something else");
+  return { url: href.replace(/\/*$/, "/chat.postMessage"), bot: { token, channel } };
+}
+
+export const SLACK: Service = {
+  name: "slack",
+  title: "Slack",
+  variables: {
+    SLACK_WEBHOOK: "https://hooks.slack.com/services/…; or instead:",
+    SLACK_TOKEN: "a bot's token (xoxb-…, scope chat:write), and",
+    SLACK_CHANNEL: "the channel it posts to",
+    SLACK_ICON: "the bot's icon (:bank:)",
+    SLACK_API_URL: `(${SLACK_API})`,
+  },
+  needs: "SLACK_WEBHOOK, or SLACK_TOKEN and SLACK_CHANNEL",
+  userAgent: `f2b-watch/${VERSION} (${HOMEPAGE})`,
+  owns: /^(?:[^/]+\.)?slack(?:-gov)?\.com\//,
+  /** After escaping; it splits what is over 4,000, in the middle of a fence. */
+  limit: 1_999,
+  /** One message per second and channel, https://docs.slack.dev/apis/web-api/rate-limits */
+  pace: [{ posts: 1, windowMs: 1_000 }],
+  markup: SLACK_MARKUP,
+  hasColors: false,
+  overflow: "summary",
+  /** https://docs.slack.dev/reference/methods/chat.postMessage, and what its webhooks say in plain text. */
+  meanings: [
+    ["not_in_channel", "dead", "the bot is not in the channel", INVITE],
+    ["channel_not_found", "dead", "no such channel, or the bot is not in it", INVITE],
+    [
+      "is_archived channel_is_archived",
+      "dead",
+      "the channel is archived",
+      "unarchive the channel in Slack, or set another one",
+    ],
+    ["missing_scope", "dead", "the token lacks a scope", ADD_SCOPE],
+    [
+      "no_service no_team invalid_token no_active_hooks",
+      "dead",
+      "the webhook was deleted",
+      "api.slack.com/apps, Incoming Webhooks: make a new one, set SLACK_WEBHOOK",
+    ],
+    [
+      "not_authed invalid_auth account_inactive token_revoked token_expired not_allowed_token_type",
+      "dead",
+      "the token is not valid",
+      `${SLACK_PERMISSIONS}: copy the token, set SLACK_TOKEN`,
+    ],
+    [
+      "no_permission restricted_action restricted_action_read_only_channel ekm_access_denied " +
+        "restricted_action_thread_only_channel access_denied accesslimited enterprise_is_restricted " +
+        "two_factor_setup_required deprecated_endpoint method_deprecated action_prohibited " +
+        "user_not_found posting_to_general_channel_denied",
+      "dead",
+      "Slack does not let us post there",
+    ],
+    // Of these Slack says that the message may have arrived.
+    ["internal_error fatal_error request_timeout rollup_error", "unclear", "server error"],
+    ["service_unavailable team_added_to_org org_login_required", "busy", "Slack is not available"],
+    ["ratelimited rate_limited message_limit_exceeded", "limited", "rate limited"],
+    ["msg_too_long no_text", "refused", "its content is refused"],
+  ],
+  encode: escapeSlack,
+  // Slack may show another name than ours: the host stands in the text.
+  header: (host, words) => (hasHost(words, host, SLACK_MARKUP) ? "" : `*${escapeSlack(host)}*\n`),
+  /** JSON of the API, also with status 200 for a failure; plain text of a webhook. */
+  read(reply) {
+    const answer = parsed(SlackReply(), reply.body);
+    const text = answer ? (answer.error ?? "") : reply.body.trim();
+    const code = /^[a-z_]{1,60}$/.test(text) ? text : "";
+    // Posted without its end: sent again in halves, because doubled is better than lost.
+    if (answer?.warning?.includes("message_truncated")) {
+      return { kind: "refused", why: "it was cut short (message_truncated)" };
+    }
+    const isKnown = this.meanings.some(([codes]) => codes.split(" ").includes(code));
+    // Receivers that are nearly Slack: Rocket.Chat, Mattermost, Slack's own workflow triggers.
+    const isNo = /"(?:ok|success)"\s*:\s*false/.test(reply.body) || isKnown;
+    if (!isSuccess(reply) || isNo) return readError(this.meanings, code, reply);
+    const isProven = answer ? answer.ts !== undefined : text === "ok";
+    return { kind: isProven ? "confirmed" : "unproven", why: "" };
+  },
+  connect(variable) {
+    const access = slackAccess(variable);
+    const icon = variable("SLACK_ICON") ?? ":bank:";
+    if (icon !== ":bank:" && !z.safeParse(Icon(), icon).success) {
+      const expected = "an emoji's name between colons (:bank:)";
+      throw new Fault(78, `SLACK_ICON: expected ${expected}, found ${quoted(icon)}`);
+    }
+    if (!access) return undefined;
+    const { url, bot } = access;
+    const headers: Record<string, string> = bot ? { authorization: `Bearer ${bot.token}` } : {};
+    const hook = new URL(url).pathname;
+    return {
+      access: url + JSON.stringify(bot ?? ""),
+      host: new URL(url).host,
+      secrets: bot ? [bot.token] : [hook, hook.replace(/.*\//, "")],
+      post: (text, username) => {
+        const sender = bot ? { channel: bot.channel, username, icon_emoji: icon } : {};
+        const quiet = { unfurl_links: false, unfurl_media: false, mrkdwn: true };
+        return { url, headers, body: { ...sender, ...quiet, text } };
+      },
+      ask: bot && { url: new URL("auth.test", url).href, headers, body: {} },
+      answer: (reply) =>
+        bot
+          ? readSlackIdentity(reply, bot.channel)
+          : { text: "an incoming webhook", doubt: "whether it works", untouched: /./ },
+    };
+  },
+};
+
+/** Reads the answer of `auth.test`. */
+function readSlackIdentity(reply: Reply, channel: string): Asked | Verdict {
+  const found = parsed(SlackIdentity(), reply.body);
+  if (!found) {
+    const verdict = readReply(SLACK, reply);
+    return /confirmed|unproven/.test(verdict.kind) ? notAs("Slack", reply) : verdict;
+  }
+  const { user = "bot", team = "a team without a name" } = found;
+  const bot = `@${user.slice(0, HOST_LIMIT)}`;
+  const text = `${bot} of ${team.slice(0, HOST_LIMIT)}`;
+  const scopes = reply.headers["x-oauth-scopes"]?.split(/[, ]+/);
+  const has = (wanted: RegExp) => scopes?.some((scope) => wanted.test(scope)) ?? true;
+  if (!has(SLACK_MAY_POST)) {
+    return { kind: "dead", why: `${text} lacks the scope chat:write`, hint: ADD_SCOPE };
+  }
+  const note = has(/^chat:write\.customize$|^bot$/)
+    ? ""
+    : ", without chat:write.customize (shows the app's own name and icon)";
+  const doubt = `whether it may post to ${channel.slice(0, HOST_LIMIT)}`;
+  return { text: text + note, doubt, untouched: /channel|archived|restricted/, bot };
+}
+
+export const SERVICES: readonly Service[] = [DISCORD, SLACK];
+
+const SET_ONE = `set ${SERVICES.map(({ needs }) => needs).join(", ")}`;
+
+/** What helps where the service's own code says no more. */
+const GENERAL_HINTS: Partial<Readonly<Record<Verdict["kind"], string>>> = {
+  limited: "nothing to do: nothing is lost, a later run continues by itself",
+  busy: "nothing to do: nothing is lost, a later run continues by itself",
+  unsent: "see whether this machine gets there: curl -sSI HOST",
+  unclear: "see whether this machine gets there: curl -sSI HOST",
+  dead: "look at its settings there, or make a new webhook",
+  denied: "look at its settings there, or make a new webhook",
+  misconfigured: "look at its settings there, or make a new webhook",
+};
+
+/** What a person can do about it; `host` is what the hint is to name. */
+function hintFor({ kind, hint }: Verdict, host: string): string | undefined {
+  const text = hint ?? GENERAL_HINTS[kind];
+  const isLocal = LOOPBACK.test(host.replace(/:\d+$/, ""));
+  // Between this machine and itself there is nothing to look at.
+  return isLocal && text?.includes("curl") ? undefined : text?.replace("HOST", host);
+}
+
+/** The hint with the bot's name in it, where that is known. */
+function withBot(hint: string, bot = "@<the bot>"): string {
+  return hint.replace("@<the bot>", bot);
+}
+
 // ── Core: how to send ───────────────────────────────────────────────────────────────────────────
 // Pure. Reads a server's answers, keeps its limits, and says what comes next.
 
@@ -2594,104 +3056,15 @@ export function recentPosts(posts: readonly number[], now: number): number[] {
   return posts.filter((at) => at <= now && now - at < MINUTE).slice(-60);
 }
 
-/** Seconds from a header, as milliseconds; absent when it is not a number. */
-function headerMs(reply: Reply, name: string): number | undefined {
-  const seconds = Number.parseFloat(reply.headers[name] ?? "");
-  return Number.isFinite(seconds) && seconds >= 0 ? seconds * SECOND : undefined;
-}
-
-function parsed<T>(schema: z.ZodMiniType<T>, body: string): T | undefined {
-  try {
-    const result = z.safeParse(schema, JSON.parse(body));
-    return result.success ? result.data : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
 /** What the bucket's headers ask for before the next post, in milliseconds. */
 export function headerDelayMs(reply: Reply): number {
   if (reply.headers["x-ratelimit-remaining"] !== "0") return 0;
   return Math.min(headerMs(reply, "x-ratelimit-reset-after") ?? 0, DAY);
 }
 
-/** The longest wait that a 429 asks for: in its header, and Discord's in its body, too. */
-function readLimit(reply: Reply): Verdict {
-  const told = parsed(DiscordRateLimit(), reply.body)?.retry_after ?? -1;
-  const waitMs = Math.max(told * SECOND, headerMs(reply, "retry-after") ?? -1);
-  return waitMs < 0 ? { kind: "limited" } : { kind: "limited", waitMs };
-}
-
-/** Reads Discord's answer to a posted message (API v10). */
-export function readDiscord(reply: Reply): Verdict {
-  const { status, body } = reply;
-  if (status >= 200 && status < 300) return readDiscordSuccess(status, body);
-  const error = parsed(DiscordError(), body) ?? {};
-  const why = `${status}${error.code ? ` (${error.code})` : ""}`;
-  if (status === 429) return readLimit(reply);
-  if (status >= 500 || status === 408) return { kind: "unclear", why };
-  if (error.code && DISCORD_DEAD_CODES.includes(error.code)) return { kind: "dead", why };
-  if (error.errors?.["username"]) return { kind: "badName", why };
-  const atContent = error.code === 50035 && error.errors?.["content"] !== undefined;
-  if (atContent || status === 413 || DISCORD_CONTENT_CODES.includes(error.code ?? 0)) {
-    return { kind: "refused", why };
-  }
-  if ([401, 403, 404, 410].includes(status)) return { kind: "locked", why };
-  return { kind: "misconfigured", why };
-}
-
-function readDiscordSuccess(status: number, body: string): Verdict {
-  if (parsed(DiscordMessage(), body)) return { kind: "confirmed" };
-  if (status === 204) return { kind: "confirmed", unverified: true };
-  return { kind: "unclear", why: `${status} without a message id` };
-}
-
-const SlackReply = lazily(() =>
-  z.object({
-    ok: z.boolean(),
-    ts: z.optional(z.string()),
-    error: z.optional(z.string()),
-    warning: z.optional(z.string()),
-  }),
-);
-
-/** What Slack's error string means; its text is one of a known form, or not shown. */
-function readSlackError(error: string, reply: Reply): Verdict {
-  const why = /^[a-z_]{1,60}$/.test(error) ? error : `${reply.status}`;
-  if (SLACK_LIMITED.has(error)) return readLimit(reply);
-  if (SLACK_DEAD.has(error)) return { kind: "dead", why };
-  if (SLACK_CONTENT.has(error)) return { kind: "refused", why };
-  if (SLACK_BUSY.has(error)) return { kind: "unsent", why };
-  if (SLACK_UNCLEAR.has(error) || reply.status >= 500) return { kind: "unclear", why };
-  if (reply.status === 400 || error.startsWith("invalid_")) return { kind: "misconfigured", why };
-  return { kind: "locked", why };
-}
-
-/** Reads the answer of `chat.postMessage`: a failure comes with HTTP 200 too. */
-export function readSlack(reply: Reply): Verdict {
-  if (reply.status === 429) return readLimit(reply);
-  const answer = parsed(SlackReply(), reply.body);
-  // Posted without its end: sent again in halves, because doubled is better than lost.
-  const cut = answer?.warning?.includes("message_truncated");
-  if (cut) return { kind: "refused", why: "message_truncated" };
-  if (answer?.ok && answer.ts) return { kind: "confirmed" };
-  if (answer && !answer.ok) return readSlackError(answer.error ?? "", reply);
-  const why = `${reply.status} without a word that it is kept`;
-  return { kind: "unclear", why };
-}
-
-/** Reads the answer of an incoming webhook: `ok`, or an error in plain text. */
-export function readSlackHook(reply: Reply): Verdict {
-  const text = reply.body.trim();
-  if (reply.status === 429) return readLimit(reply);
-  if (reply.status === 200 && text === "ok") return { kind: "confirmed" };
-  if (reply.status === 200) return { kind: "unclear", why: "200 without ok" };
-  return readSlackError(text, reply);
-}
-
 /** Error codes and texts of failures that happen before a request leaves, on Bun and on Deno. */
 const UNSENT =
-  /ECONNREFUSED|ENOTFOUND|EPROTO|client error \(connect\)|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ERR_TLS|CERT|SELF_SIGNED|UNABLE_TO|connection refused|dns error|failed to lookup|invalid peer certificate|unreachable/i;
+  /ECONNREFUSED|ENOTFOUND|EPROTO|client error \(connect\)|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ERR_TLS|CERT|SELF_SIGNED|UNABLE_TO|ERR_PROXY|connection refused|dns error|failed to lookup|invalid peer certificate|unreachable/i;
 
 const FetchError = lazily(() =>
   z.object({
@@ -2711,8 +3084,14 @@ export function readFetchError(error: unknown): Verdict {
     return { kind: "unclear", why: "no answer in time" };
   }
   const text = `${code} ${message} ${cause?.message}`.replace(/https?:\/\/\S+/g, "");
-  if (name === "NotCapable") return { kind: "misconfigured", why: "Deno may not connect to it" };
-  if (/redirect/i.test(text)) return { kind: "misconfigured", why: "it answers with a redirect" };
+  if (name === "NotCapable") {
+    const hint = "deno run … --allow-net=HOST";
+    return { kind: "forbidden", why: "Deno may not connect to it", hint };
+  }
+  if (/redirect/i.test(text)) {
+    const hint = "see what stands between this machine and it: curl -sSI HOST";
+    return { kind: "misconfigured", why: "it answers with a redirect", hint };
+  }
   const known = /^[A-Z_]+$/.test(String(code)) ? ` (${code})` : "";
   if (UNSENT.test(text)) return { kind: "unsent", why: `cannot connect${known}` };
   return { kind: "unclear", why: `connection lost${known}` };
@@ -2723,7 +3102,23 @@ export const FIRST_ATTEMPT: Attempt = {
   unsent: 0,
   limited: 0,
   suspects: 0,
-  doubtful: 0,
+  fileBytes: FILE_LIMIT_BYTES,
+};
+
+/** How each verdict ends a destination's part of a run; then it is quiet so long, doubled each time. */
+const STOPS: Partial<
+  Readonly<Record<Verdict["kind"], readonly [exitCode: number, firstMs?: number, mostMs?: number]>>
+> = {
+  // Discord says how long; Cloudflare does not, and then a quarter of an hour is the least.
+  limited: [75, 15 * MINUTE, HOUR],
+  busy: [75, MINUTE, HOUR],
+  unsent: [75],
+  unclear: [75, MINUTE, 10 * MINUTE],
+  dead: [69, DAY, DAY],
+  denied: [69, HOUR, HOUR],
+  misconfigured: [78, HOUR, DAY],
+  badName: [78],
+  forbidden: [78],
 };
 
 /** The next time of quiet: as long as `firstMs`, doubled after each one before it, to `mostMs`. */
@@ -2731,10 +3126,9 @@ export function nextPause(
   last: Pause | undefined,
   now: number,
   [firstMs, mostMs]: readonly [number, number],
-  why: string,
-): Pause {
+): Pick<Pause, "setAt" | "until" | "stepMs"> {
   const stepMs = last ? Math.min(Math.max(firstMs, last.stepMs * 2), mostMs) : firstMs;
-  return { setAt: now, until: now + stepMs, stepMs, exitCode: 75, why };
+  return { setAt: now, until: now + stepMs, stepMs };
 }
 
 /**
@@ -2749,7 +3143,8 @@ export function isPaused(pause: Pause | undefined, now: number, settings: string
 export interface Situation {
   readonly attempt: Attempt;
   readonly lines: number;
-  readonly length: number;
+  /** Bytes of its file; 0 where it has none. */
+  readonly fileBytes: number;
   readonly pause: Pause | undefined;
   readonly settings: string;
   readonly now: number;
@@ -2759,90 +3154,92 @@ export interface Situation {
 
 /** What to do after a verdict on one message. */
 export function nextStep(verdict: Verdict, situation: Situation): Step {
-  const { attempt } = situation;
+  const { attempt, lines, fileBytes, now, deadline, jitterMs } = situation;
+  const { limited, unsent, unclear } = attempt;
+  const again = (afterMs: number, change: Partial<Attempt>): Step | undefined =>
+    now + afterMs < deadline
+      ? { kind: "again", afterMs, attempt: { ...attempt, ...change } }
+      : undefined;
   switch (verdict.kind) {
     case "confirmed":
+    case "unproven":
       return { kind: "save" };
-    case "limited":
-      return afterLimit(verdict.waitMs, situation);
-    case "unsent":
-      return afterUnsent(verdict.why, situation);
-    case "unclear":
-      return afterUnclear(verdict.why, situation);
-    case "refused":
-      if (situation.lines > 1)
-        return { kind: "split", attempt: { ...attempt, suspects: situation.lines } };
-      return { kind: "setAside", why: verdict.why };
     case "badName":
       return { kind: "dropName" };
-    case "dead":
-      return refusal(`refuses for good: ${verdict.why}`, DAY, situation);
-    case "locked":
-      return refusal(`refuses: ${verdict.why}`, HOUR, situation);
-    case "misconfigured":
-      return { kind: "stop", exitCode: 78, why: `does not take our messages: ${verdict.why}` };
+    case "tooLarge":
+    case "refused": {
+      // Less than half: around the file there is a form.
+      const change = { fileBytes: Math.floor(fileBytes / 2) - 1_024 };
+      if (lines === 1) return { kind: "setAside" };
+      return verdict.kind === "tooLarge" && fileBytes > 0
+        ? { kind: "split", attempt: { ...attempt, ...change } }
+        : { kind: "split", attempt: { ...attempt, suspects: lines } };
+    }
+    case "limited": {
+      if (verdict.waitMs === undefined) return stopFor(verdict, situation);
+      // Many hosts may share the limit: those that were refused together must not come back together.
+      const waitMs = Math.min(verdict.waitMs + jitterMs * 2 ** Math.min(limited, 6), DAY);
+      const step = again(waitMs, { limited: limited + 1 });
+      return step ?? stopFor({ ...verdict, waitMs }, situation);
+    }
+    case "unsent": {
+      const step = again(Math.min(2 ** unsent, 30) * SECOND + jitterMs, { unsent: unsent + 1 });
+      return (unsent + 1 < UNSENT_TRIES && step) || stopFor(verdict, situation);
+    }
+    case "unclear": {
+      const step = again(3 ** unclear * SECOND + jitterMs, { unclear: unclear + 1 });
+      return (unclear + 1 < UNCLEAR_TRIES && step) || stopFor(verdict, situation);
+    }
+    default:
+      return stopFor(verdict, situation);
   }
 }
 
-/** Asked again after `quietMs`, or as soon as its settings are others. */
-function refusal(why: string, quietMs: number, { now, settings }: Situation): Step {
-  const pause = { setAt: now, until: now + quietMs, stepMs: 0, exitCode: 69, why, settings };
-  return { kind: "stop", exitCode: 69, why, pause };
-}
-
-/** Discord says how long; Cloudflare does not, and then a quarter of an hour is the least. */
-function afterLimit(toldMs: number | undefined, situation: Situation): Step {
-  const { attempt, now, deadline, jitterMs, pause } = situation;
-  const why = "rate limited";
-  if (toldMs === undefined) {
-    const quiet = nextPause(pause, now, [15 * MINUTE, HOUR], why);
-    return { kind: "stop", exitCode: 75, why, pause: quiet };
-  }
-  // Many hosts may share the limit: those that were refused together must not come back together.
-  const limited = attempt.limited + 1;
-  const spreadMs = jitterMs * 2 ** Math.min(attempt.limited, 6);
-  const afterMs = Math.min(toldMs + spreadMs, DAY);
-  if (now + afterMs < deadline) return { kind: "again", afterMs, attempt: { ...attempt, limited } };
-  const told = { setAt: now, until: now + afterMs, stepMs: 0, exitCode: 75, why };
-  return { kind: "stop", exitCode: 75, why, pause: told };
-}
-
-function afterUnsent(why: string, situation: Situation): Step {
-  const { attempt, now, deadline, jitterMs } = situation;
-  const unsent = attempt.unsent + 1;
-  const afterMs = Math.min(2 ** (unsent - 1), 30) * SECOND + jitterMs;
-  if (unsent >= UNSENT_TRIES || now + afterMs >= deadline)
-    return { kind: "stop", exitCode: 75, why };
-  return { kind: "again", afterMs, attempt: { ...attempt, unsent } };
-}
-
-/** The message may have arrived: what is tried again is marked, and not for long. */
-function afterUnclear(why: string, situation: Situation): Step {
-  const { attempt, now, deadline, jitterMs } = situation;
-  const unclear = attempt.unclear + 1;
-  const afterMs = 3 ** (unclear - 1) * SECOND + jitterMs;
-  if (unclear >= UNCLEAR_TRIES || now + afterMs >= deadline) {
-    const pause = nextPause(situation.pause, now, [MINUTE, 10 * MINUTE], why);
-    return { kind: "stop", exitCode: 75, why, pause };
-  }
-  const doubtful = Math.max(attempt.doubtful, situation.length);
-  return { kind: "again", afterMs, attempt: { ...attempt, unclear, doubtful } };
+/** Ends the destination's part of the run; a refusal holds for its settings only. */
+function stopFor(
+  { kind, why, hint, waitMs }: Verdict,
+  { pause: last, now, settings }: Pick<Situation, "pause" | "now" | "settings">,
+): Step & { kind: "stop" } {
+  const [exitCode, firstMs, mostMs = 0] = STOPS[kind] ?? [69];
+  const stop = { kind: "stop", exitCode } as const;
+  if (firstMs === undefined) return stop;
+  const times =
+    waitMs === undefined
+      ? nextPause(last, now, [firstMs, mostMs])
+      : { setAt: now, until: now + waitMs, stepMs: 0 };
+  const pause = { ...times, exitCode, why, hint };
+  return { ...stop, pause: exitCode === 75 ? pause : { ...pause, settings } };
 }
 
 /** The attempt that follows a message that is done with. */
-export function afterDone(
-  attempt: Attempt,
-  lines: number,
-  length: number,
-  setAside: boolean,
-): Attempt {
-  const suspects = setAside ? 0 : Math.max(0, attempt.suspects - lines);
-  return { ...FIRST_ATTEMPT, suspects, doubtful: Math.max(0, attempt.doubtful - length) };
+export function afterDone(attempt: Attempt, lines: number, isSetAside = false): Attempt {
+  const suspects = isSetAside ? 0 : Math.max(0, attempt.suspects - lines);
+  return { ...FIRST_ATTEMPT, fileBytes: attempt.fileBytes, suspects };
 }
 
-/** A lasting failure is told when it begins, when it changes, after an hour, then daily. */
+/** How much of what comes next may have arrived already: log lines, and characters of the next. */
+export type Doubt = NonNullable<Progress["doubt"]>;
+
+const NO_DOUBT: Doubt = { lines: 0, characters: 0 };
+
+/** The one that reaches further. */
+export function furtherDoubt(one: Doubt, other: Doubt): Doubt {
+  const lines = one.lines - other.lines || one.characters - other.characters;
+  return lines >= 0 ? one : other;
+}
+
+/** What is left of a doubt behind a message. */
+export function doubtBehind(doubt: Doubt, { lines, characters }: Doubt): Doubt {
+  if (lines < doubt.lines) return { ...doubt, lines: doubt.lines - lines };
+  if (lines > doubt.lines) return NO_DOUBT;
+  return { lines: 0, characters: Math.max(0, doubt.characters - characters) };
+}
+
+/** A lasting failure is reported when it begins, when it changes, after an hour, then daily. */
 export function reportDue(failure: Failure | undefined, now: number, exitCode: number): boolean {
   if (!failure || failure.told > now || failure.exitCode !== exitCode) return true;
+  // Nobody can have seen it yet.
+  if (failure.told < failure.since) return true;
   if (failure.told - failure.since < HOUR) return now - failure.since >= HOUR;
   return now - failure.told >= DAY;
 }
@@ -2998,22 +3395,6 @@ export function statusTable(jails: readonly JailStatus[], size: TableSize): stri
 export type Ping =
   { kind: "up" | "down"; at: number } | { kind: "unusable"; at: number; fault: Fault };
 
-/** The outage after one more ping; the same object where nothing changes. */
-export function nextOutage(
-  before: Outage | undefined,
-  { kind, at }: Ping,
-  names: readonly string[],
-): Outage | undefined {
-  if (kind === "unusable") return before;
-  const told = before?.told ?? [];
-  if (kind === "down") {
-    const lasts = before && before.over === undefined && before.since <= at;
-    return lasts ? before : { since: at, told };
-  }
-  if (!before || !names.some((name) => told.includes(name))) return undefined;
-  return before.over === undefined ? { ...before, over: at } : before;
-}
-
 function lasting(ms: number): string {
   const minutes = Math.max(1, Math.floor(ms / MINUTE));
   if (minutes < 60) return `${minutes} min`;
@@ -3021,41 +3402,19 @@ function lasting(ms: number): string {
   return `${Math.floor(minutes / (24 * 60))} days`;
 }
 
-/** What a destination has yet to be told of an outage; empty when there is nothing. */
-export function outageNotice(
-  outage: Outage | undefined,
-  { kind, at }: Ping,
-  name: string,
-  host: string,
-): string {
-  if (!outage || kind === "unusable") return "";
-  const { since, told, over } = outage;
-  const knows = told.includes(name);
-  if (over !== undefined) {
-    return knows ? `✅ ${host}: fail2ban answers again, after ${lasting(over - since)}` : "";
-  }
-  if (knows || at - since < MINUTE) return "";
-  return `⚠️ ${host}: fail2ban does not answer, its socket cannot be reached (for ${lasting(at - since)})`;
+/** Whether a ping changes what a destination was told, or what is remembered for it. */
+export function isPingNews(down: Channel["down"], { kind, at }: Ping): boolean {
+  if (kind === "up") return down !== undefined;
+  return !down || down.since > at || (!down.told && at - down.since >= MINUTE);
 }
 
-/** The outage once a destination was told that it began, or that it is over. */
-export function toldOutage(outage: Outage, name: string): Outage | undefined {
-  if (outage.over === undefined) return { ...outage, told: [...outage.told, name] };
-  const told = outage.told.filter((each) => each !== name);
-  return told.length > 0 ? { ...outage, told } : undefined;
-}
-
-/** Whether a ping changes what is remembered, or somebody has yet to hear of it. */
-export function isNews(
-  { outage, failures }: Pick<State, "outage" | "failures">,
-  ping: Ping,
-  names: readonly string[],
-): boolean {
-  if (ping.kind === "unusable") {
-    return reportDue(failures["ping"], ping.at, ping.fault.exitCode);
-  }
-  if (failures["ping"] || nextOutage(outage, ping, names) !== outage) return true;
-  return names.some((name) => outageNotice(outage, ping, name, "") !== "");
+/** What a destination has yet to be told after a ping; empty when there is nothing. */
+export function pingNotice(down: Channel["down"], { kind, at }: Ping, host: string): string {
+  if (!down || down.told !== (kind === "up")) return "";
+  const after = lasting(at - down.since);
+  if (kind === "up") return `✅ ${host}: fail2ban answers again, after ${after}`;
+  if (at - down.since < MINUTE) return "";
+  return `⚠️ ${host}: fail2ban does not answer, its socket cannot be reached (for ${after})`;
 }
 
 // ── Core: check ─────────────────────────────────────────────────────────────────────────────────
@@ -3105,48 +3464,6 @@ export function renderRows(rows: readonly Row[], width: number): string {
     return hint ? `${shown}  → ${hint}\n` : shown;
   });
   return texts.join("");
-}
-
-const SLACK_PERMISSIONS = "api.slack.com/apps, OAuth & Permissions";
-
-/** What a person can do about what a service says; the first that fits wins. */
-const REMEDIES: readonly (readonly [says: RegExp, remedy: string])[] = [
-  [/Deno may not connect/, "deno run … --allow-net=HOST"],
-  [/another run|time is up/, "check again when the run at work is done"],
-  [/rate limited|quiet/, "nothing to do: nothing is lost, a later run goes on by itself"],
-  [
-    /cannot connect|no answer|connection lost|^5\d\d/,
-    "see whether this machine gets there: curl -sSI HOST",
-  ],
-  [/not as \w+ does|redirect/, "see what stands between this machine and it: curl -sSI HOST"],
-  [
-    /\((?:10015|50027)\)/,
-    "Discord, channel settings, Integrations, Webhooks: copy or make one, set DISCORD_WEBHOOK",
-  ],
-  [/\(10003\)/, "the channel or thread is gone: set DISCORD_WEBHOOK to one that is there"],
-  [
-    /\(22000\d\)/,
-    "a forum takes posts in a thread only: append ?thread_id=<id> to DISCORD_WEBHOOK",
-  ],
-  [
-    /not_in_channel|channel_not_found/,
-    "in Slack, in that channel: /invite BOT; or set SLACK_CHANNEL to its id",
-  ],
-  [/is_archived/, "unarchive the channel in Slack, or set another one"],
-  [/missing_scope/, `${SLACK_PERMISSIONS}: add chat:write, then reinstall the app`],
-  [
-    /no_service|no_team|invalid_token|no_active_hooks/,
-    "api.slack.com/apps, Incoming Webhooks: make a new one, set SLACK_WEBHOOK",
-  ],
-  [/auth|token|account_inactive/, `${SLACK_PERMISSIONS}: copy the token, set SLACK_TOKEN`],
-];
-
-/** `host` and `bot` are what the remedy is to name. */
-function remedyFor(why: string, host: string, bot = "@<the bot>"): string {
-  const remedy = REMEDIES.find(([says]) => says.test(why))?.[1];
-  return (remedy ?? "look at its settings there, or make a new webhook")
-    .replace("HOST", host)
-    .replace("BOT", bot);
 }
 
 function sizeText(bytes: number): string {
@@ -4158,39 +4475,31 @@ function acquireLock(path: string): Lock | undefined {
 // ── World: network ──────────────────────────────────────────────────────────────────────────────
 // One message in, one verdict out. No URL, token or error object leaves this section.
 
-interface AttachedFile {
-  readonly name: string;
-  readonly text: string;
-}
-
 interface Posted {
   readonly verdict: Verdict;
   /** What the service's headers ask for before the next message. */
   readonly delayMs: number;
 }
 
-interface Destination {
-  readonly name: "discord" | "slack" | "stdout";
-  readonly title: string;
-  /** Tells changed settings from unchanged ones, for a destination that refused for good. */
+/** A service as a run uses it. */
+interface Destination extends Service, Connection {
+  /** Tells changed settings from unchanged ones, for a destination that refused. */
   readonly settings: string;
-  readonly pace: readonly Pace[];
-  /** Shows colours. */
   readonly colors: boolean;
-  /** Log text as the service wants it. */
-  encode(text: string): string;
-  readonly markup: Markup;
-  /** What becomes of more lines than a person wants to scroll through. */
-  readonly overflow: "file" | "summary" | "none";
+  /** Its messages are printed: nobody paces or refuses them. */
+  readonly prints: boolean;
   /** A whole message: what is to be said before the lines, and the lines in a fence. */
-  frame(before: string, lines: string): string;
-  /** A whole message without a fence: what is said before, and words in the destination's markup. */
-  words(before: string, words: string): string;
-  post(content: string, file?: AttachedFile): Promise<Posted>;
-  /** Asks the service without posting; throws what a pass would meet. */
-  ask(): Promise<Asked>;
-  /** Posts under the webhook's own name from now on; only Discord refuses names. */
-  dropName?(): void;
+  fenced(before: string, lines: string): string;
+  /** A whole message without a fence: what is said before, and words in the service's markup. */
+  plain(before: string, words: string): string;
+  send(content: string, file: AttachedFile | undefined, how: HowToSend): Promise<Posted>;
+}
+
+interface HowToSend {
+  /** Under our own name; services refuse some. */
+  readonly named: boolean;
+  /** What the run has left. */
+  readonly leftMs: number;
 }
 
 /** The body as text, cut at 64 KiB: a server may lie about its length or never end. */
@@ -4204,20 +4513,34 @@ async function readBody(response: Response): Promise<string> {
   return text;
 }
 
-/** The form that Discord asks for. */
-const USER_AGENT = `DiscordBot (f2b-watch, ${VERSION})`;
-
-/** Sends one request and reads the answer, or what it means that there is none. */
-async function send(
+/** Makes one request and reads the answer, or what it means that there is none. */
+async function request(
   world: World,
-  url: string,
-  init: RequestInit,
-  timeoutMs = POST_TIMEOUT_MS,
+  { userAgent }: Service,
+  { url, headers = {}, body }: Call,
+  leftMs = Infinity,
 ): Promise<Reply | Verdict> {
   try {
-    const headers = { "user-agent": USER_AGENT, ...init.headers };
-    const signal = world.timeout(timeoutMs);
-    const response = await world.fetch(url, { ...init, headers, redirect: "error", signal });
+    const isForm = body instanceof FormData;
+    const packed = body && new Response(isForm ? body : JSON.stringify(body));
+    const type = isForm ? packed?.headers.get("content-type") : "application/json; charset=utf-8";
+    const bytes = await packed?.arrayBuffer();
+    const uploadMs = isForm ? Math.ceil((bytes?.byteLength ?? 0) / UPLOAD_BYTES_PER_MS) : 0;
+    const limitMs = Math.min(POST_TIMEOUT_MS + uploadMs, Math.max(leftMs, SHORTEST_POST_MS));
+    const response = await world.fetch(url, {
+      // A stream: what is not one Deno posts again by itself when a connection dies.
+      ...(bytes && { method: "POST", body: new Blob([bytes]).stream(), duplex: "half" }),
+      headers: {
+        "user-agent": userAgent,
+        // Bun cannot read an answer that says that it is compressed and is not.
+        "accept-encoding": "identity",
+        ...(bytes && type ? { "content-type": type } : {}),
+        ...headers,
+      },
+      ...{ decompress: false },
+      redirect: "error",
+      signal: world.timeout(limitMs),
+    });
     return {
       status: response.status,
       headers: Object.fromEntries(response.headers),
@@ -4228,87 +4551,76 @@ async function send(
   }
 }
 
-function postJson(world: World, url: string, headers: object, payload: object) {
-  const type = "application/json; charset=utf-8";
-  return send(world, url, {
-    method: "POST",
-    headers: { "content-type": type, ...headers },
-    body: JSON.stringify(payload),
-  });
-}
-
-/** Posts a message with a file, as Discord takes it; a slow line may need longer for it. */
-function postFile(world: World, url: string, payload: object, { name, text }: AttachedFile) {
-  const body = new FormData();
-  body.set("payload_json", JSON.stringify(payload));
-  body.set("files[0]", new Blob([text], { type: "text/plain; charset=utf-8" }), name);
-  const timeoutMs = POST_TIMEOUT_MS + Math.ceil(text.length / UPLOAD_BYTES_PER_MS);
-  return send(world, url, { method: "POST", body }, timeoutMs);
-}
-
-function discord(world: World, url: string, host: string, colors: boolean): Destination {
-  let username: string | undefined = discordName(host);
+/** A service as the settings connect to it. */
+function destinationOf(world: World, settings: Settings, service: Connected): Destination {
+  const { host, view } = settings;
+  const { access, hasColors, header, encode } = service;
+  const colors = hasColors && view.color;
+  const sender = discordName(host);
   return {
-    name: "discord",
-    title: "Discord",
-    settings: fingerprintText(url),
-    pace: DISCORD_PACE,
+    ...service,
+    settings: access && fingerprintText(access),
     colors,
-    markup: DISCORD_MARKUP,
-    overflow: "file",
-    encode: (text) => text,
-    frame: (before, lines) => before + fence(lines, colors ? "ansi" : ""),
-    words: (before, words) => before + words,
-    dropName: () => (username = undefined),
-    ask: () => askDiscord(world, url),
-    async post(content, file) {
-      const payload = {
-        content,
-        allowed_mentions: { parse: [] },
-        flags: SUPPRESS_EMBEDS,
-        username,
-      };
-      const reply = await (file
-        ? postFile(world, url, payload, file)
-        : postJson(world, url, {}, payload));
+    prints: false,
+    fenced: (before, lines) =>
+      header(host, "") + encode(before) + fence(lines, colors ? "ansi" : ""),
+    plain: (before, words) => header(host, words) + encode(before) + words,
+    async send(content, file, { named, leftMs }) {
+      const call = service.post(content, named ? sender : undefined, file);
+      const reply = await request(world, service, call, leftMs);
       if ("kind" in reply) return { verdict: reply, delayMs: 0 };
-      return { verdict: readDiscord(reply), delayMs: headerDelayMs(reply) };
+      return { verdict: readReply(service, reply), delayMs: headerDelayMs(reply) };
     },
   };
 }
 
-/** How Slack is reached: as a bot in a channel, or by an incoming webhook. */
-type SlackAccess =
-  { kind: "bot"; url: string; token: string; channel: string } | { kind: "webhook"; url: string };
-
-function slack(world: World, access: SlackAccess, icon: string, host: string): Destination {
+/** The same messages, printed as a channel would show them: sender, text, file. */
+function printing(world: World, { host, dryRun }: Settings, destination: Destination): Destination {
   const name = discordName(host);
-  const bot = access.kind === "bot" ? access : undefined;
-  const headers = bot ? { authorization: `Bearer ${bot.token}` } : {};
-  const read = bot ? readSlack : readSlackHook;
-  const sender = bot ? { channel: bot.channel, username: name, icon_emoji: icon } : {};
+  let [printed, isTold] = [0, false];
   return {
-    name: "slack",
-    title: "Slack",
-    settings: fingerprintText(JSON.stringify(access)),
-    pace: SLACK_PACE,
-    colors: false,
-    markup: SLACK_MARKUP,
-    overflow: "summary",
-    encode: escapeSlack,
-    // Slack may show another name than ours: the host stands in the text.
-    frame: (before, lines) => `*${escapeSlack(host)}*\n${escapeSlack(before)}${fence(lines)}`,
-    words: (before, words) =>
-      hasHost(words, host, SLACK_MARKUP)
-        ? escapeSlack(before) + words
-        : `*${escapeSlack(host)}*\n${escapeSlack(before)}${words}`,
-    ask: () => askSlack(world, access),
-    async post(text) {
-      const quiet = { unfurl_links: false, unfurl_media: false, mrkdwn: true };
-      const reply = await postJson(world, access.url, headers, { ...sender, ...quiet, text });
-      return { verdict: "kind" in reply ? reply : read(reply), delayMs: 0 };
+    ...destination,
+    pace: [],
+    prints: true,
+    async send(content, file) {
+      if (!isTold && destination.name === STDOUT.name && !dryRun)
+        complain(world, "no destination is set, messages go to stdout", SET_ONE);
+      isTold = true;
+      const text = `${name}\n${content}\n${file ? `[${file.name}]\n${file.text}` : ""}`;
+      await print(world, text);
+      printed += text.length;
+      if (printed > YIELD_BYTES) {
+        printed = 0;
+        await world.sleep(0);
+      }
+      return { verdict: { kind: "confirmed", why: "" }, delayMs: 0 };
     },
   };
+}
+
+/** Where messages go that nobody has named a service for. */
+const STDOUT: Connected = {
+  ...DISCORD,
+  name: "stdout",
+  title: "stdout",
+  markup: PLAIN_MARKUP,
+  hasColors: false,
+  overflow: "none",
+  access: "",
+  host: "",
+  secrets: [],
+  post: () => ({ url: "" }),
+  ask: undefined,
+  answer: () => ({ kind: "unclear", why: "stdout cannot be asked" }),
+};
+
+function destinationsOf(world: World, settings: Settings): Destination[] {
+  const { services, dryRun } = settings;
+  const isPrinted = dryRun || services.length === 0;
+  return (services.length > 0 ? services : [STDOUT]).map((service) => {
+    const destination = destinationOf(world, settings, service);
+    return isPrinted ? printing(world, settings, destination) : destination;
+  });
 }
 
 async function print(world: World, text: string): Promise<number> {
@@ -4329,113 +4641,14 @@ function complain(world: World, message: string, hint?: string): void {
   world.writeError(world.terminal ? `\r\x1b[K${text}` : text);
 }
 
-/** A message as a channel would show it: the sender's name, the text, the file. */
-function asPrinted(name: string, content: string, file?: AttachedFile): string {
-  return `${name}\n${content}\n${file ? `[${file.name}]\n${file.text}` : ""}`;
-}
-
-const SET_ONE = "set DISCORD_WEBHOOK, SLACK_WEBHOOK, or SLACK_TOKEN and SLACK_CHANNEL";
-
-/** Prints messages as a channel would show them; says once, before the first, why it does. */
-function stdout(world: World, host: string): Destination {
-  const name = discordName(host);
-  let told = false;
-  return {
-    name: "stdout",
-    title: "stdout",
-    settings: "",
-    pace: [],
-    colors: false,
-    markup: PLAIN_MARKUP,
-    overflow: "none",
-    encode: (text) => text,
-    frame: (before, lines) => before + fence(lines),
-    words: (before, words) => before + words,
-    ask: () => Promise.reject(new Error("stdout is nobody who can be asked")),
-    async post(content, file) {
-      if (!told) complain(world, "no destination is set, messages go to stdout", SET_ONE);
-      told = true;
-      await print(world, asPrinted(name, content, file));
-      return { verdict: { kind: "confirmed" }, delayMs: 0 };
-    },
-  };
-}
-
-/** What a service says when it is asked without posting. */
-interface Asked {
-  readonly text: string;
-  /** What only a message can tell. */
-  readonly doubt: string;
-  /** Refusals that may stand all the same; absent where the answer disproves them all. */
-  readonly untouched: RegExp | undefined;
-  readonly host: string;
-  /** The name under which Slack knows us. */
-  readonly bot?: string;
-}
-
-const DiscordWebhook = lazily(() =>
-  z.object({ id: z.string(), name: z.nullish(z.string()), channel_id: z.nullish(z.string()) }),
-);
-const SlackIdentity = lazily(() =>
-  z.object({ ok: z.literal(true), team: z.optional(z.string()), user: z.optional(z.string()) }),
-);
-/** Scopes that let a token post: today's, and those of classic apps. */
-const SLACK_MAY_POST = /^(?:chat:write(?::bot|:user)?|bot|client|post)$/;
-
-/** The fault that a pass would meet, with what to do about it. */
-function faultOf(verdict: Verdict, host: string): Fault {
-  const blank = { lines: 1, length: 0, pause: undefined, settings: "", jitterMs: 0 };
-  const step = nextStep(verdict, { ...blank, attempt: FIRST_ATTEMPT, now: 0, deadline: 0 });
-  const { exitCode, why } = step.kind === "stop" ? step : { exitCode: 75, why: verdict.kind };
-  return new Fault(exitCode, why, remedyFor(why, host));
-}
-
-/** Asks Discord for the webhook. */
-async function askDiscord(world: World, webhook: string): Promise<Asked> {
-  const { origin, pathname, host, searchParams } = new URL(webhook);
-  const reply = await send(world, origin + pathname, {});
-  if ("kind" in reply) throw faultOf(reply, host);
-  if (reply.status < 200 || reply.status > 299) throw faultOf(readDiscord(reply), host);
-  const found = parsed(DiscordWebhook(), reply.body);
-  if (!found) {
-    const why = `${reply.status}, but not as Discord does`;
-    throw new Fault(75, `answers ${why}`, remedyFor(why, host));
-  }
-  const thread = searchParams.get("thread_id");
-  const name = found.name?.slice(0, HOST_LIMIT) ?? "without a name";
-  return {
-    text: `webhook "${name}" of channel ${found.channel_id ?? "?"}`,
-    doubt: thread ? `whether thread ${thread} is there` : "",
-    untouched: thread ? /\((?:10003|50001|50013)\)/ : undefined,
-    host,
-  };
-}
-
-/** Asks Slack who we are; an incoming webhook cannot be asked. */
-async function askSlack(world: World, access: SlackAccess): Promise<Asked> {
-  const { href, host } = new URL("auth.test", access.url);
-  if (access.kind === "webhook") {
-    return { text: "an incoming webhook", doubt: "whether it works", untouched: /./, host };
-  }
-  const reply = await postJson(world, href, { authorization: `Bearer ${access.token}` }, {});
-  if ("kind" in reply) throw faultOf(reply, host);
-  const found = parsed(SlackIdentity(), reply.body);
-  if (!found) throw faultOf(readSlack(reply), host);
-  const { user = "bot", team = "a team without a name" } = found;
-  const bot = `@${user.slice(0, HOST_LIMIT)}`;
-  const text = `${bot} of ${team.slice(0, HOST_LIMIT)}`;
-  const doubt = `whether it may post to ${access.channel.slice(0, HOST_LIMIT)}`;
-  const scopes = reply.headers["x-oauth-scopes"]?.split(/[, ]+/);
-  const has = (wanted: RegExp) => scopes?.some((scope) => wanted.test(scope)) ?? true;
-  if (!has(SLACK_MAY_POST)) {
-    const hint = remedyFor("missing_scope", host);
-    throw new Fault(69, `${text} lacks the scope chat:write`, hint);
-  }
-  const note = has(/^chat:write\.customize$|^bot$/)
-    ? ""
-    : ", without chat:write.customize (shows the app's own name and icon)";
-  const untouched = /channel|archived|restricted/;
-  return { text: text + note, doubt, untouched, host, bot };
+/** Asks a service without posting; throws what a run would meet. */
+async function askService(world: World, destination: Destination): Promise<Asked> {
+  const { ask, host } = destination;
+  const reply = ask ? await request(world, destination, ask) : { status: 0, headers: {}, body: "" };
+  const asked = "kind" in reply ? reply : destination.answer(reply);
+  if (!("kind" in asked)) return asked;
+  const { exitCode } = stopFor(asked, { pause: undefined, now: 0, settings: "" });
+  throw new Fault(exitCode, asked.why, hintFor(asked, host));
 }
 
 // ── World: fail2ban-client ──────────────────────────────────────────────────────────────────────
@@ -5079,14 +5292,14 @@ class Feed {
     return batch !== undefined && !this.#ahead;
   }
 
-  /** Whether it takes more messages than `most` with `room` for lines in each; yields in quiet lines. */
-  async *needsMore(most: number, room: number): AsyncGenerator<void, boolean> {
+  /** Whether it takes more messages than `most` with `room` for lines in each; rests in quiet lines. */
+  async needsMore(most: number, room: number, breathe: () => Promise<boolean>): Promise<boolean> {
     const scout = this.again();
     const inWords = this.#shows.view.format === "events";
     let text = "";
     let at = 0;
     for (let messages = 0; messages <= most; messages++) {
-      while (at >= text.length && (await scout.skipsQuiet())) yield;
+      while (at >= text.length && (await scout.skipsQuiet())) if (!(await breathe())) return false;
       if (inWords && at >= text.length) {
         const batch = await scout.nextBatch();
         [text, at] = [batch ? renderBatch(batch, NO_FACTS, this.#shows.style).text : "", 0];
@@ -5100,11 +5313,32 @@ class Feed {
   }
 
   /** As many lines as a file may hold. */
-  async nextFile(maxLines: number): Promise<Cut | undefined> {
+  async nextFile(maxLines: number, fileBytes: number): Promise<Cut | undefined> {
     // One byte is for the last line's end.
-    const cut = await this.next(FILE_LIMIT_BYTES - 1, maxLines);
-    if (!cut || Buffer.byteLength(cut.body) < FILE_LIMIT_BYTES) return cut;
-    return await this.next(Math.floor(FILE_LIMIT_BYTES / 3), maxLines);
+    const cut = await this.next(fileBytes - 1, maxLines);
+    if (!cut || Buffer.byteLength(cut.body) < fileBytes) return cut;
+    return await this.next(Math.floor(fileBytes / 3), maxLines);
+  }
+
+  /** How many lines of the log are done with when this is sent. */
+  covers(cut: Cut): number {
+    const page = this.#page;
+    if (!page || cut.partOfLine) return this.hiddenLines;
+    const done = page.shown.done(page.at.line + cut.lines - 1);
+    return Math.max(0, done - page.takenLines) + this.hiddenLines;
+  }
+
+  /** How many lines of the log are not done with. */
+  linesLeft(): number {
+    const { segment, offset } = this.#position;
+    let lines = this.hiddenLines;
+    for (const [index, { file, from }] of this.#segments.entries()) {
+      if (index < segment) continue;
+      for (const block of blocks(this.#run.world, file, index === segment ? offset : from)) {
+        for (let at = block.indexOf(NEWLINE); at >= 0; at = block.indexOf(NEWLINE, at + 1)) lines++;
+      }
+    }
+    return lines;
   }
 
   /** The log's own lines that a message stands for, also those that are not shown. */
@@ -5382,6 +5616,135 @@ function linePiece(bytes: Uint8Array): Uint8Array {
 // ── The pass: messages ──────────────────────────────────────────────────────────────────────────
 // One at a time, each until the destination has it or says no for good; the cursor is saved after each.
 
+interface Message {
+  readonly content: string;
+  readonly file?: AttachedFile | undefined;
+  /** Lines that may be sent apart from each other. */
+  readonly lines: number;
+}
+
+/** Where messages come from; it keeps the place of the next one. */
+interface Source<M extends Message = Message> {
+  /** The next message; absent when everything was said, `stopped` when the run is asked to stop. */
+  next(attempt: Attempt): Promise<M | "stopped" | undefined>;
+  /** Before it is posted. */
+  begin(message: M): void;
+  /** After it was posted; where it may have arrived all the same, what comes again is marked. */
+  answered(message: M, isUnclear: boolean): void;
+  /** It has arrived. */
+  done(message: M): void;
+  /** It is refused by itself: what stands in the way of going on, or whether it was left behind. */
+  refused(message: M, why: string): Fault | "again" | "left";
+  /** What waits, in words; empty when nothing does. */
+  waiting(): string;
+}
+
+/** Posts a source's messages one by one, each until the destination has it or refuses it for good. */
+async function deliver<M extends Message>(
+  run: Run,
+  destination: Destination,
+  source: Source<M>,
+): Promise<Outcome> {
+  const { world, deadline } = run;
+  const { title, settings, prints, pace } = destination;
+  const channel = run.channel(destination.name);
+  const failed = (exitCode: number, why: string, hint?: string): Outcome => {
+    const fault = new Fault(exitCode, `${title}: ${why}`, hint);
+    return { kind: "failed", fault, waiting: source.waiting() };
+  };
+  const progress = (text: string) => showProgress(run, `${title}: ${text}`);
+  let attempt = FIRST_ATTEMPT;
+  let [sent, named] = [0, true];
+  for (;;) {
+    const message = await source.next(attempt);
+    if (!message) {
+      if (run.settings.dryRun)
+        complain(world, `dry run: ${amount(sent, "message")} for ${title}, none sent`);
+      return { kind: "done" };
+    }
+    if (message === "stopped" || world.stopping.aborted) return { kind: "stopped" };
+    const { pause } = channel;
+    const isQuiet = () => !prints && isPaused(channel.pause, world.now(), settings);
+    if (pause && isQuiet()) return failed(pause.exitCode, pause.why, pause.hint);
+    const waitMs = prints ? 0 : turnDelayMs(channel, pace, world.now());
+    // The first message goes out however late it is, or a slow start would never get anywhere.
+    if (world.now() + waitMs >= deadline && (sent > 0 || waitMs > 0)) return failed(75, TIME_IS_UP);
+    if (waitMs > 0) {
+      progress(`${sent} sent, next in ${seconds(waitMs)}`);
+      await world.sleep(waitMs);
+      if (world.stopping.aborted) return { kind: "stopped" };
+    }
+    source.begin(message);
+    const how = { named, leftMs: deadline - world.now() };
+    const { verdict, delayMs } = await destination.send(message.content, message.file, how);
+    const now = world.now();
+    if (!prints) channel.posts = recentPosts([...channel.posts, now], now);
+    channel.asked = delayMs > 0 ? { at: now, delayMs } : undefined;
+    const step = nextStep(verdict, {
+      attempt,
+      lines: message.lines,
+      fileBytes: message.file ? Buffer.byteLength(message.file.text) : 0,
+      pause,
+      settings,
+      now,
+      deadline,
+      jitterMs: 50 + Math.floor(world.random() * 200),
+    });
+    say(run, `${title}: ${verdict.kind} → ${step.kind}`);
+    if (verdict.kind === "unproven") reportUnproven(run, destination);
+    source.answered(message, verdict.kind === "unclear");
+    switch (step.kind) {
+      case "save":
+        if (!prints) delete channel.pause;
+        sent++;
+        attempt = afterDone(attempt, message.lines);
+        source.done(message);
+        break;
+      case "again":
+        ({ attempt } = step);
+        progress(`${verdict.why}, again in ${seconds(step.afterMs)}`);
+        await world.sleep(step.afterMs);
+        break;
+      case "split":
+        ({ attempt } = step);
+        break;
+      case "setAside": {
+        const left = source.refused(message, verdict.why);
+        if (left instanceof Fault) return failed(left.exitCode, left.message, left.hint);
+        if (left === "again") break;
+        attempt = afterDone(attempt, message.lines, true);
+        delete channel.pause;
+        break;
+      }
+      case "dropName":
+        if (!named) return failed(78, "it takes no name of ours");
+        named = false;
+        break;
+      case "stop": {
+        const hint = hintFor(verdict, destination.host);
+        if (step.pause) channel.pause = { ...step.pause, hint };
+        return failed(step.exitCode, verdict.why, hint);
+      }
+    }
+  }
+}
+
+const TIME_IS_UP = "time is up, the rest follows in the next run";
+
+/** How long to wait for the pace, and for what the service's headers asked. */
+function turnDelayMs({ posts, asked }: Channel, pace: readonly Pace[], now: number): number {
+  const askedMs = asked && asked.at <= now ? asked.at + asked.delayMs - now : 0;
+  return Math.max(0, paceDelayMs(posts, pace, now), askedMs);
+}
+
+function reportUnproven({ world, state }: Run, { title, name }: Destination): void {
+  const key = `${name} unverified`;
+  if (state.failures[key]) return;
+  complain(world, `${title} takes messages without saying that it kept them`);
+  const now = world.now();
+  if (world.heard) state.failures[key] = { since: now, told: now, exitCode: 0 };
+}
+
 interface ReadPlan {
   readonly feed: Feed;
   /** Where the cursor goes when there is nothing to read behind what was lost. */
@@ -5392,362 +5755,149 @@ interface ReadPlan {
   readonly listing: string | undefined;
 }
 
-interface Message {
+interface LogMessage extends Message {
   readonly from: "log" | "outbox" | "notice";
-  readonly content: string;
-  readonly file?: AttachedFile | undefined;
-  readonly cut: Cut | undefined;
-  /** Lines that may be sent apart from each other. */
-  readonly lines: number;
+  readonly cut?: Cut | undefined;
+  /** How far it reaches. */
+  readonly extent: Doubt;
 }
 
-/** How much of the log is in it, with the line end behind it; also where that is a file. */
-function lengthOf({ content, cut }: Message): number {
-  return cut ? cut.body.length + 1 : content.length;
-}
-
-/** Posts messages one by one, each until the destination has it or says no for good. */
-abstract class Sender {
-  readonly run: Run;
-  readonly destination: Destination;
-  readonly channel: Channel;
-  attempt: Attempt = FIRST_ATTEMPT;
-  sent = 0;
-  inFlight = false;
-  #nameDropped = false;
-
-  constructor(run: Run, destination: Destination) {
-    this.run = run;
-    this.destination = destination;
-    this.channel = run.channel(destination.name);
-  }
-
-  /** What takes long before the next message, so that the run can be stopped in between. */
-  prepare(): Promise<Outcome | undefined> | undefined {
-    return undefined;
-  }
-
-  /** The next message; absent when everything was said. */
-  abstract compose(): Promise<Message | undefined>;
-  /** The message has arrived. */
-  abstract moveBehind(message: Message): void;
-  /** Before the first message. */
-  abstract claim(): void;
-  /** The destination refuses this message whatever we do. */
-  abstract setAside(message: Message, why: string): Outcome | undefined;
-  abstract finish(): Outcome;
-
-  /** Sends until there is nothing left, or something stands in the way. */
-  async deliver(): Promise<Outcome> {
-    if (this.run.settings.dryRun) return this.#print();
-    for (;;) {
-      const stopped = await this.prepare();
-      if (stopped) return stopped;
-      const message = await this.compose();
-      const outcome = message
-        ? (this.#blocked() ?? (await this.#waitForTurn()) ?? (await this.#post(message)))
-        : this.finish();
-      if (outcome) return outcome;
-    }
-  }
-
-  /** Prints what it would send: nobody paces or refuses it. */
-  async #print(): Promise<Outcome> {
-    const { world, settings } = this.run;
-    const name = discordName(settings.host);
-    // Joined at once: one text that grows takes twice as long to print.
-    let [texts, length, printed]: [string[], number, number] = [[], 0, 0];
-    for (;;) {
-      const prepared = this.prepare();
-      const stopped = prepared && (await prepared);
-      if (stopped) return stopped;
-      const message = await this.compose();
-      if (!message) break;
-      const text = asPrinted(name, message.content, message.file);
-      texts.push(text);
-      length += text.length;
-      this.#leaveBehind(message);
-      if (length < PRINT_LENGTH) continue;
-      await print(world, texts.join(""));
-      printed += length;
-      [texts, length] = [[], 0];
-      if (printed < YIELD_BYTES) continue;
-      printed = 0;
-      await world.sleep(0);
-      if (world.stopping.aborted) return { kind: "stopped" };
-    }
-    await print(world, texts.join(""));
-    const { title } = this.destination;
-    complain(world, `dry run: ${amount(this.sent, "message")} for ${title}, none sent`);
-    return this.finish();
-  }
-
-  #leaveBehind(message: Message): void {
-    this.sent++;
-    this.attempt = afterDone(this.attempt, message.lines, lengthOf(message), false);
-    this.moveBehind(message);
-  }
-
-  /** A pause that still holds. */
-  #blocked(): Outcome | undefined {
-    const { pause } = this.channel;
-    if (this.run.world.stopping.aborted) return { kind: "stopped" };
-    if (!pause || !isPaused(pause, this.run.world.now(), this.destination.settings))
-      return undefined;
-    return this.failed(pause.exitCode, pause.why);
-  }
-
-  async #waitForTurn(): Promise<Outcome | undefined> {
-    const { world, deadline } = this.run;
-    const { posts, asked } = this.channel;
-    const { title, pace } = this.destination;
-    const now = world.now();
-    const askedMs = asked && asked.at <= now ? asked.at + asked.delayMs - now : 0;
-    const waitMs = Math.max(paceDelayMs(posts, pace, now), askedMs);
-    // The first message goes out however late it is, or a slow start would never get anywhere.
-    const outOfTime = now + Math.max(0, waitMs) >= deadline && (this.sent > 0 || waitMs > 0);
-    if (outOfTime) return this.#timeIsUp();
-    if (waitMs <= 0) return undefined;
-    showProgress(this.run, `${title}: ${this.sent} sent, next in ${seconds(waitMs)}`);
-    await world.sleep(waitMs);
-    return this.#blocked();
-  }
-
-  async #post(message: Message): Promise<Outcome | undefined> {
-    const { channel, destination } = this;
-    const { world, deadline } = this.run;
-    this.claim();
-    this.inFlight = true;
-    const { verdict, delayMs } = await destination.post(message.content, message.file);
-    this.inFlight = false;
-    const now = world.now();
-    if (destination.pace.length > 0) channel.posts = recentPosts([...channel.posts, now], now);
-    channel.asked = delayMs > 0 ? { at: now, delayMs } : undefined;
-    const step = nextStep(verdict, {
-      attempt: this.attempt,
-      lines: message.lines,
-      length: lengthOf(message),
-      pause: channel.pause,
-      settings: destination.settings,
-      now,
-      deadline,
-      jitterMs: 50 + Math.floor(world.random() * 200),
-    });
-    say(this.run, `${destination.title}: ${verdict.kind} → ${step.kind}`);
-    if (verdict.kind === "confirmed" && verdict.unverified) this.#reportUnverified();
-    return this.#carryOut(step, message, verdict);
-  }
-
-  async #carryOut(step: Step, message: Message, verdict: Verdict): Promise<Outcome | undefined> {
-    const { destination } = this;
-    switch (step.kind) {
-      case "save":
-        delete this.channel.pause;
-        this.#leaveBehind(message);
-        return undefined;
-      case "again":
-        this.attempt = step.attempt;
-        showProgress(
-          this.run,
-          `${destination.title}: ${verdict.kind}, again in ${seconds(step.afterMs)}`,
-        );
-        await this.run.world.sleep(step.afterMs);
-        return undefined;
-      case "split":
-        this.attempt = step.attempt;
-        return undefined;
-      case "setAside":
-        return this.setAside(message, step.why);
-      case "dropName":
-        destination.dropName?.();
-        if (this.#nameDropped) return this.failed(78, "does not take our name");
-        this.#nameDropped = true;
-        return undefined;
-      case "stop":
-        if (step.pause) this.channel.pause = step.pause;
-        if (verdict.kind === "unclear") this.attempt = { ...this.attempt, doubtful: 1 };
-        return this.failed(step.exitCode, step.why);
-    }
-  }
-
-  /** That the run is to end, whatever is left. */
-  interrupted(): Outcome | undefined {
-    const { world, deadline } = this.run;
-    if (world.stopping.aborted) return { kind: "stopped" };
-    return world.now() < deadline ? undefined : this.#timeIsUp();
-  }
-
-  #timeIsUp(): Outcome {
-    return this.failed(75, "time is up, the rest follows in the next run");
-  }
-
-  failed(exitCode: number, why: string): Outcome {
-    return { kind: "failed", fault: new Fault(exitCode, `${this.destination.title}: ${why}`) };
-  }
-
-  #reportUnverified(): void {
-    const { title, name } = this.destination;
-    const { failures } = this.run.state;
-    const key = `${name} unverified`;
-    if (failures[key]) return;
-    const now = this.run.world.now();
-    failures[key] = { since: now, told: now, exitCode: 0 };
-    complain(this.run.world, `${title} takes messages without saying that it kept them`);
-  }
-}
-
-/** One destination's part of a pass: the log's new lines. */
-class LogDelivery extends Sender {
+/** One destination's part of a pass: the log's new lines, and what must be said of them. */
+class LogSource implements Source<LogMessage> {
+  readonly #run: Run;
+  readonly #destination: Destination;
   readonly #progress: Progress;
   readonly #plan: ReadPlan;
   #feed: Feed;
   /** Whether there is so much that it goes as files; absent until it is known. */
   #flooded: boolean | undefined;
-  #claimed = false;
+  /** What may have arrived already; on disk also what is being posted. */
+  #doubt: Doubt;
+  /** What must be known before the next message is posted is on disk. */
+  #isSaved = false;
   #refused = 0;
-  #toldOfRejected = false;
+  #isToldOfRejected = false;
   /** The next line was refused as text. */
   #asFile = false;
 
   constructor(run: Run, destination: Destination, progress: Progress, plan: ReadPlan) {
-    super(run, destination);
+    this.#run = run;
+    this.#destination = destination;
     this.#progress = progress;
     this.#plan = plan;
     this.#feed = plan.feed;
+    // The first states did not say how much.
+    this.#doubt = progress.doubt ?? (progress.inDoubt ? { lines: 1, characters: 1 } : NO_DOUBT);
   }
 
-  /** What may have arrived already is as long as the first message. */
-  async #recallDoubt(): Promise<void> {
-    const { outbox } = this.#progress;
-    if (!outbox) await this.#lookAhead();
-    const isBatch = this.run.settings.view.format === "events" && !outbox;
-    const inLines = isBatch ? undefined : await this.#nextCut();
-    const first = this.#flooded ? await this.#feed.nextFile(Infinity) : inLines;
-    this.attempt = { ...FIRST_ATTEMPT, doubtful: first?.body.length ?? 1 };
+  async next(attempt: Attempt): Promise<LogMessage | "stopped" | undefined> {
+    if (!this.#progress.outbox && !(await this.#lookAhead())) return "stopped";
+    const message = (await this.#nextLines(attempt)) ?? this.#noticeAlone();
+    if (!message) this.#finish();
+    return message;
   }
 
-  override async deliver(): Promise<Outcome> {
-    try {
-      if (this.#progress.inDoubt) await this.#recallDoubt();
-      return await super.deliver();
-    } finally {
-      this.#progress.inDoubt = this.inFlight || this.attempt.doubtful > 0;
-    }
+  /** Passes over what nobody wants to see; then it is known whether there is a flood behind it. */
+  async #lookAhead(): Promise<boolean> {
+    const { world, deadline, settings } = this.#run;
+    const { overflow, title } = this.#destination;
+    const breathe = async () => {
+      await world.sleep(0);
+      if (!world.stopping.aborted && world.now() < deadline) return true;
+      this.#leaveHidden();
+      if (world.stopping.aborted) return false;
+      throw new Fault(75, `${title}: ${TIME_IS_UP}`);
+    };
+    while (await this.#feed.skipsQuiet()) if (!(await breathe())) return false;
+    if (this.#flooded !== undefined) return true;
+    const room = this.#room(settings.view.format === "events");
+    this.#flooded =
+      settings.inline > 0 &&
+      overflow !== "none" &&
+      (await this.#feed.needsMore(settings.inline, room, breathe));
+    if (this.#flooded) this.#feed = this.#feed.forFiles();
+    return !world.stopping.aborted;
   }
 
-  override async prepare(): Promise<Outcome | undefined> {
-    if (this.#progress.outbox) return undefined;
-    const isKnown = this.#flooded !== undefined && !(await this.#feed.skipsQuiet());
-    return isKnown ? undefined : await this.#lookAhead();
+  get #isDoubtful(): boolean {
+    return this.#doubt.lines > 0 || this.#doubt.characters > 0;
   }
 
-  async #lookAhead(): Promise<Outcome | undefined> {
-    const quiet = this.#quietParts();
-    while (!(await quiet.next()).done) {
-      await this.run.world.sleep(0);
-      const stopped = this.interrupted();
-      if (stopped) {
-        this.#leaveHidden();
-        return stopped;
-      }
-    }
-    return undefined;
-  }
-
-  /** What nobody wants to see, a part at a time; then it is known whether there is a flood behind it. */
-  async *#quietParts(): AsyncGenerator<void, void> {
-    while (await this.#feed.skipsQuiet()) yield;
-    this.#flooded ??= yield* this.#isFlood();
-  }
-
-  override async compose(): Promise<Message | undefined> {
-    const { notice = "", gap } = this.#progress;
-    const before = notice + (this.attempt.doubtful > 0 ? RESENT_MARK : "");
-    const message = await this.#nextLines(before);
-    if (message) return message;
-    // What is behind a gap may still be on its way: its notice waits for the first line.
-    const alone = notice && (this.#plan.restAt || !gap || this.#feed.hiddenLines > 0);
-    const content = this.destination.words(before.trimEnd(), "");
-    return alone ? { from: "notice", content, cut: undefined, lines: 1 } : undefined;
-  }
-
-  get #maxLines(): number {
-    const { suspects } = this.attempt;
-    if (this.#asFile) return 1;
-    return suspects > 0 ? Math.ceil(suspects / 2) : Infinity;
-  }
-
-  /** What the next message shows, with `before` in front of it. */
-  async #nextCut(): Promise<Cut | undefined> {
-    const { outbox } = this.#progress;
-    if (outbox) return cutText(outbox.text, outbox.sent, this.#room(true), this.#maxLines);
-    const room = this.#room(false);
-    const most = this.attempt.doubtful > 0 ? room : room + RESENT_MARK.length;
-    return await this.#feed.next(room, this.#maxLines, most);
+  /** What stands before the lines. */
+  get #before(): string {
+    return (this.#progress.notice ?? "") + (this.#isDoubtful ? RESENT_MARK : "");
   }
 
   /** For lines, in words or not: the mark has its place, so that what is sent again is the same lines. */
   #room(inWords: boolean): number {
-    const { frame, words } = this.destination;
+    const { fenced, plain, limit } = this.#destination;
     const before = (this.#progress.notice ?? "") + RESENT_MARK;
-    return MESSAGE_LIMIT - (inWords ? words : frame)(before, "").length;
+    return limit - (inWords ? plain : fenced)(before, "").length;
   }
 
-  async #nextLines(before: string): Promise<Message | undefined> {
-    const { settings } = this.run;
+  /** What the next message shows. */
+  async #nextCut(maxLines: number): Promise<Cut | undefined> {
+    const { outbox } = this.#progress;
+    if (outbox) return cutText(outbox.text, outbox.sent, this.#room(true), maxLines);
+    const room = this.#room(false);
+    return await this.#feed.next(
+      room,
+      maxLines,
+      this.#isDoubtful ? room : room + RESENT_MARK.length,
+    );
+  }
+
+  async #nextLines({ suspects, fileBytes }: Attempt): Promise<LogMessage | undefined> {
+    const { settings } = this.#run;
+    const maxLines = this.#asFile ? 1 : suspects > 0 ? Math.ceil(suspects / 2) : Infinity;
     const isWaiting = this.#progress.outbox !== undefined;
-    if (this.#flooded && !isWaiting) return await this.#fromFlood(before);
+    if (this.#flooded && !isWaiting) return await this.#nextFile(maxLines, fileBytes);
     const inWords = settings.view.format === "events" || isWaiting;
     if (inWords && !isWaiting && !(await this.#takeBatch())) return undefined;
-    const cut = await this.#nextCut();
+    const cut = await this.#nextCut(maxLines);
     if (!cut) return undefined;
-    const { frame, words, markup } = this.destination;
-    const from = inWords ? "outbox" : "log";
-    const lines = Math.max(1, cut.lines);
+    const { fenced, plain, markup } = this.#destination;
+    const message = this.#messageOf(cut, inWords ? "outbox" : "log");
     const { file: bans, sent = 0 } = this.#progress.outbox ?? {};
     if (bans && sent === 0) {
       const file = { name: "bans.txt", text: bans };
-      return { from, content: words(before, cut.body), file, cut, lines: 1 };
+      return { ...message, content: plain(this.#before, cut.body), file, lines: 1 };
     }
     if (!this.#asFile)
-      return { from, content: (inWords ? words : frame)(before, cut.body), cut, lines };
+      return { ...message, content: (inWords ? plain : fenced)(this.#before, cut.body) };
     const note = `📎 ${nameText(settings.host, markup)}: a line that is refused as text`;
-    return { from, content: words(before, note), file: this.#file(cut), cut, lines };
+    return { ...message, content: plain(this.#before, note), file: this.#file(cut) };
+  }
+
+  #messageOf(cut: Cut, from: "log" | "outbox"): Omit<LogMessage, "content"> {
+    const characters = cut.partOfLine || from === "outbox" ? cut.body.length + 1 : 0;
+    const lines = from === "log" ? this.#feed.covers(cut) : 0;
+    return { from, cut, lines: Math.max(1, cut.lines), extent: { lines, characters } };
   }
 
   #file({ body }: Cut): AttachedFile {
-    return { name: `${basename(this.run.settings.log, ".log")}.log`, text: `${body}\n` };
-  }
-
-  async *#isFlood(): AsyncGenerator<void, boolean> {
-    const { inline, view } = this.run.settings;
-    if (inline === 0 || this.destination.overflow === "none") return false;
-    const room = this.#room(view.format === "events");
-    if (!(yield* this.#feed.needsMore(inline, room))) return false;
-    this.#feed = this.#feed.forFiles();
-    return true;
+    return { name: `${basename(this.#run.settings.log, ".log")}.log`, text: `${body}\n` };
   }
 
   /** As many lines as a file holds, in one message that says what is in them. */
-  async #fromFlood(before: string): Promise<Message | undefined> {
-    const cut = await this.#feed.nextFile(this.#maxLines);
+  async #nextFile(maxLines: number, fileBytes: number): Promise<LogMessage | undefined> {
+    const cut = await this.#feed.nextFile(maxLines, fileBytes);
     if (!cut) return undefined;
-    const { words, markup, overflow } = this.destination;
-    const { world, settings } = this.run;
-    const room = MESSAGE_LIMIT - words(before, "").length;
+    const { plain, markup, overflow, limit } = this.#destination;
+    const { world, settings } = this.#run;
+    const room = limit - plain(this.#before, "").length;
     const flood = readFlood(this.#feed.logLines(cut), settings.view);
     const { host, link, log } = settings;
     const style = { host, markup, link, overflow, room };
     const facts = await lookUpFacts(world, settings, wantedOfFlood(flood, style));
-    const summary = renderFlood(flood, log, facts, style);
+    const content = plain(this.#before, renderFlood(flood, log, facts, style).trimEnd());
     const file = overflow === "file" ? this.#file(cut) : undefined;
-    const content = words(before, summary.trimEnd());
-    return { from: "log", content, file, cut, lines: Math.max(1, cut.lines) };
+    return { ...this.#messageOf(cut, "log"), content, file };
   }
 
   /** Moves the cursor behind the next batch of lines and keeps what is to be said of them. */
   async #takeBatch(): Promise<boolean> {
-    const { world, settings } = this.run;
+    const { world, settings } = this.#run;
     for (;;) {
       const next = await this.#feed.nextBatch();
       if (!next) return false;
@@ -5755,32 +5905,54 @@ class LogDelivery extends Sender {
       const facts = await lookUpFacts(world, settings, wantedFacts(batch));
       const { text, file } = renderBatch(batch, facts, this.#feed.style);
       if (!text) continue;
+      const isDoubtful = this.#isDoubtful;
       this.#progress.warned = warned;
       this.#progress.outbox = { text, sent: 0, ...(file ? { file } : {}) };
       this.#leaveHidden();
-      this.#claimed = false;
+      if (isDoubtful) this.#doubt = { ...this.#doubt, characters: text.length };
+      this.#isSaved = false;
       return true;
     }
   }
 
-  /** Saved before anything is sent: proves that it can be, and marks what a killed run repeats. */
-  override claim(): void {
-    if (this.#claimed) return;
-    this.#claimed = true;
-    this.#progress.inDoubt = true;
-    this.run.save();
+  /** What is behind a gap may still be on its way: its notice waits for the first line. */
+  #noticeAlone(): LogMessage | undefined {
+    const { notice, gap } = this.#progress;
+    if (!notice || (gap && !this.#plan.restAt && this.#feed.hiddenLines === 0)) return undefined;
+    const content = this.#destination.plain(this.#before.trimEnd(), "");
+    return { from: "notice", content, lines: 1, extent: { lines: 0, characters: 1 } };
   }
 
-  override moveBehind(message: Message): void {
-    if (this.#asFile) this.attempt = { ...this.attempt, suspects: 0 };
+  /** Saved before anything is sent: proves that it can be, and marks what a killed run repeats. */
+  begin({ extent }: LogMessage): void {
+    const doubt = furtherDoubt(this.#doubt, extent);
+    const known = this.#progress.doubt ?? NO_DOUBT;
+    const isKnown = doubt.lines === known.lines && doubt.characters === known.characters;
+    this.#progress.doubt = doubt;
+    if (!this.#isSaved || !isKnown) this.#run.save();
+    this.#isSaved = true;
+  }
+
+  answered({ extent }: LogMessage, isUnclear: boolean): void {
+    if (isUnclear) this.#doubt = furtherDoubt(this.#doubt, extent);
+    this.#progress.doubt = this.#isDoubtful ? this.#doubt : undefined;
+  }
+
+  done(message: LogMessage): void {
     this.#leaveBehind(message, "");
   }
 
   /** The message is done with: the cursor moves behind it, on disk before anything else is sent. */
-  #leaveBehind({ cut, from }: Message, notice: string): void {
+  #leaveBehind({ cut, from, extent }: LogMessage, notice: string): void {
     const progress = this.#progress;
     const { outbox } = progress;
-    const told = progress.notice !== undefined && notice === "";
+    const { characters } = this.#doubt;
+    this.#doubt =
+      from === "outbox"
+        ? { ...this.#doubt, characters: Math.max(0, characters - extent.characters) }
+        : doubtBehind(this.#doubt, extent);
+    progress.doubt = this.#isDoubtful ? this.#doubt : undefined;
+    const isTold = progress.notice !== undefined && notice === "";
     this.#asFile = false;
     progress.notice = notice || undefined;
     if (outbox && from === "outbox") {
@@ -5788,15 +5960,17 @@ class LogDelivery extends Sender {
       // A file goes with the first message.
       progress.outbox = sent < outbox.text.length ? { text: outbox.text, sent } : undefined;
     } else if (cut) progress.total += this.#feed.advance(cut);
-    if (this.run.settings.dryRun) return;
-    if (told && this.#plan.restAt) progress.cursor = this.#plan.restAt;
+    if (this.#run.settings.dryRun) return;
+    if (isTold && this.#plan.restAt) progress.cursor = this.#plan.restAt;
     this.#keepPosition();
-    this.run.save();
+    this.#run.save();
   }
 
   /** Lines that are not shown are done with. */
   #leaveHidden(): void {
-    this.#progress.total += this.#feed.hiddenLines;
+    const { hiddenLines } = this.#feed;
+    this.#progress.total += hiddenLines;
+    this.#doubt = doubtBehind(this.#doubt, { lines: hiddenLines, characters: 0 });
     this.#feed.hiddenLines = 0;
     this.#keepPosition();
   }
@@ -5811,102 +5985,87 @@ class LogDelivery extends Sender {
   }
 
   /** A single line that is refused: as a file, or kept on disk, told here and in the channel. */
-  override setAside(message: Message, why: string): Outcome | undefined {
-    if (message.from === "notice" || !message.cut)
-      return this.failed(69, `refuses a notice: ${why}`);
+  refused(message: LogMessage, why: string): Fault | "again" | "left" {
+    const { world, settings, statePath } = this.#run;
+    const { title, overflow } = this.#destination;
+    if (message.from === "notice" || !message.cut) return new Fault(69, `refuses a notice: ${why}`);
     const { outbox } = this.#progress;
     if (outbox?.file) {
       // Refused for the file or for the words: the words alone will tell.
       this.#progress.outbox = { text: outbox.text.replace(IN_FILE, ""), sent: 0 };
-      return undefined;
+      return "again";
     }
     if (!this.#asFile) this.#refused++;
-    if (this.#refused > REFUSED_LINES_LIMIT)
-      return this.failed(69, `refuses too many lines: ${why}`);
-    if (this.destination.overflow === "file" && !message.file) {
-      this.#asFile = true;
-      return undefined;
+    if (this.#refused > REFUSED_LINES_LIMIT) {
+      return new Fault(69, `refuses too many lines: ${why}`, `see ${statePath}.rejected`);
     }
-    this.attempt = afterDone(this.attempt, message.lines, lengthOf(message), true);
-    delete this.channel.pause;
-    this.#leaveBehind(message, this.#reject(message.cut.body, why));
-    return undefined;
-  }
-
-  /** Keeps a line on disk; returns what the channel must be told. */
-  #reject(line: string, why: string): string {
-    const { world, settings, statePath } = this.run;
+    if (overflow === "file" && !message.file) {
+      this.#asFile = true;
+      return "again";
+    }
     const path = `${statePath}.rejected`;
-    writing(path, () => writePrivate(world, path, world.fs.constants.O_APPEND, `${line}\n`));
-    if (!this.#toldOfRejected)
-      complain(world, `${this.destination.title} refuses a line: ${why}`, `it is kept in ${path}`);
-    this.#toldOfRejected = true;
+    const line = `${message.cut.body}\n`;
+    writing(path, () => writePrivate(world, path, world.fs.constants.O_APPEND, line));
     const refused = `⚠️ ${settings.host}: lines were refused here, they are kept in ${basename(path)}\n`;
     const told = this.#progress.notice ?? "";
-    return told.includes(refused) ? told : told + refused;
+    if (!this.#isToldOfRejected)
+      complain(world, `${title} refuses a line: ${why}`, `it is kept in ${path}`);
+    this.#isToldOfRejected = true;
+    this.#leaveBehind(message, told.includes(refused) ? told : told + refused);
+    return "left";
+  }
+
+  waiting(): string {
+    const lines = this.#feed.linesLeft();
+    const unsent = this.#progress.outbox ? [amount(1, "message")] : [];
+    const parts = lines > 0 ? [...unsent, amount(lines, "line")] : unsent;
+    if (parts.length === 0) return "";
+    return `${parts.join(" and ")} ${parts.length === 1 && lines <= 1 ? "waits" : "wait"}`;
   }
 
   /** Everything was sent: remembers what a later run can look at to see that nothing is new. */
-  override finish(): Outcome {
+  #finish(): void {
     const progress = this.#progress;
-    const { world } = this.run;
+    const { world, logChanged } = this.#run;
     const { held: file, stays } = this.#feed;
     // Under the same name it may be another file by now, but not if the pass began in it.
-    const idle = this.sent === 0 && this.#feed.hiddenLines === 0;
-    const same = progress.held?.name === file?.name && (stays || idle);
-    if (!same) progress.held = file && { name: file.name, since: world.now() };
+    const isIdle = !this.#isSaved && this.#feed.hiddenLines === 0;
+    const isSame = progress.held?.name === file?.name && (stays || isIdle);
+    if (!isSame) progress.held = file && { name: file.name, since: world.now() };
     if (this.#feed.hiddenLines > 0) this.#leaveHidden();
-    if (this.run.logChanged) return { kind: "done" };
+    if (logChanged) return;
     progress.finished = mergeFinished(progress.finished, this.#plan.ends);
     if (!progress.notice) progress.gap = false;
     progress.listing = this.#plan.listing;
-    return { kind: "done" };
   }
 }
 
-/** A text of ours, told beside the pass: in a fence under its title, in as many messages as it needs. */
-class TextDelivery extends Sender {
-  readonly #title: string;
-  readonly #text: string;
-  #at = 0;
-
-  /** `text` ends each of its lines; without lines the title is all. */
-  constructor(run: Run, destination: Destination, title: string, text: string) {
-    super(run, destination);
-    this.#title = title;
-    this.#text = destination.encode(text);
-  }
-
-  override async compose(): Promise<Message | undefined> {
-    const { frame, words } = this.destination;
-    const before = (this.attempt.doubtful > 0 ? RESENT_MARK : "") + this.#title;
-    if (this.#text === "") {
-      return this.sent > 0
-        ? undefined
-        : { from: "notice", content: words(before, ""), cut: undefined, lines: 1 };
-    }
-    if (this.#at >= this.#text.length) return undefined;
-    const room = MESSAGE_LIMIT - frame(`${RESENT_MARK}${this.#title}\n`, "").length;
-    const cut = cutText(this.#text, this.#at, room);
-    return { from: "notice", content: frame(`${before}\n`, cut.body), cut, lines: 1 };
-  }
-
-  override moveBehind({ cut }: Message): void {
-    this.#at += cut?.taken ?? 0;
-    this.run.save();
-  }
-
-  override claim(): void {
-    if (this.sent === 0) this.run.save();
-  }
-
-  override setAside(_message: Message, why: string): Outcome {
-    return this.failed(69, `refuses the message: ${why}`);
-  }
-
-  override finish(): Outcome {
-    return { kind: "done" };
-  }
+/** A text of ours beside the pass: in a fence under its title, in as many messages as it needs. */
+function textSource(run: Run, destination: Destination, title: string, text: string): Source {
+  const { fenced, plain, limit } = destination;
+  const encoded = destination.encode(text);
+  let [at, isDoubtful, isOver] = [0, false, false];
+  let cut: Cut | undefined;
+  return {
+    next() {
+      const before = (isDoubtful ? RESENT_MARK : "") + title;
+      if (isOver) return Promise.resolve(undefined);
+      // Without lines the title is all.
+      if (encoded === "") return Promise.resolve({ content: plain(before, ""), lines: 1 });
+      cut = cutText(encoded, at, limit - fenced(`${RESENT_MARK}${title}\n`, "").length);
+      return Promise.resolve({ content: fenced(`${before}\n`, cut.body), lines: 1 });
+    },
+    begin: () => at === 0 && run.save(),
+    answered: (_, isUnclear) => (isDoubtful ||= isUnclear),
+    done() {
+      at += cut?.taken ?? 0;
+      isDoubtful = false;
+      isOver = at >= encoded.length;
+      run.save();
+    },
+    refused: (_, why) => new Fault(69, `refuses the message: ${why}`),
+    waiting: () => "",
+  };
 }
 
 // ── The pass: plan ──────────────────────────────────────────────────────────────────────────────
@@ -5930,11 +6089,11 @@ function isSettled({ world, settings, live }: Run, { snapshot }: LogFiles): bool
 }
 
 function feedView({ settings }: Run, destination: Destination): FeedView {
-  const { encode, colors, markup, overflow, words } = destination;
+  const { encode, colors, markup, overflow, plain, limit } = destination;
   const { host, link } = settings;
   const view = { ...settings.view, color: colors };
   const isWhole = showsAll(view) || view.format === "events";
-  const room = MESSAGE_LIMIT - words(RESENT_MARK, "").length;
+  const room = limit - plain(RESENT_MARK, "").length;
   const style = { host, markup, link, overflow, room };
   return { view, style, pageBytes: isWhole ? PAGE_BYTES : VIEW_PAGE_BYTES, encode };
 }
@@ -6113,17 +6272,120 @@ async function startProgress(run: Run): Promise<Progress> {
 }
 
 // ── The pass: turns ─────────────────────────────────────────────────────────────────────────────
-// One run at a time works; all others leave a mark and go, and the one at work looks for it before it
-// leaves. What fails is told as often as a person wants to hear it.
+// One run at a time works; all others leave a mark and exit, and the one at work looks for it before it
+// exits. What fails is reported as often as a person wants to read it.
 
-/** What goes wrong with one destination stays with it. */
-async function asOutcome(work: () => Promise<Outcome>): Promise<Outcome> {
+/** What a session does for each destination; it throws what stands in its way. */
+type Work = (run: Run, destination: Destination) => Promise<Outcome>;
+
+interface Turn {
+  readonly shared: Shared;
+  /** Waits for a run in progress to end, until the deadline; else it leaves the work to that run. */
+  readonly waits?: boolean;
+  /** Where a run that is refused the lock leaves its mark; taken down before the log is looked at. */
+  readonly markPath?: string;
+}
+
+const LOCK_HINT = "check again when that run is done";
+
+/** What came of a session. */
+interface Session {
+  readonly exitCode: number;
+  readonly logChanged: boolean;
+}
+
+/**
+ * One turn at the state: takes the lock or waits for it, does the work for each destination at once,
+ * reports, saves, lets go. Absent where another run is in progress. A dry run takes no lock, and what
+ * it does for one destination is not what the next one finds.
+ */
+async function session(
+  world: World,
+  settings: Settings,
+  work: Work,
+  { shared, waits = false, markPath }: Turn,
+): Promise<Session | undefined> {
+  const { dryRun } = settings;
+  const path = `${statePathOf(settings)}.lock`;
+  if (!dryRun) touch(world, path);
+  let lock = dryRun ? undefined : acquireLock(path);
+  while (!dryRun && !lock) {
+    if (!waits) return undefined;
+    if (world.now() >= shared.deadline || world.stopping.aborted)
+      throw new Fault(75, "another run is in progress and did not end in time", LOCK_HINT);
+    await world.sleep(LOCK_RETRY_MS);
+    lock = acquireLock(path);
+  }
   try {
-    return await work();
+    if (markPath) {
+      writing(markPath, () => world.fs.rmSync(markPath, { force: true }));
+      await restored(world, settings, shared.deadline);
+    }
+    const destinations = destinationsOf(world, settings);
+    const codes: number[] = [];
+    let logChanged = false;
+    for (const group of dryRun ? destinations.map((each) => [each]) : [destinations]) {
+      const run = new Run(world, settings, shared);
+      // What was lost with a damaged state is for the next pass to report: it must find it damaged.
+      run.keepsState ||= run.stateLost && !markPath;
+      if (work === deliverLog && run.firstRun && world.terminal) {
+        complain(world, `first run: begins at the ${settings.from} of ${settings.log}`);
+      }
+      try {
+        const ended = await Promise.all(
+          group.map(async (each) => [each, await work(run, each).catch(asFailed)] as const),
+        );
+        if (world.terminal) world.writeError("\r\x1b[K");
+        report(run, ended);
+        const exitCode = worstExit(ended.map(([, outcome]) => exitCodeOf(outcome)));
+        codes.push(exitCode);
+        // What could not be saved is not tried once more: it was reported.
+        if (exitCode !== 73) run.saveChanges();
+        logChanged ||= run.logChanged;
+      } finally {
+        await run.close();
+      }
+    }
+    return { exitCode: worstExit(codes), logChanged };
+  } finally {
+    lock?.release();
+  }
+}
+
+/** A restart seen in its middle would be told in two halves: what restores bans is let end. */
+async function restored(world: World, settings: Settings, deadline: number): Promise<void> {
+  const saved = settings.view.format === "events" ? readSafely(world, settings) : undefined;
+  if (saved?.kind !== "known") return;
+  const until = Math.min(deadline, world.now() + RESTORE_WAIT_MS);
+  const offsets = Object.values(saved.state.destinations).map(({ cursor }) => cursor?.offset ?? 0);
+  let from = Math.min(...offsets);
+  for (;;) {
+    const live = openSafely(world, settings.log);
+    if (!live) return;
+    const start = from > live.size ? 0 : Math.max(from, live.size - 64 * 1024);
+    const text = latin1(readAt(world, live, start, live.size - start));
+    from = live.size;
+    world.fs.closeSync(live.descriptor);
+    const isOver = !/Restore Ban|Starting Fail2ban|Jail '[^']*' started/.test(text);
+    if (isOver || world.now() >= until || world.stopping.aborted) return;
+    await world.sleep(SECOND);
+  }
+}
+
+/** The log, if it can be opened: what is wrong with it is reported by who needs it. */
+function openSafely(world: World, log: string): OpenFile | undefined {
+  try {
+    return openLive(world, log);
   } catch (error) {
-    if (error instanceof Fault) return { kind: "failed", fault: error };
+    if (error instanceof Fault) return undefined;
     throw error;
   }
+}
+
+/** What goes wrong with one destination stays with it. */
+function asFailed(error: unknown): Outcome {
+  if (error instanceof Fault) return { kind: "failed", fault: error };
+  throw error;
 }
 
 /** The log's new lines, for one destination. */
@@ -6134,28 +6396,37 @@ async function deliverLog(run: Run, destination: Destination): Promise<Outcome> 
   // From here on the log is known: what is rotated away before the first message is not from before.
   if (run.firstRun) run.save();
   const { total } = progress;
+  reportFacts(run);
+  await reportMismatches(run);
   const plan = await planFor(run, destination, progress);
   noticeForeign(run, progress);
-  const outcome = await new LogDelivery(run, destination, progress, plan).deliver();
+  const outcome = await deliver(run, destination, new LogSource(run, destination, progress, plan));
   if (!run.settings.dryRun) reportStuck(run, progress, progress.total > total);
   return outcome;
 }
 
-/** Says that something fails, as often as a person wants to hear it. */
-function tellFailure(run: Run, key: string, fault: Fault): void {
+/** Reports what fails, as often as a person wants to read it. */
+function tellFailure(
+  run: Run,
+  key: string,
+  { exitCode, message, hint }: Fault,
+  waiting = "",
+): void {
   const { world, state } = run;
-  const { exitCode } = fault;
   const now = world.now();
   const failure = state.failures[key];
   const due = reportDue(failure, now, exitCode);
-  const everyTime = [73, 78].includes(exitCode) || world.terminal || run.settings.dryRun;
-  if (due || everyTime) complain(world, fault.message, fault.hint);
+  // A state that cannot be saved cannot remember what was reported.
+  if (due || exitCode === 73 || world.terminal || run.settings.dryRun) {
+    complain(world, waiting ? `${message}; ${waiting}` : message, hint);
+  }
   if (!due) return;
   const lasts = failure && failure.since <= now && failure.exitCode === exitCode;
-  state.failures[key] = { since: lasts ? failure.since : now, told: now, exitCode };
+  const told = world.heard ? now : 0;
+  state.failures[key] = { since: lasts ? failure.since : now, told, exitCode };
 }
 
-/** Says once that it is over. */
+/** Reports once that it is over. */
 function tellOver(run: Run, key: string, message: string): void {
   if (!run.state.failures[key] || run.settings.dryRun) return;
   delete run.state.failures[key];
@@ -6174,61 +6445,21 @@ function reportStuck(run: Run, progress: Progress, grew: boolean): void {
   tellFailure(run, "stuck", new Fault(0, message, "run: fail2ban-client flushlogs"));
 }
 
-/** Destinations, and how the part of each ended. */
-type Ended = readonly (readonly [Destination, Outcome])[];
-
-function reportPass(run: Run, ended: Ended): void {
+/** Reports how the part of each destination ended. */
+function report(run: Run, ended: readonly (readonly [Destination, Outcome])[]): void {
   const unread = ended.find(([, outcome]) => exitCodeOf(outcome) === 66)?.[1];
   if (unread?.kind === "failed") tellFailure(run, "log", unread.fault);
-  else tellOver(run, "log", `${run.settings.log} can be read again`);
-  reportDestinations(run, ended);
-  reportFacts(run);
-}
-
-function reportDestinations(run: Run, ended: Ended): void {
+  else if (run.live) tellOver(run, "log", `${run.settings.log} can be read again`);
   for (const [{ name, title }, outcome] of ended) {
     if (outcome.kind === "done") tellOver(run, name, `${title} works again`);
-    if (outcome.kind !== "failed" || exitCodeOf(outcome) === 66) continue;
-    tellFailure(run, name, outcome.fault);
+    if (outcome.kind !== "failed" || outcome === unread) continue;
+    if (outcome.fault.exitCode !== 66) tellFailure(run, name, outcome.fault, outcome.waiting);
   }
 }
 
 function exitCodeOf(outcome: Outcome): number {
   if (outcome.kind === "failed") return outcome.fault.exitCode;
   return outcome.kind === "stopped" ? 75 : 0;
-}
-
-/** Does something with each destination, tells what failed, and keeps what came of it. */
-async function workOn(
-  run: Run,
-  destinations: readonly Destination[],
-  work: (run: Run, destination: Destination) => Promise<Outcome>,
-  report = reportDestinations,
-): Promise<number> {
-  try {
-    const parts = destinations.map(
-      async (each) => [each, await asOutcome(() => work(run, each))] as const,
-    );
-    const ended = await Promise.all(parts);
-    if (run.world.terminal) run.world.writeError("\r\x1b[K");
-    report(run, ended);
-    const exitCode = worstExit(ended.map(([, outcome]) => exitCodeOf(outcome)));
-    // What could not be saved is not tried once more: it was told.
-    if (exitCode !== 73) run.saveChanges();
-    return exitCode;
-  } finally {
-    await run.close();
-  }
-}
-
-/** One pass over the log for every destination. */
-async function passOnce(run: Run, destinations: readonly Destination[]): Promise<number> {
-  const { world, settings } = run;
-  if (run.firstRun && world.terminal) {
-    complain(world, `first run: begins at the ${settings.from} of ${settings.log}`);
-  }
-  await reportMismatches(run);
-  return await workOn(run, destinations, deliverLog, reportPass);
 }
 
 /** Whether a whole line, or more than a glance shows, stands behind `offset`. */
@@ -6331,108 +6562,112 @@ function reportLongRun(world: World, settings: Settings, markPath: string): void
   }
 }
 
-/** Does something while no other run can; absent where one is at it. A dry run needs no lock. */
-async function underLock<Result>(
+/**
+ * Sends what is new and exits: a turn for each log, and another while the log changes or somebody was
+ * refused meanwhile. Whoever is refused has left a mark before it tried; the holder takes the mark
+ * down before it looks at the log, and looks for a new one after it let go. So a line that was there
+ * when a run started is delivered by that run or by one that is still at work.
+ */
+async function pass(
   world: World,
   settings: Settings,
-  work: () => Promise<Result>,
-): Promise<Result | undefined> {
-  if (settings.dryRun) return await work();
-  const path = `${statePathOf(settings)}.lock`;
-  touch(world, path);
-  const lock = acquireLock(path);
-  try {
-    return lock && (await work());
-  } finally {
-    lock?.release();
-  }
-}
-
-/**
- * Takes turns with other runs. Whoever is refused has left a mark before it tried; the holder takes
- * the mark down before it looks at the log, and looks for a new one after it let go. So a line that
- * was there when a run started is delivered by that run or by one that is still at work.
- */
-async function takeTurns(world: World, settings: Settings, shared: Shared): Promise<number> {
-  const markPath = `${statePathOf(settings)}.mark`;
-  const destinations = configuredDestinations(world, settings);
-  touch(world, markPath);
-  let exitCode = 0;
-  for (let changes = 0; changes < LOG_CHANGES_LIMIT;) {
-    const run = await underLock(world, settings, async () => {
-      writing(markPath, () => world.fs.rmSync(markPath, { force: true }));
-      const begun = new Run(world, settings, shared);
-      exitCode = await passOnce(begun, destinations);
-      return begun;
-    });
-    if (!run) {
-      reportLongRun(world, settings, markPath);
-      return exitCode;
+  deadline = world.now() + settings.maxTimeMs,
+): Promise<number> {
+  const { state, dryRun, verbose, ping } = settings;
+  requireDatabase(world, settings);
+  const logs = findLogs(world, settings.log);
+  prepareStateDirectory(world, settings);
+  const channels = sharedChannels(world, settings, logs);
+  const shared = { deadline: dryRun ? Infinity : deadline, channels };
+  const pinged = ping ? await tellPing(world, ofMachine(world, settings), shared) : 0;
+  if (pinged === 73) return pinged;
+  const names = destinationNames(settings);
+  const watched = await overLogs(world, logs, async (log) => {
+    const own = settingsFor(settings, log);
+    if (dryRun) return (await session(world, own, deliverLog, { shared }))?.exitCode ?? 0;
+    if (nothingNew(world, { state, log }, names)) {
+      if (verbose) world.writeError(`f2b-watch: nothing new in ${log}\n`);
+      return 0;
     }
-    if (!run.logChanged && !world.fs.existsSync(markPath)) return exitCode;
-    if (world.now() >= shared.deadline || world.stopping.aborted) break;
-    changes = run.logChanged ? changes + 1 : 0;
-    if (run.logChanged) await world.sleep(100);
-  }
-  return worstExit([exitCode, 75]);
+    // Out of time with other logs: what is left is for the next run.
+    if (world.now() >= deadline) return 75;
+    const markPath = `${statePathOf(own)}.mark`;
+    touch(world, markPath);
+    let exitCode = 0;
+    for (let changes = 0; changes < LOG_CHANGES_LIMIT;) {
+      const turn = await session(world, own, deliverLog, { shared, markPath });
+      if (!turn) {
+        reportLongRun(world, own, markPath);
+        return exitCode;
+      }
+      ({ exitCode } = turn);
+      if (!turn.logChanged && !world.fs.existsSync(markPath)) return exitCode;
+      if (world.now() >= deadline || world.stopping.aborted) break;
+      changes = turn.logChanged ? changes + 1 : 0;
+      if (turn.logChanged) await world.sleep(100);
+    }
+    return worstExit([exitCode, 75]);
+  });
+  return worstExit([pinged, watched]);
 }
 
-/** Does something beside the pass with each destination. */
-function workBeside(
-  run: Run,
-  destinations: readonly Destination[],
-  work: (run: Run, destination: Destination) => Promise<Outcome>,
-): Promise<number> {
-  // What was lost with a damaged state is for the next pass to tell: it must find it damaged.
-  run.keepsState ||= run.stateLost;
-  return workOn(run, destinations, work);
+/** Asks whether fail2ban answers, and tells who has yet to hear of it, unless another run is at work. */
+async function tellPing(world: World, settings: Settings, shared: Shared): Promise<number> {
+  const ping = await pingFail2ban(world);
+  const fault = ping.kind === "unusable" ? ping.fault : undefined;
+  const exitCode = fault?.exitCode ?? 0;
+  // Seen without the lock, like `nothingNew()`. A state that cannot be read is for the pass to report.
+  const saved = readSafely(world, settings);
+  if (!saved) return exitCode;
+  const { channels = {}, failures = {} } = saved.kind === "known" ? saved.state : {};
+  const isNews = fault
+    ? world.terminal || settings.dryRun || reportDue(failures["ping"], ping.at, exitCode)
+    : failures["ping"] !== undefined ||
+      destinationNames(settings).some((name) => isPingNews(channels[name]?.down, ping));
+  if (!isNews) return exitCode;
+  let isFirst = true;
+  const tell: Work = async (run, destination) => {
+    if (isFirst && fault) tellFailure(run, "ping", fault);
+    isFirst = false;
+    if (fault) return { kind: "idle" };
+    tellOver(run, "ping", "fail2ban-client can be used again");
+    const channel = run.channel(destination.name);
+    const isLasting = channel.down && channel.down.since <= ping.at;
+    if (ping.kind === "down" && !isLasting) channel.down = { since: ping.at, told: false };
+    const notice = pingNotice(channel.down, ping, settings.host);
+    if (notice !== "") {
+      const outcome = await deliver(run, destination, textSource(run, destination, notice, ""));
+      if (outcome.kind !== "done") return outcome;
+    }
+    if (ping.kind === "up") delete channel.down;
+    else if (channel.down && notice !== "") channel.down.told = true;
+    run.save();
+    return { kind: notice === "" ? "idle" : "done" };
+  };
+  const turn = await session(world, settings, tell, { shared });
+  return worstExit([exitCode, turn?.exitCode ?? 0]);
 }
 
 /**
- * Sends something beside the pass, under its lock. A pass that came meanwhile found the lock taken and
- * left its lines to us: it is made up for.
+ * Sends beside the pass, under its lock. A pass that came meanwhile found the lock taken and left its
+ * lines to us: it is made up for.
  */
-async function sendBeside(
-  world: World,
-  settings: Settings,
-  work: (run: Run, destination: Destination) => Promise<Outcome>,
-): Promise<number> {
+async function sendBeside(world: World, settings: Settings, work: Work): Promise<number> {
   const { log, dryRun } = settings;
-  const destinations = configuredDestinations(world, settings);
   prepareStateDirectory(world, settings);
   const deadline = dryRun ? Infinity : world.now() + settings.maxTimeMs;
-  const send = () => {
-    const channels = sharedChannels(world, settings, logsOrPath(world, log));
-    return workBeside(new Run(world, settings, { deadline, channels }), destinations, work);
-  };
-  let exitCode = await underLock(world, settings, send);
-  while (exitCode === undefined) {
-    if (world.now() >= deadline || world.stopping.aborted)
-      throw new Fault(75, "another run is at it and did not end in time");
-    await world.sleep(LOCK_RETRY_MS);
-    exitCode = await underLock(world, settings, send);
-  }
+  const channels = sharedChannels(world, settings, logsOrPath(world, log));
+  const turn = await session(world, settings, work, {
+    shared: { deadline, channels },
+    waits: true,
+  });
+  const exitCode = turn?.exitCode ?? 75;
   if (dryRun || !world.fs.existsSync(`${statePathOf(settings)}.mark`)) return exitCode;
-  const shared = { deadline, channels: new Map<string, Channel>() };
-  return worstExit([exitCode, await takeTurns(world, settingsFor(settings, log), shared)]);
-}
-
-/** Each destination by itself: what one of them does to the state is not what the next one finds. */
-async function printPass(world: World, settings: Settings): Promise<number> {
-  let exitCode = 0;
-  for (const destination of configuredDestinations(world, settings)) {
-    exitCode = worstExit([exitCode, await passOnce(new Run(world, settings), [destination])]);
-  }
-  return exitCode;
+  return worstExit([exitCode, await pass(world, { ...settings, ping: false }, deadline)]);
 }
 
 function destinationNames({ services }: Settings): string[] {
-  return services.length > 0 ? services.map(({ name }) => name) : ["stdout"];
-}
-
-function configuredDestinations(world: World, { services, host, view }: Settings): Destination[] {
-  const destinations = services.map(({ connect }) => connect(world, host, view.color));
-  return destinations.length > 0 ? destinations : [stdout(world, host)];
+  return services.length > 0 ? services.map(({ name }) => name) : [STDOUT.name];
 }
 
 const GLOB = /[*?[{]/;
@@ -6470,19 +6705,6 @@ function ofMachine(world: World, settings: Settings): Settings {
   return { ...settings, hostOfLogs: host, host: host.replaceAll("{dir}", world.hostName()) };
 }
 
-/** Sends what is new and leaves. */
-async function pass(world: World, settings: Settings): Promise<number> {
-  requireDatabase(world, settings);
-  const logs = findLogs(world, settings.log);
-  prepareStateDirectory(world, settings);
-  const deadline = world.now() + settings.maxTimeMs;
-  const shared = { deadline, channels: sharedChannels(world, settings, logs) };
-  const exitCode = settings.ping ? await tellPing(world, ofMachine(world, settings), shared) : 0;
-  if (exitCode === 73) return exitCode;
-  const watched = await overLogs(world, logs, (log) => passOver(world, settings, log, shared));
-  return worstExit([exitCode, watched]);
-}
-
 /** Says what went wrong, in one line; returns the exit status for it. */
 async function toldIfFailed(world: World, work: () => Promise<number>): Promise<number> {
   try {
@@ -6514,78 +6736,6 @@ async function overLogs(
     exitCode = worstExit([exitCode, code]);
   }
   return exitCode;
-}
-
-/** Asks whether fail2ban answers, and tells who has yet to hear of it, unless another run is at work. */
-async function tellPing(world: World, settings: Settings, shared: Shared): Promise<number> {
-  const ping = await pingFail2ban(world);
-  const exitCode = ping.kind === "unusable" ? ping.fault.exitCode : 0;
-  const destinations = configuredDestinations(world, settings);
-  if (!isWorthTelling(world, settings, destinations, ping)) return exitCode;
-  const told = await underLock(world, settings, () => {
-    const run = new Run(world, settings, shared);
-    notePing(run, destinations, ping);
-    return workBeside(run, destinations, (_, each) => tellOutage(run, each, ping));
-  });
-  return worstExit([exitCode, told ?? 0]);
-}
-
-/** Seen without the lock, like `nothingNew()`. A state that cannot be read is for the pass to tell. */
-function isWorthTelling(
-  world: World,
-  settings: Settings,
-  destinations: readonly Destination[],
-  ping: Ping,
-): boolean {
-  const saved = readSafely(world, settings);
-  if (!saved) return false;
-  if (ping.kind === "unusable" && (world.terminal || settings.dryRun)) return true;
-  const known = saved.kind === "known" ? saved.state : { failures: {} };
-  return isNews(known, ping, namesOf(destinations));
-}
-
-/** Takes down what the ping said. A client that cannot be used is told here, and in no channel. */
-function notePing(run: Run, destinations: readonly Destination[], ping: Ping): void {
-  say(run, `fail2ban-client ping: ${ping.kind}`);
-  if (ping.kind === "unusable") return tellFailure(run, "ping", ping.fault);
-  tellOver(run, "ping", "fail2ban-client can be used again");
-  run.state.outage = nextOutage(run.state.outage, ping, namesOf(destinations));
-}
-
-function namesOf(destinations: readonly Destination[]): string[] {
-  return destinations.map(({ name }) => name);
-}
-
-/** Tells a destination once that fail2ban is down, and once that it is back. */
-async function tellOutage(run: Run, destination: Destination, ping: Ping): Promise<Outcome> {
-  const { state, settings } = run;
-  const { name } = destination;
-  const notice = outageNotice(state.outage, ping, name, settings.host);
-  if (notice === "") return { kind: "idle" };
-  const outcome = await new TextDelivery(run, destination, notice, "").deliver();
-  if (outcome.kind !== "done") return outcome;
-  state.outage = state.outage && toldOutage(state.outage, name);
-  run.save();
-  return outcome;
-}
-
-/** The pass over one of the logs. */
-async function passOver(
-  world: World,
-  settings: Settings,
-  log: string,
-  shared: Shared,
-): Promise<number> {
-  const { state, dryRun, verbose } = settings;
-  if (!dryRun && nothingNew(world, { state, log }, destinationNames(settings))) {
-    if (verbose) world.writeError(`f2b-watch: nothing new in ${log}\n`);
-    return 0;
-  }
-  const own = settingsFor(settings, log);
-  if (dryRun) return printPass(world, own);
-  // Out of time with other logs: what is left is for the next run.
-  if (world.now() >= shared.deadline) return 75;
-  return await takeTurns(world, own, shared);
 }
 
 /** The state, if it can be read: what is wrong with it is told when it is needed. */
@@ -6917,12 +7067,16 @@ async function ask(
   try {
     if (holds && refusal === "") {
       const why = `quiet for another ${durationText(pause.until - now)}: ${pause.why}`;
-      throw new Fault(pause.exitCode, why, remedyFor("quiet", ""));
+      throw new Fault(pause.exitCode, why, pause.hint);
     }
-    const asked = await destination.ask();
+    const asked = await askService(world, destination);
     if (asked.untouched?.test(refusal) && !settings.hello) {
-      const hint = remedyFor(refusal, asked.host, asked.bot);
-      throw new Fault(69, `${asked.text}; ${refusal}`, `${hint}; then: check --hello`);
+      const hint = withBot(pause?.hint ?? "mend what it says", asked.bot);
+      throw new Fault(
+        pause?.exitCode ?? 69,
+        `${asked.text}; ${refusal}`,
+        `${hint}; then: check --hello`,
+      );
     }
     return { destination, asked, refusal };
   } catch (error) {
@@ -6946,8 +7100,8 @@ async function callAgain(
 ): Promise<Map<string, Outcome>> {
   const outcomes = new Map<string, Outcome>();
   const alive = findings.filter(({ asked }) => !(asked instanceof Fault));
-  const hello = settings.hello && !(settings.dryRun && settings.json);
-  if (!alive.some(({ refusal }) => hello || (refusal && !settings.dryRun))) return outcomes;
+  const posts = settings.hello && !(settings.dryRun && settings.json);
+  if (!alive.some(({ refusal }) => posts || (refusal && !settings.dryRun))) return outcomes;
   const failed = (error: unknown): Outcome => ({ kind: "failed", fault: asFault(error, 73) });
   const logs = logsOrPath(world, settings.log);
   const callOn = async (run: Run, destination: Destination): Promise<Outcome> => {
@@ -6955,9 +7109,9 @@ async function callAgain(
     if (!alive.some((finding) => finding.destination.name === name)) return { kind: "stopped" };
     const channel = run.channel(name);
     if (channel.pause?.settings) delete channel.pause;
-    if (!hello || run.settings.log !== logs[0]) return { kind: "stopped" };
-    const delivery = new TextDelivery(run, destination, helloText(settings), "");
-    outcomes.set(name, await delivery.deliver().catch(failed));
+    if (!posts || run.settings.log !== logs[0]) return { kind: "stopped" };
+    const hello = textSource(run, destination, helloText(settings), "");
+    outcomes.set(name, await deliver(run, destination, hello).catch(failed));
     return { kind: "stopped" };
   };
   try {
@@ -6981,20 +7135,18 @@ function destinationRow(
   if (asked instanceof Fault) {
     return failedRow(title, new Fault(asked.exitCode, asked.message + age, asked.hint));
   }
-  const { text, doubt, host, bot } = asked;
+  const { text, doubt, bot } = asked;
   if (outcome?.kind === "stopped") {
     return failedRow(title, new Fault(75, `${text}; stopped`, "check again"));
   }
   if (outcome?.kind === "failed") {
     const { exitCode, message, hint } = outcome.fault;
     const why = message.replace(`${title}: `, "");
-    const remedy = hint ?? remedyFor(why, host, bot);
-    return failedRow(title, new Fault(exitCode, `${text}; but ${why}`, remedy));
+    return failedRow(title, new Fault(exitCode, `${text}; but ${why}`, hint && withBot(hint, bot)));
   }
   const notes = [text + age];
   if (outcome) notes.push("the test message is there");
-  else if (refusal)
-    notes.push(`refused before (${refusal.replace(/^.*?: /, "")}), is called again`);
+  else if (refusal) notes.push(`refused before (${refusal}), is called again`);
   if (failures[`${name} unverified`]) notes.push("it does not say that it keeps messages");
   if (!doubt || outcome) return okRow(title, notes.join("; "));
   notes.push(`${doubt} only check --hello can tell`);
@@ -7006,7 +7158,7 @@ async function destinationRows(
   settings: Settings,
   state: State | undefined,
 ): Promise<Row[]> {
-  const destinations = configuredDestinations(world, settings);
+  const destinations = destinationsOf(world, settings);
   if (destinations.some(({ name }) => name === "stdout")) {
     return [okRow("destination", `none: messages go to stdout (${SET_ONE})`)];
   }
@@ -7086,13 +7238,14 @@ async function status(world: World, given: Settings, named: readonly string[]): 
 }
 
 /** A failure of what cron sends is told as often as one of the pass. */
-function tellNoStatus(world: World, settings: Settings, fault: Fault): Promise<number> {
+async function tellNoStatus(world: World, settings: Settings, fault: Fault): Promise<number> {
   let told = false;
-  return sendBeside(world, settings, (run) => {
+  const exitCode = await sendBeside(world, settings, (run) => {
     if (!told) tellFailure(run, "status", fault);
     told = true;
-    return Promise.resolve<Outcome>({ kind: "failed", fault });
+    return Promise.resolve<Outcome>({ kind: "idle" });
   });
+  return worstExit([exitCode, fault.exitCode]);
 }
 
 /** Sends the table to each destination that was told something else last. */
@@ -7108,7 +7261,7 @@ function sendStatus(world: World, settings: Settings, jails: readonly JailStatus
     tellOver(run, "status", "fail2ban-client can be used again");
     const channel = run.channel(destination.name);
     if (channel.status === mark) return { kind: "idle" };
-    const outcome = await new TextDelivery(run, destination, title, table).deliver();
+    const outcome = await deliver(run, destination, textSource(run, destination, title, table));
     if (outcome.kind !== "done") return outcome;
     channel.status = mark;
     run.save();
@@ -7285,14 +7438,15 @@ async function digestLog(world: World, settings: Settings): Promise<number> {
   const report = await readDigest(world, settings);
   const title = digestTitle(report, settings);
   const before = `${RESENT_MARK}${title}\n`;
-  const textFor = ({ encode, frame }: Destination) =>
-    digestText(report, (text) => frame(before, encode(text)).length <= MESSAGE_LIMIT);
+  const textFor = ({ encode, fenced, limit }: Destination) =>
+    digestText(report, (text) => fenced(before, encode(text)).length <= limit);
   if (json) await print(world, `${JSON.stringify({ host, log, ...report }, undefined, 2)}\n`);
-  else if (!send) await print(world, `${title}\n${textFor(stdout(world, host))}`);
+  else if (!send)
+    await print(world, `${title}\n${textFor(destinationOf(world, settings, STDOUT))}`);
   // Where messages would be printed too, the object is the message.
   if (!send || (json && (dryRun || services.length === 0))) return 0;
   return sendBeside(world, settings, (run, destination) =>
-    new TextDelivery(run, destination, title, textFor(destination)).deliver(),
+    deliver(run, destination, textSource(run, destination, title, textFor(destination))),
   );
 }
 
@@ -7488,7 +7642,7 @@ interface Command {
 /** What can be asked for; a run is the command without a name. */
 // prettier-ignore
 const COMMANDS: Readonly<Record<CommandName, Command>> = {
-  pass: { usage: "", help: "posts what is new in the log", run: pass,
+  pass: { usage: "", help: "posts what is new in the log", run: (world, settings) => pass(world, settings),
     examples: ["--dry-run --format events", "--from end --only alert,ban"] },
   check: { usage: "check", help: "shows what is configured and whether it works", run: check,
     examples: ["check", "check --hello", "check --json"] },
@@ -7503,17 +7657,11 @@ const COMMANDS: Readonly<Record<CommandName, Command>> = {
 };
 const COMMAND_NAMES = Object.keys(COMMANDS) as CommandName[];
 
-const SLACK_API = "https://slack.com/api/";
-
 /** Variables without a flag, because flags show in `ps`. */
-const DESTINATION_VARIABLES = {
-  DISCORD_WEBHOOK: "https://discord.com/api/webhooks/…[?thread_id=…]",
-  SLACK_WEBHOOK: "https://hooks.slack.com/services/…; or instead:",
-  SLACK_TOKEN: "a bot's token (xoxb-…, scope chat:write), and",
-  SLACK_CHANNEL: "the channel it posts to",
-  SLACK_ICON: "the bot's icon (:bank:)",
-  SLACK_API_URL: `(${SLACK_API})`,
-};
+const DESTINATION_VARIABLES: Readonly<Record<string, string>> = Object.assign(
+  {},
+  ...SERVICES.map(({ variables }) => variables),
+);
 
 const EXIT_STATUS: readonly (readonly [string, string])[] = [
   ["0", "done, nothing to do, or another run is in progress"],
@@ -7758,121 +7906,6 @@ function rejectUnknownVariables(world: World, file: ReadonlyMap<string, string>)
   throw new Fault(78, `${wrong}: no such setting`, hint);
 }
 
-/** The text of a variable; absent if it is empty or not set. */
-type Lookup = (name: string) => string | undefined;
-
-const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/;
-/** Hosts of services that people have webhooks of; a path of Discord's is Discord's on any host. */
-const SERVICE_HOSTS: readonly (readonly [service: string, host: RegExp])[] = [
-  ["Discord", /(?:^|\.)discord(?:app)?\.com$/],
-  ["Slack", /(?:^|\.)slack(?:-gov)?\.com$/],
-  ["Telegram", /(?:^|\.)telegram\.org$/],
-  ["Microsoft Teams", /(?:^|\.)(?:office|office365|logic\.azure|powerplatform)\.com$/],
-  ["Google Chat", /(?:^|\.)googleapis\.com$/],
-];
-
-/** The service that a URL leads to; absent where its host is none that we know. */
-function serviceOf({ hostname, pathname }: URL): string | undefined {
-  if (/^\/api\/(?:v\d+\/)?webhooks\//.test(pathname)) return "Discord";
-  return SERVICE_HOSTS.find(([, host]) => host.test(hostname))?.[0];
-}
-
-/** A URL out of a variable, `https:` or to this machine, and no other service's; never echoed. */
-function urlOf(name: string, text: string, example: string, service: string, path = /^/): URL {
-  const expected = (found: string, hint = `copy it again from ${service}`) =>
-    new Fault(78, `${name}: expected ${example}, found ${found}`, hint);
-  if (/[\s"'`<>]/.test(text.trim())) throw expected("a space or a quote in it");
-  const url = URL.parse(text);
-  const isLocal = url?.protocol === "http:" && LOOPBACK.test(url.hostname);
-  if (!url || (url.protocol !== "https:" && !isLocal)) {
-    throw expected(url?.protocol === "http:" ? "http: instead of https:" : "no such URL");
-  }
-  const other = serviceOf(url);
-  if (other && other !== service) {
-    const hint = `${other.toUpperCase()}_WEBHOOK is for that one`;
-    throw expected(`a URL of ${other}`, /Discord|Slack/.test(other) ? hint : undefined);
-  }
-  if (path.test(url.pathname)) return url;
-  throw expected("another path");
-}
-
-/** How Slack is reached, out of its variables; absent when none is set. */
-export function slackAccess(variable: Lookup): SlackAccess | undefined {
-  const token = variable("SLACK_TOKEN");
-  const channel = variable("SLACK_CHANNEL");
-  const webhook = variable("SLACK_WEBHOOK");
-  const api = urlOf(
-    "SLACK_API_URL",
-    variable("SLACK_API_URL") ?? SLACK_API,
-    SLACK_API,
-    "Slack",
-  ).href;
-  if (webhook && token) {
-    throw new Fault(78, "SLACK_WEBHOOK and SLACK_TOKEN are both set", "keep one of them");
-  }
-  if (webhook) {
-    const { href } = urlOf("SLACK_WEBHOOK", webhook, "https://hooks.slack.com/services/…", "Slack");
-    return { kind: "webhook", url: href };
-  }
-  if (!token && !channel) return undefined;
-  if (!token || !channel) {
-    throw new Fault(78, `${token ? "SLACK_CHANNEL" : "SLACK_TOKEN"} is missing`, SET_ONE);
-  }
-  if (!/^[\x21-\x7e]+$/.test(token))
-    throw new Fault(78, "SLACK_TOKEN: expected xoxb-…, found something else");
-  return { kind: "bot", url: api.replace(/\/*$/, "/chat.postMessage"), token, channel };
-}
-
-const Icon = lazily(() => z.string().check(z.regex(/^:[\w+'-]{1,100}:$/)));
-
-function slackIcon(text: string): string {
-  if (text === ":bank:" || z.safeParse(Icon(), text).success) return text;
-  const expected = "an emoji's name between colons (:bank:)";
-  throw new Fault(78, `SLACK_ICON: expected ${expected}, found ${quoted(text)}`);
-}
-
-/** A service that messages go to, as its variables set it. */
-interface Service {
-  readonly name: Destination["name"];
-  /** What must never be shown. */
-  readonly secrets: readonly string[];
-  connect(world: World, host: string, colors: boolean): Destination;
-}
-
-function discordService(variable: Lookup): Service | undefined {
-  const text = variable("DISCORD_WEBHOOK");
-  if (text === undefined) return undefined;
-  const url = webhookUrl(text);
-  const secrets = [url.replace(/.*\/([^/?]+)\?.*/, "$1")];
-  const connect: Service["connect"] = (world, host, colors) => discord(world, url, host, colors);
-  return { name: "discord", secrets, connect };
-}
-
-function slackService(variable: Lookup): Service | undefined {
-  const access = slackAccess(variable);
-  const icon = slackIcon(variable("SLACK_ICON") ?? ":bank:");
-  if (!access) return undefined;
-  const hook = access.kind === "webhook" ? new URL(access.url).pathname : "";
-  const secrets = access.kind === "bot" ? [access.token] : [hook, hook.replace(/.*\//, "")];
-  return { name: "slack", secrets, connect: (world, host) => slack(world, access, icon, host) };
-}
-
-const SERVICES = [discordService, slackService];
-
-const WEBHOOK_PATH = /^\/api\/(?:v\d+\/)?webhooks\/([^/]+)\/([^/]+)\/?$/;
-
-/** Any form of a Discord webhook's URL as the one that is posted to; throws without echoing it. */
-export function webhookUrl(text: string): string {
-  const example = "https://discord.com/api/webhooks/<id>/<token>";
-  const url = urlOf("DISCORD_WEBHOOK", text, example, "Discord", WEBHOOK_PATH);
-  const host = url.host === "discordapp.com" ? "discord.com" : url.host;
-  const path = url.pathname.replace(WEBHOOK_PATH, "/api/v10/webhooks/$1/$2");
-  const thread = url.searchParams.get("thread_id");
-  const inThread = thread ? `&thread_id=${encodeURIComponent(thread)}` : "";
-  // Without a version Discord answers as v6, and without wait=true it does not say what it kept.
-  return `${url.protocol}//${host}${path}?wait=true${inThread}`;
-}
-
 /** What somebody typed, safe to show in an error. */
 function quoted(value: string): string {
   return neutralise(redact(JSON.stringify(value.slice(0, 100)), []));
@@ -7930,7 +7963,10 @@ function readSettings(world: World, { command, values }: CommandLine) {
   if (since.kind === "at" && since.ms > wallClock(world.now())) {
     throw wrongValue("since", values.since, "expected a time that is not in the future");
   }
-  const services = SERVICES.flatMap((read) => read(trimmed) ?? []);
+  const services = SERVICES.flatMap((service): Connected[] => {
+    const connection = service.connect(trimmed);
+    return connection ? [{ ...service, ...connection }] : [];
+  });
   const sending = (["send", "hello"] as const).find(
     (name) => options[name] && OPTIONS[name].commands.includes(command),
   );
@@ -8007,7 +8043,7 @@ function writeError(text: string): void {
 }
 
 /** Variables that child programs must not see. */
-const OUR_VARIABLE = /^(?:F2B|DISCORD|SLACK)_/;
+const OUR_VARIABLE = new RegExp(`^(?:F2B|${SERVICES.map(({ name }) => name).join("|")})_`, "i");
 /** Cron's PATH has no sbin. */
 const PROGRAM_PATHS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -8048,6 +8084,13 @@ export function realWorld(): World {
     stateHome: compiled ? "/var/lib/f2b-watch" : resolve(import.meta.dirname ?? ".", "state"),
     get terminal() {
       return process.getBuiltinModule("node:tty").isatty(2);
+    },
+    get heard() {
+      try {
+        return fs.fstatSync(2).rdev !== fs.statSync("/dev/null").rdev;
+      } catch {
+        return false;
+      }
     },
     stopping: stop.signal,
     now: Date.now,

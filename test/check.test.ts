@@ -873,7 +873,7 @@ describe("Slack", () => {
   test("a token that is not valid", async () => {
     using scene = new CheckScene().useSlack();
     scene.env["SLACK_TOKEN"] = "xoxb-of-somebody-else";
-    await scene.expectFailure("Slack", 69, /for good: invalid_auth/, /set SLACK_TOKEN/);
+    await scene.expectFailure("Slack", 69, /not valid \(invalid_auth\)/, /set SLACK_TOKEN/);
   });
 
   test("a token without the scope to post", async () => {
@@ -918,7 +918,9 @@ describe("a destination that refused", () => {
     expect((await scene.run()).code).toBe(69);
     const { state, text } = await scene.row("Discord");
     expect(state).toBe("ok");
-    expect(text).toContain("refused before (404 (10015)), is called again");
+    expect(text).toContain(
+      "refused before (the webhook was deleted (404, code 10015)), is called again",
+    );
     expect((await scene.row("Discord")).text).not.toContain("refused before");
     expect(await scene.run()).toEqual({
       code: 0,
@@ -968,7 +970,7 @@ describe("a destination that refused", () => {
     await scene.expectFailure(
       "Slack",
       69,
-      /for good: no_service; runs.* 2 h$/,
+      /deleted \(404, no_service\); runs.* 2 h$/,
       /SLACK_WEBHOOK.*--hello$/,
     );
     expect((await scene.row("Slack", "--hello")).state).toBe("ok");
@@ -980,7 +982,8 @@ describe("a destination that refused", () => {
     using scene = new CheckScene().useSlack();
     scene.slack.fail({ kind: "error", error: "not_in_channel" });
     await scene.run();
-    const text = /^@f2b of Example; refuses for good: not_in_channel; runs have failed for 0 s$/;
+    const text =
+      /^@f2b of Example; the bot is not in the channel \(not_in_channel\); runs have failed for 0 s$/;
     await scene.expectFailure("Slack", 69, text, /\/invite @f2b; .*; then: check --hello$/);
     expect((await scene.run()).code).toBe(69);
     expect((await scene.row("Slack", "--hello")).state).toBe("ok");
@@ -993,7 +996,7 @@ describe("a destination that refused", () => {
     await scene.run();
     const { state, text } = await scene.row("Slack");
     expect(state).toBe("unknown");
-    expect(text).toContain("refused before (token_revoked), is called again");
+    expect(text).toContain("(token_revoked)), is called again");
     expect((await scene.run()).code).toBe(0);
     expect(scene.slack.lines()).toEqual(lines(1, 5));
   });
@@ -1110,7 +1113,7 @@ describe("--hello", () => {
     using scene = new CheckScene({ slack: { outside: ["C0123456789"] } }).useSlack();
     const { text, exitCode } = await scene.row("Slack", "--hello");
     expect({ text, exitCode }).toEqual({
-      text: "@f2b of Example; but refuses for good: not_in_channel",
+      text: "@f2b of Example; but the bot is not in the channel (not_in_channel)",
       exitCode: 69,
     });
   });
@@ -1120,7 +1123,7 @@ describe("--hello", () => {
     expect((await scene.row("Discord")).state).toBe("ok");
     const { text, exitCode, hint } = await scene.row("Discord", "--hello");
     expect(exitCode).toBe(78);
-    expect(text).toContain("400 (220001)");
+    expect(text).toContain("(400, code 220001)");
     expect(hint).toContain("?thread_id=<id>");
   });
 

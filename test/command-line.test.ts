@@ -4,7 +4,7 @@ import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { join, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { main, VERSION, webhookUrl, type World } from "../f2b-watch.ts";
+import { DISCORD, main, VERSION, type World } from "../f2b-watch.ts";
 import manifest from "../package.json";
 import { line, lines, type RunResult, Scene } from "./harness.ts";
 
@@ -651,6 +651,7 @@ test("the state directory is systemd's where nobody names another, also through 
 // ── The webhook ─────────────────────────────────────────────────────────────────────────────────
 
 describe("a webhook's URL", () => {
+  const posts = (text: string) => DISCORD.connect(() => text)?.post("x", undefined, undefined).url;
   const posted = `https://discord.com/api/v10/webhooks/12345/${TOKEN}?wait=true`;
   test.each([
     ["as Discord's client copies it", `https://discord.com/api/webhooks/12345/${TOKEN}`],
@@ -664,24 +665,24 @@ describe("a webhook's URL", () => {
     ["with a fragment", `https://discord.com/api/webhooks/12345/${TOKEN}#x`],
     ["with blanks around it", ` https://discord.com/api/webhooks/12345/${TOKEN} `],
   ])("%s is posted to as version 10, waiting", (_, text) => {
-    expect(webhookUrl(text)).toBe(posted);
+    expect(posts(text)).toBe(posted);
   });
 
   test.each(["ptb", "canary"])("of %s.discord.com stays there", (name) => {
     const text = `https://${name}.discord.com/api/webhooks/12345/${TOKEN}`;
-    expect(webhookUrl(text)).toBe(posted.replace("discord.com", `${name}.discord.com`));
+    expect(posts(text)).toBe(posted.replace("discord.com", `${name}.discord.com`));
   });
 
   test("keeps its thread, and nothing else of its query", () => {
     const text = `https://discord.com/api/webhooks/12345/${TOKEN}?x=1&thread_id=99&wait=0`;
-    expect(webhookUrl(text)).toBe(`${posted}&thread_id=99`);
+    expect(posts(text)).toBe(`${posted}&thread_id=99`);
   });
 
   test.each(["http://127.0.0.1:8080", "http://localhost", "http://[::1]:99", "http://127.9.9.9"])(
     "may be plain http on loopback: %s",
     (origin) => {
       const text = `${origin}/api/webhooks/12345/${TOKEN}`;
-      expect(webhookUrl(text)).toBe(`${origin}/api/v10/webhooks/12345/${TOKEN}?wait=true`);
+      expect(posts(text)).toBe(`${origin}/api/v10/webhooks/12345/${TOKEN}?wait=true`);
     },
   );
 

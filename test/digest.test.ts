@@ -905,7 +905,7 @@ failed attempts and bans per day, █ = 2
     scene.discord.failAlways({ kind: "status", status: 404, body: '{"code": 10015}' });
     const { code, err } = await scene.run("digest", "--send");
     expect(code).toBe(69);
-    expect(err).toStartWith("f2b-watch: Discord: refuses for good: 404");
+    expect(err).toStartWith("f2b-watch: Discord: the webhook was deleted (404");
     expect(scene.slack.messages).toHaveLength(1);
   });
 });

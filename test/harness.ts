@@ -159,6 +159,7 @@ export class Scene {
       fs,
       stateHome: this.state,
       terminal: false,
+      heard: true,
       stopping: this.stop.signal,
       now: () => this.clockMs,
       random: () => 0.5,

@@ -855,6 +855,7 @@ class Player {
       fs: this.#fs,
       stateHome: this.disk.state,
       terminal: false,
+      heard: true,
       stopping: NEVER,
       now: () => this.#clockMs,
       uid: () => process.getuid?.() ?? 0,
@@ -865,7 +866,7 @@ class Player {
         this.#gate();
         this.#clockMs += ms;
       },
-      fetch: (_url, init) => this.#answer(String(init.body)),
+      fetch: async (_url, init) => this.#answer(await new Response(init.body).text()),
       hostName: () => "web-1",
       runProgram: async () => ({ kind: "missing" }),
       writeOut: async () => undefined,

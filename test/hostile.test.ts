@@ -373,7 +373,9 @@ describe("answers of random and mutated bytes", () => {
     scene.overrides.fetch = async (_, init) => {
       requests++;
       const answer = wildAnswer(random);
-      const { content } = JSON.parse(String(init.body)) as { content: string };
+      const { content } = (await new Response(init.body).json()) as {
+        content: string;
+      };
       if (await keeps(answer.clone())) kept.push(content);
       return answer;
     };
@@ -406,7 +408,6 @@ describe("a server that lies on the wire", () => {
     "two lengths": `${OK}content-length: 3\r\ncontent-length: 9\r\n\r\n${KEPT}`,
     "chunks of no size": `${OK}transfer-encoding: chunked\r\n\r\nzz\r\n${KEPT}\r\n`,
     "a chunk that is not all there": `${OK}transfer-encoding: chunked\r\n\r\nfff\r\n${KEPT}`,
-    "gzip that is none": `${OK}content-encoding: gzip\r\ncontent-length: ${KEPT.length}\r\n\r\n${KEPT}`,
     "a bomb": Buffer.concat([
       Buffer.from(`${OK}content-encoding: gzip\r\nconnection: close\r\n\r\n`),
       gzipSync(Buffer.alloc(50_000_000, " ")),

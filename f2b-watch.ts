@@ -1474,7 +1474,7 @@ class BatchReader {
   }
 
   #read(record: LogRecord): void {
-    const { event, kind, level, message } = record;
+    const { event, kind, message } = record;
     this.#continue = undefined;
     if (event === "command") return this.#readCommand(record);
     if (event === "output" || event === "ended") return this.#readEnd(record);
@@ -1505,12 +1505,17 @@ class BatchReader {
       case "reloading":
         this.#jail = record.jail ?? "";
         break;
-    }
-    if (!this.#shown) return;
-    switch (event) {
       case "alreadyBanned":
-        this.#readThrough(record);
+        // A failure among many, and an alert where the ban does not work.
+        if (isShown({ ...record, kind: "alert" }, this.#view)) this.#readThrough(record);
         break;
+    }
+    if (this.#shown) this.#readShown(record);
+  }
+
+  #readShown(record: LogRecord): void {
+    const { event, kind, level, message } = record;
+    switch (event) {
       case "increase":
         return this.#readIncrease(record);
       case "starting":

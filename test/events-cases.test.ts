@@ -165,6 +165,9 @@ describe("a ban that does not work", () => {
   test("is told once, with how often the address came again", () => {
     const lines = told(fixture("cases/already-banned.log"));
     expect(lines.slice(1)).toEqual([`⚠️ ${line} (2 more attempts)`]);
+    const alerts = told(fixture("cases/already-banned.log"), { shows: view("alert") });
+    expect(alerts).toEqual([`⚠️ web-1 ${line} (2 more attempts)`]);
+    expect(told(fixture("cases/already-banned.log"), { shows: view("ban") })).toHaveLength(1);
   });
 
   test("is told where the ban was in a run before, or where only fail2ban's level says so", () => {

@@ -1449,7 +1449,7 @@ class BatchReader {
     for (const [index, record] of records.entries()) {
       this.#place++;
       if (!record) counts.other++;
-      else if (record === above) this.#continue?.(lines[index] ?? "");
+      else if (record === above) this.#continue?.(unwrap(lines[index] ?? "").text);
       else {
         this.#shown = isShown(record, this.#view);
         this.#read(record);
@@ -1530,6 +1530,8 @@ class BatchReader {
         if (!this.#isOfServer(did)) this.#tell({ event: "jail", jail: record.jail, did });
         return;
       }
+      case "foundAgain":
+        return;
     }
     if (kind === "found") this.#counts.found++;
     else if (kind !== "alert") this.#counts.other++;

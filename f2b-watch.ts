@@ -3386,6 +3386,7 @@ export function statusTable(jails: readonly JailStatus[], size: TableSize): stri
     `${each.currentlyFailed}/${each.totalFailed}`,
     `${each.currentlyBanned}/${each.totalBanned}`,
   ]);
+  if (rows.length === 0) return "";
   const [head = "", ...starts] = aligned([["jail", "failed", "banned"], ...rows], width);
   const isWide = jails.every(({ watches }) => head.length + 2 + watches.length <= width);
   const lines = jails.flatMap(({ watches, banned }, at) => {
@@ -3402,13 +3403,6 @@ export function statusTable(jails: readonly JailStatus[], size: TableSize): stri
 export type Ping =
   { kind: "up" | "down"; at: number } | { kind: "unusable"; at: number; fault: Fault };
 
-function lasting(ms: number): string {
-  const minutes = Math.max(1, Math.floor(ms / MINUTE));
-  if (minutes < 60) return `${minutes} min`;
-  if (minutes < 48 * 60) return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
-  return `${Math.floor(minutes / (24 * 60))} days`;
-}
-
 /** Whether a ping changes what a destination was told, or what is remembered for it. */
 export function isPingNews(down: Channel["down"], { kind, at }: Ping): boolean {
   if (kind === "up") return down !== undefined;
@@ -3418,7 +3412,7 @@ export function isPingNews(down: Channel["down"], { kind, at }: Ping): boolean {
 /** What a destination has yet to be told after a ping; empty when there is nothing. */
 export function pingNotice(down: Channel["down"], { kind, at }: Ping, host: string): string {
   if (!down || down.told !== (kind === "up")) return "";
-  const after = lasting(at - down.since);
+  const after = durationText(at - down.since);
   if (kind === "up") return `✅ ${host}: fail2ban answers again, after ${after}`;
   if (at - down.since < MINUTE) return "";
   return `⚠️ ${host}: fail2ban does not answer, its socket cannot be reached (for ${after})`;
@@ -7224,46 +7218,27 @@ async function check(world: World, settings: Settings): Promise<number> {
 
 // status: the table of fail2ban-client, printed, or sent where it is news.
 
-/** Prints or sends what fail2ban-client says of all or the named jails. */
+/** Prints what fail2ban-client says of all or the named jails, or sends it where it is news. */
 async function status(world: World, given: Settings, named: readonly string[]): Promise<number> {
   const settings = ofMachine(world, given);
   const { json, host, send, dryRun, services } = settings;
-  let jails: JailStatus[];
-  try {
-    jails = await jailStatuses(world, settings, named);
-  } catch (error) {
-    if (send && error instanceof Fault && error.exitCode === 66)
-      return tellNoStatus(world, settings, error);
+  const answer = await jailStatuses(world, settings, named).catch((error: unknown) => {
+    if (send && error instanceof Fault && error.exitCode === 66) return error;
     throw error;
-  }
+  });
+  if (answer instanceof Fault) return reportNoStatus(world, settings, answer);
+  const jails = answer;
   if (json) await print(world, `${JSON.stringify({ host, jails }, undefined, 2)}\n`);
-  else if (!send && jails.length === 0) await print(world, "no jails\n");
-  else if (!send) await print(world, statusTable(jails, STATUS_PAGE));
+  else if (!send) await print(world, statusTable(jails, STATUS_PAGE) || "no jails\n");
   // Where messages would be printed too, the object is the message.
   if (!send || (json && (dryRun || services.length === 0))) return 0;
-  return sendStatus(world, settings, jails);
-}
-
-/** A failure of what cron sends is told as often as one of the pass. */
-async function tellNoStatus(world: World, settings: Settings, fault: Fault): Promise<number> {
-  let told = false;
-  const exitCode = await sendBeside(world, settings, (run) => {
-    if (!told) tellFailure(run, "status", fault);
-    told = true;
-    return Promise.resolve<Outcome>({ kind: "idle" });
-  });
-  return worstExit([exitCode, fault.exitCode]);
-}
-
-/** Sends the table to each destination that was told something else last. */
-function sendStatus(world: World, settings: Settings, jails: readonly JailStatus[]) {
   // Jails and banned addresses in any order; counters do not matter.
   const sets = jails.map(({ jail, banned }) => [jail, ...new Set(banned.toSorted())].join("\n"));
   const mark = fingerprintText(JSON.stringify(sets.sort()));
   const banned = jails.reduce((sum, { currentlyBanned }) => sum + currentlyBanned, 0);
   const counts = `${amount(jails.length, "jail")}, ${banned} banned`;
-  const title = `${settings.host}: ${jails.length > 0 ? counts : "no jails"}`;
-  const table = jails.length > 0 ? statusTable(jails, STATUS_MESSAGE) : "";
+  const title = `${host}: ${jails.length > 0 ? counts : "no jails"}`;
+  const table = statusTable(jails, STATUS_MESSAGE);
   return sendBeside(world, settings, async (run, destination) => {
     tellOver(run, "status", "fail2ban-client can be used again");
     const channel = run.channel(destination.name);
@@ -7274,6 +7249,17 @@ function sendStatus(world: World, settings: Settings, jails: readonly JailStatus
     run.save();
     return outcome;
   });
+}
+
+/** What cron sends is reported as rarely as a run that fails. */
+async function reportNoStatus(world: World, settings: Settings, fault: Fault): Promise<number> {
+  let isFirst = true;
+  const exitCode = await sendBeside(world, settings, (run) => {
+    if (isFirst) tellFailure(run, "status", fault);
+    isFirst = false;
+    return Promise.resolve<Outcome>({ kind: "idle" });
+  });
+  return worstExit([exitCode, fault.exitCode]);
 }
 
 // digest: reads what the period needs, oldest first; it has no cursor and leaves no trace.

@@ -6397,11 +6397,11 @@ async function deliverLog(run: Run, destination: Destination): Promise<Outcome> 
   // From here on the log is known: what is rotated away before the first message is not from before.
   if (run.firstRun) run.save();
   const { total } = progress;
-  reportFacts(run);
   await reportMismatches(run);
   const plan = await planFor(run, destination, progress);
   noticeForeign(run, progress);
   const outcome = await deliver(run, destination, new LogSource(run, destination, progress, plan));
+  reportFacts(run);
   if (!run.settings.dryRun) reportStuck(run, progress, progress.total > total);
   return outcome;
 }

@@ -630,21 +630,17 @@ interface RecordHead {
   readonly jail?: string | undefined;
 }
 
-interface OfJail {
-  readonly jail: string;
-}
-
+type OfJail = { readonly jail: string };
 /** `id` is an address, a network, or any other text that a filter bans by. */
-interface OfId extends OfJail {
-  readonly id: string;
-}
+type OfId = OfJail & { readonly id: string };
+/** `at`: the time of the failure in the log that is watched. */
+type OfFailure = OfId & { readonly at: string | undefined };
 
 /** What a line of fail2ban's log can say, with the parts that it names; all of them are text. */
 interface Parts {
-  /** `at`: the time of the failure in the log that is watched. */
-  found: OfId & { readonly at: string | undefined };
+  found: OfFailure;
   /** A failure that `fail2ban-client set JAIL attempt` made. */
-  attempt: OfId & { readonly at: string | undefined };
+  attempt: OfFailure;
   /** The observer repeats what the filter found, for an id that was banned before. */
   foundAgain: OfId;
   alreadyBanned: OfId;
@@ -654,7 +650,7 @@ interface Parts {
   unban: OfId;
   /** Made again after a start. */
   restore: OfId;
-  /** Lifted by a stop. Before 1.1.1 a stop says `unban`, which `readRecords` makes a `repeal`. */
+  /** Lifted by a stop. Before 1.1.1 a stop says `unban`, which `LogContext` makes a `repeal`. */
   repeal: OfId;
   /** The ban number `count` of this id, and its `length`: `24s`, `1 day, 0:00:00`, `permanent`. */
   increase: OfId & { readonly count: string | undefined; readonly length: string | undefined };
@@ -668,19 +664,15 @@ interface Parts {
   jailStopped: OfJail;
   jailReloaded: OfJail;
   /** An action failed at `doing`: ban, unban, reban, start, stop, flush bans. */
-  failed: OfJail & {
-    readonly doing: string;
-    readonly action: string;
-    readonly id: string | undefined;
-    readonly why: string | undefined;
-  };
+  failed: OfJail & { readonly doing: string; readonly action: string } & Readonly<
+      Record<"id" | "why", string | undefined>
+    >;
   /** The firewall's rules are gone; they may be restored. */
   unchecked: object;
-  /** They could not be restored. */
   unrestored: object;
   /** A jail no longer sees its log. */
   blind: object;
-  /** The command of a failed action; `process` tells it from others that run at the same time. */
+  /** Of a failed action; `process` tells it from others that run at the same time. */
   command: { readonly process: string; readonly command: string };
   output: { readonly process: string; readonly error: string | undefined };
   /** `returned 7`, `timed out after 60 seconds.`, `killed with SIGTERM` */
@@ -728,36 +720,36 @@ const DOCKER_TIME = new RegExp(STAMP);
 const AFTER_TAG = new RegExp(`^()() *${LEVEL} +(.*)$`);
 const SERIOUS = /^(?:WARN|ERR|CRIT|Level [34])/;
 
+/** A jail ends at the first bracket, because what stands behind it may be an attacker's text. */
+const inJail = ({ source }: RegExp) => new RegExp(`^\\[(?<jail>[^\\]]{1,200})\\] ${source}`);
+const ofProcess = ({ source }: RegExp) => new RegExp(`^(?<process>[0-9a-f]+) -- ${source}`);
+
 /**
  * What a message says, by row: the first that fits wins, and its named groups are the record's parts.
- * The kind `other` is `alert` where the level is serious. The usual rows stand first. A jail ends at
- * the first bracket, because what stands behind it may be an attacker's text.
+ * The kind `other` is `alert` where the level is serious. The usual rows stand first.
  */
 const GRAMMAR: readonly (readonly [event: keyof Parts, kind: Kind, message: RegExp])[] = [
-  ["found", "found", /^\[(?<jail>[^\]]{1,200})\] Found (?<id>.*) - (?<at>[\d-]+ [\d:]+)$/],
-  ["ban", "ban", /^\[(?<jail>[^\]]{1,200})\] Ban (?<id>.*)/],
-  ["unban", "unban", /^\[(?<jail>[^\]]{1,200})\] Unban (?<id>.*)/],
-  ["restore", "restore", /^\[(?<jail>[^\]]{1,200})\] Restore Ban (?<id>.*)/],
   [
     "foundAgain",
     "found",
-    /^\[(?<jail>[^\]]{1,200})\] Found (?<id>.*), bad - [\d-]+ [\d:]+, \d+ # -> [\d.]+(?:, Ban)?$/,
+    inJail(/Found (?<id>.*), bad - [\d-]+ [\d:]+, \d+ # -> [\d.]+(?:, Ban)?$/),
   ],
-  ["found", "found", /^\[(?<jail>[^\]]{1,200})\] Found (?<id>.*)/],
+  ["found", "found", inJail(/Found (?<id>.*?)(?: - (?<at>[\d-]+ [\d:]+))?$/)],
+  ["ban", "ban", inJail(/Ban (?<id>.*)/)],
+  ["unban", "unban", inJail(/Unban (?<id>.*)/)],
+  ["restore", "restore", inJail(/Restore Ban (?<id>.*)/)],
+  ["repeal", "restore", inJail(/Repeal Ban (?<id>.*)/)],
   [
     "increase",
     "ban",
-    /^\[(?<jail>[^\]]{1,200})\] Increase Ban (?<id>.*?)(?: \((?<count>\d{1,9}) # (?<length>[\w :,.]{1,60}) -> [\w :,.-]{1,60}\))?$/,
+    inJail(
+      /Increase Ban (?<id>.*?)(?: \((?<count>\d{1,9}) # (?<length>[\w :,.]{1,60}) -> [\w :,.-]{1,60}\))?$/,
+    ),
   ],
-  ["repeal", "restore", /^\[(?<jail>[^\]]{1,200})\] Repeal Ban (?<id>.*)/],
-  ["flush", "restore", /^\[(?<jail>[^\]]{1,200})\] Flush ticket\(s\) with /],
-  [
-    "attempt",
-    "found",
-    /^\[(?<jail>[^\]]{1,200})\] Attempt (?<id>.*?)(?: - (?<at>[\d-]+ [\d:]+))?$/,
-  ],
-  ["reban", "ban", /^\[(?<jail>[^\]]{1,200})\] Reban (?<id>.*?)(?:, action '[^']*')?$/],
-  ["alreadyBanned", "found", /^\[(?<jail>[^\]]{1,200})\] (?<id>.*) already banned$/],
+  ["flush", "restore", inJail(/Flush ticket\(s\) with /)],
+  ["attempt", "found", inJail(/Attempt (?<id>.*?)(?: - (?<at>[\d-]+ [\d:]+))?$/)],
+  ["reban", "ban", inJail(/Reban (?<id>.*?)(?:, action '[^']*')?$/)],
+  ["alreadyBanned", "found", inJail(/(?<id>.*) already banned$/)],
   ["starting", "life", /^Starting Fail2ban v(?<version>\S+)/],
   ["starting", "life", /^Changed logging target to .* for Fail2ban v(?<version>0\.\S+)$/],
   ["stopping", "life", /^(?:Shutdown in progress|Stopping all jails)/],
@@ -775,13 +767,9 @@ const GRAMMAR: readonly (readonly [event: keyof Parts, kind: Kind, message: RegE
   ["unchecked", "alert", /^Invariant check failed/],
   ["unrestored", "alert", /^Unable to restore environment/],
   ["blind", "alert", /going idle$|^Log .* seems to be down|^Unable to open /],
-  ["command", "alert", /^(?<process>[0-9a-f]+) -- exec: (?<command>.*)/],
-  ["output", "alert", /^(?<process>[0-9a-f]+) -- (?:stdout|stderr: (?<error>.*))/],
-  [
-    "ended",
-    "alert",
-    /^(?<process>[0-9a-f]+) -- (?<end>returned \d+|timed out after \d+ seconds|killed .*|(?:exec|stderr|returned|timed out|killed))/,
-  ],
+  ["command", "alert", ofProcess(/exec: (?<command>.*)/)],
+  ["output", "alert", ofProcess(/(?:stdout|stderr: (?<error>.*))/)],
+  ["ended", "alert", ofProcess(/(?<end>returned(?: \d+)?|timed out after \d+ seconds|killed .*)/)],
   ["other", "other", /^\[(?<jail>[^\]]+)\] /],
   ["jailCreated", "other", /^Creating new jail u?(['"])(?<jail>.*?)\1/],
   ["setting", "other", /^(?:Set )?(?<name>findtime|banTime)(?:: | = )(?<seconds>-?\d+)/],
@@ -862,15 +850,15 @@ function classify(date: string, time: string, level: string, message: string): L
     const match = text.exec(message);
     if (!match) continue;
     const kind = ofRow === "other" && SERIOUS.test(level) ? "alert" : ofRow;
-    // Added one by one: a spread takes as long as the patterns.
-    const record: Record<string, string | undefined> = match.groups ?? {};
-    record["date"] = date;
-    record["time"] = time;
-    record["level"] = level;
-    record["message"] = message;
-    record["kind"] = kind;
-    record["event"] = event;
-    return record as unknown as LogRecord;
+    // Not spread: that takes as long as the patterns.
+    return Object.assign(match.groups ?? {}, {
+      date,
+      time,
+      level,
+      message,
+      kind,
+      event,
+    }) as LogRecord;
   }
   throw new Error("the grammar's last row fits everything");
 }

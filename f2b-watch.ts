@@ -108,9 +108,9 @@ const NEWLINE = 10;
 /** Host names and lists of files are cut, so that a message always has room for lines. */
 const HOST_LIMIT = 80;
 const NAMED_FILES_LIMIT = 5;
-/** A table of `status` on a terminal, and in a message: a phone shows about 40 columns. */
-const STATUS_PAGE: TableSize = { width: 80, words: Infinity, letters: Infinity };
-const STATUS_MESSAGE: TableSize = { width: 40, words: 20, letters: 80 };
+/** A table of `status` on a terminal, and in a message: a phone shows about 40 columns, 20 words of a list. */
+const STATUS_PAGE = { width: 80, words: Infinity, letters: Infinity };
+const STATUS_MESSAGE: typeof STATUS_PAGE = { width: 40, words: 20, letters: 80 };
 
 // ── Types and schemas ───────────────────────────────────────────────────────────────────────────
 // A schema and its type share one name. Everything that comes from outside passes one of these.
@@ -3337,13 +3337,6 @@ function wordsOf(text: string): string[] {
   return text.split(/\s+/).filter((word) => word !== "");
 }
 
-/** How wide a table may be, how many words a list in it may have, and how long one may be. */
-interface TableSize {
-  readonly width: number;
-  readonly words: number;
-  readonly letters: number;
-}
-
 const FLAG = /[\u{1f1e6}-\u{1f1ff}]{2}/gu;
 
 /** Columns side by side; the first is cut so that a row fits, numbers are aligned to the right. */
@@ -3362,7 +3355,7 @@ function aligned(rows: readonly (readonly string[])[], width: number, gap = 2): 
 }
 
 /** A row for each jail with what it watches, where that fits; else that is under it, as the banned are. */
-export function statusTable(jails: readonly JailStatus[], size: TableSize): string {
+export function statusTable(jails: readonly JailStatus[], size: typeof STATUS_PAGE): string {
   const { width, words, letters } = size;
   const indented = (list: readonly string[]) => {
     const shown = list.slice(0, words).map((word) => shortened(word, letters));
@@ -4790,10 +4783,10 @@ function isOutOfReach(error: unknown): boolean {
 function databaseFault(path: string, error: unknown): Fault {
   const why = reason(error);
   let hint = "go without: --database none";
+  if (/EACCES|EPERM/.test(errorCode(error) ?? "")) hint = `run as root, or ${hint}`;
   if (why.includes("is locked")) hint = `see who holds it: fuser ${path}`;
-  if (/not a database|malformed/.test(why))
-    hint = "fail2ban repairs it: systemctl restart fail2ban";
-  if (why.startsWith("no such ")) hint = `it takes fail2ban 0.11 or newer; ${hint}`;
+  if (why.includes("malformed")) hint = "fail2ban repairs it: systemctl restart fail2ban";
+  if (/^no such (?:table|column)/.test(why)) hint = `it takes fail2ban 0.11 or newer, or ${hint}`;
   const exitCode = isOutOfReach(error) ? 78 : 66;
   return new Fault(exitCode, `cannot use fail2ban's database ${path}: ${why}`, hint);
 }

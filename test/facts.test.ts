@@ -149,6 +149,13 @@ describe("a ban in fail2ban's database", () => {
     expect(run.given.factMemory.news).toEqual(new Map([["database", undefined]]));
   });
 
+  test("in a database that is reached by a link", async () => {
+    using scene = new Scene();
+    const link = join(scene.directory, "link.sqlite3");
+    fs.symlinkSync(store(scene, {}), link);
+    expect((await runOf(scene, { database: link }).facts({ bans: [BAN] })).bans.size).toBe(1);
+  });
+
   test.each<[jail: string, id: string]>([
     ["it's a jail", "192.0.2.0/24"],
     ["zürich", "2001:db8::7"],
@@ -325,7 +332,9 @@ describe("a database that cannot be used is reported, and is no reason to wait",
       expect(await scene.run("--dry-run")).toMatchObject({ code: 0 });
       const { code: exitCode, err } = await scene.run("--database", path);
       expect(exitCode).toBe(78);
-      expect(err).toMatch(/^f2b-watch: cannot use fail2ban's database .+: refused\nhint: .+\n$/);
+      expect(err).toMatch(
+        /^f2b-watch: cannot use fail2ban's database .+: refused\nhint: (run as root, or )?go without: --database none\n$/,
+      );
       expect(scene.discord.messages).toEqual([]);
       const { out } = await scene.run("check", "--json");
       const row = {
@@ -644,7 +653,7 @@ describe("events", () => {
       reports.push(err);
     }
     const begins = `f2b-watch: cannot use fail2ban's database ${path}: it is not a database
-hint: fail2ban repairs it: systemctl restart fail2ban
+hint: go without: --database none
 f2b-watch: no countries: mmdblookup is not installed
 hint: apt install mmdb-bin
 `;

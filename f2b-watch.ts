@@ -315,7 +315,7 @@ export type Step =
 
 /** How a destination's part of the pass ended. */
 type Outcome =
-  | { kind: "done" }
+  | { kind: "done"; sent: number }
   /** Nothing was to be said, so that nothing is known of the destination. */
   | { kind: "idle" }
   | { kind: "stopped" }
@@ -5642,7 +5642,7 @@ async function deliver<M extends Message>(
     if (!message) {
       if (run.settings.dryRun)
         complain(world, `dry run: ${amount(sent, "message")} for ${title}, none sent`);
-      return { kind: "done" };
+      return { kind: "done", sent };
     }
     if (message === "stopped" || world.stopping.aborted) return { kind: "stopped" };
     const { pause } = channel;
@@ -5681,6 +5681,7 @@ async function deliver<M extends Message>(
         sent++;
         attempt = afterDone(attempt, message.lines);
         source.done(message);
+        if (!prints) progress(`${sent} sent`);
         break;
       case "again":
         ({ attempt } = step);
@@ -6310,8 +6311,10 @@ async function session(
       const run = new Run(world, settings, shared);
       // What was lost with a damaged state is for the next pass to report: it must find it damaged.
       run.keepsState ||= run.stateLost && !markPath;
-      if (work === deliverLog && run.firstRun && world.terminal) {
-        complain(world, `first run: begins at the ${settings.from} of ${settings.log}`);
+      if (work === deliverLog && group[0] === destinations[0]) {
+        if (run.firstRun && world.terminal)
+          complain(world, `first run: starts at the ${settings.from} of ${settings.log}`);
+        await reportMismatches(run);
       }
       try {
         const ended = await Promise.all(
@@ -6378,7 +6381,6 @@ async function deliverLog(run: Run, destination: Destination): Promise<Outcome> 
   // From here on the log is known: what is rotated away before the first message is not from before.
   if (run.firstRun) run.save();
   const { total } = progress;
-  await reportMismatches(run);
   const plan = await planFor(run, destination, progress);
   noticeForeign(run, progress);
   const outcome = await deliver(run, destination, new LogSource(run, destination, progress, plan));
@@ -6432,11 +6434,18 @@ function report(run: Run, ended: readonly (readonly [Destination, Outcome])[]): 
   const unread = ended.find(([, outcome]) => exitCodeOf(outcome) === 66)?.[1];
   if (unread?.kind === "failed") tellFailure(run, "log", unread.fault);
   else if (run.live) tellOver(run, "log", `${run.settings.log} can be read again`);
-  for (const [{ name, title }, outcome] of ended) {
-    if (outcome.kind === "done") tellOver(run, name, `${title} works again`);
+  for (const [{ name, title, prints }, outcome] of ended) {
+    if (outcome.kind === "done") {
+      tellOver(run, name, `${title} works again`);
+      if (run.world.terminal && !prints) complain(run.world, sentText(outcome.sent, title));
+    }
     if (outcome.kind !== "failed" || outcome === unread) continue;
     if (outcome.fault.exitCode !== 66) tellFailure(run, name, outcome.fault, outcome.waiting);
   }
+}
+
+function sentText(sent: number, title: string): string {
+  return sent > 0 ? `${amount(sent, "message")} sent to ${title}` : `nothing new for ${title}`;
 }
 
 function exitCodeOf(outcome: Outcome): number {
@@ -6568,7 +6577,7 @@ async function pass(
     const own = settingsFor(settings, log);
     if (dryRun) return (await session(world, own, deliverLog, { shared }))?.exitCode ?? 0;
     if (nothingNew(world, { state, log }, names)) {
-      if (verbose) world.writeError(`f2b-watch: nothing new in ${log}\n`);
+      if (verbose || world.terminal) world.writeError(`f2b-watch: nothing new in ${log}\n`);
       return 0;
     }
     // Out of time with other logs: what is left is for the next run.
@@ -6617,14 +6626,13 @@ async function tellPing(world: World, settings: Settings, shared: Shared): Promi
     const isLasting = channel.down && channel.down.since <= ping.at;
     if (ping.kind === "down" && !isLasting) channel.down = { since: ping.at, told: false };
     const notice = pingNotice(channel.down, ping, settings.host);
-    if (notice !== "") {
-      const outcome = await deliver(run, destination, textSource(run, destination, notice, ""));
-      if (outcome.kind !== "done") return outcome;
-    }
+    const words = () => deliver(run, destination, textSource(run, destination, notice, ""));
+    const outcome: Outcome = notice === "" ? { kind: "idle" } : await words();
+    if (outcome.kind === "failed" || outcome.kind === "stopped") return outcome;
     if (ping.kind === "up") delete channel.down;
     else if (channel.down && notice !== "") channel.down.told = true;
     run.save();
-    return { kind: notice === "" ? "idle" : "done" };
+    return outcome;
   };
   const turn = await session(world, settings, tell, { shared });
   return worstExit([exitCode, turn?.exitCode ?? 0]);

@@ -946,26 +946,39 @@ describe("on a terminal", () => {
     return scene;
   }
 
-  test("a first run says where it begins, later ones do not", async () => {
+  test("a first run says where it starts, and each run what it sent", async () => {
     using scene = terminalScene(2);
     const { code, out, err } = await scene.run();
     expect({ code, out }).toEqual({ code: 0, out: "" });
-    expect(err).toContain(`f2b-watch: first run: begins at the start of ${scene.log}\n`);
-    scene.append(line(3));
-    expect((await scene.run()).err).not.toContain("first run");
+    expect(err).toContain(`f2b-watch: first run: starts at the start of ${scene.log}\n`);
+    expect(err).toEndWith("f2b-watch: 1 message sent to Discord\n");
+    scene.append(...lines(3, 60));
+    const later = await scene.run();
+    expect(later.err).not.toContain("first run");
+    expect(later.err).toEndWith("f2b-watch: 3 messages sent to Discord\n");
+    expect((await scene.run()).err).toBe(`f2b-watch: nothing new in ${scene.log}\n`);
   });
 
-  test("a first run from the end says so", async () => {
+  test("a first run from the end says so, and that nothing is new", async () => {
     using scene = terminalScene(2);
-    expect((await scene.run("--from", "end")).err).toContain("begins at the end of");
+    const { err } = await scene.run("--from", "end");
+    expect(err).toContain("starts at the end of");
+    expect(err).toEndWith("f2b-watch: nothing new for Discord\n");
   });
 
-  test("a progress line is shown while it waits, on stderr, and is gone at the end", async () => {
+  test("a progress line is shown while it sends and waits, on stderr, and is gone at the end", async () => {
     using scene = terminalScene(200);
     const { out, err } = await scene.run();
     expect(out).toBe("");
     expect(err).toMatch(/\r\x1b\[KDiscord: \d+ sent, next in \d+ s/);
-    expect(err.endsWith("\r\x1b[K")).toBe(true);
+    expect(err).toMatch(/\r\x1b\[KDiscord: 1 sent\r/);
+    expect(err).toMatch(/\r\x1b\[Kf2b-watch: \d+ messages sent to Discord\n$/);
+  });
+
+  test("without a destination the messages are all there is to see", async () => {
+    using scene = terminalScene(2);
+    scene.env = {};
+    expect((await scene.run()).err).not.toMatch(/sent|nothing new/);
   });
 
   test("an error stands on a line of its own, also behind a progress line", async () => {

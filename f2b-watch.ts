@@ -718,7 +718,7 @@ const WRAPPER = new RegExp(
 );
 const DOCKER_TIME = new RegExp(STAMP);
 const AFTER_TAG = new RegExp(`^()() *${LEVEL} +(.*)$`);
-const SERIOUS = /^(?:WARN|ERR|CRIT|Level [34])/;
+const SERIOUS = /^(?:WARN|ERR|CRIT|Level [34]|#[34])/;
 
 /** A jail ends at the first bracket, because what stands behind it may be an attacker's text. */
 const inJail = ({ source }: RegExp) => new RegExp(`^\\[(?<jail>[^\\]]{1,200})\\] ${source}`);
@@ -938,6 +938,7 @@ export function readRecords(lines: readonly string[], before: LogContext) {
 /** A command or an exception of more lines is none. */
 const CONTINUATION_LINES = 10;
 const FOREIGN_LINES = 3;
+const FOREIGN_TEXT = "these lines are not fail2ban's, or in a format that is not known";
 
 /** Whether most of these lines are not fail2ban's, or in a format that is not known. */
 export function areForeign(lines: readonly string[]): boolean {
@@ -1070,7 +1071,7 @@ const IDS_LIMIT = 50_000;
 const JAILS_LIMIT = 20_000;
 const OTHER_JAILS = "(other jails)";
 const COUNTED_ID_LENGTH = 200;
-const WAITING_UNBANS = 1_000;
+const WAITING_UNBANS = 100;
 
 /** A string of its own: a slice would keep the whole block in memory that it was cut from. */
 function ownCopy(text: string): string {
@@ -6198,8 +6199,8 @@ function noticeForeign({ world, live, settings }: Run, progress: Progress): void
   const isRaw = view.format === "raw" && view.only.size + view.jails.size === 0;
   if (isRaw || !live || progress.foreign || !areForeign(lastLines(world, live))) return;
   progress.foreign = true;
-  const what = "these lines are not fail2ban's, or in a format that is not known";
-  progress.notice = `${progress.notice ?? ""}⚠️ ${host}: ${neutralise(basename(log))}: ${what}\n`;
+  const where = `${host}: ${neutralise(basename(log))}`;
+  progress.notice = `${progress.notice ?? ""}⚠️ ${where}: ${FOREIGN_TEXT}\n`;
 }
 
 /** What must be said when lines may be missing; empty when nothing is. */
@@ -6822,11 +6823,7 @@ function logText(world: World, settings: Settings, answers: boolean): string {
     const size = stat.size > 0 ? sizeText(stat.size) : "empty";
     const text = `${log}, ${size}, last written ${durationText(ageMs)} ago, ${ownerText(world, stat)}`;
     if (areForeign(lastLines(world, live))) {
-      throw new Fault(
-        66,
-        `${text}; its lines are not fail2ban's, or in an unknown format`,
-        LOG_HINT,
-      );
+      throw new Fault(66, `${text}; ${FOREIGN_TEXT}`, LOG_HINT);
     }
     if (answers && ageMs > DAY) throw new Fault(66, `${text}, though fail2ban answers`, LOG_HINT);
     return text;

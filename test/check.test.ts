@@ -353,7 +353,7 @@ const FAILURES: Failure[] = [
     /not a regular file/, /--log/],
   ["the log of another program",
     (scene) => fs.writeFileSync(scene.log, "Nov 22 10:00:06 web nginx: started\n".repeat(50)),
-    "log", 66, /; its lines are not fail2ban's, or in an unknown format$/, /get logtarget/],
+    "log", 66, /; these lines are not fail2ban's, or in a format that is not known$/, /get logtarget/],
   ["a log that no longer grows, though fail2ban answers",
     (scene) => {
       fs.utimesSync(scene.log, scene.clockMs / 1_000, scene.clockMs / 1_000);

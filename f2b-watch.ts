@@ -3693,7 +3693,7 @@ function addUp<Each extends Busy>(ids: readonly Each[], groupOf: (id: Each) => s
 }
 
 /** The same digest with the countries that are known of its addresses. */
-export function withCountries(digest: Digest, known: Facts["countries"]): Digest {
+function withCountries(digest: Digest, known: Facts["countries"]): Digest {
   const addresses = digest.addresses.map((each) => {
     const country = known.get(addressOf(each.address) ?? "")?.code;
     return country ? { ...each, country } : each;
@@ -4696,7 +4696,7 @@ export interface BanFacts {
 }
 
 /** `DE` with its flag, or a network's `AS64500` without one. */
-export interface Country {
+interface Country {
   readonly code: string;
   readonly flag: string;
 }
@@ -4709,7 +4709,7 @@ export interface Facts {
 
 /** `time` is that of the ban's record: `2026-11-22 10:32:26`. */
 type BanKey = Readonly<Record<"jail" | "id" | "time", string>>;
-export type WantedFacts = Readonly<{ bans: readonly BanKey[]; addresses: readonly string[] }>;
+type WantedFacts = Readonly<{ bans: readonly BanKey[]; addresses: readonly string[] }>;
 
 export const NO_FACTS: Facts = { bans: new Map(), countries: new Map() };
 
@@ -4932,7 +4932,7 @@ async function lookUpCountry(world: World, geo: string, address: string) {
 }
 
 /** What mmdblookup printed of GeoLite2's or DB-IP's countries, cities or networks. */
-export function readCountry(out: string): Country | undefined {
+function readCountry(out: string): Country | undefined {
   const codeIn = (name: string) => {
     const block = new RegExp(`^ {4}"${name}": *\\n( +)\\{\\n([^]*?)^\\1\\}`, "m").exec(out);
     return /"iso_code": *\n *"([A-Z]{2})"/.exec(block?.[2] ?? "")?.[1];

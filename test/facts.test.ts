@@ -11,8 +11,6 @@ import {
   type Facts,
   lookUpFacts,
   type Ran,
-  readCountry,
-  type WantedFacts,
   type World,
 } from "../f2b-watch.ts";
 import { Fail2ban, machine } from "./fail2ban.ts";
@@ -56,6 +54,7 @@ describe("values that are refused: 64 from a flag, 78 from a variable", () => {
 
 /** What a run looks facts up with. */
 type Settings = Parameters<typeof lookUpFacts>[1];
+type WantedFacts = Parameters<typeof lookUpFacts>[2];
 type Given = Pick<
   Settings,
   "database" | "databaseNamed" | "geo" | "userNames" | "ownSecrets" | "factMemory"
@@ -583,10 +582,16 @@ describe("countries", () => {
     expect((await runOf(scene).facts({ addresses: ["203.0.113.1"] })).countries.size).toBe(0);
   });
 
-  test("an answer that is none is no country", () => {
-    for (const text of ["", "{}", '    "country": \n      {', "x".repeat(1e6)])
-      expect(readCountry(text)).toBeUndefined();
-  });
+  test.each(["", "{}", '    "country": \n      {', "x".repeat(1e6)])(
+    "an answer that is none is no country",
+    async (out) => {
+      using scene = new Scene();
+      scene.overrides.runProgram = async () => ({ kind: "ended", code: 0, out, err: "" });
+      const run = runOf(scene, { geo: "/geo.mmdb" });
+      expect(shown(await run.facts({ addresses: ["203.0.113.1"] }))).toEqual({});
+      expect(run.fault("geo")).toBe("");
+    },
+  );
 });
 
 // ── In messages ─────────────────────────────────────────────────────────────────────────────────

@@ -373,59 +373,376 @@ export interface World {
 // ── Core: text ──────────────────────────────────────────────────────────────────────────────────
 // Pure. Log text goes in, text that can neither leak a secret nor break a message comes out; lines
 // keep their number and order. Linear in the text's length whatever it holds.
+// Secrets come with commands and configuration, so a jail's usual lines, whose ids are anybody's
+// text, are let through after one look, and all other lines are read closely and hidden generously.
 
 const CONTROLS = /[\x00-\x08\x0b-\x1f\x7f]/;
-/** Cheap tests on whole windows, one kind each: only the lines they hit are looked at closely. */
-const SUSPICIOUS: readonly RegExp[] = [
-  // Control characters; every shape of a secret has one of the others, or of the words and flags behind them.
-  /[\x00-\x08\x0b-\x1f\x7f=@"'`/\\]/g,
-  // key, token, xox…, xapp, authorization: of one length, a third faster
-  /key|tok|xox|xap|hor/gi,
-  // -u, -sSu, --user, --proxy-user behind a blank of one byte or more: no other letter is as rare
-  /u(?<=(?<![^\s\x80-\xff])-[a-z-]{0,16}u)/gi,
-];
-const NOT_ASCII = /[^\x00-\x7f]/g;
-/** So much is asked at once whether it is ASCII, which is far faster than the pattern. */
-const ASCII_BLOCK = 4 * 1024;
 const INVISIBLE = /(?![\t\n])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{DI}]/gu;
+/** Most names and paths: what is not worth the start of a Unicode pattern. */
+const HARMLESS = /^[ -_a-~\t\n]*$/;
 
-const QUOTED = `\\\\*"[^"]*"?|\\\\*'[^']*'?`;
-const SECRET_NAME = "(?:key|token|secret|passw(?:or)?d|pass)";
-const SECRET_VALUE = `(?:${QUOTED}|[^\\s"'&]+)`;
+/** Jails with longer names are looked at like any other line. */
+const JAIL_LIMIT = 32;
+const VERB = "(?:Found|(?:Restore |Increase |Repeal )?Ban|Reban|Unban)";
+const AFTER_ID = String.raw`(?: - [\d-]{10} [\d:]{8}| \(\d+ # [\w ,:]+ -> [\d :-]+\))?`;
+/** A jail's line about an address, which holds nothing to look for. */
+const ADDRESS_LINE = new RegExp(
+  String.raw`[\d-]{10} [\d:]{8}[,.]\d{3} fail2ban\.(?:filter|actions|observer) {0,24}\[\d+\]:` +
+    String.raw` (?:INFO|NOTICE|WARNING) {1,4}\[[\w-]{1,${JAIL_LIMIT}}\]` +
+    String.raw` (?:${VERB} [\da-f.:]{2,45}${AFTER_ID}|[\da-f.:]{2,45} already banned)\n`,
+  "y",
+);
+/**
+ * A jail's line about any id, behind any prefix. No part of a command looks like it: it has one time,
+ * no quote, and nothing stands behind the id.
+ */
+const JAIL_LINE = new RegExp(
+  String.raw`[^"'\\=:\n]{0,120}\d\d:\d\d:\d\d(?:(?!ERROR| -- )[^"'\\=\n]){0,120} (?:INFO|NOTICE|WARNING)` +
+    String.raw` {1,4}\[[^\]\s"'\\]{1,64}\] (?:${VERB} [^ "'\\\x60\t\r\n]{1,512}${AFTER_ID}` +
+    String.raw`|[^ "'\\\x60\t\r\n]{1,512} already banned)\r?\n`,
+  "y",
+);
 
-/** A header's value goes on to the quote that closes it, or to the line's end. */
-function headerShapes(name: string, sign: string): RegExp[] {
-  const inSingle = `'${name}\\s{0,8}${sign}\\s{0,8}|${name}\\\\*'\\s{0,8}${sign}\\s{0,8}\\\\*'`;
-  const other = `${name}\\\\*["']?\\s{0,8}${sign}(?![\\s\\\\"']*\\[redacted)\\s{0,8}\\\\*["']?`;
-  return [new RegExp(`(${inSingle})[^'\\n]+`, "gi"), new RegExp(`(${other})[^"\\n]+`, "gi")];
-}
+const SLASH = String.raw`(?:\\?\/|%2F)`;
+const IN_URL = String.raw`[^\s"'<>]`;
+/** The URLs that post to a channel of Discord, Slack or Telegram. `$1` of a shape stays readable. */
+const CHANNEL_URLS: readonly RegExp[] = [
+  new RegExp(`(webhooks${SLASH})\\d+${SLASH}${IN_URL}+`, "gi"),
+  new RegExp(`(hooks\\.slack(?:-gov)?\\.com${SLASH})${IN_URL}+`, "gi"),
+  /(\/bot|%2Fbot)\d+(?::|%3A)[^\s"'<>/\\]+/gi,
+];
 
-/** Shapes of secrets (contract: "Secrets in the log"). The first group of each, maybe empty, stays readable. */
-const SECRETS: readonly RegExp[] = [
-  /(webhooks\\?\/)\d+\\?\/[^\s"'<>]+/gi,
-  /(hooks\.slack(?:-gov)?\.com\\?\/)[^\s"'<>]+/gi,
-  /(\/bot)\d+:[^\s"'<>/\\]+/gi,
-  /()\b(?:xox[a-z]|xapp)-[\w-]+/gi,
-  ...headerShapes("authorization", "[:=]"),
-  ...headerShapes("(?<![\\w-])(?:(?:[\\w-]{0,64}-)?key|[\\w-]{0,64}-token)", ":"),
-  // Where the quote stands before the name, the value may hold spaces.
-  new RegExp(`('[\\w.-]{0,64}${SECRET_NAME}=)[^\\s\\\\"'&][^'&\\n]*`, "gi"),
-  new RegExp(`("[\\w.-]{0,64}${SECRET_NAME}=)[^\\s\\\\"'&][^"&\\n]*`, "gi"),
-  new RegExp(`(${SECRET_NAME}(?:=|\\\\*["']\\s{0,8}:\\s{0,8}))${SECRET_VALUE}`, "gi"),
+/** Tokens that their vendors give a shape of their own. */
+const TOKENS = [
+  "gh[opsur]_\\w{16,}|github_pat_\\w+|gl[a-z]{1,6}-[\\w-]{16,}", // GitHub, GitLab
+  "A(?:KIA|SIA)[A-Z0-9]{12,}|AIza[\\w-]{20,}|ya29\\.[\\w.-]+|GOCSPX-[\\w-]+", // AWS, Google
+  "SG\\.[\\w-]{16,}\\.[\\w-]+|key-[0-9a-f]{32}|xkeysib-[\\w-]+", // SendGrid, Mailgun, Brevo
+  "[spr]k_(?:live|test)_\\w+|whsec_\\w+|shp[a-z]{2}_\\w+|sq0[a-z]{3}-[\\w-]+", // Stripe, Shopify, Square
+  "sk-[\\w-]{20,}|hf_\\w{20,}|npm_\\w{20,}|pypi-[\\w-]{20,}", // OpenAI, Hugging Face, npm, PyPI
+  "do[opr]_v1_\\w+|hv[bsr]\\.[\\w-]{20,}|dckr_pat_[\\w-]+", // DigitalOcean, Vault, Docker
+  "glsa_\\w+|NR[A-Z]{2}-\\w+|PMAK-[\\w-]+|ATATT\\w[\\w=-]+", // Grafana, New Relic, Postman, Atlassian
+  "sy[tl]_\\w+|tk_\\w{16,}|o\\.\\w{32}|SCT\\w{16,}", // Matrix, ntfy, Pushbullet, ServerChan
+  "tskey-[\\w-]+|AGE-SECRET-KEY-\\w+|lin_api_\\w+|cf[a-z]{2}_\\w{20,}", // Tailscale, age, Linear, Cloudflare
+  "eyJ[\\w-]{8,}\\.[\\w-]{8,}(?:\\.[\\w-]*)?", // JWT
+].join("|");
+/** Services whose whole path is the secret. */
+const SECRET_PATHS =
+  "hooks?\\.[\\w.-]*|[\\w.-]*(?:hc-ping\\.com|ftqq\\.com|api\\.day\\.app|webhook\\.site|notify\\.run|nosnch\\.in|" +
+  "simplepu\\.sh|simplepush\\.io|make\\.com|integromat\\.com|cronitor\\.link|ifttt\\.com|zendee\\.cn|pipedream\\.net)";
+/** What stands before the secret part of a path. */
+const SECRET_FOLDERS =
+  "(?:web-?)?hooks?b?2?|webhookbot|workflows|triggers?|integrations?|catch|robot|send|sendMessage|push|ping|" +
+  "heartbeat|key|token|api[_-]?key|bot|invoke|alert|incidents|incoming";
+/** Schemes of programs and protocols. Other URLs are Apprise's and its like: each part may be a key. */
+const PLAIN_SCHEMES =
+  "https?|wss?|s?ftps?|ssh|scp|git|svn|rsync|file|tcp|udp|unix|tls|ssl|ldap[si]?|smtps?|imaps?|pop3s?|mysql|" +
+  "mariadb|postgres(?:ql)?|rediss?|mongodb(?:\\+srv)?|amqps?|mqtts?|socks\\w*|nfs|smb|telnet|sips?|docker|oci|" +
+  "db|kafka|etcd|memcached?|influx\\w*|clickhouse|syslog|journal|nats|s3|gs|rest";
+
+/** What is a secret wherever it stands. */
+const SHAPES: readonly RegExp[] = [
+  new RegExp(`(services${SLASH})T[A-Z\\d]+${SLASH}B${IN_URL}+`, "gi"),
+  new RegExp(`()\\b(?:${TOKENS})`, "g"),
+  // Slack and Telegram tokens, and the parts of a Discord bot's.
+  /()\b(?:xox[a-z]|xapp|xwfp|xoxe\.xox[a-z])-(?=[\w%-]{0,80}\d)[\w%-]+/gi,
+  /(\.[\w-]{6}\.)[\w-]{27,}/g,
+  // A private key in PEM, its line ends maybe written as \n.
+  /(-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----)(?:(?:\s|\\n)*[A-Za-z0-9+/=]{8,})+/g,
+  new RegExp(`(\\/\\/(?:${SECRET_PATHS})[\\w.:-]{0,80}\\/)${IN_URL}+`, "gi"),
   new RegExp(
-    `((?<!\\S)(?:-[a-z]{0,16}u|--user|--proxy-user)[ =]{0,8})(?:\\\\*"[^":]*:[^"]*"?|\\\\*'[^':]*:[^']*'?|[^\\s"':]*:${SECRET_VALUE})`,
+    `(${SLASH}(?:${SECRET_FOLDERS})${SLASH})(?<=(?:${SLASH}${SLASH}|url: ?|${SLASH}api${SLASH})${IN_URL}{0,200})` +
+      `(?=${IN_URL}{0,80}?(?:[A-Za-z]\\d|\\d[A-Za-z]|[A-Z][a-z]+[A-Z]|[a-z]{16}|_[a-z]))${IN_URL}{8,}`,
     "gi",
   ),
-  /()(?<![^\s/"'=@,;(<])[^\s:/"'=@,;(<]{0,128}:[^\s/"']{1,128}(?=@)/g,
+  new RegExp(
+    `(:\\/\\/)(?<=\\b[a-z][a-z0-9+.-]{1,20}:\\/\\/)(?<!\\b(?:${PLAIN_SCHEMES}):\\/\\/)(?=[^\\s"'<>/])${IN_URL}+`,
+    "gi",
+  ),
+  // ://user:password@ up to the last @, where a port is no password; ://key@; user:password@, where a word is none.
+  /(:\/\/)[^\s/"'<>:@]{0,128}:(?!\d{1,5}(?:[/?#]|$))[^\s"'<>]{1,256}(?=@)/gm,
+  /(:\/\/)(?=[\w-]{0,64}\d)[\w-]{16,128}(?=@)/g,
+  /(:)(?=[^\s/"'@\\]{5,128}@)(?<=(?:^|[\s/"'=@,;(<])[^\s:/"'=@,;(<\\]{1,128}:)(?<!(?:mailto|sips?|xmpp|acct|tel|im):)(?=[^\s@"']*[\dA-Z!#$%^&*+])[^\s/"'@\\]+(?=@)/gim,
 ];
+/** A bot's token at Telegram, which is slow to look for, and what must be there for one. */
+const BOT_TOKEN = /\b\d{6,10}(?::|%3A)[\w-]{30,}/gi;
+const MAYBE_BOT_TOKEN = /(?::|%3A)[\w-]{30}/i;
+/** Words long enough for a key, and what makes them look like one: they are mixed, or known lengths. */
+const LONG_WORD = /\b[\w-]{24,}={0,2}/g;
+const LOOKS_LIKE_KEY = /^(?=.*\d)(?=.*[a-z])(?=.*[A-Z])|^[0-9a-f]{80}$|^[au](?=.*\d)[a-z0-9]{29}$/;
 
-/** Replaces known shapes of secrets, and our own secrets, by `[redacted]`. */
-export function redact(line: string, ownSecrets: readonly string[]): string {
+/** Ends of names whose value is a secret, and of those whose value is one if it looks random. */
+const STRONG_NAMES =
+  "(?<!\\b(?:mon|hoc|tur|don|joc|whis|dis|hot|lac))key|token|tkn|secret|passw(?:or)?d|passwort|kennwort|" +
+  "passphrase|passcode|(?<!com|by|tres|sur|over|under)pass|pwd|psw|pword|psk|credentials?|authorization|" +
+  "cookie|jwt|bearer|cli_auth|mdp|senha";
+const WEAK_NAMES =
+  "auth|session(?:_?id)?|sid|sig|signature|code|hmac|otp|dsn|license|community|user|webhook|hook|url|id|p|pw";
+const QUOTE = String.raw`[$]?\\{0,8}["']|%22|&quot;`;
+const BLANKS = String.raw`(?:[ \t]|\\{0,3}\n|\\{1,3}n)*`;
+/** A name, and what stands between it and its value: `=`, `":`, `',`, `:`, `>` or blanks. */
+const NAMED = new RegExp(
+  `(?:(?<strong>${STRONG_NAMES})|(?<![a-z0-9])(?<weak>${WEAK_NAMES}))` +
+    String.raw`(?:[_-]?\d{1,3}|_base|_value)?(?:\[?\]|%5D)?(?:(?<equal>${BLANKS}(?:=>?|:[=-]|＝|%3D)${BLANKS})` +
+    String.raw`|(?<closed>${QUOTE})[}\]]{0,2}${BLANKS}(?:[:,]|=>?|%3A|%3D)${BLANKS}\[?|(?<colon>[ \t]*:${BLANKS})` +
+    String.raw`|(?<tag>(?:[ \t][^<>\n]{0,80})?>|<\/name>\s*<value>(?:<string>)?)|(?<blank>(?:[ \t]|\\\n)${BLANKS}))`,
+  "gi",
+);
+/** What stands before the part of a name that `NAMED` found: a quote or `<`, and the name's beginning. */
+const BEFORE_NAME = /(?<=(\\{0,8}["'])?(<\/?)?([\w.:[-]{0,64}))/y;
+/** Values that are no secret: an address, a small number, a variable, a path, a word of configuration. */
+const NO_SECRET = new RegExp(
+  String.raw`^(?:\w+ )?(?:\[redacted.*|true|false|yes|no|on|off|none|null|nil|undefined|\d{1,2}|<[\w./-]+>|\*+|\.{3}` +
+    String.raw`|\d{1,3}(?:\.\d{1,3}){3}(?:\/\d+)?|[\da-f]{0,4}:[\da-f]*:[\da-f:.]*(?:\/\d+)?` +
+    String.raw`|%\w.{0,2}|%\(.*|[$][\w@-]+|[$][{(].*|\x60.*|[\w./~-]+\.(?:pem|key|crt|cnf|txt|json|conf|ya?ml|py|sh)` +
+    String.raw`|~?\.{0,2}\/(?:etc|var|root|home|usr|opt|run|srv|tmp|dev|proc|mnt)\/.*)$`,
+  "i",
+);
+const LOOKS_RANDOM = /^(?=.*\d)(?=.*[a-z])[\x21-\x7e]{8,}$|^(?=.*[a-z])(?=.*[A-Z])[\w-]{16,}$/i;
+
+const BETWEEN = String.raw`(?:[ \t=]|\\{0,3}\n|\\{1,3}n|["'],[ \t]*(?=["']))*`;
+/** Programs, their option whose value is a secret, and what stands before that in the value. */
+const PASSWORD_OPTIONS: readonly (readonly [programs: string, option: string, before?: string])[] =
+  [
+    ["sshpass|mongo\\w*|ncftp\\w*|smbpasswd|signal-cli|unrar|7za?|login", "-p"],
+    ["mysql\\w*|mariadb\\w*|unrar|7za?", "-p(?=[^\\s])"],
+    ["mosquitto_\\w+|sqlcmd|bcp|ipmitool|zip|unzip", "-P"],
+    ["redis-cli", "-a"],
+    ["ldap\\w+", "-w"],
+    ["cscli|openssl", "-k"],
+    ["openssl", "-pass(?:in|out)?", "pass:"],
+    ["ssmtp|swaks|send[eE]mail", "-[ax]p"],
+    ["plink|pscp|psftp|putty", "-pw"],
+    ["smbclient|rpcclient|winexe|smbget|net", "-U", "[^\\s%]{0,64}%"],
+    ["lftp", "-u", "[^\\s,]{0,64},"],
+    ["nsupdate|rndc", "-y", "(?:[\\w-]+:){1,2}"],
+    ["snmp\\w+", "-[cAX]"],
+    ["htpasswd", "-\\w{0,4}b\\w{0,4}", "\\S+[ \\t]+\\S+[ \\t]+"],
+    ["x?freerdp", "\\/p:"],
+    ["net", "\\/user:\\S+[ \\t]"],
+  ];
+/** Where a secret begins behind an option or a statement that asks for one. */
+const ASKED = new RegExp(
+  PASSWORD_OPTIONS.map(([programs, option, before = ""]) => {
+    const program = String.raw`(?:\b|\\n)(?:${programs})\b(?:[^|;\n]{0,100}[ \t"'])?`;
+    return `(?<=[ \\t"'])${option}(?<=${program}${option})${BETWEEN}${before}`;
+  }).join("|") +
+    // -u user -p password
+    String.raw`|-p(?:ass)?(?=[ =](?!\d{1,5}\b))(?<=-u(?:ser(?:name)?)?[ =]?[^\s=]{1,64}[ \t]-p(?:ass)?)[ =]` +
+    // SQL, Redis, SMTP, FTP; .netrc, expect, nsupdate
+    String.raw`|\b(?:IDENTIFIED BY|SET PASSWORD[^=\n]{0,64}=|requirepass|AUTH(?: PLAIN| LOGIN)?|PASS)[ \t]+` +
+    String.raw`|\blogin[ \t]+\S{1,128}[ \t]+password[ \t]+|ssword:?[^\n]{0,40}?send(?: --)?[ \t]+` +
+    String.raw`|\bkey[ \t]+(?:hmac-[\w-]+:)?[\w.-]{1,128}[ \t]+(?=[\w+/]{16})` +
+    // login("user", "password"), PDO(source, user, password)
+    String.raw`|\b(?:login|[aA]uth|BasicAuth)=?\([ \t]*["'][^"'\n]{0,128}["'],[ \t]*(?=["'])` +
+    String.raw`|->__construct\([^,\n]{0,128},[^,\n]{0,128},[ \t]*(?=["'])` +
+    // echo password | docker login --password-stdin, password=$(echo password)
+    String.raw`|\b(?:echo|printf)[ \t]+(?:-\w+[ \t]+|["'][^"'\n]{0,16}%s[^"'\n]{0,8}["'][ \t]+)*` +
+    String.raw`(?:(?<=(?:eval[ =]["']?|=\x60|=\$\()\w+[ \t]+)|(?=[^|\n]{1,200}\|[ \t]*` +
+    String.raw`(?:sudo -S|base64|kinit|chpasswd|cryptsetup|[^|\n]{0,64}-stdin)))`,
+  "g",
+);
+/** user:password behind -u and its like; of these programs, -u asks for something else. */
+const LOGIN_OPTION = new RegExp(
+  String.raw`(?<=^|[\s"'(\x60]|\\n)(?:-[A-Za-z]{0,16}[uUa]|--?(?:proxy-|http-)?(?:user(?:pwd)?|auth)` +
+    String.raw`|user[ \t]*=[ \t]*(?="[^":\s]{0,128}:))${BETWEEN}`,
+  "gm",
+);
+const OTHER_LOGIN =
+  /\b(?:docker|podman|date|rsync|sort|cut|logger|notify-send|sudo|chown|install)\b[^|;&\n]*$/;
+
+/** A bare word: up to a blank, to a quote, or to the next parameter. */
+const WORD =
+  /(?:[^\s"'\\&<>]|\\{1,8}(?:["'](?=\w)|[^\s"'\\nt]|[nt](?=[a-z]))|&(?![&\s"']|[\w.%-]{1,64}=)|<(?!\/))+/y;
+/** What goes on with a word behind its quote or its end: `'a':'b'`, `"a"b`, `a"b"`. */
+const JOINED = /[\w$#!]|:["'\w]|(?<!["'])\\{0,8}["'][\w$#!@]/y;
+const OPENING = new RegExp(QUOTE, "y");
+const UP_TO_QUOTE = /(?:="[^"\n]*"|[^"'\n])*/y;
+const UP_TO_TAG = /[^<\n]+(?=<\/)/y;
+
+/** How much of a value decides whether it is a secret: what is none is not read again and again. */
+const JUDGED_LENGTH = 256;
+type Extent = readonly [start: number, end: number];
+
+/** The end of a sticky pattern's match at a place; the place itself when there is none. */
+function endOf(pattern: RegExp, text: string, at: number): number {
+  pattern.lastIndex = at;
+  return pattern.test(text) ? pattern.lastIndex : at;
+}
+
+const closings = new Map<string, RegExp>();
+
+/** Where a quote closes, which is escaped as deep as it was opened; else the line's end. */
+function closingOf(quote: string, text: string, from: number): number {
+  const known = closings.get(quote);
+  const pattern = known ?? new RegExp(`(?<!\\\\)${RegExp.escape(quote)}|\\n|$`, "g");
+  if (!known) closings.set(quote, pattern);
+  pattern.lastIndex = from;
+  return pattern.exec(text)?.index ?? text.length;
+}
+
+/** The shell's word that begins here, without its quotes: quoted, bare, or joined of both. */
+function wordAt(text: string, from: number): Extent {
+  const start = endOf(OPENING, text, from);
+  const quote = text.slice(from, start).replace("$", "");
+  let end = quote ? closingOf(quote, text, start) : endOf(WORD, text, start);
+  let after = text.startsWith(quote, end) ? end + quote.length : end;
+  while (after > from && endOf(JOINED, text, after) > after) {
+    if (text[after] === ":") after++;
+    const inner = endOf(OPENING, text, after);
+    const mark = text.slice(after, inner);
+    end = mark ? closingOf(mark, text, inner) : endOf(WORD, text, inner);
+    if (end === after) break;
+    after = mark && text.startsWith(mark, end) ? end + mark.length : end;
+  }
+  return [start, end];
+}
+
+/** The value that begins here: a word, or all up to the quote before its name. `whole`: with its blanks. */
+function valueAt(text: string, from: number, quote: string, whole: boolean): Extent {
+  const opens = endOf(OPENING, text, from) > from;
+  if (!quote) return whole && !opens ? [from, endOf(UP_TO_QUOTE, text, from)] : wordAt(text, from);
+  if (text.startsWith(quote, from)) {
+    const after = from + quote.length;
+    return /["'\w]/.test(text[after] ?? "") ? wordAt(text, after) : [from, from];
+  }
+  if (!whole && opens) return wordAt(text, from);
+  const close = closingOf(quote, text, from);
+  const next = whole ? -1 : text.slice(from, close).search(/&[\w.%-]{1,64}=/);
+  return [from, next < 0 ? close : from + next];
+}
+
+/** The secret that a name of `NAMED` is given, if it is one. */
+function namedSecret(text: string, match: RegExpExecArray): Extent | undefined {
+  const { strong = "", weak, equal, closed, colon, tag, blank } = match.groups ?? {};
+  const from = match.index + match[0].length;
+  BEFORE_NAME.lastIndex = match.index;
+  const [, quote = "", bracket = "", front = ""] = BEFORE_NAME.exec(text) ?? [];
+  const isHeader = colon !== undefined && (front.includes("-") || /^(?:auth|cook)/i.test(strong));
+  const isTag = tag?.endsWith(">") && bracket === "<";
+  if (tag?.endsWith(">") && !isTag && !tag.startsWith("<")) return undefined;
+  const enclosing = closed === undefined ? quote : "";
+  const place = (within: string, at: number): Extent =>
+    tag === undefined
+      ? valueAt(within, at, enclosing, isHeader)
+      : [at, endOf(UP_TO_TAG, within, at)];
+  const near = text.slice(from, from + JUDGED_LENGTH);
+  const [start, end] = place(near, 0);
+  const value = near.slice(start, end);
+  const before = text.slice(
+    Math.max(0, match.index - front.length - 48),
+    match.index - front.length,
+  );
+  const isOption = front.startsWith("-") || (blank !== undefined && before.endsWith("--"));
+  const isSecret = () => {
+    if (weak) {
+      if (isHeader && /^x-$/i.test(front)) return true;
+      if (/^pw?$/i.test(weak)) {
+        return front === "--" || (/[?&]$/.test(before) && LOOKS_RANDOM.test(value));
+      }
+      const isAsked = (blank === undefined || isOption) && tag === undefined;
+      return isAsked && !/:\/\/|^\//.test(value) && LOOKS_RANDOM.test(value);
+    }
+    if (isHeader) return !/^[a-z]+; /.test(value) && !/^sec-websocket-$/i.test(front);
+    if (colon !== undefined) {
+      const isAlone =
+        enclosing !== "" && !/\s/.test(value) && !/std(?:err|out): ["']$/.test(before);
+      // In prose: more than a small word.
+      return (
+        start > 0 || isAlone || /^(?!ssh-|ecdsa-|[\w-]+:)(?=.*[\d!#$%^&+=])\S{6,}$/.test(value)
+      );
+    }
+    if (blank !== undefined) {
+      if (isOption) return !value.startsWith("-");
+      if (/\b(?:action|set)[ \t]+(?:[\w-]+[ \t]+)?$/.test(before)) return !/^[-=]/.test(value);
+      return (
+        LOOKS_RANDOM.test(value) &&
+        (value.length >= 16 || /^bearer$/i.test(strong)) &&
+        /^[\w+/=.-]+$/.test(value)
+      );
+    }
+    if (closed !== undefined) {
+      // Not the next option of a list, nor {"key":"Jail","value":"sshd"}.
+      if (
+        start === 0
+          ? !/^[\w$]/.test(value) || match[0].includes(",")
+          : /^-{1,2}[a-z-]+$/i.test(value)
+      )
+        return false;
+      return (
+        !/^key$/i.test(front + strong) || !/^["']\s{0,8},\s{0,8}["']value["']/.test(near.slice(end))
+      );
+    }
+    return !(equal?.startsWith(" ") && /^[a-z_]+\.[a-z_.]+(?:\(.*)?$/i.test(value));
+  };
+  return end > start && !NO_SECRET.test(value) && isSecret() ? place(text, from) : undefined;
+}
+
+/** The user:password that `LOGIN_OPTION` is given; a key may stand for the user. */
+function loginSecret(text: string, match: RegExpExecArray): Extent | undefined {
+  const from = match.index + match[0].length;
+  const near = text.slice(from, from + JUDGED_LENGTH);
+  const value = near.slice(...wordAt(near, 0));
+  const user = /^[^\s:]{0,128}?["']?:["']?/.exec(value)?.[0];
+  if (user === undefined || /^\+|^\d+:\d+$|:\/\/|^\//.test(value)) return undefined;
+  const password = value.slice(user.length);
+  if (password ? NO_SECRET.test(password) : !LOOKS_RANDOM.test(value)) return undefined;
+  const before = text.slice(Math.max(0, match.index - 200), match.index);
+  return OTHER_LOGIN.test(before) ? undefined : wordAt(text, from);
+}
+
+function askedSecret(text: string, match: RegExpExecArray): Extent | undefined {
+  const from = match.index + match[0].length;
+  const near = text.slice(from, from + JUDGED_LENGTH);
+  const value = near.slice(...wordAt(near, 0));
+  return value.startsWith("-") || NO_SECRET.test(value) ? undefined : wordAt(text, from);
+}
+
+/** Replaces the secrets that `find` finds behind the matches of a pattern. */
+function hideBehind(
+  text: string,
+  pattern: RegExp,
+  find: (text: string, match: RegExpExecArray) => Extent | undefined,
+): string {
+  let [hidden, done] = ["", 0];
+  pattern.lastIndex = 0;
+  for (let match = pattern.exec(text); match; match = pattern.exec(text)) {
+    const [start, end] = find(text, match) ?? [0, 0];
+    if (end <= start) continue;
+    hidden += `${text.slice(done, start)}[redacted]`;
+    pattern.lastIndex = done = end;
+  }
+  return hidden + text.slice(done);
+}
+
+/** Replaces our own secrets and the URLs of channels: all that is looked for in a jail's lines. */
+function redactOwn(line: string, ownSecrets: readonly string[]): string {
   let text = line;
   const longestFirst = ownSecrets.toSorted((a, b) => b.length - a.length);
   for (const secret of longestFirst) text = text.replaceAll(secret, "[redacted]");
-  for (const shape of SECRETS) text = text.replace(shape, "$1[redacted]");
+  for (const shape of CHANNEL_URLS) text = text.replace(shape, "$1[redacted]");
   return text;
+}
+
+/** Replaces every secret by `[redacted]` in lines that show commands, configuration, or anything else. */
+export function redact(lines: string, ownSecrets: readonly string[]): string {
+  let text = redactOwn(lines, ownSecrets);
+  const hidden = (all: string, kept: string) =>
+    kept + all.slice(kept.length).replace(/[^\n]+/g, "[redacted]");
+  for (const shape of SHAPES) text = text.replace(shape, hidden);
+  if (MAYBE_BOT_TOKEN.test(text)) text = text.replace(BOT_TOKEN, "[redacted]");
+  text = text.replace(LONG_WORD, (word: string, at: number) =>
+    !LOOKS_LIKE_KEY.test(word) || /[./+:=-]$|%3D$/.test(text.slice(Math.max(0, at - 3), at))
+      ? word
+      : "[redacted]",
+  );
+  text = hideBehind(text, NAMED, namedSecret);
+  text = hideBehind(text, LOGIN_OPTION, loginSecret);
+  return hideBehind(text, ASKED, askedSecret);
+}
+
+/** An id that a jail's line shows stays whole there; any other text is read closely. */
+export function redactId(id: string, ownSecrets: readonly string[]): string {
+  return /[\s"'`\\]/.test(id) ? redact(id, ownSecrets) : redactOwn(id, ownSecrets);
 }
 
 /** Writes a character that cannot be seen as its escape, `\x1b` or `\u202e`. */
@@ -436,42 +753,10 @@ function visible(character: string): string {
   return `\\u{${code.toString(16)}}`;
 }
 
-/** Most names and paths: what is not worth the start of a Unicode pattern. */
-const HARMLESS = /^[ -_a-~\t\n]*$/;
-
 /** Makes text harmless: nothing invisible, no run of backticks that could close a fence. */
 export function neutralise(text: string): string {
   if (HARMLESS.test(text)) return text;
   return text.replace(INVISIBLE, visible).replace(/`(?=`)/g, "`\u200b");
-}
-
-function cleanLine(line: string, ownSecrets: readonly string[]): string {
-  const text = line.replaceAll("\0", "").replace(/\r+$/, "");
-  return neutralise(redact(text, ownSecrets));
-}
-
-/** Starts of the lines in which `find` finds something: it says where, from a place on, or -1. */
-function linesWith(text: string, find: (from: number) => number): number[] {
-  const starts: number[] = [];
-  for (let at = find(0); at >= 0;) {
-    starts.push(text.lastIndexOf("\n", at) + 1);
-    const lineEnd = text.indexOf("\n", at);
-    at = lineEnd < 0 ? -1 : find(lineEnd + 1);
-  }
-  return starts;
-}
-
-/** The last character of a pattern's first match from a place on; -1 when there is none. */
-function matchFrom(pattern: RegExp, text: string, from: number): number {
-  pattern.lastIndex = from;
-  return pattern.test(text) ? pattern.lastIndex - 1 : -1;
-}
-
-/** The first byte from a place on that is not ASCII, or -1; `text` has one character for each byte. */
-function foreignFrom(bytes: Uint8Array, text: string, from: number): number {
-  let at = from;
-  while (at < bytes.length && isAscii(bytes.subarray(at, at + ASCII_BLOCK))) at += ASCII_BLOCK;
-  return at < bytes.length ? matchFrom(NOT_ASCII, text, at) : -1;
 }
 
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
@@ -481,33 +766,40 @@ function latin1(bytes: Uint8Array): string {
 }
 
 /**
- * Bytes of the log as harmless text, line by line: UTF-8 with U+FFFD for what is not. Searched as one
- * character a byte, which is fast; only lines that are not ASCII are decoded.
+ * Bytes of the log as harmless text: UTF-8 with U+FFFD for what is not. `text` has one character for
+ * each byte, in which lines are told apart fast; only what is not a jail's line about an address is
+ * decoded and looked at, together with its neighbours: a command may go on over several lines.
  */
 export function cleanBytes(
   bytes: Uint8Array,
   ownSecrets: readonly string[],
   text = latin1(bytes),
 ): string {
-  const own = ownSecrets.map((secret) => RegExp.escape(secret)).join("|");
-  const patterns = own ? [...SUSPICIOUS, new RegExp(own, "g")] : SUSPICIOUS;
-  const hits = (pattern: RegExp) => linesWith(text, (from) => matchFrom(pattern, text, from));
-  const suspicious = new Set(patterns.flatMap(hits));
-  const foreign = linesWith(text, (from) => foreignFrom(bytes, text, from));
-  const starts = [...new Set([...suspicious, ...foreign])].sort((a, b) => a - b);
-  if (starts.length === 0) return text;
+  // Where a short secret of our own stands, which may be a jail's name, no line is trusted.
+  const short = ownSecrets.filter(({ length }) => length <= JAIL_LIMIT).map(RegExp.escape);
+  const own = short.length > 0 && new RegExp(short.join("|")).test(text);
   const pieces: string[] = [];
-  let done = 0;
-  for (const start of starts) {
-    const lineEnd = text.indexOf("\n", start);
-    const end = lineEnd < 0 ? text.length : lineEnd;
-    const line = utf8.decode(bytes.subarray(start, end));
-    const isClean = !suspicious.has(start) && line.search(INVISIBLE) < 0;
-    pieces.push(text.slice(done, start), isClean ? line : cleanLine(line, ownSecrets));
+  let [done, closely] = [0, 0];
+  const flush = (start: number, end: number, hide: typeof redact) => {
+    if (start === end) return;
+    const lines = utf8
+      .decode(bytes.subarray(start, end))
+      .replaceAll("\0", "")
+      .replace(/(?<!\r)\r+(?![^\n])/g, "");
+    pieces.push(text.slice(done, start), neutralise(hide(lines, ownSecrets)));
     done = end;
+  };
+  for (let at = 0; at < text.length;) {
+    const usual = own ? at : endOf(ADDRESS_LINE, text, at);
+    const next = usual > at ? usual : endOf(JAIL_LINE, text, at);
+    if (next > at) {
+      flush(closely, at, redact);
+      if (usual === at) flush(at, next, redactOwn);
+      closely = at = next;
+    } else at = text.indexOf("\n", at) + 1 || text.length;
   }
-  pieces.push(text.slice(done));
-  return pieces.join("");
+  flush(closely, text.length, redact);
+  return done === 0 ? text : pieces.join("") + text.slice(done);
 }
 
 /** The same for what was decoded already. */
@@ -1185,7 +1477,7 @@ export class Counts {
   /** An id may be any text of any length; a secret is taken out before it is cut. */
   #shortId(id: string): string {
     const isShort = id.length <= COUNTED_ID_LENGTH;
-    return isShort ? id : shortened(redact(id, this.#ownSecrets), COUNTED_ID_LENGTH);
+    return isShort ? id : shortened(redactId(id, this.#ownSecrets), COUNTED_ID_LENGTH);
   }
 }
 

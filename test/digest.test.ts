@@ -11,7 +11,7 @@ import {
   NO_CONTEXT,
   readRecord,
   readRecords,
-  redact,
+  redactId,
   Tally,
   type Digest,
   type Period,
@@ -72,7 +72,7 @@ function countsOf(digest: Digest): Counts {
 }
 
 /** An id as it may be shown. */
-const shown = (id: string) => neutralise(redact(id, []));
+const shown = (id: string) => neutralise(redactId(id, []));
 
 /** As somebody with `grep` counts: from the end, so that a stop is known before its unbans. */
 function grepped(lines: readonly string[]): Counts {

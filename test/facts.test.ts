@@ -15,8 +15,8 @@ import {
 } from "../f2b-watch.ts";
 import { Fail2ban, machine } from "./fail2ban.ts";
 import { line, Scene, testWith } from "./harness.ts";
-import { DONE, Machine, STARTERS, testOn } from "./machine.ts";
-import { writeMmdb } from "./mmdb.ts";
+import { DONE, Machine, STARTERS } from "./machine.ts";
+import { MMDB_PROGRAMS, writeMmdb } from "./mmdb.ts";
 
 setDefaultTimeout(120_000);
 
@@ -475,7 +475,7 @@ const says = (code: number, err: string): Ran => ({ kind: "ended", code, out: ""
 
 describe("countries", () => {
   for (const version of [4, 6] as const) {
-    testWith("mmdblookup", "python3")(`out of a real .mmdb of IPv${version}`, async () => {
+    testWith(...MMDB_PROGRAMS)(`out of a real .mmdb of IPv${version}`, async () => {
       using scene = geoScene();
       const path = join(scene.directory, "lite.mmdb");
       const geo = writeMmdb(path, "DBIP-Country-Lite", made(version), version);
@@ -739,7 +739,7 @@ countries (IPs) found bans
 });
 
 for (const how of STARTERS) {
-  testOn(how)(
+  testWith(...MMDB_PROGRAMS, ...(how === "deno" ? [how] : []))(
     `${how}: the database and the .mmdb are read, nothing is written beside them`,
     async () => {
       using machine = new Machine({ fast: false });

@@ -39,13 +39,15 @@ describe("from zero", () => {
         using scene = new Scene();
         const home = scene.directory;
         fs.mkdirSync(join(home, "global/lib"), { recursive: true });
-        for (const name of ["node", "sh"]) fs.symlinkSync(Bun.which(name) ?? "", join(home, name));
-        const npm = ["install", "--silent", "--prefix", home, `npm@${version}`];
+        for (const name of ["sh", "env"]) fs.symlinkSync(Bun.which(name) ?? "", join(home, name));
+        // npm 12 wants a newer Node than many distributions have.
+        const packages = [`npm@${version}`, "node@22"];
+        const npm = ["install", "--silent", "--allow-scripts=node", "--prefix", home, ...packages];
         expect(spawnSync("npm", npm).status).toBe(0);
         const env = {
           ...process.env,
           HOME: home,
-          PATH: `${home}:${home}/node_modules/.bin`,
+          PATH: `${home}/node_modules/.bin:${home}`,
           npm_config_prefix: join(home, "global"),
         };
         const commands = block("try").trim().split("\n");
@@ -120,14 +122,15 @@ describe("the package", () => {
     const names = packed.files.map(({ path }: { path: string }) => path).sort();
     expect(names).toEqual(["LICENSE", "README.md", "f2b-watch.ts", "package.json"]);
     fs.mkdirSync(`${home}/global/lib`, { recursive: true });
-    for (const name of ["node", "sh", "env"])
-      fs.symlinkSync(Bun.which(name) ?? "", join(home, name));
-    expect(run("npm install --silent --prefix . npm@12; echo $?")).toBe("0\n");
+    for (const name of ["sh", "env"]) fs.symlinkSync(Bun.which(name) ?? "", join(home, name));
+    expect(
+      run("npm install --silent --allow-scripts=node --prefix . npm@12 node@22; echo $?"),
+    ).toBe("0\n");
     const version = `f2b-watch ${packageJson.version}\n`;
     expect(run(`bunx --package ${home}/${packed.filename} f2b-watch --version`)).toBe(version);
     const bun = "--allow-scripts=bun --package bun@1.4.5";
     const npx = `npx --yes ${bun} --package ./${packed.filename} f2b-watch --version`;
-    expect(run(npx, `${home}:${home}/node_modules/.bin`)).toBe(version);
+    expect(run(npx, `${home}/node_modules/.bin:${home}`)).toBe(version);
   });
 });
 

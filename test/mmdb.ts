@@ -24,6 +24,12 @@ function run(program: string, args: readonly string[], input = ""): void {
   if (status !== 0) throw new Error(`${program} ${args.join(" ")}: ${error ?? stderr}`);
 }
 
+/** What tests of an .mmdb need. */
+export const MMDB_PROGRAMS = [
+  "mmdblookup",
+  spawnSync("python3", ["-c", "import ensurepip"]).status === 0 ? "python3" : "python3-venv",
+];
+
 /** Writes an .mmdb by PyPI's mmdb-writer, which is installed once into the user's cache. */
 export function writeMmdb(
   path: string,

@@ -179,7 +179,7 @@ describe("check under deno", () => {
     return Object.fromEntries(rows.map((row) => [row.name, row]));
   }
 
-  testWith("deno")(
+  testWith("deno", "fail2ban-client")(
     "every permission that a run misses is a ✗ with the flag that gives it",
     async () => {
       using folder = new Folder();
@@ -196,7 +196,7 @@ describe("check under deno", () => {
     },
   );
 
-  testWith("deno")(
+  testWith("deno", "fail2ban-client")(
     "with those of a run only fail2ban cannot be asked, with all it can",
     async () => {
       using folder = new Folder();

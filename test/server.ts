@@ -14,7 +14,13 @@ import { block, file } from "./readme.ts";
 const NAMESPACES = ["--mount", "--uts", "--pid", "--cgroup", "--fork", "--kill-child"];
 const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /** As a root shell has it; npm and python may lie elsewhere. */
-const ENVIRONMENT = { PATH: `${PATH}:${process.env["PATH"]}`, HOME: "/root", LANG: "C.UTF-8" };
+const { NODE_EXTRA_CA_CERTS } = process.env;
+const ENVIRONMENT = {
+  PATH: `${PATH}:${process.env["PATH"]}`,
+  HOME: "/root",
+  LANG: "C.UTF-8",
+  NODE_EXTRA_CA_CERTS,
+};
 
 /** The webhook as README has it. */
 const PLACEHOLDER = "https://discord.com/api/webhooks/…";

@@ -16,6 +16,10 @@ const online = spawnSync(process.execPath, ["info", `zod@${packageJson.dependenc
 const note = online.status === 0 ? "" : " (needs the package registry)";
 const withRegistry = note === "" ? testWith("npm") : test.skipIf(true);
 
+/** A Node for npm 12, which wants a newer one than many distributions have. */
+const NODE = `node-linux-${process.arch}@22`;
+const NODE_BIN = `node_modules/node-linux-${process.arch}/bin`;
+
 const CHECKOUT = "/opt/f2b-watch";
 const LOG = "/var/log/fail2ban.log";
 
@@ -40,14 +44,13 @@ describe("from zero", () => {
         const home = scene.directory;
         fs.mkdirSync(join(home, "global/lib"), { recursive: true });
         for (const name of ["sh", "env"]) fs.symlinkSync(Bun.which(name) ?? "", join(home, name));
-        // npm 12 wants a newer Node than many distributions have.
-        const packages = [`npm@${version}`, "node@22"];
-        const npm = ["install", "--silent", "--allow-scripts=node", "--prefix", home, ...packages];
+        const packages = [`npm@${version}`, NODE];
+        const npm = ["install", "--silent", "--prefix", home, ...packages];
         expect(spawnSync("npm", npm).status).toBe(0);
         const env = {
           ...process.env,
           HOME: home,
-          PATH: `${home}/node_modules/.bin:${home}`,
+          PATH: `${home}/${NODE_BIN}:${home}/node_modules/.bin:${home}`,
           npm_config_prefix: join(home, "global"),
         };
         const commands = block("try").trim().split("\n");
@@ -123,14 +126,12 @@ describe("the package", () => {
     expect(names).toEqual(["LICENSE", "README.md", "f2b-watch.ts", "package.json"]);
     fs.mkdirSync(`${home}/global/lib`, { recursive: true });
     for (const name of ["sh", "env"]) fs.symlinkSync(Bun.which(name) ?? "", join(home, name));
-    expect(
-      run("npm install --silent --allow-scripts=node --prefix . npm@12 node@22; echo $?"),
-    ).toBe("0\n");
+    expect(run(`npm install --silent --prefix . npm@12 ${NODE}; echo $?`)).toBe("0\n");
     const version = `f2b-watch ${packageJson.version}\n`;
     expect(run(`bunx --package ${home}/${packed.filename} f2b-watch --version`)).toBe(version);
     const bun = "--allow-scripts=bun --package bun@1.4.5";
     const npx = `npx --yes ${bun} --package ./${packed.filename} f2b-watch --version`;
-    expect(run(npx, `${home}/node_modules/.bin:${home}`)).toBe(version);
+    expect(run(npx, `${home}/${NODE_BIN}:${home}/node_modules/.bin:${home}`)).toBe(version);
   });
 });
 

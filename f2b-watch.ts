@@ -5074,11 +5074,12 @@ function isOutOfReach(error: unknown): boolean {
 }
 
 function databaseFault(path: string, error: unknown): Fault {
-  const why = reason(error);
+  // Of a change that was cut off SQLite would put back what was there before.
+  const why = reason(error).replace("attempt to write a readonly database", "a change was cut off");
   let hint = "go without: --database none";
   if (/EACCES|EPERM/.test(errorCode(error) ?? "")) hint = `run as root, or ${hint}`;
   if (why.includes("is locked")) hint = `see who holds it: fuser ${path}`;
-  if (why.includes("malformed")) hint = "fail2ban repairs it: systemctl restart fail2ban";
+  if (/malformed|cut off/.test(why)) hint = "fail2ban repairs it: systemctl restart fail2ban";
   if (/^no such (?:table|column)/.test(why)) hint = `it takes fail2ban 0.11 or newer, or ${hint}`;
   const exitCode = isOutOfReach(error) ? 78 : 66;
   return new Fault(exitCode, `cannot use fail2ban's database ${path}: ${why}`, hint);

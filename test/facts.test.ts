@@ -102,12 +102,14 @@ function store(scene: Scene, ...bans: readonly StoredBan[]): string {
   const path = join(scene.directory, "bans.sqlite3");
   const database = new DatabaseSync(path);
   database.exec(TABLES["0.11"].replace("TABLE", "TABLE IF NOT EXISTS"));
+  database.exec("BEGIN");
   const insert = database.prepare("INSERT INTO bans VALUES (?, ?, ?, ?, ?, ?)");
   for (const { jail = "sshd", id = "203.0.113.7", at = AT, ...ban } of bans) {
     const { seconds = 600, count = 1, data = { failures: 5 } } = ban;
     const json = typeof data === "string" ? data : Buffer.from(JSON.stringify(data));
     insert.run(jail, id, Date.parse(`${at}Z`) / 1000, seconds, count, json);
   }
+  database.exec("COMMIT");
   database.close();
   return path;
 }
@@ -263,6 +265,18 @@ const BAD: [name: string, make: (path: string, scene: Scene) => unknown, says: R
     "in WAL mode",
     (path, scene) => new DatabaseSync(store(scene, {})).exec("PRAGMA journal_mode=WAL"),
     /WAL mode/,
+  ],
+  [
+    "in the midst of a change when its server was killed",
+    (path, scene) => {
+      const writer = new DatabaseSync(store(scene, ...Array.from({ length: 2_000 }, () => ({}))));
+      writer.exec("PRAGMA cache_size = 2; BEGIN; UPDATE bans SET bantime = 7");
+      for (const ending of ["", "-journal"])
+        fs.copyFileSync(path + ending, `${path}.copy${ending}`);
+      writer.close();
+      for (const ending of ["", "-journal"]) fs.renameSync(`${path}.copy${ending}`, path + ending);
+    },
+    /a change was cut off$/,
   ],
   ["a FIFO", (path) => spawnSync("mkfifo", [path]), /it is not a regular file$/],
   ["a folder", (path) => fs.mkdirSync(path), /it is not a regular file$/],

@@ -3797,12 +3797,6 @@ interface Bar {
   count: number;
 }
 
-interface DigestAddress extends Busy {
-  readonly address: string;
-  /** `DE`, or `AS64500`. */
-  readonly country?: string;
-}
-
 /** What happened in a period, as `digest --json` has it; all text in it is clean. */
 export type Digest = ReturnType<Tally["digest"]>;
 
@@ -3840,8 +3834,7 @@ export class Tally {
   #hour = "";
   #bar: Bar = { from: "", count: 0 };
   #isDated = false;
-  #dated = 0;
-  #undated = 0;
+  readonly #lines = { dated: 0, undated: 0 };
 
   /** `chosen`: the jails that count; all when there are none. */
   constructor(period: Period, chosen: ReadonlySet<string>, ownSecrets: readonly string[]) {
@@ -3873,7 +3866,7 @@ export class Tally {
 
   #addUsual(jail: string, id: string): void {
     this.#isDated = true;
-    this.#dated++;
+    this.#lines.dated++;
     if (this.#reader.unbans.size > 0) this.#reader.unbans.delete(jail);
     if (this.#chosen.size > 0 && !this.#chosen.has(jail)) return;
     this.#bar.count++;
@@ -3883,8 +3876,7 @@ export class Tally {
   #addLine(line: string): void {
     const record = this.#reader.read(line);
     if (record) this.#isDated = record.date !== "";
-    if (this.#isDated) this.#dated++;
-    else this.#undated++;
+    this.#lines[this.#isDated ? "dated" : "undated"]++;
     if (!record) return;
     const { jail, event } = record;
     const bar = this.#hour && line.startsWith(this.#hour) ? this.#bar : this.#barOf(record);
@@ -3907,48 +3899,69 @@ export class Tally {
     return bar;
   }
 
-  /** What was counted; `notRead` are files that could not be read, or not to their end, with reasons. */
-  digest(notRead: readonly string[]) {
+  /** The busiest ids, as many as are listed. */
+  busiest(most = DIGEST_LIST_LIMIT): IdCount[] {
+    return [...this.#counts.ids.values()].sort(busiestFirst).slice(0, most);
+  }
+
+  /**
+   * What was counted. `notRead`: files that could not be read, or not to their end, with reasons; `known`:
+   * the countries of the busiest addresses.
+   */
+  digest(notRead: readonly string[], known = NO_FACTS.countries) {
     const clean = (text: string) => cleanText(text, this.#ownSecrets);
     this.#counts.settle();
-    const { failedActions, atLeast } = this.#counts;
-    const counted = [...this.#counts.jails];
-    const jails = counted
-      .map(([jail, { found, banned, kinds, bannedIds: ids }]) => {
-        const unbanned = kinds.unban;
-        return { jail: clean(jail), found, banned, unbanned, bannedAddresses: ids.size };
-      })
+    const { failedActions, atLeast, banned: bannedIds, jails: counted, ids } = this.#counts;
+    const jails = [...counted]
+      .map(
+        ([
+          jail,
+          {
+            found,
+            banned,
+            kinds: { unban: unbanned },
+            bannedIds: { size },
+          },
+        ]) => {
+          return { jail: clean(jail), found, banned, unbanned, bannedAddresses: size };
+        },
+      )
       .filter(({ found, banned, unbanned }) => found + banned + unbanned > 0)
       .sort(busiestFirst);
-    const ids = [...this.#counts.ids.values()].sort(busiestFirst);
+    const alerts = [...counted.values()].reduce((sum, { kinds }) => sum + kinds.alert, 0);
+    const addresses = this.busiest().map(({ id, found, banned }) => {
+      /** `DE`, or `AS64500`. */
+      const country = known.get(addressOf(id) ?? "")?.code;
+      return { address: clean(id), found, banned, ...(country === undefined ? {} : { country }) };
+    });
     return {
       since: this.#period.since,
       until: this.#period.until,
       found: sumOf(jails, "found"),
       banned: sumOf(jails, "banned"),
       unbanned: sumOf(jails, "unbanned"),
-      bannedAddresses: this.#counts.banned.size,
+      bannedAddresses: bannedIds.size,
       failedActions,
-      otherAlerts: counted.reduce((sum, [, { kinds }]) => sum + kinds.alert, -failedActions),
-      serverStarts: this.#counts.jails.get("")?.kinds.life ?? 0,
+      otherAlerts: alerts - failedActions,
+      serverStarts: counted.get("")?.kinds.life ?? 0,
       /** The busiest first, as all lists here. */
       jails,
       /** Different addresses, or other ids, that were found or banned. */
-      seenAddresses: atLeast.seenAddresses ? IDS_LIMIT : ids.length,
-      addresses: ids.slice(0, DIGEST_LIST_LIMIT).map(({ id, found, banned }): DigestAddress => {
-        return { address: clean(id), found, banned };
-      }),
-      networks: addUp(ids, ({ id }) => networkOf(id))
-        .filter(({ addresses }) => addresses > 1)
+      seenAddresses: atLeast.seenAddresses ? IDS_LIMIT : ids.size,
+      addresses,
+      networks: addUp(this.busiest(Infinity), ({ id }) => networkOf(id))
+        .filter((network) => network.addresses > 1)
         .map(({ name: network, ...rest }) => ({ network, ...rest }))
         .slice(0, DIGEST_LIST_LIMIT),
       /** Of the addresses above whose country is known. */
-      countries: [] as { country: string; addresses: number; found: number; banned: number }[],
+      countries: addUp(addresses, (each) => each.country).map(({ name: country, ...rest }) => {
+        return { country, ...rest };
+      }),
       atLeast,
       /** The oldest first. */
       chart: { unit: this.#chart.unit, bars: [...this.#chart.bars.values()].reverse() },
       /** With and without a date, in or out of the period. */
-      lines: { dated: this.#dated, undated: this.#undated },
+      lines: this.#lines,
       notRead: notRead.map(clean),
     };
   }
@@ -3982,20 +3995,6 @@ function addUp<Each extends Busy>(ids: readonly Each[], groupOf: (id: Each) => s
       banned: sumOf(members, "banned"),
     }))
     .sort(busiestFirst);
-}
-
-/** The same digest with the countries that are known of its addresses. */
-function withCountries(digest: Digest, known: Facts["countries"]): Digest {
-  const addresses = digest.addresses.map((each) => {
-    const country = known.get(addressOf(each.address) ?? "")?.code;
-    return country ? { ...each, country } : each;
-  });
-  const countries = addUp(addresses, ({ country }) => country);
-  return {
-    ...digest,
-    addresses,
-    countries: countries.map(({ name: country, ...rest }) => ({ country, ...rest })),
-  };
 }
 
 // The message: made for a phone, which shows about 40 columns.
@@ -7675,13 +7674,12 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
       await addTexts(world, tally, wholeLines(world, file, from));
     }
     const damaged = files.flatMap(({ name, damage }) => (damage ? { name, why: damage } : []));
-    const digest = tally.digest([...damaged, ...leftOut].map(withReason));
-    const addresses = digest.addresses.flatMap(({ address }) => addressOf(address) ?? []);
+    const addresses = tally.busiest().flatMap(({ id }) => addressOf(id) ?? []);
     const { countries } = await lookUpFacts(world, settings, { bans: [], addresses });
     for (const fault of settings.factMemory.news.values()) {
       if (fault) complain(world, fault.message, fault.hint);
     }
-    return withCountries(digest, countries);
+    return tally.digest([...damaged, ...leftOut].map(withReason), countries);
   } finally {
     for (const file of files) world.fs.closeSync(file.descriptor);
   }

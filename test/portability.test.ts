@@ -68,6 +68,13 @@ describe("the repository", () => {
     for (const version of Object.values(all)) expect(version).toMatch(/^\d+\.\d+\.\d+$/);
   });
 
+  test("Bun has one version, wherever it is named", () => {
+    const places = "README.md .github/RECIPES.md .github/workflows/release.yml .ci/run".split(" ");
+    const texts = places.map((path) => fs.readFileSync(join(repository, path), "utf8"));
+    const versions = new Set(texts.flatMap((text) => text.match(/\bbun@[\d.]+/g) ?? []));
+    expect([...versions]).toEqual([`bun@${packageJson.devDependencies["bun-types"]}`]);
+  });
+
   test("only the agreed files lie on the top level", () => {
     const ignored = fs.readFileSync(join(repository, ".gitignore"), "utf8").split(/\/?\n/);
     const top = fs.readdirSync(repository).filter((name) => !ignored.includes(name));

@@ -381,15 +381,15 @@ const INVISIBLE = /(?![\t\n])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{DI}]/gu;
 /** Most names and paths: what is not worth the start of a Unicode pattern. */
 const HARMLESS = /^[ -_a-~\t\n]*$/;
 
-/** Jails with longer names are looked at like any other line. */
-const JAIL_LIMIT = 32;
+/** Names and messages that are longer are looked at like any other line's. */
+const TRUSTED_LENGTH = 50;
 const VERB = "(?:Found|(?:Restore |Increase |Repeal )?Ban|Reban|Unban)";
 const AFTER_ID = String.raw`(?: - [\d-]{10} [\d:]{8}| \(\d+ # [\w ,:]+ -> [\d :-]+\))?`;
-/** A jail's line about an address, which holds nothing to look for. */
-const ADDRESS_LINE = new RegExp(
-  String.raw`[\d-]{10} [\d:]{8}[,.]\d{3} fail2ban\.(?:filter|actions|observer) {0,24}\[\d+\]:` +
-    String.raw` (?:INFO|NOTICE|WARNING) {1,4}\[[\w-]{1,${JAIL_LIMIT}}\]` +
-    String.raw` (?:${VERB} [\da-f.:]{2,45}${AFTER_ID}|[\da-f.:]{2,45} already banned)\n`,
+/** Lines about an address and what the server says of its jails: nothing to look for in them. */
+const USUAL_LINES = new RegExp(
+  String.raw`(?:[\d-]{10} [\d:]{8}[,.]\d{3} fail2ban\.[a-z]{2,12} {0,24}\[\d+\]: (?:(?:INFO|NOTICE|WARNING)` +
+    String.raw` {1,4}\[[\w-]{1,${TRUSTED_LENGTH}}\] (?:${VERB} [\da-f.:]{2,45}${AFTER_ID}` +
+    String.raw`|[\da-f.:]{2,45} already banned)|INFO {4,6}[\w ':{}.-]{1,${TRUSTED_LENGTH}})\n){1,999}`,
   "y",
 );
 /**
@@ -398,7 +398,7 @@ const ADDRESS_LINE = new RegExp(
  */
 const JAIL_LINE = new RegExp(
   String.raw`[^"'\\=:\n]{0,120}\d\d:\d\d:\d\d(?:(?!ERROR| -- )[^"'\\=\n]){0,120} (?:INFO|NOTICE|WARNING)` +
-    String.raw` {1,4}\[[^\]\s"'\\]{1,64}\] (?:${VERB} [^ "'\\\x60\t\r\n]{1,512}${AFTER_ID}` +
+    String.raw` {1,4}\[[^\]"\\\n]{1,64}\] (?:${VERB} [^ "'\\\x60\t\r\n]{1,512}${AFTER_ID}` +
     String.raw`|[^ "'\\\x60\t\r\n]{1,512} already banned)\r?\n`,
   "y",
 );
@@ -775,8 +775,8 @@ export function cleanBytes(
   ownSecrets: readonly string[],
   text = latin1(bytes),
 ): string {
-  // Where a short secret of our own stands, which may be a jail's name, no line is trusted.
-  const short = ownSecrets.filter(({ length }) => length <= JAIL_LIMIT).map(RegExp.escape);
+  // Where a short secret of our own stands, as a jail's name may, no line is trusted.
+  const short = ownSecrets.filter(({ length }) => length <= TRUSTED_LENGTH).map(RegExp.escape);
   const own = short.length > 0 && new RegExp(short.join("|")).test(text);
   const pieces: string[] = [];
   let [done, closely] = [0, 0];
@@ -790,7 +790,7 @@ export function cleanBytes(
     done = end;
   };
   for (let at = 0; at < text.length;) {
-    const usual = own ? at : endOf(ADDRESS_LINE, text, at);
+    const usual = own ? at : endOf(USUAL_LINES, text, at);
     const next = usual > at ? usual : endOf(JAIL_LINE, text, at);
     if (next > at) {
       flush(closely, at, redact);

@@ -78,7 +78,7 @@ export class Machine extends Scene {
   start(how: Starter = "binary", options: StartOptions = {}): Started {
     const { before = [], flags = [], stdout = "pipe" } = options;
     const places = ["--log", this.log, "--state", this.state, "--host", "web-1"];
-    const command = [...before, ...this.command(how), ...places, "--max-time", "86400", ...flags];
+    const command = [...before, ...this.command(how), ...places, ...flags];
     const env = {
       PATH: process.env["PATH"],
       HOME: process.env["HOME"],
@@ -86,6 +86,7 @@ export class Machine extends Scene {
       DENO_NO_UPDATE_CHECK: "1",
       F2B_ENV_FILE: join(this.directory, "env"),
       F2B_INLINE: "0",
+      F2B_MAX_TIME: "86400",
       ...this.env,
     };
     const child = Bun.spawn(command, {

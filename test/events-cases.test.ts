@@ -404,13 +404,7 @@ describe("over several runs", () => {
     for (const refuses of [false, true]) {
       using scene = new Scene();
       scene.append(...ids.map((id) => ban(id)));
-      const fetch: typeof scene.overrides.fetch = (url, init) =>
-        refuses && init.body instanceof FormData
-          ? Promise.resolve(
-              new Response('{"code": 40005, "message": "too large"}', { status: 413 }),
-            )
-          : scene.discord.fetch(url, init);
-      scene.overrides.fetch = fetch;
+      if (refuses) scene.discord.fail({ kind: "status", status: 413 });
       expect((await scene.run(...EVENTS)).code).toBe(0);
       const [message, ...more] = scene.discord.messages;
       expect(more).toEqual([]);

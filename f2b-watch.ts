@@ -1126,8 +1126,8 @@ function unwrap(line: string): {
       // A line that was cut, or damaged.
     }
   }
-  const [wrapper = "", clock = "", date = "", time = clock, tag] = WRAPPER.exec(line) ?? [];
-  return { text: line.slice(wrapper.length), date, time, tag };
+  const [wrapper = "", clock = "", date = "", time, tag] = WRAPPER.exec(line) ?? [];
+  return { text: line.slice(wrapper.length), date, time: time ?? clock, tag };
 }
 
 /** Whether a line goes on with a record above it. */
@@ -5479,14 +5479,14 @@ class Feed {
   }
 
   /** What was read and is not done with, or else more of the log; absent at its end. */
-  #current(): Page | undefined | Promise<Page> {
+  #current(): Page | undefined {
     const page = this.#page;
     if (page && page.takenLines < page.lines.length) return page;
     return page?.more === false ? undefined : this.#turn();
   }
 
-  async #turn(): Promise<Page> {
-    return (this.#page = await this.#read());
+  #turn(): Page {
+    return (this.#page = this.#read());
   }
 
   /** Leaves behind a page that shows nothing more; whether there was one. */
@@ -5657,7 +5657,7 @@ class Feed {
     return (this.#known ??= positionIn(this.#page));
   }
 
-  async #read(): Promise<Page> {
+  #read(): Page {
     const proof = this.cursor();
     const stretches: LineStretch[] = [];
     let log = "";

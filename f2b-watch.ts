@@ -8000,11 +8000,16 @@ function lacking(word: string, errors: number): Set<string> {
 function nearest(word: string, names: readonly string[], most: number): string | undefined {
   const plain = (name: string) => name.toLowerCase().replaceAll(/[-_]/g, "");
   const typed = plain(word);
-  for (let errors = 0; errors <= most; errors++) {
+  // Two errors leave one of three parts as it is: a look that costs an idle run nothing.
+  const mayBeNear = (name: string) =>
+    Math.abs(name.length - typed.length) <= most &&
+    [0, 1, 2].some((part) =>
+      typed.includes(name.slice((part * name.length) / 3, ((part + 1) * name.length) / 3)),
+    );
+  const candidates = names.filter((name) => mayBeNear(plain(name)));
+  for (let errors = 0; errors <= most && candidates.length > 0; errors++) {
     const left = lacking(typed, errors);
-    const isNear = (name: string) =>
-      Math.abs(name.length - typed.length) <= errors && !left.isDisjointFrom(lacking(name, errors));
-    const near = names.find((name) => isNear(plain(name)));
+    const near = candidates.find((name) => !left.isDisjointFrom(lacking(plain(name), errors)));
     if (near) return near;
   }
   return undefined;

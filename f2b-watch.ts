@@ -5053,8 +5053,8 @@ export async function lookUpFacts(
   settings: Settings,
   { bans, addresses }: WantedFacts,
 ): Promise<Facts> {
-  const stored = bans.length > 0 ? await lookUpBans(world, settings, bans) : NO_FACTS.bans;
-  return { bans: stored, countries: await lookUpCountries(world, settings, addresses) };
+  const known = await lookUpBans(world, settings, bans);
+  return { bans: known, countries: await lookUpCountries(world, settings, addresses) };
 }
 
 /** Reports once that a source fails, or works again. */
@@ -5142,8 +5142,9 @@ function readBans(world: World, settings: Settings, bans: readonly BanKey[]) {
 }
 
 async function lookUpBans(world: World, settings: Settings, bans: readonly BanKey[]) {
-  const { database, databaseNamed, factMemory } = settings;
-  if (!database || factMemory.givenUp.has("database")) return NO_FACTS.bans;
+  const { database, databaseNamed } = settings;
+  const { givenUp, news } = settings.factMemory;
+  if (!database || bans.length === 0 || givenUp.has("database")) return NO_FACTS.bans;
   try {
     let found = readBans(world, settings, bans);
     const justNow = wallClock(world.now()) - BAN_SLACK_MS;
@@ -5151,13 +5152,11 @@ async function lookUpBans(world: World, settings: Settings, bans: readonly BanKe
       await world.sleep(STORED_WITHIN_MS);
       found = readBans(world, settings, bans);
     }
-    factMemory.news.set("database", undefined);
+    news.set("database", undefined);
     return found;
   } catch (error) {
-    factMemory.givenUp.add("database");
-    if (databaseNamed || !isOutOfReach(error)) {
-      factMemory.news.set("database", databaseFault(database, error));
-    }
+    givenUp.add("database");
+    if (databaseNamed || !isOutOfReach(error)) news.set("database", databaseFault(database, error));
     return NO_FACTS.bans;
   }
 }

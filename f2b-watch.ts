@@ -1932,7 +1932,7 @@ class BatchReader {
   }
 
   #readCommand({ process, command }: RecordOf<"command">): void {
-    this.#keep(this.#commands, command);
+    this.#keep(this.#commands, command.slice(0, COMMAND_LIMIT));
     const ran = this.#commands.at(-1);
     if (!ran) return;
     this.#processes.set(process, ran);
@@ -2114,6 +2114,8 @@ const LIST_LINE_LENGTH = 300;
 /** A list that does not fit has so much room for each of jails, networks and addresses. */
 const LIST_PART_LENGTH = 500;
 const IN_FILE = ", all of them in the file";
+/** A line of the log may be as large as a file may be. */
+const ROW_ID_LIMIT = 1_000;
 const USERS_SHOWN = 5;
 const USER_LENGTH = 32;
 /** Of jails and of the server. */
@@ -2343,7 +2345,9 @@ class Words {
     const text = isShort ? this.#shortList(many.flat()) : whole;
     lines.push({ place: first.place, text });
     if (!isShort || overflow !== "file") return { lines };
-    const rows = many.flat().map(({ time, jail, id }) => `${time} [${jail}] ${id}\n`.trimStart());
+    const rows = many.flat().map(({ time, jail, id }) => {
+      return `${time} [${jail}] ${shortened(id, ROW_ID_LIMIT)}\n`.trimStart();
+    });
     return { lines, file: rows.join("") };
   }
 

@@ -371,6 +371,25 @@ test("whatever an attacker writes, a line fits a message and nothing in it is le
   }
 });
 
+test("lines of 5 MB, thousands of jails and thousands of failed actions take no long time", () => {
+  const long = "x".repeat(5_000_000);
+  const ids = Array.from({ length: 3_000 }, (_, index) => `10.1.${index >> 8}.${index & 255}`);
+  const log = [
+    ...[ban(long), ban("203.0.113.7", "j".repeat(190)), again(long, "WARNING")],
+    ...command("7f01", long, "returned 1"),
+    ...ids.flatMap((id, index) => [
+      ban(id, `jail-${index}`),
+      ...command(`7f${index}`, `nft add ${id}`, "returned 1"),
+      says("Invariant check failed. Trying to restore a sane environment", "ERROR"),
+      failed(`jail-${index}`, "nft", id),
+    ]),
+  ];
+  const before = performance.now();
+  const lines = told(log, { style: { overflow: "file" } });
+  expect(performance.now() - before).toBeLessThan(10_000);
+  for (const line of lines) expect(line.length).toBeLessThan(1_900);
+});
+
 describe("over several runs", () => {
   const run = (scene: Scene) => scene.pass(...EVENTS);
   const warnings = (scene: Scene) =>

@@ -997,12 +997,14 @@ const OTHER_PREFIX = new RegExp(
     `(?:fail2ban[\\w.-]{0,40})?[^A-Za-z]{0,60}${LEVEL}` +
     "(?: {1,9}\\| *[\\w.]{1,15}-\\d{1,3} *: [\\w<>]{1,40} *\\|)?[\\])>]?:?(?: {1,9}[|-])? +(.*)$",
 );
+/** What docker compose and kubectl write in front of it. */
+const CONTAINER = /^(?:[\w.-]{1,100} +\| |\[pod\/\S{1,200}\] )/;
 /**
- * What others write in front of it: docker compose and kubectl a name; CRI, docker and journald a time;
- * syslog (RFC 3164, 3339 and 5424) also a host, which may be missing, and the program's tag.
+ * What others do: CRI, docker and journald a time; syslog (RFC 3164, 3339 and 5424) also a host, which may
+ * be missing, and the program's tag.
  */
 const WRAPPER = new RegExp(
-  "^(?:[\\w.-]{1,100} +\\| |\\[pod/\\S{1,200}\\] )?(?:<\\d{1,3}>(?:1 )?)?" +
+  "^(?:<\\d{1,3}>(?:1 )?)?" +
     "(?:(?:[A-Z][a-z]{2} [ \\d]\\d (\\d\\d:\\d\\d:\\d\\d)[.\\d]{0,10}|" +
     `(?:[A-Z][a-z]{2} )?${STAMP}(?:Z|[+-]\\d\\d:?\\d\\d| [A-Z]{3,5})?|\\d{10}\\.\\d{6}|\\[ *\\d+\\.\\d+\\]) ` +
     "(?:std(?:out|err) [FP] |" +
@@ -1094,7 +1096,8 @@ export function readRecord(line: string): LogRecord | undefined {
     if (at === undefined)
       return { date, time, level, message, kind: "ban", event: "ban", jail, id };
   }
-  const own = PREFIX.exec(line) ?? OTHER_PREFIX.exec(line);
+  const bare = line.replace(CONTAINER, "");
+  const own = PREFIX.exec(bare) ?? OTHER_PREFIX.exec(bare);
   if (own) return classify(own[1] ?? "", own[2] ?? "", own[3] ?? "", own[4] ?? "");
   const { text, date, time, tag } = unwrap(line);
   if (text === line) return undefined;
@@ -1126,8 +1129,9 @@ function unwrap(line: string): {
       // A line that was cut, or damaged.
     }
   }
-  const [wrapper = "", clock = "", date = "", time, tag] = WRAPPER.exec(line) ?? [];
-  return { text: line.slice(wrapper.length), date, time: time ?? clock, tag };
+  const bare = line.replace(CONTAINER, "");
+  const [wrapper = "", clock = "", date = "", time, tag] = WRAPPER.exec(bare) ?? [];
+  return { text: bare.slice(wrapper.length), date, time: time ?? clock, tag };
 }
 
 /** Whether a line goes on with a record above it. */

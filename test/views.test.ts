@@ -187,6 +187,19 @@ describe("readRecord()", () => {
     });
   }
 
+  test("the one look at usual lines says what the grammar says, with and without what others add", () => {
+    const odd = [
+      ...["[sshd] Ban 203.0.113.7 already banned", "[sshd] Ban 203.0.113.7 - 2026-11-22 10:00:00"],
+      ...["[sshd] Found 203.0.113.7", "[a] Found b - c", "[a] x] Ban 1.2.3.4", "[] Ban 1.2.3.4"],
+      ...["[sshd] Found 1.2.3.4 - 2026-11-22 10:00:00 ", "[sshd] 1.2.3.4  already banned"],
+    ].map((text) => stamp(text));
+    for (const text of [...realLogs().flatMap(([, log]) => log), ...odd]) {
+      // Wrapped lines are read by the grammar alone.
+      if (/^\d{4}-/.test(text))
+        expect({ ...readRecord(`fail2ban  | ${text}`) }, text).toEqual({ ...readRecord(text) });
+    }
+  });
+
   test("reads escaped text of docker's json as harmless text", () => {
     const log = 'fail2ban.actions   [1]: NOTICE  [web] Ban "\u001b[2J\u202e"\n';
     expect(readRecord(JSON.stringify({ log, stream: "stdout" }))).toMatchObject({

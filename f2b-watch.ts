@@ -2005,7 +2005,7 @@ class BatchReader {
     const index = this.#checks.findLastIndex(({ place, text, looked = "" }) => {
       const isNamed = namesJail(looked, jail);
       if (!isNamed && /\b(?:f2b|fail2ban)-\w/.test(looked)) return false;
-      if (/^Error (?:stopping|starting) action /.test(why)) return true;
+      if (/^Error (?:stopping|starting) action\b/.test(why)) return true;
       // Where the rules could not be restored, nothing is tried a second time.
       if (text.startsWith("Unable")) return (isNamed || this.#justChecked) && runs.length < 2;
       const again = (runs[0]?.place ?? place) < place && (runs.at(-1)?.place ?? 0) > place;

@@ -130,6 +130,21 @@ describe("NOT blocked", () => {
     );
   });
 
+  test("is one whose action could not be stopped as 0.9 words it", () => {
+    const info = "CallingMap({'failures': 3, 'ip': '203.0.113.7'})";
+    const log = [
+      ban("203.0.113.7"),
+      says("Invariant check failed. Trying to restore a sane environment", "ERROR"),
+      says(
+        `Failed to execute ban jail 'sshd' action 'iptables' info '${info}': Error stopping action`,
+        "ERROR",
+      ),
+    ];
+    const [line, ...more] = told(log);
+    expect(line).toContain("203.0.113.7, but 🚨 **NOT blocked** · ⚠️ **action `iptables` failed**");
+    expect(more).toEqual([]);
+  });
+
   test("is none whose action could not be stopped where no check had failed", () => {
     const why = "Error stopping action Jail('sshd')/act: 'Script error'";
     const lines = told([ban("203.0.113.7"), failed("sshd", "act", "203.0.113.7", why)]);

@@ -497,6 +497,10 @@ const NO_SECRET = new RegExp(
     String.raw`|~?\.{0,2}\/(?:etc|var|root|home|usr|opt|run|srv|tmp|dev|proc|mnt)\/.*)$`,
   "i",
 );
+/** Behind `password: ` in a sentence: more than a small word; behind `token `: a word with digits. */
+const NO_PROSE = /^(?!ssh-|ecdsa-|[\w-]+:)(?=\S*[\d!#$%^&+=])\S{6}/;
+const KEY_IN_PROSE = /^(?=.*\d)(?=.*[a-z])[\w+/=.-]+[),;]?$/i;
+const NEXT_IS_VALUE = /^["']\s{0,8},\s{0,8}["']value["']/;
 const LOOKS_RANDOM = /^(?=.*\d)(?=.*[a-z])[\x21-\x7e]{8,}$|^(?=.*[a-z])(?=.*[A-Z])[\w-]{16,}$/i;
 
 const BETWEEN = String.raw`(?:[ \t=]|\\{0,3}\n|\\{1,3}n|["'],[ \t]*(?=["']))*`;
@@ -618,8 +622,7 @@ function namedSecret(text: string, match: RegExpExecArray): Extent | undefined {
   BEFORE_NAME.lastIndex = match.index;
   const [, quote = "", bracket = "", front = ""] = BEFORE_NAME.exec(text) ?? [];
   const isHeader = colon !== undefined && (front.includes("-") || /^(?:auth|cook)/i.test(strong));
-  const isTag = tag?.endsWith(">") && bracket === "<";
-  if (tag?.endsWith(">") && !isTag && !tag.startsWith("<")) return undefined;
+  if (tag?.endsWith(">") && !tag.startsWith("<") && bracket !== "<") return undefined;
   const enclosing = closed === undefined ? quote : "";
   const place = (within: string, at: number): Extent =>
     tag === undefined
@@ -628,50 +631,32 @@ function namedSecret(text: string, match: RegExpExecArray): Extent | undefined {
   const near = text.slice(from, from + JUDGED_LENGTH);
   const [start, end] = place(near, 0);
   const value = near.slice(start, end);
-  const before = text.slice(
-    Math.max(0, match.index - front.length - 48),
-    match.index - front.length,
-  );
+  const name = match.index - front.length;
+  const before = text.slice(Math.max(0, name - 48), name);
   const isOption = front.startsWith("-") || (blank !== undefined && before.endsWith("--"));
   const isSecret = () => {
+    if (tag !== undefined) return !weak;
     if (weak) {
+      if (/^pw?$/i.test(weak) && !/[?&]$/.test(before)) return front === "--";
       if (isHeader && /^x-$/i.test(front)) return true;
-      if (/^pw?$/i.test(weak)) {
-        return front === "--" || (/[?&]$/.test(before) && LOOKS_RANDOM.test(value));
-      }
-      const isAsked = (blank === undefined || isOption) && tag === undefined;
-      return isAsked && !/:\/\/|^\//.test(value) && LOOKS_RANDOM.test(value);
+      return (!blank || isOption) && !/:\/\/|^\//.test(value) && LOOKS_RANDOM.test(value);
     }
     if (isHeader) return !/^[a-z]+; /.test(value) && !/^sec-websocket-$/i.test(front);
-    if (colon !== undefined) {
-      const isAlone =
-        enclosing !== "" && !/\s/.test(value) && !/std(?:err|out): ["']$/.test(before);
-      // In prose: more than a small word.
-      return (
-        start > 0 || isAlone || /^(?!ssh-|ecdsa-|[\w-]+:)(?=.*[\d!#$%^&+=])\S{6,}$/.test(value)
-      );
+    if (colon) {
+      if (start > 0) return true;
+      const isAlone = enclosing && !/\s/.test(value) && !/std(?:err|out): ["']$/.test(before);
+      return isAlone || NO_PROSE.test(value);
     }
-    if (blank !== undefined) {
+    if (blank) {
       if (isOption) return !value.startsWith("-");
       if (/\b(?:action|set)[ \t]+(?:[\w-]+[ \t]+)?$/.test(before)) return !/^[-=]/.test(value);
-      return (
-        LOOKS_RANDOM.test(value) &&
-        (value.length >= 16 || /^bearer$/i.test(strong)) &&
-        /^[\w+/=.-]+$/.test(value)
-      );
+      const least = /^(?:bearer|pass)/i.test(strong) ? 8 : 16;
+      return value.length >= least && KEY_IN_PROSE.test(value);
     }
-    if (closed !== undefined) {
-      // Not the next option of a list, nor {"key":"Jail","value":"sshd"}.
-      if (
-        start === 0
-          ? !/^[\w$]/.test(value) || match[0].includes(",")
-          : /^-{1,2}[a-z-]+$/i.test(value)
-      )
-        return false;
-      return (
-        !/^key$/i.test(front + strong) || !/^["']\s{0,8},\s{0,8}["']value["']/.test(near.slice(end))
-      );
-    }
+    // Not the next option of a list, nor {"key":"Jail","value":"sshd"}.
+    if (closed && start === 0) return /^[\w$]/.test(value) && !match[0].includes(",");
+    if (closed && /^-{1,2}[a-z-]+$/i.test(value)) return false;
+    if (closed && /^key$/i.test(front + strong)) return !NEXT_IS_VALUE.test(near.slice(end));
     return !(equal?.startsWith(" ") && /^[a-z_]+\.[a-z_.]+(?:\(.*)?$/i.test(value));
   };
   return end > start && !NO_SECRET.test(value) && isSecret() ? place(text, from) : undefined;
@@ -730,11 +715,11 @@ export function redact(lines: string, ownSecrets: readonly string[]): string {
     kept + all.slice(kept.length).replace(/[^\n]+/g, "[redacted]");
   for (const shape of SHAPES) text = text.replace(shape, hidden);
   if (MAYBE_BOT_TOKEN.test(text)) text = text.replace(BOT_TOKEN, "[redacted]");
-  text = text.replace(LONG_WORD, (word: string, at: number) =>
-    !LOOKS_LIKE_KEY.test(word) || /[./+:=-]$|%3D$/.test(text.slice(Math.max(0, at - 3), at))
-      ? word
-      : "[redacted]",
-  );
+  text = text.replace(LONG_WORD, (word: string, at: number) => {
+    const before = text.slice(Math.max(0, at - 200), at);
+    const isPart = /(?:[.+:=-]|%3D|^[^:]*\/|\s[^\s:]*\/)$/.test(before);
+    return isPart || !LOOKS_LIKE_KEY.test(word) ? word : "[redacted]";
+  });
   text = hideBehind(text, NAMED, namedSecret);
   text = hideBehind(text, LOGIN_OPTION, loginSecret);
   return hideBehind(text, ASKED, askedSecret);

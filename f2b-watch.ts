@@ -381,15 +381,19 @@ const INVISIBLE = /(?![\t\n])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{DI}]/gu;
 /** Most names and paths: what is not worth the start of a Unicode pattern. */
 const HARMLESS = /^[ -_a-~\t\n]*$/;
 
-/** Names and messages that are longer are looked at like any other line's. */
+/** A jail with a longer name is looked at like any other line. */
 const TRUSTED_LENGTH = 50;
 const VERB = "(?:Found|(?:Restore |Increase |Repeal )?Ban|Reban|Unban)";
 const AFTER_ID = String.raw`(?: - [\d-]{10} [\d:]{8}| \(\d+ # [\w ,:]+ -> [\d :-]+\))?`;
-/** Lines about an address and what the server says of its jails: nothing to look for in them. */
+const SETTING =
+  "maxLines: \\d+|maxRetry: \\d+|findtime: \\d+|banTime: -?\\d+|encoding: [\\w-]{1,16}|-+";
+const JAIL_STATE = "(?:started|stopped|reloaded|uses \\w{1,16} \\{\\})";
+/** Lines about an address or a jail's start and settings: nothing to look for in them. */
 const USUAL_LINES = new RegExp(
   String.raw`(?:[\d-]{10} [\d:]{8}[,.]\d{3} fail2ban\.[a-z]{2,12} {0,24}\[\d+\]: (?:(?:INFO|NOTICE|WARNING)` +
     String.raw` {1,4}\[[\w-]{1,${TRUSTED_LENGTH}}\] (?:${VERB} [\da-f.:]{2,45}${AFTER_ID}` +
-    String.raw`|[\da-f.:]{2,45} already banned)|INFO {4,6}[\w ':{}.-]{1,${TRUSTED_LENGTH}})\n){1,999}`,
+    String.raw`|[\da-f.:]{2,45} already banned)|INFO {4,6}(?:${SETTING}|Initiated '\w{1,16}' backend` +
+    String.raw`|Jail '[\w-]{1,${TRUSTED_LENGTH}}' ${JAIL_STATE}|Creating new jail '[\w-]{1,${TRUSTED_LENGTH}}'))\n){1,999}`,
   "y",
 );
 /**

@@ -1511,7 +1511,7 @@ export const SLACK_MARKUP: Markup = {
 };
 
 /** For a terminal and for cron's mail. */
-export const PLAIN_MARKUP: Markup = {
+const PLAIN_MARKUP: Markup = {
   bold: (text) => text,
   code: (text, limit) => shortened(text, limit),
   link: (url) => url,
@@ -1568,7 +1568,7 @@ type Untold<Told = Happening> = Told extends Happening ? Omit<Told, "place"> : n
 type Of<Event extends Happening["event"]> = Extract<Happening, { event: Event }>;
 
 /** What the lines before a batch say about its own; times are in ms, keys jail and id. */
-export interface Seen {
+interface Seen {
   readonly context: LogContext;
   /** Failures since the last ban. */
   readonly failures: ReadonlyMap<string, number[]>;
@@ -1585,7 +1585,7 @@ export const NOTHING_SEEN: Seen = {
 };
 
 /** `found` and `other` are only counted; `isAsked`: they are worth a message of their own. */
-export interface Batch {
+interface Batch {
   readonly happenings: readonly Happening[];
   readonly found: number;
   readonly other: number;
@@ -2052,17 +2052,17 @@ export function readBatch(lines: readonly string[], view: View, before: Seen): B
 }
 
 /** Whether something happened that is worth a message. */
-export function isWorthMessage({ happenings, isAsked, found, other }: Batch): boolean {
+function isWorthMessage({ happenings, isAsked, found, other }: Batch): boolean {
   return happenings.length > 0 || (isAsked && found + other > 0);
 }
 
 /** More addresses that still get through are not remembered. */
 const WARNED_LIMIT = 500;
 /** When each jail's address that still gets through was told of last, by fingerprint; ms. */
-export type Warned = Readonly<Record<string, number>>;
+type Warned = Readonly<Record<string, number>>;
 
 /** Leaves out what was told within the last hour, and what of `warned` is older. */
-export function withoutRepeats(batch: Batch, warned: Warned, now: number) {
+function withoutRepeats(batch: Batch, warned: Warned, now: number) {
   const isRecent = (at: number) => at <= now && now - at < HOUR;
   const recent = Object.entries(warned).filter(([, at]) => isRecent(at));
   const known = new Map(recent.slice(-WARNED_LIMIT));
@@ -2091,7 +2091,7 @@ export interface Style {
 }
 
 /** What is said of a batch; `file`: every ban, where only some fit a message. */
-export interface Rendering {
+interface Rendering {
   readonly text: string;
   readonly file?: string;
 }
@@ -2236,7 +2236,7 @@ function ownAndMany(batch: Batch): { own: Of<"ban">[]; many: Of<"ban">[][] } {
 }
 
 /** What the database and the map of countries are asked: no more than is shown. */
-export function wantedFacts(batch: Batch): WantedFacts {
+function wantedFacts(batch: Batch): WantedFacts {
   const ids = batch.happenings.flatMap((each) => ("id" in each ? (addressOf(each.id) ?? []) : []));
   return { bans: ownAndMany(batch).own, addresses: [...new Set(ids)] };
 }
@@ -2512,7 +2512,7 @@ export function renderBatch(batch: Batch, facts: Facts, style: Style): Rendering
 }
 
 /** Whether a text begins with a line of ours that names the host, behind its sign. */
-export function hasHost(text: string, host: string, markup: Markup): boolean {
+function hasHost(text: string, host: string, markup: Markup): boolean {
   return text.startsWith(nameText(host, markup), text.indexOf(" ") + 1);
 }
 
@@ -2575,7 +2575,7 @@ function floodIds({ counts }: Flood, { overflow }: Style): [id: string, times: n
 }
 
 /** What the map of countries is asked for it. */
-export function wantedOfFlood(flood: Flood, style: Style): WantedFacts {
+function wantedOfFlood(flood: Flood, style: Style): WantedFacts {
   return { bans: [], addresses: floodIds(flood, style).flatMap(([id]) => addressOf(id) ?? []) };
 }
 

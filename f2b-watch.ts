@@ -1062,44 +1062,37 @@ const GRAMMAR: readonly (readonly [event: keyof Parts, kind: Kind, message: RegE
 
 /** What most lines of a log are: one look instead of many. The grammar would say the same. */
 const USUAL_LINE =
-  /^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d),\d{3} fail2ban\.(?:filter|actions) +\[\d+\]: ([A-Z]+) +(\[([^\]]{1,200})\] (?:(Found|Ban) ([\da-fA-F.:]+)(?: - ([\d-]+ [\d:]+))?|([\da-fA-F.:]+) already banned))$/;
+  /^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d),\d{3} fail2ban\.(?:filter|actions) +\[\d+\]: ([A-Z]+) +(\[([^\]]{1,200})\] (Found |Ban |)([\da-fA-F.:]+)(?: - ([\d-]+ [\d:]+))?( already banned)?)$/;
 
 /** Reads the first line of a record; absent for a continuation line, and for what is not known. */
 export function readRecord(line: string): LogRecord | undefined {
   const usual = USUAL_LINE.exec(line);
   if (usual) {
-    const [, date = "", time = "", level = "", message = "", jail = "", verb, id = "", at] = usual;
-    if (verb === "Found")
+    const [, date = "", time = "", level = "", message = "", jail = "", verb, id = "", at, again] =
+      usual;
+    if (verb === "Found " && !again)
       return { date, time, level, message, kind: "found", event: "found", jail, id, at };
-    if (verb === undefined)
-      return {
-        date,
-        time,
-        level,
-        message,
-        kind: "found",
-        event: "alreadyBanned",
-        jail,
-        id: usual[9] ?? "",
-      };
-    if (at === undefined)
+    if (verb === "Ban " && !at && !again)
       return { date, time, level, message, kind: "ban", event: "ban", jail, id };
+    if (verb === "" && !at && again)
+      return { date, time, level, message, kind: "found", event: "alreadyBanned", jail, id };
   }
-  const bare = line.replace(CONTAINER, "");
-  const own = PREFIX.exec(bare) ?? OTHER_PREFIX.exec(bare);
+  const own = ownPrefix(line.replace(CONTAINER, ""));
   if (own) return classify(own[1] ?? "", own[2] ?? "", own[3] ?? "", own[4] ?? "");
   const { text, date, time, tag } = unwrap(line);
   if (text === line) return undefined;
   if (tag !== undefined && !tag.includes("fail2ban"))
     return { date, time, level: "", message: `${tag}: ${text}`, kind: "other", event: "foreign" };
-  const inner =
-    PREFIX.exec(text) ??
-    OTHER_PREFIX.exec(text) ??
-    (tag === undefined ? null : AFTER_TAG.exec(text));
+  const inner = ownPrefix(text) ?? (tag === undefined ? null : AFTER_TAG.exec(text));
   if (inner) return classify(inner[1] || date, inner[2] || time, inner[3] ?? "", inner[4] ?? "");
   // The journal keeps no level beside the text: there, only what the grammar names begins a record.
   const record = tag === undefined ? undefined : classify(date, time, "", text);
   return record?.event === "other" && record.jail === undefined ? undefined : record;
+}
+
+/** Date, time, level and message. */
+function ownPrefix(text: string): RegExpExecArray | null {
+  return PREFIX.exec(text) ?? OTHER_PREFIX.exec(text);
 }
 
 /** Takes off what another program has put around a line of fail2ban's. */

@@ -4308,7 +4308,12 @@ function* packedBlocks(world: World, file: OpenFile): Generator<Uint8Array> {
 function openPrivate(world: World, path: string, flags: number): number {
   // A FIFO under this name must not keep us waiting for its reader.
   const { O_CREAT, O_NOFOLLOW, O_NONBLOCK } = world.fs.constants;
-  return world.fs.openSync(path, flags | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o600);
+  const descriptor = world.fs.openSync(path, flags | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o600);
+  if (world.uid() !== 0) return descriptor;
+  // What root writes into a service's state stays the service's.
+  const { uid, gid } = world.fs.statSync(dirname(path));
+  if (uid !== 0) world.fs.fchownSync(descriptor, uid, gid);
+  return descriptor;
 }
 
 /** Writes to a private file and makes sure that it is on disk. */
@@ -4590,6 +4595,16 @@ function ownershipProblem(world: World, stat: fs.Stats): string | undefined {
   return stat.uid === world.uid() || stat.uid === 0 ? undefined : "belongs to somebody else";
 }
 
+/** Where systemd keeps the state of services with DynamicUser; only root may enter. */
+const SYSTEMD_PRIVATE = "/var/lib/private";
+
+/** Whether this is a service's state that systemd keeps from all others, and that root may operate. */
+function isServiceState(world: World, path: string): boolean {
+  if (world.uid() !== 0 || dirname(path) !== SYSTEMD_PRIVATE) return false;
+  const { uid, mode } = world.fs.lstatSync(SYSTEMD_PRIVATE);
+  return uid === 0 && (mode & 0o077) === 0;
+}
+
 /** Refuses a directory where others could plant files or links. */
 function checkStateDirectory(world: World, path: string): void {
   let stat: fs.Stats | undefined;
@@ -4603,9 +4618,11 @@ function checkStateDirectory(world: World, path: string): void {
   const link = stat.isSymbolicLink();
   const wrong = link
     ? "is a link"
-    : stat.isDirectory()
-      ? ownershipProblem(world, stat)
-      : "is not a directory";
+    : !stat.isDirectory()
+      ? "is not a directory"
+      : isServiceState(world, path)
+        ? undefined
+        : ownershipProblem(world, stat);
   if (!wrong) return;
   const own = stat.isDirectory() ? resolve(path, "f2b-watch") : "/var/lib/f2b-watch";
   const hint = link
@@ -8199,11 +8216,16 @@ function optionValue<Name extends OptionName>(
   throw wrongValue(name, typed, `expected ${expects}, found ${quoted(value)}`, hint);
 }
 
-/** systemd's state directory; with DynamicUser it is a link that systemd made. */
-function systemdState(world: World): string | undefined {
-  const path = world.env["STATE_DIRECTORY"]?.split(":")[0];
-  if (!path) return undefined;
-  return world.fs.existsSync(path) ? world.fs.realpathSync(path) : path;
+/** What systemd's link leads to: with DynamicUser the state directory is one. */
+function followSystemd(world: World, path: string): string {
+  try {
+    const link = world.fs.lstatSync(path, { throwIfNoEntry: false });
+    if (!link?.isSymbolicLink() || link.uid !== 0) return path;
+    const directory = world.fs.realpathSync(path);
+    return dirname(directory) === SYSTEMD_PRIVATE ? directory : path;
+  } catch {
+    return path;
+  }
 }
 
 function readSettings(world: World, { command, values }: CommandLine) {
@@ -8239,7 +8261,10 @@ function readSettings(world: World, { command, values }: CommandLine) {
   return {
     ...options,
     envFile,
-    state: state ?? resolve(systemdState(world) ?? world.stateHome),
+    state: followSystemd(
+      world,
+      state ?? resolve(world.env["STATE_DIRECTORY"]?.split(":")[0] || world.stateHome),
+    ),
     // An idle run has no use for it.
     get host() {
       const name = (host ?? world.hostName()).replace(/\s+/g, " ");

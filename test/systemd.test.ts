@@ -100,4 +100,44 @@ describe("systemd", () => {
       expect(left.out).toMatch(/ (5\d|60?)s left| 1min left/);
     },
   );
+
+  testOnServer("systemctl", "fail2ban-server")(
+    "root's commands work on the service's state, and revive what had refused; idle runs leave no word in the journal",
+    async () => {
+      await using server = await booted();
+      await server.startFail2ban();
+      await server.pasteBlock("enable");
+      const run = () => server.run(["systemctl", "start", "f2b-watch.service"]);
+      await run();
+      await server.attackFrom("203.0.113.7");
+      await until(() => server.discord.lines().some((text) => text.endsWith("Ban 203.0.113.7")));
+      await server.paste("systemctl stop f2b-watch.timer f2b-watch.path");
+
+      expect(await server.paste("f2b-watch check")).not.toContain("✗");
+      await server.paste("f2b-watch status --send");
+      await server.paste("f2b-watch digest --send");
+      expect(server.discord.messages.at(-1)?.content).toContain("digest of fail2ban.log");
+      append(server, line(4));
+      expect(await server.paste("f2b-watch --dry-run")).toContain(line(4));
+      server.discord.delete();
+      await run();
+      expect(await property(server, "f2b-watch.service", "ExecMainStatus")).toBe("69");
+      server.discord.restore();
+      await run();
+      expect(server.discord.lines()).not.toContain(line(4));
+      await server.paste("f2b-watch check");
+      expect((await run()).code).toBe(0);
+      expect(server.discord.lines().at(-1)).toBe(line(4));
+
+      // A link is systemd's only if root made it.
+      await server.paste("runuser -u nobody -- ln -s /var/lib/private/f2b-watch /tmp/link");
+      expect((await server.run(["f2b-watch", "--state", "/tmp/link"])).code).toBe(73);
+
+      const journal = () => server.run(["journalctl", "--quiet", "--unit", "f2b-watch.service"]);
+      const reported = (await journal()).out;
+      expect(reported).toContain("404");
+      for (let times = 0; times < 3; times++) expect((await run()).code).toBe(0);
+      expect((await journal()).out).toBe(reported);
+    },
+  );
 });

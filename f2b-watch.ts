@@ -8216,13 +8216,16 @@ function optionValue<Name extends OptionName>(
   throw wrongValue(name, typed, `expected ${expects}, found ${quoted(value)}`, hint);
 }
 
-/** What systemd's link leads to: with DynamicUser the state directory is one. */
-function followSystemd(world: World, path: string): string {
+/** Where progress is kept; a link is followed if systemd named it, or made it for a DynamicUser. */
+function stateDirectory(world: World, named: string | undefined): string {
+  const systemds = world.env["STATE_DIRECTORY"]?.split(":")[0];
+  const path = named ?? resolve(systemds || world.stateHome);
   try {
     const link = world.fs.lstatSync(path, { throwIfNoEntry: false });
-    if (!link?.isSymbolicLink() || link.uid !== 0) return path;
+    if (!link?.isSymbolicLink()) return path;
     const directory = world.fs.realpathSync(path);
-    return dirname(directory) === SYSTEMD_PRIVATE ? directory : path;
+    const isMade = link.uid === 0 && dirname(directory) === SYSTEMD_PRIVATE;
+    return isMade || path === systemds ? directory : path;
   } catch {
     return path;
   }
@@ -8261,10 +8264,7 @@ function readSettings(world: World, { command, values }: CommandLine) {
   return {
     ...options,
     envFile,
-    state: followSystemd(
-      world,
-      state ?? resolve(world.env["STATE_DIRECTORY"]?.split(":")[0] || world.stateHome),
-    ),
+    state: stateDirectory(world, state),
     // An idle run has no use for it.
     get host() {
       const name = (host ?? world.hostName()).replace(/\s+/g, " ");

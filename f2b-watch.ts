@@ -484,14 +484,15 @@ const WEAK_NAMES =
 const QUOTE = String.raw`[$]?\\{0,8}["']|%22|&quot;`;
 const BLANKS = String.raw`(?:[ \t]|\\{0,3}\n|\\{1,3}n)*`;
 /** A name, and what stands between it and its value: `=`, `":`, `',`, `:`, `>` or blanks. */
-const NAMED = new RegExp(
-  `(?:(?<strong>${STRONG_NAMES})|(?<![a-z0-9])(?<weak>${WEAK_NAMES}))` +
-    String.raw`(?:[_-]?\d{1,3}|_base|_value)?(?:\[?\]|%5D)?(?:(?<equal>${BLANKS}(?:=>?|:[=-]|＝|%3D)${BLANKS})` +
-    String.raw`|(?<closed>${QUOTE})[}\]]{0,2}${BLANKS}(?:[:,]|=>?|%3A|%3D)${BLANKS}\[?|(?<colon>[ \t]*:${BLANKS})` +
-    String.raw`|(?<tag>(?:[ \t][^<>\n]{0,80})?>|<\/name>\s*<value>(?:<string>)?)|(?<blank>(?:[ \t]|\\\n)${BLANKS}))`,
-  "gi",
-);
-/** What stands before the part of a name that `NAMED` found: a quote or `<`, and the name's beginning. */
+const namedPattern = () =>
+  new RegExp(
+    `(?:(?<strong>${STRONG_NAMES})|(?<![a-z0-9])(?<weak>${WEAK_NAMES}))` +
+      String.raw`(?:[_-]?\d{1,3}|_base|_value)?(?:\[?\]|%5D)?(?:(?<equal>${BLANKS}(?:=>?|:[=-]|＝|%3D)${BLANKS})` +
+      String.raw`|(?<closed>${QUOTE})[}\]]{0,2}${BLANKS}(?:[:,]|=>?|%3A|%3D)${BLANKS}\[?|(?<colon>[ \t]*:${BLANKS})` +
+      String.raw`|(?<tag>(?:[ \t][^<>\n]{0,80})?>|<\/name>\s*<value>(?:<string>)?)|(?<blank>(?:[ \t]|\\\n)${BLANKS}))`,
+    "gi",
+  );
+/** What stands before the part of a name that `namedPattern` found: a quote or `<`, and the name's beginning. */
 const BEFORE_NAME = /(?<=(\\{0,8}["'])?(<\/?)?([\w.:[-]{0,64}))/y;
 /** Values that are no secret: an address, a small number, a variable, a path, a word of configuration. */
 const NO_SECRET = new RegExp(
@@ -529,26 +530,27 @@ const PASSWORD_OPTIONS: readonly (readonly [programs: string, option: string, be
     ["net", "\\/user:\\S+[ \\t]"],
   ];
 /** Where a secret begins behind an option or a statement that asks for one. */
-const ASKED = new RegExp(
-  PASSWORD_OPTIONS.map(([programs, option, before = ""]) => {
-    const program = String.raw`(?:\b|\\n)(?:${programs})\b(?:[^|;\n]{0,100}[ \t"'])?`;
-    return `(?<=[ \\t"'])${option}(?<=${program}${option})${BETWEEN}${before}`;
-  }).join("|") +
-    // -u user -p password
-    String.raw`|-p(?:ass)?(?=[ =](?!\d{1,5}\b))(?<=-u(?:ser(?:name)?)?[ =]?[^\s=]{1,64}[ \t]-p(?:ass)?)[ =]` +
-    // SQL, Redis, SMTP, FTP; .netrc, expect, nsupdate
-    String.raw`|\b(?:IDENTIFIED BY|SET PASSWORD[^=\n]{0,64}=|requirepass|AUTH(?: PLAIN| LOGIN)?|PASS)[ \t]+` +
-    String.raw`|\blogin[ \t]+\S{1,128}[ \t]+password[ \t]+|ssword:?[^\n]{0,40}?send(?: --)?[ \t]+` +
-    String.raw`|\bkey[ \t]+(?:hmac-[\w-]+:)?[\w.-]{1,128}[ \t]+(?=[\w+/]{16})` +
-    // login("user", "password"), PDO(source, user, password)
-    String.raw`|\b(?:login|[aA]uth|BasicAuth)=?\([ \t]*["'][^"'\n]{0,128}["'],[ \t]*(?=["'])` +
-    String.raw`|->__construct\([^,\n]{0,128},[^,\n]{0,128},[ \t]*(?=["'])` +
-    // echo password | docker login --password-stdin, password=$(echo password)
-    String.raw`|\b(?:echo|printf)[ \t]+(?:-\w+[ \t]+|["'][^"'\n]{0,16}%s[^"'\n]{0,8}["'][ \t]+)*` +
-    String.raw`(?:(?<=(?:eval[ =]["']?|=\x60|=\$\()\w+[ \t]+)|(?=[^|\n]{1,200}\|[ \t]*` +
-    String.raw`(?:sudo -S|base64|kinit|chpasswd|cryptsetup|[^|\n]{0,64}-stdin)))`,
-  "g",
-);
+const askedPattern = () =>
+  new RegExp(
+    PASSWORD_OPTIONS.map(([programs, option, before = ""]) => {
+      const program = String.raw`(?:\b|\\n)(?:${programs})\b(?:[^|;\n]{0,100}[ \t"'])?`;
+      return `(?<=[ \\t"'])${option}(?<=${program}${option})${BETWEEN}${before}`;
+    }).join("|") +
+      // -u user -p password
+      String.raw`|-p(?:ass)?(?=[ =](?!\d{1,5}\b))(?<=-u(?:ser(?:name)?)?[ =]?[^\s=]{1,64}[ \t]-p(?:ass)?)[ =]` +
+      // SQL, Redis, SMTP, FTP; .netrc, expect, nsupdate
+      String.raw`|\b(?:IDENTIFIED BY|SET PASSWORD[^=\n]{0,64}=|requirepass|AUTH(?: PLAIN| LOGIN)?|PASS)[ \t]+` +
+      String.raw`|\blogin[ \t]+\S{1,128}[ \t]+password[ \t]+|ssword:?[^\n]{0,40}?send(?: --)?[ \t]+` +
+      String.raw`|\bkey[ \t]+(?:hmac-[\w-]+:)?[\w.-]{1,128}[ \t]+(?=[\w+/]{16})` +
+      // login("user", "password"), PDO(source, user, password)
+      String.raw`|\b(?:login|[aA]uth|BasicAuth)=?\([ \t]*["'][^"'\n]{0,128}["'],[ \t]*(?=["'])` +
+      String.raw`|->__construct\([^,\n]{0,128},[^,\n]{0,128},[ \t]*(?=["'])` +
+      // echo password | docker login --password-stdin, password=$(echo password)
+      String.raw`|\b(?:echo|printf)[ \t]+(?:-\w+[ \t]+|["'][^"'\n]{0,16}%s[^"'\n]{0,8}["'][ \t]+)*` +
+      String.raw`(?:(?<=(?:eval[ =]["']?|=\x60|=\$\()\w+[ \t]+)|(?=[^|\n]{1,200}\|[ \t]*` +
+      String.raw`(?:sudo -S|base64|kinit|chpasswd|cryptsetup|[^|\n]{0,64}-stdin)))`,
+    "g",
+  );
 /** user:password behind -u and its like; of these programs, -u asks for something else. */
 const LOGIN_OPTION = new RegExp(
   String.raw`(?<=^|[\s"'(\x60]|\\n)(?:-[A-Za-z]{0,16}[uUa]|--?(?:proxy-|http-)?(?:user(?:pwd)?|auth)` +
@@ -619,7 +621,7 @@ function valueAt(text: string, from: number, quote: string, whole: boolean): Ext
   return [from, next < 0 ? close : from + next];
 }
 
-/** The secret that a name of `NAMED` is given, if it is one. */
+/** The secret that a name of `namedPattern` is given, if it is one. */
 function namedSecret(text: string, match: RegExpExecArray): Extent | undefined {
   const { strong = "", weak, equal, closed, colon, tag, blank } = match.groups ?? {};
   const from = match.index + match[0].length;
@@ -712,6 +714,9 @@ function redactOwn(line: string, ownSecrets: readonly string[]): string {
   return text;
 }
 
+/** Built when first needed: an idle run needs none. */
+let [named, asked]: (RegExp | undefined)[] = [];
+
 /** Replaces every secret by `[redacted]` in lines that show commands, configuration, or anything else. */
 export function redact(lines: string, ownSecrets: readonly string[]): string {
   let text = redactOwn(lines, ownSecrets);
@@ -724,9 +729,9 @@ export function redact(lines: string, ownSecrets: readonly string[]): string {
     const isPart = /(?:[.+:=-]|%3D|^[^:]*\/|\s[^\s:]*\/)$/.test(before);
     return isPart || !LOOKS_LIKE_KEY.test(word) ? word : "[redacted]";
   });
-  text = hideBehind(text, NAMED, namedSecret);
+  text = hideBehind(text, (named ??= namedPattern()), namedSecret);
   text = hideBehind(text, LOGIN_OPTION, loginSecret);
-  return hideBehind(text, ASKED, askedSecret);
+  return hideBehind(text, (asked ??= askedPattern()), askedSecret);
 }
 
 /** An id that a jail's line shows stays whole there; any other text is read closely. */

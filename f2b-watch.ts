@@ -89,17 +89,25 @@ const YIELD_BYTES = 2 * 1024 * 1024;
 const ANCHOR_LINE_BYTES = 4 * 1024;
 /** How far back the lines before the last one are looked at. */
 const ANCHOR_TAIL_BYTES = 32 * 1024;
-const ANCHOR_TAIL_LINES = 7;
+/** Of the lines before the last one so many are known one by one, of older ones ever fewer. */
+const KNOWN_DENSE = 8;
+/** A record's beginning, with its time; and how far into a file its first one is looked for. */
+const RECORD_START_BYTES = 400;
+const RECORD_SEARCH_BYTES = 16 * 1024;
 /** The head is hashed at several lengths, so that a file cut short is still known by its beginning. */
 const HEAD_LENGTHS: readonly number[] = [32, 128, 512];
 const HEAD_BYTES = 512;
 const FINISHED_LIMIT = 400;
 /** How often the rotated files are opened anew because they changed, or one could not be opened. */
 const SIBLINGS_TRIES = 5;
-/** A compressed log that unpacks to more than this is a bomb, not a log (logs reach about 30). */
-const UNPACK_RATIO_LIMIT = 100;
 const PACKED_BLOCK_BYTES = 8 * 1024;
+const PACKED_TAIL_BYTES = 64;
+const PACKED_NAME = /\.(?:gz|zst|xz|bz2|lz4)$/;
+/** What cannot be looked into is a rotated log by its name alone. */
+const ROTATED_NAME = /\d|old|bak|prev|\.(?:gz|zst|xz|bz2|lz4)$/i;
+/** What unpacks to more without a date at its beginning is a bomb, not a log. */
 const UNPACK_FREE_BYTES = 64 * 1024 * 1024;
+const UNPACK_TIMEOUT_MS = 2 * MINUTE;
 
 const STATE_VERSION = 1;
 const CUT_MARK = "…";
@@ -135,12 +143,18 @@ export const Anchor = lazily(() =>
 );
 export type Anchor = z.infer<ReturnType<typeof Anchor>>;
 
+/** A line that was sent: its number among all of them, its hash and its time. */
+const KnownLine = lazily(() => z.tuple([z.number(), z.string(), z.string()]));
+export type KnownLine = z.infer<ReturnType<typeof KnownLine>>;
+
 /** An anchor that can also be searched for, with the line count in its file. */
 export const Cursor = lazily(() =>
   z.extend(Anchor(), {
     lines: Count(),
     tail: z.array(z.string()),
     lastTime: z.optional(z.string()),
+    /** Lines that were sent, the last one first, ever fewer of the older ones. */
+    trail: z.optional(z.array(KnownLine())),
   }),
 );
 export type Cursor = z.infer<ReturnType<typeof Cursor>>;
@@ -187,7 +201,11 @@ export const Progress = lazily(() =>
         passes: z.optional(Count()),
       }),
     ),
-    /** The rotated files as the last pass left them: a hint that there is nothing new in them. */
+    /** The log as it was when it had been sent to its end. */
+    drained: z.optional(z.object({ file: z.string(), writtenMs: z.number() })),
+    /** Compressed siblings whose lines are done with, by their contents, and files that were told of. */
+    known: z.optional(z.array(z.string())),
+    /** The siblings as the last run left them: a hint that there is nothing new in them. */
     listing: z.optional(z.string()),
     /** So much of what comes next may have arrived already: a run died or an answer got lost. */
     doubt: z.optional(z.object({ lines: Count(), characters: Count() })),
@@ -231,47 +249,6 @@ export type State = z.infer<ReturnType<typeof State>>;
 
 type SavedState =
   { kind: "none" } | { kind: "damaged" } | { kind: "known"; state: State; fromCopy: boolean };
-
-/** What the plan needs to know of one file on disk. */
-export interface FileFacts {
-  readonly name: string;
-  readonly family: "live" | RotatedName["family"];
-  readonly size: number;
-  readonly hasLine: boolean;
-  /** The cursor's proof is found at its offset. */
-  readonly matches: boolean;
-  /** Bytes that were delivered before the cursor left this file; 0 when it is not known. */
-  readonly finishedAt: number;
-  /** Shorter than what was read, and begins like it. */
-  readonly beginsLikeRead: boolean;
-  /** A younger or longer file holds all of it: a backup copy. */
-  readonly copy: boolean;
-  /** Where the cursor's last lines end in it, -1 when they are not there; absent until searched. */
-  readonly found?: number;
-}
-
-/** `leave`: the file is done, so that its last line counts even without a line end. */
-export interface Segment {
-  readonly name: string;
-  readonly from: number;
-  readonly leave: boolean;
-}
-
-/** `gap`: lines are missing before the segments; `shrunk`: the log was cut short in place. */
-export interface Reading {
-  readonly kind: "read" | "gap" | "shrunk";
-  readonly segments: readonly Segment[];
-}
-
-export type Plan = Reading | { kind: "search" };
-
-export interface RotatedName {
-  readonly name: string;
-  readonly family: "number" | "date";
-  /** Sorts by age, the youngest last; dated files count as younger than numbered ones. */
-  readonly age: string;
-  readonly compression: "none" | "gz" | "zst" | "foreign";
-}
 
 /** A text and its lines, each of which has its end in the text. */
 interface Text {
@@ -364,6 +341,8 @@ export interface World {
   sleep(ms: number): Promise<void>;
   fetch(url: string, init: RequestInit): Promise<Response>;
   hostName(): string;
+  /** What a program makes of an open file; throws where it is missing or fails. */
+  streamProgram(program: string, args: readonly string[], input: number): AsyncIterable<Uint8Array>;
   /** Runs a program that may be missing or hang; its environment has none of our secrets. */
   runProgram(program: string, args: readonly string[], timeoutMs?: number): Promise<Ran>;
   writeOut(text: string): Promise<void>;
@@ -2629,10 +2608,9 @@ export function fingerprintText(text: string): string {
   return fingerprint(new TextEncoder().encode(text));
 }
 
-/** The last line of `before`, with its line end, at most 4 KiB of it. */
-function lastLine(before: Uint8Array): Uint8Array {
-  const start = before.length < 2 ? 0 : before.lastIndexOf(NEWLINE, before.length - 2) + 1;
-  return before.subarray(Math.max(start, before.length - ANCHOR_LINE_BYTES));
+/** Where the last line of `before` begins. */
+function lastLineStart(before: Uint8Array): number {
+  return before.length < 2 ? 0 : before.lastIndexOf(NEWLINE, before.length - 2) + 1;
 }
 
 function firstLine(head: Uint8Array): Uint8Array {
@@ -2642,15 +2620,16 @@ function firstLine(head: Uint8Array): Uint8Array {
 
 /** What proves that a reader stood at `offset`, from the file's head and the bytes before it. */
 export function anchorFrom(head: Uint8Array, before: Uint8Array, offset: number): Anchor {
-  const line = lastLine(before);
+  const line = before.subarray(Math.max(lastLineStart(before), before.length - ANCHOR_LINE_BYTES));
   const lengths = HEAD_LENGTHS.filter((length) => length < offset);
   const longest = Math.min(offset, HEAD_BYTES);
+  const first = offset === 0 ? firstLine(head) : firstLine(head.subarray(0, longest));
   return {
     offset,
     lastLineHash: fingerprint(line),
     lastLineBytes: line.length,
     headHash: [...lengths, longest].map((length) => fingerprint(head.subarray(0, length))),
-    firstLineHash: fingerprint(firstLine(head.subarray(0, longest))),
+    firstLineHash: fingerprint(first),
   };
 }
 
@@ -2658,11 +2637,12 @@ export function sameAnchor(a: Anchor, b: Anchor): boolean {
   return (
     a.offset === b.offset &&
     a.lastLineHash === b.lastLineHash &&
-    a.headHash.join() === b.headHash.join()
+    a.headHash.join() === b.headHash.join() &&
+    (a.offset > 0 || a.firstLineHash === b.firstLineHash)
   );
 }
 
-/** Whether a file of `size` bytes with this head is a shortened form of what the anchor stood in. */
+/** Whether a file of `size` bytes with this head begins like the one that the anchor stood in. */
 export function beginsLike(anchor: Anchor, head: Uint8Array, size: number): boolean {
   const rung = HEAD_LENGTHS.findLastIndex((length) => length <= size && length < anchor.offset);
   const first = firstLine(head.subarray(0, size));
@@ -2672,130 +2652,211 @@ export function beginsLike(anchor: Anchor, head: Uint8Array, size: number): bool
   return fingerprint(head.subarray(0, HEAD_LENGTHS[rung])) === anchor.headHash[rung];
 }
 
-/** Hashes of the lines before the last one in `before`, the nearest first. `atTop`: nothing precedes it. */
-export function tailHashes(before: Uint8Array, atTop: boolean): string[] {
-  const hashes: string[] = [];
-  let rest = before.subarray(0, before.length - lastLine(before).length);
-  while (hashes.length < ANCHOR_TAIL_LINES && rest.length > 0) {
-    const line = lastLine(rest);
-    if (line.length === rest.length && !atTop && line.length < ANCHOR_LINE_BYTES) break;
-    hashes.push(fingerprint(line));
-    rest = rest.subarray(0, rest.lastIndexOf(NEWLINE, rest.length - 2) + 1);
-  }
-  return hashes;
+/** The time of a line, which sorts as text; empty where it begins with none. */
+function lineTime(line: Uint8Array): string {
+  const text = utf8.decode(line.subarray(0, RECORD_START_BYTES));
+  const time = /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:,\d{3})?/.exec(text);
+  if (time) return time[0];
+  const record = readRecord(text.replace(/\r?\n[^]*$/, ""));
+  return record?.date ? `${record.date} ${record.time}` : "";
 }
 
-/** The time of the last line that begins with one; absent when none does. */
-function lastTimeIn(bytes: Uint8Array): string | undefined {
+/** The time of the first line that begins with one; empty when none does. */
+function firstTimeIn(bytes: Uint8Array): string {
+  for (let start = 0; start < bytes.length;) {
+    const time = lineTime(bytes.subarray(start));
+    const end = bytes.indexOf(NEWLINE, start);
+    if (time || end < 0) return time;
+    start = end + 1;
+  }
+  return "";
+}
+
+/** The time of the last line that begins with one; empty when none does. */
+function lastTimeIn(bytes: Uint8Array): string {
   for (let rest = bytes; rest.length > 0;) {
-    const start = rest.length < 2 ? 0 : rest.lastIndexOf(NEWLINE, rest.length - 2) + 1;
-    const stamp = utf8.decode(rest.subarray(start, start + 23));
-    const time = /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:,\d{3})?/.exec(stamp);
-    if (time) return time[0];
+    const start = lastLineStart(rest);
+    const time = lineTime(rest.subarray(start));
+    if (time) return time;
     rest = rest.subarray(0, start);
   }
-  return undefined;
+  return "";
 }
 
-/** An anchor with what it takes to be searched for. `before`: the bytes up to `offset`, at most 32 KiB. */
+/** How far a line's number is from the last one's decides whether it is kept: the last 8, then 4 of each doubling. */
+function isKept(distance: number, at: number): boolean {
+  const step = 2 ** Math.max(0, Math.floor(Math.log2(distance / KNOWN_DENSE + 1)));
+  return distance < KNOWN_DENSE || at % step === 0;
+}
+
+/**
+ * An anchor with what it takes to be searched for. `before`: the bytes up to `offset`, at most 32 KiB of
+ * them count; `total`: lines ever read; `trail`: the lines that were known before.
+ */
 export function cursorFrom(
   head: Uint8Array,
   before: Uint8Array,
   offset: number,
   lines: number,
+  total = lines,
+  trail: readonly KnownLine[] = [],
 ): Cursor {
   const near = before.subarray(-ANCHOR_TAIL_BYTES);
-  const anchor = anchorFrom(head, near, offset);
-  const tail = tailHashes(near, near.length === offset);
-  return { ...anchor, lines, tail, lastTime: lastTimeIn(near) };
-}
-
-const ROTATED =
-  /^(?:\.(\d{1,3})|[-.](\d{4})-?(\d\d)-?(\d\d)[-_.T]?(\d{1,10})?)(?:\.(gz|zst|xz|bz2|lz4))?$/;
-
-/** Reads `fail2ban.log.2.gz` or `fail2ban.log-20261122` as a rotated form of `fail2ban.log`. */
-export function rotatedName(log: string, name: string): RotatedName | undefined {
-  if (!name.startsWith(log)) return undefined;
-  const match = ROTATED.exec(name.slice(log.length));
-  if (!match) return undefined;
-  const [, number, year, month, day, time, ending] = match;
-  const compression =
-    ending === undefined ? "none" : ending === "gz" || ending === "zst" ? ending : "foreign";
-  if (number !== undefined) {
-    return { name, family: "number", age: `-${9_999 - Number(number)}`, compression };
+  const known: [number, string, string][] = [];
+  let at = total;
+  for (let rest = near; rest.length > 0 && offset > 0; at--) {
+    const start = lastLineStart(rest);
+    const isCutOff = start === 0 && near.length < offset && rest.length < ANCHOR_LINE_BYTES;
+    if (isCutOff) break;
+    const line = rest.subarray(Math.max(start, rest.length - ANCHOR_LINE_BYTES));
+    if (isKept(total - at, at)) known.push([at, fingerprint(line), lineTime(rest.subarray(start))]);
+    rest = rest.subarray(0, start);
   }
-  const age = `${year}${month}${day}${(time ?? "").padStart(10, "0")}`;
-  return { name, family: "date", age, compression };
+  const older = trail.filter(([each]) => each <= at && isKept(total - each, each));
+  const lastTime = lastTimeIn(near);
+  return {
+    ...anchorFrom(head, near, offset),
+    lines,
+    tail: known.slice(1, KNOWN_DENSE).map(([, hash]) => hash),
+    ...(lastTime && { lastTime }),
+    trail: [...known, ...older],
+  };
 }
 
-/** The rotated files among `names`, youngest first; `X` stands for `X.gz` where both are there. */
-export function rotatedFiles(log: string, names: readonly string[]): RotatedName[] {
-  const present = new Set(names);
-  return names
-    .flatMap((name) => rotatedName(log, name) ?? [])
-    .filter((file) => file.compression === "none" || !present.has(file.name.replace(/\.\w+$/, "")))
-    .sort((a, b) => (a.age < b.age ? 1 : -1));
+/** The lines that prove where a reader stood, the last one first; the first states knew no times. */
+function knownLines({ trail, lastLineHash, tail, lastTime = "" }: Cursor): readonly KnownLine[] {
+  if (trail && trail.length > 0) return trail;
+  return [lastLineHash, ...tail].map((hash, index) => [-index, hash, index === 0 ? lastTime : ""]);
 }
 
-/** Siblings first, each to its end; they are left only when the live file has a whole line. */
-function withLive(siblings: readonly FileFacts[], files: readonly FileFacts[]): Segment[] {
-  const live = files.find((file) => file.family === "live");
-  const segments = siblings
-    .filter((file) => file.family !== "live" && !file.copy && file.finishedAt < file.size)
-    .toReversed()
-    .map((file) => ({ name: file.name, from: file.finishedAt, leave: true }));
-  if (live?.hasLine) return [...segments, { name: live.name, from: live.finishedAt, leave: false }];
-  const last = segments.pop();
-  return last ? [...segments, { ...last, leave: false }] : [];
+/** What a name beside the log's may be: absent when it shares no stem with it. */
+export function siblingName(
+  log: string,
+  name: string,
+): { rest: string; number?: number } | undefined {
+  const dot = log.lastIndexOf(".");
+  const [stem, ending] = dot > 0 ? [log.slice(0, dot), log.slice(dot)] : [log, ""];
+  if (name === log || !name.startsWith(stem)) return undefined;
+  const beside = name.startsWith(log);
+  const rest = name.slice((beside ? log : stem).length);
+  if (!/^[-._~ ]/.test(rest) || (!beside && !rest.includes(ending))) return undefined;
+  const plain = (beside ? rest : rest.replace(ending, "")).replace(/\.(?:gz|zst|xz|bz2|lz4)$/, "");
+  const number = /^\.(\d{1,4})$/.exec(plain)?.[1];
+  return number === undefined ? { rest } : { rest, number: Number(number) };
+}
+
+/** Whether a name is another one's with a number, a date or a word for old ones: not a log of its own. */
+function isRotatedName(log: string, name: string): boolean {
+  const isSibling = siblingName(log, name) !== undefined;
+  return isSibling && (name.startsWith(log) || /\d/.test(name.slice(log.lastIndexOf("."))));
+}
+
+/** What decides the order of files: the log itself is the youngest. */
+export interface Aged {
+  readonly name: string;
+  readonly isLive: boolean;
+  readonly number?: number;
+  readonly size: number;
+  readonly firstTime: string;
 }
 
 /**
- * The rest of `first`, every younger sibling whole, then the live file. In a family that has a file
- * with the same proof (one of them is a backup copy) younger means younger than that one. Dated files
- * count as younger than numbered ones, a `.1` beside them is stale, unless `anyFamily` is wanted.
+ * The oldest first. Numbers give their own order; all others stand where their first date puts them. A
+ * file without a date is as old as the one before it in the order of numbers, or older than all.
  */
-function chainFrom(
-  first: FileFacts,
-  from: number,
-  files: readonly FileFacts[],
-  anyFamily: boolean,
-): Segment[] {
-  if (first.family === "live") return [{ name: first.name, from, leave: false }];
-  const wanted = files.filter((file, index) => {
-    const proven = files.findIndex((other) => other.matches && other.family === file.family);
-    if (proven >= 0) return index < proven;
-    return file !== first && (anyFamily || index < files.indexOf(first));
-  });
-  const rest = withLive(wanted, files);
-  return [{ name: first.name, from, leave: rest.length > 0 }, ...rest];
+export function byAge<File extends Aged>(files: readonly File[]): File[] {
+  const ages = new Map<File, string>();
+  let age = "";
+  const numbered = files.filter(({ number, isLive }) => number !== undefined && !isLive);
+  for (const file of numbered.toSorted((a, b) => (b.number ?? 0) - (a.number ?? 0))) {
+    if (file.firstTime > age) age = file.firstTime;
+    ages.set(file, age);
+  }
+  const ageOf = (file: File) => (file.isLive ? "~" : (ages.get(file) ?? file.firstTime));
+  const order = (a: File, b: File) => {
+    if (ageOf(a) !== ageOf(b)) return ageOf(a) < ageOf(b) ? -1 : 1;
+    if (a.number !== undefined && b.number !== undefined) return b.number - a.number;
+    return a.size - b.size || (a.name < b.name ? -1 : 1);
+  };
+  return [...files].sort(order);
+}
+
+/** Behind which of the cursor's lines a file goes on; `isLast`: none of them is missing. */
+export interface Found {
+  readonly offset: number;
+  readonly isLast: boolean;
+  /** How many lines back it is from the last one, and how many are known in the file. */
+  readonly distance: number;
+  readonly hits: number;
+}
+
+/** What a plan asks of a file, each only when it must know. */
+export interface LogFile extends Aged {
+  /** Whether a whole line is in it. */
+  hasLine(): boolean;
+  /** Whether the cursor's proof stands at its offset. */
+  matches(): boolean;
+  /** Where the last line that is known to be sent ends; absent when there is none. */
+  found(): Found | undefined;
+  /** Bytes that were sent before the cursor left this file; 0 when it is not known. */
+  finishedAt(): number;
+  /** Whether a younger file holds all of it: a backup copy. */
+  isCopy(): boolean;
+  /** Whether it ends before the oldest line that is known. */
+  isStale(): boolean;
+  /** Where the last line of an older file ends in it, because one of them was copied or trimmed; or 0. */
+  overlap(older: LogFile): number;
+}
+
+/** `leave`: the file is done, so that its last line counts even without a line end. */
+export interface Segment {
+  readonly name: string;
+  readonly from: number;
+  readonly leave: boolean;
+}
+
+/** `gap`: lines may be missing before the segments; they begin behind lines that are known, or not. */
+export interface Reading {
+  readonly kind: "read" | "gap";
+  readonly goesOn: boolean;
+  readonly segments: readonly Segment[];
 }
 
 /**
- * Decides which bytes to read. `files` stand youngest first, the live file before all. The order of
- * the questions matters: each later one may only be asked when all before it said no.
+ * Decides which bytes to read: of each file what is behind the last line that is known to be sent. The
+ * files stand oldest first. A rotated file is left only when the live one has a whole line: until then
+ * fail2ban may still write to it.
  */
-export function planRead(
-  cursor: Cursor | undefined,
-  files: readonly FileFacts[],
-  anyFamily = false,
-): Plan {
-  if (!cursor) return { kind: "read", segments: withLive(files, files) };
-  const originalsFirst = [...files].sort((a, b) => Number(a.copy) - Number(b.copy));
-  const holder = originalsFirst.find((file) => file.matches);
-  if (holder) {
-    return { kind: "read", segments: chainFrom(holder, cursor.offset, files, anyFamily) };
+export function planRead(offset: number | undefined, files: readonly LogFile[]): Reading {
+  const holder = files.findLast((file) => offset !== undefined && file.matches());
+  const live = files.find(({ isLive }) => isLive);
+  const leavesSiblings = live?.hasLine() === true;
+  const others =
+    offset === undefined ? [] : files.filter((file) => file !== holder && !file.matches());
+  const finds = new Map(others.map((file) => [file, file.found()]));
+  const isLost = offset !== undefined && !holder && ![...finds.values()].some((at) => at?.isLast);
+  // Where the position is known, a file that begins like an older one is another one nevertheless.
+  const foundIn = (file: LogFile) => {
+    const found = finds.get(file);
+    const isEdited = found && (found.isLast || (found.hits > 1 && found.distance < KNOWN_DENSE));
+    return found && (isLost || isEdited) ? found.offset : 0;
+  };
+  let before: LogFile | undefined;
+  const segments: Segment[] = [];
+  for (const file of files) {
+    if (file !== holder && (file.isCopy() || (!isLost && file.isStale()))) continue;
+    const exact = offset !== undefined && file.matches() ? offset : 0;
+    const sent = Math.max(exact, file.finishedAt(), foundIn(file));
+    const from = before ? Math.max(sent, file.overlap(before)) : sent;
+    const isUnread = file.isLive ? leavesSiblings || from > 0 : from < file.size;
+    if (file !== holder && !isUnread) continue;
+    segments.push({ name: file.name, from, leave: !file.isLive });
+    before = file;
   }
-  const live = files.find((file) => file.family === "live");
-  if (live?.beginsLikeRead) {
-    return { kind: "shrunk", segments: [{ name: live.name, from: live.size, leave: false }] };
-  }
-  if (files.some((file) => file.found === undefined)) return { kind: "search" };
-  const edited = originalsFirst.find((file) => (file.found ?? -1) >= 0);
-  if (edited) {
-    const from = edited.found ?? 0;
-    return { kind: "read", segments: chainFrom(edited, from, files, anyFamily) };
-  }
-  return { kind: "gap", segments: withLive(files, files) };
+  const last = segments.at(-1);
+  if (last && !leavesSiblings) segments.splice(-1, 1, { ...last, leave: false });
+  const goesOn = isLost && others.some((file) => foundIn(file) > 0);
+  return { kind: isLost ? "gap" : "read", goesOn, segments };
 }
 
 // ── Core: services ──────────────────────────────────────────────────────────────────────────────
@@ -4136,14 +4197,21 @@ function digestTitle(digest: Digest, { host, log, view }: Settings): string {
 
 interface OpenFile {
   readonly name: string;
-  readonly family: "live" | RotatedName["family"];
+  readonly isLive: boolean;
+  readonly number?: number;
   readonly descriptor: number;
   /** As it was when opened: what is written later belongs to the next run. */
   readonly size: number;
   readonly inode: string;
+  /** Hints only: the same file, emptied, has the same; and what was written since has another time. */
+  readonly identity: string;
+  readonly writtenMs: number;
   readonly owner: number;
   /** The first bytes as they were when opened: a file may be truncated while it is read. */
   readonly head: Uint8Array;
+  readonly firstTime: string;
+  /** What tells a compressed file's contents from others. */
+  readonly key?: string;
   /** Why a compressed file could not be unpacked to its end. */
   readonly damage?: string;
 }
@@ -4152,17 +4220,24 @@ interface OpenFile {
 interface LeftOut {
   readonly name: string;
   readonly why: string;
+  readonly key: string;
+  readonly number?: number;
+  readonly writtenMs: number;
 }
 
 interface LogFiles {
-  /** Siblings, youngest first. */
+  /** Siblings, the oldest first. */
   readonly open: readonly OpenFile[];
   readonly leftOut: readonly LeftOut[];
+  /** Of all that are compressed. */
+  readonly keys: readonly string[];
   /** The listing that they are of. */
   readonly snapshot: string | undefined;
+  /** No name changed hands meanwhile. */
+  readonly isSettled: boolean;
 }
 
-function withReason({ name, why }: LeftOut): string {
+function withReason({ name, why }: { name: string; why: string }): string {
   return `${name} (${why})`;
 }
 
@@ -4246,11 +4321,23 @@ function openRegular(
   throw new Error("it is not a regular file");
 }
 
-function openLogFile(world: World, path: string, family: OpenFile["family"], flags = 0): OpenFile {
+function openLogFile(world: World, path: string, flags = 0): OpenFile & { links: number } {
   const { descriptor, stat } = openRegular(world, path, flags);
-  const { size, uid: owner } = stat;
+  const { size, uid: owner, nlink: links } = stat;
+  const inode = inodeOf(stat);
   const head = readHead(world, descriptor, size);
-  return { name: basename(path), family, descriptor, size, inode: inodeOf(stat), owner, head };
+  const identity = `${inode}:${stat.birthtimeMs}`;
+  const writtenMs = stat.mtimeMs;
+  const found = {
+    name: basename(path),
+    isLive: true,
+    descriptor,
+    size,
+    inode,
+    identity,
+    writtenMs,
+  };
+  return { ...found, owner, links, head, firstTime: "" };
 }
 
 function inodeOf(stat: fs.Stats): string {
@@ -4260,7 +4347,7 @@ function inodeOf(stat: fs.Stats): string {
 /** Opens the log itself, which may be a link; absent when it is not there. */
 function openLive(world: World, path: string): OpenFile | undefined {
   try {
-    return openLogFile(world, path, "live");
+    return dated(world, openLogFile(world, path));
   } catch (error) {
     const code = errorCode(error);
     if (code === "ENOENT") return undefined;
@@ -4278,23 +4365,56 @@ function rotationPath(world: World, log: string): string {
   }
 }
 
-/** Names beside the log, and what changes when one of them is rotated, written or replaced. */
-function listRotated(world: World, log: string): { files: RotatedName[]; snapshot: string } {
-  const path = rotationPath(world, log);
-  const files = rotatedFiles(basename(path), world.fs.readdirSync(dirname(path)));
-  const marks = files.map(({ name }) => {
-    const stat = world.fs.lstatSync(resolve(dirname(path), name), { throwIfNoEntry: false });
-    return stat ? `${name} ${inodeOf(stat)} ${stat.size}` : "";
-  });
-  return { files, snapshot: fingerprintText(marks.join("\n")) };
+/** A name beside the log that may be a rotated form of it. */
+interface Listed {
+  readonly name: string;
+  readonly path: string;
+  /** What it has beside the log's stem. */
+  readonly rest: string;
+  readonly number?: number;
+  readonly inode: string;
+  readonly size: number;
+  readonly writtenMs: number;
 }
 
-/** The listing's snapshot; empty where the directory cannot be listed. */
-function rotatedSnapshot(world: World, log: string): string {
+interface Listing {
+  readonly files: readonly Listed[];
+  /** Changes when one of them is rotated, written or replaced. */
+  readonly snapshot: string;
+  /** Changes when names change hands, the log's own among them. */
+  readonly names: string;
+}
+
+/** What lies beside the log; of a file and its compressed form, which is being made, the file. */
+function listSiblings(world: World, log: string): Listing {
+  const path = rotationPath(world, log);
+  const [directory, base] = [dirname(path), basename(path)];
+  const present = new Set(world.fs.readdirSync(directory));
+  const files: Listed[] = [];
+  const marks: string[] = [];
+  for (const name of [...present].sort()) {
+    const sibling = siblingName(base, name);
+    if (!sibling || (PACKED_NAME.test(name) && present.has(name.replace(PACKED_NAME, ""))))
+      continue;
+    const at = resolve(directory, name);
+    const stat = world.fs.lstatSync(at, { throwIfNoEntry: false });
+    if (!stat) continue;
+    const inode = inodeOf(stat);
+    const { size, mtimeMs: writtenMs } = stat;
+    files.push({ name, path: at, ...sibling, inode, size, writtenMs });
+    marks.push(`${name} ${inode} ${size} ${writtenMs}`);
+  }
+  const own = world.fs.statSync(path, { throwIfNoEntry: false });
+  const names = [...files.map(({ name, inode }) => `${name} ${inode}`), own ? inodeOf(own) : ""];
+  return { files, snapshot: fingerprintText(marks.join("\n")), names: names.join("\n") };
+}
+
+/** The listing, if the directory can be listed. */
+function listSafely(world: World, log: string): Listing | undefined {
   try {
-    return listRotated(world, log).snapshot;
+    return listSiblings(world, log);
   } catch {
-    return "";
+    return undefined;
   }
 }
 
@@ -4304,6 +4424,28 @@ function* blocks(world: World, file: OpenFile, from = 0): Generator<Uint8Array> 
   for (let position = from; position < file.size; position += PAGE_BYTES) {
     const bytes = block.subarray(0, Math.min(PAGE_BYTES, file.size - position));
     yield readBytes(world, file.descriptor, position, bytes);
+  }
+}
+
+/** Every whole line from `from` on, at most its last 4 KiB, and where it ends. */
+function* linesFrom(
+  world: World,
+  file: OpenFile,
+  from = 0,
+): Generator<{ line: Uint8Array; start: number; end: number }> {
+  let [start, position] = [from, from];
+  for (const block of blocks(world, file, from)) {
+    for (let at = block.indexOf(NEWLINE); at >= 0; at = block.indexOf(NEWLINE, at + 1)) {
+      const end = position + at + 1;
+      const first = Math.max(start, end - ANCHOR_LINE_BYTES);
+      const isHere = first >= position;
+      const line = isHere
+        ? block.subarray(first - position, at + 1)
+        : readAt(world, file, first, end - first);
+      yield { line, start, end };
+      start = end;
+    }
+    position += block.length;
   }
 }
 
@@ -4354,109 +4496,242 @@ function openScratch(world: World, path: string): number {
   });
 }
 
-/** Unpacks a compressed sibling, as far as it can be, into a scratch file; closes the packed one. */
-async function unpack(world: World, packed: OpenFile, scratchPath: string): Promise<OpenFile> {
+/** How a file is compressed, by its first bytes: a name may be wrong. */
+function packingOf(head: Uint8Array): "gzip" | "zstd" | "xz" | "bzip2" | "lz4" | undefined {
+  const start = Buffer.from(head.subarray(0, 6)).toString("hex");
+  if (start.startsWith("1f8b")) return "gzip";
+  if (start.startsWith("28b52ffd")) return "zstd";
+  if (start === "fd377a585a00") return "xz";
+  if (start.startsWith("425a68")) return "bzip2";
+  return start.startsWith("04224d18") ? "lz4" : undefined;
+}
+
+/** Tells compressed contents apart without unpacking them: they end in a checksum of all they hold. */
+function packedKey(world: World, file: OpenFile): string {
+  const tail = readAt(world, file, Math.max(0, file.size - PACKED_TAIL_BYTES), PACKED_TAIL_BYTES);
+  return `${file.size}:${fingerprint(file.head)}:${fingerprint(tail)}`;
+}
+
+/** What a compressed file unpacks to, by Node or by the program that made it. */
+function unpackedChunks(
+  world: World,
+  packed: OpenFile,
+  packing: NonNullable<ReturnType<typeof packingOf>>,
+): AsyncIterable<Uint8Array> {
+  if (packing === "xz" || packing === "bzip2" || packing === "lz4") {
+    return world.streamProgram(packing, ["-dc"], packed.descriptor);
+  }
   const zlib = process.getBuiltinModule("node:zlib");
   const { Readable, pipeline } = process.getBuiltinModule("node:stream");
-  const most = Math.max(UNPACK_FREE_BYTES, packed.size * UNPACK_RATIO_LIMIT);
+  const decoder = packing === "gzip" ? zlib.createGunzip() : zlib.createZstdDecompress();
+  pipeline(Readable.from(packedBlocks(world, packed)), decoder, () => undefined);
+  return decoder;
+}
+
+/** Bytes that may be written to the disk; without an answer as many as are wanted. */
+function freeBytes(world: World, path: string): number {
+  try {
+    const { bavail, bsize } = world.fs.statfsSync(dirname(path));
+    return bavail * bsize;
+  } catch {
+    return Infinity;
+  }
+}
+
+/**
+ * Unpacks a compressed sibling, as far as it can be, into a scratch file, and closes the packed one. What
+ * is a log may take half of the free disk; what does not begin like one is a bomb beyond 64 MiB.
+ */
+async function unpack(world: World, packed: OpenFile, scratchPath: string): Promise<OpenFile> {
+  const packing = packingOf(packed.head);
+  if (!packing) return packed;
   let size = 0;
   let damage: string | undefined;
   try {
     const descriptor = openScratch(world, scratchPath);
-    const gzip = packed.name.endsWith(".gz");
-    const decoder = gzip ? zlib.createGunzip() : zlib.createZstdDecompress();
-    pipeline(Readable.from(packedBlocks(world, packed)), decoder, () => undefined);
+    const limit = freeBytes(world, scratchPath) / 2;
+    let firstTime = "";
     try {
-      for await (const chunk of decoder) {
+      for await (const chunk of unpackedChunks(world, packed, packing)) {
+        if (size < RECORD_SEARCH_BYTES) firstTime ||= firstTimeIn(chunk);
         size += writeAll(world, descriptor, chunk);
-        if (size > most) damage = "too large unpacked";
+        if (size > (firstTime ? limit : UNPACK_FREE_BYTES)) damage = "too large unpacked";
+        if (world.stopping.aborted) throw new Fault(75, "stopped before it was done");
         if (damage) break;
       }
     } catch (error) {
       if (error instanceof Fault) throw error;
+      if (error instanceof MissingProgram) throw error;
       if (/^E[A-Z]+$/.test(errorCode(error) ?? "")) throw cannotWrite(scratchPath, error);
       damage = "damaged";
     }
-    const head = readHead(world, descriptor, size);
-    return { ...packed, descriptor, size, head, ...(damage && { damage }) };
+    const unpacked = { ...packed, descriptor, size, head: readHead(world, descriptor, size) };
+    const key = packedKey(world, packed);
+    return { ...dated(world, unpacked), key, ...(damage && { damage }) };
   } finally {
     world.fs.closeSync(packed.descriptor);
   }
 }
 
+/** A file with the first time in it. */
+function dated(world: World, file: OpenFile): OpenFile {
+  return { ...file, firstTime: firstTimeIn(readAt(world, file, 0, RECORD_SEARCH_BYTES)) };
+}
+
 /** Opens one sibling without following links; it must be of root or of the log's owner. */
-function openSibling(world: World, path: string, rotated: RotatedName, owner: number): OpenFile {
-  if (rotated.compression === "foreign") throw new Error("unknown compression");
-  const file = openLogFile(world, path, rotated.family, world.fs.constants.O_NOFOLLOW);
-  if (file.owner === 0 || file.owner === owner) return file;
+function openSibling(world: World, { path, number, inode }: Listed, owner: number): OpenFile {
+  const { links, ...opened } = openLogFile(world, path, world.fs.constants.O_NOFOLLOW);
+  const isOurs = opened.owner === owner || (opened.owner === 0 && links === 1);
+  const numbered = number === undefined ? {} : { number };
+  const file = isOurs ? dated(world, { ...opened, isLive: false, ...numbered }) : opened;
+  if (isOurs && file.inode === inode) return file;
   world.fs.closeSync(file.descriptor);
-  throw new Error("of another owner");
+  if (!isOurs) throw new Error(file.owner === 0 ? "a hard link" : "of another owner");
+  throw new Moved();
 }
 
 function whyLeftOut(error: unknown): string {
   return errorCode(error) === "ELOOP" ? "a link" : reason(error);
 }
 
+/** Another file has taken the name since it was listed. */
+class Moved extends Error {}
+
+/** The program that a file's compression asks for is not installed. */
+export class MissingProgram extends Error {}
+
+function lastTimeOf(world: World, file: OpenFile): string {
+  const start = Math.max(0, file.size - ANCHOR_TAIL_BYTES);
+  return lastTimeIn(readAt(world, file, start, ANCHOR_TAIL_BYTES));
+}
+
 /**
- * Opens the siblings of the log, youngest first; of a family where the `search` has found enough, only
- * plain ones. Listed anew until two listings agree: a rotation in the middle would show one file
- * twice, or hide one.
+ * The files among those opened that are the log's: by their first lines, and by when they were written.
+ * A name that neither a number nor a date makes a rotated one may be that of another log: its lines are
+ * younger than all of ours, or fall between them.
+ */
+function ownFiles(world: World, base: string, live: OpenFile | undefined, open: OpenFile[]) {
+  const isNumbered = ({ name, number }: OpenFile) => number !== undefined || /\d{6}/.test(name);
+  const beside = open.filter((file) => file.name.startsWith(base) && isNumbered(file));
+  const certain = live ? [live, ...beside] : beside;
+  const head = ({ head: bytes }: OpenFile) => fingerprint(firstLine(bytes));
+  const isOther = (file: OpenFile) => {
+    if (live?.firstTime && file.firstTime > lastTimeOf(world, live)) return true;
+    const end = file.name.startsWith(base) ? "" : lastTimeOf(world, file);
+    return certain.some(
+      (known) =>
+        known.firstTime !== "" &&
+        head(known) !== head(file) &&
+        known.firstTime < end &&
+        file.firstTime < lastTimeOf(world, known),
+    );
+  };
+  const isOurs = (file: OpenFile) => {
+    if (beside.includes(file))
+      return file.firstTime !== "" || file.key !== undefined || !PACKED_NAME.test(file.name);
+    return file.firstTime !== "" && !isOther(file);
+  };
+  const [ours, others] = [open.filter(isOurs), open.filter((file) => !isOurs(file))];
+  for (const file of others) world.fs.closeSync(file.descriptor);
+  return ours;
+}
+
+/**
+ * Opens the siblings of the log, the oldest first; of those that are compressed only what `wants` (told
+ * their keys) wants, and `most` bytes of each. Listed anew until two listings agree: a rotation in the
+ * middle would show one file twice, or hide one.
  */
 async function openSiblings(
   world: World,
   log: string,
   live: OpenFile | undefined,
   scratchPath: string,
-  search: () => (file: OpenFile) => boolean,
+  wants: (key: string, isNewest: boolean) => boolean,
 ): Promise<LogFiles> {
-  const directory = dirname(rotationPath(world, log));
+  const path = rotationPath(world, log);
   let closedBefore = "";
   for (let tries = 1; ; tries++) {
     const open: OpenFile[] = [];
     const leftOut: LeftOut[] = [];
-    let listing: ReturnType<typeof listRotated>;
+    const keys: string[] = [];
+    let listing: Listing;
     try {
-      listing = listRotated(world, log);
+      listing = listSiblings(world, log);
     } catch (error) {
-      if (tries >= SIBLINGS_TRIES) {
-        const unlisted = { name: directory, why: reason(error) };
-        return { open, leftOut: [unlisted], snapshot: undefined };
+      if (tries < SIBLINGS_TRIES) {
+        await world.sleep(100);
+        continue;
       }
-      await world.sleep(100);
-      continue;
+      const unlisted = {
+        name: dirname(path),
+        why: reason(error),
+        key: "",
+        writtenMs: 0,
+      };
+      return { open, leftOut: [unlisted], keys, snapshot: undefined, isSettled: true };
     }
-    // Each listing is searched anew: what was found in one is not yet open in the next.
-    const enough = search();
-    let foundIn: OpenFile["family"] | undefined;
     let mayPass = false;
-    for (const rotated of listing.files) {
-      if (foundIn === rotated.family && rotated.compression !== "none") continue;
+    const newestMs = Math.max(0, ...listing.files.map(({ writtenMs }) => writtenMs));
+    for (const listed of listing.files) {
+      if (listed.inode === live?.inode) continue;
       try {
-        const path = resolve(directory, rotated.name);
-        let file = openSibling(world, path, rotated, live?.owner ?? world.uid());
-        if (file.inode === live?.inode) {
+        const file = openSibling(world, listed, live?.owner ?? world.uid());
+        const packed = packingOf(file.head) && packedKey(world, file);
+        if (packed) keys.push(packed);
+        if (packed && !wants(packed, listed.writtenMs === newestMs))
           world.fs.closeSync(file.descriptor);
-          continue;
-        }
-        if (rotated.compression !== "none") file = await unpack(world, file, scratchPath);
-        open.push(file);
-        if (enough(file)) foundIn ??= file.family;
+        else open.push(await unpack(world, file, scratchPath));
       } catch (error) {
         if (error instanceof Fault) throw error;
-        leftOut.push({ name: rotated.name, why: whyLeftOut(error) });
+        const { name, inode, size } = listed;
+        if (ROTATED_NAME.test(listed.rest) && !(error instanceof Moved))
+          leftOut.push({ ...listed, why: whyLeftOut(error), key: `${name} ${inode} ${size}` });
         // A file that is being rotated may be closed to us for a moment.
         mayPass ||= errorCode(error) !== undefined && errorCode(error) !== "ELOOP";
       }
     }
-    const { snapshot } = listing;
+    const { snapshot, names } = listing;
     const closed = leftOut.map(withReason).join("\n");
     const lasts = closed === closedBefore;
     closedBefore = closed;
-    const settled = (!mayPass || lasts) && rotatedSnapshot(world, log) === snapshot;
-    if (settled || tries >= SIBLINGS_TRIES) return { open, leftOut, snapshot };
+    const isSettled = listSafely(world, log)?.names === names;
+    if ((isSettled && (!mayPass || lasts)) || tries >= SIBLINGS_TRIES) {
+      const files = byAge(ownFiles(world, basename(path), live, open));
+      return { open: files, leftOut, keys, snapshot, isSettled };
+    }
     for (const file of open) world.fs.closeSync(file.descriptor);
     if (mayPass) await world.sleep(100);
   }
+}
+
+/** The first time in what a compressed file unpacks to; empty where there is none, or it is damaged. */
+async function packedTime(world: World, file: OpenFile): Promise<string> {
+  const packing = packingOf(file.head);
+  try {
+    if (!packing) return file.firstTime;
+    for await (const chunk of unpackedChunks(world, file, packing)) return firstTimeIn(chunk);
+    return "";
+  } catch {
+    return "";
+  }
+}
+
+/** How old the siblings are, the oldest first: what is compressed shows it by its beginning. */
+async function siblingAges(world: World, log: string, live: OpenFile | undefined) {
+  const ages: (Aged & { key: string })[] = [];
+  for (const listed of listSafely(world, log)?.files ?? []) {
+    let file: OpenFile | undefined;
+    try {
+      file = openSibling(world, listed, live?.owner ?? world.uid());
+      const firstTime = await packedTime(world, file);
+      ages.push({ ...file, firstTime, key: packedKey(world, file) });
+    } catch (error) {
+      if (error instanceof Fault) throw error;
+    } finally {
+      if (file) world.fs.closeSync(file.descriptor);
+    }
+  }
+  return byAge(ages);
 }
 
 /** What proves that a reader stood at `offset` of this file. */
@@ -4469,9 +4744,15 @@ function standsIn(world: World, file: OpenFile, anchor: Anchor): boolean {
   return anchor.offset <= file.size && sameAnchor(anchorAt(world, file, anchor.offset), anchor);
 }
 
-function cursorAt(world: World, file: OpenFile, offset: number, lines: number): Cursor {
+function cursorAt(
+  world: World,
+  file: OpenFile,
+  offset: number,
+  lines: number,
+  total = lines,
+): Cursor {
   const start = Math.max(0, offset - ANCHOR_TAIL_BYTES);
-  return cursorFrom(file.head, readAt(world, file, start, offset - start), offset, lines);
+  return cursorFrom(file.head, readAt(world, file, start, offset - start), offset, lines, total);
 }
 
 /** The offset after the last whole line at or after `from`, `from` when there is none. */
@@ -4492,33 +4773,88 @@ function countLines(world: World, file: OpenFile, to: number): number {
   return lines;
 }
 
-function hasLine(world: World, file: OpenFile): boolean {
-  for (const block of blocks(world, file)) if (block.includes(NEWLINE)) return true;
-  return false;
+/**
+ * Looks for the lines that a cursor knows, the newest first. A line without a time proves nothing by
+ * itself: what stands before it must be known, too.
+ */
+function findKnown(world: World, file: OpenFile, cursor: Cursor): Found | undefined {
+  const known = knownLines(cursor);
+  const ranks = new Map(
+    known.map(([, hash], rank) => [hash, rank]).toReversed() as [string, number][],
+  );
+  const recent: string[] = [];
+  let best: { rank: number; context: number; offset: number } | undefined;
+  let hits = 0;
+  for (const { line, end } of linesFrom(world, file)) {
+    const hash = fingerprint(line);
+    const rank = ranks.get(hash);
+    if (rank !== undefined) {
+      hits++;
+      let context = 0;
+      while (context < recent.length && recent[context] === known[rank + 1 + context]?.[1])
+        context++;
+      const wanted = Math.min(recent.length, known.length - rank - 1, KNOWN_DENSE - 1);
+      const isProven = context >= wanted || lineTime(line) !== "";
+      const isBetter = !best || rank < best.rank || (rank === best.rank && context >= best.context);
+      if (isProven && isBetter) best = { rank, context, offset: end };
+    }
+    recent.unshift(hash);
+    recent.length = Math.min(recent.length, KNOWN_DENSE);
+  }
+  if (!best) return behindTime(world, file, cursor);
+  const { rank, offset } = best;
+  if (rank === 0) return { offset, isLast: true, distance: 0, hits };
+  const distance = (known[0]?.[0] ?? 0) - (known[rank]?.[0] ?? 0);
+  return { offset: skipSent(world, file, offset, known, rank), isLast: false, distance, hits };
 }
 
-/** Looks for the cursor's last lines anywhere in the file; the offset after them, or -1. */
-function findCursor(world: World, file: OpenFile, cursor: Cursor): number {
-  let found = -1;
-  let lineStart = 0;
-  let position = 0;
-  for (const block of blocks(world, file)) {
-    for (let at = block.indexOf(NEWLINE); at >= 0; at = block.indexOf(NEWLINE, at + 1)) {
-      const end = position + at + 1;
-      const start = Math.max(lineStart, end - ANCHOR_LINE_BYTES);
-      lineStart = end;
-      if (end - start !== cursor.lastLineBytes) continue;
-      const inBlock = start >= position;
-      const line = inBlock
-        ? block.subarray(start - position, at + 1)
-        : readAt(world, file, start, end - start);
-      if (fingerprint(line) !== cursor.lastLineHash) continue;
-      const { tail } = cursorAt(world, file, end, 0);
-      if (tail.every((hash, index) => (cursor.tail[index] ?? hash) === hash)) found = end;
-    }
-    position += block.length;
+/** Where the lines end that were sent behind a known one: between its time and that of the next known one. */
+function skipSent(
+  world: World,
+  file: OpenFile,
+  from: number,
+  known: readonly KnownLine[],
+  rank: number,
+): number {
+  const [at = 0, , since = ""] = known[rank] ?? [];
+  const newer = known.slice(0, rank).map(([, , time]) => time);
+  const until = newer.at(-1) || newer[0] || "";
+  if (since === "") return from;
+  const isSent = (time: string) => time >= since && (time <= until || newer.includes(time));
+  const [total = 0, , lastTime = ""] = known[0] ?? [];
+  return behindSent(world, file, from, lastTime, isSent, total - at);
+}
+
+/** Behind the last line that is not younger than the cursor's, in a file that begins like the cursor's. */
+function behindTime(world: World, file: OpenFile, cursor: Cursor): Found | undefined {
+  const { lastTime } = cursor;
+  if (lastTime === undefined || !beginsLike(cursor, file.head, file.size)) return undefined;
+  const offset = behindSent(world, file, 0, lastTime, (time) => time <= lastTime, Infinity);
+  return offset > 0 ? { offset, isLast: false, distance: Infinity, hits: 0 } : undefined;
+}
+
+/** Behind the lines from `from` on whose times show that they were sent, and what a cut left of one. */
+function behindSent(
+  world: World,
+  file: OpenFile,
+  from: number,
+  lastTime: string,
+  isSent: (time: string) => boolean,
+  most: number,
+): number {
+  let [offset, left, sent] = [from, most, false];
+  for (const { line, end } of linesFrom(world, file, from)) {
+    const time = lineTime(line);
+    if (time) sent = isSent(time);
+    // What a cut left of a line has the next one behind it.
+    const isGlued = /.\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} /.test(utf8.decode(line));
+    if (isGlued || !sent || left-- <= 0) return offset;
+    offset = end;
   }
-  return found;
+  // A cut may go through the time.
+  const rest = readAt(world, file, offset, RECORD_START_BYTES);
+  const time = lineTime(rest) || utf8.decode(rest);
+  return rest.length > 0 && left > 0 && time <= lastTime ? file.size : offset;
 }
 
 /** Where an earlier reader left the file: at the end of a line, unless that was the file's end. */
@@ -4532,38 +4868,48 @@ function finishedAt(world: World, file: OpenFile, finished: readonly Anchor[]): 
   return Math.max(0, ...ends);
 }
 
-/** Whether another file holds all that this one does. */
+/** Whether another file holds all that this one does; the files stand oldest first. */
 function isCopy(world: World, file: OpenFile, files: readonly OpenFile[]): boolean {
-  if (file.family === "live" || file.size === 0) return false;
+  if (file.isLive || file.size === 0) return false;
   const end = anchorAt(world, file, file.size);
   const age = files.indexOf(file);
   return files.some(
-    (other, index) => (index < age || other.size > file.size) && standsIn(world, other, end),
+    (other, index) => (index > age || other.size > file.size) && standsIn(world, other, end),
   );
 }
 
-/** Gathers what the plan asks about each file; `search` looks through all of them for the last lines. */
-function surveyFiles(
+/** A file as the plan asks about it. */
+function asLogFile(
   world: World,
+  file: OpenFile,
   files: readonly OpenFile[],
   { cursor, finished }: Progress,
-  search: boolean,
-): FileFacts[] {
-  return files.map((file) => {
-    const { name, family, size, head } = file;
-    const facts = {
-      name,
-      family,
-      size,
-      hasLine: family === "live" && hasLine(world, file),
-      matches: cursor !== undefined && standsIn(world, file, cursor),
-      finishedAt: finishedAt(world, file, finished),
-      beginsLikeRead:
-        cursor !== undefined && size < cursor.offset && beginsLike(cursor, head, size),
-      copy: isCopy(world, file, files),
-    };
-    return search && cursor ? { ...facts, found: findCursor(world, file, cursor) } : facts;
-  });
+): LogFile {
+  const { name, isLive, number, size, firstTime } = file;
+  // What begins later than a line was written does not hold that line.
+  const mayHold = (time: string | undefined) => !time || !firstTime || firstTime <= time;
+  const found = () =>
+    cursor && mayHold(cursor.lastTime) ? findKnown(world, file, cursor) : undefined;
+  return {
+    ...{ name, isLive, size, firstTime, ...(number !== undefined && { number }) },
+    hasLine: () => !linesFrom(world, file).next().done,
+    matches: () => cursor !== undefined && standsIn(world, file, cursor),
+    found,
+    finishedAt: () => finishedAt(world, file, finished),
+    isCopy: () => isCopy(world, file, files),
+    isStale: () => {
+      const oldest = cursor?.trail?.at(-1)?.[2];
+      const last = oldest ? lastTimeOf(world, file) : "";
+      return !isLive && last !== "" && oldest !== undefined && last < oldest;
+    },
+    overlap: ({ name: olderName }) => {
+      const older = files.find((each) => each.name === olderName);
+      if (!older) return 0;
+      const end = cursorAt(world, older, lastLineEnd(world, older, 0), 0);
+      const shared = mayHold(end.lastTime) ? findKnown(world, file, end) : undefined;
+      return shared?.isLast ? shared.offset : 0;
+    },
+  };
 }
 
 // The state: two copies, each replaced whole, never written in place.
@@ -5320,27 +5666,21 @@ class Run {
     }
   }
 
-  /** The siblings; what is compressed only until every cursor is found. */
+  /** The siblings; of those that are compressed what not every destination is done with. */
   siblings(): Promise<LogFiles> {
-    const { world, settings, live, statePath } = this;
-    const cursors = Object.values(this.state.destinations).map(({ cursor }) => cursor);
-    const search = () => {
-      const lost = new Set(
-        cursors.filter((cursor) => !cursor || !live || !standsIn(world, live, cursor)),
-      );
-      return (file: OpenFile) => {
-        for (const cursor of lost) if (cursor && standsIn(world, file, cursor)) lost.delete(cursor);
-        return cursors.length > 0 && lost.size === 0;
-      };
-    };
+    const { world, settings, live, statePath, stateLost } = this;
+    const parts = Object.values(this.state.destinations);
+    const isOn = ({ cursor }: Progress) =>
+      live !== undefined && cursor !== undefined && standsIn(world, live, cursor);
+    // The first states noted no compressed files: where the log goes on, none of them matters.
+    const isKnown = (part: Progress, key: string) => part.known?.includes(key) ?? isOn(part);
+    const wants = (key: string, isNewest: boolean) =>
+      stateLost ||
+      (isNewest && settings.view.format === "events") ||
+      parts.some((part) => !isKnown(part, key));
     const scratch = `${statePath}.unpacked${settings.dryRun ? "-dry" : ""}`;
-    this.#siblings ??= openSiblings(world, settings.log, live, scratch, search);
+    this.#siblings ??= openSiblings(world, settings.log, live, scratch, wants);
     return this.#siblings;
-  }
-
-  /** The listing of the siblings that were opened, if they were. */
-  async knownListing(): Promise<string | undefined> {
-    return (await this.#siblings)?.snapshot;
   }
 
   /** What is known of a destination; kept with the state, and shared with the logs of the same pass. */
@@ -5460,6 +5800,9 @@ interface FeedStart {
   /** What proves where the first segment begins, if that is known. */
   readonly cursor: Cursor | undefined;
   readonly part: Progress["part"];
+  /** Lines ever read before, and those that are known of them. */
+  readonly total: number;
+  readonly trail: readonly KnownLine[];
   /** The file before the first segment's, for what happened earlier. */
   readonly older: OpenFile | undefined;
 }
@@ -5480,11 +5823,15 @@ class Feed {
   #known: Position | undefined;
   #cursor: Cursor | undefined;
   #part: Progress["part"];
+  #total: number;
+  #trail: readonly KnownLine[];
   /** Lines behind the last message that nobody wants to see. */
   hiddenLines = 0;
 
   constructor(run: Run, shows: FeedView, start: FeedStart) {
-    const { segments, lines, cursor, part } = start;
+    const { segments, lines, cursor, part, total, trail } = start;
+    this.#total = total;
+    this.#trail = trail;
     this.#run = run;
     this.#shows = shows;
     this.#start = start;
@@ -5540,6 +5887,8 @@ class Feed {
     feed.#cursor = this.cursor();
     feed.#known = this.#position;
     feed.#part = this.#part;
+    feed.#total = this.#total;
+    feed.#trail = this.#trail;
     feed.hiddenLines = this.hiddenLines;
     return feed;
   }
@@ -5664,6 +6013,7 @@ class Feed {
     const lines = Math.max(0, done - page.takenLines);
     if (lines === 0) return 0;
     page.takenLines = done;
+    this.#total += lines;
     this.#known = undefined;
     this.#cursor = undefined;
     return lines;
@@ -5819,9 +6169,17 @@ class Feed {
     const { segment, offset, lines, before } = this.#position;
     const file = this.#segments[segment]?.file;
     if (!file || offset === 0) return undefined;
-    this.#cursor = before
-      ? cursorFrom(file.head, before, offset, lines)
-      : cursorAt(this.#run.world, file, offset, lines);
+    const near =
+      before ??
+      readAt(
+        this.#run.world,
+        file,
+        Math.max(0, offset - ANCHOR_TAIL_BYTES),
+        Math.min(offset, ANCHOR_TAIL_BYTES),
+      );
+    const trail = this.#trail;
+    this.#cursor = cursorFrom(file.head, near, offset, lines, this.#total, trail);
+    this.#trail = this.#cursor.trail ?? [];
     return this.#cursor;
   }
 
@@ -5836,7 +6194,20 @@ class Feed {
   /** The rotated file that the next run must look into first; absent when it is the live one. */
   get held(): OpenFile | undefined {
     const file = this.#segments.at(-1)?.file;
-    return file?.family === "live" ? undefined : file;
+    return file?.isLive ? undefined : file;
+  }
+
+  /** What tells the compressed file that the position is in from others. */
+  get key(): string | undefined {
+    return this.#segments[this.#position.segment]?.file.key;
+  }
+
+  /** The log, where it was sent to its end. */
+  get drained(): Progress["drained"] {
+    const { segment, offset } = this.#position;
+    const file = this.#segments[segment]?.file;
+    if (!file?.isLive || offset !== file.size) return undefined;
+    return { file: file.identity, writtenMs: file.writtenMs };
   }
 
   /** Whether all is in the file that the cursor stood in. */
@@ -6041,10 +6412,13 @@ interface ReadPlan {
   readonly feed: Feed;
   /** Where the cursor goes when there is nothing to read behind what was lost. */
   readonly restAt: Cursor | undefined;
+  /** The position is lost: lines may be missing. */
+  readonly isGap: boolean;
   /** Where the siblings end: once the plan is carried out, all that they hold is done or stale. */
   readonly ends: readonly Anchor[];
-  /** The siblings that the plan knows of; absent where the live log goes on without them. */
+  /** The siblings that the plan knows of, and those of them that are done with. */
   readonly listing: string | undefined;
+  readonly known: readonly string[];
 }
 
 interface LogMessage extends Message {
@@ -6207,10 +6581,9 @@ class LogSource implements Source<LogMessage> {
     }
   }
 
-  /** What is behind a gap may still be on its way: its notice waits for the first line. */
   #noticeAlone(): LogMessage | undefined {
-    const { notice, gap } = this.#progress;
-    if (!notice || (gap && !this.#plan.restAt && this.#feed.hiddenLines === 0)) return undefined;
+    const { notice } = this.#progress;
+    if (!notice) return undefined;
     const content = this.#destination.plain(this.#before.trimEnd(), "");
     return { from: "notice", content, lines: 1, extent: { lines: 0, characters: 1 } };
   }
@@ -6327,8 +6700,11 @@ class LogSource implements Source<LogMessage> {
     if (this.#feed.hiddenLines > 0) this.#leaveHidden();
     if (logChanged) return;
     progress.finished = mergeFinished(progress.finished, this.#plan.ends);
-    if (!progress.notice) progress.gap = false;
+    if (!this.#plan.isGap || this.#feed.movedTo()) progress.gap = false;
     progress.listing = this.#plan.listing;
+    const { key } = this.#feed;
+    progress.known = this.#plan.known.filter((each) => each !== key);
+    progress.drained = this.#feed.drained;
   }
 }
 
@@ -6361,23 +6737,35 @@ function textSource(run: Run, destination: Destination, title: string, text: str
 }
 
 // ── The pass: plan ──────────────────────────────────────────────────────────────────────────────
-// Where each destination goes on, and what must be said when lines may be missing.
+// Where each destination continues, and what must be said when lines may be missing.
 
 function mergeFinished(known: readonly Anchor[], more: readonly Anchor[]): Anchor[] {
   const fresh = more.filter((anchor) => !known.some((other) => sameAnchor(anchor, other)));
   return [...known, ...fresh].slice(-FINISHED_LIMIT);
 }
 
-const NO_SIBLINGS: LogFiles = { open: [], leftOut: [], snapshot: undefined };
+function mergeKnown(known: readonly string[], more: readonly string[]): string[] {
+  return [...new Set([...known, ...more])].slice(-FINISHED_LIMIT);
+}
 
-/** Whether nothing was rotated or truncated between the listing and the survey that a plan is made of. */
-function isSettled({ world, settings, live }: Run, { snapshot }: LogFiles): boolean {
+const NO_SIBLINGS: LogFiles = {
+  open: [],
+  leftOut: [],
+  keys: [],
+  snapshot: undefined,
+  isSettled: true,
+};
+
+/** Whether nothing was rotated or truncated since the files of a plan were opened. */
+function isSettled({ world, settings, live }: Run, siblings: LogFiles): boolean {
+  const path = rotationPath(world, settings.log);
   try {
     if (live && world.fs.fstatSync(live.descriptor).size < live.size) return false;
+    const now = world.fs.statSync(path, { throwIfNoEntry: false });
+    return siblings.isSettled && (now && inodeOf(now)) === live?.inode;
   } catch {
     return false;
   }
-  return snapshot === undefined || snapshot === rotatedSnapshot(world, settings.log);
 }
 
 function feedView({ settings }: Run, destination: Destination): FeedView {
@@ -6395,104 +6783,83 @@ async function olderFile(run: Run, live: OpenFile, offset: number): Promise<Open
   if (run.settings.view.format !== "events" || offset >= EVENTS_BYTES) return undefined;
   // It may have to be unpacked: not for nothing.
   const matters = EARLIER_MATTERS.test(latin1(readAt(run.world, live, offset, EVENTS_BYTES)));
-  return matters ? (await run.siblings()).open[0] : undefined;
+  return matters ? (await run.siblings()).open.at(-1) : undefined;
 }
 
-/** Plans what one destination reads. Siblings are opened only when the live log does not go on. */
+/** Plans what one destination reads. Siblings are opened only when the log or they have changed hands. */
 async function planFor(run: Run, destination: Destination, progress: Progress): Promise<ReadPlan> {
-  const { world, live } = run;
-  const { cursor, part } = progress;
-  if (live && cursor && standsIn(world, live, cursor)) {
+  const { world, live, settings, firstRun } = run;
+  const { cursor, part, total, known = [] } = progress;
+  const view = feedView(run, destination);
+  const trail = cursor?.trail ?? [];
+  const isOn = live !== undefined && cursor !== undefined && standsIn(world, live, cursor);
+  if (isOn && progress.listing === listSafely(world, settings.log)?.snapshot) {
     say(run, `${live.name} goes on at ${cursor.offset}`);
     const segments = [{ name: live.name, file: live, from: cursor.offset, leave: false }];
     const older = await olderFile(run, live, cursor.offset);
-    const start = { segments, lines: cursor.lines, cursor, part, older };
-    const feed = new Feed(run, feedView(run, destination), start);
-    return { feed, restAt: undefined, ends: [], listing: undefined };
+    const { lines } = cursor;
+    const feed = new Feed(run, view, { segments, lines, cursor, part, total, trail, older });
+    return { feed, restAt: undefined, isGap: false, ends: [], listing: progress.listing, known };
   }
   // A first run knows the siblings from when it noted their ends; they are not for it to read.
-  const siblings = run.firstRun
-    ? { ...NO_SIBLINGS, snapshot: await run.knownListing() }
-    : await run.siblings();
-  const files = live ? [live, ...siblings.open] : siblings.open;
-  const plan = readingOf(run, files, progress);
-  if (!isSettled(run, siblings)) {
-    run.logChanged = true;
-    return readPlan(run, destination, progress, files, { kind: "read", segments: [] });
-  }
-  if (!live && plan.segments.length === 0) throw logMissing(run.settings);
+  const siblings = firstRun ? NO_SIBLINGS : await run.siblings();
+  const files = live ? [...siblings.open, live] : siblings.open;
+  run.logChanged ||= !isSettled(run, siblings);
+  const plan: Reading = run.logChanged
+    ? { kind: "read", goesOn: false, segments: [] }
+    : readingOf(run, files, progress, isOn);
+  if (!run.logChanged && !live && plan.segments.length === 0) throw logMissing(settings);
   const steps = plan.segments.map(({ name, from }) => `${name} from ${from}`);
   say(run, `${plan.kind}: ${steps.join(", ") || "nothing yet"}`);
-  // What is read in passes without a new listing was told in the first of them.
-  const isTold = plan.kind === "read" && siblings.snapshot === (progress.listing ?? "");
-  const notice = noticeFor(run, plan, cursor, files, isTold ? [] : siblings.leftOut);
-  if (notice) progress.notice = notice;
-  if (plan.kind === "gap") progress.gap = true;
-  const listing = live && lineBehind(world, live, 0) ? undefined : siblings.snapshot;
-  return { ...readPlan(run, destination, progress, files, plan), listing };
+  const segments = plan.segments.flatMap((segment) => {
+    const file = files.find(({ name }) => name === segment.name);
+    return file ? [{ ...segment, file }] : [];
+  });
+  const [first] = segments;
+  const told = run.logChanged ? [] : noticeParts(run, plan, segments, progress, siblings);
+  const stands = first && cursor?.offset === first.from && standsIn(world, first.file, cursor);
+  const lines = stands ? cursor.lines : first ? countLines(world, first.file, first.from) : 0;
+  const older = first && files[files.indexOf(first.file) - 1];
+  const proof = stands ? cursor : undefined;
+  const start = { segments, lines, cursor: proof, part, total, trail, older };
+  const feed = new Feed(run, view, start);
+  const rests = plan.kind === "gap" && segments.length === 1 && first && first.from > 0;
+  const held = segments.at(-1)?.file;
+  const done = files.filter((file) => !file.isLive && file.size > 0 && file !== held);
+  return {
+    feed,
+    restAt: rests ? cursorAt(world, first.file, first.from, lines, total) : undefined,
+    isGap: plan.kind === "gap",
+    ends: done.map((file) => anchorAt(world, file, file.size)),
+    listing: siblings.snapshot ?? progress.listing,
+    known: mergeKnown(known, [...siblings.keys.filter((key) => key !== held?.key), ...told]),
+  };
 }
 
-/** The plan; the files are searched through only where nothing else says where to go on. */
-function readingOf({ world }: Run, files: readonly OpenFile[], progress: Progress): Reading {
-  // Behind a gap everything is wanted; behind a held file, what was not there when it was.
-  const anyFamily = progress.gap || progress.held !== undefined;
-  for (const search of [false, true]) {
-    const facts = surveyFiles(world, files, progress, search);
-    const plan = planRead(progress.cursor, facts, anyFamily);
-    if (plan.kind !== "search") return plan;
+/** What to read of the files that are not known to be done. */
+function readingOf(
+  run: Run,
+  files: readonly OpenFile[],
+  progress: Progress,
+  isOn: boolean,
+): Reading {
+  const { world } = run;
+  const { cursor, known } = progress;
+  let unknown = files.filter(({ key }) => key === undefined || !known?.includes(key));
+  // The first states did not know all that may lie beside the log: what is older than their place is done.
+  if (!known && isOn) unknown = files.filter(({ isLive }) => isLive);
+  else if (!known && cursor) {
+    const holder = unknown.findLastIndex((file) => standsIn(world, file, cursor));
+    unknown = unknown.slice(Math.max(0, holder));
   }
-  throw new Error("the plan asks for a search twice");
+  const asked = unknown.map((file) => asLogFile(world, file, unknown, progress));
+  return planRead(cursor?.offset, asked);
 }
 
 const LOG_HINT = "fail2ban-client get logtarget shows where fail2ban writes; --log names it";
 
 function logMissing({ log }: Settings): Fault {
   return new Fault(66, `cannot read ${log}: no such file or directory`, LOG_HINT);
-}
-
-/** The feed for a plan, with what is proven about where it begins. */
-function readPlan(
-  run: Run,
-  destination: Destination,
-  { cursor, part }: Progress,
-  files: readonly OpenFile[],
-  { kind, segments: planned }: Reading,
-): ReadPlan {
-  const { world } = run;
-  const segments = planned.flatMap((segment) => {
-    const file = files.find(({ name }) => name === segment.name);
-    return file ? [{ ...segment, file }] : [];
-  });
-  const [first] = segments;
-  const stays =
-    first && cursor && first.from === cursor.offset && standsIn(world, first.file, cursor);
-  const stands = stays ? cursor : undefined;
-  const lines = stands?.lines ?? (first ? countLines(world, first.file, first.from) : 0);
-  const older = first && files[files.indexOf(first.file) + 1];
-  const feed = new Feed(run, feedView(run, destination), {
-    segments,
-    lines,
-    cursor: stands,
-    part,
-    older,
-  });
-  const rests = kind !== "read" && segments.length === 1 && first && first.from > 0;
-  const restAt = rests ? cursorAt(world, first.file, first.from, lines) : undefined;
-  const held = segments.at(-1)?.file;
-  const ends = files
-    .filter((file) => file.family !== "live" && file.size > 0 && file !== held)
-    .map((sibling) => anchorAt(world, sibling, sibling.size));
-  return { feed, restAt, ends, listing: undefined };
-}
-
-/** Whether a file that was left out belongs to what is read: one that is younger than the first does. */
-function isMissed({ world, settings }: Run, { kind, segments }: Reading, name: string): boolean {
-  if (kind !== "read") return true;
-  const log = basename(rotationPath(world, settings.log));
-  const first = rotatedName(log, segments[0]?.name ?? "");
-  // Of another family it may have lain there for years.
-  if (!first || first.family !== rotatedName(log, name)?.family) return false;
-  return rotatedFiles(log, [name, first.name])[0]?.name === name;
 }
 
 /** The log's last lines, as text that the grammar can read. */
@@ -6511,26 +6878,58 @@ function noticeForeign({ world, live, settings }: Run, progress: Progress): void
   progress.notice = `${progress.notice ?? ""}⚠️ ${where}: ${FOREIGN_TEXT}\n`;
 }
 
-/** What must be said when lines may be missing; empty when nothing is. */
-function noticeFor(
+/**
+ * Says what may be missing, in the destination's next message; returns the keys of the files that need
+ * no second word: each is named once, and only where something in it was unread.
+ */
+function noticeParts(
   run: Run,
   plan: Reading,
-  cursor: Cursor | undefined,
-  files: readonly OpenFile[],
-  leftOut: readonly LeftOut[],
-): string {
-  const damaged = plan.segments
-    .flatMap(({ name }) => files.find((file) => file.name === name) ?? [])
-    .flatMap(({ name, damage }) => (damage ? { name, why: damage } : []));
-  const missed = leftOut.filter(({ name }) => isMissed(run, plan, name));
-  const unread = [...damaged, ...missed].map(withReason);
-  if (plan.kind === "read" && unread.length === 0) return "";
-  const after = cursor
-    ? ` after line ${cursor.lines}${cursor.lastTime ? ` (${cursor.lastTime})` : ""}`
-    : "";
-  const shrunk = plan.kind === "shrunk" ? "; the log was cut short in place" : "";
-  const notRead = unread.length > 0 ? `; not read: ${neutralise(someOf(unread))}` : "";
-  return gapNotice(run.settings, `${after}${shrunk}${notRead}`);
+  segments: readonly OpenSegment[],
+  progress: Progress,
+  { leftOut }: LogFiles,
+): string[] {
+  const { live, settings } = run;
+  const { cursor, known = [], drained } = progress;
+  const isLost = plan.kind === "gap" && !progress.gap;
+  const [first] = segments;
+  const fresh = leftOut.filter(({ key }) => !known.includes(key));
+  // Compressing keeps the time when a file was last written; bzip2 keeps the second.
+  const isAsWritten = ({ writtenMs }: LeftOut) =>
+    [writtenMs, writtenMs + ((drained?.writtenMs ?? 0) % SECOND)].includes(
+      drained?.writtenMs ?? -1,
+    );
+  const isAllSent = isLost && fresh.some(isAsWritten);
+  const isYoung = !live?.firstTime || live.firstTime > (cursor?.lastTime ?? "");
+  const isEmptied = isYoung && !plan.goesOn && live && drained?.file === live.identity;
+  const damaged = segments.flatMap(({ file: { name, damage, key = name, writtenMs } }) =>
+    damage && !known.includes(`told ${key}`)
+      ? { name, why: damage, key: `told ${key}`, writtenMs }
+      : [],
+  );
+  const missed = fresh.filter((each) => isLost || (first && isYounger(each, first.file)));
+  const isGap = isLost && !isAllSent && !isEmptied;
+  const unread = [...damaged, ...(isAllSent ? [] : missed)];
+  if (isGap || unread.length > 0) {
+    const { lines, lastTime } = cursor ?? {};
+    const after =
+      lines === undefined ? "" : ` after line ${lines}${lastTime ? ` (${lastTime})` : ""}`;
+    const back = plan.goesOn
+      ? "; it was cut short or edited, continuing after its last known line"
+      : "";
+    const names = neutralise(someOf(unread.map(withReason)));
+    const notRead = unread.length > 0 ? `; not read: ${names}` : "";
+    progress.notice = gapNotice(settings, `${after}${back}${notRead}`);
+  }
+  if (plan.kind === "gap") progress.gap = true;
+  return [...fresh, ...damaged].map(({ key }) => key).filter((key) => key !== "");
+}
+
+/** Whether what could not be opened may be younger than a file: by number, else by when it was written. */
+function isYounger(one: LeftOut, file: OpenFile): boolean {
+  if (file.isLive) return false;
+  if (one.number !== undefined && file.number !== undefined) return one.number < file.number;
+  return one.writtenMs >= file.writtenMs;
 }
 
 function gapNotice({ host, log }: Settings, details: string): string {
@@ -6540,27 +6939,29 @@ function gapNotice({ host, log }: Settings, details: string): string {
 /** A destination never seen: where the furthest other one stands, else at the log's start or end. */
 async function startProgress(run: Run): Promise<Progress> {
   const { world, live, settings } = run;
-  const blank = { total: 0, finished: [], gap: false, inDoubt: false };
+  const blank = { total: 0, finished: [], known: [], gap: false, inDoubt: false };
   const others = Object.values(run.state.destinations);
   const furthest = others.toSorted((a, b) => b.total - a.total)[0];
   if (furthest) {
-    const { cursor, total, finished, gap, held } = structuredClone(furthest);
-    return { ...blank, total, finished, gap, cursor, held };
+    const { cursor, total, finished, gap, held, known, listing, drained } =
+      structuredClone(furthest);
+    return { ...blank, total, finished, gap, cursor, held, known, listing, drained };
   }
   if (run.stateLost) {
     const details = " or come again; the state was damaged, where the last run stood is not known";
-    return { ...blank, gap: true, notice: gapNotice(settings, details) };
+    return { ...blank, notice: gapNotice(settings, details) };
   }
-  const siblings = settings.dryRun ? [] : (await run.siblings()).open;
-  const files = live ? [live, ...siblings] : siblings;
+  const { open, keys, leftOut, snapshot } = settings.dryRun ? NO_SIBLINGS : await run.siblings();
+  const files = live ? [...open, live] : open;
   // The end of a copy of something longer is not the end of what it is a copy of.
-  const finished = siblings
+  const finished = open
     .filter((file) => file.size > 0 && !isCopy(world, file, files))
-    .map((file) => anchorAt(world, file, file.size))
-    .toReversed();
-  const end = live && settings.from === "end" ? lastLineEnd(world, live, 0) : 0;
-  if (!live || end === 0) return { ...blank, finished };
-  return { ...blank, finished, cursor: cursorAt(world, live, end, countLines(world, live, end)) };
+    .map((file) => anchorAt(world, file, file.size));
+  const known = [...keys, ...leftOut.map(({ key }) => key)];
+  const seen = { ...blank, finished, known, listing: snapshot };
+  if (!live || linesFrom(world, live).next().done) return seen;
+  const end = settings.from === "end" ? lastLineEnd(world, live, 0) : 0;
+  return { ...seen, cursor: cursorAt(world, live, end, countLines(world, live, end)) };
 }
 
 // ── The pass: turns ─────────────────────────────────────────────────────────────────────────────
@@ -6771,8 +7172,11 @@ function lineBehind(world: World, file: OpenFile, offset: number): boolean {
 function upToDate(world: World, log: string, live: OpenFile, progress?: Progress): boolean {
   if (!progress || progress.outbox || (progress.notice && !progress.gap)) return false;
   const { cursor, listing } = progress;
+  if (listing !== listSafely(world, log)?.snapshot) return false;
   if (cursor && standsIn(world, live, cursor)) return !lineBehind(world, live, cursor.offset);
-  return listing === rotatedSnapshot(world, log) && !lineBehind(world, live, 0);
+  // In a rotated file, or lost and told of: only a line in the log is news.
+  const isElsewhere = !cursor || progress.held !== undefined || progress.gap;
+  return isElsewhere && !lineBehind(world, live, 0);
 }
 
 /** Nothing was written for a day: fail2ban may log elsewhere. */
@@ -6978,7 +7382,7 @@ function findLogs(world: World, path: string): string[] {
   const rotated = world.fs.globSync(`${path}.1`).map((name) => name.slice(0, -".1".length));
   const logs = [...new Set([...world.fs.globSync(path), ...rotated])].sort();
   if (logs.length === 0) throw new Fault(66, `no log matches ${path}`);
-  return logs.filter((log) => !logs.some((other) => rotatedName(other, log)));
+  return logs.filter((log) => !logs.some((other) => isRotatedName(other, log)));
 }
 
 /** The logs, or where there is none the path that was meant to find them. */
@@ -7145,23 +7549,26 @@ const SIBLING_HINTS: Readonly<Record<string, string>> = {
   "a link": "links are not followed there: move it to another directory",
   "of another owner": "only files of root and of the log's owner are read: move it away",
   "permission denied": "run as root",
-  "unknown compression":
-    "let logrotate compress with gzip or zstd; unpack these, or move them away",
+  damaged: "it cannot be unpacked: move it to another directory",
 };
 
 function rotatedText(world: World, { log }: Settings): string {
-  const directory = dirname(rotationPath(world, log));
   const owner = world.fs.statSync(log, { throwIfNoEntry: false })?.uid ?? world.uid();
   const usable: string[] = [];
-  const leftOut: LeftOut[] = [];
-  for (const rotated of listRotated(world, log).files) {
-    const { name } = rotated;
+  const leftOut: { name: string; why: string }[] = [];
+  const { files } = listSiblings(world, log);
+  const order = (a: Listed, b: Listed) =>
+    a.number !== undefined && b.number !== undefined
+      ? a.number - b.number
+      : b.writtenMs - a.writtenMs;
+  for (const listed of files.toSorted(order)) {
+    const { name, rest, number } = listed;
     try {
-      const { descriptor } = openSibling(world, resolve(directory, name), rotated, owner);
-      world.fs.closeSync(descriptor);
-      usable.push(name);
+      const file = openSibling(world, listed, owner);
+      world.fs.closeSync(file.descriptor);
+      if (file.firstTime || number !== undefined || packingOf(file.head)) usable.push(name);
     } catch (error) {
-      leftOut.push({ name, why: whyLeftOut(error) });
+      if (ROTATED_NAME.test(rest)) leftOut.push({ name, why: whyLeftOut(error) });
     }
   }
   const [first] = leftOut;
@@ -7596,7 +8003,7 @@ function* wholeLines(world: World, file: OpenFile, from: number): Generator<stri
     buffer.copyWithin(0, end, bytes.length);
     kept = Math.min(bytes.length - end, DIGEST_BLOCK_BYTES / 2);
   }
-  const fragment = kept > 0 && file.family !== "live";
+  const fragment = kept > 0 && !file.isLive;
   if (fragment) yield `${readableText(buffer.subarray(0, kept))}\n`;
 }
 
@@ -7659,11 +8066,13 @@ async function siblingsSince(
   live: OpenFile | undefined,
   limit: string,
 ): Promise<LogFiles> {
-  const enough = (file: OpenFile) => isBefore(world, file, 0, limit);
-  if (live && enough(live)) return NO_SIBLINGS;
+  if (live && isBefore(world, live, 0, limit)) return NO_SIBLINGS;
   const scratch = scratchPath(world, settings);
   try {
-    return await openSiblings(world, settings.log, live, scratch, () => enough);
+    const ages = await siblingAges(world, settings.log, live);
+    const last = ages.findLastIndex(({ firstTime }) => firstTime !== "" && firstTime < limit);
+    const keys = new Set(ages.slice(Math.max(0, last)).map(({ key }) => key));
+    return await openSiblings(world, settings.log, live, scratch, (key) => keys.has(key));
   } catch (error) {
     if (!(error instanceof Fault)) throw error;
     const hint = "compressed logs are unpacked there; --state or TMPDIR names another place";
@@ -7680,10 +8089,10 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
   const files = live ? [live] : [];
   try {
     const { open, leftOut } = await siblingsSince(world, settings, live, limit);
-    files.push(...open);
+    files.unshift(...open);
     if (files.length === 0) throw logMissing(settings);
     const tally = new Tally(period, view.jails, ownSecrets);
-    for (const file of files.toReversed()) {
+    for (const file of files) {
       if (isCopy(world, file, files)) continue;
       const from = readingStart(world, file, limit);
       if (verbose) world.writeError(`f2b-watch: ${file.name} from ${from} to ${file.size}\n`);
@@ -8346,15 +8755,49 @@ const OUR_VARIABLE = new RegExp(`^(?:F2B|${SERVICES.map(({ name }) => name).join
 /** Cron's PATH has no sbin. */
 const PROGRAM_PATHS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/** Without our secrets. */
+function programEnvironment(): Record<string, string | undefined> {
+  const theirs = Object.entries(process.env).filter(([name]) => !OUR_VARIABLE.test(name));
+  const PATH = process.env["PATH"] ? `${process.env["PATH"]}:${PROGRAM_PATHS}` : PROGRAM_PATHS;
+  return { ...Object.fromEntries(theirs), PATH };
+}
+
+export async function* streamProgram(
+  program: string,
+  args: readonly string[],
+  input: number,
+): AsyncGenerator<Uint8Array> {
+  const { spawn } = process.getBuiltinModule("node:child_process");
+  const child = spawn(program, [...args], {
+    env: programEnvironment(),
+    stdio: [input, "pipe", "ignore"],
+  });
+  const timer = setTimeout(() => child.kill("SIGKILL"), UNPACK_TIMEOUT_MS);
+  const ended = new Promise<number>((done, failed) => {
+    child.once("error", failed);
+    child.once("close", (code) => done(code ?? -1));
+  });
+  ended.catch(() => undefined);
+  try {
+    for await (const chunk of child.stdout ?? []) yield chunk;
+    if ((await ended) !== 0) throw new Error(`${program} failed`);
+  } catch (error) {
+    if (isDenied(error)) throw error;
+    if (errorCode(error) === "ENOENT") throw new MissingProgram(`${program} is not installed`);
+    throw new Error(`${program} failed`, { cause: error });
+  } finally {
+    clearTimeout(timer);
+    child.kill("SIGKILL");
+  }
+}
+
 function runProgram(
   program: string,
   args: readonly string[],
   timeoutMs = PROGRAM_TIMEOUT_MS,
 ): Promise<Ran> {
   const { execFile } = process.getBuiltinModule("node:child_process");
-  const theirs = Object.entries(process.env).filter(([name]) => !OUR_VARIABLE.test(name));
-  const PATH = process.env["PATH"] ? `${process.env["PATH"]}:${PROGRAM_PATHS}` : PROGRAM_PATHS;
-  const env = { ...Object.fromEntries(theirs), PATH };
+  const env = programEnvironment();
   const limits = {
     timeout: timeoutMs,
     killSignal: "SIGKILL",
@@ -8400,6 +8843,7 @@ export function realWorld(): World {
     fetch: (url, init) => fetch(url, init),
     hostName: () => process.getBuiltinModule("node:os").hostname(),
     runProgram,
+    streamProgram,
     writeOut: (text) => printer.print(text),
     writeError,
     sleep: (ms) => {

@@ -10,6 +10,7 @@ import {
   neutralise,
   NO_CONTEXT,
   readRecord,
+  MissingProgram,
   readRecords,
   redactId,
   Tally,
@@ -484,7 +485,7 @@ describe("the files", () => {
     fs.writeFileSync(scene.path(".4"), `${found("2026-11-18 00:00:00")}\n`);
     const { err } = await scene.run("digest", "--verbose");
     expect(err).toMatch(/^.*\.4 from (\d+) to \1\n.*\.1 from 0 to \d+\n.*log from 0 to \d+\n$/);
-    fs.writeFileSync(scene.path(".3.zst"), "no such thing");
+    fs.writeFileSync(scene.path(".3.zst"), Buffer.from("\x28\xb5\x2f\xfdno such thing", "latin1"));
     expect(await json(scene)).toMatchObject({ found: 150, notRead: [] });
     expect(await json(scene, "--since", "30d")).toMatchObject({
       found: 301,
@@ -568,10 +569,13 @@ describe("the files", () => {
     using scene = rotatedScene();
     fs.rmSync(scene.path(".1"));
     fs.symlinkSync("/etc/passwd", scene.path(".1"));
-    fs.writeFileSync(scene.path(".4.xz"), "x");
+    scene.overrides.streamProgram = async function* (program) {
+      throw new MissingProgram(`${program} is not installed`);
+    };
+    fs.writeFileSync(scene.path(".4.xz"), Buffer.from("fd377a585a00", "hex"));
     const { out } = await scene.run("digest", "--since", "30d");
     expect(out).toEndWith(
-      "\nnot read: fail2ban.log.1 (a link), fail2ban.log.4.xz (unknown compression)\n",
+      "\nnot read: fail2ban.log.1 (a link), fail2ban.log.4.xz (xz is not installed)\n",
     );
     expect((await scene.run("digest", "--since", "30d", "--json")).out).not.toContain("root:");
   });

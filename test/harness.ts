@@ -5,7 +5,7 @@ import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { gzipSync, zstdCompressSync } from "node:zlib";
-import { main, type World } from "../f2b-watch.ts";
+import { main, streamProgram, type World } from "../f2b-watch.ts";
 import { Discord } from "./discord.ts";
 
 /** Where the script lies, wherever the tests are started. */
@@ -169,6 +169,7 @@ export class Scene {
       fetch: (url, init) => this.discord.fetch(url, init),
       hostName: () => "web-1",
       runProgram: async () => ({ kind: "missing" }),
+      streamProgram,
       writeOut: async (text) => void (result.out += text),
       writeError: (text) => void (result.err += text),
       sleep: async (ms) => void (this.clockMs += ms),

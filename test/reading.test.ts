@@ -7,13 +7,14 @@ import { gzipSync } from "node:zlib";
 import {
   anchorFrom,
   beginsLike,
+  byAge,
+  cursorFrom,
   planRead,
-  rotatedFiles,
-  rotatedName,
+  siblingName,
+  type Aged,
+  type Found,
+  type LogFile,
   sameAnchor,
-  tailHashes,
-  type Cursor,
-  type FileFacts,
 } from "../f2b-watch.ts";
 import { fencedLines } from "./discord.ts";
 import { line, lines, Scene, type RunResult } from "./harness.ts";
@@ -806,13 +807,13 @@ describe("compressed files", () => {
   });
 
   for (const ending of ["xz", "bz2", "lz4"]) {
-    test(`37. .${ending} holds the cursor: a notice that names the file`, async () => {
+    test(`37. a plain file named .${ending} is known by its contents`, async () => {
       using scene = await Scene.after(1, 5);
+      scene.append(line(6));
       scene.rotate();
       fs.renameSync(scene.path(".1"), scene.path(`.1.${ending}`));
-      scene.append(line(6));
-      await scene.passPostsAfterGap(5, line(6));
-      expect(scene.notices()[0]).toContain(`fail2ban.log.1.${ending}`);
+      scene.append(line(7));
+      await scene.passPosts(...lines(6, 7));
     });
   }
 
@@ -916,11 +917,11 @@ describe("truncation and rewriting", () => {
     await scene.passPosts(...lines(6, 8));
   });
 
-  test("44. truncated to nothing without a copy, then 2 lines: those, behind a notice", async () => {
+  test("44. sent to its end and then emptied: what follows, without a notice", async () => {
     using scene = await Scene.after(1, 5);
     fs.truncateSync(scene.log, 0);
     scene.append(...lines(6, 7));
-    await scene.passPostsAfterGap(5, ...lines(6, 7));
+    await scene.passPosts(...lines(6, 7));
   });
 
   for (const length of [50, 94, 300]) {
@@ -1008,7 +1009,7 @@ describe("truncation and rewriting", () => {
     const { ino } = fs.statSync(scene.log);
     fs.writeFileSync(scene.log, text(...lines(6, 26)));
     expect(fs.statSync(scene.log).ino).toBe(ino);
-    await scene.passPostsAfterGap(5, ...lines(6, 26));
+    await scene.passPosts(...lines(6, 26));
   });
 
   test("51. a hole of 500 MB is skipped in bounded memory", async () => {
@@ -1073,7 +1074,7 @@ describe("truncation and rewriting", () => {
       scene.expectPosted(...fresh);
     }
     expect(fs.statSync(scene.log).ino).toBe(ino);
-    expect(scene.notices()).toHaveLength(50);
+    expect(scene.notices()).toEqual([]);
     await scene.expectQuiet();
   });
 });
@@ -1084,6 +1085,8 @@ describe("inodes and devices prove nothing", () => {
     const alike = (stat: fs.Stats | undefined) => stat && Object.assign(stat, changes);
     scene.withFs({
       fstatSync: ((descriptor: number) => alike(fs.fstatSync(descriptor))) as typeof fs.fstatSync,
+      statSync: ((path: string) =>
+        alike(fs.statSync(path, { throwIfNoEntry: false }))) as typeof fs.statSync,
       lstatSync: ((path: string) =>
         alike(fs.lstatSync(path, { throwIfNoEntry: false }))) as typeof fs.lstatSync,
     });
@@ -1630,203 +1633,197 @@ describe("the clock proves nothing", () => {
 });
 
 describe("planRead()", () => {
-  const file = (name: string, facts: Partial<FileFacts> = {}): FileFacts => ({
-    name,
-    family: name === "log" ? "live" : name.includes("-") ? "date" : "number",
-    size: 1_000,
-    hasLine: name === "log",
-    matches: false,
-    finishedAt: 0,
-    beginsLikeRead: false,
-    copy: false,
-    ...facts,
-  });
-  const cursor: Cursor = {
-    offset: 500,
-    lines: 5,
-    lastLineHash: "0123456789abcdef",
-    lastLineBytes: 100,
-    headHash: [],
-    firstLineHash: "",
-    tail: [],
+  type Facts = {
+    size?: number;
+    at?: number;
+    found?: Found;
+    done?: number;
+    copy?: boolean;
+    stale?: boolean;
   };
-  const read = (...segments: [string, number, boolean][]) => ({
-    kind: "read" as const,
-    segments: segments.map(([name, from, leave]) => ({ name, from, leave })),
+  const file = (name: string, facts: Facts = {}): LogFile => ({
+    ...{ name, isLive: name === "log", size: facts.size ?? 1_000, firstTime: "" },
+    hasLine: () => name === "log" && facts.size !== 0,
+    matches: () => facts.at !== undefined,
+    found: () => facts.found,
+    finishedAt: () => facts.done ?? 0,
+    isCopy: () => facts.copy === true,
+    isStale: () => facts.stale === true,
+    overlap: () => 0,
   });
-  const searched = { found: -1 };
+  const last = { offset: 200, isLast: true, distance: 0, hits: 8 };
+  const earlier = { offset: 300, isLast: false, distance: 5, hits: 8 };
+  const empty = file("log", { size: 0 });
+  const here = { at: 500 };
 
-  test("goes on in the live log", () => {
-    const files = [file("log", { matches: true }), file("log.1"), file("log.2")];
-    expect(planRead(cursor, files)).toEqual(read(["log", 500, false]));
+  /** Files, the oldest first; segments as `name from`, with `…` where the file is not left. */
+  test.each<[string, LogFile[], string, string]>([
+    [
+      "goes on in the live log",
+      [file("log.1", { done: 1_000 }), file("log", here)],
+      "read",
+      "log 500…",
+    ],
+    [
+      "prefers the live log to a copy",
+      [file("log.1", { ...here, copy: true }), file("log", here)],
+      "read",
+      "log 500…",
+    ],
+    [
+      "reads the rest of a rotated file, each younger one, then the live log",
+      [file("log.3", here), file("log.2"), file("log.1"), file("log")],
+      "read",
+      "log.3 500, log.2 0, log.1 0, log 0…",
+    ],
+    [
+      "reads what lies beside it, whatever its name",
+      [file("log-1"), file("log.1", here), file("log")],
+      "read",
+      "log-1 0, log.1 500, log 0…",
+    ],
+    [
+      "stays on the old file until the new one has a line",
+      [file("log.1", here), empty],
+      "read",
+      "log.1 500…",
+    ],
+    [
+      "stays on the old file while there is no new one",
+      [file("log.1", here)],
+      "read",
+      "log.1 500…",
+    ],
+    [
+      "stays on the youngest",
+      [file("log.2", here), file("log.1"), empty],
+      "read",
+      "log.2 500, log.1 0…",
+    ],
+    [
+      "skips copies and files that were read before, but for what was written to them since",
+      [
+        file("log.4", here),
+        file("log.3", { done: 900 }),
+        file("log.2", { copy: true }),
+        file("log.1", { done: 1_000 }),
+        file("log"),
+      ],
+      "read",
+      "log.4 500, log.3 900, log 0…",
+    ],
+    [
+      "finds the last line in a log that was trimmed",
+      [file("log.1", { done: 1_000 }), file("log", { found: last })],
+      "read",
+      "log 200…",
+    ],
+    [
+      "finds the last line in a rotated file that was trimmed",
+      [file("log.1", { found: last }), file("log")],
+      "read",
+      "log.1 200, log 0…",
+    ],
+    [
+      "goes on behind an earlier line, with a notice",
+      [file("log", { found: earlier })],
+      "gap goes on",
+      "log 300…",
+    ],
+    [
+      "reads nothing again of an old log that was put back",
+      [file("log.1", here), file("log", { found: earlier })],
+      "read",
+      "log.1 500, log 300…",
+    ],
+    [
+      "does not believe one line that was written before",
+      [file("log.1", here), file("log", { found: { ...earlier, hits: 1 } })],
+      "read",
+      "log.1 500, log 0…",
+    ],
+    [
+      "reads nothing again of a file that was moved back",
+      [file("log", { done: 800 })],
+      "gap",
+      "log 800…",
+    ],
+    [
+      "reads what is not known to be done, oldest first, when the position is lost",
+      [
+        file("log.5", { done: 300 }),
+        file("log.3", { copy: true }),
+        file("log.2", { done: 1_000 }),
+        file("log.1"),
+        file("log"),
+      ],
+      "gap",
+      "log.5 300, log.1 0, log 0…",
+    ],
+  ])("%s", (_, files, kind, segments) => {
+    const plan = planRead(500, files);
+    const told = plan.segments.map(({ name, from, leave }) => `${name} ${from}${leave ? "" : "…"}`);
+    expect(told.join(", ")).toBe(segments);
+    expect(`${plan.kind}${plan.goesOn ? " goes on" : ""}`).toBe(kind);
   });
 
-  test("prefers the live log to a copy that matches as well", () => {
-    const files = [file("log", { matches: true }), file("log.1", { matches: true })];
-    expect(planRead(cursor, files)).toEqual(read(["log", 500, false]));
-  });
-
-  test("reads the rest of a rotated file, each younger one, then the live log", () => {
-    const files = [file("log"), file("log.1"), file("log.2"), file("log.3", { matches: true })];
-    const plan = read(
-      ["log.3", 500, true],
-      ["log.2", 0, true],
-      ["log.1", 0, true],
-      ["log", 0, false],
-    );
-    expect(planRead(cursor, files)).toEqual(plan);
-  });
-
-  test("takes the youngest of two rotated files that match", () => {
-    const files = [file("log"), file("log.1", { matches: true }), file("log.2", { matches: true })];
-    expect(planRead(cursor, files)).toEqual(read(["log.1", 500, true], ["log", 0, false]));
-  });
-
-  test("stays on the old file until the new one has a line", () => {
-    const live = file("log", { hasLine: false, size: 0 });
-    const held = file("log.1", { matches: true });
-    expect(planRead(cursor, [live, held])).toEqual(read(["log.1", 500, false]));
-    expect(planRead(cursor, [held])).toEqual(read(["log.1", 500, false]));
-    const older = [live, file("log.1"), file("log.2", { matches: true })];
-    expect(planRead(cursor, older)).toEqual(read(["log.2", 500, true], ["log.1", 0, false]));
-  });
-
-  test("takes dated files for younger than numbered ones, and a .1 beside a dated one for stale", () => {
-    const files = [file("log"), file("log-1"), file("log.1")];
-    const matching = (name: string) => {
-      return files.map((each) => (each.name === name ? file(name, { matches: true }) : each));
-    };
-    const all = read(["log.1", 500, true], ["log-1", 0, true], ["log", 0, false]);
-    expect(planRead(cursor, matching("log.1"))).toEqual(all);
-    const newer = read(["log-1", 500, true], ["log", 0, false]);
-    expect(planRead(cursor, matching("log-1"))).toEqual(newer);
-    const any = read(["log-1", 500, true], ["log.1", 0, true], ["log", 0, false]);
-    expect(planRead(cursor, matching("log-1"), true)).toEqual(any);
-  });
-
-  test("skips copies and files that were read before", () => {
-    const done = file("log.1", { finishedAt: 1_000 });
-    const copy = file("log.2", { copy: true });
-    const grown = file("log.3", { finishedAt: 900 });
-    const files = [file("log"), done, copy, grown, file("log.4", { matches: true })];
-    const plan = read(["log.4", 500, true], ["log.3", 900, true], ["log", 0, false]);
-    expect(planRead(cursor, files)).toEqual(plan);
-  });
-
-  test("reads nothing again of a file that was moved back", () => {
-    const files = [
-      file("log", { ...searched, finishedAt: 800 }),
-      file("log.1", { copy: true, ...searched }),
-    ];
-    const { segments } = read(["log", 800, false]);
-    expect(planRead(cursor, files)).toMatchObject({ segments });
-  });
-
-  test("reads nothing again of a log that was cut short", () => {
-    const files = [file("log", { size: 50, beginsLikeRead: true })];
-    const segments = [{ name: "log", from: 50, leave: false }];
-    expect(planRead(cursor, files)).toEqual({ kind: "shrunk", segments });
-  });
-
-  test("asks the rotated files before it believes that the log was cut short", () => {
-    const files = [
-      file("log", { size: 50, beginsLikeRead: true }),
-      file("log.1", { matches: true }),
-    ];
-    expect(planRead(cursor, files)).toEqual(read(["log.1", 500, true], ["log", 0, false]));
-  });
-
-  test("asks for a search when nothing matches, and goes on where the last lines are", () => {
-    expect(planRead(cursor, [file("log"), file("log.1")])).toEqual({ kind: "search" });
-    const trimmed = [file("log", { found: 200 }), file("log.1", searched)];
-    expect(planRead(cursor, trimmed)).toEqual(read(["log", 200, false]));
-    const rotated = [file("log", searched), file("log.1", { found: 200 })];
-    expect(planRead(cursor, rotated)).toEqual(read(["log.1", 200, true], ["log", 0, false]));
-  });
-
-  test("reads what is not known to be done, oldest first, when the cursor is lost", () => {
-    const files = [
-      file("log", searched),
-      file("log.1", searched),
-      file("log.2", { ...searched, finishedAt: 1_000 }),
-      file("log.3", { ...searched, copy: true }),
-      file("log.5", { ...searched, finishedAt: 300 }),
-    ];
-    const { segments } = read(["log.5", 300, true], ["log.1", 0, true], ["log", 0, false]);
-    expect(planRead(cursor, files)).toEqual({ kind: "gap", segments });
-  });
-
-  test("without a cursor it reads what is not known to be done", () => {
-    const files = [file("log"), file("log.1"), file("log.2", { finishedAt: 1_000 })];
-    expect(planRead(undefined, files)).toEqual(read(["log.1", 0, true], ["log", 0, false]));
-    expect(planRead(undefined, [])).toEqual(read());
+  test("without a position it reads what is not known to be done", () => {
+    const files = [file("log.2", { done: 1_000 }), file("log.1"), file("log")];
+    const { kind, segments } = planRead(undefined, files);
+    expect(kind).toBe("read");
+    expect(segments.map(({ name, from }) => `${name} ${from}`)).toEqual(["log.1 0", "log 0"]);
+    expect(planRead(undefined, []).segments).toEqual([]);
   });
 });
 
-describe("names of rotated files", () => {
-  test("rotatedName() knows numbers, dates and compression", () => {
-    const known: Record<string, [string, string]> = {
-      ".1": ["number", "none"],
-      ".12.gz": ["number", "gz"],
-      ".365.zst": ["number", "zst"],
-      ".1.xz": ["number", "foreign"],
-      ".1.bz2": ["number", "foreign"],
-      "-20261122": ["date", "none"],
-      "-20261122.gz": ["date", "gz"],
-      "-2026112210": ["date", "none"],
-      "-20261122-103000": ["date", "none"],
-      ".2026-11-22": ["date", "none"],
-      "-1795341600": ["date", "none"],
+describe("names and ages of siblings", () => {
+  test("siblingName() knows whatever shares the log's stem, and numbers", () => {
+    const known: Record<string, number | undefined> = {
+      "fail2ban.log.1": 1,
+      "fail2ban.log.12.gz": 12,
+      "fail2ban.log.365.zst": 365,
+      "fail2ban.1.log": 1,
+      "fail2ban.2.log.bz2": 2,
+      "fail2ban.log.1.1": undefined,
+      "fail2ban.log-20261122.xz": undefined,
+      "fail2ban.log-22112026": undefined,
+      "fail2ban.log_20261122": undefined,
+      "fail2ban-20261122.log": undefined,
+      "fail2ban.log.old": undefined,
+      "fail2ban.log~": undefined,
     };
-    for (const [suffix, [family, compression]] of Object.entries(known)) {
-      const name = `fail2ban.log${suffix}`;
-      expect(rotatedName("fail2ban.log", name)).toMatchObject({ name, family, compression });
+    for (const [name, number] of Object.entries(known)) {
+      expect([name, siblingName("fail2ban.log", name)?.number]).toEqual([name, number]);
+      expect(siblingName("fail2ban.log", name)).toBeDefined();
     }
+    for (const name of [
+      "fail2ban.log",
+      "xfail2ban.log.1",
+      "fail2banxlog.1",
+      "fail2ban",
+      "auth.log.1",
+    ])
+      expect(siblingName("fail2ban.log", name)).toBeUndefined();
   });
 
-  test("rotatedName() knows nothing else", () => {
-    const others = [
-      "",
-      ".bak",
-      ".swp",
-      ".offset",
-      ".1.tmp",
-      ".1~",
-      ".1.gz.part",
-      ".gz",
-      ".",
-      ".-1",
+  test("byAge(): numbers in their order, all others by their first date, the live log last", () => {
+    const aged = (name: string, day: number | undefined, number?: number): Aged => ({
+      ...{ name, isLive: name === "log", size: 1, ...(number !== undefined && { number }) },
+      firstTime: day === undefined ? "" : `2026-11-${String(day).padStart(2, "0")} 00:00:00`,
+    });
+    const files = [
+      aged("log.10", 2, 10),
+      aged("log-03112026", 3),
+      aged("log.2", undefined, 2),
+      aged("log.old", 4),
+      aged("log.1", 5, 1),
+      aged("log-202611", 6),
+      aged("log", 1),
     ];
-    others.push("-old", ".a1", ".1a", ".1.gz.gz", "1", ".1 ", " .1", ".1\n", "/.1", ".1234567");
-    for (const suffix of others) {
-      expect(rotatedName("fail2ban.log", `fail2ban.log${suffix}`)).toBeUndefined();
-    }
-    for (const name of ["fail2ban-old.log", "xfail2ban.log.1", "fail2banxlog.1", "auth.log.1"]) {
-      expect(rotatedName("fail2ban.log", name)).toBeUndefined();
-    }
-  });
-
-  test("rotatedFiles() sorts the youngest first, whatever the order of the listing", () => {
-    const sorted = {
-      numbers: ["log.1", "log.2.gz", "log.9.zst", "log.10.gz", "log.100"],
-      dates: ["log-20261122", "log-20261121.gz", "log-20251231", "log-20250101.xz"],
-      hours: ["log-2026112210", "log-2026112209", "log-2026112123.gz"],
-      epochs: ["log-1795341600", "log-1795341599", "log-1795338000"],
-      dashes: ["log.2026-11-22", "log.2026-10-31", "log.2025-12-31.gz"],
-      times: ["log-20261122-100000", "log-20261122-090000", "log-20261122"],
-    };
-    for (const names of Object.values(sorted)) {
-      for (const listing of [names, names.toReversed(), names.toSorted()]) {
-        const files = rotatedFiles("log", [...listing, "log", "log.bak", "other.1"]);
-        expect(files.map(({ name }) => name)).toEqual(names);
-      }
-    }
-  });
-
-  test("rotatedFiles() takes the plain file of a pair", () => {
-    const names = ["log.1", "log.1.gz", "log.2.gz", "log-20261122", "log-20261122.zst"];
-    const found = rotatedFiles("log", names).map(({ name }) => name);
-    expect(found.toSorted()).toEqual(["log-20261122", "log.1", "log.2.gz"]);
+    const names = files.map(({ name }) => name);
+    names.splice(1, 2, "log.2", "log-03112026");
+    for (const listing of [files, files.toReversed()])
+      expect(byAge(listing).map(({ name }) => name)).toEqual(names);
   });
 });
 
@@ -1880,20 +1877,26 @@ describe("anchors", () => {
     expect(beginsLike(anchor, head(all.slice(0, 31)), 31)).toBe(false);
   });
 
-  test("tailHashes() are of the seven lines before the last, the nearest first", () => {
-    const hashes = tailHashes(bytes(all), true);
-    expect(hashes).toHaveLength(7);
-    expect(new Set(hashes).size).toBe(7);
-    expect(tailHashes(bytes(text(...lines(12, 20))), false)).toEqual(hashes);
-    expect(tailHashes(bytes(text(...lines(1, 19))), true).slice(0, 6)).toEqual(hashes.slice(1));
+  test("cursorFrom() knows the last lines one by one, and ever fewer of the older ones", () => {
+    const head = bytes(all).subarray(0, 512);
+    let cursor = cursorFrom(head, bytes(all), all.length, 20, 20);
+    expect(cursor.trail?.slice(0, 8).map(([at]) => at)).toEqual([20, 19, 18, 17, 16, 15, 14, 13]);
+    expect(cursor.trail?.[0]).toEqual([20, cursor.lastLineHash, cursor.lastTime ?? ""]);
+    for (let at = 21; at <= 20_000; at++) {
+      const near = bytes(text(...lines(Math.max(1, at - 20), at)));
+      cursor = cursorFrom(head, near, 100 * at, at, at, cursor.trail);
+    }
+    const known = cursor.trail?.map(([at]) => 20_000 - at) ?? [];
+    expect(known.length).toBeLessThan(120);
+    for (const [index, distance] of known.entries())
+      expect(distance).toBeLessThanOrEqual(1.5 * (known[index - 1] ?? 0) + 4);
+    expect(known.at(-1)).toBeGreaterThan(12_000);
   });
 
-  test("tailHashes() leave out a line whose start is not at hand", () => {
-    const some = text(...lines(15, 20));
-    const hashes = tailHashes(bytes(all), true);
-    expect(tailHashes(bytes(some), true)).toEqual(hashes.slice(0, 5));
-    expect(tailHashes(bytes(some.slice(10)), false)).toEqual(hashes.slice(0, 4));
-    expect(tailHashes(bytes(text(line(20))), true)).toEqual([]);
-    expect(tailHashes(bytes(""), true)).toEqual([]);
+  test("cursorFrom() leaves out a line whose start is not at hand", () => {
+    const some = bytes(text(...lines(15, 20)));
+    expect(cursorFrom(some, some, some.length, 6).trail).toHaveLength(6);
+    expect(cursorFrom(some, some.subarray(10), some.length, 6).trail).toHaveLength(5);
+    expect(cursorFrom(some, bytes(""), 0, 0).trail).toEqual([]);
   });
 });

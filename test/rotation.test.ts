@@ -22,12 +22,15 @@ function recreate(scene: Scene, ...texts: string[]): void {
   scene.remove();
   scene.append(...texts);
   const fresh = fs.statSync(scene.log).ino;
-  const fstatSync = (descriptor: number) => {
-    const stat = fs.fstatSync(descriptor);
-    if (stat.ino === fresh) stat.ino = ino;
+  const alike = (stat: fs.Stats | undefined) => {
+    if (stat?.ino === fresh) stat.ino = ino;
     return stat;
   };
-  scene.withFs({ fstatSync: fstatSync as typeof fs.fstatSync });
+  scene.withFs({
+    fstatSync: ((descriptor: number) => alike(fs.fstatSync(descriptor))) as typeof fs.fstatSync,
+    statSync: ((path: string) =>
+      alike(fs.statSync(path, { throwIfNoEntry: false }))) as typeof fs.statSync,
+  });
 }
 
 const size = (scene: Scene, suffix = "") => fs.statSync(scene.path(suffix)).size;

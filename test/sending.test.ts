@@ -247,7 +247,7 @@ describe("messages", () => {
     };
     Object.assign(scene.overrides, { fetch: spy });
     await scene.pass();
-    expect(known).toEqual([undefined, 1, 2, 3]);
+    expect(known).toEqual([0, 1, 2, 3]);
   });
 });
 
@@ -1026,7 +1026,7 @@ describe("a line whose content is refused", () => {
 
   test("that is the first after a gap does not take the gap's notice with it", async () => {
     using scene = await goingScene();
-    fs.writeFileSync(scene.log, "");
+    scene.remove();
     scene.append("poison", ...lines(20, 40));
     scene.discord.refuseContent((content) => content.includes("poison"));
     expect((await scene.run()).code).toBe(0);
@@ -1253,10 +1253,10 @@ describe("a failure that lasts is told when it begins, after an hour, then daily
 
   test("a log that cannot be read is told in the same way", async () => {
     using scene = await goingScene();
-    fs.renameSync(scene.log, scene.path("-aside"));
+    fs.renameSync(scene.log, join(scene.directory, "aside"));
     const told = await reports(scene, 10 * MINUTE, 2 * DAY);
     expect(told.map((text) => text.split(":")[0])).toEqual(["0 h", "1 h", "25 h"]);
-    fs.renameSync(scene.path("-aside"), scene.log);
+    fs.renameSync(join(scene.directory, "aside"), scene.log);
     expect(await reports(scene, 10 * MINUTE, DAY)).toEqual([
       `0 h: f2b-watch: ${scene.log} can be read again\n`,
     ]);

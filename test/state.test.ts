@@ -125,9 +125,10 @@ describe("the state", () => {
   test("of two logs share a directory and do not meddle with each other", async () => {
     using scene = await goingScene();
     await scene.pass();
-    scene.write(`${line(100)}\n`, ".second");
+    const other = join(scene.directory, "second.log");
+    fs.writeFileSync(other, `${line(100)}\n`);
     expect((await scene.run("--host", "a")).code).toBe(0);
-    const second = { ...scene.env, F2B_LOG: scene.path(".second") };
+    const second = { ...scene.env, F2B_LOG: other };
     scene.env = second;
     const { main } = await import("../f2b-watch.ts");
     expect(await main([], scene.world())).toBe(0);
@@ -332,6 +333,7 @@ test("an offset beyond the log, under a right checksum, is a gap: told, and noth
   const text = resealed(scene.stateFile(), (state) => {
     state.destinations.discord.cursor.offset = 2 ** 40;
     state.destinations.discord.cursor.tail = ["0"];
+    state.destinations.discord.cursor.trail = [];
     state.destinations.discord.cursor.lastLineHash = "0";
   });
   for (const path of copies(scene)) fs.writeFileSync(path, text);

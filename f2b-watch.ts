@@ -20,6 +20,7 @@
  *   Core: grammar          records and their kinds, which of them are shown and how
  *   Core: events           what happened, in words; floods in one message
  *   Core: where to read    names of rotated files, anchors, the plan of a pass
+ *   Core: services         Discord and Slack, each as one literal
  *   Core: how to send      pace, verdicts, what to do after each, when to report
  *   Core: status           what fail2ban-client says, as a table; whether fail2ban is down
  *   Core: check            what was found out, row by row, each failure with a hint

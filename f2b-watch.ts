@@ -2829,13 +2829,13 @@ export interface Reading {
  * fail2ban may still write to it.
  */
 export function planRead(offset: number | undefined, files: readonly LogFile[]): Reading {
-  const holder = files.findLast((file) => offset !== undefined && file.matches());
+  const exact = files.findLast((file) => offset !== undefined && file.matches());
   const live = files.find(({ isLive }) => isLive);
   const leavesSiblings = live?.hasLine() === true;
-  const others =
-    offset === undefined ? [] : files.filter((file) => file !== holder && !file.matches());
+  const others = offset === undefined ? [] : files.filter((file) => !file.matches());
   const finds = new Map(others.map((file) => [file, file.found()]));
-  const isLost = offset !== undefined && !holder && ![...finds.values()].some((at) => at?.isLast);
+  const holder = exact ?? files.findLast((file) => finds.get(file)?.isLast);
+  const isLost = offset !== undefined && !holder;
   // Where the position is known, a file that begins like an older one is another one nevertheless.
   const foundIn = (file: LogFile) => {
     const found = finds.get(file);
@@ -2846,8 +2846,8 @@ export function planRead(offset: number | undefined, files: readonly LogFile[]):
   const segments: Segment[] = [];
   for (const file of files) {
     if (file !== holder && (file.isCopy() || (!isLost && file.isStale()))) continue;
-    const exact = offset !== undefined && file.matches() ? offset : 0;
-    const sent = Math.max(exact, file.finishedAt(), foundIn(file));
+    const at = offset !== undefined && file.matches() ? offset : foundIn(file);
+    const sent = Math.max(at, file.finishedAt());
     const from = before ? Math.max(sent, file.overlap(before)) : sent;
     const isUnread = file.isLive ? leavesSiblings || from > 0 : from < file.size;
     if (file !== holder && !isUnread) continue;
@@ -4834,6 +4834,11 @@ function behindTime(world: World, file: OpenFile, cursor: Cursor): Found | undef
   return offset > 0 ? { offset, isLast: false, distance: Infinity, hits: 0 } : undefined;
 }
 
+/** Whether what a cut left of a line has the next one behind it. */
+function isGlued(line: Uint8Array): boolean {
+  return /.\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} /.test(utf8.decode(line));
+}
+
 /** Behind the lines from `from` on whose times show that they were sent, and what a cut left of one. */
 function behindSent(
   world: World,
@@ -4847,15 +4852,14 @@ function behindSent(
   for (const { line, end } of linesFrom(world, file, from)) {
     const time = lineTime(line);
     if (time) sent = isSent(time);
-    // What a cut left of a line has the next one behind it.
-    const isGlued = /.\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} /.test(utf8.decode(line));
-    if (isGlued || !sent || left-- <= 0) return offset;
+    if (isGlued(line) || !sent || left-- <= 0) return offset;
     offset = end;
   }
   // A cut may go through the time.
-  const rest = readAt(world, file, offset, RECORD_START_BYTES);
+  const rest = readAt(world, file, offset, PAGE_BYTES);
   const time = lineTime(rest) || utf8.decode(rest);
-  return rest.length > 0 && left > 0 && time <= lastTime ? file.size : offset;
+  const isCut = rest.length > 0 && left > 0 && time <= lastTime && !isGlued(rest);
+  return isCut ? file.size : offset;
 }
 
 /** Where an earlier reader left the file: at the end of a line, unless that was the file's end. */
@@ -4884,19 +4888,21 @@ function asLogFile(
   world: World,
   file: OpenFile,
   files: readonly OpenFile[],
-  { cursor, finished }: Progress,
+  { cursor, finished, known = [] }: Progress,
 ): LogFile {
-  const { name, isLive, number, size, firstTime } = file;
+  const { name, isLive, number, size, firstTime, key = "" } = file;
   // What begins later than a line was written does not hold that line.
   const mayHold = (time: string | undefined) => !time || !firstTime || firstTime <= time;
+  const matches = () => cursor !== undefined && standsIn(world, file, cursor);
   const found = () =>
     cursor && mayHold(cursor.lastTime) ? findKnown(world, file, cursor) : undefined;
   return {
     ...{ name, isLive, size, firstTime, ...(number !== undefined && { number }) },
     hasLine: () => !linesFrom(world, file).next().done,
-    matches: () => cursor !== undefined && standsIn(world, file, cursor),
+    matches,
     found,
-    finishedAt: () => finishedAt(world, file, finished),
+    finishedAt: () =>
+      known.includes(key) && !matches() ? size : finishedAt(world, file, finished),
     isCopy: () => isCopy(world, file, files),
     isStale: () => {
       const oldest = cursor?.trail?.at(-1)?.[2];
@@ -5638,7 +5644,7 @@ class Run {
   readonly #before: string;
   readonly #channels: Map<string, Channel>;
   #damaged: boolean;
-  #siblings: Promise<LogFiles> | undefined;
+  readonly #siblings: Promise<LogFiles>[] = [];
 
   constructor(
     world: World,
@@ -5668,7 +5674,7 @@ class Run {
   }
 
   /** The siblings; of those that are compressed what not every destination is done with. */
-  siblings(): Promise<LogFiles> {
+  siblings(all = false): Promise<LogFiles> {
     const { world, settings, live, statePath, stateLost } = this;
     const parts = Object.values(this.state.destinations);
     const isOn = ({ cursor }: Progress) =>
@@ -5676,12 +5682,13 @@ class Run {
     // The first states noted no compressed files: where the log goes on, none of them matters.
     const isKnown = (part: Progress, key: string) => part.known?.includes(key) ?? isOn(part);
     const wants = (key: string, isNewest: boolean) =>
+      all ||
       stateLost ||
       (isNewest && settings.view.format === "events") ||
       parts.some((part) => !isKnown(part, key));
     const scratch = `${statePath}.unpacked${settings.dryRun ? "-dry" : ""}`;
-    this.#siblings ??= openSiblings(world, settings.log, live, scratch, wants);
-    return this.#siblings;
+    const index = all ? 1 : 0;
+    return (this.#siblings[index] ??= openSiblings(world, settings.log, live, scratch, wants));
   }
 
   /** What is known of a destination; kept with the state, and shared with the logs of the same pass. */
@@ -5705,7 +5712,8 @@ class Run {
   }
 
   async close(): Promise<void> {
-    const siblings = (await this.#siblings?.catch(() => undefined))?.open ?? [];
+    const opened = this.#siblings.map((each) => each.catch(() => NO_SIBLINGS));
+    const siblings = (await Promise.all(opened)).flatMap(({ open }) => open);
     const files = this.live ? [this.live, ...siblings] : siblings;
     for (const file of files) this.world.fs.closeSync(file.descriptor);
   }
@@ -6582,9 +6590,11 @@ class LogSource implements Source<LogMessage> {
     }
   }
 
+  /** What is behind a gap may still be on its way: its notice waits for the first line. */
   #noticeAlone(): LogMessage | undefined {
-    const { notice } = this.#progress;
-    if (!notice) return undefined;
+    const { notice, gap } = this.#progress;
+    const isOnItsWay = gap && !this.#plan.restAt && this.#feed.hiddenLines === 0;
+    if (!notice || (isOnItsWay && !this.#feed.movedTo())) return undefined;
     const content = this.#destination.plain(this.#before.trimEnd(), "");
     return { from: "notice", content, lines: 1, extent: { lines: 0, characters: 1 } };
   }
@@ -6645,7 +6655,7 @@ class LogSource implements Source<LogMessage> {
   #keepPosition(): void {
     const progress = this.#progress;
     const cursor = this.#feed.movedTo();
-    if (cursor) progress.cursor = cursor;
+    if (cursor) [progress.cursor, progress.drained] = [cursor, undefined];
     progress.part = this.#feed.part;
     progress.finished = mergeFinished(progress.finished, this.#feed.finished());
   }
@@ -6701,11 +6711,11 @@ class LogSource implements Source<LogMessage> {
     if (this.#feed.hiddenLines > 0) this.#leaveHidden();
     if (logChanged) return;
     progress.finished = mergeFinished(progress.finished, this.#plan.ends);
-    if (!this.#plan.isGap || this.#feed.movedTo()) progress.gap = false;
+    if (!progress.notice) progress.gap = false;
     progress.listing = this.#plan.listing;
     const { key } = this.#feed;
     progress.known = this.#plan.known.filter((each) => each !== key);
-    progress.drained = this.#feed.drained;
+    if (!this.#plan.isGap || this.#feed.movedTo()) progress.drained = this.#feed.drained;
   }
 }
 
@@ -6803,12 +6813,17 @@ async function planFor(run: Run, destination: Destination, progress: Progress): 
     return { feed, restAt: undefined, isGap: false, ends: [], listing: progress.listing, known };
   }
   // A first run knows the siblings from when it noted their ends; they are not for it to read.
-  const siblings = firstRun ? NO_SIBLINGS : await run.siblings();
-  const files = live ? [...siblings.open, live] : siblings.open;
+  let siblings = firstRun ? NO_SIBLINGS : await run.siblings();
+  let files = live ? [...siblings.open, live] : siblings.open;
+  let plan = readingOf(run, files, progress, isOn);
+  if (plan.kind === "gap" && siblings.keys.length > 0) {
+    // What is done may hold the position all the same.
+    siblings = await run.siblings(true);
+    files = live ? [...siblings.open, live] : siblings.open;
+    plan = readingOf(run, files, progress, isOn);
+  }
   run.logChanged ||= !isSettled(run, siblings);
-  const plan: Reading = run.logChanged
-    ? { kind: "read", goesOn: false, segments: [] }
-    : readingOf(run, files, progress, isOn);
+  if (run.logChanged) plan = { kind: "read", goesOn: false, segments: [] };
   if (!run.logChanged && !live && plan.segments.length === 0) throw logMissing(settings);
   const steps = plan.segments.map(({ name, from }) => `${name} from ${from}`);
   say(run, `${plan.kind}: ${steps.join(", ") || "nothing yet"}`);
@@ -6846,7 +6861,7 @@ function readingOf(
 ): Reading {
   const { world } = run;
   const { cursor, known } = progress;
-  let unknown = files.filter(({ key }) => key === undefined || !known?.includes(key));
+  let unknown = files;
   // The first states did not know all that may lie beside the log: what is older than their place is done.
   if (!known && isOn) unknown = files.filter(({ isLive }) => isLive);
   else if (!known && cursor) {
@@ -6892,7 +6907,7 @@ function noticeParts(
 ): string[] {
   const { live, settings } = run;
   const { cursor, known = [], drained } = progress;
-  const isLost = plan.kind === "gap" && !progress.gap;
+  const isLost = plan.kind === "gap";
   const [first] = segments;
   const fresh = leftOut.filter(({ key }) => !known.includes(key));
   // Compressing keeps the time when a file was last written; bzip2 keeps the second.
@@ -6922,7 +6937,7 @@ function noticeParts(
     const notRead = unread.length > 0 ? `; not read: ${names}` : "";
     progress.notice = gapNotice(settings, `${after}${back}${notRead}`);
   }
-  if (plan.kind === "gap") progress.gap = true;
+  if (isGap) progress.gap = true;
   return [...fresh, ...damaged].map(({ key }) => key).filter((key) => key !== "");
 }
 

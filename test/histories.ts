@@ -1,6 +1,16 @@
 /**
  * Random histories of a log, its rotation, its readers' accidents, and an oracle that knows of every
  * line ever written whether it may be missing and how often it may come again.
+ *
+ * What the oracle excuses, and the sentence of the promises that allows it:
+ * - what is lost unseen from a log that had been sent to its end and was then emptied, or trimmed down to
+ *   lines that came later, in place: "What was sent to its end and then emptied is no gap."
+ * - what copytruncate, a truncation or a trimmed head destroyed before a run: "What copytruncate itself
+ *   destroys cannot be delivered"; told by a gap notice where the last line is gone with it
+ * - lines of siblings that lay there at the first run: "No state is a first run (`--from`)."
+ * - what comes again behind a gap notice: "Nothing matches → one gap notice …, then every sibling that is
+ *   not known to be finished", and "State damaged → its older copy; both damaged → the gap rule."
+ * - one message that comes twice after a kill or a lost answer: "at most one message repeated"
  */
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
@@ -292,7 +302,11 @@ class Oracle {
   }
 
   /** `anchor`: the line that the cursor stands behind, where that is a whole one. */
-  beginRun(condition: StateCondition, anchor: number | "unknown" | undefined): void {
+  beginRun(
+    condition: StateCondition,
+    anchor: number | "unknown" | undefined,
+    isDrained: boolean,
+  ): void {
     if (condition === "none") {
       for (const [suffix, text] of this.disk.files) {
         const ids = this.disk.wholeLines(text);
@@ -308,6 +322,10 @@ class Oracle {
       this.#damaged = false;
     }
     const anchorLost = typeof anchor === "number" && !this.disk.holds(anchor);
+    if (anchorLost && isDrained) {
+      for (const id of this.#lost) this.#exempt.add(id);
+      this.#lost.clear();
+    }
     this.#noticeDue = this.#damaged || (this.#lost.size > 0 && anchorLost);
     this.#noticeFits ||=
       this.#damaged || this.#older || anchorLost || anchor === "unknown" || this.#noticeOpen;
@@ -334,8 +352,7 @@ class Oracle {
     this.#lastHadNotice = notice;
     if (notice) {
       this.#noticeOpen = !confirmed;
-      if (!prefix.includes("cut short in place")) this.#gapEver = this.#gapTold = true;
-      else this.#excuseCutShort();
+      this.#gapEver = this.#gapTold = true;
       this.#lost.clear();
       this.#damaged = false;
     }
@@ -346,17 +363,6 @@ class Oracle {
     }
     this.#runIds.push(...this.#lastIds);
     if (!confirmed) this.#allow(this.#lastIds);
-  }
-
-  /**
-   * A log that was cut short in place begins like what was read. What was written into it between the
-   * cut and the run cannot be told from what was there before: it is passed over, with the notice.
-   */
-  #excuseCutShort(): void {
-    for (const id of this.disk.wholeLines(this.disk.files.get("") ?? "")) {
-      if (!this.delivered.has(id)) this.#exempt.add(id);
-    }
-    if (this.disk.pending !== "") this.#exempt.add(this.disk.texts.length - 1);
   }
 
   #takeLine(id: number | undefined): void {
@@ -808,6 +814,13 @@ class Player {
     return "unknown";
   }
 
+  /** The log was sent to its end, and is the same file since: whether it was emptied is not to be seen. */
+  #isDrained(saved: State | "none" | "damaged"): boolean {
+    const drained = typeof saved === "string" ? undefined : saved.destinations["discord"]?.drained;
+    const stat = fs.statSync(this.disk.log, { throwIfNoEntry: false });
+    return stat !== undefined && drained?.file === `${stat.dev}:${stat.ino}:${stat.birthtimeMs}`;
+  }
+
   #lineHash(id: number): string {
     return (this.#hashes[id] ??= fingerprint(
       Buffer.from(`${this.disk.texts[id]}\n`).subarray(-4096),
@@ -905,7 +918,11 @@ class Player {
 
   async #runOnce(): Promise<number> {
     const saved = (this.#saved ??= this.#savedState());
-    this.oracle.beginRun(this.#stateCondition(saved), this.#anchorLine(saved));
+    this.oracle.beginRun(
+      this.#stateCondition(saved),
+      this.#anchorLine(saved),
+      this.#isDrained(saved),
+    );
     this.#calls = 0;
     this.#dead = false;
     const before = this.requests;

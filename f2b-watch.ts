@@ -5172,16 +5172,13 @@ async function request(
     const uploadMs = isForm ? Math.ceil((bytes?.byteLength ?? 0) / UPLOAD_BYTES_PER_MS) : 0;
     const limitMs = Math.min(POST_TIMEOUT_MS + uploadMs, Math.max(leftMs, SHORTEST_POST_MS));
     const response = await world.fetch(url, {
-      // A stream: what is not one Deno posts again by itself when a connection dies.
-      ...(bytes && { method: "POST", body: new Blob([bytes]).stream(), duplex: "half" }),
+      ...(bytes && { method: "POST", body: bytes }),
       headers: {
         "user-agent": userAgent,
-        // Bun cannot read an answer that says that it is compressed and is not.
         "accept-encoding": "identity",
         ...(bytes && type ? { "content-type": type } : {}),
         ...headers,
       },
-      ...{ decompress: false },
       redirect: "error",
       signal: world.timeout(limitMs),
     });
@@ -8830,6 +8827,25 @@ function runProgram(
   });
 }
 
+/** The runtime's own, without what Bun and Deno do on top of a request. */
+function carefulFetch(): World["fetch"] {
+  const reached = new Set<string>();
+  return async (url, init) => {
+    const { host } = new URL(url);
+    // On a kept connection that dies Deno posts again by itself, but for a stream; and with a stream it
+    // does not end where it may not connect.
+    const { body } = init;
+    const asStream =
+      body instanceof ArrayBuffer && reached.has(host)
+        ? { body: new Blob([body]).stream(), duplex: "half" as const }
+        : {};
+    // Bun fails where an answer says that it is compressed and is not.
+    const response = await fetch(url, { ...init, ...asStream, ...{ decompress: false } });
+    reached.add(host);
+    return response;
+  };
+}
+
 /** The machine that the program runs on. */
 export function realWorld(): World {
   const stop = new AbortController();
@@ -8856,7 +8872,7 @@ export function realWorld(): World {
     uid: () => process.getuid?.() ?? 0,
     gid: () => process.getgid?.() ?? 0,
     timeout: (ms) => AbortSignal.timeout(ms),
-    fetch: (url, init) => fetch(url, init),
+    fetch: carefulFetch(),
     hostName: () => process.getBuiltinModule("node:os").hostname(),
     runProgram,
     streamProgram,

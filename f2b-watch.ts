@@ -7194,7 +7194,11 @@ function upToDate(world: World, log: string, live: OpenFile, progress?: Progress
 
 /** Nothing was written for a day: fail2ban may log elsewhere. */
 function isQuiet(world: World, { descriptor }: OpenFile): boolean {
-  return world.now() - world.fs.fstatSync(descriptor).mtimeMs > DAY;
+  try {
+    return world.now() - world.fs.fstatSync(descriptor).mtimeMs > DAY;
+  } catch {
+    return false;
+  }
 }
 
 function isAsked({ failures }: State, key: string, now: number): boolean {

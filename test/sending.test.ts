@@ -18,12 +18,13 @@ import {
   readReply,
   recentPosts,
   reportDue,
+  sealState,
   type Situation,
   type Verdict,
   worstExit,
   type World,
 } from "../f2b-watch.ts";
-import type { DiscordFault, WireFault } from "./discord.ts";
+import { type DiscordFault, fencedLines, type WireFault } from "./discord.ts";
 import { line, lines, type RunResult, Scene } from "./harness.ts";
 
 setDefaultTimeout(180_000);
@@ -1615,6 +1616,107 @@ describe("over a real socket", () => {
     expect({ code, tries }).toEqual({ code: 75, tries: 0 });
     expect(notices).toEqual([]);
   });
+});
+
+// ── As it was reported ──────────────────────────────────────────────────────────────────────────
+
+describe("what was in doubt comes again marked", () => {
+  /** A scene where a full message of lines 3 to … may have arrived. */
+  async function doubtfulScene(): Promise<Scene> {
+    const scene = await goingScene();
+    scene.append(...lines(3, 60));
+    scene.discord.failAlways({ kind: "status-after-saving", status: 502 });
+    expect((await scene.run()).code).toBe(75);
+    scene.discord.failAlways(undefined);
+    scene.wait(HOUR);
+    return scene;
+  }
+
+  const numberOf = (text: string) => text.replace(/.* /, "");
+
+  /** What is sent from now on is marked where something in it was sent before, and only there. */
+  async function expectMarked(scene: Scene, ...flags: string[]): Promise<void> {
+    const seen = new Set(scene.discord.lines().map(numberOf));
+    const before = contents(scene).length;
+    expect((await scene.run(...flags)).code).toBe(0);
+    const fresh = contents(scene).slice(before);
+    for (const content of fresh) {
+      const isSeen = fencedLines([content]).some((text) => seen.has(numberOf(text)));
+      expect(content.includes(RESENT)).toBe(isSeen);
+    }
+    expect(fresh.length).toBeGreaterThan(1);
+    expect(numberOf(scene.discord.lines().at(-1) ?? "")).toBe("60");
+  }
+
+  test("in another format", async () => {
+    using scene = await doubtfulScene();
+    await expectMarked(scene, "--format", "compact", "--jail", "sshd");
+  });
+
+  test("behind a notice that takes some of its room", async () => {
+    using scene = await doubtfulScene();
+    const { checksum, ...state } = JSON.parse(fs.readFileSync(scene.stateFile(), "utf8"));
+    expect(checksum).toBeString();
+    state.destinations.discord.notice = `⚠️ ${"n".repeat(900)}\n`;
+    fs.writeFileSync(scene.stateFile(), sealState(state));
+    await expectMarked(scene);
+  });
+});
+
+test("after a gap a line that is refused and the only one does not keep the notices back", async () => {
+  using scene = await goingScene();
+  fs.writeFileSync(scene.log, "");
+  scene.append("poison");
+  scene.discord.refuseContent((content) => content.includes("poison"));
+  expect((await scene.run()).code).toBe(0);
+  expect(scene.notices().join("\n")).toContain("lines were refused here");
+  await scene.expectQuiet();
+});
+
+test("files of 1 MiB at most: 7 MB go in about eight posts, halved once and for all", async () => {
+  using scene = sceneWith();
+  scene.write(Array.from({ length: 75_000 }, (_, index) => `${line(index)}\n`).join(""));
+  expect(fs.statSync(scene.log).size).toBeWithin(6_500_000, 8_000_000);
+  scene.overrides.fetch = async (url, init) => {
+    const body = await new Response(init.body).arrayBuffer();
+    if (body.byteLength > 1024 * 1024) scene.discord.fail({ kind: "status", status: 413 });
+    return scene.discord.fetch(url, { ...init, body });
+  };
+  expect((await scene.run("--inline", "20")).code).toBe(0);
+  expect(scene.discord.requests.length).toBeWithin(8, 12);
+  const files = scene.discord.messages.flatMap(({ files }) => files.map(({ text }) => text));
+  expect(files.join("") === scene.read()).toBe(true);
+});
+
+test.each([40006, 130000])("%d is for the moment: 75, asked more and more rarely", async (code) => {
+  using scene = await goingScene();
+  scene.append(line(3));
+  scene.discord.failAlways({ kind: "code", status: 400, code });
+  const before = scene.discord.requests.length;
+  expect((await scene.run()).code).toBe(75);
+  const told = await reports(scene, MINUTE, DAY);
+  expect(told.map((text) => text.split(":")[0])).toEqual(["1 h"]);
+  expect(scene.discord.requests.length - before).toBeWithin(24, 36);
+});
+
+test("a restart that is seen in its middle is one line", async () => {
+  using scene = await Scene.after(1, 2);
+  const event = (text: string) => line(3).replace(/fail2ban\.filter .*/, `fail2ban.${text}`);
+  const restore = (number: number) =>
+    event(`actions         [1]: NOTICE  [sshd] Restore Ban 198.51.${number >> 8}.${number & 255}`);
+  scene.append(
+    event("server          [1]: INFO    Starting Fail2ban v1.0.2"),
+    event("jail            [1]: INFO    Jail 'sshd' started"),
+    restore(1),
+  );
+  let restored = 1;
+  scene.overrides.sleep = async (ms) => {
+    scene.clockMs += ms;
+    if (ms < SECOND || restored > 300) return;
+    for (let count = 0; count < 100; count++) scene.append(restore(++restored));
+  };
+  await scene.pass("--format", "events");
+  expect(contents(scene).slice(1)).toEqual([expect.stringContaining("301 bans restored")]);
 });
 
 // ── Pure functions ──────────────────────────────────────────────────────────────────────────────

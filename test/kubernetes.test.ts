@@ -11,7 +11,7 @@ import { Secret } from "kubernetes-models/v1/Secret";
 import type { ISecurityContext } from "kubernetes-models/v1/SecurityContext";
 import type { IContainer } from "kubernetes-models/v1/Container";
 import type { IPodSpec } from "kubernetes-models/v1/PodSpec";
-import { line, lines, repository, Scene } from "./harness.ts";
+import { compiled, line, lines, repository, Scene } from "./harness.ts";
 import { block, file } from "./readme.ts";
 import { Server, testOnServer, until } from "./server.ts";
 
@@ -256,4 +256,18 @@ describe("the containers", () => {
     expect(result).toEqual({ code: 0, out: "", err: "" });
     expect(server.discord.lines()).toEqual(lines(1, 3));
   });
+
+  for (const [what, text] of Object.entries({ letters: "x", "control characters": "\x1b" })) {
+    test(`the memory limit holds for a line of 3 MB of ${what}`, async () => {
+      using scene = new Scene();
+      scene.append(line(1), line(2, `[sshd] Ban ${text.repeat(3_000_000)}`), line(3));
+      const pod = manifest<CronJob>("cronjob", "CronJob").spec.jobTemplate.spec?.template.spec;
+      const limit = String(pod?.containers[0]?.resources?.limits?.["memory"]);
+      const flags = ["--dry-run", "--log", scene.log, "--state", scene.state];
+      const child = Bun.spawn([compiled(), ...flags], { stdout: "ignore", stderr: "ignore" });
+      expect(await child.exited).toBe(0);
+      const peak = (child.resourceUsage()?.maxRSS ?? Infinity) / 2 ** 20;
+      expect(peak).toBeLessThan(Number(limit.replace("Mi", "")));
+    });
+  }
 });

@@ -8369,6 +8369,10 @@ const COMMANDS: Readonly<Record<CommandName, Command>> = {
 };
 const COMMAND_NAMES = Object.keys(COMMANDS) as CommandName[];
 
+const SERVICE_NAMES = SERVICES.map(({ name }) => name.toUpperCase()).join("|");
+/** Ours before a variable that has none. */
+const OUR_PREFIX = new RegExp(`^F2B_(?=${SERVICE_NAMES})`);
+
 /** Variables without a flag, because flags show in `ps`. */
 const DESTINATION_VARIABLES: Readonly<Record<string, string>> = Object.assign(
   {},
@@ -8592,7 +8596,7 @@ const RUNTIME_VARIABLE = /^(?:NODE|BUN|DENO|SSL_CERT|LD|MALLOC)_|^(?:TZ|PATH|LAN
 
 /** The name of ours that was probably meant, also by `DISCORD_WEBHOOK_URL`. */
 function nearlyOurs(name: string, known: readonly string[], errors: number): string | undefined {
-  const bare = name.toUpperCase().replace(/^F2B_(?=DISCORD|SLACK)/, "");
+  const bare = name.toUpperCase().replace(OUR_PREFIX, "");
   return nearest(bare.replace(/_?(?:UR[IL]|\d+)$/, "").slice(0, 20), known, errors);
 }
 
@@ -8768,7 +8772,7 @@ function writeError(text: string): void {
 }
 
 /** Variables that child programs must not see. */
-const OUR_VARIABLE = new RegExp(`^(?:F2B|${SERVICES.map(({ name }) => name).join("|")})_`, "i");
+const OUR_VARIABLE = new RegExp(`^(?:F2B|${SERVICE_NAMES})_`);
 /** Cron's PATH has no sbin. */
 const PROGRAM_PATHS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 

@@ -606,3 +606,10 @@ describe("time grows no faster than the text", () => {
     }, 60_000);
   }
 });
+
+test("long text is made harmless piece by piece, and no character is parted", () => {
+  for (const before of [65_535, 65_536, 131_071]) {
+    const text = `${"x".repeat(before)}\u{e0041}\x1b\`\`&amp;`;
+    expect(neutralise(text)).toBe(`${"x".repeat(before)}\\u{e0041}\\x1b\`\u200b\`&amp;`);
+  }
+});

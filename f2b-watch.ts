@@ -84,7 +84,9 @@ const EVENTS_BYTES = 4 * 1024 * 1024;
 const FILE_LIMIT_BYTES = 4 * 1024 * 1024;
 /** A longer line is read in pieces of this size, so that memory stays bounded. */
 const LINE_LIMIT_BYTES = 8 * 1024 * 1024;
-/** How often a long reading or printing lets signals and the garbage collector in. */
+/** How much of a dry run is printed at once. */
+const PRINT_LENGTH = 64 * 1024;
+/** How often a long reading lets signals and the garbage collector in. */
 const YIELD_BYTES = 2 * 1024 * 1024;
 /** How much of a long line proves where a cursor stands. */
 const ANCHOR_LINE_BYTES = 4 * 1024;
@@ -5143,6 +5145,8 @@ interface Destination extends Service, Connection {
   /** A whole message without a fence: what is said before, and words in the service's markup. */
   plain(before: string, words: string): string;
   send(content: string, file: AttachedFile | undefined, how: HowToSend): Promise<Posted>;
+  /** Prints what is left. */
+  flush?(): Promise<void>;
 }
 
 interface HowToSend {
@@ -5224,20 +5228,28 @@ function destinationOf(world: World, settings: Settings, service: Connected): De
 /** The same messages, printed as a channel would show them: sender, text, file. */
 function printing(world: World, { host, dryRun }: Settings, destination: Destination): Destination {
   const name = discordName(host);
-  let [printed, isTold] = [0, false];
+  // Joined at once: one text that grows takes twice as long to print.
+  let [texts, length, isTold]: [string[], number, boolean] = [[], 0, false];
+  const flush = async () => {
+    const text = texts.join("");
+    [texts, length] = [[], 0];
+    if (text !== "") await print(world, text);
+  };
   return {
     ...destination,
     pace: [],
     prints: true,
+    flush,
     async send(content, file) {
       if (!isTold && destination.name === STDOUT.name && !dryRun)
         complain(world, "no destination is set, messages go to stdout", SET_ONE);
       isTold = true;
       const text = `${name}\n${content}\n${file ? `[${file.name}]\n${file.text}` : ""}`;
-      await print(world, text);
-      printed += text.length;
-      if (printed > YIELD_BYTES) {
-        printed = 0;
+      texts.push(text);
+      length += text.length;
+      // What counts as sent is printed.
+      if (!dryRun || length > PRINT_LENGTH) {
+        await flush();
         await world.sleep(0);
       }
       return { verdict: { kind: "confirmed", why: "" }, delayMs: 0 };
@@ -7047,7 +7059,11 @@ async function session(
       }
       try {
         const ended = await Promise.all(
-          group.map(async (each) => [each, await work(run, each).catch(asFailed)] as const),
+          group.map(async (each) => {
+            const outcome = await work(run, each).catch(asFailed);
+            await each.flush?.();
+            return [each, outcome] as const;
+          }),
         );
         if (world.terminal) world.writeError("\r\x1b[K");
         report(run, ended);

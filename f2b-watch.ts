@@ -6478,6 +6478,7 @@ class LogSource implements Source<LogMessage> {
     this.#feed = plan.feed;
     // The first states did not say how much.
     this.#doubt = progress.doubt ?? (progress.inDoubt ? { lines: 1, characters: 1 } : NO_DOUBT);
+    delete progress.inDoubt;
   }
 
   async next(attempt: Attempt): Promise<LogMessage | "stopped" | undefined> {
@@ -6970,7 +6971,7 @@ function gapNotice({ host, log }: Settings, details: string): string {
 /** A destination never seen: where the furthest other one stands, else at the log's start or end. */
 async function startProgress(run: Run): Promise<Progress> {
   const { world, live, settings } = run;
-  const blank = { total: 0, finished: [], known: [], gap: false, inDoubt: false };
+  const blank = { total: 0, finished: [], known: [], gap: false };
   const others = Object.values(run.state.destinations);
   const furthest = others.toSorted((a, b) => b.total - a.total)[0];
   if (furthest) {

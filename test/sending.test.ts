@@ -1663,6 +1663,20 @@ describe("what was in doubt comes again marked", () => {
   });
 });
 
+test("a doubt of the first states, which did not say how much, marks one message", async () => {
+  using scene = await goingScene();
+  const { checksum, ...state } = JSON.parse(fs.readFileSync(scene.stateFile(), "utf8"));
+  expect(checksum).toBeString();
+  state.destinations.discord.inDoubt = true;
+  fs.writeFileSync(scene.stateFile(), sealState(state));
+  for (let number = 3; number <= 5; number++) {
+    scene.append(line(number));
+    await scene.pass();
+  }
+  scene.expectPosted(...lines(3, 5));
+  expect(scene.notices()).toEqual([RESENT]);
+});
+
 test("after a gap a line that is refused and the only one does not keep the notices back", async () => {
   using scene = await goingScene();
   fs.writeFileSync(scene.log, "");

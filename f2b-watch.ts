@@ -6477,7 +6477,10 @@ class LogSource implements Source<LogMessage> {
     this.#plan = plan;
     this.#feed = plan.feed;
     // The first states did not say how much.
-    this.#doubt = progress.doubt ?? (progress.inDoubt ? { lines: 1, characters: 1 } : NO_DOUBT);
+    this.#doubt = progress.doubt ?? NO_DOUBT;
+    if (progress.inDoubt) {
+      this.#doubt = progress.outbox ? { lines: 0, characters: 1 } : { lines: 1, characters: 0 };
+    }
     delete progress.inDoubt;
   }
 

@@ -316,6 +316,8 @@ export class Fault extends Error {
 interface Settings extends Readonly<ReturnType<typeof readSettings>> {
   /** With `{dir}` in it, where `host` is the machine's. */
   readonly hostOfLogs?: string;
+  /** Wildcards found the log: it must be no link. */
+  readonly isFound?: boolean;
 }
 
 /** Which period: from so long ago, from a time of the log's wall clock read as UTC, or a day. */
@@ -4354,9 +4356,14 @@ function inodeOf(stat: fs.Stats): string {
 }
 
 /** Opens the log itself, which may be a link; absent when it is not there. */
-function openLive(world: World, path: string): OpenFile | undefined {
+function openLive(world: World, path: string, isFound = false): OpenFile | undefined {
   try {
-    return dated(world, openLogFile(world, path));
+    const file = openLogFile(world, path);
+    const link = world.fs.lstatSync(path, { throwIfNoEntry: false });
+    const trusted = isFound ? [] : [0, world.uid(), file.owner];
+    if (!link?.isSymbolicLink() || trusted.includes(link.uid)) return dated(world, file);
+    world.fs.closeSync(file.descriptor);
+    throw new Error(isFound ? "it is a link" : "it is a link that somebody else made");
   } catch (error) {
     const code = errorCode(error);
     if (code === "ENOENT") return undefined;
@@ -4976,6 +4983,25 @@ function isServiceState(world: World, path: string): boolean {
   return uid === 0 && (mode & 0o077) === 0;
 }
 
+/** Who could put another directory in its place: whoever may write to one of its parents. */
+function parentProblem(world: World, path: string): string | undefined {
+  for (let parent = dirname(resolve(path)); ; parent = dirname(parent)) {
+    let stat: fs.Stats | undefined;
+    try {
+      stat = world.fs.statSync(parent, { throwIfNoEntry: false });
+    } catch {
+      // Deno may not let us look.
+      return undefined;
+    }
+    const isOurs = stat && [0, world.uid()].includes(stat.uid);
+    const isSticky = stat && (stat.mode & 0o1000) !== 0;
+    if (stat && !isOurs) return `lies in ${parent}, which belongs to somebody else`;
+    if (stat && !isSticky && othersMayWrite(world, stat))
+      return `lies in ${parent}, which is writable by others`;
+    if (parent === dirname(parent)) return undefined;
+  }
+}
+
 /** Refuses a directory where others could plant files or links. */
 function checkStateDirectory(world: World, path: string): void {
   let stat: fs.Stats | undefined;
@@ -4993,7 +5019,7 @@ function checkStateDirectory(world: World, path: string): void {
       ? "is not a directory"
       : isServiceState(world, path)
         ? undefined
-        : ownershipProblem(world, stat);
+        : (ownershipProblem(world, stat) ?? parentProblem(world, path));
   if (!wrong) return;
   const own = stat.isDirectory() ? resolve(path, "f2b-watch") : "/var/lib/f2b-watch";
   const hint = link
@@ -5018,6 +5044,8 @@ function readCopy(world: World, path: string): string | undefined {
     const opened = openRegular(world, path, world.fs.constants.O_NOFOLLOW);
     descriptor = opened.descriptor;
     if (othersMayWrite(world, opened.stat)) throw new Error("it is writable by others");
+    const owners = [0, world.uid(), world.fs.statSync(dirname(path)).uid];
+    if (!owners.includes(opened.stat.uid)) throw new Error("it belongs to somebody else");
     return world.fs.readFileSync(descriptor, "utf8");
   } catch (error) {
     if (errorCode(error) === "ENOENT") return undefined;
@@ -5071,7 +5099,11 @@ function readState(world: World, kept: Kept): SavedState {
   const state = parseState(text ?? "", log);
   if (state) return { kind: "known", state, fromCopy: false };
   const before = parseState(older ?? "", log);
-  return before ? { kind: "known", state: before, fromCopy: true } : { kind: "damaged" };
+  if (before) return { kind: "known", state: before, fromCopy: true };
+  const other = /^ "log": "(.*)",$/m.exec(text ?? "")?.[1];
+  if (!other || !parseState(text ?? "", other)) return { kind: "damaged" };
+  const hint = "--state names another directory for one of them";
+  throw new Fault(73, `${path} is the state of another log, ${neutralise(other)}`, hint);
 }
 
 function syncDirectory(world: World, path: string): void {
@@ -5681,7 +5713,7 @@ class Run {
     this.#damaged = saved.kind === "damaged" || (saved.kind === "known" && saved.fromCopy);
     this.#before = JSON.stringify(this.state);
     try {
-      this.live = openLive(world, settings.log);
+      this.live = openLive(world, settings.log, settings.isFound);
     } catch (error) {
       if (!(error instanceof Fault)) throw error;
       this.logFault = error;
@@ -7329,7 +7361,8 @@ async function pass(
   const pinged = ping ? await tellPing(world, ofMachine(world, settings), shared) : 0;
   if (pinged === 73) return pinged;
   const names = destinationNames(settings);
-  const watched = await overLogs(world, logs, async (log) => {
+  const waiting = longestWaiting(world, settings, logs);
+  const watched = await overLogs(world, waiting, async (log) => {
     const own = settingsFor(settings, log);
     if (dryRun) return (await session(world, own, deliverLog, { shared }))?.exitCode ?? 0;
     if (nothingNew(world, { state, log }, names)) {
@@ -7420,10 +7453,12 @@ const GLOB = /[*?[{]/;
 
 /** The logs that a path with wildcards stands for; a path without is one log, there or not. */
 function findLogs(world: World, path: string): string[] {
-  if (!GLOB.test(path) || world.fs.existsSync(path)) return [path];
+  if (!GLOB.test(path)) return [path];
   // One that was rotated away and not written anew is a log all the same.
   const rotated = world.fs.globSync(`${path}.1`).map((name) => name.slice(0, -".1".length));
   const logs = [...new Set([...world.fs.globSync(path), ...rotated])].sort();
+  // A folder may call itself `*`; a file whose name has such a sign is one log where nothing else is found.
+  if (logs.length === 0 && world.fs.existsSync(path)) return [path];
   if (logs.length === 0) throw new Fault(66, `no log matches ${path}`);
   return logs.filter((log) => !logs.some((other) => isRotatedName(other, log)));
 }
@@ -7440,15 +7475,25 @@ function logsOrPath(world: World, path: string): string[] {
 
 /** The settings for one log: `{dir}` in the host's name is the folder that the log lies in. */
 function settingsFor(settings: Settings, log: string): Settings {
-  const directory = neutralise(basename(dirname(log)));
-  const host = (settings.hostOfLogs ?? settings.host).replaceAll("{dir}", directory);
-  return { ...settings, log, host };
+  const directory = neutralise(basename(dirname(log)).replace(/\s+/g, " ")).slice(0, HOST_LIMIT);
+  const host = (settings.hostOfLogs ?? settings.host).replaceAll("{dir}", () => directory);
+  const isFound = log !== settings.log || settings.isFound === true;
+  return { ...settings, log, host: host.slice(0, HOST_LIMIT), isFound };
 }
 
 /** The settings for what concerns no log: the machine itself. */
 function ofMachine(world: World, settings: Settings): Settings {
   const { host } = settings;
   return { ...settings, hostOfLogs: host, host: host.replaceAll("{dir}", world.hostName()) };
+}
+
+/** The logs whose state was saved longest ago first: a run begins where the last one ended. */
+function longestWaiting(world: World, { state }: Settings, logs: readonly string[]): string[] {
+  if (logs.length === 1) return [...logs];
+  const savedMs = (log: string) =>
+    world.fs.statSync(statePathOf({ state, log }), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  const saved = new Map(logs.map((log) => [log, savedMs(log)]));
+  return logs.toSorted((a, b) => (saved.get(a) ?? 0) - (saved.get(b) ?? 0));
 }
 
 /** Says what went wrong, in one line; returns the exit status for it. */
@@ -8128,7 +8173,7 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
   const { log, since, view, verbose, ownSecrets } = settings;
   const period = periodOf(since, wallClock(world.now()));
   const limit = stampOf(wallClockMs(period.since) - CLOCK_SLACK_MS);
-  const live = openLive(world, log);
+  const live = openLive(world, log, settings.isFound);
   const files = live ? [live] : [];
   try {
     const { open, leftOut } = await siblingsSince(world, settings, live, limit);

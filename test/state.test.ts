@@ -212,7 +212,6 @@ const DAMAGES: [string, (path: string) => string | Uint8Array][] = [
   ["83: no destinations", (path) => resealed(path, (state) => delete state.destinations)],
   ["83: of an older version", (path) => resealed(path, (state) => (state.version = 0))],
   ["83: of no version", (path) => resealed(path, (state) => delete state.version)],
-  ["89: of another log", (path) => resealed(path, (state) => (state.log = "/another.log"))],
 ];
 
 describe("a damaged first copy: the second is used, nothing is sent again, nothing is lost", () => {
@@ -265,6 +264,17 @@ describe("a damaged second copy does not matter", () => {
     await scene.pass();
     scene.expectPosted(...lines(6, 8));
   });
+});
+
+test("89: a state of another log is a conflict: 73, and left as it is", async () => {
+  using scene = await goingScene();
+  const other = (path: string) => resealed(path, (state) => (state.log = "/another.log"));
+  for (const path of copies(scene)) fs.writeFileSync(path, other(path));
+  const before = fs.readFileSync(scene.stateFile(), "utf8");
+  const { code, err } = await scene.run();
+  expect([code, err.split("\n")[0]]).toEqual([73, expect.stringContaining("/another.log")]);
+  expect(fs.readFileSync(scene.stateFile(), "utf8")).toBe(before);
+  scene.expectPosted();
 });
 
 describe("84: both copies damaged: a notice, then all that is still there, never silence", () => {

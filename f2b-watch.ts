@@ -3855,66 +3855,61 @@ function wallClockMs(date: string): number {
 
 function periodOf(since: Since, wallNowMs: number): Period {
   const midnight = wallNowMs - (wallNowMs % DAY);
-  if (since.kind === "yesterday") {
+  if (since.kind === "yesterday")
     return { since: stampOf(midnight - DAY), until: stampOf(midnight - SECOND), past: true };
-  }
   if (since.kind === "today") return { since: stampOf(midnight), until: stampOf(wallNowMs) };
   const sinceMs = since.kind === "at" ? since.ms : wallNowMs - since.ms;
   return { since: stampOf(sinceMs), until: stampOf(Math.max(wallNowMs, sinceMs)) };
 }
 
-/** Found and banned in the hour or day that begins then. */
-interface Bar {
-  readonly from: string;
-  count: number;
-}
-
-/** What happened in a period, as `digest --json` has it; all text in it is clean. */
-export type Digest = ReturnType<Tally["digest"]>;
-
 const DIGEST_LIST_LIMIT = 100;
 const CHART_LIMIT = 1_000;
-/** The usual line behind its hour: the grammar would say the same of it. */
-const USUAL =
-  /:\d\d:\d\d,\d{3} fail2ban\.filter +\[\d+\]: INFO +\[[^\][\n]{1,200}\] Found [\da-f.:]{3,39} - [\d-]+ [\d:]+\n/y;
 const HOUR_LENGTH = "2026-11-22 10".length;
+/** The usual line behind its hour: the grammar would say the same of it. */
+const USUAL = new RegExp(
+  /:\d\d:\d\d,\d{3} fail2ban\.filter +\[\d+\]: INFO +/.source +
+    /\[[^\][\n]{1,200}\] Found [\da-f.:]{3,39} - [\d-]+ [\d:]+\n/.source,
+  "y",
+);
 
-/** Bars for each hour of the period, or each day of a long one, by as many letters of a stamp. */
-function emptyChart({ since, until }: Period) {
-  const isShort = wallClockMs(until) - wallClockMs(since) <= 2 * DAY;
-  const [unit, barMs, letters, minutes] = isShort
-    ? (["hour", HOUR, "2026-11-22 10".length, ":00"] as const)
-    : (["day", DAY, "2026-11-22".length, ""] as const);
-  const bars = new Map<string, Bar>();
-  for (let at = wallClockMs(until); bars.size < CHART_LIMIT; at -= barMs) {
-    const name = stampOf(at).slice(0, letters);
-    if (name < since.slice(0, letters)) break;
-    bars.set(name, { from: name + minutes, count: 0 });
-  }
-  return { unit, letters, bars };
+/** What a digest is asked: of which period, and of which jails; of all when there are none. */
+interface Question {
+  readonly period: Period;
+  readonly jails: ReadonlySet<string>;
+  readonly ownSecrets: readonly string[];
 }
 
 /** Adds up the lines of a period, each by its own date. */
 export class Tally {
-  readonly #period: Period;
-  readonly #chosen: ReadonlySet<string>;
-  readonly #ownSecrets: readonly string[];
+  readonly #asked: Question;
   readonly #counts: Counts;
   readonly #reader = new LogContext();
-  readonly #chart: ReturnType<typeof emptyChart>;
-  /** An hour that is in the period from its first minute on, and its bar. */
+  /** By hour, or by day where the period is long, the last one first: what was found and banned. */
+  readonly #chart = new Map<string, { readonly from: string; count: number }>();
+  readonly #unit: "hour" | "day";
+  /** An hour that is in the period from its first minute on, and its bar of the chart. */
   #hour = "";
-  #bar: Bar = { from: "", count: 0 };
+  #bar = { from: "", count: 0 };
   #isDated = false;
   readonly #lines = { dated: 0, undated: 0 };
 
-  /** `chosen`: the jails that count; all when there are none. */
-  constructor(period: Period, chosen: ReadonlySet<string>, ownSecrets: readonly string[]) {
-    this.#period = period;
-    this.#chosen = chosen;
-    this.#ownSecrets = ownSecrets;
-    this.#counts = new Counts(ownSecrets);
-    this.#chart = emptyChart(period);
+  constructor(asked: Question) {
+    this.#asked = asked;
+    this.#counts = new Counts(asked.ownSecrets);
+    const { since, until } = asked.period;
+    const untilMs = wallClockMs(until);
+    this.#unit = untilMs - wallClockMs(since) <= 2 * DAY ? "hour" : "day";
+    const [barMs, minutes] = this.#unit === "hour" ? [HOUR, ":00"] : [DAY, ""];
+    const first = this.#barName(since);
+    for (let at = untilMs; this.#chart.size < CHART_LIMIT; at -= barMs) {
+      const name = this.#barName(stampOf(at));
+      if (name < first) break;
+      this.#chart.set(name, { from: name + minutes, count: 0 });
+    }
+  }
+
+  #barName(stamp: string): string {
+    return stamp.slice(0, this.#unit === "hour" ? HOUR_LENGTH : "2026-11-22".length);
   }
 
   /** Adds lines, each with its line end, in their order. */
@@ -3940,7 +3935,7 @@ export class Tally {
     this.#isDated = true;
     this.#lines.dated++;
     if (this.#reader.unbans.size > 0) this.#reader.unbans.delete(jail);
-    if (this.#chosen.size > 0 && !this.#chosen.has(jail)) return;
+    if (this.#asked.jails.size > 0 && !this.#asked.jails.has(jail)) return;
     this.#bar.count++;
     this.#counts.addFound(jail, id);
   }
@@ -3950,23 +3945,24 @@ export class Tally {
     if (record) this.#isDated = record.date !== "";
     this.#lines[this.#isDated ? "dated" : "undated"]++;
     if (!record) return;
+    const { jails } = this.#asked;
     const { jail, event } = record;
     const bar = this.#hour && line.startsWith(this.#hour) ? this.#bar : this.#barOf(record);
-    const isAsked = this.#chosen.size === 0 || jail === undefined || this.#chosen.has(jail);
+    const isAsked = jails.size === 0 || jail === undefined || jails.has(jail);
     if (!isAsked || !bar) return;
     this.#counts.add(record);
     if (event === "found" || event === "ban") bar.count++;
   }
 
   /** The bar of its hour or day; absent where it is not in the period. */
-  #barOf({ date, time }: LogRecord): Bar | undefined {
-    const { since, until, past } = this.#period;
+  #barOf({ date, time }: LogRecord): { count: number } | undefined {
+    const { since, until, past } = this.#asked.period;
     const stamp = `${date} ${time}`;
-    const hour = stamp.slice(0, HOUR_LENGTH);
     if (stamp < since || (past && stamp > until)) return undefined;
     // What is later than now is of now: the clock was put back.
-    const name = (stamp < until ? stamp : until).slice(0, this.#chart.letters);
-    const bar = this.#chart.bars.get(name) ?? { from: name, count: 0 };
+    const name = this.#barName(stamp < until ? stamp : until);
+    const bar = this.#chart.get(name) ?? { from: name, count: 0 };
+    const hour = stamp.slice(0, HOUR_LENGTH);
     if (`${hour}:00:00` >= since) [this.#hour, this.#bar] = [ownCopy(hour), bar];
     return bar;
   }
@@ -3981,63 +3977,63 @@ export class Tally {
    * the countries of the busiest addresses.
    */
   digest(notRead: readonly string[], known = NO_FACTS.countries) {
-    const clean = (text: string) => cleanText(text, this.#ownSecrets);
+    const clean = (text: string) => cleanText(text, this.#asked.ownSecrets);
     this.#counts.settle();
     const { failedActions, atLeast, banned: bannedIds, jails: counted, ids } = this.#counts;
     const jails = [...counted]
       .map(
         ([
-          jail,
+          name,
           {
             found,
             banned,
-            kinds: { unban: unbanned },
-            bannedIds: { size },
+            kinds,
+            bannedIds: { size: bannedAddresses },
           },
         ]) => {
-          return { jail: clean(jail), found, banned, unbanned, bannedAddresses: size };
+          return { jail: clean(name), found, banned, unbanned: kinds.unban, bannedAddresses };
         },
       )
       .filter(({ found, banned, unbanned }) => found + banned + unbanned > 0)
       .sort(busiestFirst);
-    const alerts = [...counted.values()].reduce((sum, { kinds }) => sum + kinds.alert, 0);
+    const kinds = [...counted.values()].map((jail) => jail.kinds);
     const addresses = this.busiest().map(({ id, found, banned }) => {
       /** `DE`, or `AS64500`. */
       const country = known.get(addressOf(id) ?? "")?.code;
       return { address: clean(id), found, banned, ...(country === undefined ? {} : { country }) };
     });
     return {
-      since: this.#period.since,
-      until: this.#period.until,
+      since: this.#asked.period.since,
+      until: this.#asked.period.until,
       found: sumOf(jails, "found"),
       banned: sumOf(jails, "banned"),
       unbanned: sumOf(jails, "unbanned"),
       bannedAddresses: bannedIds.size,
       failedActions,
-      otherAlerts: alerts - failedActions,
+      otherAlerts: sumOf(kinds, "alert") - failedActions,
       serverStarts: counted.get("")?.kinds.life ?? 0,
       /** The busiest first, as all lists here. */
       jails,
       /** Different addresses, or other ids, that were found or banned. */
       seenAddresses: atLeast.seenAddresses ? IDS_LIMIT : ids.size,
       addresses,
-      networks: addUp(this.busiest(Infinity), ({ id }) => networkOf(id))
+      networks: addUp("network", this.busiest(Infinity), ({ id }) => networkOf(id))
         .filter((network) => network.addresses > 1)
-        .map(({ name: network, ...rest }) => ({ network, ...rest }))
         .slice(0, DIGEST_LIST_LIMIT),
       /** Of the addresses above whose country is known. */
-      countries: addUp(addresses, (each) => each.country).map(({ name: country, ...rest }) => {
-        return { country, ...rest };
-      }),
+      countries: addUp("country", addresses, ({ country }) => country),
       atLeast,
       /** The oldest first. */
-      chart: { unit: this.#chart.unit, bars: [...this.#chart.bars.values()].reverse() },
+      chart: { unit: this.#unit, bars: [...this.#chart.values()].reverse() },
       /** With and without a date, in or out of the period. */
       lines: this.#lines,
       notRead: notRead.map(clean),
     };
   }
 }
+
+/** What happened in a period, as `digest --json` has it; all text in it is clean. */
+export type Digest = ReturnType<Tally["digest"]>;
 
 function sumOf<Key extends string>(counts: readonly Record<Key, number>[], key: Key): number {
   return counts.reduce((sum, count) => sum + count[key], 0);
@@ -4048,20 +4044,24 @@ export function networkOf(id: string): string | undefined {
   const version = process.getBuiltinModule("node:net").isIP(id);
   if (version === 4) return id.replace(/\d+$/, "0/24");
   if (version !== 6) return undefined;
-  const [head = "", tail] = id.split("::");
-  const before = head === "" ? [] : head.split(":");
-  const behind = tail === undefined || tail === "" ? [] : tail.split(":");
+  const [before = [], behind = []] = id
+    .split("::")
+    .map((part) => part.split(":").filter((group) => group !== ""));
   const zeros = Array<string>(Math.max(0, 8 - before.length - behind.length)).fill("0");
   const groups = [...before, ...zeros, ...behind].slice(0, 4).join(":");
   return `${groups.replace(/(?:(?:^|:)0)+$/, "")}::/64`;
 }
 
 /** The ids of each group as one, the busiest group first; ids of no group are left out. */
-function addUp<Each extends Busy>(ids: readonly Each[], groupOf: (id: Each) => string | undefined) {
-  return [...Map.groupBy(ids, (id) => groupOf(id) ?? "")]
-    .filter(([name]) => name !== "")
-    .map(([name, members]) => ({
-      name,
+function addUp<Name extends string, Each extends Busy>(
+  name: Name,
+  ids: readonly Each[],
+  groupOf: (id: Each) => string | undefined,
+) {
+  return [...Map.groupBy(ids, groupOf)]
+    .filter(([group]) => group !== undefined)
+    .map(([group, members]) => ({
+      ...({ [name]: group } as Record<Name, string>),
       addresses: members.length,
       found: sumOf(members, "found"),
       banned: sumOf(members, "banned"),
@@ -4071,77 +4071,63 @@ function addUp<Each extends Busy>(ids: readonly Each[], groupOf: (id: Each) => s
 
 // The message: made for a phone, which shows about 40 columns.
 
-const DIGEST_ROWS = 12;
-const DIGEST_NAME_LENGTH = 20;
-const DIGEST_ID_LENGTH = 39;
-const DIGEST_NOTE_LENGTH = 80;
-const TITLE_NAMES_LENGTH = 40;
-const CHART_ROWS = 4;
+const DIGEST_PAGE = { rows: 12, name: 20, id: 39, note: 80, titleNames: 40, chartRows: 4 };
 const CHART_BARS = "▁▂▃▄▅▆▇█";
-
-/** A table under `head`, with `more` below its rows; nothing where there are none. */
-function narrow(
-  head: readonly string[],
-  rows: readonly (readonly string[])[],
-  more = "",
-): string[] {
-  if (rows.length === 0) return [];
-  const lines = aligned([head, ...rows], Infinity, 1);
-  return more ? [...lines, more] : lines;
-}
 
 /** Jails by row: what they found and banned, how many different addresses that was, what they unbanned. */
 function jailLines({ jails, atLeast, ...all }: Digest, rows: number): string[] {
+  if (jails.length === 0) return [];
   const shown = jails.slice(0, rows);
   const counts = jails.length > 1 ? [...shown, { ...all, jail: "all jails" }] : shown;
   const cells = counts.map(({ jail, found, banned, unbanned, bannedAddresses }) => [
-    shortened(jail, DIGEST_NAME_LENGTH),
+    shortened(jail, DIGEST_PAGE.name),
     `${found}`,
     `${banned} (${atLeast.bannedAddresses ? "≥" : ""}${bannedAddresses})`,
     `${unbanned}`,
   ]);
-  const lines = narrow(["jail", "found", "bans (IPs)", "unbans"], cells);
+  const lines = aligned([["jail", "found", "bans (IPs)", "unbans"], ...cells], Infinity, 1);
   const hidden = jails.length - shown.length;
   return hidden > 0 ? lines.toSpliced(-1, 0, `and ${hidden} more`) : lines;
 }
 
-/** The busiest addresses, networks and countries. */
+/** The busiest addresses, networks and countries, each a table where there are any. */
 function topLines(digest: Digest, rows: number): string[][] {
   const { addresses, networks, countries, seenAddresses, atLeast } = digest;
-  const cells = ({ found, banned }: Busy, name: string) => [name, `${found}`, `${banned}`];
-  const top = addresses.slice(0, Math.ceil(rows / 2));
-  const hidden = seenAddresses - top.length;
-  const more = hidden > 0 ? `and ${atLeast.seenAddresses ? "at least " : ""}${hidden} more` : "";
+  const table = (head: string, top: readonly (Busy & { name: string })[]) => {
+    const cells = top.map(({ name, found, banned }) => [name, `${found}`, `${banned}`]);
+    return top.length > 0 ? aligned([[head, "found", "bans"], ...cells], Infinity, 1) : [];
+  };
   const few = Math.ceil(rows / 4);
+  const top = addresses.slice(0, Math.ceil(rows / 2)).map(({ address, country, ...busy }) => {
+    const name = shortened(address, DIGEST_PAGE.id);
+    return { name: country ? `${name} ${countryText(country)}` : name, ...busy };
+  });
+  const hidden = seenAddresses - top.length;
+  const more = `and ${atLeast.seenAddresses ? "at least " : ""}${hidden} more`;
   const looked = seenAddresses > LOOKUPS_PER_MESSAGE ? ` of top ${LOOKUPS_PER_MESSAGE}` : "";
   return [
-    narrow(
-      ["top addresses", "found", "bans"],
-      top.map(({ address, country, ...busy }) => {
-        const name = shortened(address, DIGEST_ID_LENGTH);
-        return cells(busy, country ? `${name} ${countryText(country)}` : name);
-      }),
-      more,
+    [...table("top addresses", top), ...(top.length > 0 && hidden > 0 ? [more] : [])],
+    table(
+      "top networks (IPs)",
+      networks
+        .slice(0, few)
+        .map((each) => ({ ...each, name: `${each.network} (${each.addresses})` })),
     ),
-    narrow(
-      ["top networks (IPs)", "found", "bans"],
-      networks.slice(0, few).map((each) => cells(each, `${each.network} (${each.addresses})`)),
-    ),
-    narrow(
-      [`countries${looked} (IPs)`, "found", "bans"],
+    table(
+      `countries${looked} (IPs)`,
       countries
         .slice(0, few)
-        .map((each) => cells(each, `${countryText(each.country)} (${each.addresses})`)),
+        .map((each) => ({ ...each, name: `${countryText(each.country)} (${each.addresses})` })),
     ),
   ];
 }
 
 function alertLines({ failedActions, otherAlerts, serverStarts }: Digest): string[] {
-  return [
-    failedActions > 0 ? `failed actions: ${failedActions}` : "",
-    otherAlerts > 0 ? `other alerts: ${otherAlerts}` : "",
-    serverStarts > 0 ? `server starts: ${serverStarts}` : "",
-  ].filter((line) => line !== "");
+  return Object.entries({
+    "failed actions": failedActions,
+    "other alerts": otherAlerts,
+    "server starts": serverStarts,
+  }).flatMap(([name, count]) => (count > 0 ? `${name}: ${count}` : []));
 }
 
 /** A row for each day with a column for each hour, or for each month with a column for each day. */
@@ -4152,7 +4138,8 @@ function chartLines({ chart: { unit, bars } }: Digest): string[] {
       : [7, 0, 1, "        1      8      15     22     29"];
   const groups = [...Map.groupBy(bars, ({ from }) => from.slice(0, letters))];
   const isBusy = ([, group]: (typeof groups)[number]) => group.some(({ count }) => count > 0);
-  const shown = groups.slice(unit === "hour" ? 0 : groups.findIndex(isBusy)).slice(-CHART_ROWS);
+  const begin = unit === "hour" ? 0 : groups.findIndex(isBusy);
+  const shown = groups.slice(begin).slice(-DIGEST_PAGE.chartRows);
   const most = Math.max(...shown.flatMap(([, group]) => group.map(({ count }) => count)));
   if (most === 0) return [];
   const rows = shown.map(([name, group]) => {
@@ -4168,23 +4155,20 @@ function chartLines({ chart: { unit, bars } }: Digest): string[] {
 
 /** The message without its title, each line with its end; as many rows as `fits` lets pass. */
 export function digestText(digest: Digest, fits: (text: string) => boolean): string {
-  const {
-    lines: { dated, undated },
-    notRead,
-  } = digest;
-  const notes = [
-    undated > dated ? `${undated} lines have no date: they are not counted` : "",
-    notRead.length > 0 ? shortened(`not read: ${someOf(notRead)}`, DIGEST_NOTE_LENGTH) : "",
-  ].filter((line) => line !== "");
-  for (let rows = DIGEST_ROWS; ; rows--) {
+  const { lines, notRead } = digest;
+  const notes: string[] = [];
+  if (lines.undated > lines.dated)
+    notes.push(`${lines.undated} lines have no date: they are not counted`);
+  if (notRead.length > 0) notes.push(shortened(`not read: ${someOf(notRead)}`, DIGEST_PAGE.note));
+  for (let rows = DIGEST_PAGE.rows; ; rows--) {
     const sections = [
       jailLines(digest, rows),
       alertLines(digest),
       chartLines(digest),
       ...topLines(digest, rows),
       notes,
-    ].filter((lines) => lines.length > 0);
-    const text = sections.map((lines) => lines.map((line) => `${line}\n`).join("")).join("\n");
+    ].filter((section) => section.length > 0);
+    const text = sections.map((section) => `${section.join("\n")}\n`).join("\n");
     if (rows === 0 || fits(text)) return text;
   }
 }
@@ -4194,12 +4178,9 @@ function digestTitle(digest: Digest, { host, log, view }: Settings): string {
   const { since, until, lines } = digest;
   const isEmpty = digest.jails.length === 0 && alertLines(digest).length === 0;
   const nothing = isEmpty && lines.undated <= lines.dated ? ": nothing happened" : "";
-  const names = shortened(
-    neutralise([basename(log), ...view.jails].join(", ")),
-    TITLE_NAMES_LENGTH,
-  );
+  const names = neutralise([basename(log), ...view.jails].join(", "));
   const period = `${since.slice(0, 16)} to ${until.slice(0, 16)}`;
-  return `${host}: digest of ${names}, ${period}${nothing}`;
+  return `${host}: digest of ${shortened(names, DIGEST_PAGE.titleNames)}, ${period}${nothing}`;
 }
 
 // ── World: files ────────────────────────────────────────────────────────────────────────────────
@@ -8076,10 +8057,11 @@ function readableText(bytes: Uint8Array): string {
     .replace(INVISIBLE, visible);
 }
 
-/** The file's whole lines from `from` on, many at a time; of an endless one the middle is left out. */
-function* wholeLines(world: World, file: OpenFile, from: number): Generator<string> {
+/** Adds the file's whole lines from `from` on; of an endless one the middle is left out. */
+async function addLines(world: World, tally: Tally, file: OpenFile, from: number): Promise<void> {
   const buffer = Buffer.allocUnsafe(DIGEST_BLOCK_BYTES);
   let kept = 0;
+  let yieldAt = from + YIELD_BYTES;
   for (let position = from; position < file.size;) {
     const room = buffer.subarray(kept, kept + file.size - position);
     const count = readBytes(world, file.descriptor, position, room).length;
@@ -8087,12 +8069,16 @@ function* wholeLines(world: World, file: OpenFile, from: number): Generator<stri
     position += count;
     const bytes = buffer.subarray(0, kept + count);
     const end = bytes.lastIndexOf(NEWLINE) + 1;
-    if (end > 0) yield readableText(bytes.subarray(0, end));
+    if (end > 0) tally.addText(readableText(bytes.subarray(0, end)));
     buffer.copyWithin(0, end, bytes.length);
     kept = Math.min(bytes.length - end, DIGEST_BLOCK_BYTES / 2);
+    if (position < yieldAt) continue;
+    yieldAt = position + YIELD_BYTES;
+    await world.sleep(0);
+    if (world.stopping.aborted) throw new Fault(75, "stopped before it was done");
   }
-  const fragment = kept > 0 && !file.isLive;
-  if (fragment) yield `${readableText(buffer.subarray(0, kept))}\n`;
+  const hasFragment = kept > 0 && !file.isLive;
+  if (hasFragment) tally.addText(`${readableText(buffer.subarray(0, kept))}\n`);
 }
 
 /** Where the first line begins that begins at or after `position`. */
@@ -8102,19 +8088,9 @@ function lineStartAfter(world: World, file: OpenFile, position: number): number 
   return end < 0 ? file.size : position + end;
 }
 
-/** The times of the records near the line that begins at `position`, in their order. */
-function stampsNear(world: World, file: OpenFile, position: number): string[] {
-  const lines = readableText(readAt(world, file, position, DATES_BYTES)).split("\n");
-  return lines.flatMap((line) => {
-    const { date, time } = readRecord(line) ?? {};
-    return date ? [`${date} ${time}`] : [];
-  });
-}
-
-/** Whether what begins at `position` is from before `limit`, so that nothing older matters. */
-function isBefore(world: World, file: OpenFile, position: number, limit: string): boolean {
-  const [first = limit] = stampsNear(world, file, position);
-  return first < limit;
+/** Whether what has this time is older than `limit`; what has none may be of any time. */
+function isBefore(time: string, limit: string): boolean {
+  return time !== "" && time < limit;
 }
 
 /**
@@ -8122,12 +8098,10 @@ function isBefore(world: World, file: OpenFile, position: number, limit: string)
  * older. Lines may be out of order, by as much as the limit is earlier than what is wanted.
  */
 function readingStart(world: World, file: OpenFile, limit: string): number {
-  const end = lineStartAfter(world, file, file.size - DATES_BYTES);
-  const last = stampsNear(world, file, end).at(-1) ?? limit;
-  if (last < limit) return file.size;
+  if (isBefore(lastTimeOf(world, file), limit)) return file.size;
   for (let at = file.size - LOOK_BACK_BYTES; at > 0; at -= LOOK_BACK_BYTES) {
     const start = lineStartAfter(world, file, at);
-    if (isBefore(world, file, start, limit)) return start;
+    if (isBefore(firstTimeIn(readAt(world, file, start, DATES_BYTES)), limit)) return start;
   }
   return 0;
 }
@@ -8154,12 +8128,12 @@ async function siblingsSince(
   live: OpenFile | undefined,
   limit: string,
 ): Promise<LogFiles> {
-  if (live && isBefore(world, live, 0, limit)) return NO_SIBLINGS;
-  const scratch = scratchPath(world, settings);
+  if (live && isBefore(live.firstTime, limit)) return NO_SIBLINGS;
   try {
     const ages = await siblingAges(world, settings.log, live);
-    const last = ages.findLastIndex(({ firstTime }) => firstTime !== "" && firstTime < limit);
+    const last = ages.findLastIndex(({ firstTime }) => isBefore(firstTime, limit));
     const keys = new Set(ages.slice(Math.max(0, last)).map(({ key }) => key));
+    const scratch = scratchPath(world, settings);
     return await openSiblings(world, settings.log, live, scratch, (key) => keys.has(key));
   } catch (error) {
     if (!(error instanceof Fault)) throw error;
@@ -8179,12 +8153,12 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
     const { open, leftOut } = await siblingsSince(world, settings, live, limit);
     files.unshift(...open);
     if (files.length === 0) throw logMissing(settings);
-    const tally = new Tally(period, view.jails, ownSecrets);
+    const tally = new Tally({ period, jails: view.jails, ownSecrets });
     for (const file of files) {
       if (isCopy(world, file, files)) continue;
       const from = readingStart(world, file, limit);
       if (verbose) world.writeError(`f2b-watch: ${file.name} from ${from} to ${file.size}\n`);
-      await addTexts(world, tally, wholeLines(world, file, from));
+      await addLines(world, tally, file, from);
     }
     const damaged = files.flatMap(({ name, damage }) => (damage ? { name, why: damage } : []));
     const addresses = tally.busiest().flatMap(({ id }) => addressOf(id) ?? []);
@@ -8198,39 +8172,25 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
   }
 }
 
-async function addTexts(world: World, tally: Tally, texts: Iterable<string>): Promise<void> {
-  let read = 0;
-  for (const text of texts) {
-    tally.addText(text);
-    read += text.length;
-    if (read < YIELD_BYTES) continue;
-    read = 0;
-    await world.sleep(0);
-    if (world.stopping.aborted) throw new Fault(75, "stopped before it was done");
-  }
-}
-
 /** Says what happened in a period, on stdout or where the messages go. */
-function digest(world: World, settings: Settings): Promise<number> {
-  const logs = findLogs(world, settings.log);
-  return overLogs(world, logs, (log) => digestLog(world, settingsFor(settings, log)));
-}
-
-async function digestLog(world: World, settings: Settings): Promise<number> {
-  const { log, host, json, send, dryRun, services } = settings;
-  const report = await readDigest(world, settings);
-  const title = digestTitle(report, settings);
-  const before = `${RESENT_MARK}${title}\n`;
-  const textFor = ({ encode, fenced, limit }: Destination) =>
-    digestText(report, (text) => fenced(before, encode(text)).length <= limit);
-  if (json) await print(world, `${JSON.stringify({ host, log, ...report }, undefined, 2)}\n`);
-  else if (!send)
-    await print(world, `${title}\n${textFor(destinationOf(world, settings, STDOUT))}`);
-  // Where messages would be printed too, the object is the message.
-  if (!send || (json && (dryRun || services.length === 0))) return 0;
-  return sendBeside(world, settings, (run, destination) =>
-    deliver(run, destination, textSource(run, destination, title, textFor(destination))),
-  );
+function digest(world: World, allSettings: Settings): Promise<number> {
+  return overLogs(world, findLogs(world, allSettings.log), async (path) => {
+    const settings = settingsFor(allSettings, path);
+    const { log, host, json, send, dryRun, services } = settings;
+    const report = await readDigest(world, settings);
+    const title = digestTitle(report, settings);
+    const before = `${RESENT_MARK}${title}\n`;
+    const textFor = ({ encode, fenced, limit }: Destination) =>
+      digestText(report, (text) => fenced(before, encode(text)).length <= limit);
+    if (json) await print(world, `${JSON.stringify({ host, log, ...report }, undefined, 2)}\n`);
+    else if (!send)
+      await print(world, `${title}\n${textFor(destinationOf(world, settings, STDOUT))}`);
+    // Where messages would be printed too, the object is the message.
+    if (!send || (json && (dryRun || services.length === 0))) return 0;
+    return sendBeside(world, settings, (run, destination) =>
+      deliver(run, destination, textSource(run, destination, title, textFor(destination))),
+    );
+  });
 }
 
 // ── Command line ────────────────────────────────────────────────────────────────────────────────

@@ -43,8 +43,12 @@ function* random(seed: number): Generator<number, never> {
   }
 }
 
-function tallied(lines: readonly string[], period = EVER, jails: readonly string[] = []): Digest {
-  const tally = new Tally(period, new Set(jails), []);
+function tallyOf(period = EVER, jails: readonly string[] = []): Tally {
+  return new Tally({ period, jails: new Set(jails), ownSecrets: [] });
+}
+
+function tallied(lines: readonly string[], period?: Period, jails?: readonly string[]): Digest {
+  const tally = tallyOf(period, jails);
   tally.addText(lines.map((line) => `${line}\n`).join(""));
   return tally.digest([]);
 }
@@ -200,7 +204,7 @@ describe("counting", () => {
   test("a stop in many parts is no unban, whatever is cut between them", () => {
     const stop = Array.from({ length: 5_000 }, (_, index) => unban(NOW, `198.51.${index}`));
     const log = [unban("2026-11-22 10:30:00"), ...stop, at(NOW, "Jail 'sshd' stopped", "jail")];
-    const tally = new Tally(EVER, new Set(), []);
+    const tally = tallyOf();
     for (const line of log) tally.addText(`${line}\n`);
     expect(tally.digest([])).toMatchObject({ unbanned: 1 });
   });
@@ -322,13 +326,13 @@ describe("counting", () => {
       at(NOW, "Starting Fail2ban v1.0.2", "server"),
       at(NOW, "Failed to stop jail 'sshd' action 'x': E", "actions", "ERROR"),
     ];
-    const digest = tallied(log, EVER, ["web", "mail"]);
+    const digest = tallied(log, undefined, ["web", "mail"]);
     expect(digest).toMatchObject({ found: 2, banned: 1, serverStarts: 1, failedActions: 0 });
     expect(digest.jails.map(({ jail }) => jail)).toEqual(["web"]);
   });
 
   test("more addresses than can be remembered: the frequent ones stay, the rest is a least number", () => {
-    const tally = new Tally(EVER, new Set(), []);
+    const tally = tallyOf();
     const often = "203.0.113.7";
     for (let block = 0; block < 12; block++) {
       const ids = Array.from({ length: 10_000 }, (_, id) => `10.${block}.${id >> 8}.${id & 255}`);
@@ -343,7 +347,7 @@ describe("counting", () => {
   });
 
   test("more banned addresses than can be remembered: their number is a least one", () => {
-    const tally = new Tally(EVER, new Set(), []);
+    const tally = tallyOf();
     for (let block = 0; block < 6; block++) {
       const ids = Array.from({ length: 10_000 }, (_, id) => `10.${block}.${id >> 8}.${id & 255}`);
       tally.addText(ids.map((id) => `${ban(NOW, id)}\n`).join(""));

@@ -893,144 +893,117 @@ export function discordName(host: string): string {
 }
 
 // ── Core: grammar ───────────────────────────────────────────────────────────────────────────────
-// Pure. Reads fail2ban's log, 0.9 to 1.1.1: every line belongs to a record, every record has a kind.
-// Anchored at the line's start, because what follows may be an attacker's text.
+// Pure. Reads fail2ban's log, 0.9 to 1.1.1: each line belongs to a record, each record has a kind.
+// Patterns are anchored at the start, because what follows may be an attacker's text.
 
 export const KINDS = ["alert", "ban", "unban", "restore", "found", "life", "other"] as const;
 export type Kind = (typeof KINDS)[number];
 /** `events` is in words, the others are the log's lines. */
 export const FORMATS = ["raw", "compact", "events"] as const;
 
-/** What every record has: its first line taken apart. */
-interface RecordHead {
-  readonly date: string;
-  readonly time: string;
-  readonly level: string;
-  readonly message: string;
-  readonly kind: Kind;
-  readonly jail?: string | undefined;
-}
-
 type OfJail = { readonly jail: string };
 /** `id` is an address, a network, or any other text that a filter bans by. */
 type OfId = OfJail & { readonly id: string };
-/** `at`: the time of the failure in the log that is watched. */
-type OfFailure = OfId & { readonly at: string | undefined };
 
-/** What a line of fail2ban's log can say, with the parts that it names; all of them are text. */
-interface Parts {
-  found: OfFailure;
-  /** A failure that `fail2ban-client set JAIL attempt` made. */
-  attempt: OfFailure;
-  /** The observer repeats what the filter found, for an id that was banned before. */
-  foundAgain: OfId;
-  alreadyBanned: OfId;
-  ban: OfId;
-  /** Made again: a check has shown that the firewall lost it. */
-  reban: OfId;
-  unban: OfId;
-  /** Made again after a start. */
-  restore: OfId;
-  /** Lifted by a stop. Before 1.1.1 a stop says `unban`, which `LogContext` makes a `repeal`. */
-  repeal: OfId;
-  /** The ban number `count` of this id, and its `length`: `24s`, `1 day, 0:00:00`, `permanent`. */
-  increase: OfId & { readonly count: string | undefined; readonly length: string | undefined };
-  flush: OfJail;
-  starting: { readonly version: string };
-  stopping: object;
-  exiting: object;
-  reloading: object;
-  jailCreated: OfJail;
-  jailStarted: OfJail;
-  jailStopped: OfJail;
-  jailReloaded: OfJail;
-  /** An action failed at `doing`: ban, unban, reban, start, stop, flush bans. */
-  failed: OfJail & { readonly doing: string; readonly action: string } & Readonly<
-      Record<"id" | "why", string | undefined>
-    >;
-  /** The firewall's rules are gone; they may be restored. */
-  unchecked: object;
-  unrestored: object;
-  /** A jail no longer sees its log. */
-  blind: object;
-  /** Of a failed action; `process` tells it from others that run at the same time. */
+/** What a line can say, and the parts that it names; all of them are text. `GRAMMAR` explains. */
+interface Parts
+  extends
+    Record<"foundAgain" | "alreadyBanned" | "ban" | "reban" | "unban" | "restore" | "repeal", OfId>,
+    Record<"flush" | "jailCreated" | "jailStarted" | "jailStopped" | "jailReloaded", OfJail>,
+    Record<"stopping" | "exiting" | "reloading" | "unchecked" | "unrestored" | "blind", object>,
+    Record<"found" | "attempt", OfId & { readonly at: string | undefined }>,
+    Record<"foreign" | "other", object> {
+  increase: OfId & Readonly<Record<"count" | "length", string | undefined>>;
+  failed: OfJail &
+    Readonly<Record<"doing" | "action", string> & Record<"id" | "why", string | undefined>>;
   command: { readonly process: string; readonly command: string };
   output: { readonly process: string; readonly error: string | undefined };
-  /** `returned 7`, `timed out after 60 seconds.`, `killed with SIGTERM` */
   ended: { readonly process: string; readonly end: string };
-  /** Of the jail that was created or reloaded last. */
+  starting: { readonly version: string };
   setting: { readonly name: "findtime" | "banTime"; readonly seconds: string };
-  /** Another program's, in a syslog that it shares with fail2ban. */
-  foreign: object;
-  other: object;
 }
 
-/** A record of the log: `switch` on its `event`, and the parts of that event are there. */
+/** The first line of a record, taken apart: `switch` on its `event`, and that event's parts are there. */
 export type LogRecord = {
-  [Event in keyof Parts]: RecordHead & Parts[Event] & { readonly event: Event };
+  [Event in keyof Parts]: Parts[Event] & {
+    readonly event: Event;
+    readonly kind: Kind;
+    readonly date: string;
+    readonly time: string;
+    readonly level: string;
+    readonly message: string;
+    readonly jail?: string | undefined;
+  };
 }[keyof Parts];
 export type RecordOf<Event extends keyof Parts> = Extract<LogRecord, { event: Event }>;
 
+/** A pattern in short lines: line breaks do not count in it, nor the spaces that a line begins with. */
+function pattern(text: TemplateStringsArray, ...parts: readonly RegExp[]): RegExp {
+  const sources = parts.map(({ source }) => source);
+  return new RegExp(String.raw(text, ...sources).replace(/\n */g, ""));
+}
+
 /** `2026-11-22 10:32:26,867 fail2ban.actions        [18191]: NOTICE  [sshd] Ban 203.0.113.7` */
-const PREFIX =
-  /^(?:(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:,\d{3})? )?fail2ban(?:\.[\w-]+)? *\[\d+\]: (Level \d+|\S+) +(.*)$/;
-const STAMP = "(\\d{4}-\\d\\d-\\d\\d)[ T](\\d\\d:\\d\\d:\\d\\d)[.,\\d]{0,10}";
-const LEVEL =
-  "(DEBUG|INFO|NOTICE?|WARNI(?:NG)?|ERROR|CRITI(?:CAL)?|MSG|TRACE(?:DEBUG)?|HEAVY(?:DEBUG)?|Level(?: \\d\\d)?)";
+const PREFIX = pattern`^(?:(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:,\d{3})? )?
+  fail2ban(?:\.[\w-]+)? *\[\d+\]: (Level \d+|\S+) +(.*)$`;
+const STAMP = /(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)[.,\d]{0,10}/;
+const LEVEL = pattern`(DEBUG|INFO|NOTICE?|WARNI(?:NG)?|ERROR|CRITI(?:CAL)?|MSG|TRACE(?:DEBUG)?|
+  HEAVY(?:DEBUG)?|Level(?: \d\d)?)`;
 /**
  * The same with `-vv` to `-vvvv` (its own date, or milliseconds, and a thread), by 0.8 (no process), or in
  * a format of one's own. Between date and level there may be fail2ban's name, but no other word.
  */
-const OTHER_PREFIX = new RegExp(
-  `^ ?(?:\\[?${STAMP}|\\+ {0,9}\\d{1,12} |(?=[0-9A-F]{8,16} ))[^A-Za-z]{0,9}?(?:[0-9A-F]{8,16} {1,9})?` +
-    `(?:fail2ban[\\w.-]{0,40})?[^A-Za-z]{0,60}${LEVEL}` +
-    "(?: {1,9}\\| *[\\w.]{1,15}-\\d{1,3} *: [\\w<>]{1,40} *\\|)?[\\])>]?:?(?: {1,9}[|-])? +(.*)$",
-);
+const OTHER_PREFIX = pattern`^ ?(?:\[?${STAMP}|\+ {0,9}\d{1,12} |(?=[0-9A-F]{8,16} ))
+  [^A-Za-z]{0,9}?(?:[0-9A-F]{8,16} {1,9})?(?:fail2ban[\w.-]{0,40})?[^A-Za-z]{0,60}${LEVEL}
+  (?: {1,9}\| *[\w.]{1,15}-\d{1,3} *: [\w<>]{1,40} *\|)?[\])>]?:?(?: {1,9}[|-])? +(.*)$`;
 /** What docker compose and kubectl write in front of it. */
 const CONTAINER = /^(?:[\w.-]{1,100} +\| |\[pod\/\S{1,200}\] )/;
 /**
  * What others do: CRI, docker and journald a time; syslog (RFC 3164, 3339 and 5424) also a host, which may
  * be missing, and the program's tag.
  */
-const WRAPPER = new RegExp(
-  "^(?:<\\d{1,3}>(?:1 )?)?" +
-    "(?:(?:[A-Z][a-z]{2} [ \\d]\\d (\\d\\d:\\d\\d:\\d\\d)[.\\d]{0,10}|" +
-    `(?:[A-Z][a-z]{2} )?${STAMP}(?:Z|[+-]\\d\\d:?\\d\\d| [A-Z]{3,5})?|\\d{10}\\.\\d{6}|\\[ *\\d+\\.\\d+\\]) ` +
-    "(?:std(?:out|err) [FP] |" +
-    "(?:\\S{0,254}[^\\s:] )?([^\\s:[\\]]{1,99})(?:(?:\\[\\d{1,10}\\])?: | [\\d-]{1,10} \\S{1,32} - ))?)?",
-);
-const DOCKER_TIME = new RegExp(STAMP);
-const AFTER_TAG = new RegExp(`^()() *${LEVEL} +(.*)$`);
+const WRAPPER = pattern`^(?:<\d{1,3}>(?:1 )?)?
+  (?:(?:[A-Z][a-z]{2} [ \d]\d (\d\d:\d\d:\d\d)[.\d]{0,10}|
+  (?:[A-Z][a-z]{2} )?${STAMP}(?:Z|[+-]\d\d:?\d\d| [A-Z]{3,5})?|\d{10}\.\d{6}|\[ *\d+\.\d+\])[ ]
+  (?:std(?:out|err) [FP] |(?:\S{0,254}[^\s:] )?([^\s:[\]]{1,99})
+  (?:(?:\[\d{1,10}\])?: | [\d-]{1,10} \S{1,32} - ))?)?`;
+const AFTER_TAG = pattern`^()() *${LEVEL} +(.*)$`;
 const SERIOUS = /^(?:WARN|ERR|CRIT|Level [34]|#[34])/;
 
 /** A jail ends at the first bracket, because what stands behind it may be an attacker's text. */
-const inJail = ({ source }: RegExp) => new RegExp(`^\\[(?<jail>[^\\]]{1,200})\\] ${source}`);
-const ofProcess = ({ source }: RegExp) => new RegExp(`^(?<process>[0-9a-f]+) -- ${source}`);
+const inJail = (text: RegExp) => pattern`^\[(?<jail>[^\]]{1,200})\] ${text}`;
+const ofProcess = (text: RegExp) => pattern`^(?<process>[0-9a-f]+) -- ${text}`;
 
 /**
  * What a message says, by row: the first that fits wins, and its named groups are the record's parts.
  * The kind `other` is `alert` where the level is serious. The usual rows stand first.
  */
 const GRAMMAR: readonly (readonly [event: keyof Parts, kind: Kind, message: RegExp])[] = [
+  // The observer repeats what the filter found, for an id that was banned before.
   [
     "foundAgain",
     "found",
     inJail(/Found (?<id>.*), bad - [\d-]+ [\d:]+, \d+ # -> [\d.]+(?:, Ban)?$/),
   ],
+  // `at`: the time of the failure in the log that is watched.
   ["found", "found", inJail(/Found (?<id>.*?)(?: - (?<at>[\d-]+ [\d:]+))?$/)],
   ["ban", "ban", inJail(/Ban (?<id>.*)/)],
+  // Where a stop lifts bans it says so since 1.1.1 only; before, `LogContext` makes these repeals.
   ["unban", "unban", inJail(/Unban (?<id>.*)/)],
-  ["restore", "restore", inJail(/Restore Ban (?<id>.*)/)],
   ["repeal", "restore", inJail(/Repeal Ban (?<id>.*)/)],
+  // Made again after a start.
+  ["restore", "restore", inJail(/Restore Ban (?<id>.*)/)],
+  // The ban number `count` of this id, and its `length`: `24s`, `1 day, 0:00:00`, `permanent`.
   [
     "increase",
     "ban",
-    inJail(
-      /Increase Ban (?<id>.*?)(?: \((?<count>\d{1,9}) # (?<length>[\w :,.]{1,60}) -> [\w :,.-]{1,60}\))?$/,
-    ),
+    inJail(pattern`Increase Ban (?<id>.*?)
+      (?: \((?<count>\d{1,9}) # (?<length>[\w :,.]{1,60}) -> [\w :,.-]{1,60}\))?$`),
   ],
   ["flush", "restore", inJail(/Flush ticket\(s\) with /)],
+  // A failure that `fail2ban-client set JAIL attempt` made.
   ["attempt", "found", inJail(/Attempt (?<id>.*?)(?: - (?<at>[\d-]+ [\d:]+))?$/)],
+  // Made again: a check has shown that the firewall lost it.
   ["reban", "ban", inJail(/Reban (?<id>.*?)(?:, action '[^']*')?$/)],
   ["alreadyBanned", "found", inJail(/(?<id>.*) already banned$/)],
   ["starting", "life", /^Starting Fail2ban v(?<version>\S+)/],
@@ -1042,27 +1015,35 @@ const GRAMMAR: readonly (readonly [event: keyof Parts, kind: Kind, message: RegE
   ["jailStarted", "life", /^Jail u?(['"])(?<jail>.*)\1 started/],
   ["jailStopped", "life", /^Jail u?(['"])(?<jail>.*)\1 stopped/],
   ["jailReloaded", "life", /^Jail u?(['"])(?<jail>.*)\1 reloaded/],
+  // An action failed at `doing`: ban, unban, reban, start, stop, flush bans.
   [
     "failed",
     "alert",
-    /^Failed to (?:execute )?(?<doing>.{1,20}?)(?: in)? jail '(?<jail>.{1,200}?)' action '(?<action>.{0,200}?)'(?:(?: info '(?:\w*\(?\{'ip': '(?<id>[^']{1,100})')?.*')?: (?<why>.*))?/,
+    pattern`^Failed to (?:execute )?(?<doing>.{1,20}?)(?: in)? jail '(?<jail>.{1,200}?)'[ ]
+      action '(?<action>.{0,200}?)'
+      (?:(?: info '(?:\w*\(?\{'ip': '(?<id>[^']{1,100})')?.*')?: (?<why>.*))?`,
   ],
+  // The firewall's rules are gone; they may be restored.
   ["unchecked", "alert", /^Invariant check failed/],
   ["unrestored", "alert", /^Unable to restore environment/],
+  // A jail no longer sees its log.
   ["blind", "alert", /going idle$|^Log .* seems to be down|^Unable to open /],
+  // Of a failed action; `process` tells it from others that run at the same time.
   ["command", "alert", ofProcess(/exec: (?<command>.*)/)],
   ["output", "alert", ofProcess(/(?:stdout|stderr: (?<error>.*))/)],
   ["ended", "alert", ofProcess(/(?<end>returned(?: \d+)?|timed out after \d+ seconds|killed .*)/)],
   ["other", "other", /^\[(?<jail>[^\]]+)\] /],
   ["jailCreated", "other", /^Creating new jail u?(['"])(?<jail>.*?)\1/],
+  // Of the jail that was created or reloaded last.
   ["setting", "other", /^(?:Set )?(?<name>findtime|banTime)(?:: | = )(?<seconds>-?\d+)/],
   ["other", "other", /^(?:Jail|Jail name) u?(['"])(?<jail>.*?)\1/],
   ["other", "other", /^/],
 ];
 
 /** What most lines of a log are: one look instead of many. The grammar would say the same. */
-const USUAL_LINE =
-  /^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d),\d{3} fail2ban\.(?:filter|actions) +\[\d+\]: ([A-Z]+) +(\[([^\]]{1,200})\] (Found |Ban |)([\da-fA-F.:]+)(?: - ([\d-]+ [\d:]+))?( already banned)?)$/;
+const USUAL_LINE = pattern`^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d),\d{3}[ ]
+  fail2ban\.(?:filter|actions) +\[\d+\]: ([A-Z]+) +
+  (\[([^\]]{1,200})\] (Found |Ban |)([\da-fA-F.:]+)(?: - ([\d-]+ [\d:]+))?( already banned)?)$`;
 
 /** Reads the first line of a record; absent for a continuation line, and for what is not known. */
 export function readRecord(line: string): LogRecord | undefined {
@@ -1096,31 +1077,20 @@ function ownPrefix(text: string): RegExpExecArray | null {
 }
 
 /** Takes off what another program has put around a line of fail2ban's. */
-function unwrap(line: string): {
-  text: string;
-  date: string;
-  time: string;
-  tag?: string | undefined;
-} {
+function unwrap(line: string) {
+  let bare = line.replace(CONTAINER, "");
+  let logged: string | undefined;
   if (line.startsWith('{"log":"')) {
     try {
-      const { log, time } = JSON.parse(line) as Record<string, unknown>;
-      const [, date = "", clock = ""] = DOCKER_TIME.exec(String(time)) ?? [];
-      return { text: neutralise(String(log).trimEnd()), date, time: clock };
+      const docker = JSON.parse(line) as Record<string, unknown>;
+      bare = `${String(docker["time"])} `;
+      logged = neutralise(String(docker["log"]).trimEnd());
     } catch {
       // A line that was cut, or damaged.
     }
   }
-  const bare = line.replace(CONTAINER, "");
   const [wrapper = "", clock = "", date = "", time, tag] = WRAPPER.exec(bare) ?? [];
-  return { text: bare.slice(wrapper.length), date, time: time ?? clock, tag };
-}
-
-/** Whether a line goes on with a record above it. */
-function isContinuation(line: string): boolean {
-  // As nearly every line of a log begins; a pattern takes longer to say so.
-  const isDated = line[4] === "-" && line[10] === " " && line[13] === ":";
-  return !isDated && readRecord(line) === undefined;
+  return { text: logged ?? bare.slice(wrapper.length), date, time: time ?? clock, tag };
 }
 
 function classify(date: string, time: string, level: string, message: string): LogRecord {
@@ -1129,25 +1099,17 @@ function classify(date: string, time: string, level: string, message: string): L
     if (!match) continue;
     const kind = ofRow === "other" && SERIOUS.test(level) ? "alert" : ofRow;
     // Not spread: that takes as long as the patterns.
-    return Object.assign(match.groups ?? {}, {
-      date,
-      time,
-      level,
-      message,
-      kind,
-      event,
-    }) as LogRecord;
+    const rest = { date, time, level, message, kind, event };
+    return Object.assign(match.groups ?? {}, rest) as LogRecord;
   }
   throw new Error("the grammar's last row fits everything");
 }
 
-const STOP_SECONDS = 10;
-
-/** Of what has no date only the time of day counts, if it has one. */
+/** Whether two lines may be of one stop. Of what has no date only the time of day counts, if it has one. */
 function isNear(one: LogRecord, other: LogRecord): boolean {
-  const seconds = ({ date, time }: LogRecord) =>
-    Date.parse(`${date || "1970-01-01"}T${time || "00:00:00"}Z`) / SECOND;
-  return Math.abs(seconds(one) - seconds(other)) <= STOP_SECONDS;
+  const timeMs = ({ date, time }: LogRecord) =>
+    Date.parse(`${date || "1970-01-01"}T${time || "00:00:00"}Z`);
+  return Math.abs(timeMs(one) - timeMs(other)) <= 10 * SECOND;
 }
 
 /** Reads a log line by line, and knows what the lines before say about the next ones. */
@@ -1157,7 +1119,7 @@ export class LogContext {
   stopping = false;
   /** The server was seen at work, and did not say since that it stops. */
   running = false;
-  /** By jail, the unbans of the last seconds that nothing of the jail came after: they may be of its stop. */
+  /** By jail, its unbans of the last seconds, if they are its last lines: they may be of its stop. */
   readonly unbans = new Map<string, LogRecord[]>();
 
   constructor(before?: LogContext) {
@@ -1213,25 +1175,23 @@ export function readRecords(lines: readonly string[], before: LogContext) {
   return { records, after };
 }
 
-/** A command or an exception of more lines is none. */
-const CONTINUATION_LINES = 10;
-const FOREIGN_LINES = 3;
 const FOREIGN_TEXT = "these lines are not fail2ban's, or in a format that is not known";
 
 /** Whether most of these lines are not fail2ban's, or in a format that is not known. */
 export function areForeign(lines: readonly string[]): boolean {
   let known = 0;
   let foreign = 0;
-  /** Lines since the last record that a command of many lines may have; tracebacks are indented. */
+  /** Lines since the last record, without those that are indented as a traceback's are. */
   let below = Infinity;
   for (const line of lines) {
     const event = readRecord(line)?.event;
     if (event === "foreign") below = Infinity;
     else if (event) below = 0;
     if (event && event !== "foreign") known++;
-    else if (/^\S/.test(line) && ++below > CONTINUATION_LINES) foreign++;
+    // A command or an exception has up to 10 lines more.
+    else if (/^\S/.test(line) && ++below > 10) foreign++;
   }
-  return foreign >= FOREIGN_LINES && foreign > known;
+  return foreign >= 3 && foreign > known;
 }
 
 /** Which lines a person wants, and how. */
@@ -1256,12 +1216,6 @@ const COLORS: Readonly<Partial<Record<Kind, string>>> = {
 };
 /** A longer line may be cut, and a cut must not part a colour from its end. */
 const COLORED_LINE_LIMIT = 1_500;
-
-function colored(line: string, record: LogRecord | undefined): string {
-  const color = record && COLORS[record.kind];
-  if (!color || line.length > COLORED_LINE_LIMIT) return line;
-  return `\x1b[${color}m${line}\x1b[0m`;
-}
 
 /** Whether the view is the log as it is. */
 function showsAll({ format, only, jails, color }: View): boolean {
@@ -1291,34 +1245,34 @@ export interface Shown extends Text {
 /** Shows the log as the view wants it. */
 export function showLines({ text, lines }: Text, view: View, before: LogContext): Shown {
   if (showsAll(view)) {
-    const goesOn = (line: number) => isContinuation(lines[line] ?? "");
+    const goesOn = (at: number) => {
+      const line = lines[at] ?? "";
+      // As nearly every line of a log begins; a pattern takes longer to say so.
+      const isDated = line[4] === "-" && line[10] === " " && line[13] === ":";
+      return !isDated && readRecord(line) === undefined;
+    };
     return { text, lines, done: (line) => line + 1, goesOn };
   }
   const { records } = readRecords(lines, before);
-  const shown: string[] = [];
-  const done: number[] = [];
-  const goesOn: boolean[] = [];
-  const show = (line: string, end: number, belongs: boolean) => {
-    shown.push(line);
-    done.push(end);
-    goesOn.push(belongs);
-  };
+  const shown: { line: string; done: number; goesOn: boolean }[] = [];
   let date = before.record?.date ?? "";
-  const paint = view.color ? colored : (line: string) => line;
   for (const [index, line] of lines.entries()) {
     const record = records[index];
     if (!isShown(record, view)) continue;
     const isFirst = record !== records[index - 1] && record !== before.record;
     const compact = view.format === "compact" && isFirst ? record : undefined;
     const isDated = compact !== undefined && compact.date !== "" && compact.date !== date;
-    if (isDated) show((date = compact.date), index, false);
-    show(paint(compact ? compactLine(compact) : line, record), index + 1, !isFirst || isDated);
+    if (isDated) shown.push({ line: (date = compact.date), done: index, goesOn: false });
+    const plain = compact ? compactLine(compact) : line;
+    const color = view.color && plain.length <= COLORED_LINE_LIMIT && record && COLORS[record.kind];
+    const painted = color ? `\x1b[${color}m${plain}\x1b[0m` : plain;
+    shown.push({ line: painted, done: index + 1, goesOn: !isFirst || isDated });
   }
   return {
-    text: shown.map((line) => `${line}\n`).join(""),
-    lines: shown,
-    done: (line) => done[line] ?? 0,
-    goesOn: (line) => goesOn[line] === true,
+    text: shown.map(({ line }) => `${line}\n`).join(""),
+    lines: shown.map(({ line }) => line),
+    done: (line) => shown[line]?.done ?? 0,
+    goesOn: (line) => shown[line]?.goesOn === true,
   };
 }
 
@@ -1348,7 +1302,7 @@ const UNCOUNTED: ReadonlySet<LogRecord["event"]> = new Set([
 const IDS_LIMIT = 50_000;
 const JAILS_LIMIT = 20_000;
 const OTHER_JAILS = "(other jails)";
-const COUNTED_ID_LENGTH = 200;
+/** So many unbans wait at least for what follows them before they are counted. */
 const WAITING_UNBANS = 100;
 
 /** A string of its own: a slice would keep the whole block in memory that it was cut from. */
@@ -1391,13 +1345,12 @@ export class Counts {
     if (event === "unban") {
       this.#unbans.push(record);
       if (this.#unbans.length >= this.#settleAt) this.settle(record);
-      return;
+    } else if (!UNCOUNTED.has(event)) {
+      const jail = this.#jailCount(name);
+      jail.kinds[kind]++;
+      if (event === "failed") this.failedActions++;
+      if (event === "ban") this.#addBan(jail, this.#shortId(record.id));
     }
-    if (UNCOUNTED.has(event)) return;
-    const jail = this.#jailCount(name);
-    jail.kinds[kind]++;
-    if (event === "failed") this.failedActions++;
-    if (event === "ban") this.#addBan(jail, this.#shortId(record.id));
   }
 
   addFound(name: string, id: string): void {
@@ -1422,13 +1375,12 @@ export class Counts {
     jail.banned++;
     count.banned++;
     if (jail.bannedIds.has(id)) return;
-    if (this.#bannedIds >= IDS_LIMIT) {
+    if (this.#bannedIds++ >= IDS_LIMIT) {
       this.atLeast.bannedAddresses = true;
       return;
     }
     jail.bannedIds.add(count.id);
     this.banned.add(count.id);
-    this.#bannedIds++;
   }
 
   #jailCount(name: string): JailCount {
@@ -1462,8 +1414,7 @@ export class Counts {
 
   /** An id may be any text of any length; a secret is taken out before it is cut. */
   #shortId(id: string): string {
-    const isShort = id.length <= COUNTED_ID_LENGTH;
-    return isShort ? id : shortened(redactId(id, this.#ownSecrets), COUNTED_ID_LENGTH);
+    return id.length <= 200 ? id : shortened(redactId(id, this.#ownSecrets), 200);
   }
 }
 
@@ -3867,8 +3818,8 @@ const CHART_LIMIT = 1_000;
 const HOUR_LENGTH = "2026-11-22 10".length;
 /** The usual line behind its hour: the grammar would say the same of it. */
 const USUAL = new RegExp(
-  /:\d\d:\d\d,\d{3} fail2ban\.filter +\[\d+\]: INFO +/.source +
-    /\[[^\][\n]{1,200}\] Found [\da-f.:]{3,39} - [\d-]+ [\d:]+\n/.source,
+  pattern`:\d\d:\d\d,\d{3} fail2ban\.filter +\[\d+\]: INFO +
+    \[[^\][\n]{1,200}\] Found [\da-f.:]{3,39} - [\d-]+ [\d:]+\n`,
   "y",
 );
 

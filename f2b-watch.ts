@@ -555,7 +555,7 @@ const WORD =
 /** What goes on with a word behind its quote or its end: `'a':'b'`, `"a"b`, `a"b"`. */
 const JOINED = /[\w$#!]|:["'\w]|(?<!["'])\\{0,8}["'][\w$#!@]/y;
 const OPENING = new RegExp(QUOTE, "y");
-const UP_TO_QUOTE = /(?:="[^"\n]*"|[^"'\n])*/y;
+const UP_TO_QUOTE = /(?:="[^"\n]*"|='[^'\n]*'|(?! --?[A-Za-z])[^"'\n])*/y;
 const UP_TO_TAG = /[^<\n]+(?=<\/)/y;
 
 /** How much of a value decides whether it is a secret: what is none is not read again and again. */
@@ -2420,7 +2420,9 @@ class Words {
   /** `-# 10:32:26 to 10:39:30 · 4,469 failed attempts · 12 other lines`; the date where there are two. */
   footer({ from, to, found, other }: Batch): string {
     const sameDay = from?.date === to?.date;
-    const ends = [from, to].map((end) => (sameDay ? end?.time : `${end?.date} ${end?.time}`) ?? "");
+    const ends = [from, to].map(
+      (end) => (sameDay ? end?.time : `${end?.date} ${end?.time}`.trim()) ?? "",
+    );
     const counts = [found, other].map((count, index) => {
       return count > 0 ? amount(count, ...KIND_WORDS[index === 0 ? "found" : "other"]) : "";
     });
@@ -3180,7 +3182,7 @@ function slackAccess(variable: Lookup) {
     throw new Fault(78, "SLACK_WEBHOOK and SLACK_TOKEN are both set", "keep one of them");
   }
   if (webhook) {
-    const example = "https://hooks.slack.com/services/…";
+    const example = "https://hooks.slack.com/<path>";
     return { url: urlOf(SLACK, "SLACK_WEBHOOK", webhook, example).href };
   }
   if (!token && !channel) return undefined;
@@ -8511,7 +8513,10 @@ function readCommandLine(argv: readonly string[]): CommandLine {
   if (!stray || COMMANDS[command].examples.length === 0) return { command, words: args, values };
   const { commands } = OPTIONS[stray];
   const hint = `f2b-watch help ${commands[0]} shows all of its options`;
-  throw usage(`${flagOf(stray)} is an option of ${commands.join(" and ")}`, hint);
+  throw usage(
+    `${flagOf(stray)} is an option of ${commands.join(", ").replace(/, (?=\w+$)/, " and ")}`,
+    hint,
+  );
 }
 
 /** Which command is meant, and the words after it. Without words, as from cron, cac has no work. */
@@ -8672,7 +8677,12 @@ function readSettings(world: World, { command, values }: CommandLine) {
   ) as { [Name in OptionName]: OptionValue<Name> };
   const { log, state, database, host, format, only, jail, color, maxTime, since } = options;
   if (since.kind === "at" && since.ms > wallClock(world.now())) {
-    throw wrongValue("since", values.since, "expected a time that is not in the future");
+    const found = quoted(values.since ?? variable("F2B_SINCE") ?? "");
+    throw wrongValue(
+      "since",
+      values.since,
+      `expected a time that is not in the future, found ${found}`,
+    );
   }
   const services = SERVICES.flatMap((service): Connected[] => {
     const connection = service.connect(trimmed);

@@ -470,11 +470,12 @@ const MEANT: [string, RegExp][] = [
   ["--jails sshd", /did you mean --jail\?/],
   ["--webhook x", /unknown option: "--webhook"\nhint: f2b-watch help lists/],
   ["--send", /--send is an option of status and digest\nhint: f2b-watch help status shows/],
+  ["--json", /--json is an option of check, status and digest\n/],
   ["check --since 7d", /--since is an option of digest\n/],
   ["status --hello", /--hello is an option of check\n/],
   ["--format event", /--format: expected raw, compact or events, found "event"\nhint: did you mean events\?/],
   ["--only bans", /did you mean ban\?/],
-  ["digest --since 2999-01-01", /--since: expected a time that is not in the future/],
+  ["digest --since 2999-01-01", /--since: expected a time that is not in the future, found "2999-01-01"/],
 ];
 test.each(MEANT)("%s: what was meant is named", async (words, told) => {
   using scene = smallScene();
@@ -492,6 +493,11 @@ test("a crontab's options of a run may be given to every command", async () => {
 describe("bad configuration is refused with 78 and names the setting", () => {
   const cases: [string, Record<string, string>, RegExp][] = [
     ["a webhook as F2B_*", { F2B_DISCORD_WEBHOOK: WEBHOOK }, /F2B_DISCORD_WEBHOOK/],
+    [
+      "another service's webhook, with the expected one whole",
+      { SLACK_WEBHOOK: WEBHOOK.replace(/^.*(?=\/api)/, "https://discord.com") },
+      /SLACK_WEBHOOK: expected https:\/\/hooks\.slack\.com\/<path>, found a URL of Discord/,
+    ],
     ["a from", { F2B_FROM: "middle" }, /F2B_FROM.*start or end.*middle/],
     ["a time", { F2B_MAX_TIME: "1e3" }, /F2B_MAX_TIME.*1e3/],
     ["a time below nothing", { F2B_MAX_TIME: "-1" }, /F2B_MAX_TIME.*-1/],

@@ -81,6 +81,15 @@ describe("commands and messages as they are written by hand", () => {
     expect(survivors.length, survivors.join("\n")).toBeLessThanOrEqual(20);
   });
 
+  test("a header without quotes ends where the next option begins", () => {
+    const command =
+      "curl --header=Private-Token:abcde12345 --user 'bob:fghij67890' https://x.example";
+    const cleaned = cleanText(`${logged(command)}\n`, []);
+    expect(cleaned).toEndWith(
+      "curl --header=Private-Token:[redacted] --user '[redacted]' https://x.example\n",
+    );
+  });
+
   test("innocent lines stay as they are, but for 1", () => {
     const lines = linesOf("more-innocent.rot13.txt").map((line) => `${logged(line)}\n`);
     const changed = lines.filter((line) => cleanText(line, []) !== line);

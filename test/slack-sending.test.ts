@@ -273,7 +273,7 @@ describe("Slack's settings", () => {
     [
       "a webhook that is no URL",
       { SLACK_WEBHOOK: "hooks" },
-      /SLACK_WEBHOOK: expected https:\/\/hooks\.slack\.com\/services/,
+      /SLACK_WEBHOOK: expected https:\/\/hooks\.slack\.com\/<path>, found no such URL/,
     ],
     [
       "a webhook of Discord",

@@ -924,7 +924,7 @@ interface Parts
 }
 
 /** The first line of a record, taken apart: `switch` on its `event`, and that event's parts are there. */
-export type LogRecord = {
+type LogRecord = {
   [Event in keyof Parts]: Parts[Event] & {
     readonly event: Event;
     readonly kind: Kind;
@@ -935,7 +935,7 @@ export type LogRecord = {
     readonly jail?: string | undefined;
   };
 }[keyof Parts];
-export type RecordOf<Event extends keyof Parts> = Extract<LogRecord, { event: Event }>;
+type RecordOf<Event extends keyof Parts> = Extract<LogRecord, { event: Event }>;
 
 /** A pattern in short lines: line breaks do not count in it, nor the spaces that a line begins with. */
 function pattern(text: TemplateStringsArray, ...parts: readonly RegExp[]): RegExp {
@@ -1113,7 +1113,7 @@ function isNear(one: LogRecord, other: LogRecord): boolean {
 }
 
 /** Reads a log line by line, and knows what the lines before say about the next ones. */
-export class LogContext {
+class LogContext {
   record: LogRecord | undefined;
   /** The server is on its way down: what it unbans now it will ban again. */
   stopping = false;
@@ -1195,7 +1195,7 @@ export function areForeign(lines: readonly string[]): boolean {
 }
 
 /** Which lines a person wants, and how. */
-export interface View {
+interface View {
   readonly format: (typeof FORMATS)[number];
   /** Kinds that are shown; all when there are none. */
   readonly only: ReadonlySet<string>;
@@ -1214,8 +1214,6 @@ const COLORS: Readonly<Partial<Record<Kind, string>>> = {
   found: "33",
   life: "34",
 };
-/** A longer line may be cut, and a cut must not part a colour from its end. */
-const COLORED_LINE_LIMIT = 1_500;
 
 /** Whether the view is the log as it is. */
 function showsAll({ format, only, jails, color }: View): boolean {
@@ -1235,7 +1233,7 @@ function compactLine({ time, level, message }: LogRecord): string {
 }
 
 /** Lines of the log as a destination shows them. */
-export interface Shown extends Text {
+interface Shown extends Text {
   /** How many lines of the log are done with once this line was sent. */
   done(line: number): number;
   /** Whether this line belongs to the one above it. */
@@ -1264,7 +1262,8 @@ export function showLines({ text, lines }: Text, view: View, before: LogContext)
     const isDated = compact !== undefined && compact.date !== "" && compact.date !== date;
     if (isDated) shown.push({ line: (date = compact.date), done: index, goesOn: false });
     const plain = compact ? compactLine(compact) : line;
-    const color = view.color && plain.length <= COLORED_LINE_LIMIT && record && COLORS[record.kind];
+    // A longer line may be cut, and a cut must not part a colour from its end.
+    const color = view.color && plain.length <= 1_500 && record && COLORS[record.kind];
     const painted = color ? `\x1b[${color}m${plain}\x1b[0m` : plain;
     shown.push({ line: painted, done: index + 1, goesOn: !isFirst || isDated });
   }
@@ -1278,7 +1277,7 @@ export function showLines({ text, lines }: Text, view: View, before: LogContext)
 
 // What happened, in numbers: for floods, for what is only counted, and for the digest.
 
-export interface Busy {
+interface Busy {
   found: number;
   banned: number;
 }
@@ -1300,8 +1299,6 @@ const UNCOUNTED: ReadonlySet<LogRecord["event"]> = new Set([
 ]);
 /** So many ids are remembered, then the rare ones are forgotten. */
 const IDS_LIMIT = 50_000;
-const JAILS_LIMIT = 20_000;
-const OTHER_JAILS = "(other jails)";
 /** So many unbans wait at least for what follows them before they are counted. */
 const WAITING_UNBANS = 100;
 
@@ -1310,12 +1307,12 @@ function ownCopy(text: string): string {
   return ` ${text}`.slice(1);
 }
 
-export function busiestFirst(a: Busy, b: Busy): number {
+function busiestFirst(a: Busy, b: Busy): number {
   return b.found + b.banned - a.found - a.banned;
 }
 
 /** Adds up records, in bounded memory. */
-export class Counts {
+class Counts {
   /** By name; what belongs to no jail has none. */
   readonly jails = new Map<string, JailCount>();
   readonly ids = new Map<string, IdCount>();
@@ -1386,7 +1383,8 @@ export class Counts {
   #jailCount(name: string): JailCount {
     const known = this.jails.get(name);
     if (known) return known;
-    if (this.jails.size >= JAILS_LIMIT && name !== OTHER_JAILS) return this.#jailCount(OTHER_JAILS);
+    const others = "(other jails)";
+    if (this.jails.size >= 20_000 && name !== others) return this.#jailCount(others);
     const kinds = Object.fromEntries(KINDS.map((kind) => [kind, 0])) as Record<Kind, number>;
     const fresh = { kinds, found: 0, banned: 0, bannedIds: new Set<string>() };
     this.jails.set(ownCopy(name), fresh);
@@ -3816,7 +3814,6 @@ function periodOf(since: Since, wallNowMs: number): Period {
 }
 
 const DIGEST_LIST_LIMIT = 100;
-const CHART_LIMIT = 1_000;
 const HOUR_LENGTH = "2026-11-22 10".length;
 /** The usual line behind its hour: the grammar would say the same of it. */
 const USUAL = new RegExp(
@@ -3854,7 +3851,7 @@ export class Tally {
     this.#unit = untilMs - wallClockMs(since) <= 2 * DAY ? "hour" : "day";
     const [barMs, minutes] = this.#unit === "hour" ? [HOUR, ":00"] : [DAY, ""];
     const first = this.#barName(since);
-    for (let at = untilMs; this.#chart.size < CHART_LIMIT; at -= barMs) {
+    for (let at = untilMs; this.#chart.size < 1_000; at -= barMs) {
       const name = this.#barName(stampOf(at));
       if (name < first) break;
       this.#chart.set(name, { from: name + minutes, count: 0 });
@@ -4025,7 +4022,6 @@ function addUp<Name extends string, Each extends Busy>(
 // The message: made for a phone, which shows about 40 columns.
 
 const DIGEST_PAGE = { rows: 12, name: 20, id: 39, note: 80, titleNames: 40, chartRows: 4 };
-const CHART_BARS = "▁▂▃▄▅▆▇█";
 
 /** Jails by row: what they found and banned, how many different addresses that was, what they unbanned. */
 function jailLines({ jails, atLeast, ...all }: Digest, rows: number): string[] {
@@ -4046,32 +4042,27 @@ function jailLines({ jails, atLeast, ...all }: Digest, rows: number): string[] {
 /** The busiest addresses, networks and countries, each a table where there are any. */
 function topLines(digest: Digest, rows: number): string[][] {
   const { addresses, networks, countries, seenAddresses, atLeast } = digest;
-  const table = (head: string, top: readonly (Busy & { name: string })[]) => {
-    const cells = top.map(({ name, found, banned }) => [name, `${found}`, `${banned}`]);
-    return top.length > 0 ? aligned([[head, "found", "bans"], ...cells], Infinity, 1) : [];
+  const table = <Each extends Busy>(head: string, ids: Each[], nameOf: (each: Each) => string) => {
+    const cells = ids.map((each) => [nameOf(each), `${each.found}`, `${each.banned}`]);
+    return ids.length > 0 ? aligned([[head, "found", "bans"], ...cells], Infinity, 1) : [];
   };
+  const top = addresses.slice(0, Math.ceil(rows / 2));
   const few = Math.ceil(rows / 4);
-  const top = addresses.slice(0, Math.ceil(rows / 2)).map(({ address, country, ...busy }) => {
-    const name = shortened(address, DIGEST_PAGE.id);
-    return { name: country ? `${name} ${countryText(country)}` : name, ...busy };
-  });
   const hidden = seenAddresses - top.length;
   const more = `and ${atLeast.seenAddresses ? "at least " : ""}${hidden} more`;
   const looked = seenAddresses > LOOKUPS_PER_MESSAGE ? ` of top ${LOOKUPS_PER_MESSAGE}` : "";
+  const busiest = table("top addresses", top, ({ address, country }) => {
+    const name = shortened(address, DIGEST_PAGE.id);
+    return country ? `${name} ${countryText(country)}` : name;
+  });
   return [
-    [...table("top addresses", top), ...(top.length > 0 && hidden > 0 ? [more] : [])],
-    table(
-      "top networks (IPs)",
-      networks
-        .slice(0, few)
-        .map((each) => ({ ...each, name: `${each.network} (${each.addresses})` })),
-    ),
-    table(
-      `countries${looked} (IPs)`,
-      countries
-        .slice(0, few)
-        .map((each) => ({ ...each, name: `${countryText(each.country)} (${each.addresses})` })),
-    ),
+    top.length > 0 && hidden > 0 ? [...busiest, more] : busiest,
+    table("top networks (IPs)", networks.slice(0, few), (each) => {
+      return `${each.network} (${each.addresses})`;
+    }),
+    table(`countries${looked} (IPs)`, countries.slice(0, few), (each) => {
+      return `${countryText(each.country)} (${each.addresses})`;
+    }),
   ];
 }
 
@@ -4095,10 +4086,11 @@ function chartLines({ chart: { unit, bars } }: Digest): string[] {
   const shown = groups.slice(begin).slice(-DIGEST_PAGE.chartRows);
   const most = Math.max(...shown.flatMap(([, group]) => group.map(({ count }) => count)));
   if (most === 0) return [];
+  const levels = "▁▂▃▄▅▆▇█";
   const rows = shown.map(([name, group]) => {
     const cells = Array<string>(32).fill(" ");
     for (const { from, count } of group) {
-      const bar = CHART_BARS[Math.ceil((count / most) * CHART_BARS.length) - 1];
+      const bar = levels[Math.ceil((count / most) * levels.length) - 1];
       cells[Number(from.slice(letters + 1, letters + 3))] = bar ?? "·";
     }
     return `${name.slice(hidden)} ${cells.slice(first).join("").trimEnd()}`;
@@ -7987,12 +7979,7 @@ async function reportNoStatus(world: World, settings: Settings, fault: Fault): P
 
 // digest: reads what the period needs, oldest first; it has no cursor and leaves no trace.
 
-/** Lines more than this before a period end the search for where it begins: clocks are put back. */
-const CLOCK_SLACK_MS = 3 * HOUR;
-const LOOK_BACK_BYTES = 4 * 1024 * 1024;
 const DATES_BYTES = 32 * 1024;
-/** As fast as larger ones, and with less garbage. */
-const DIGEST_BLOCK_BYTES = 64 * 1024;
 
 /** The host's wall clock as if it were UTC: the log has local times without a zone. */
 function wallClock(now: number): number {
@@ -8012,7 +7999,8 @@ function readableText(bytes: Uint8Array): string {
 
 /** Adds the file's whole lines from `from` on; of an endless one the middle is left out. */
 async function addLines(world: World, tally: Tally, file: OpenFile, from: number): Promise<void> {
-  const buffer = Buffer.allocUnsafe(DIGEST_BLOCK_BYTES);
+  // As fast as larger ones, and with less garbage.
+  const buffer = Buffer.allocUnsafe(64 * 1024);
   let kept = 0;
   let yieldAt = from + YIELD_BYTES;
   for (let position = from; position < file.size;) {
@@ -8024,7 +8012,7 @@ async function addLines(world: World, tally: Tally, file: OpenFile, from: number
     const end = bytes.lastIndexOf(NEWLINE) + 1;
     if (end > 0) tally.addText(readableText(bytes.subarray(0, end)));
     buffer.copyWithin(0, end, bytes.length);
-    kept = Math.min(bytes.length - end, DIGEST_BLOCK_BYTES / 2);
+    kept = Math.min(bytes.length - end, buffer.length / 2);
     if (position < yieldAt) continue;
     yieldAt = position + YIELD_BYTES;
     await world.sleep(0);
@@ -8052,7 +8040,8 @@ function isBefore(time: string, limit: string): boolean {
  */
 function readingStart(world: World, file: OpenFile, limit: string): number {
   if (isBefore(lastTimeOf(world, file), limit)) return file.size;
-  for (let at = file.size - LOOK_BACK_BYTES; at > 0; at -= LOOK_BACK_BYTES) {
+  const stepBytes = 4 * 1024 * 1024;
+  for (let at = file.size - stepBytes; at > 0; at -= stepBytes) {
     const start = lineStartAfter(world, file, at);
     if (isBefore(firstTimeIn(readAt(world, file, start, DATES_BYTES)), limit)) return start;
   }
@@ -8099,7 +8088,8 @@ async function siblingsSince(
 async function readDigest(world: World, settings: Settings): Promise<Digest> {
   const { log, since, view, verbose, ownSecrets } = settings;
   const period = periodOf(since, wallClock(world.now()));
-  const limit = stampOf(wallClockMs(period.since) - CLOCK_SLACK_MS);
+  // A line so much older ends the search for where the period begins: clocks are put back.
+  const limit = stampOf(wallClockMs(period.since) - 3 * HOUR);
   const live = openLive(world, log, settings.isFound);
   const files = live ? [live] : [];
   try {

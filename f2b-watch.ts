@@ -910,8 +910,8 @@ interface Parts
   extends
     Record<"foundAgain" | "alreadyBanned" | "ban" | "reban" | "unban" | "restore" | "repeal", OfId>,
     Record<"flush" | "jailCreated" | "jailStarted" | "jailStopped" | "jailReloaded", OfJail>,
-    Record<"stopping" | "exiting" | "reloading" | "unchecked" | "unrestored" | "blind", object>,
     Record<"found" | "attempt", OfId & { readonly at: string | undefined }>,
+    Record<"stopping" | "exiting" | "reloading" | "unchecked" | "unrestored" | "blind", object>,
     Record<"foreign" | "other", object> {
   increase: OfId & Readonly<Record<"count" | "length", string | undefined>>;
   failed: OfJail &
@@ -923,7 +923,7 @@ interface Parts
   setting: { readonly name: "findtime" | "banTime"; readonly seconds: string };
 }
 
-/** The first line of a record, taken apart: `switch` on its `event`, and that event's parts are there. */
+/** The first line of a record, taken apart: `switch` on its `event`, and its parts are there. */
 type LogRecord = {
   [Event in keyof Parts]: Parts[Event] & {
     readonly event: Event;
@@ -937,7 +937,7 @@ type LogRecord = {
 }[keyof Parts];
 type RecordOf<Event extends keyof Parts> = Extract<LogRecord, { event: Event }>;
 
-/** A pattern in short lines: line breaks do not count in it, nor the spaces that a line begins with. */
+/** A pattern in short lines: it has no line breaks, nor the spaces that a line begins with. */
 function pattern(text: TemplateStringsArray, ...parts: readonly RegExp[]): RegExp {
   const sources = parts.map(({ source }) => source);
   return new RegExp(String.raw(text, ...sources).replace(/\n */g, ""));
@@ -950,8 +950,8 @@ const STAMP = /(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)[.,\d]{0,10}/;
 const LEVEL = pattern`(DEBUG|INFO|NOTICE?|WARNI(?:NG)?|ERROR|CRITI(?:CAL)?|MSG|TRACE(?:DEBUG)?|
   HEAVY(?:DEBUG)?|Level(?: \d\d)?)`;
 /**
- * The same with `-vv` to `-vvvv` (its own date, or milliseconds, and a thread), by 0.8 (no process), or in
- * a format of one's own. Between date and level there may be fail2ban's name, but no other word.
+ * The same with `-vv` to `-vvvv` (its own date, or milliseconds, and a thread), by 0.8 (no process),
+ * or in a format of one's own. Between date and level there may be fail2ban's name, but no other word.
  */
 const OTHER_PREFIX = pattern`^ ?(?:\[?${STAMP}|\+ {0,9}\d{1,12} |(?=[0-9A-F]{8,16} ))
   [^A-Za-z]{0,9}?(?:[0-9A-F]{8,16} {1,9})?(?:fail2ban[\w.-]{0,40})?[^A-Za-z]{0,60}${LEVEL}
@@ -959,8 +959,8 @@ const OTHER_PREFIX = pattern`^ ?(?:\[?${STAMP}|\+ {0,9}\d{1,12} |(?=[0-9A-F]{8,1
 /** What docker compose and kubectl write in front of it. */
 const CONTAINER = /^(?:[\w.-]{1,100} +\| |\[pod\/\S{1,200}\] )/;
 /**
- * What others do: CRI, docker and journald a time; syslog (RFC 3164, 3339 and 5424) also a host, which may
- * be missing, and the program's tag.
+ * What others do: CRI, docker and journald a time; syslog (RFC 3164, 3339 and 5424) also a host, which
+ * may be missing, and the program's tag.
  */
 const WRAPPER = pattern`^(?:<\d{1,3}>(?:1 )?)?
   (?:(?:[A-Z][a-z]{2} [ \d]\d (\d\d:\d\d:\d\d)[.\d]{0,10}|
@@ -975,7 +975,7 @@ const inJail = (text: RegExp) => pattern`^\[(?<jail>[^\]]{1,200})\] ${text}`;
 const ofProcess = (text: RegExp) => pattern`^(?<process>[0-9a-f]+) -- ${text}`;
 
 /**
- * What a message says, by row: the first that fits wins, and its named groups are the record's parts.
+ * What a message says, by row: the first that fits wins, its named groups are the record's parts.
  * The kind `other` is `alert` where the level is serious. The usual rows stand first.
  */
 const GRAMMAR: readonly (readonly [event: keyof Parts, kind: Kind, message: RegExp])[] = [
@@ -1105,7 +1105,7 @@ function classify(date: string, time: string, level: string, message: string): L
   throw new Error("the grammar's last row fits everything");
 }
 
-/** Whether two lines may be of one stop. Of what has no date only the time of day counts, if it has one. */
+/** Whether two lines may be of one stop; by the time of day alone, where they have no date. */
 function isNear(one: LogRecord, other: LogRecord): boolean {
   const timeMs = ({ date, time }: LogRecord) =>
     Date.parse(`${date || "1970-01-01"}T${time || "00:00:00"}Z`);
@@ -1119,7 +1119,7 @@ class LogContext {
   stopping = false;
   /** The server was seen at work, and did not say since that it stops. */
   running = false;
-  /** By jail, its unbans of the last seconds, if they are its last lines: they may be of its stop. */
+  /** By jail, the unbans that are its last lines, and seconds old: they may be of its stop. */
   readonly unbans = new Map<string, LogRecord[]>();
 
   constructor(before?: LogContext) {
@@ -1128,15 +1128,15 @@ class LogContext {
   }
 
   /**
-   * The record that begins with this line; absent where it goes on with the one above. The unbans of a
-   * stop become repeals: after a shutdown began, or when their jail is said to be stopped.
+   * The record that begins with this line; absent where it goes on with the one above. The unbans of
+   * a stop become repeals: after a shutdown began, or when their jail is said to be stopped.
    */
   read(line: string): LogRecord | undefined {
     const next = readRecord(line);
     if (!next) return undefined;
     const { event, kind, jail } = next;
     if (event === "stopping") this.stopping = true;
-    // A jail that starts ends the stop too: `reload --restart` stops all jails, and the server goes on.
+    // A jail that starts ends the stop too: `reload --restart` stops all jails, not the server.
     if (event === "starting" || event === "jailStarted" || event === "exiting")
       this.stopping = false;
     // What a server says before it has started, or of its own trouble, does not count.
@@ -1282,9 +1282,7 @@ interface Busy {
   banned: number;
 }
 
-interface IdCount extends Busy {
-  readonly id: string;
-}
+type IdCount = Busy & { readonly id: string };
 
 interface JailCount extends Busy {
   /** Of `life` only starts. */
@@ -1338,7 +1336,7 @@ class Counts {
     const { event, kind, jail: name = "" } = record;
     if (record.time) this.to = record;
     this.from ??= this.to;
-    if (event === "found") return this.addFound(name, this.#shortId(record.id));
+    if (event === "found") return this.addFound(name, record.id);
     if (event === "unban") {
       this.#unbans.push(record);
       if (this.#unbans.length >= this.#settleAt) this.settle(record);
@@ -1346,7 +1344,7 @@ class Counts {
       const jail = this.#jailCount(name);
       jail.kinds[kind]++;
       if (event === "failed") this.failedActions++;
-      if (event === "ban") this.#addBan(jail, this.#shortId(record.id));
+      if (event === "ban") this.#addBan(jail, this.#idCount(record.id));
     }
   }
 
@@ -1357,7 +1355,7 @@ class Counts {
     this.#idCount(id).found++;
   }
 
-  /** Counts the unbans that wait; after `last`, those that its jail's stop can no longer concern. */
+  /** Counts the unbans that wait; after `last`, those that are too old to be of a stop. */
   settle(last?: LogRecord): void {
     const isOpen = (unban: LogRecord) => last !== undefined && isNear(unban, last);
     for (const unban of this.#unbans) {
@@ -1367,11 +1365,10 @@ class Counts {
     this.#settleAt = 2 * this.#unbans.length + WAITING_UNBANS;
   }
 
-  #addBan(jail: JailCount, id: string): void {
-    const count = this.#idCount(id);
+  #addBan(jail: JailCount, count: IdCount): void {
     jail.banned++;
     count.banned++;
-    if (jail.bannedIds.has(id)) return;
+    if (jail.bannedIds.has(count.id)) return;
     if (this.#bannedIds++ >= IDS_LIMIT) {
       this.atLeast.bannedAddresses = true;
       return;
@@ -1391,28 +1388,22 @@ class Counts {
     return fresh;
   }
 
-  #idCount(id: string): IdCount {
+  /** An id may be any text of any length; a secret is taken out before it is cut. */
+  #idCount(text: string): IdCount {
+    const id = text.length <= 200 ? text : shortened(redactId(text, this.#ownSecrets), 200);
     const known = this.ids.get(id);
     if (known) return known;
-    if (this.ids.size >= IDS_LIMIT) this.#forgetRare();
+    const isFull = this.ids.size >= IDS_LIMIT;
+    this.atLeast.seenAddresses ||= isFull;
+    // Who comes often stays.
+    for (let rare = 1; isFull && this.ids.size > IDS_LIMIT / 2; rare *= 2) {
+      for (const [each, { found, banned }] of this.ids) {
+        if (found + banned <= rare) this.ids.delete(each);
+      }
+    }
     const fresh = { id: ownCopy(id), found: 0, banned: 0 };
     this.ids.set(fresh.id, fresh);
     return fresh;
-  }
-
-  /** Makes room for new ids; who comes often stays. */
-  #forgetRare(): void {
-    this.atLeast.seenAddresses = true;
-    for (let rare = 1; this.ids.size > IDS_LIMIT / 2; rare *= 2) {
-      for (const [id, { found, banned }] of this.ids) {
-        if (found + banned <= rare) this.ids.delete(id);
-      }
-    }
-  }
-
-  /** An id may be any text of any length; a secret is taken out before it is cut. */
-  #shortId(id: string): string {
-    return id.length <= 200 ? id : shortened(redactId(id, this.#ownSecrets), 200);
   }
 }
 
@@ -3923,8 +3914,8 @@ export class Tally {
   }
 
   /**
-   * What was counted. `notRead`: files that could not be read, or not to their end, with reasons; `known`:
-   * the countries of the busiest addresses.
+   * What was counted. `notRead`: files that could not be read, or not to their end, with reasons;
+   * `known`: the countries of the busiest addresses.
    */
   digest(notRead: readonly string[], known = NO_FACTS.countries) {
     const clean = (text: string) => cleanText(text, this.#asked.ownSecrets);
@@ -4023,7 +4014,7 @@ function addUp<Name extends string, Each extends Busy>(
 
 const DIGEST_PAGE = { rows: 12, name: 20, id: 39, note: 80, titleNames: 40, chartRows: 4 };
 
-/** Jails by row: what they found and banned, how many different addresses that was, what they unbanned. */
+/** Jails by row: what they found and banned, that in different addresses, and what they unbanned. */
 function jailLines({ jails, atLeast, ...all }: Digest, rows: number): string[] {
   if (jails.length === 0) return [];
   const shown = jails.slice(0, rows);

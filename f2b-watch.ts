@@ -2139,8 +2139,9 @@ function fitting(words: readonly string[], room: number): string {
   let text = "";
   for (const [index, word] of words.entries()) {
     const next = index === 0 ? word : `${text}, ${word}`;
-    const more = index < words.length - 1 ? ` and ${words.length - 1 - index} more` : "";
-    if (next.length + more.length > room) return `${text} and ${words.length - index} more`.trim();
+    const more = (shown: number) => ` and ${(words.length - shown).toLocaleString("en")} more`;
+    const rest = index < words.length - 1 ? more(index + 1) : "";
+    if (next.length + rest.length > room) return `${text}${more(index)}`.trim();
     text = next;
   }
   return text;
@@ -4200,7 +4201,11 @@ function asFault(error: unknown, exitCode: number): Fault {
   if (error instanceof Fault) return error;
   const code = errorCode(error);
   if (!code) return new Fault(70, `a bug in f2b-watch ${VERSION}: ${message}`, "please report it");
-  const hint = /^E(?:ACCES|PERM)$/.test(code) ? "run as root" : `look up ${code}`;
+  const hint = /^E(?:ACCES|PERM)$/.test(code)
+    ? "run as root"
+    : code === "ENOENT"
+      ? "make sure that it exists, or name another one"
+      : `look up ${code}`;
   return new Fault(exitCode, `cannot be looked at: ${message}`, hint);
 }
 

@@ -340,6 +340,13 @@ const openEnv = (mode: number): Failure => [
   /file of their own that only this user can access, mode 600$/,
 ];
 
+test("where the log's folder is missing, that is said and not the system's code", async () => {
+  using scene = new Scene();
+  const { out } = await scene.f2bWatch("check", "--log", scene.path("none/fail2ban.log"));
+  expect(out).toMatch(/✗ rotated files .* no such file or directory\n +→ make sure that it exists/);
+  expect(out).not.toContain("ENOENT");
+});
+
 // prettier-ignore
 const FAILURES: Failure[] = [
   ["no log", (scene) => scene.remove(), "log", 66, /\.log: no such file/, /get logtarget.*--log/],

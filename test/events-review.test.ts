@@ -95,6 +95,15 @@ describe("the server, wherever passes come between its lines,", () => {
     );
   });
 
+  test("what has no room is counted as all numbers are written", async () => {
+    using scene = new Scene();
+    scene.append(
+      ...Array.from({ length: 2_000 }, (_, index) => ban("203.0.113.1", `jail-${index}`)),
+    );
+    await scene.pass(...EVENTS);
+    expect(contents(scene)[0]).toMatch(/2,000 bans\*\* in 2,000 jails.*\n.* and 1,9\d\d more\n/);
+  });
+
   test("stops with more bans than fit into a glance: in no pass they are unbans", async () => {
     using scene = new Scene();
     scene.append(...lines(1, 3), info("Shutdown in progress..."), info("Stopping all jails"));
@@ -214,6 +223,8 @@ describe("the last line", () => {
       line.replace(/^\S+ \S+/, `2026-11-2${day} 10:00:0${day},000`),
     );
     expect(footer([`${early}`, `${late}`])).toBe("-# 2026-11-20 10:00:00 to 2026-11-21 10:00:01");
+    const undated = "Nov 20 10:00:00 web-1 fail2ban.actions[1]: NOTICE [sshd] Ban 203.0.113.1";
+    expect(footer([undated, `${late}`])).toBe("-# 10:00:00 to 2026-11-21 10:00:01");
   });
 });
 

@@ -950,8 +950,8 @@ const STAMP = /(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)[.,\d]{0,10}/;
 const LEVEL = pattern`(DEBUG|INFO|NOTICE?|WARNI(?:NG)?|ERROR|CRITI(?:CAL)?|MSG|TRACE(?:DEBUG)?|
   HEAVY(?:DEBUG)?|Level(?: \d\d)?)`;
 /**
- * The same with `-vv` to `-vvvv` (its own date, or milliseconds, and a thread), by 0.8 (no process),
- * or in a format of one's own. Between date and level there may be fail2ban's name, but no other word.
+ * The same with `-vv` to `-vvvv` (its own date, or milliseconds, and a thread), by 0.8 (no process) or
+ * in a format of one's own. Between date and level may be fail2ban's name, but no other word.
  */
 const OTHER_PREFIX = pattern`^ ?(?:\[?${STAMP}|\+ {0,9}\d{1,12} |(?=[0-9A-F]{8,16} ))
   [^A-Za-z]{0,9}?(?:[0-9A-F]{8,16} {1,9})?(?:fail2ban[\w.-]{0,40})?[^A-Za-z]{0,60}${LEVEL}
@@ -959,8 +959,8 @@ const OTHER_PREFIX = pattern`^ ?(?:\[?${STAMP}|\+ {0,9}\d{1,12} |(?=[0-9A-F]{8,1
 /** What docker compose and kubectl write in front of it. */
 const CONTAINER = /^(?:[\w.-]{1,100} +\| |\[pod\/\S{1,200}\] )/;
 /**
- * What others do: CRI, docker and journald a time; syslog (RFC 3164, 3339 and 5424) also a host, which
- * may be missing, and the program's tag.
+ * What others do: CRI, docker and journald a time; syslog (RFC 3164, 3339 and 5424) also a host,
+ * which may be missing, and the program's tag.
  */
 const WRAPPER = pattern`^(?:<\d{1,3}>(?:1 )?)?
   (?:(?:[A-Z][a-z]{2} [ \d]\d (\d\d:\d\d:\d\d)[.\d]{0,10}|
@@ -1128,8 +1128,8 @@ class LogContext {
   }
 
   /**
-   * The record that begins with this line; absent where it goes on with the one above. The unbans of
-   * a stop become repeals: after a shutdown began, or when their jail is said to be stopped.
+   * The record that begins with this line; absent where it goes on with the one above. The unbans
+   * of a stop become repeals: after a shutdown began, or when their jail is said to be stopped.
    */
   read(line: string): LogRecord | undefined {
     const next = readRecord(line);
@@ -3784,6 +3784,11 @@ export interface Period {
   readonly past?: boolean;
 }
 
+/** The host's wall clock as if it were UTC: the log has local times without a zone. */
+function wallClock(now: number): number {
+  return now - new Date(now).getTimezoneOffset() * MINUTE;
+}
+
 /** A wall-clock time, given as if it were UTC, as the log writes it. */
 function stampOf(wallMs: number): string {
   return new Date(wallMs).toISOString().slice(0, 19).replace("T", " ");
@@ -3808,7 +3813,7 @@ function periodOf(since: Since, wallNowMs: number): Period {
 const DIGEST_LIST_LIMIT = 100;
 const HOUR_LENGTH = "2026-11-22 10".length;
 /** The usual line behind its hour: the grammar would say the same of it. */
-const USUAL = new RegExp(
+const USUAL_FOUND = new RegExp(
   pattern`:\d\d:\d\d,\d{3} fail2ban\.filter +\[\d+\]: INFO +
     \[[^\][\n]{1,200}\] Found [\da-f.:]{3,39} - [\d-]+ [\d:]+\n`,
   "y",
@@ -3857,13 +3862,13 @@ export class Tally {
   /** Adds lines, each with its line end, in their order. */
   addText(text: string): void {
     for (let at = 0; at < text.length;) {
-      USUAL.lastIndex = at + HOUR_LENGTH;
-      if (this.#hour && text.startsWith(this.#hour, at) && USUAL.test(text)) {
+      USUAL_FOUND.lastIndex = at + HOUR_LENGTH;
+      if (this.#hour && text.startsWith(this.#hour, at) && USUAL_FOUND.test(text)) {
         const jailEnd = text.indexOf("] Found ", at);
         const idAt = jailEnd + "] Found ".length;
         const jail = text.slice(text.lastIndexOf("[", jailEnd) + 1, jailEnd);
         this.#addUsual(jail, text.slice(idAt, text.indexOf(" ", idAt)));
-        at = USUAL.lastIndex;
+        at = USUAL_FOUND.lastIndex;
         continue;
       }
       const end = text.indexOf("\n", at);
@@ -4015,7 +4020,7 @@ function addUp<Name extends string, Each extends Busy>(
 
 const DIGEST_PAGE = { rows: 12, name: 20, id: 39, note: 80, titleNames: 40, chartRows: 4 };
 
-/** Jails by row: what they found and banned, that in different addresses, and what they unbanned. */
+/** Jails by row: what they found and banned, how many addresses that was, what they unbanned. */
 function jailLines({ jails, atLeast, ...all }: Digest, rows: number): string[] {
   if (jails.length === 0) return [];
   const shown = jails.slice(0, rows);
@@ -4110,7 +4115,7 @@ export function digestText(digest: Digest, fits: (text: string) => boolean): str
   }
 }
 
-/** `web-1: digest of fail2ban.log, 2026-11-21 12:00 to 2026-11-22 12:00`, with the jails asked for. */
+/** `web-1: digest of fail2ban.log, sshd, 2026-11-21 12:00 to 2026-11-22 12:00` */
 function digestTitle(digest: Digest, { host, log, view }: Settings): string {
   const { since, until, lines } = digest;
   const isEmpty = digest.jails.length === 0 && alertLines(digest).length === 0;
@@ -7977,11 +7982,6 @@ async function reportNoStatus(world: World, settings: Settings, fault: Fault): P
 
 const DATES_BYTES = 32 * 1024;
 
-/** The host's wall clock as if it were UTC: the log has local times without a zone. */
-function wallClock(now: number): number {
-  return now - new Date(now).getTimezoneOffset() * MINUTE;
-}
-
 /** Bytes of the log as text that the grammar can read: nothing invisible in it. */
 function readableText(bytes: Uint8Array): string {
   const ascii = isAscii(bytes);
@@ -8045,8 +8045,8 @@ function readingStart(world: World, file: OpenFile, limit: string): number {
 }
 
 /**
- * Where compressed files are unpacked: beside the state, where that is ours to write to. The name is
- * one that nobody else has, nor can guess: who has the file takes its name away.
+ * Where compressed files are unpacked: beside the state, where that is ours to write to. The name
+ * is one that nobody else has, nor can guess: who has the file takes its name away.
  */
 function scratchPath(world: World, { state, log }: Settings): string {
   const name = `${stateFileName(log)}.${crypto.randomUUID()}`;

@@ -661,8 +661,11 @@ function namedSecret(text: string, match: RegExpExecArray): Extent | undefined {
 function loginSecret(text: string, match: RegExpExecArray): Extent | undefined {
   const from = match.index + match[0].length;
   const near = text.slice(from, from + JUDGED_LENGTH);
-  const value = near.slice(...wordAt(near, 0));
-  const user = /^[^\s:]{0,128}?["']?:["']?/.exec(value)?.[0];
+  const [start, end] = wordAt(near, 0);
+  const value = near.slice(start, end);
+  // In quotes a user's name may have blanks.
+  const login = start > 0 ? /^[^:\n]{0,128}:(?!\s)["']?/ : /^[^\s:]{0,128}?["']?:["']?/;
+  const user = login.exec(value)?.[0];
   if (user === undefined || /^\+|^\d+:\d+$|:\/\/|^\//.test(value)) return undefined;
   const password = value.slice(user.length);
   if (password ? NO_SECRET.test(password) : !LOOKS_RANDOM.test(value)) return undefined;

@@ -90,6 +90,15 @@ describe("commands and messages as they are written by hand", () => {
     );
   });
 
+  test("a user's name with a blank hides no password", () => {
+    for (const option of ["-u ", "--user=", "--proxy-user "])
+      for (const quote of [`"`, "'"]) {
+        const login = `${quote}John Doe:abcde12345${quote}`;
+        const cleaned = cleanText(`${logged(`curl ${option}${login} https://x.example`)}\n`, []);
+        expect(cleaned).toEndWith(`curl ${option}${quote}[redacted]${quote} https://x.example\n`);
+      }
+  });
+
   test("innocent lines stay as they are, but for 1", () => {
     const lines = linesOf("more-innocent.rot13.txt").map((line) => `${logged(line)}\n`);
     const changed = lines.filter((line) => cleanText(line, []) !== line);

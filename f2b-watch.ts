@@ -953,8 +953,8 @@ const STAMP = /(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)[.,\d]{0,10}/;
 const LEVEL = pattern`(DEBUG|INFO|NOTICE?|WARNI(?:NG)?|ERROR|CRITI(?:CAL)?|MSG|TRACE(?:DEBUG)?|
   HEAVY(?:DEBUG)?|Level(?: \d\d)?)`;
 /**
- * The same with `-vv` to `-vvvv` (its own date, or milliseconds, and a thread), by 0.8 (no process) or
- * in a format of one's own. Between date and level may be fail2ban's name, but no other word.
+ * The same with `-vv` to `-vvvv` (its own date, or milliseconds, and a thread), by 0.8 (no process)
+ * or in a format of one's own. Between date and level may be fail2ban's name, but no other word.
  */
 const OTHER_PREFIX = pattern`^ ?(?:\[?${STAMP}|\+ {0,9}\d{1,12} |(?=[0-9A-F]{8,16} ))
   [^A-Za-z]{0,9}?(?:[0-9A-F]{8,16} {1,9})?(?:fail2ban[\w.-]{0,40})?[^A-Za-z]{0,60}${LEVEL}
@@ -1062,13 +1062,13 @@ export function readRecord(line: string): LogRecord | undefined {
       return { date, time, level, message, kind: "found", event: "alreadyBanned", jail, id };
   }
   const own = ownPrefix(line.replace(CONTAINER, ""));
-  if (own) return classify(own[1] ?? "", own[2] ?? "", own[3] ?? "", own[4] ?? "");
+  if (own) return classify(own[1], own[2], own[3], own[4]);
   const { text, date, time, tag } = unwrap(line);
   if (text === line) return undefined;
   if (tag !== undefined && !tag.includes("fail2ban"))
     return { date, time, level: "", message: `${tag}: ${text}`, kind: "other", event: "foreign" };
   const inner = ownPrefix(text) ?? (tag === undefined ? null : AFTER_TAG.exec(text));
-  if (inner) return classify(inner[1] || date, inner[2] || time, inner[3] ?? "", inner[4] ?? "");
+  if (inner) return classify(inner[1] || date, inner[2] || time, inner[3], inner[4]);
   // The journal keeps no level beside the text: there, only what the grammar names begins a record.
   const record = tag === undefined ? undefined : classify(date, time, "", text);
   return record?.event === "other" && record.jail === undefined ? undefined : record;
@@ -1096,7 +1096,7 @@ function unwrap(line: string) {
   return { text: logged ?? bare.slice(wrapper.length), date, time: time ?? clock, tag };
 }
 
-function classify(date: string, time: string, level: string, message: string): LogRecord {
+function classify(date = "", time = "", level = "", message = ""): LogRecord {
   for (const [event, ofRow, text] of GRAMMAR) {
     const match = text.exec(message);
     if (!match) continue;

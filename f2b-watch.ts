@@ -2462,11 +2462,11 @@ function addOne<Key>(counts: Map<Key, number>, key: Key): void {
 }
 
 /** So many lines are taken apart at a time: a file of them has no place in memory. */
-const FLOOD_BLOCK_LINES = 5_000;
+const FLOOD_BLOCK_LINES = 500;
 
 /** Adds up the lines of the log that are shown. */
 export function readFlood(lines: readonly string[], view: View) {
-  const shown: string[] = [];
+  let [shown, first, last] = [0, "", ""];
   const counts = new Counts([]);
   let before = NO_CONTEXT;
   for (let start = 0; start < lines.length; start += FLOOD_BLOCK_LINES) {
@@ -2474,13 +2474,14 @@ export function readFlood(lines: readonly string[], view: View) {
     const { records, after } = readRecords(block, before);
     for (const [at, record] of records.entries()) {
       if (!isShown(record, view)) continue;
-      shown.push(block[at] ?? "");
+      last = block[at] ?? "";
+      if (shown++ === 0) first = last;
       if (record && record !== (records[at - 1] ?? before.record)) counts.add(record);
     }
     before = after;
   }
   counts.settle();
-  return { lines: shown, counts };
+  return { lines: shown, first, last, counts };
 }
 type Flood = ReturnType<typeof readFlood>;
 
@@ -2521,13 +2522,13 @@ function wantedOfFlood(flood: Flood, style: Style): WantedFacts {
 /** A flood in one message; where no file has the lines, their first and last one are in it. */
 export function renderFlood(flood: Flood, log: string, facts: Facts, style: Style): string {
   const words = new Words(style, facts);
-  const { lines, counts } = flood;
+  const { lines, first, last, counts } = flood;
   const hasFile = style.overflow === "file";
-  const count = style.markup.bold(amount(lines.length, "line"));
+  const count = style.markup.bold(amount(lines, "line"));
   const elsewhere = `too many to show, they are in ${words.code(log, REASON_LIMIT)}`;
   const what = `${count}${periodText(counts)}: ${hasFile ? "attached" : elsewhere}`;
-  const line = (label: string, text = "") => `${label}: ${words.code(text, FLOOD_LINE_LIMIT)}`;
-  const ends = hasFile ? [] : [line("first", lines[0]), line("last", lines.at(-1))];
+  const line = (label: string, text: string) => `${label}: ${words.code(text, FLOOD_LINE_LIMIT)}`;
+  const ends = hasFile ? [] : [line("first", first), line("last", last)];
   const head = `🌊 ${nameText(style.host, style.markup)} ${what}`;
   const text = [head, ...floodJails(flood, words), ...ends].join("\n");
   const label = hasFile ? "most seen" : "banned";
@@ -5206,9 +5207,17 @@ function printing(world: World, { host, dryRun }: Settings, destination: Destina
       if (!isTold && destination.name === STDOUT.name && !dryRun)
         complain(world, "no destination is set, messages go to stdout", SET_ONE);
       isTold = true;
-      const text = `${name}\n${content}\n${file ? `[${file.name}]\n${file.text}` : ""}`;
+      const text = `${name}\n${content}\n${file ? `[${file.name}]\n` : ""}`;
       texts.push(text);
       length += text.length;
+      const whole = file?.text ?? "";
+      // In parts: a second copy of a whole file has no place in memory.
+      for (let [start, end] = [0, 0]; start < whole.length; start = end) {
+        end = characterBoundary(whole, start + PRINT_LENGTH);
+        texts.push(whole.slice(start, end));
+        await flush();
+        await world.sleep(0);
+      }
       // What counts as sent is printed.
       if (!dryRun || length > PRINT_LENGTH) {
         await flush();

@@ -2605,8 +2605,9 @@ export function beginsLike(anchor: Anchor, head: Uint8Array, size: number): bool
   const rung = HEAD_LENGTHS.findLastIndex((length) => length <= size && length < anchor.offset);
   const first = firstLine(head.subarray(0, size));
   const sameFirst = fingerprint(first) === anchor.firstLineHash;
-  if (first.at(-1) === NEWLINE && !sameFirst) return false;
-  if (rung < 0) return sameFirst;
+  // A line with its time is in no other log, whatever was written behind it since.
+  const isProven = first.at(-1) === NEWLINE && (!sameFirst || lineTime(first) !== "");
+  if (isProven || rung < 0) return sameFirst;
   return fingerprint(head.subarray(0, HEAD_LENGTHS[rung])) === anchor.headHash[rung];
 }
 
@@ -4268,8 +4269,8 @@ function openLogFile(world: World, path: string, flags = 0): OpenFile & { links:
   const { size, uid: owner, nlink: links } = stat;
   const inode = inodeOf(stat);
   const head = readHead(world, descriptor, size);
-  const identity = `${inode}:${stat.birthtimeMs}`;
-  const writtenMs = stat.mtimeMs;
+  const identity = `${inode}:${Math.floor(stat.birthtimeMs)}`;
+  const writtenMs = Math.floor(stat.mtimeMs);
   const found = {
     name: basename(path),
     isLive: true,
@@ -4282,6 +4283,8 @@ function openLogFile(world: World, path: string, flags = 0): OpenFile & { links:
   return { ...found, owner, links, head, firstTime: "" };
 }
 
+// Times are whole milliseconds: Deno, which may read a state that Bun wrote, knows no parts of one.
+
 function inodeOf(stat: fs.Stats): string {
   return `${stat.dev}:${stat.ino}`;
 }
@@ -4292,7 +4295,7 @@ function openLive(world: World, path: string, isFound = false): OpenFile | undef
     const file = openLogFile(world, path);
     const link = world.fs.lstatSync(path, { throwIfNoEntry: false });
     const trusted = isFound ? [] : [0, world.uid(), file.owner];
-    if (!link?.isSymbolicLink() || trusted.includes(link.uid)) return dated(world, file);
+    if (!link?.isSymbolicLink() || trusted.includes(link.uid)) return file;
     world.fs.closeSync(file.descriptor);
     throw new Error(isFound ? "it is a link" : "it is a link that somebody else made");
   } catch (error) {
@@ -4347,7 +4350,8 @@ function listSiblings(world: World, log: string): Listing {
     const stat = world.fs.lstatSync(at, { throwIfNoEntry: false });
     if (!stat) continue;
     const inode = inodeOf(stat);
-    const { size, mtimeMs: writtenMs } = stat;
+    const { size } = stat;
+    const writtenMs = Math.floor(stat.mtimeMs);
     files.push({ name, path: at, ...sibling, inode, size, writtenMs });
     marks.push(`${name} ${inode} ${size} ${writtenMs}`);
   }
@@ -5652,7 +5656,8 @@ class Run {
     this.#damaged = saved.kind === "damaged" || (saved.kind === "known" && saved.fromCopy);
     this.#before = JSON.stringify(this.state);
     try {
-      this.live = openLive(world, settings.log, settings.isFound);
+      const live = openLive(world, settings.log, settings.isFound);
+      this.live = live && dated(world, live);
     } catch (error) {
       if (!(error instanceof Fault)) throw error;
       this.logFault = error;
@@ -5786,6 +5791,8 @@ interface FeedView {
 
 interface OpenSegment extends Segment {
   readonly file: OpenFile;
+  /** What proves that the file was left at its end; absent where it is not left. */
+  readonly end?: Anchor | undefined;
 }
 
 interface FeedStart {
@@ -6180,10 +6187,7 @@ class Feed {
 
   /** The ends of the files that were left behind. */
   finished(): Anchor[] {
-    return this.#segments
-      .slice(0, this.#position.segment)
-      .filter(({ file }) => file.size > 0)
-      .map(({ file }) => anchorAt(this.#run.world, file, file.size));
+    return this.#segments.slice(0, this.#position.segment).flatMap(({ end }) => end ?? []);
   }
 
   /** The rotated file that the next run must look into first; absent when it is the live one. */
@@ -6817,9 +6821,15 @@ async function planFor(run: Run, destination: Destination, progress: Progress): 
   if (!run.logChanged && !live && plan.segments.length === 0) throw logMissing(settings);
   const steps = plan.segments.map(({ name, from }) => `${name} from ${from}`);
   say(run, `${plan.kind}: ${steps.join(", ") || "nothing yet"}`);
+  const heldName = plan.segments.at(-1)?.name;
+  const isDone = ({ isLive, size, name }: OpenFile) => !isLive && size > 0 && name !== heldName;
+  // Read now: what is sent must be remembered, also when a file cannot be read any more.
+  const ends = new Map(
+    files.filter(isDone).map((file) => [file, anchorAt(world, file, file.size)]),
+  );
   const segments = plan.segments.flatMap((segment) => {
     const file = files.find(({ name }) => name === segment.name);
-    return file ? [{ ...segment, file }] : [];
+    return file ? [{ ...segment, file, end: ends.get(file) }] : [];
   });
   const [first] = segments;
   const told = run.logChanged ? [] : noticeParts(run, plan, segments, progress, siblings);
@@ -6831,12 +6841,11 @@ async function planFor(run: Run, destination: Destination, progress: Progress): 
   const feed = new Feed(run, view, start);
   const rests = plan.kind === "gap" && segments.length === 1 && first && first.from > 0;
   const held = segments.at(-1)?.file;
-  const done = files.filter((file) => !file.isLive && file.size > 0 && file !== held);
   return {
     feed,
     restAt: rests ? cursorAt(world, first.file, first.from, lines, total) : undefined,
     isGap: plan.kind === "gap",
-    ends: done.map((file) => anchorAt(world, file, file.size)),
+    ends: [...ends.values()],
     listing: siblings.snapshot ?? progress.listing,
     known: mergeKnown(known, [...siblings.keys.filter((key) => key !== held?.key), ...told]),
   };
@@ -8098,7 +8107,8 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
   const period = periodOf(since, wallClock(world.now()));
   // A line so much older ends the search for where the period begins: clocks are put back.
   const limit = stampOf(wallClockMs(period.since) - 3 * HOUR);
-  const live = openLive(world, log, settings.isFound);
+  const opened = openLive(world, log, settings.isFound);
+  const live = opened && dated(world, opened);
   const files = live ? [live] : [];
   try {
     const { open, leftOut } = await siblingsSince(world, settings, live, limit);

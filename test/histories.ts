@@ -818,7 +818,10 @@ class Player {
   #isDrained(saved: State | "none" | "damaged"): boolean {
     const drained = typeof saved === "string" ? undefined : saved.destinations["discord"]?.drained;
     const stat = fs.statSync(this.disk.log, { throwIfNoEntry: false });
-    return stat !== undefined && drained?.file === `${stat.dev}:${stat.ino}:${stat.birthtimeMs}`;
+    return (
+      stat !== undefined &&
+      drained?.file === `${stat.dev}:${stat.ino}:${Math.floor(stat.birthtimeMs)}`
+    );
   }
 
   #lineHash(id: number): string {

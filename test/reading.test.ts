@@ -615,6 +615,32 @@ describe("rotation by renaming", () => {
 });
 
 describe("races", () => {
+  test.each([1, 2, 3, 4])(
+    "what was sent stays so when no file can be read any more: after %d posts of a chain",
+    async (most) => {
+      using scene = new Scene();
+      scene.append(...lines(1, 20));
+      await scene.pass();
+      for (const [from, to] of [
+        [21, 40],
+        [41, 80],
+      ] as const) {
+        scene.append(...lines(from, to));
+        scene.rotate();
+      }
+      scene.compress(".2");
+      scene.append(...lines(81, 120));
+      let isBroken = false;
+      afterEachPost(scene, (posts) => (isBroken = posts === most));
+      beforeEachRead(scene, () => {
+        if (isBroken) throw systemError("EIO", "i/o error");
+      });
+      expect([0, 66]).toContain((await scene.run()).code);
+      isBroken = false;
+      await expectInTheEnd(scene, ...lines(1, 120));
+    },
+  );
+
   const rename = (scene: Scene) => scene.rotate();
   const renameAndPack = (scene: Scene) => {
     scene.rotate();
@@ -1873,6 +1899,8 @@ describe("anchors", () => {
       const other = `${line(21)}\n${all}`.slice(0, length);
       expect(beginsLike(anchor, head(other), length)).toBe(false);
     }
+    const cutAndGrown = text(line(1), line(21), line(22), line(23), line(24), line(25), line(26));
+    expect(beginsLike(anchor, head(cutAndGrown), cutAndGrown.length)).toBe(true);
     expect(beginsLike(anchor, head(""), 0)).toBe(false);
     expect(beginsLike(anchor, head(all.slice(0, 31)), 31)).toBe(false);
   });

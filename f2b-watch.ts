@@ -4526,7 +4526,8 @@ async function unpack(world: World, packed: OpenFile, scratchPath: string): Prom
 
 /** A file with the first time in it. */
 function dated(world: World, file: OpenFile): OpenFile {
-  return { ...file, firstTime: firstTimeIn(readAt(world, file, 0, RECORD_SEARCH_BYTES)) };
+  const search = () => firstTimeIn(readAt(world, file, 0, RECORD_SEARCH_BYTES));
+  return { ...file, firstTime: lineTime(file.head) || search() };
 }
 
 /** Opens one sibling without following links; it must be of root or of the log's owner. */

@@ -4269,6 +4269,7 @@ function openLogFile(world: World, path: string, flags = 0): OpenFile & { links:
   const { size, uid: owner, nlink: links } = stat;
   const inode = inodeOf(stat);
   const head = readHead(world, descriptor, size);
+  // Whole milliseconds: Deno, which may go on with a state that Bun wrote, knows no parts of one.
   const identity = `${inode}:${Math.floor(stat.birthtimeMs)}`;
   const writtenMs = Math.floor(stat.mtimeMs);
   const found = {
@@ -4282,8 +4283,6 @@ function openLogFile(world: World, path: string, flags = 0): OpenFile & { links:
   };
   return { ...found, owner, links, head, firstTime: "" };
 }
-
-// Times are whole milliseconds: Deno, which may read a state that Bun wrote, knows no parts of one.
 
 function inodeOf(stat: fs.Stats): string {
   return `${stat.dev}:${stat.ino}`;

@@ -135,7 +135,7 @@ function lazily<Made>(make: () => Made): () => Made {
 const Count = lazily(() => z.int().check(z.minimum(0)));
 
 /** Proves where a reader stood: the bytes before `offset` are the proof, names and inodes are not. */
-export const Anchor = lazily(() =>
+const Anchor = lazily(() =>
   z.object({
     offset: Count(),
     lastLineHash: z.string(),
@@ -144,14 +144,14 @@ export const Anchor = lazily(() =>
     firstLineHash: z.string(),
   }),
 );
-export type Anchor = z.infer<ReturnType<typeof Anchor>>;
+type Anchor = z.infer<ReturnType<typeof Anchor>>;
 
 /** A line that was sent: its number among all of them, its hash and its time. */
 const KnownLine = lazily(() => z.tuple([z.number(), z.string(), z.string()]));
-export type KnownLine = z.infer<ReturnType<typeof KnownLine>>;
+type KnownLine = z.infer<ReturnType<typeof KnownLine>>;
 
 /** An anchor that can also be searched for, with the line count in its file. */
-export const Cursor = lazily(() =>
+const Cursor = lazily(() =>
   z.extend(Anchor(), {
     lines: Count(),
     tail: z.array(z.string()),
@@ -160,7 +160,7 @@ export const Cursor = lazily(() =>
     trail: z.optional(z.array(KnownLine())),
   }),
 );
-export type Cursor = z.infer<ReturnType<typeof Cursor>>;
+type Cursor = z.infer<ReturnType<typeof Cursor>>;
 
 /** A time of quiet that a destination asked for, or that failures earned. */
 export const Pause = lazily(() =>
@@ -177,7 +177,7 @@ export const Pause = lazily(() =>
 );
 export type Pause = z.infer<ReturnType<typeof Pause>>;
 
-export const Progress = lazily(() =>
+const Progress = lazily(() =>
   z.object({
     cursor: z.optional(Cursor()),
     /** What earlier messages carried of the next line: so many characters of the line with this hash. */
@@ -216,7 +216,7 @@ export const Progress = lazily(() =>
     inDoubt: z.optional(z.boolean()),
   }),
 );
-export type Progress = z.infer<ReturnType<typeof Progress>>;
+type Progress = z.infer<ReturnType<typeof Progress>>;
 
 /** What must be known of a destination to post to it, whatever is posted. */
 const Channel = lazily(() =>
@@ -287,7 +287,7 @@ export interface Attempt {
   readonly fileBytes: number;
 }
 
-export type Step =
+type Step =
   | { kind: "save" | "setAside" | "dropName" }
   | { kind: "again"; afterMs: number; attempt: Attempt }
   | { kind: "split"; attempt: Attempt }
@@ -302,7 +302,7 @@ type Outcome =
   | { kind: "failed"; fault: Fault; waiting?: string };
 
 /** A failure that a person can act on, told in one line, with a hint where one helps. */
-export class Fault extends Error {
+class Fault extends Error {
   readonly exitCode: number;
   readonly hint: string | undefined;
   constructor(exitCode: number, message: string, hint?: string) {
@@ -812,7 +812,7 @@ function characterBoundary(text: string, at: number): number {
  * is longer than a message is cut, and both ends of the cut are marked. Lines that belong together (each
  * but the first `goesOn`) are not parted if they fit a message of their own.
  */
-export function cutLines(
+function cutLines(
   { text, lines }: Text,
   { line: first, part, at }: Place,
   room: number,
@@ -900,9 +900,9 @@ export function discordName(host: string): string {
 // Patterns are anchored at the start, because what follows may be an attacker's text.
 
 export const KINDS = ["alert", "ban", "unban", "restore", "found", "life", "other"] as const;
-export type Kind = (typeof KINDS)[number];
+type Kind = (typeof KINDS)[number];
 /** `events` is in words, the others are the log's lines. */
-export const FORMATS = ["raw", "compact", "events"] as const;
+const FORMATS = ["raw", "compact", "events"] as const;
 
 type OfJail = { readonly jail: string };
 /** `id` is an address, a network, or any other text that a filter bans by. */
@@ -2562,7 +2562,7 @@ function hex(word: number): string {
   return (word >>> 0).toString(16).padStart(8, "0");
 }
 
-export function fingerprintText(text: string): string {
+function fingerprintText(text: string): string {
   return fingerprint(new TextEncoder().encode(text));
 }
 
@@ -2768,14 +2768,14 @@ export interface LogFile extends Aged {
 }
 
 /** `leave`: the file is done, so that its last line counts even without a line end. */
-export interface Segment {
+interface Segment {
   readonly name: string;
   readonly from: number;
   readonly leave: boolean;
 }
 
 /** `gap`: lines may be missing before the segments; they begin behind lines that are known, or not. */
-export interface Reading {
+interface Reading {
   readonly kind: "read" | "gap";
   readonly goesOn: boolean;
   readonly segments: readonly Segment[];
@@ -2825,13 +2825,13 @@ export function planRead(offset: number | undefined, files: readonly LogFile[]):
 /** Where the program comes from, for services that ask who calls. */
 const HOMEPAGE = "https://github.com/f2b-watch/f2b-watch";
 
-export interface Pace {
+interface Pace {
   readonly posts: number;
   readonly windowMs: number;
 }
 
 /** An answer as it came: the body is text of any kind. */
-export interface Reply {
+interface Reply {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string;
@@ -3316,7 +3316,7 @@ function readSlackIdentity(reply: Reply, channel: string): Asked | Verdict {
   return { text: text + note, doubt, untouched: /channel|archived|restricted/, bot };
 }
 
-export const SERVICES: readonly Service[] = [DISCORD, SLACK];
+const SERVICES: readonly Service[] = [DISCORD, SLACK];
 
 const SET_ONE = `set ${SERVICES.map(({ needs }) => needs).join(", ")}`;
 
@@ -3526,12 +3526,12 @@ export function afterDone(attempt: Attempt, lines: number, isSetAside = false): 
 }
 
 /** How much of what comes next may have arrived already: log lines, and characters of the next. */
-export type Doubt = NonNullable<Progress["doubt"]>;
+type Doubt = NonNullable<Progress["doubt"]>;
 
 const NO_DOUBT: Doubt = { lines: 0, characters: 0 };
 
 /** The one that reaches further. */
-export function furtherDoubt(one: Doubt, other: Doubt): Doubt {
+function furtherDoubt(one: Doubt, other: Doubt): Doubt {
   const lines = one.lines - other.lines || one.characters - other.characters;
   return lines >= 0 ? one : other;
 }
@@ -3694,8 +3694,7 @@ export function statusTable(jails: readonly JailStatus[], size: typeof STATUS_PA
 }
 
 /** What fail2ban-client answered to a ping, and when. */
-export type Ping =
-  { kind: "up" | "down"; at: number } | { kind: "unusable"; at: number; fault: Fault };
+type Ping = { kind: "up" | "down"; at: number } | { kind: "unusable"; at: number; fault: Fault };
 
 /** Whether a ping changes what a destination was told, or what is remembered for it. */
 export function isPingNews(down: Channel["down"], { kind, at }: Ping): boolean {

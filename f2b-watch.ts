@@ -990,12 +990,12 @@ const GRAMMAR: readonly (readonly [event: keyof Parts, kind: Kind, message: RegE
   ],
   // `at`: the time of the failure in the log that is watched.
   ["found", "found", inJail(/Found (?<id>.*?)(?: - (?<at>[\d-]+ [\d:]+))?$/)],
-  ["ban", "ban", inJail(/Ban (?<id>.*)/)],
+  ["ban", "ban", inJail(/Ban (?<id>.+)/)],
   // Where a stop lifts bans it says so since 1.1.1 only; before, `LogContext` makes these repeals.
-  ["unban", "unban", inJail(/Unban (?<id>.*)/)],
-  ["repeal", "restore", inJail(/Repeal Ban (?<id>.*)/)],
+  ["unban", "unban", inJail(/Unban (?<id>.+)/)],
+  ["repeal", "restore", inJail(/Repeal Ban (?<id>.+)/)],
   // Made again after a start.
-  ["restore", "restore", inJail(/Restore Ban (?<id>.*)/)],
+  ["restore", "restore", inJail(/Restore Ban (?<id>.+)/)],
   // The ban number `count` of this id, and its `length`: `24s`, `1 day, 0:00:00`, `permanent`.
   [
     "increase",
@@ -8558,7 +8558,10 @@ function parseEnvFile(text: string, path: string): Map<string, string> {
     if (/^\s*(#|$)/.test(line)) continue;
     const [, name, value = ""] = /^\s*([A-Za-z_]\w*)=(.*)$/.exec(line) ?? [];
     const place = `env file ${path}, line ${index + 1}`;
-    if (!name) throw new Fault(78, `${place}: expected NAME=value, found something else`);
+    if (!name) {
+      const hint = "write NAME=value, without export and without blanks around the =";
+      throw new Fault(78, `${place}: expected NAME=value, found something else`, hint);
+    }
     variables.set(name, unquoted(value.trim()));
   }
   return variables;

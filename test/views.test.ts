@@ -37,6 +37,7 @@ describe("readRecord()", () => {
     ["[sshd] Increase Ban 203.0.113.7 (2 # 1h -> 2026-11-22 11:32:26)", "ban"],
     ["[sshd] Reban 203.0.113.7, action 'x'", "ban"],
     ["[sshd] Unban 203.0.113.7", "unban"],
+    ["[sshd] Ban ", "other"],
     ["[sshd] Restore Ban 203.0.113.7", "restore"],
     ["[sshd] Repeal Ban 203.0.113.7", "restore"],
     ["[sshd] Flush ticket(s) with iptables", "restore"],

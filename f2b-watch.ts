@@ -299,7 +299,8 @@ type Outcome =
   /** Nothing was to be said, so that nothing is known of the destination. */
   | { kind: "idle" }
   | { kind: "stopped" }
-  | { kind: "failed"; fault: Fault; waiting?: string };
+  /** `waiting` reads all that is unread, so it is asked only where the failure is reported. */
+  | { kind: "failed"; fault: Fault; waiting?: () => string };
 
 /** A failure that a person can act on, told in one line, with a hint where one helps. */
 class Fault extends Error {
@@ -4715,9 +4716,9 @@ function lastLineEnd(world: World, file: OpenFile, from: number): number {
   return from;
 }
 
-function countLines(world: World, file: OpenFile, to: number): number {
+function countLines(world: World, file: OpenFile, from: number, to: number): number {
   let lines = 0;
-  for (const block of blocks(world, { ...file, size: to })) {
+  for (const block of blocks(world, { ...file, size: to }, from)) {
     for (let at = block.indexOf(NEWLINE); at >= 0; at = block.indexOf(NEWLINE, at + 1)) lines++;
   }
   return lines;
@@ -5972,14 +5973,10 @@ class Feed {
   /** How many lines of the log are not done with. */
   linesLeft(): number {
     const { segment, offset } = this.#position;
-    let lines = this.hiddenLines;
-    for (const [index, { file, from }] of this.#segments.entries()) {
-      if (index < segment) continue;
-      for (const block of blocks(this.#run.world, file, index === segment ? offset : from)) {
-        for (let at = block.indexOf(NEWLINE); at >= 0; at = block.indexOf(NEWLINE, at + 1)) lines++;
-      }
-    }
-    return lines;
+    return this.#segments.slice(segment).reduce((lines, { file, from }, index) => {
+      const start = index === 0 ? offset : from;
+      return lines + countLines(this.#run.world, file, start, file.size);
+    }, this.hiddenLines);
   }
 
   /** The log's own lines that a message stands for, also those that are not shown. */
@@ -6310,7 +6307,7 @@ async function deliver<M extends Message>(
   const channel = run.channel(destination.name);
   const failed = (exitCode: number, why: string, hint?: string): Outcome => {
     const fault = new Fault(exitCode, `${title}: ${why}`, hint);
-    return { kind: "failed", fault, waiting: source.waiting() };
+    return { kind: "failed", fault, waiting: () => source.waiting() };
   };
   const progress = (text: string) => showProgress(run, `${title}: ${text}`);
   let attempt = FIRST_ATTEMPT;
@@ -6833,7 +6830,7 @@ async function planFor(run: Run, destination: Destination, progress: Progress): 
   const [first] = segments;
   const told = run.logChanged ? [] : noticeParts(run, plan, segments, progress, siblings);
   const stands = first && cursor?.offset === first.from && standsIn(world, first.file, cursor);
-  const lines = stands ? cursor.lines : first ? countLines(world, first.file, first.from) : 0;
+  const lines = stands ? cursor.lines : first ? countLines(world, first.file, 0, first.from) : 0;
   const older = first && files[files.indexOf(first.file) - 1];
   const proof = stands ? cursor : undefined;
   const start = { segments, lines, cursor: proof, part, total, trail, older };
@@ -6975,7 +6972,7 @@ async function startProgress(run: Run): Promise<Progress> {
   const seen = { ...blank, finished, known, listing: snapshot };
   if (!live || linesFrom(world, live).next().done) return seen;
   const end = settings.from === "end" ? lastLineEnd(world, live, 0) : 0;
-  return { ...seen, cursor: cursorAt(world, live, end, countLines(world, live, end)) };
+  return { ...seen, cursor: cursorAt(world, live, end, countLines(world, live, 0, end)) };
 }
 
 // ── The pass: turns ─────────────────────────────────────────────────────────────────────────────
@@ -7067,13 +7064,14 @@ async function session(
 
 /** A restart seen in its middle would be told in two halves: what restores bans is let end. */
 async function restored(world: World, settings: Settings, deadline: number): Promise<void> {
-  const saved = settings.view.format === "events" ? readSafely(world, settings) : undefined;
+  const saved =
+    settings.view.format === "events" ? unlessFault(() => readState(world, settings)) : undefined;
   if (saved?.kind !== "known") return;
   const until = Math.min(deadline, world.now() + RESTORE_WAIT_MS);
   const offsets = Object.values(saved.state.destinations).map(({ cursor }) => cursor?.offset ?? 0);
   let from = Math.min(...offsets);
   for (;;) {
-    const live = openSafely(world, settings.log);
+    const live = unlessFault(() => openLive(world, settings.log));
     if (!live) return;
     const start = from > live.size ? 0 : Math.max(from, live.size - 64 * 1024);
     const text = latin1(readAt(world, live, start, live.size - start));
@@ -7085,10 +7083,10 @@ async function restored(world: World, settings: Settings, deadline: number): Pro
   }
 }
 
-/** The log, if it can be opened: what is wrong with it is reported by who needs it. */
-function openSafely(world: World, log: string): OpenFile | undefined {
+/** What something comes to, if it can be done: what is wrong is reported by who needs it. */
+function unlessFault<Result>(work: () => Result): Result | undefined {
   try {
-    return openLive(world, log);
+    return work();
   } catch (error) {
     if (error instanceof Fault) return undefined;
     throw error;
@@ -7122,7 +7120,7 @@ function tellFailure(
   run: Run,
   key: string,
   { exitCode, message, hint }: Fault,
-  waiting = "",
+  waiting = () => "",
 ): void {
   const { world, state } = run;
   const now = world.now();
@@ -7130,7 +7128,8 @@ function tellFailure(
   const due = reportDue(failure, now, exitCode);
   // A state that cannot be saved cannot remember what was reported.
   if (due || exitCode === 73 || world.terminal || run.settings.dryRun) {
-    complain(world, waiting ? `${message}; ${waiting}` : message, hint);
+    const unsent = unlessFault(waiting);
+    complain(world, unsent ? `${message}; ${unsent}` : message, hint);
   }
   if (!due) return;
   const lasts = failure && failure.since <= now && failure.exitCode === exitCode;
@@ -7344,7 +7343,7 @@ async function tellPing(world: World, settings: Settings, shared: Shared): Promi
   const fault = ping.kind === "unusable" ? ping.fault : undefined;
   const exitCode = fault?.exitCode ?? 0;
   // Seen without the lock, like `nothingNew()`. A state that cannot be read is for the pass to report.
-  const saved = readSafely(world, settings);
+  const saved = unlessFault(() => readState(world, settings));
   if (!saved) return exitCode;
   const { channels = {}, failures = {} } = saved.kind === "known" ? saved.state : {};
   const isNews = fault
@@ -7412,12 +7411,7 @@ function findLogs(world: World, path: string): string[] {
 
 /** The logs, or where there is none the path that was meant to find them. */
 function logsOrPath(world: World, path: string): string[] {
-  try {
-    return findLogs(world, path);
-  } catch (error) {
-    if (error instanceof Fault) return [path];
-    throw error;
-  }
+  return unlessFault(() => findLogs(world, path)) ?? [path];
 }
 
 /** The settings for one log: `{dir}` in the host's name is the folder that the log lies in. */
@@ -7476,16 +7470,6 @@ async function overLogs(
   return exitCode;
 }
 
-/** The state, if it can be read: what is wrong with it is told when it is needed. */
-function readSafely(world: World, kept: Kept): SavedState | undefined {
-  try {
-    return readState(world, kept);
-  } catch (error) {
-    if (error instanceof Fault) return undefined;
-    throw error;
-  }
-}
-
 /** What the states of many logs know of the destinations: they share one limit. */
 function sharedChannels(
   world: World,
@@ -7495,7 +7479,7 @@ function sharedChannels(
   const channels = new Map<string, Channel>();
   // Messages beside the pass are remembered under the name that stands for all logs.
   for (const each of logs.length > 1 ? [log, ...logs] : []) {
-    const saved = readSafely(world, { state, log: each });
+    const saved = unlessFault(() => readState(world, { state, log: each }));
     if (saved?.kind !== "known") continue;
     for (const [name, channel] of Object.entries(saved.state.channels))
       channels.set(name, mergeChannels(channel, channels.get(name)));
@@ -7913,7 +7897,7 @@ async function destinationRows(
 async function check(world: World, settings: Settings): Promise<number> {
   const { log, manyLogs, state, geo, json, ownSecrets } = settings;
   const [first = log] = logsOrPath(world, log);
-  const saved = readSafely(world, { state, log: first });
+  const saved = unlessFault(() => readState(world, { state, log: first }));
   const known = saved?.kind === "known" ? saved.state : undefined;
   const machine = ofMachine(world, settings);
   const ping = askClient(world, "ping");

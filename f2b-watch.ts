@@ -44,7 +44,7 @@ import { cac } from "cac";
 import * as z from "zod/mini";
 
 // ── Constants ───────────────────────────────────────────────────────────────────────────────────
-// Limits that others set, with their source, and the few that are ours.
+// What several sections share; every other limit stands where it is used, with its source.
 
 export const VERSION = "1.1.0";
 
@@ -52,76 +52,12 @@ const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
-const POST_TIMEOUT_MS = 20 * SECOND;
-/** A post that is cut short may have arrived: it has so long, also where the run has less left. */
-const SHORTEST_POST_MS = 2 * SECOND;
-/** Restoring bans takes fail2ban some seconds. */
-const RESTORE_WAIT_MS = 10 * SECOND;
-/** A line so slow that a file of 4 MiB takes most of a minute. */
-const UPLOAD_BYTES_PER_MS = 100;
-const PROGRAM_TIMEOUT_MS = 20 * SECOND;
-const PROGRAM_OUTPUT_BYTES = 16 * 1024 * 1024;
-/** How often a command that wants to send looks whether the run at work is done. */
-const LOCK_RETRY_MS = 200;
-const REPLY_LIMIT_BYTES = 64 * 1024;
-/** How often a message that may have arrived is tried in one run. */
-const UNCLEAR_TRIES = 3;
-/** How often a message that provably never left is tried in one run: about a minute. */
-const UNSENT_TRIES = 7;
-const REFUSED_LINES_LIMIT = 10;
-/** So many passes with new lines in a rotated file, or a minute of it, mean that nobody told fail2ban. */
-const STUCK_PASSES = 5;
-/** How often a pass begins anew because the log changed under it; then the next run may try. */
-const LOG_CHANGES_LIMIT = 20;
 
-/** Fastest of 64 KiB to 16 MiB when the page cache is warm, and small in memory. */
-const PAGE_BYTES = 128 * 1024;
-/** Where lines are left out, a page is larger, so that messages are full all the same. */
-const VIEW_PAGE_BYTES = 1024 * 1024;
-/** What happens within so much log is told together; and so far back failures are counted. */
-const EVENTS_BYTES = 4 * 1024 * 1024;
-/** Discord takes files of 10 MiB; what makes one needs thirty times its size in memory. */
-const FILE_LIMIT_BYTES = 4 * 1024 * 1024;
-/** A longer line is read in pieces of this size, so that memory stays bounded. */
-const LINE_LIMIT_BYTES = 8 * 1024 * 1024;
-/** How much of a dry run is printed at once. */
-const PRINT_LENGTH = 64 * 1024;
-/** How often a long reading lets signals and the garbage collector in. */
-const YIELD_BYTES = 2 * 1024 * 1024;
-/** How much of a long line proves where a cursor stands. */
-const ANCHOR_LINE_BYTES = 4 * 1024;
-/** How far back the lines before the last one are looked at. */
-const ANCHOR_TAIL_BYTES = 32 * 1024;
-/** Of the lines before the last one so many are known one by one, of older ones ever fewer. */
-const KNOWN_DENSE = 8;
-/** A record's beginning, with its time; and how far into a file its first one is looked for. */
-const RECORD_START_BYTES = 400;
-const RECORD_SEARCH_BYTES = 16 * 1024;
-/** The head is hashed at several lengths, so that a file cut short is still known by its beginning. */
-const HEAD_LENGTHS: readonly number[] = [32, 128, 512];
-const HEAD_BYTES = 512;
-const FINISHED_LIMIT = 400;
-/** How often the rotated files are opened anew because they changed, or one could not be opened. */
-const SIBLINGS_TRIES = 5;
-const PACKED_BLOCK_BYTES = 8 * 1024;
-const PACKED_TAIL_BYTES = 64;
-const PACKED_NAME = /\.(?:gz|zst|xz|bz2|lz4)$/;
-/** What cannot be looked into is a rotated log by its name alone. */
-const ROTATED_NAME = /\d|old|bak|prev|\.(?:gz|zst|xz|bz2|lz4)$/i;
-/** What unpacks to more without a date at its beginning is a bomb, not a log. */
-const UNPACK_FREE_BYTES = 64 * 1024 * 1024;
-const UNPACK_TIMEOUT_MS = 2 * MINUTE;
-
-const STATE_VERSION = 1;
+const NEWLINE = 10;
 const CUT_MARK = "…";
 const RESENT_MARK = "(resent)\n";
-const NEWLINE = 10;
-/** Host names and lists of files are cut, so that a message always has room for lines. */
+/** Host names are cut, so that a message always has room for lines. */
 const HOST_LIMIT = 80;
-const NAMED_FILES_LIMIT = 5;
-/** A table of `status` on a terminal, and in a message: a phone shows about 40 columns, 20 words of a list. */
-const STATUS_PAGE = { width: 80, words: Infinity, letters: Infinity };
-const STATUS_MESSAGE: typeof STATUS_PAGE = { width: 40, words: 20, letters: 80 };
 
 // ── Types and schemas ───────────────────────────────────────────────────────────────────────────
 // A schema and its type share one name. Everything that comes from outside passes one of these.
@@ -240,7 +176,7 @@ type Failure = z.infer<ReturnType<typeof Failure>>;
 
 export const State = lazily(() =>
   z.object({
-    version: z.literal(STATE_VERSION),
+    version: z.literal(1),
     log: z.string(),
     destinations: z.record(z.string(), Progress()),
     // The first states had none, and go on with none.
@@ -874,8 +810,8 @@ function filled(words: readonly string[], width: number): string[] {
 
 /** A few of the names, and how many more there are. */
 function someOf(names: readonly string[]): string {
-  const more = names.length - NAMED_FILES_LIMIT;
-  const shown = names.slice(0, NAMED_FILES_LIMIT).join(", ");
+  const more = names.length - 5;
+  const shown = names.slice(0, 5).join(", ");
   return more > 0 ? `${shown} and ${more} more` : shown;
 }
 
@@ -2542,6 +2478,15 @@ export function renderFlood(flood: Flood, log: string, facts: Facts, style: Styl
 // Pure. Given what was saved and what is on disk, says which bytes to read, oldest first. Content
 // proves which file is which; inode, size and times never do.
 
+/** How much of a long line proves where a cursor stands. */
+const ANCHOR_LINE_BYTES = 4 * 1024;
+/** How far back the lines before the last one are looked at. */
+const ANCHOR_TAIL_BYTES = 32 * 1024;
+/** Of the lines before the last one so many are known one by one, of older ones ever fewer. */
+const KNOWN_DENSE = 8;
+/** The head is hashed at several lengths, so that a file cut short is still known by its beginning. */
+const HEAD_LENGTHS: readonly number[] = [32, 128, 512];
+
 /**
  * 64 bits that tell contents apart, as 16 hex digits. Not for secrets: loading a real digest costs
  * every idle run a millisecond, and nobody gains by forging one line's hash.
@@ -2581,7 +2526,7 @@ function firstLine(head: Uint8Array): Uint8Array {
 export function anchorFrom(head: Uint8Array, before: Uint8Array, offset: number): Anchor {
   const line = before.subarray(Math.max(lastLineStart(before), before.length - ANCHOR_LINE_BYTES));
   const lengths = HEAD_LENGTHS.filter((length) => length < offset);
-  const longest = Math.min(offset, HEAD_BYTES);
+  const longest = Math.min(offset, Math.max(...HEAD_LENGTHS));
   const first = offset === 0 ? firstLine(head) : firstLine(head.subarray(0, longest));
   return {
     offset,
@@ -2614,7 +2559,7 @@ export function beginsLike(anchor: Anchor, head: Uint8Array, size: number): bool
 
 /** The time of a line, which sorts as text; empty where it begins with none. */
 function lineTime(line: Uint8Array): string {
-  const text = utf8.decode(line.subarray(0, RECORD_START_BYTES));
+  const text = utf8.decode(line.subarray(0, 400));
   const time = /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:,\d{3})?/.exec(text);
   if (time) return time[0];
   const record = readRecord(text.replace(/\r?\n[^]*$/, ""));
@@ -3348,6 +3293,9 @@ function withBot(hint: string, bot = "@<the bot>"): string {
 // ── Core: how to send ───────────────────────────────────────────────────────────────────────────
 // Pure. Reads a server's answers, keeps its limits, and says what comes next.
 
+/** Discord takes files of 10 MiB; what makes one needs thirty times its size in memory. */
+const FILE_LIMIT_BYTES = 4 * 1024 * 1024;
+
 /** How long to wait so that no window of `pace` holds more posts than it may. */
 export function paceDelayMs(posts: readonly number[], pace: readonly Pace[], now: number): number {
   let waitMs = 0;
@@ -3493,11 +3441,12 @@ export function nextStep(verdict: Verdict, situation: Situation): Step {
     }
     case "unsent": {
       const step = again(Math.min(2 ** unsent, 30) * SECOND + jitterMs, { unsent: unsent + 1 });
-      return (unsent + 1 < UNSENT_TRIES && step) || stopFor(verdict, situation);
+      // About a minute.
+      return (unsent + 1 < 7 && step) || stopFor(verdict, situation);
     }
     case "unclear": {
       const step = again(3 ** unclear * SECOND + jitterMs, { unclear: unclear + 1 });
-      return (unclear + 1 < UNCLEAR_TRIES && step) || stopFor(verdict, situation);
+      return (unclear + 1 < 3 && step) || stopFor(verdict, situation);
     }
     default:
       return stopFor(verdict, situation);
@@ -3668,8 +3617,19 @@ function aligned(rows: readonly (readonly string[])[], width: number, gap = 2): 
   });
 }
 
+interface StatusSize {
+  readonly width: number;
+  readonly words: number;
+  readonly letters: number;
+}
+/** A table on a terminal, and in a message: a phone shows about 40 columns, 20 words of a list. */
+const STATUS_SIZES: Readonly<Record<"page" | "message", StatusSize>> = {
+  page: { width: 80, words: Infinity, letters: Infinity },
+  message: { width: 40, words: 20, letters: 80 },
+};
+
 /** A row for each jail with what it watches, where that fits; else that is under it, as the banned are. */
-export function statusTable(jails: readonly JailStatus[], size: typeof STATUS_PAGE): string {
+export function statusTable(jails: readonly JailStatus[], size: StatusSize): string {
   const { width, words, letters } = size;
   const indented = (list: readonly string[]) => {
     const shown = list.slice(0, words).map((word) => shortened(word, letters));
@@ -4134,6 +4094,16 @@ function digestTitle(digest: Digest, { host, log, view }: Settings): string {
 // Every file is opened once and read by its descriptor, so that a rotation between two steps moves
 // names and never contents. Siblings are opened without following links.
 
+/** Fastest of 64 KiB to 16 MiB when the page cache is warm, and small in memory. */
+const PAGE_BYTES = 128 * 1024;
+/** How far into a file its first record is looked for. */
+const RECORD_SEARCH_BYTES = 16 * 1024;
+/** How often the rotated files are opened anew because they changed, or one could not be opened. */
+const SIBLINGS_TRIES = 5;
+const PACKED_NAME = /\.(?:gz|zst|xz|bz2|lz4)$/;
+/** What cannot be looked into is a rotated log by its name alone. */
+const ROTATED_NAME = /\d|old|bak|prev|\.(?:gz|zst|xz|bz2|lz4)$/i;
+
 interface OpenFile {
   readonly name: string;
   readonly isLive: boolean;
@@ -4247,7 +4217,7 @@ function readAt(world: World, file: OpenFile, position: number, length: number):
 }
 
 function readHead(world: World, descriptor: number, size: number): Uint8Array {
-  return readBytes(world, descriptor, 0, Buffer.alloc(Math.min(size, HEAD_BYTES)));
+  return readBytes(world, descriptor, 0, Buffer.alloc(Math.min(size, Math.max(...HEAD_LENGTHS))));
 }
 
 /** Opens a regular file for reading; a FIFO or device neither blocks nor opens. */
@@ -4401,8 +4371,8 @@ function* linesFrom(
 
 /** A compressed file in blocks so small that even a bomb's blocks unpack to some MiB each. */
 function* packedBlocks(world: World, file: OpenFile): Generator<Uint8Array> {
-  for (let position = 0; position < file.size; position += PACKED_BLOCK_BYTES) {
-    yield readAt(world, file, position, PACKED_BLOCK_BYTES);
+  for (let position = 0; position < file.size; position += 8 * 1024) {
+    yield readAt(world, file, position, 8 * 1024);
   }
 }
 
@@ -4458,7 +4428,7 @@ function packingOf(head: Uint8Array): "gzip" | "zstd" | "xz" | "bzip2" | "lz4" |
 
 /** Tells compressed contents apart without unpacking them: they end in a checksum of all they hold. */
 function packedKey(world: World, file: OpenFile): string {
-  const tail = readAt(world, file, Math.max(0, file.size - PACKED_TAIL_BYTES), PACKED_TAIL_BYTES);
+  const tail = readAt(world, file, Math.max(0, file.size - 64), 64);
   return `${file.size}:${fingerprint(file.head)}:${fingerprint(tail)}`;
 }
 
@@ -4505,7 +4475,8 @@ async function unpack(world: World, packed: OpenFile, scratchPath: string): Prom
       for await (const chunk of unpackedChunks(world, packed, packing)) {
         if (size < RECORD_SEARCH_BYTES) firstTime ||= firstTimeIn(chunk);
         size += writeAll(world, descriptor, chunk);
-        if (size > (firstTime ? limit : UNPACK_FREE_BYTES)) damage = "too large unpacked";
+        // What unpacks to more without a date at its beginning is a bomb, not a log.
+        if (size > (firstTime ? limit : 64 * 1024 * 1024)) damage = "too large unpacked";
         if (world.stopping.aborted) throw new Fault(75, "stopped before it was done");
         if (damage) break;
       }
@@ -4994,7 +4965,7 @@ function readCopy(world: World, path: string): string | undefined {
 /** A state of a newer program is not touched. */
 function refuseNewer(text: string): void {
   const version = Number(/"version": ?(\d+)/.exec(text)?.[1] ?? 0);
-  if (version <= STATE_VERSION) return;
+  if (version <= 1) return;
   const message = `the state is of a newer f2b-watch (version ${version})`;
   throw new Fault(73, message, "install that one here too");
 }
@@ -5094,6 +5065,9 @@ function acquireLock(path: string): Lock | undefined {
 // ── World: network ──────────────────────────────────────────────────────────────────────────────
 // One message in, one verdict out. No URL, token or error object leaves this section.
 
+/** How much of a dry run is printed at once. */
+const PRINT_LENGTH = 64 * 1024;
+
 interface Posted {
   readonly verdict: Verdict;
   /** What the service's headers ask for before the next message. */
@@ -5129,7 +5103,7 @@ async function readBody(response: Response): Promise<string> {
   let text = "";
   for await (const chunk of response.body ?? []) {
     text += decoder.decode(chunk, { stream: true });
-    if (text.length > REPLY_LIMIT_BYTES) break;
+    if (text.length > 64 * 1024) break;
   }
   return text;
 }
@@ -5146,8 +5120,10 @@ async function request(
     const packed = body && new Response(isForm ? body : JSON.stringify(body));
     const type = isForm ? packed?.headers.get("content-type") : "application/json; charset=utf-8";
     const bytes = await packed?.arrayBuffer();
-    const uploadMs = isForm ? Math.ceil((bytes?.byteLength ?? 0) / UPLOAD_BYTES_PER_MS) : 0;
-    const limitMs = Math.min(POST_TIMEOUT_MS + uploadMs, Math.max(leftMs, SHORTEST_POST_MS));
+    // On a slow line, 100 KB/s, a file of 4 MiB takes most of a minute.
+    const uploadMs = isForm ? Math.ceil((bytes?.byteLength ?? 0) / 100) : 0;
+    // A post that is cut short may have arrived: it has two seconds, also where the run has less.
+    const limitMs = Math.min(20 * SECOND + uploadMs, Math.max(leftMs, 2 * SECOND));
     const response = await world.fetch(url, {
       ...(bytes && { method: "POST", body: bytes }),
       headers: {
@@ -5650,7 +5626,7 @@ class Run {
     const saved = readState(world, settings);
     const { log } = settings;
     const none = { destinations: {}, channels: {}, failures: {} };
-    this.state = saved.kind === "known" ? saved.state : { version: STATE_VERSION, log, ...none };
+    this.state = saved.kind === "known" ? saved.state : { version: 1, log, ...none };
     this.firstRun = saved.kind !== "damaged" && Object.keys(this.state.destinations).length === 0;
     this.stateLost = saved.kind === "damaged";
     this.#damaged = saved.kind === "damaged" || (saved.kind === "known" && saved.fromCopy);
@@ -5741,6 +5717,11 @@ function showProgress(run: Run, text: string): void {
 
 // ── The pass: lines ─────────────────────────────────────────────────────────────────────────────
 // The log as clean lines, a page at a time, cut into messages; which bytes each of them stands for.
+
+/** What happens within so much log is told together; and so far back failures are counted. */
+const EVENTS_BYTES = 4 * 1024 * 1024;
+/** A longer line is read in pieces of this size, so that memory stays bounded. */
+const LINE_LIMIT_BYTES = 8 * 1024 * 1024;
 
 /** Lines of one file in memory. */
 interface Stretch {
@@ -6662,7 +6643,7 @@ class LogSource implements Source<LogMessage> {
       return "again";
     }
     if (!this.#asFile) this.#refused++;
-    if (this.#refused > REFUSED_LINES_LIMIT) {
+    if (this.#refused > 10) {
       return new Fault(69, `refuses too many lines: ${why}`, `see ${statePath}.rejected`);
     }
     if (overflow === "file" && !message.file) {
@@ -6740,6 +6721,8 @@ function textSource(run: Run, destination: Destination, title: string, text: str
 // ── The pass: plan ──────────────────────────────────────────────────────────────────────────────
 // Where each destination continues, and what must be said when lines may be missing.
 
+const FINISHED_LIMIT = 400;
+
 function mergeFinished(known: readonly Anchor[], more: readonly Anchor[]): Anchor[] {
   const fresh = more.filter((anchor) => !known.some((other) => sameAnchor(anchor, other)));
   return [...known, ...fresh].slice(-FINISHED_LIMIT);
@@ -6776,7 +6759,8 @@ function feedView({ settings }: Run, destination: Destination): FeedView {
   const isWhole = showsAll(view) || view.format === "events";
   const room = limit - plain(RESENT_MARK, "").length;
   const style = { host, markup, link, overflow, room };
-  return { view, style, pageBytes: isWhole ? PAGE_BYTES : VIEW_PAGE_BYTES, encode };
+  // Where lines are left out, a page is larger, so that messages are full all the same.
+  return { view, style, pageBytes: isWhole ? PAGE_BYTES : 1024 * 1024, encode };
 }
 
 /** The newest rotated file, where failures before a ban are looked for and the log is young. */
@@ -7017,7 +7001,7 @@ async function session(
     if (!waits) return undefined;
     if (world.now() >= shared.deadline || world.stopping.aborted)
       throw new Fault(75, "another run is in progress and did not end in time", LOCK_HINT);
-    await world.sleep(LOCK_RETRY_MS);
+    await world.sleep(200);
     lock = acquireLock(path);
   }
   try {
@@ -7067,7 +7051,8 @@ async function restored(world: World, settings: Settings, deadline: number): Pro
   const saved =
     settings.view.format === "events" ? unlessFault(() => readState(world, settings)) : undefined;
   if (saved?.kind !== "known") return;
-  const until = Math.min(deadline, world.now() + RESTORE_WAIT_MS);
+  // Restoring bans takes fail2ban some seconds.
+  const until = Math.min(deadline, world.now() + 10 * SECOND);
   const offsets = Object.values(saved.state.destinations).map(({ cursor }) => cursor?.offset ?? 0);
   let from = Math.min(...offsets);
   for (;;) {
@@ -7150,8 +7135,9 @@ function reportStuck(run: Run, progress: Progress, grew: boolean): void {
   if (!held) return tellOver(run, "stuck", `fail2ban writes to ${run.settings.log} again`);
   if (!grew) return;
   held.passes = (held.passes ?? 0) + 1;
-  // Between the rename and fail2ban's new file it is as it should be, for a moment.
-  if (held.passes < STUCK_PASSES && run.world.now() - held.since < MINUTE) return;
+  // Between the rename and fail2ban's new file it is as it should be, for a moment; after five runs
+  // with new lines in it, or a minute, nobody told fail2ban.
+  if (held.passes < 5 && run.world.now() - held.since < MINUTE) return;
   const message = `fail2ban still writes to ${resolve(dirname(run.settings.log), held.name)}`;
   tellFailure(run, "stuck", new Fault(0, message, "run: fail2ban-client flushlogs"));
 }
@@ -7320,7 +7306,8 @@ async function pass(
     const markPath = `${statePathOf(own)}.mark`;
     touch(world, markPath);
     let exitCode = 0;
-    for (let changes = 0; changes < LOG_CHANGES_LIMIT;) {
+    // The log may change under a run 20 times; then the next run tries.
+    for (let changes = 0; changes < 20;) {
       const turn = await session(world, own, deliverLog, { shared, markPath });
       if (!turn) {
         reportLongRun(world, own, markPath);
@@ -7949,7 +7936,7 @@ async function status(world: World, given: Settings, named: readonly string[]): 
   if (answer instanceof Fault) return reportNoStatus(world, settings, answer);
   const jails = answer;
   if (json) await print(world, `${JSON.stringify({ host, jails }, undefined, 2)}\n`);
-  else if (!send) await print(world, statusTable(jails, STATUS_PAGE) || "no jails\n");
+  else if (!send) await print(world, statusTable(jails, STATUS_SIZES.page) || "no jails\n");
   // Where messages would be printed too, the object is the message.
   if (!send || (json && (dryRun || services.length === 0))) return 0;
   // Jails and banned addresses in any order; counters do not matter.
@@ -7958,7 +7945,7 @@ async function status(world: World, given: Settings, named: readonly string[]): 
   const banned = jails.reduce((sum, { currentlyBanned }) => sum + currentlyBanned, 0);
   const counts = `${amount(jails.length, "jail")}, ${banned} banned`;
   const title = `${host}: ${jails.length > 0 ? counts : "no jails"}`;
-  const table = statusTable(jails, STATUS_MESSAGE);
+  const table = statusTable(jails, STATUS_SIZES.message);
   return sendBeside(world, settings, async (run, destination) => {
     tellOver(run, "status", "fail2ban-client can be used again");
     const channel = run.channel(destination.name);
@@ -8002,7 +7989,9 @@ async function addLines(world: World, tally: Tally, file: OpenFile, from: number
   // As fast as larger ones, and with less garbage.
   const buffer = Buffer.allocUnsafe(64 * 1024);
   let kept = 0;
-  let yieldAt = from + YIELD_BYTES;
+  // How often a long reading lets signals and the garbage collector in.
+  const yieldBytes = 2 * 1024 * 1024;
+  let yieldAt = from + yieldBytes;
   for (let position = from; position < file.size;) {
     const room = buffer.subarray(kept, kept + file.size - position);
     const count = readBytes(world, file.descriptor, position, room).length;
@@ -8014,7 +8003,7 @@ async function addLines(world: World, tally: Tally, file: OpenFile, from: number
     buffer.copyWithin(0, end, bytes.length);
     kept = Math.min(bytes.length - end, buffer.length / 2);
     if (position < yieldAt) continue;
-    yieldAt = position + YIELD_BYTES;
+    yieldAt = position + yieldBytes;
     await world.sleep(0);
     if (world.stopping.aborted) throw new Fault(75, "stopped before it was done");
   }
@@ -8779,7 +8768,7 @@ export async function* streamProgram(
     env: programEnvironment(),
     stdio: [input, "pipe", "ignore"],
   });
-  const timer = setTimeout(() => child.kill("SIGKILL"), UNPACK_TIMEOUT_MS);
+  const timer = setTimeout(() => child.kill("SIGKILL"), 2 * MINUTE);
   const ended = new Promise<number>((done, failed) => {
     child.once("error", failed);
     child.once("close", (code) => done(code ?? -1));
@@ -8801,14 +8790,14 @@ export async function* streamProgram(
 function runProgram(
   program: string,
   args: readonly string[],
-  timeoutMs = PROGRAM_TIMEOUT_MS,
+  timeoutMs = 20 * SECOND,
 ): Promise<Ran> {
   const { execFile } = process.getBuiltinModule("node:child_process");
   const env = programEnvironment();
   const limits = {
     timeout: timeoutMs,
     killSignal: "SIGKILL",
-    maxBuffer: PROGRAM_OUTPUT_BYTES,
+    maxBuffer: 16 * 1024 * 1024,
   } as const;
   return new Promise((done, failed) => {
     execFile(program, [...args], { env, ...limits }, (error, out, err) => {

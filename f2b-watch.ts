@@ -25,6 +25,7 @@
  *   Core: status           what fail2ban-client says, as a table; whether fail2ban is down
  *   Core: check            what was found out, row by row, each failure with a hint
  *   Core: digest           what happened in a period, in one message
+ *   World: machine         what the program needs of the machine it runs on
  *   World: files           the log, its siblings, anchors in them, the state and its lock
  *   World: network         Discord, Slack and stdout
  *   World: fail2ban-client questions that leave no line in fail2ban's log
@@ -99,7 +100,7 @@ const Cursor = lazily(() =>
 type Cursor = z.infer<ReturnType<typeof Cursor>>;
 
 /** A time of quiet that a destination asked for, or that failures earned. */
-export const Pause = lazily(() =>
+const Pause = lazily(() =>
   z.object({
     setAt: z.number(),
     until: z.number(),
@@ -186,58 +187,6 @@ export const State = lazily(() =>
 );
 export type State = z.infer<ReturnType<typeof State>>;
 
-type SavedState =
-  { kind: "none" } | { kind: "damaged" } | { kind: "known"; state: State; fromCopy: boolean };
-
-/** A text and its lines, each of which has its end in the text. */
-interface Text {
-  readonly text: string;
-  readonly lines: readonly string[];
-}
-
-/** Where a message begins in a text: in which line, and behind how many characters of it and of all. */
-interface Place {
-  readonly line: number;
-  readonly part: number;
-  readonly at: number;
-}
-
-/** One message's worth of text. */
-export interface Cut {
-  readonly body: string;
-  /** Lines that end in it. */
-  readonly lines: number;
-  /** So many characters are done with when it is sent, line ends among them. */
-  readonly taken: number;
-  readonly partOfLine: boolean;
-}
-
-/** What has been tried for the message at hand. */
-export interface Attempt {
-  readonly unclear: number;
-  readonly unsent: number;
-  readonly limited: number;
-  /** Lines among which one is refused; 0 when none is known to be. */
-  readonly suspects: number;
-  /** Bytes of a file that is not too large, as far as it is known. */
-  readonly fileBytes: number;
-}
-
-type Step =
-  | { kind: "save" | "setAside" | "dropName" }
-  | { kind: "again"; afterMs: number; attempt: Attempt }
-  | { kind: "split"; attempt: Attempt }
-  | { kind: "stop"; exitCode: number; pause?: Pause };
-
-/** How a destination's part of the pass ended. */
-type Outcome =
-  | { kind: "done"; sent: number }
-  /** Nothing was to be said, so that nothing is known of the destination. */
-  | { kind: "idle" }
-  | { kind: "stopped" }
-  /** `waiting` reads all that is unread, so it is asked only where the failure is reported. */
-  | { kind: "failed"; fault: Fault; waiting?: () => string };
-
 /** A failure that a person can act on, told in one line, with a hint where one helps. */
 class Fault extends Error {
   readonly exitCode: number;
@@ -247,48 +196,6 @@ class Fault extends Error {
     this.exitCode = exitCode;
     this.hint = hint;
   }
-}
-
-/** What the command line, the environment and the env file settle. */
-interface Settings extends Readonly<ReturnType<typeof readSettings>> {
-  /** With `{dir}` in it, where `host` is the machine's. */
-  readonly hostOfLogs?: string;
-  /** Wildcards found the log: it must be no link. */
-  readonly isFound?: boolean;
-}
-
-/** Which period: from so long ago, from a time of the log's wall clock read as UTC, or a day. */
-type Since = { kind: "ago" | "at"; ms: number } | { kind: "today" } | { kind: "yesterday" };
-
-/** What another program said. */
-export type Ran =
-  { kind: "ended"; code: number; out: string; err: string } | { kind: "missing" | "timedOut" };
-
-/** Everything outside the program: tests hand in their own. */
-export interface World {
-  readonly env: Record<string, string | undefined>;
-  readonly fs: typeof fs;
-  /** Where progress is kept when nobody says otherwise. */
-  readonly stateHome: string;
-  readonly terminal: boolean;
-  /** Somebody may read what is written to stderr: it is not /dev/null. */
-  readonly heard: boolean;
-  readonly stopping: AbortSignal;
-  now(): number;
-  uid(): number;
-  gid(): number;
-  timeout(ms: number): AbortSignal;
-  random(): number;
-  /** Ends early when the run is asked to stop. */
-  sleep(ms: number): Promise<void>;
-  fetch(url: string, init: RequestInit): Promise<Response>;
-  hostName(): string;
-  /** What a program makes of an open file; throws where it is missing or fails. */
-  streamProgram(program: string, args: readonly string[], input: number): AsyncIterable<Uint8Array>;
-  /** Runs a program that may be missing or hang; its environment has none of our secrets. */
-  runProgram(program: string, args: readonly string[], timeoutMs?: number): Promise<Ran>;
-  writeOut(text: string): Promise<void>;
-  writeError(text: string): void;
 }
 
 // ── Core: text ──────────────────────────────────────────────────────────────────────────────────
@@ -742,6 +649,29 @@ function characterBoundary(text: string, at: number): number {
   if (entity) return at - entity[0].length;
   const code = text.charCodeAt(at - 1);
   return code >= 0xd800 && code <= 0xdbff ? at - 1 : at;
+}
+
+/** A text and its lines, each of which has its end in the text. */
+interface Text {
+  readonly text: string;
+  readonly lines: readonly string[];
+}
+
+/** Where a message begins in a text: in which line, and behind how many characters of it and of all. */
+interface Place {
+  readonly line: number;
+  readonly part: number;
+  readonly at: number;
+}
+
+/** One message's worth of text. */
+export interface Cut {
+  readonly body: string;
+  /** Lines that end in it. */
+  readonly lines: number;
+  /** So many characters are done with when it is sent, line ends among them. */
+  readonly taken: number;
+  readonly partOfLine: boolean;
 }
 
 /**
@@ -3293,6 +3223,23 @@ function withBot(hint: string, bot = "@<the bot>"): string {
 // ── Core: how to send ───────────────────────────────────────────────────────────────────────────
 // Pure. Reads a server's answers, keeps its limits, and says what comes next.
 
+/** What has been tried for the message at hand. */
+export interface Attempt {
+  readonly unclear: number;
+  readonly unsent: number;
+  readonly limited: number;
+  /** Lines among which one is refused; 0 when none is known to be. */
+  readonly suspects: number;
+  /** Bytes of a file that is not too large, as far as it is known. */
+  readonly fileBytes: number;
+}
+
+type Step =
+  | { kind: "save" | "setAside" | "dropName" }
+  | { kind: "again"; afterMs: number; attempt: Attempt }
+  | { kind: "split"; attempt: Attempt }
+  | { kind: "stop"; exitCode: number; pause?: Pause };
+
 /** Discord takes files of 10 MiB; what makes one needs thirty times its size in memory. */
 const FILE_LIMIT_BYTES = 4 * 1024 * 1024;
 
@@ -3766,6 +3713,9 @@ function wallClockMs(date: string): number {
   return Number.isFinite(ms) && new Date(ms).toISOString().startsWith(text) ? ms : Number.NaN;
 }
 
+/** Which period: from so long ago, from a time of the log's wall clock read as UTC, or a day. */
+type Since = { kind: "ago" | "at"; ms: number } | { kind: "today" } | { kind: "yesterday" };
+
 function periodOf(since: Since, wallNowMs: number): Period {
   const midnight = wallNowMs - (wallNowMs % DAY);
   if (since.kind === "yesterday")
@@ -4088,6 +4038,180 @@ function digestTitle(digest: Digest, { host, log, view }: Settings): string {
   const names = neutralise([basename(log), ...view.jails].join(", "));
   const period = `${since.slice(0, 16)} to ${until.slice(0, 16)}`;
   return `${host}: digest of ${shortened(names, DIGEST_PAGE.titleNames)}, ${period}${nothing}`;
+}
+
+// ── World: machine ──────────────────────────────────────────────────────────────────────────────
+// All effects go through one `World`: tests hand in their own.
+
+/** What another program said. */
+export type Ran =
+  { kind: "ended"; code: number; out: string; err: string } | { kind: "missing" | "timedOut" };
+
+/** Everything outside the program: tests hand in their own. */
+export interface World {
+  readonly env: Record<string, string | undefined>;
+  readonly fs: typeof fs;
+  /** Where progress is kept when nobody says otherwise. */
+  readonly stateHome: string;
+  readonly terminal: boolean;
+  /** Somebody may read what is written to stderr: it is not /dev/null. */
+  readonly heard: boolean;
+  readonly stopping: AbortSignal;
+  now(): number;
+  uid(): number;
+  gid(): number;
+  timeout(ms: number): AbortSignal;
+  random(): number;
+  /** Ends early when the run is asked to stop. */
+  sleep(ms: number): Promise<void>;
+  fetch(url: string, init: RequestInit): Promise<Response>;
+  hostName(): string;
+  /** What a program makes of an open file; throws where it is missing or fails. */
+  streamProgram(program: string, args: readonly string[], input: number): AsyncIterable<Uint8Array>;
+  /** Runs a program that may be missing or hang; its environment has none of our secrets. */
+  runProgram(program: string, args: readonly string[], timeoutMs?: number): Promise<Ran>;
+  writeOut(text: string): Promise<void>;
+  writeError(text: string): void;
+}
+
+/** Writes to stdout, one text after the other: destinations may print at the same time. */
+function stdoutWriter(): World["writeOut"] {
+  // The same for all: fresh memory costs a tenth of a dry run.
+  let memory = new Uint8Array(0);
+  let last: Promise<void> = Promise.resolve();
+  const write = async (text: string) => {
+    // A character takes three bytes at most.
+    if (memory.length < 3 * text.length) memory = new Uint8Array(3 * text.length);
+    const { written } = new TextEncoder().encodeInto(text, memory);
+    for (let done = 0; done < written;) {
+      try {
+        done += fs.writeSync(1, memory, done, written - done);
+      } catch (error) {
+        // The reader is slow.
+        if (errorCode(error) !== "EAGAIN") throw error;
+        await new Promise((wake) => setTimeout(wake, 5));
+      }
+    }
+  };
+  return (text) => {
+    const printed = last.then(() => write(text));
+    last = printed.catch(() => undefined);
+    return printed;
+  };
+}
+
+/** Without our secrets, and with sbin, which cron's PATH has not. */
+function programEnvironment(): Record<string, string | undefined> {
+  const services = SERVICES.map(({ name }) => name.toUpperCase()).join("|");
+  const ours = new RegExp(`^(?:F2B|${services})_`);
+  const theirs = Object.entries(process.env).filter(([name]) => !ours.test(name));
+  const paths = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+  const PATH = process.env["PATH"] ? `${process.env["PATH"]}:${paths}` : paths;
+  return { ...Object.fromEntries(theirs), PATH };
+}
+
+async function* streamProgram(
+  program: string,
+  args: readonly string[],
+  input: number,
+): AsyncGenerator<Uint8Array> {
+  const { spawn } = process.getBuiltinModule("node:child_process");
+  const stdio = [input, "pipe", "ignore"] as const;
+  const child = spawn(program, args, { env: programEnvironment(), stdio: [...stdio] });
+  const timer = setTimeout(() => child.kill("SIGKILL"), 2 * MINUTE);
+  const ended = new Promise<number>((done, failed) => {
+    child.once("error", failed);
+    child.once("close", (code) => done(code ?? -1));
+  });
+  ended.catch(() => undefined);
+  try {
+    for await (const chunk of child.stdout ?? []) yield chunk;
+    if ((await ended) !== 0) throw new Error(`${program} failed`);
+  } catch (error) {
+    if (isDenied(error)) throw error;
+    if (errorCode(error) === "ENOENT") throw new MissingProgram(`${program} is not installed`);
+    throw new Error(`${program} failed`, { cause: error });
+  } finally {
+    clearTimeout(timer);
+    child.kill("SIGKILL");
+  }
+}
+
+const runProgram: World["runProgram"] = (program, args, timeout = 20 * SECOND) => {
+  const { execFile } = process.getBuiltinModule("node:child_process");
+  const limits = { timeout, killSignal: "SIGKILL", maxBuffer: 16 * 1024 * 1024 } as const;
+  return new Promise((done, failed) => {
+    execFile(program, args, { env: programEnvironment(), ...limits }, (error, out, err) => {
+      if (!error) done({ kind: "ended", code: 0, out, err });
+      else if (error.code === "ENOENT") done({ kind: "missing" });
+      else if (error.killed) done({ kind: "timedOut" });
+      else if (isDenied(error)) failed(error);
+      else done({ kind: "ended", code: Number(error.code) || -1, out, err });
+    });
+  });
+};
+
+/** The runtime's own, without what Bun and Deno do on top of a request. */
+function carefulFetch(): World["fetch"] {
+  const reached = new Set<string>();
+  return async (url, init) => {
+    const { host } = new URL(url);
+    const { body } = init;
+    // On a kept connection that dies Deno posts again by itself, but for a stream; and with a stream
+    // it does not end where it may not connect.
+    const asStream = body instanceof ArrayBuffer &&
+      reached.has(host) && { body: new Blob([body]).stream(), duplex: "half" as const };
+    // Bun fails where an answer says that it is compressed and is not.
+    const response = await fetch(url, { ...init, ...asStream, ...{ decompress: false } });
+    reached.add(host);
+    return response;
+  };
+}
+
+/** The machine that the program runs on. */
+export function realWorld(): World {
+  const stop = new AbortController();
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stop.abort());
+  const compiled = process.argv[1]?.startsWith("/$bunfs/") === true;
+  return {
+    env: process.env,
+    fs,
+    stateHome: compiled ? "/var/lib/f2b-watch" : resolve(import.meta.dirname ?? ".", "state"),
+    get terminal() {
+      return process.getBuiltinModule("node:tty").isatty(2);
+    },
+    get heard() {
+      try {
+        return fs.fstatSync(2).rdev !== fs.statSync("/dev/null").rdev;
+      } catch {
+        return false;
+      }
+    },
+    stopping: stop.signal,
+    now: Date.now,
+    random: Math.random,
+    uid: () => process.getuid?.() ?? 0,
+    gid: () => process.getgid?.() ?? 0,
+    timeout: (ms) => AbortSignal.timeout(ms),
+    fetch: carefulFetch(),
+    hostName: () => process.getBuiltinModule("node:os").hostname(),
+    runProgram,
+    streamProgram,
+    writeOut: stdoutWriter(),
+    writeError: (text) => {
+      try {
+        fs.writeSync(2, text);
+      } catch {
+        // The exit status must do.
+      }
+    },
+    sleep: (ms) => {
+      const timers = process.getBuiltinModule("node:timers/promises");
+      // Only to let signals in: a timer takes a millisecond at least.
+      if (ms <= 0) return timers.setImmediate();
+      return timers.setTimeout(ms, undefined, { signal: stop.signal }).catch(() => undefined);
+    },
+  };
 }
 
 // ── World: files ────────────────────────────────────────────────────────────────────────────────
@@ -4995,6 +5119,9 @@ export function sealState(state: State): string {
 function statePathOf({ state, log }: Kept): string {
   return resolve(state, stateFileName(log));
 }
+
+type SavedState =
+  { kind: "none" } | { kind: "damaged" } | { kind: "known"; state: State; fromCopy: boolean };
 
 function readState(world: World, kept: Kept): SavedState {
   const { log } = kept;
@@ -7078,6 +7205,15 @@ function unlessFault<Result>(work: () => Result): Result | undefined {
   }
 }
 
+/** How a destination's part of the pass ended. */
+type Outcome =
+  | { kind: "done"; sent: number }
+  /** Nothing was to be said, so that nothing is known of the destination. */
+  | { kind: "idle" }
+  | { kind: "stopped" }
+  /** `waiting` reads all that is unread, so it is asked only where the failure is reported. */
+  | { kind: "failed"; fault: Fault; waiting?: () => string };
+
 /** What goes wrong with one destination stays with it. */
 function asFailed(error: unknown): Outcome {
   if (error instanceof Fault) return { kind: "failed", fault: error };
@@ -8698,6 +8834,14 @@ function readSettings(world: World, { command, values }: CommandLine) {
   };
 }
 
+/** What the command line, the environment and the env file settle. */
+interface Settings extends Readonly<ReturnType<typeof readSettings>> {
+  /** With `{dir}` in it, where `host` is the machine's. */
+  readonly hostOfLogs?: string;
+  /** Wildcards found the log: it must be no link. */
+  readonly isFound?: boolean;
+}
+
 /** Runs the program: arguments without the program's name in, exit status out. */
 export function main(argv: readonly string[], world: World): Promise<number> {
   return toldIfFailed(world, async () => {
@@ -8707,167 +8851,6 @@ export function main(argv: readonly string[], world: World): Promise<number> {
     const settings = examples.length > 0 ? readSettings(world, line) : ({} as Settings);
     return await run(world, settings, line.words);
   });
-}
-
-/** Writes to stdout, one text after the other: destinations may print at the same time. */
-class Printer {
-  // The same for all: fresh memory costs a tenth of a dry run.
-  #memory = new Uint8Array(0);
-  #last: Promise<void> = Promise.resolve();
-
-  print(text: string): Promise<void> {
-    const printed = this.#last.then(() => this.#write(text));
-    this.#last = printed.catch(() => undefined);
-    return printed;
-  }
-
-  /** All of it, also where the reader is slow. */
-  async #write(text: string): Promise<void> {
-    // A character takes three bytes at most.
-    if (this.#memory.length < 3 * text.length) this.#memory = new Uint8Array(3 * text.length);
-    const { written } = new TextEncoder().encodeInto(text, this.#memory);
-    for (let done = 0; done < written;) {
-      try {
-        done += fs.writeSync(1, this.#memory, done, written - done);
-      } catch (error) {
-        if (errorCode(error) !== "EAGAIN") throw error;
-        await new Promise((wake) => setTimeout(wake, 5));
-      }
-    }
-  }
-}
-
-/** Writes to stderr; if that fails, the exit status must do. */
-function writeError(text: string): void {
-  try {
-    fs.writeSync(2, text);
-  } catch {
-    return;
-  }
-}
-
-/** Variables that child programs must not see. */
-const OUR_VARIABLE = new RegExp(`^(?:F2B|${SERVICE_NAMES})_`);
-/** Cron's PATH has no sbin. */
-const PROGRAM_PATHS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/** Without our secrets. */
-function programEnvironment(): Record<string, string | undefined> {
-  const theirs = Object.entries(process.env).filter(([name]) => !OUR_VARIABLE.test(name));
-  const PATH = process.env["PATH"] ? `${process.env["PATH"]}:${PROGRAM_PATHS}` : PROGRAM_PATHS;
-  return { ...Object.fromEntries(theirs), PATH };
-}
-
-export async function* streamProgram(
-  program: string,
-  args: readonly string[],
-  input: number,
-): AsyncGenerator<Uint8Array> {
-  const { spawn } = process.getBuiltinModule("node:child_process");
-  const child = spawn(program, [...args], {
-    env: programEnvironment(),
-    stdio: [input, "pipe", "ignore"],
-  });
-  const timer = setTimeout(() => child.kill("SIGKILL"), 2 * MINUTE);
-  const ended = new Promise<number>((done, failed) => {
-    child.once("error", failed);
-    child.once("close", (code) => done(code ?? -1));
-  });
-  ended.catch(() => undefined);
-  try {
-    for await (const chunk of child.stdout ?? []) yield chunk;
-    if ((await ended) !== 0) throw new Error(`${program} failed`);
-  } catch (error) {
-    if (isDenied(error)) throw error;
-    if (errorCode(error) === "ENOENT") throw new MissingProgram(`${program} is not installed`);
-    throw new Error(`${program} failed`, { cause: error });
-  } finally {
-    clearTimeout(timer);
-    child.kill("SIGKILL");
-  }
-}
-
-function runProgram(
-  program: string,
-  args: readonly string[],
-  timeoutMs = 20 * SECOND,
-): Promise<Ran> {
-  const { execFile } = process.getBuiltinModule("node:child_process");
-  const env = programEnvironment();
-  const limits = {
-    timeout: timeoutMs,
-    killSignal: "SIGKILL",
-    maxBuffer: 16 * 1024 * 1024,
-  } as const;
-  return new Promise((done, failed) => {
-    execFile(program, [...args], { env, ...limits }, (error, out, err) => {
-      if (!error) done({ kind: "ended", code: 0, out, err });
-      else if (error.code === "ENOENT") done({ kind: "missing" });
-      else if (error.killed) done({ kind: "timedOut" });
-      else if (isDenied(error)) failed(error);
-      else done({ kind: "ended", code: Number(error.code) || -1, out, err });
-    });
-  });
-}
-
-/** The runtime's own, without what Bun and Deno do on top of a request. */
-function carefulFetch(): World["fetch"] {
-  const reached = new Set<string>();
-  return async (url, init) => {
-    const { host } = new URL(url);
-    // On a kept connection that dies Deno posts again by itself, but for a stream; and with a stream it
-    // does not end where it may not connect.
-    const { body } = init;
-    const asStream =
-      body instanceof ArrayBuffer && reached.has(host)
-        ? { body: new Blob([body]).stream(), duplex: "half" as const }
-        : {};
-    // Bun fails where an answer says that it is compressed and is not.
-    const response = await fetch(url, { ...init, ...asStream, ...{ decompress: false } });
-    reached.add(host);
-    return response;
-  };
-}
-
-/** The machine that the program runs on. */
-export function realWorld(): World {
-  const stop = new AbortController();
-  for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stop.abort());
-  const compiled = process.argv[1]?.startsWith("/$bunfs/") === true;
-  const printer = new Printer();
-  return {
-    env: process.env,
-    fs,
-    stateHome: compiled ? "/var/lib/f2b-watch" : resolve(import.meta.dirname ?? ".", "state"),
-    get terminal() {
-      return process.getBuiltinModule("node:tty").isatty(2);
-    },
-    get heard() {
-      try {
-        return fs.fstatSync(2).rdev !== fs.statSync("/dev/null").rdev;
-      } catch {
-        return false;
-      }
-    },
-    stopping: stop.signal,
-    now: Date.now,
-    random: Math.random,
-    uid: () => process.getuid?.() ?? 0,
-    gid: () => process.getgid?.() ?? 0,
-    timeout: (ms) => AbortSignal.timeout(ms),
-    fetch: carefulFetch(),
-    hostName: () => process.getBuiltinModule("node:os").hostname(),
-    runProgram,
-    streamProgram,
-    writeOut: (text) => printer.print(text),
-    writeError,
-    sleep: (ms) => {
-      const timers = process.getBuiltinModule("node:timers/promises");
-      // Only to let signals in: a timer takes a millisecond at least.
-      if (ms <= 0) return timers.setImmediate();
-      return timers.setTimeout(ms, undefined, { signal: stop.signal }).catch(() => undefined);
-    },
-  };
 }
 
 // An uncaught rejection, or a promise that never settles, must not look like success.

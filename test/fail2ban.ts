@@ -2,13 +2,11 @@
 import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { join } from "node:path";
-import { realWorld, type World } from "../f2b-watch.ts";
-import type { Scene } from "./harness.ts";
+import type { World } from "../f2b-watch.ts";
+import { machine, type Scene } from "./harness.ts";
 import { PATH, succeed } from "./logrotate.ts";
 
-let known: World | undefined;
-/** The machine as f2b-watch knows it, made when it is first needed. */
-export const machine = () => (known ??= realWorld());
+export { machine };
 
 /** A fail2ban server with its own folder and its own socket. */
 export class Fail2ban {

@@ -5,11 +5,15 @@ import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { gzipSync, zstdCompressSync } from "node:zlib";
-import { main, streamProgram, type World } from "../f2b-watch.ts";
+import { main, realWorld, type World } from "../f2b-watch.ts";
 import { Discord } from "./discord.ts";
 
 /** Where the script lies, wherever the tests are started. */
 export const repository = resolve(import.meta.dirname, "..");
+
+let known: World | undefined;
+/** The machine as f2b-watch knows it, made when it is first needed. */
+export const machine = () => (known ??= realWorld());
 
 /** The compiled program, built anew where it is older than the script. */
 export function compiled(): string {
@@ -169,7 +173,7 @@ export class Scene {
       fetch: (url, init) => this.discord.fetch(url, init),
       hostName: () => "web-1",
       runProgram: async () => ({ kind: "missing" }),
-      streamProgram,
+      streamProgram: (...call) => machine().streamProgram(...call),
       writeOut: async (text) => void (result.out += text),
       writeError: (text) => void (result.err += text),
       sleep: async (ms) => void (this.clockMs += ms),

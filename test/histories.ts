@@ -16,14 +16,8 @@ import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync, zstdCompressSync } from "node:zlib";
-import {
-  fingerprint,
-  main,
-  parseState,
-  streamProgram,
-  type State,
-  type World,
-} from "../f2b-watch.ts";
+import { fingerprint, main, parseState, type State, type World } from "../f2b-watch.ts";
+import { machine } from "./harness.ts";
 
 // ── Histories ───────────────────────────────────────────────────────────────────────────────────
 
@@ -892,7 +886,7 @@ class Player {
       fetch: async (_url, init) => this.#answer(await new Response(init.body).text()),
       hostName: () => "web-1",
       runProgram: async () => ({ kind: "missing" }),
-      streamProgram,
+      streamProgram: (...call) => machine().streamProgram(...call),
       writeOut: async () => undefined,
       writeError: (text) => {
         this.lastError = text.trim();

@@ -2701,9 +2701,48 @@ export function planRead(offset: number | undefined, files: readonly LogFile[]):
 /** Where the program comes from, for services that ask who calls. */
 const HOMEPAGE = "https://github.com/f2b-watch/f2b-watch";
 
-interface Pace {
-  readonly posts: number;
-  readonly windowMs: number;
+const LATER = "nothing to do: nothing is lost, a later run continues by itself";
+const REACH = "see whether this machine gets there: curl -sSI HOST";
+const LOOK_BETWEEN = "see what stands between this machine and it: curl -sSI HOST";
+const MEND = "look at its settings there, or make a new webhook";
+
+/**
+ * What an answer means: how it ends a destination's part of a run, what helps where the service's own
+ * code says no more, and for how long it is quiet, doubled each time up to a longest.
+ */
+type Ending = readonly [exitCode: number, hint?: string, firstMs?: number, longestMs?: number];
+const VERDICTS = {
+  confirmed: [0],
+  /** Taken, without a word that it is kept. */
+  unproven: [0],
+  /** Discord says how long; Cloudflare does not, and then a quarter of an hour is the least. */
+  limited: [75, LATER, 15 * MINUTE, HOUR],
+  /** Not for the moment. */
+  busy: [75, LATER, MINUTE, HOUR],
+  /** It provably never left. */
+  unsent: [75, REACH],
+  /** It may have arrived. */
+  unclear: [75, REACH, MINUTE, 10 * MINUTE],
+  /** For its content. */
+  refused: [69, "see what the channel's filters refuse: words, links"],
+  tooLarge: [69],
+  badName: [78],
+  /** By a code that says so for good. */
+  dead: [69, MEND, DAY, DAY],
+  denied: [69, MEND, HOUR, HOUR],
+  misconfigured: [78, MEND, HOUR, DAY],
+  /** By the runtime. */
+  forbidden: [78],
+} satisfies Record<string, Ending>;
+
+/** What an answer, or its absence, says about one message; `why` and `hint` are for people. */
+export interface Verdict {
+  readonly kind: keyof typeof VERDICTS;
+  readonly why: string;
+  readonly hint?: string | undefined;
+  readonly waitMs?: number;
+  /** What the service's headers ask for before the next message. */
+  readonly delayMs?: number;
 }
 
 /** An answer as it came: the body is text of any kind. */
@@ -2712,37 +2751,6 @@ interface Reply {
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string;
 }
-
-/** What an answer, or its absence, says about one message; `why` and `hint` are for people. */
-export interface Verdict {
-  readonly kind:
-    | "confirmed"
-    /** Taken, without a word that it is kept. */
-    | "unproven"
-    | "limited"
-    /** Not for the moment. */
-    | "busy"
-    /** It provably never left. */
-    | "unsent"
-    /** It may have arrived. */
-    | "unclear"
-    /** For its content. */
-    | "refused"
-    | "tooLarge"
-    | "badName"
-    /** By a code that says so for good. */
-    | "dead"
-    | "denied"
-    | "misconfigured"
-    /** By the runtime. */
-    | "forbidden";
-  readonly why: string;
-  readonly hint?: string | undefined;
-  readonly waitMs?: number;
-}
-
-/** What codes of a service mean: names of errors or numbers, separated by spaces. */
-type Meaning = readonly [codes: string, kind: Verdict["kind"], why: string, hint?: string];
 
 /** A request; a body that is no form is sent as JSON. */
 interface Call {
@@ -2767,23 +2775,6 @@ interface Asked {
   readonly bot?: string;
 }
 
-/** A service as its variables set it. */
-interface Connection {
-  /** Tells changed settings from unchanged ones. */
-  readonly access: string;
-  readonly host: string;
-  /** What must never be shown. */
-  readonly secrets: readonly string[];
-  /** A message; without a sender under the service's own name for us. */
-  post(content: string, sender: string | undefined, file: AttachedFile | undefined): Call;
-  /** What can be asked without posting; absent where nothing can. */
-  readonly ask: Call | undefined;
-  answer(reply: Reply): Asked | Verdict;
-}
-
-/** A service that is set up. */
-type Connected = Service & Connection;
-
 interface Service {
   readonly name: string;
   readonly title: string;
@@ -2796,29 +2787,100 @@ interface Service {
   readonly owns: RegExp;
   /** Characters of a message. */
   readonly limit: number;
-  readonly pace: readonly Pace[];
+  /** No more posts than this within so long. */
+  readonly pace: readonly (readonly [posts: number, windowMs: number])[];
   readonly markup: Markup;
   readonly hasColors: boolean;
   /** What becomes of more lines than a person wants to scroll through. */
   readonly overflow: "file" | "summary" | "none";
-  readonly meanings: readonly Meaning[];
+  /** What its codes mean: names of errors or numbers, separated by spaces. */
+  readonly meanings: readonly (readonly [
+    codes: string,
+    kind: Verdict["kind"],
+    why: string,
+    hint?: string,
+  ])[];
   /** Log text as the service wants it. */
   encode(text: string): string;
   /** What stands above a message that begins with these words. */
   header(host: string, words: string): string;
   /** What an answer to a message means, but for a 429. */
   read(reply: Reply): Verdict;
-  /** Out of its variables; absent where none is set. */
-  connect(variable: Lookup): Connection | undefined;
+  /** As its variables set it up; absent where none is set. */
+  connect(variable: Lookup): Connected | undefined;
+}
+
+/** A service that is set up. */
+interface Connected extends Service {
+  /** Tells changed settings from unchanged ones. */
+  readonly access: string;
+  readonly host: string;
+  /** What must never be shown. */
+  readonly secrets: readonly string[];
+  /** A message; without a sender under the service's own name for us. */
+  post(content: string, sender: string | undefined, file: AttachedFile | undefined): Call;
+  /** What can be asked without posting; absent where nothing can. */
+  readonly ask: Call | undefined;
+  answer(reply: Reply): Asked | Verdict;
+}
+
+/** All that an answer may hold for us; what has another shape is as good as missing. */
+const Answer = lazily(() => {
+  const orMissing = <Type>(type: z.ZodMiniType<Type>) => z.catch(z.optional(type), undefined);
+  const text = orMissing(z.string());
+  return z.object({
+    id: text,
+    name: text,
+    channel_id: text,
+    code: orMissing(z.number()),
+    errors: orMissing(z.record(z.string(), z.unknown())),
+    retry_after: orMissing(z.number()),
+    ok: orMissing(z.boolean()),
+    ts: text,
+    error: text,
+    warning: text,
+    team: text,
+    user: text,
+  });
+});
+
+function answerIn({ body }: Reply): z.infer<ReturnType<typeof Answer>> {
+  try {
+    return z.safeParse(Answer(), JSON.parse(body)).data ?? {};
+  } catch {
+    return {};
+  }
+}
+
+function isSuccess({ status }: Reply): boolean {
+  return status >= 200 && status < 300;
+}
+
+/** Seconds from a header, as milliseconds; below 0 when it is not a number. */
+function headerMs({ headers }: Reply, name: string): number {
+  const seconds = Number.parseFloat(headers[name] ?? "");
+  return seconds >= 0 && seconds < Infinity ? seconds * SECOND : -1;
+}
+
+/** What an answer to a posted message means. */
+export function readReply(service: Service, reply: Reply): Verdict {
+  const isLast = reply.headers["x-ratelimit-remaining"] === "0";
+  const delayMs = isLast ? Math.min(headerMs(reply, "x-ratelimit-reset-after"), DAY) : -1;
+  const delay = delayMs > 0 ? { delayMs } : {};
+  if (reply.status !== 429) return { ...service.read(reply), ...delay };
+  // The longest wait that it asks for: in its header, and Discord's in its body, too.
+  const { retry_after = -1 } = answerIn(reply);
+  const waitMs = Math.max(retry_after * SECOND, headerMs(reply, "retry-after"));
+  return { kind: "limited", why: "rate limited", ...(waitMs < 0 ? {} : { waitMs }), ...delay };
 }
 
 /** What `error` in an answer means: by its code, else by the status. */
-function readError(meanings: readonly Meaning[], code: string, reply: Reply): Verdict {
+function readError(service: Service, code: string, reply: Reply): Verdict {
   const { status } = reply;
-  const known = meanings.find(([codes]) => code !== "" && codes.split(" ").includes(code));
+  const known = service.meanings.find(([codes]) => code !== "" && codes.split(" ").includes(code));
   const names = [status === 200 ? "" : `${status}`, /^\d+$/.test(code) ? `code ${code}` : code];
   const label = `(${names.filter((name) => name !== "").join(", ")})`;
-  if (known?.[1] === "limited") return readLimit(reply);
+  if (known?.[1] === "limited") return readReply(service, { ...reply, status: 429 });
   if (known) return { kind: known[1], why: `${known[2]} ${label}`, hint: known[3] };
   if (status >= 500 || status === 408) return { kind: "unclear", why: `server error ${label}` };
   if (status === 413) return { kind: "tooLarge", why: `the message is too large ${label}` };
@@ -2828,49 +2890,19 @@ function readError(meanings: readonly Meaning[], code: string, reply: Reply): Ve
   return { kind: "misconfigured", why: `our messages are rejected ${label}` };
 }
 
-const RateLimit = lazily(() => z.object({ retry_after: z.number().check(z.minimum(0)) }));
-
-/** The longest wait that a 429 asks for: in its header, and Discord's in its body, too. */
-function readLimit(reply: Reply): Verdict {
-  const told = parsed(RateLimit(), reply.body)?.retry_after ?? -1;
-  const waitMs = Math.max(told * SECOND, headerMs(reply, "retry-after") ?? -1);
-  return { kind: "limited", why: "rate limited", ...(waitMs < 0 ? {} : { waitMs }) };
-}
-
-/** What an answer to a posted message means. */
-export function readReply(service: Pick<Service, "read">, reply: Reply): Verdict {
-  return reply.status === 429 ? readLimit(reply) : service.read(reply);
-}
-
-function isSuccess({ status }: Reply): boolean {
-  return status >= 200 && status < 300;
-}
-
-/** Seconds from a header, as milliseconds; absent when it is not a number. */
-function headerMs(reply: Reply, name: string): number | undefined {
-  const seconds = Number.parseFloat(reply.headers[name] ?? "");
-  return Number.isFinite(seconds) && seconds >= 0 ? seconds * SECOND : undefined;
-}
-
-function parsed<T>(schema: z.ZodMiniType<T>, body: string): T | undefined {
-  try {
-    const result = z.safeParse(schema, JSON.parse(body));
-    return result.success ? result.data : undefined;
-  } catch {
-    return undefined;
-  }
+/** An answer that the service itself would not give. */
+function notAs(title: string, { status }: Reply): Verdict {
+  return {
+    kind: "unclear",
+    why: `answers ${status}, but not as ${title} does`,
+    hint: LOOK_BETWEEN,
+  };
 }
 
 /** The text of a variable; absent where it is empty or not set. */
 type Lookup = (name: string) => string | undefined;
 
 const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/;
-/** Services that people have webhooks of, and that we do not know. */
-const OTHER_SERVICES: readonly (readonly [title: string, host: RegExp])[] = [
-  ["Telegram", /(?:^|\.)telegram\.org$/],
-  ["Microsoft Teams", /(?:^|\.)(?:office|office365|logic\.azure|powerplatform)\.com$/],
-  ["Google Chat", /(?:^|\.)googleapis\.com$/],
-];
 
 /** A URL out of a variable, `https:` or to this machine, and no other service's; never echoed. */
 function urlOf(service: Service, name: string, text: string, example: string, path = /^/): URL {
@@ -2886,39 +2918,20 @@ function urlOf(service: Service, name: string, text: string, example: string, pa
   if (owner && owner !== service) {
     throw expected(`a URL of ${owner.title}`, `for that one set ${owner.needs}`);
   }
-  const other = OTHER_SERVICES.find(([, host]) => host.test(url.hostname))?.[0];
-  if (other) throw expected(`a URL of ${other}`);
+  // Services that people have webhooks of, and that we do not know.
+  for (const [title, host] of [
+    ["Telegram", /(?:^|\.)telegram\.org$/],
+    ["Microsoft Teams", /(?:^|\.)(?:office|office365|logic\.azure|powerplatform)\.com$/],
+    ["Google Chat", /(?:^|\.)googleapis\.com$/],
+  ] as const) {
+    if (host.test(url.hostname)) throw expected(`a URL of ${title}`);
+  }
   if (path.test(url.pathname)) return url;
   throw expected("another path");
 }
 
-const DiscordMessage = lazily(() => z.object({ id: z.string().check(z.minLength(1)) }));
-const DiscordError = lazily(() =>
-  z.object({
-    code: z.optional(z.number()),
-    errors: z.optional(z.record(z.string(), z.unknown())),
-  }),
-);
-const DiscordWebhook = lazily(() =>
-  z.object({ id: z.string(), name: z.nullish(z.string()), channel_id: z.nullish(z.string()) }),
-);
-
 const NEW_WEBHOOK =
   "Discord, channel settings, Integrations, Webhooks: copy or make one, set DISCORD_WEBHOOK";
-
-const WEBHOOK_PATH = /^\/api\/(?:v\d+\/)?webhooks\/([^/]+)\/([^/]+)\/?$/;
-
-/** Any form of a Discord webhook's URL as the one that is posted to; throws without echoing it. */
-function webhookUrl(text: string): string {
-  const example = "https://discord.com/api/webhooks/<id>/<token>";
-  const url = urlOf(DISCORD, "DISCORD_WEBHOOK", text, example, WEBHOOK_PATH);
-  const host = url.host === "discordapp.com" ? "discord.com" : url.host;
-  const path = url.pathname.replace(WEBHOOK_PATH, "/api/v10/webhooks/$1/$2");
-  const thread = url.searchParams.get("thread_id");
-  const inThread = thread ? `&thread_id=${encodeURIComponent(thread)}` : "";
-  // Without a version Discord answers as v6, and without wait=true it does not say what it kept.
-  return `${url.protocol}//${host}${path}?wait=true${inThread}`;
-}
 
 export const DISCORD: Service = {
   name: "discord",
@@ -2932,50 +2945,37 @@ export const DISCORD: Service = {
   limit: 1_999,
   /** 5 requests in 2 s a webhook (headers), 30 in 60 s a channel (in no header); one is left as slack. */
   pace: [
-    { posts: 5, windowMs: 2_000 },
-    { posts: 29, windowMs: 60_000 },
+    [5, 2_000],
+    [29, 60_000],
   ],
   markup: DISCORD_MARKUP,
   hasColors: true,
   overflow: "file",
   /** https://docs.discord.com/developers/topics/opcodes-and-status-codes */
+  // prettier-ignore
   meanings: [
     ["10015", "dead", "the webhook was deleted", NEW_WEBHOOK],
     ["50027", "dead", "the webhook's token is not valid", NEW_WEBHOOK],
-    [
-      "10003",
-      "dead",
-      "the channel or thread was deleted",
-      "set DISCORD_WEBHOOK to one that exists",
-    ],
+    ["10003", "dead", "the channel or thread was deleted", "set DISCORD_WEBHOOK to one that exists"],
     ["50001 50013", "dead", "the webhook may not post to its channel", NEW_WEBHOOK],
     ["50006 200000 240000", "refused", "its content is refused"],
     ["40005", "tooLarge", "the message is too large"],
-    [
-      "50083",
-      "misconfigured",
-      "the thread is archived",
-      "unarchive it in Discord, or name another",
-    ],
+    ["50083", "misconfigured", "the thread is archived", "unarchive it in Discord, or name another"],
     ["160005", "misconfigured", "the thread is locked", "unlock it in Discord, or name another"],
-    [
-      "220001 220002 220003 220004",
-      "misconfigured",
-      "a forum takes posts in a thread only",
-      "append ?thread_id=<id> to DISCORD_WEBHOOK",
-    ],
+    ["220001 220002 220003 220004", "misconfigured", "a forum takes posts in a thread only",
+      "append ?thread_id=<id> to DISCORD_WEBHOOK"],
     ["40004 40006 130000", "busy", "Discord takes no messages for the moment"],
   ],
   encode: (text) => text,
   header: () => "",
   read(reply) {
+    const { id, code = 0, errors } = answerIn(reply);
     if (isSuccess(reply)) {
-      if (parsed(DiscordMessage(), reply.body)) return { kind: "confirmed", why: "" };
+      if (id) return { kind: "confirmed", why: "" };
       if (reply.status === 204) return { kind: "unproven", why: "" };
       return { kind: "unclear", why: `an answer without a message id (${reply.status})` };
     }
-    const { code = 0, errors } = parsed(DiscordError(), reply.body) ?? {};
-    const verdict = readError(this.meanings, code === 0 ? "" : `${code}`, reply);
+    const verdict = readError(this, code === 0 ? "" : `${code}`, reply);
     if (verdict.kind !== "misconfigured") return verdict;
     if (errors?.["username"]) return { ...verdict, kind: "badName" };
     return code === 50035 && errors?.["content"] ? { ...verdict, kind: "refused" } : verdict;
@@ -2983,31 +2983,40 @@ export const DISCORD: Service = {
   connect(variable) {
     const text = variable("DISCORD_WEBHOOK");
     if (text === undefined) return undefined;
-    const url = webhookUrl(text);
-    const { origin, pathname, searchParams } = new URL(url);
-    const thread = searchParams.get("thread_id");
-    const post: Connection["post"] = (content, username, file) => {
-      // 1 << 2: no embeds made of links.
-      const payload = { content, allowed_mentions: { parse: [] }, flags: 4, username };
-      if (!file) return { url, body: payload };
-      const body = new FormData();
-      body.set("payload_json", JSON.stringify(payload));
-      body.set("files[0]", new Blob([file.text], { type: "text/plain; charset=utf-8" }), file.name);
-      return { url, body };
-    };
+    const path = /^\/api\/(?:v\d+\/)?webhooks\/([^/]+)\/([^/]+)\/?$/;
+    const example = "https://discord.com/api/webhooks/<id>/<token>";
+    const named = urlOf(this, "DISCORD_WEBHOOK", text, example, path);
+    const host = named.host === "discordapp.com" ? "discord.com" : named.host;
+    // Without a version Discord answers as v6, and without wait=true it does not say what it kept.
+    const webhook = `${named.protocol}//${host}${named.pathname.replace(path, "/api/v10/webhooks/$1/$2")}`;
+    const thread = named.searchParams.get("thread_id");
+    if (thread && !/^\d{1,20}$/.test(thread)) {
+      const expected = "expected ?thread_id=<digits>, found something else";
+      throw new Fault(78, `DISCORD_WEBHOOK: ${expected}`, "copy the thread's id from Discord");
+    }
+    const url = `${webhook}?wait=true${thread ? `&thread_id=${thread}` : ""}`;
     return {
+      ...this,
       access: url,
-      host: new URL(url).host,
-      secrets: [pathname.replace(/.*\//, "")],
-      post,
-      ask: { url: origin + pathname },
+      host,
+      secrets: [webhook.replace(/.*\//, "")],
+      post(content, username, file) {
+        // 1 << 2: no embeds made of links.
+        const payload = { content, allowed_mentions: { parse: [] }, flags: 4, username };
+        if (!file) return { url, body: payload };
+        const body = new FormData();
+        const type = "text/plain; charset=utf-8";
+        body.set("payload_json", JSON.stringify(payload));
+        body.set("files[0]", new Blob([file.text], { type }), file.name);
+        return { url, body };
+      },
+      ask: { url: webhook },
       answer: (reply) => {
         if (!isSuccess(reply)) return readReply(this, reply);
-        const found = parsed(DiscordWebhook(), reply.body);
-        if (!found) return notAs("Discord", reply);
-        const name = found.name?.slice(0, HOST_LIMIT) ?? "without a name";
+        const { id, name, channel_id: channel = "?" } = answerIn(reply);
+        if (!id) return notAs("Discord", reply);
         return {
-          text: `webhook "${name}" of channel ${found.channel_id ?? "?"}`,
+          text: `webhook "${name?.slice(0, HOST_LIMIT) ?? "without a name"}" of channel ${channel}`,
           doubt: thread ? `whether thread ${thread} is there` : "",
           untouched: thread ? /code (?:10003|50001|50013|50083|160005)\b/ : undefined,
         };
@@ -3016,54 +3025,10 @@ export const DISCORD: Service = {
   },
 };
 
-/** An answer that the service itself would not give. */
-function notAs(title: string, { status }: Reply): Verdict {
-  const hint = "see what stands between this machine and it: curl -sSI HOST";
-  return { kind: "unclear", why: `answers ${status}, but not as ${title} does`, hint };
-}
-
-const SlackReply = lazily(() =>
-  z.object({
-    ok: z.boolean(),
-    ts: z.optional(z.string()),
-    error: z.optional(z.string()),
-    warning: z.optional(z.string()),
-  }),
-);
-const SlackIdentity = lazily(() =>
-  z.object({ ok: z.literal(true), team: z.optional(z.string()), user: z.optional(z.string()) }),
-);
-const Icon = lazily(() => z.string().check(z.regex(/^:[\w+'-]{1,100}:$/)));
-
-/** Scopes that let a token post: today's, and those of classic apps. */
-const SLACK_MAY_POST = /^(?:chat:write(?::bot|:user)?|bot|client|post)$/;
 const SLACK_API = "https://slack.com/api/";
 const SLACK_PERMISSIONS = "api.slack.com/apps, OAuth & Permissions";
 const ADD_SCOPE = `${SLACK_PERMISSIONS}: add chat:write, then reinstall the app`;
 const INVITE = "in Slack, in that channel: /invite @<the bot>; or set SLACK_CHANNEL to its id";
-
-/** How Slack is reached: as a bot in a channel, or by an incoming webhook; absent when none is set. */
-function slackAccess(variable: Lookup) {
-  const token = variable("SLACK_TOKEN");
-  const channel = variable("SLACK_CHANNEL");
-  const webhook = variable("SLACK_WEBHOOK");
-  const api = variable("SLACK_API_URL") ?? SLACK_API;
-  const { href } = urlOf(SLACK, "SLACK_API_URL", api, SLACK_API);
-  if (webhook && token) {
-    throw new Fault(78, "SLACK_WEBHOOK and SLACK_TOKEN are both set", "keep one of them");
-  }
-  if (webhook) {
-    const example = "https://hooks.slack.com/<path>";
-    return { url: urlOf(SLACK, "SLACK_WEBHOOK", webhook, example).href };
-  }
-  if (!token && !channel) return undefined;
-  if (!token || !channel) {
-    throw new Fault(78, `${token ? "SLACK_CHANNEL" : "SLACK_TOKEN"} is missing`, SET_ONE);
-  }
-  if (!/^[\x21-\x7e]+$/.test(token))
-    throw new Fault(78, "SLACK_TOKEN: expected xoxb-…, found something else");
-  return { url: href.replace(/\/*$/, "/chat.postMessage"), bot: { token, channel } };
-}
 
 export const SLACK: Service = {
   name: "slack",
@@ -3081,41 +3046,27 @@ export const SLACK: Service = {
   /** After escaping; it splits what is over 4,000, in the middle of a fence. */
   limit: 1_999,
   /** One message per second and channel, https://docs.slack.dev/apis/web-api/rate-limits */
-  pace: [{ posts: 1, windowMs: 1_000 }],
+  pace: [[1, 1_000]],
   markup: SLACK_MARKUP,
   hasColors: false,
   overflow: "summary",
   /** https://docs.slack.dev/reference/methods/chat.postMessage, and what its webhooks say in plain text. */
+  // prettier-ignore
   meanings: [
     ["not_in_channel", "dead", "the bot is not in the channel", INVITE],
     ["channel_not_found", "dead", "no such channel, or the bot is not in it", INVITE],
-    [
-      "is_archived channel_is_archived",
-      "dead",
-      "the channel is archived",
-      "unarchive the channel in Slack, or set another one",
-    ],
+    ["is_archived channel_is_archived", "dead", "the channel is archived",
+      "unarchive the channel in Slack, or set another one"],
     ["missing_scope", "dead", "the token lacks a scope", ADD_SCOPE],
-    [
-      "no_service no_team invalid_token no_active_hooks",
-      "dead",
-      "the webhook was deleted",
-      "api.slack.com/apps, Incoming Webhooks: make a new one, set SLACK_WEBHOOK",
-    ],
-    [
-      "not_authed invalid_auth account_inactive token_revoked token_expired not_allowed_token_type",
-      "dead",
-      "the token is not valid",
-      `${SLACK_PERMISSIONS}: copy the token, set SLACK_TOKEN`,
-    ],
-    [
-      "no_permission restricted_action restricted_action_read_only_channel ekm_access_denied " +
-        "restricted_action_thread_only_channel access_denied accesslimited enterprise_is_restricted " +
-        "two_factor_setup_required deprecated_endpoint method_deprecated action_prohibited " +
-        "user_not_found posting_to_general_channel_denied",
-      "dead",
-      "Slack does not let us post there",
-    ],
+    ["no_service no_team invalid_token no_active_hooks", "dead", "the webhook was deleted",
+      "api.slack.com/apps, Incoming Webhooks: make a new one, set SLACK_WEBHOOK"],
+    ["not_authed invalid_auth account_inactive token_revoked token_expired not_allowed_token_type",
+      "dead", "the token is not valid", `${SLACK_PERMISSIONS}: copy the token, set SLACK_TOKEN`],
+    ["no_permission restricted_action restricted_action_read_only_channel ekm_access_denied " +
+      "restricted_action_thread_only_channel access_denied accesslimited enterprise_is_restricted " +
+      "two_factor_setup_required deprecated_endpoint method_deprecated action_prohibited " +
+      "user_not_found posting_to_general_channel_denied",
+      "dead", "Slack does not let us post there"],
     // Of these Slack says that the message may have arrived.
     ["internal_error fatal_error request_timeout rollup_error", "unclear", "server error"],
     ["service_unavailable team_added_to_org org_login_required", "busy", "Slack is not available"],
@@ -3127,62 +3078,80 @@ export const SLACK: Service = {
   header: (host, words) => (hasHost(words, host, SLACK_MARKUP) ? "" : `*${escapeSlack(host)}*\n`),
   /** JSON of the API, also with status 200 for a failure; plain text of a webhook. */
   read(reply) {
-    const answer = parsed(SlackReply(), reply.body);
-    const text = answer ? (answer.error ?? "") : reply.body.trim();
+    const { ok, ts, error = "", warning } = answerIn(reply);
+    const text = ok === undefined ? reply.body.trim() : error;
     const code = /^[a-z_]{1,60}$/.test(text) ? text : "";
     // Posted without its end: sent again in halves, because doubled is better than lost.
-    if (answer?.warning?.includes("message_truncated")) {
+    if (warning?.includes("message_truncated")) {
       return { kind: "refused", why: "it was cut short (message_truncated)" };
     }
     const isKnown = this.meanings.some(([codes]) => codes.split(" ").includes(code));
     // Receivers that are nearly Slack: Rocket.Chat, Mattermost, Slack's own workflow triggers.
     const isNo = /"(?:ok|success)"\s*:\s*false/.test(reply.body) || isKnown;
-    if (!isSuccess(reply) || isNo) return readError(this.meanings, code, reply);
-    const isProven = answer ? answer.ts !== undefined : text === "ok";
-    return { kind: isProven ? "confirmed" : "unproven", why: "" };
+    if (!isSuccess(reply) || isNo) return readError(this, code, reply);
+    return { kind: ts !== undefined || text === "ok" ? "confirmed" : "unproven", why: "" };
   },
+  /** As a bot in a channel, or by an incoming webhook. */
   connect(variable) {
-    const access = slackAccess(variable);
+    const token = variable("SLACK_TOKEN");
+    const channel = variable("SLACK_CHANNEL") ?? "";
+    const webhook = variable("SLACK_WEBHOOK");
+    const api = urlOf(this, "SLACK_API_URL", variable("SLACK_API_URL") ?? SLACK_API, SLACK_API);
     const icon = variable("SLACK_ICON") ?? ":bank:";
-    if (icon !== ":bank:" && !z.safeParse(Icon(), icon).success) {
+    if (webhook && token)
+      throw new Fault(78, "SLACK_WEBHOOK and SLACK_TOKEN are both set", "keep one of them");
+    if (!webhook && !token !== !channel)
+      throw new Fault(78, `${token ? "SLACK_CHANNEL" : "SLACK_TOKEN"} is missing`, SET_ONE);
+    if (token && !/^[\x21-\x7e]+$/.test(token))
+      throw new Fault(78, "SLACK_TOKEN: expected xoxb-…, found something else");
+    if (!/^:[\w+'-]{1,100}:$/.test(icon)) {
       const expected = "an emoji's name between colons (:bank:)";
       throw new Fault(78, `SLACK_ICON: expected ${expected}, found ${quoted(icon)}`);
     }
-    if (!access) return undefined;
-    const { url, bot } = access;
-    const headers: Record<string, string> = bot ? { authorization: `Bearer ${bot.token}` } : {};
-    const hook = new URL(url).pathname;
+    const quiet = { unfurl_links: false, unfurl_media: false, mrkdwn: true };
+    if (webhook) {
+      const example = "https://hooks.slack.com/<path>";
+      const { href: url, host, pathname } = urlOf(this, "SLACK_WEBHOOK", webhook, example);
+      return {
+        ...this,
+        access: `${url}""`,
+        host,
+        secrets: [pathname, pathname.replace(/.*\//, "")],
+        post: (text) => ({ url, body: { ...quiet, text } }),
+        ask: undefined,
+        answer: () => ({ text: "an incoming webhook", doubt: "whether it works", untouched: /./ }),
+      };
+    }
+    if (!token) return undefined;
+    const url = api.href.replace(/\/*$/, "/chat.postMessage");
+    const headers = { authorization: `Bearer ${token}` };
     return {
-      access: url + JSON.stringify(bot ?? ""),
-      host: new URL(url).host,
-      secrets: bot ? [bot.token] : [hook, hook.replace(/.*\//, "")],
+      ...this,
+      access: url + JSON.stringify({ token, channel }),
+      host: api.host,
+      secrets: [token],
       post: (text, username) => {
-        const sender = bot ? { channel: bot.channel, username, icon_emoji: icon } : {};
-        const quiet = { unfurl_links: false, unfurl_media: false, mrkdwn: true };
-        return { url, headers, body: { ...sender, ...quiet, text } };
+        return { url, headers, body: { channel, username, icon_emoji: icon, ...quiet, text } };
       },
-      ask: bot && { url: new URL("auth.test", url).href, headers, body: {} },
-      answer: (reply) =>
-        bot
-          ? readSlackIdentity(reply, bot.channel)
-          : { text: "an incoming webhook", doubt: "whether it works", untouched: /./ },
+      ask: { url: new URL("auth.test", url).href, headers, body: {} },
+      answer: (reply) => readIdentity(reply, channel),
     };
   },
 };
 
-/** Reads the answer of `auth.test`. */
-function readSlackIdentity(reply: Reply, channel: string): Asked | Verdict {
-  const found = parsed(SlackIdentity(), reply.body);
-  if (!found) {
+/** Reads the answer of Slack's `auth.test`. */
+function readIdentity(reply: Reply, channel: string): Asked | Verdict {
+  const { ok, user = "bot", team = "a team without a name" } = answerIn(reply);
+  if (!ok) {
     const verdict = readReply(SLACK, reply);
     return /confirmed|unproven/.test(verdict.kind) ? notAs("Slack", reply) : verdict;
   }
-  const { user = "bot", team = "a team without a name" } = found;
   const bot = `@${user.slice(0, HOST_LIMIT)}`;
   const text = `${bot} of ${team.slice(0, HOST_LIMIT)}`;
   const scopes = reply.headers["x-oauth-scopes"]?.split(/[, ]+/);
   const has = (wanted: RegExp) => scopes?.some((scope) => wanted.test(scope)) ?? true;
-  if (!has(SLACK_MAY_POST)) {
+  // Scopes that let a token post: today's, and those of classic apps.
+  if (!has(/^(?:chat:write(?::bot|:user)?|bot|client|post)$/)) {
     return { kind: "dead", why: `${text} lacks the scope chat:write`, hint: ADD_SCOPE };
   }
   const note = has(/^chat:write\.customize$|^bot$/)
@@ -3196,155 +3165,75 @@ const SERVICES: readonly Service[] = [DISCORD, SLACK];
 
 const SET_ONE = `set ${SERVICES.map(({ needs }) => needs).join(", ")}`;
 
-/** What helps where the service's own code says no more. */
-const GENERAL_HINTS: Partial<Readonly<Record<Verdict["kind"], string>>> = {
-  limited: "nothing to do: nothing is lost, a later run continues by itself",
-  busy: "nothing to do: nothing is lost, a later run continues by itself",
-  unsent: "see whether this machine gets there: curl -sSI HOST",
-  unclear: "see whether this machine gets there: curl -sSI HOST",
-  dead: "look at its settings there, or make a new webhook",
-  denied: "look at its settings there, or make a new webhook",
-  misconfigured: "look at its settings there, or make a new webhook",
-};
-
 /** What a person can do about it; `host` is what the hint is to name. */
 function hintFor({ kind, hint }: Verdict, host: string): string | undefined {
-  const text = hint ?? GENERAL_HINTS[kind];
+  const [, general]: Ending = VERDICTS[kind];
+  const text = hint ?? general;
   const isLocal = LOOPBACK.test(host.replace(/:\d+$/, ""));
   // Between this machine and itself there is nothing to look at.
   return isLocal && text?.includes("curl") ? undefined : text?.replace("HOST", host);
 }
 
-/** The hint with the bot's name in it, where that is known. */
-function withBot(hint: string, bot = "@<the bot>"): string {
-  return hint.replace("@<the bot>", bot);
-}
-
 // ── Core: how to send ───────────────────────────────────────────────────────────────────────────
-// Pure. Reads a server's answers, keeps its limits, and says what comes next.
+// Pure. Keeps a service's limits, says what comes after each verdict, and when to report a failure.
 
-/** What has been tried for the message at hand. */
-export interface Attempt {
-  readonly unclear: number;
-  readonly unsent: number;
-  readonly limited: number;
-  /** Lines among which one is refused; 0 when none is known to be. */
-  readonly suspects: number;
-  /** Bytes of a file that is not too large, as far as it is known. */
-  readonly fileBytes: number;
+/** How long to wait, for the pace and for what the service's headers asked. */
+function turnDelayMs({ posts, asked }: Channel, pace: Service["pace"], now: number): number {
+  const ends = pace.map(([count, windowMs]) => {
+    const oldest = posts.at(-count);
+    // A stamp from the future means that the clock was put back.
+    return oldest === undefined || oldest > now ? now : oldest + windowMs + 1;
+  });
+  if (asked && asked.at <= now) ends.push(asked.at + asked.delayMs);
+  return Math.max(now, ...ends) - now;
 }
-
-type Step =
-  | { kind: "save" | "setAside" | "dropName" }
-  | { kind: "again"; afterMs: number; attempt: Attempt }
-  | { kind: "split"; attempt: Attempt }
-  | { kind: "stop"; exitCode: number; pause?: Pause };
-
-/** Discord takes files of 10 MiB; what makes one needs thirty times its size in memory. */
-const FILE_LIMIT_BYTES = 4 * 1024 * 1024;
-
-/** How long to wait so that no window of `pace` holds more posts than it may. */
-export function paceDelayMs(posts: readonly number[], pace: readonly Pace[], now: number): number {
-  let waitMs = 0;
-  for (const limit of pace) {
-    const oldest = posts.at(-limit.posts);
-    if (oldest !== undefined && oldest <= now) {
-      waitMs = Math.max(waitMs, oldest + limit.windowMs - now + 1);
-    }
-  }
-  return waitMs;
-}
-
-/** The posts that still count for a later wait; stamps from the future mean that the clock was put back. */
-export function recentPosts(posts: readonly number[], now: number): number[] {
-  return posts.filter((at) => at <= now && now - at < MINUTE).slice(-60);
-}
-
-/** What the bucket's headers ask for before the next post, in milliseconds. */
-export function headerDelayMs(reply: Reply): number {
-  if (reply.headers["x-ratelimit-remaining"] !== "0") return 0;
-  return Math.min(headerMs(reply, "x-ratelimit-reset-after") ?? 0, DAY);
-}
-
-/** Error codes and texts of failures that happen before a request leaves, on Bun and on Deno. */
-const UNSENT =
-  /ECONNREFUSED|ENOTFOUND|EPROTO|client error \(connect\)|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ERR_TLS|CERT|SELF_SIGNED|UNABLE_TO|ERR_PROXY|connection refused|dns error|failed to lookup|invalid peer certificate|unreachable/i;
-
-const FetchError = lazily(() =>
-  z.object({
-    name: z.optional(z.string()),
-    code: z.optional(z.union([z.string(), z.number()])),
-    message: z.optional(z.string()),
-    cause: z.optional(z.object({ message: z.optional(z.string()) })),
-  }),
-);
-
-type FetchError = z.infer<ReturnType<typeof FetchError>>;
 
 /** Sorts a failed fetch. Its texts may hold the URL, so that only words of ours come out. */
 export function readFetchError(error: unknown): Verdict {
-  const { name, code, message, cause }: FetchError = z.safeParse(FetchError(), error).data ?? {};
-  if (name === "TimeoutError" || name === "AbortError") {
+  type Described = { name?: unknown; code?: unknown; message?: unknown; cause?: unknown };
+  const { name, code, message, cause }: Described = Object(error);
+  const { message: deeper }: Described = Object(cause);
+  if (name === "TimeoutError" || name === "AbortError")
     return { kind: "unclear", why: "no answer in time" };
-  }
-  const text = `${code} ${message} ${cause?.message}`.replace(/https?:\/\/\S+/g, "");
   if (name === "NotCapable") {
     const hint = "deno run … --allow-net=HOST";
     return { kind: "forbidden", why: "Deno may not connect to it", hint };
   }
-  if (/redirect/i.test(text)) {
-    const hint = "see what stands between this machine and it: curl -sSI HOST";
-    return { kind: "misconfigured", why: "it answers with a redirect", hint };
-  }
+  const text = `${code} ${message} ${deeper}`.replace(/https?:\/\/\S+/g, "");
+  if (/redirect/i.test(text))
+    return { kind: "misconfigured", why: "it answers with a redirect", hint: LOOK_BETWEEN };
+  // Codes and texts of failures that happen before a request leaves, on Bun and on Deno.
+  const isUnsent =
+    /ECONNREFUSED|ENOTFOUND|EPROTO|client error \(connect\)|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ERR_TLS|CERT|SELF_SIGNED|UNABLE_TO|ERR_PROXY|UnsupportedProxy|connection refused|dns error|failed to lookup|invalid peer certificate|unreachable/i;
   const known = /^[A-Z_]+$/.test(String(code)) ? ` (${code})` : "";
-  if (UNSENT.test(text)) return { kind: "unsent", why: `cannot connect${known}` };
+  if (isUnsent.test(text)) return { kind: "unsent", why: `cannot connect${known}` };
   return { kind: "unclear", why: `connection lost${known}` };
-}
-
-export const FIRST_ATTEMPT: Attempt = {
-  unclear: 0,
-  unsent: 0,
-  limited: 0,
-  suspects: 0,
-  fileBytes: FILE_LIMIT_BYTES,
-};
-
-/** How each verdict ends a destination's part of a run; then it is quiet so long, doubled each time. */
-const STOPS: Partial<
-  Readonly<Record<Verdict["kind"], readonly [exitCode: number, firstMs?: number, mostMs?: number]>>
-> = {
-  // Discord says how long; Cloudflare does not, and then a quarter of an hour is the least.
-  limited: [75, 15 * MINUTE, HOUR],
-  busy: [75, MINUTE, HOUR],
-  unsent: [75],
-  unclear: [75, MINUTE, 10 * MINUTE],
-  dead: [69, DAY, DAY],
-  denied: [69, HOUR, HOUR],
-  misconfigured: [78, HOUR, DAY],
-  badName: [78],
-  forbidden: [78],
-};
-
-/** The next time of quiet: as long as `firstMs`, doubled after each one before it, to `mostMs`. */
-export function nextPause(
-  last: Pause | undefined,
-  now: number,
-  [firstMs, mostMs]: readonly [number, number],
-): Pick<Pause, "setAt" | "until" | "stepMs"> {
-  const stepMs = last ? Math.min(Math.max(firstMs, last.stepMs * 2), mostMs) : firstMs;
-  return { setAt: now, until: now + stepMs, stepMs };
 }
 
 /**
  * Whether a pause still holds: not with other settings than those that were refused, and not when it
  * is from the future or further ahead than a day, because then the clock was put back.
  */
-export function isPaused(pause: Pause | undefined, now: number, settings: string): boolean {
+function isPaused(pause: Pause | undefined, now: number, settings: string): boolean {
   if (!pause || pause.setAt > now || pause.until - now > DAY) return false;
   return pause.until > now && (pause.settings ?? settings) === settings;
 }
 
-export interface Situation {
+/** What has been tried for the message at hand. */
+interface Attempt {
+  readonly tries: Partial<Readonly<Record<Verdict["kind"], number>>>;
+  /** Lines among which one is refused; 0 when none is known to be. */
+  readonly suspects: number;
+  /** Bytes of a file that is not too large, as far as it is known. */
+  readonly fileBytes: number;
+}
+
+/** Discord takes files of 10 MiB; what makes one needs thirty times its size in memory. */
+const FILE_LIMIT_BYTES = 4 * 1024 * 1024;
+
+const FIRST_ATTEMPT: Attempt = { tries: {}, suspects: 0, fileBytes: FILE_LIMIT_BYTES };
+
+interface Situation {
   readonly attempt: Attempt;
   readonly lines: number;
   /** Bytes of its file; 0 where it has none. */
@@ -3356,70 +3245,48 @@ export interface Situation {
   readonly jitterMs: number;
 }
 
-/** What to do after a verdict on one message. */
-export function nextStep(verdict: Verdict, situation: Situation): Step {
-  const { attempt, lines, fileBytes, now, deadline, jitterMs } = situation;
-  const { limited, unsent, unclear } = attempt;
-  const again = (afterMs: number, change: Partial<Attempt>): Step | undefined =>
-    now + afterMs < deadline
-      ? { kind: "again", afterMs, attempt: { ...attempt, ...change } }
-      : undefined;
-  switch (verdict.kind) {
-    case "confirmed":
-    case "unproven":
-      return { kind: "save" };
-    case "badName":
-      return { kind: "dropName" };
-    case "tooLarge":
-    case "refused": {
-      // Less than half: around the file there is a form.
-      const change = { fileBytes: Math.floor(fileBytes / 2) - 1_024 };
-      if (lines === 1) return { kind: "setAside" };
-      return verdict.kind === "tooLarge" && fileBytes > 0
-        ? { kind: "split", attempt: { ...attempt, ...change } }
-        : { kind: "split", attempt: { ...attempt, suspects: lines } };
-    }
-    case "limited": {
-      if (verdict.waitMs === undefined) return stopFor(verdict, situation);
-      // Many hosts may share the limit: those that were refused together must not come back together.
-      const waitMs = Math.min(verdict.waitMs + jitterMs * 2 ** Math.min(limited, 6), DAY);
-      const step = again(waitMs, { limited: limited + 1 });
-      return step ?? stopFor({ ...verdict, waitMs }, situation);
-    }
-    case "unsent": {
-      const step = again(Math.min(2 ** unsent, 30) * SECOND + jitterMs, { unsent: unsent + 1 });
-      // About a minute.
-      return (unsent + 1 < 7 && step) || stopFor(verdict, situation);
-    }
-    case "unclear": {
-      const step = again(3 ** unclear * SECOND + jitterMs, { unclear: unclear + 1 });
-      return (unclear + 1 < 3 && step) || stopFor(verdict, situation);
-    }
-    default:
-      return stopFor(verdict, situation);
-  }
-}
+type Step =
+  | { kind: "save" | "setAside" | "dropName" }
+  | { kind: "again"; afterMs: number; attempt: Attempt }
+  | { kind: "split"; attempt: Attempt }
+  | { kind: "stop"; exitCode: number; pause?: Pause };
 
-/** Ends the destination's part of the run; a refusal holds for its settings only. */
-function stopFor(
-  { kind, why, hint, waitMs }: Verdict,
-  { pause: last, now, settings }: Pick<Situation, "pause" | "now" | "settings">,
-): Step & { kind: "stop" } {
-  const [exitCode, firstMs, mostMs = 0] = STOPS[kind] ?? [69];
-  const stop = { kind: "stop", exitCode } as const;
-  if (firstMs === undefined) return stop;
-  const times =
-    waitMs === undefined
-      ? nextPause(last, now, [firstMs, mostMs])
-      : { setAt: now, until: now + waitMs, stepMs: 0 };
-  const pause = { ...times, exitCode, why, hint };
-  return { ...stop, pause: exitCode === 75 ? pause : { ...pause, settings } };
+/** What to do after a verdict on one message. */
+function nextStep({ kind, why, hint, waitMs }: Verdict, situation: Situation): Step {
+  const { attempt, lines, fileBytes, now, deadline, jitterMs, settings } = situation;
+  if (kind === "confirmed" || kind === "unproven") return { kind: "save" };
+  if (kind === "badName") return { kind: "dropName" };
+  if (kind === "tooLarge" || kind === "refused") {
+    if (lines === 1) return { kind: "setAside" };
+    const isFile = kind === "tooLarge" && fileBytes > 0;
+    // Less than half: around the file there is a form.
+    const change = isFile ? { fileBytes: Math.floor(fileBytes / 2) - 1_024 } : { suspects: lines };
+    return { kind: "split", attempt: { ...attempt, ...change } };
+  }
+  const { [kind]: tried = 0 } = attempt.tries;
+  let afterMs = Infinity;
+  // Seven tries are about a minute; after three it is a later run's turn.
+  if (kind === "unsent" && tried < 6) afterMs = Math.min(2 ** tried, 30) * SECOND + jitterMs;
+  if (kind === "unclear" && tried < 2) afterMs = 3 ** tried * SECOND + jitterMs;
+  // Many hosts may share the limit: those that were refused together must not come back together.
+  if (waitMs !== undefined) afterMs = Math.min(waitMs + jitterMs * 2 ** Math.min(tried, 6), DAY);
+  if (now + afterMs < deadline) {
+    const tries = { ...attempt.tries, [kind]: tried + 1 };
+    return { kind: "again", afterMs, attempt: { ...attempt, tries } };
+  }
+  const [exitCode, , firstMs, longestMs = 0]: Ending = VERDICTS[kind];
+  if (firstMs === undefined) return { kind: "stop", exitCode };
+  const doubledMs = Math.max(firstMs, (situation.pause?.stepMs ?? 0) * 2);
+  const stepMs = waitMs === undefined ? Math.min(doubledMs, longestMs) : 0;
+  const until = now + (waitMs === undefined ? stepMs : afterMs);
+  const pause = { setAt: now, until, stepMs, exitCode, why, hint };
+  // A refusal holds for its settings only.
+  return { kind: "stop", exitCode, pause: exitCode === 75 ? pause : { ...pause, settings } };
 }
 
 /** The attempt that follows a message that is done with. */
-export function afterDone(attempt: Attempt, lines: number, isSetAside = false): Attempt {
-  const suspects = isSetAside ? 0 : Math.max(0, attempt.suspects - lines);
-  return { ...FIRST_ATTEMPT, fileBytes: attempt.fileBytes, suspects };
+function afterDone({ suspects, fileBytes }: Attempt, lines: number, isSetAside = false): Attempt {
+  return { tries: {}, suspects: isSetAside ? 0 : Math.max(0, suspects - lines), fileBytes };
 }
 
 /** How much of what comes next may have arrived already: log lines, and characters of the next. */
@@ -3434,14 +3301,14 @@ function furtherDoubt(one: Doubt, other: Doubt): Doubt {
 }
 
 /** What is left of a doubt behind a message. */
-export function doubtBehind(doubt: Doubt, { lines, characters }: Doubt): Doubt {
+function doubtBehind(doubt: Doubt, { lines, characters }: Doubt): Doubt {
   if (lines < doubt.lines) return { ...doubt, lines: doubt.lines - lines };
   if (lines > doubt.lines) return NO_DOUBT;
   return { lines: 0, characters: Math.max(0, doubt.characters - characters) };
 }
 
 /** A lasting failure is reported when it begins, when it changes, after an hour, then daily. */
-export function reportDue(failure: Failure | undefined, now: number, exitCode: number): boolean {
+function reportDue(failure: Failure | undefined, now: number, exitCode: number): boolean {
   if (!failure || failure.told > now || failure.exitCode !== exitCode) return true;
   // Nobody can have seen it yet.
   if (failure.told < failure.since) return true;
@@ -3450,7 +3317,7 @@ export function reportDue(failure: Failure | undefined, now: number, exitCode: n
 }
 
 /** Of several exit codes the one that a person must act on. */
-export function worstExit(codes: readonly number[]): number {
+function worstExit(codes: readonly number[]): number {
   return [70, 73, 78, 69, 66, 64, 75].find((code) => codes.includes(code)) ?? 0;
 }
 
@@ -5192,56 +5059,14 @@ function acquireLock(path: string): Lock | undefined {
 // ── World: network ──────────────────────────────────────────────────────────────────────────────
 // One message in, one verdict out. No URL, token or error object leaves this section.
 
-/** How much of a dry run is printed at once. */
-const PRINT_LENGTH = 64 * 1024;
-
-interface Posted {
-  readonly verdict: Verdict;
-  /** What the service's headers ask for before the next message. */
-  readonly delayMs: number;
-}
-
-/** A service as a run uses it. */
-interface Destination extends Service, Connection {
-  /** Tells changed settings from unchanged ones, for a destination that refused. */
-  readonly settings: string;
-  readonly colors: boolean;
-  /** Its messages are printed: nobody paces or refuses them. */
-  readonly prints: boolean;
-  /** A whole message: what is to be said before the lines, and the lines in a fence. */
-  fenced(before: string, lines: string): string;
-  /** A whole message without a fence: what is said before, and words in the service's markup. */
-  plain(before: string, words: string): string;
-  send(content: string, file: AttachedFile | undefined, how: HowToSend): Promise<Posted>;
-  /** Prints what is left. */
-  flush?(): Promise<void>;
-}
-
-interface HowToSend {
-  /** Under our own name; services refuse some. */
-  readonly named: boolean;
-  /** What the run has left. */
-  readonly leftMs: number;
-}
-
-/** The body as text, cut at 64 KiB: a server may lie about its length or never end. */
-async function readBody(response: Response): Promise<string> {
-  const decoder = new TextDecoder();
-  let text = "";
-  for await (const chunk of response.body ?? []) {
-    text += decoder.decode(chunk, { stream: true });
-    if (text.length > 64 * 1024) break;
-  }
-  return text;
-}
-
-/** Makes one request and reads the answer, or what it means that there is none. */
-async function request(
+/** Makes one request, and reads the answer, or what it means that there is none. */
+async function request<Result>(
   world: World,
   { userAgent }: Service,
   { url, headers = {}, body }: Call,
+  read: (reply: Reply) => Result,
   leftMs = Infinity,
-): Promise<Reply | Verdict> {
+): Promise<Result | Verdict> {
   try {
     const isForm = body instanceof FormData;
     const packed = body && new Response(isForm ? body : JSON.stringify(body));
@@ -5262,48 +5087,78 @@ async function request(
       redirect: "error",
       signal: world.timeout(limitMs),
     });
-    return {
-      status: response.status,
-      headers: Object.fromEntries(response.headers),
-      body: await readBody(response),
-    };
+    const decoder = new TextDecoder();
+    let text = "";
+    for await (const chunk of response.body ?? []) {
+      text += decoder.decode(chunk, { stream: true });
+      // A server may lie about its length or never end.
+      if (text.length > 64 * 1024) break;
+    }
+    const { status, headers: answered } = response;
+    return read({ status, headers: Object.fromEntries(answered), body: text });
   } catch (error) {
-    return readFetchError(error);
+    const verdict = readFetchError(error);
+    const proxy = proxyOf(world, new URL(url));
+    if (verdict.kind !== "unsent" || !proxy) return verdict;
+    const why = `${verdict.why} by the proxy of ${proxy}`;
+    return { ...verdict, why, hint: `see whether ${proxy} is right: http://<host>:<port>` };
   }
 }
 
-/** A service as the settings connect to it. */
-function destinationOf(world: World, settings: Settings, service: Connected): Destination {
-  const { host, view } = settings;
-  const { access, hasColors, header, encode } = service;
-  const colors = hasColors && view.color;
+/** The variable whose proxy the runtime uses for this URL. */
+function proxyOf({ env }: World, { protocol, hostname }: URL): string | undefined {
+  const find = (wanted: string) =>
+    Object.keys(env).find((name) => env[name] && name.toLowerCase() === wanted);
+  const spared = (env[find("no_proxy") ?? ""] ?? "").split(/[\s,]+/);
+  const isSpared = spared.some((name) => name === "*" || (name && hostname.endsWith(name)));
+  return isSpared ? undefined : find(protocol.replace(":", "_proxy"));
+}
+
+/** A service as a run uses it. */
+type Destination = ReturnType<typeof destinationOf>;
+
+function destinationOf(world: World, { host, view }: Settings, service: Connected) {
+  const { access, header, encode } = service;
+  const colors = service.hasColors && view.color;
   const sender = discordName(host);
   return {
     ...service,
+    /** Tells changed settings from unchanged ones, for a destination that refused. */
     settings: access && fingerprintText(access),
     colors,
+    /** Its messages are printed: nobody paces or refuses them. */
     prints: false,
-    fenced: (before, lines) =>
+    /** A whole message: what is to be said before the lines, and the lines in a fence. */
+    fenced: (before: string, lines: string) =>
       header(host, "") + encode(before) + fence(lines, colors ? "ansi" : ""),
-    plain: (before, words) => header(host, words) + encode(before) + words,
-    async send(content, file, { named, leftMs }) {
+    /** A whole message without a fence: what is said before, and words in the service's markup. */
+    plain: (before: string, words: string) => header(host, words) + encode(before) + words,
+    /** `named`: under our own name, which services may refuse; `leftMs`: what the run has left. */
+    send(
+      content: string,
+      file: AttachedFile | undefined,
+      { named, leftMs }: { named: boolean; leftMs: number },
+    ): Promise<Verdict> {
       const call = service.post(content, named ? sender : undefined, file);
-      const reply = await request(world, service, call, leftMs);
-      if ("kind" in reply) return { verdict: reply, delayMs: 0 };
-      return { verdict: readReply(service, reply), delayMs: headerDelayMs(reply) };
+      return request(world, service, call, (reply) => readReply(service, reply), leftMs);
     },
+    /** Prints what is left. */
+    flush: () => Promise.resolve(),
   };
 }
 
 /** The same messages, printed as a channel would show them: sender, text, file. */
 function printing(world: World, { host, dryRun }: Settings, destination: Destination): Destination {
   const name = discordName(host);
-  // Joined at once: one text that grows takes twice as long to print.
-  let [texts, length, isTold]: [string[], number, boolean] = [[], 0, false];
+  // How much is printed at once: one text that grows takes twice as long.
+  const partLength = 64 * 1024;
+  let [texts, length, isTold]: [string[], number, boolean] = [[], 0, dryRun];
   const flush = async () => {
     const text = texts.join("");
     [texts, length] = [[], 0];
-    if (text !== "") await print(world, text);
+    if (text === "") return;
+    await print(world, text);
+    await world.sleep(0);
   };
   return {
     ...destination,
@@ -5311,26 +5166,21 @@ function printing(world: World, { host, dryRun }: Settings, destination: Destina
     prints: true,
     flush,
     async send(content, file) {
-      if (!isTold && destination.name === STDOUT.name && !dryRun)
+      if (!isTold && destination.name === STDOUT.name)
         complain(world, "no destination is set, messages go to stdout", SET_ONE);
       isTold = true;
-      const text = `${name}\n${content}\n${file ? `[${file.name}]\n` : ""}`;
-      texts.push(text);
-      length += text.length;
+      texts.push(`${name}\n${content}\n${file ? `[${file.name}]\n` : ""}`);
+      length += texts.at(-1)?.length ?? 0;
       const whole = file?.text ?? "";
       // In parts: a second copy of a whole file has no place in memory.
       for (let [start, end] = [0, 0]; start < whole.length; start = end) {
-        end = characterBoundary(whole, start + PRINT_LENGTH);
+        end = characterBoundary(whole, start + partLength);
         texts.push(whole.slice(start, end));
         await flush();
-        await world.sleep(0);
       }
       // What counts as sent is printed.
-      if (!dryRun || length > PRINT_LENGTH) {
-        await flush();
-        await world.sleep(0);
-      }
-      return { verdict: { kind: "confirmed", why: "" }, delayMs: 0 };
+      if (!dryRun || length > partLength) await flush();
+      return { kind: "confirmed", why: "" };
     },
   };
 }
@@ -5353,9 +5203,9 @@ const STDOUT: Connected = {
 
 function destinationsOf(world: World, settings: Settings): Destination[] {
   const { services, dryRun } = settings;
-  const isPrinted = dryRun || services.length === 0;
   return (services.length > 0 ? services : [STDOUT]).map((service) => {
     const destination = destinationOf(world, settings, service);
+    const isPrinted = dryRun || services.length === 0;
     return isPrinted ? printing(world, settings, destination) : destination;
   });
 }
@@ -5371,21 +5221,19 @@ async function print(world: World, text: string): Promise<number> {
 
 /** One line, and one with a hint; on a terminal they take the place of a progress line. */
 function complain(world: World, message: string, hint?: string): void {
-  const lines = hint ? [`f2b-watch: ${message}`, `hint: ${hint}`] : [`f2b-watch: ${message}`];
-  const text = lines
-    .map((line) => `${neutralise(redact(line, [])).replaceAll("\n", "\\n")}\n`)
-    .join("");
-  world.writeError(world.terminal ? `\r\x1b[K${text}` : text);
+  const lines = [`f2b-watch: ${message}`, ...(hint ? [`hint: ${hint}`] : [])];
+  const clean = lines.map((line) => neutralise(redact(line, [])).replaceAll("\n", "\\n"));
+  world.writeError(`${world.terminal ? "\r\x1b[K" : ""}${clean.join("\n")}\n`);
 }
 
 /** Asks a service without posting; throws what a run would meet. */
 async function askService(world: World, destination: Destination): Promise<Asked> {
-  const { ask, host } = destination;
-  const reply = ask ? await request(world, destination, ask) : { status: 0, headers: {}, body: "" };
-  const asked = "kind" in reply ? reply : destination.answer(reply);
+  const { ask, host, answer } = destination;
+  const asked = ask
+    ? await request(world, destination, ask, answer)
+    : answer({ status: 0, headers: {}, body: "" });
   if (!("kind" in asked)) return asked;
-  const { exitCode } = stopFor(asked, { pause: undefined, now: 0, settings: "" });
-  throw new Fault(exitCode, asked.why, hintFor(asked, host));
+  throw new Fault(VERDICTS[asked.kind][0], asked.why, hintFor(asked, host));
 }
 
 // ── World: fail2ban-client ──────────────────────────────────────────────────────────────────────
@@ -6441,10 +6289,11 @@ async function deliver<M extends Message>(
     }
     source.begin(message);
     const how = { named, leftMs: deadline - world.now() };
-    const { verdict, delayMs } = await destination.send(message.content, message.file, how);
+    const verdict = await destination.send(message.content, message.file, how);
     const now = world.now();
-    if (!prints) channel.posts = recentPosts([...channel.posts, now], now);
-    channel.asked = delayMs > 0 ? { at: now, delayMs } : undefined;
+    const isRecent = (at: number) => at <= now && now - at < MINUTE;
+    if (!prints) channel.posts = [...channel.posts, now].filter(isRecent).slice(-60);
+    channel.asked = verdict.delayMs ? { at: now, delayMs: verdict.delayMs } : undefined;
     const step = nextStep(verdict, {
       attempt,
       lines: message.lines,
@@ -6496,12 +6345,6 @@ async function deliver<M extends Message>(
 }
 
 const TIME_IS_UP = "time is up, the rest follows in the next run";
-
-/** How long to wait for the pace, and for what the service's headers asked. */
-function turnDelayMs({ posts, asked }: Channel, pace: readonly Pace[], now: number): number {
-  const askedMs = asked && asked.at <= now ? asked.at + asked.delayMs - now : 0;
-  return Math.max(0, paceDelayMs(posts, pace, now), askedMs);
-}
 
 function reportUnproven({ world, state }: Run, { title, name }: Destination): void {
   const key = `${name} unverified`;
@@ -6840,7 +6683,7 @@ function textSource(run: Run, destination: Destination, title: string, text: str
       isOver = at >= encoded.length;
       run.save();
     },
-    refused: (_, why) => new Fault(69, `refuses the message: ${why}`),
+    refused: (_, why) => new Fault(69, `refuses the message: ${why}`, VERDICTS.refused[1]),
     waiting: () => "",
   };
 }
@@ -7152,7 +6995,7 @@ async function session(
         const ended = await Promise.all(
           group.map(async (each) => {
             const outcome = await work(run, each).catch(asFailed);
-            await each.flush?.();
+            await each.flush();
             return [each, outcome] as const;
           }),
         );
@@ -7915,7 +7758,7 @@ async function ask(
     }
     const asked = await askService(world, destination);
     if (asked.untouched?.test(refusal) && !settings.hello) {
-      const hint = withBot(pause?.hint ?? "mend what it says", asked.bot);
+      const hint = (pause?.hint ?? "mend what it says").replace("@<the bot>", asked.bot ?? "$&");
       throw new Fault(
         pause?.exitCode ?? 69,
         `${asked.text}; ${refusal}`,
@@ -7986,7 +7829,10 @@ function destinationRow(
   if (outcome?.kind === "failed") {
     const { exitCode, message, hint } = outcome.fault;
     const why = message.replace(`${title}: `, "");
-    return failedRow(title, new Fault(exitCode, `${text}; but ${why}`, hint && withBot(hint, bot)));
+    return failedRow(
+      title,
+      new Fault(exitCode, `${text}; but ${why}`, hint?.replace("@<the bot>", bot ?? "$&")),
+    );
   }
   const notes = [text + age];
   if (outcome) notes.push("the test message is there");
@@ -8803,10 +8649,7 @@ function readSettings(world: World, { command, values }: CommandLine) {
       `expected a time that is not in the future, found ${found}`,
     );
   }
-  const services = SERVICES.flatMap((service): Connected[] => {
-    const connection = service.connect(trimmed);
-    return connection ? [{ ...service, ...connection }] : [];
-  });
+  const services = SERVICES.flatMap((service) => service.connect(trimmed) ?? []);
   const sending = (["send", "hello"] as const).find(
     (name) => options[name] && OPTIONS[name].commands.includes(command),
   );

@@ -1136,9 +1136,9 @@ describe("--hello", () => {
 
   test("that fails is not taken for a failure of a pass", async () => {
     using scene = await CheckScene.after(1, 5);
-    scene.env["DISCORD_WEBHOOK"] += "?thread_id=nonsense";
-    expect((await scene.row("Discord", "--hello")).exitCode).toBe(78);
-    scene.env["DISCORD_WEBHOOK"] = scene.discord.webhook;
+    scene.discord.refuseContent((content) => content.includes("👋"));
+    expect((await scene.row("Discord", "--hello")).exitCode).toBe(69);
+    scene.discord.refuseContent(() => false);
     scene.append(line(6));
     await scene.pass();
     scene.expectPosted(line(6));

@@ -710,6 +710,7 @@ describe("a webhook's URL", () => {
     ["Slack's host", `https://hooks.slack.com/services/T0/B0/${TOKEN}`],
     ["a blank in it", `https://discord.com/api/webhooks/12345/ ${TOKEN}`],
     ["a quote in it", `https://discord.com/api/webhooks/12345/"${TOKEN}`],
+    ["a thread that is none", `https://discord.com/api/webhooks/12345/${TOKEN}?thread_id=abc`],
     ["a URL within", `see https://discord.com/api/webhooks/12345/${TOKEN}`],
   ])("with %s is refused with 78, and not echoed", async (_, text) => {
     using scene = smallScene();

@@ -139,6 +139,17 @@ describe("a proxy", () => {
     );
   }
 
+  testEach("that is none is named", async (how) => {
+    using machine = await machineBehindTls();
+    machine.append(line(1));
+    Object.assign(machine.env, { HTTPS_PROXY: "nonsense", F2B_MAX_TIME: "4000" });
+    const { code, err } = await machine.go(how);
+    expect(code).toBe(75);
+    expect(err).toMatch(
+      /^f2b-watch: Discord: cannot connect [^\n]*HTTPS_PROXY[^\n]*\nhint: [^\n]*HTTPS_PROXY/,
+    );
+  });
+
   testEach("NODE_EXTRA_CA_CERTS in the env file is refused: it is read before", async (how) => {
     using machine = new Machine();
     fs.writeFileSync(join(machine.directory, "env"), `NODE_EXTRA_CA_CERTS=${directory}/ca.pem\n`);

@@ -1871,7 +1871,7 @@ function withoutRepeats(batch: Batch, warned: Warned, now: number) {
   const known = new Map(recent.slice(-WARNED_LIMIT));
   const happenings = batch.happenings.filter((each) => {
     if (each.event !== "through") return true;
-    const key = fingerprintText(banKey(each)).slice(0, 16);
+    const key = fingerprint(banKey(each)).slice(0, 16);
     if (known.has(key)) return false;
     known.set(key, now);
     return true;
@@ -2421,7 +2421,8 @@ const HEAD_LENGTHS: readonly number[] = [32, 128, 512];
  * 64 bits that tell contents apart, as 16 hex digits. Not for secrets: loading a real digest costs
  * every idle run a millisecond, and nobody gains by forging one line's hash.
  */
-export function fingerprint(bytes: Uint8Array): string {
+export function fingerprint(content: Uint8Array | string): string {
+  const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
   let a = 0xdeadbeef;
   let b = 0x41c6ce57;
   for (let index = 0; index < bytes.length; index++) {
@@ -2431,15 +2432,7 @@ export function fingerprint(bytes: Uint8Array): string {
   }
   a = Math.imul(a ^ (a >>> 16), 0x85ebca6b) ^ Math.imul(b ^ (b >>> 13), 0xc2b2ae35);
   b = Math.imul(b ^ (b >>> 16), 0x85ebca6b) ^ Math.imul(a ^ (a >>> 13), 0xc2b2ae35);
-  return hex(a) + hex(b);
-}
-
-function hex(word: number): string {
-  return (word >>> 0).toString(16).padStart(8, "0");
-}
-
-function fingerprintText(text: string): string {
-  return fingerprint(new TextEncoder().encode(text));
+  return [a, b].map((word) => (word >>> 0).toString(16).padStart(8, "0")).join("");
 }
 
 /** Where the last line of `before` begins. */
@@ -2564,6 +2557,25 @@ function knownLines({ trail, lastLineHash, tail, lastTime = "" }: Cursor): reado
   return [lastLineHash, ...tail].map((hash, index) => [-index, hash, index === 0 ? lastTime : ""]);
 }
 
+/** How logs are compressed: by their first bytes, in hex, since a name may be wrong. */
+const PACKINGS = [
+  { magic: "1f8b", ending: "gz", program: "gzip" },
+  { magic: "28b52ffd", ending: "zst", program: "zstd" },
+  { magic: "fd377a585a00", ending: "xz", program: "xz" },
+  { magic: "425a68", ending: "bz2", program: "bzip2" },
+  { magic: "04224d18", ending: "lz4", program: "lz4" },
+] as const;
+const PACKED_NAME = new RegExp(`\\.(?:${PACKINGS.map(({ ending }) => ending).join("|")})$`);
+
+/** What cannot be looked into is a rotated log by its name alone. */
+const ROTATED_NAME = new RegExp(`\\d|old|bak|prev|${PACKED_NAME.source}`, "i");
+
+/** The program that unpacks a file which begins like this; absent when it is not compressed. */
+function packingOf(head: Uint8Array): (typeof PACKINGS)[number]["program"] | undefined {
+  const start = Buffer.from(head.subarray(0, 6)).toString("hex");
+  return PACKINGS.find(({ magic }) => start.startsWith(magic))?.program;
+}
+
 /** What a name beside the log's may be: absent when it shares no stem with it. */
 export function siblingName(
   log: string,
@@ -2575,7 +2587,7 @@ export function siblingName(
   const beside = name.startsWith(log);
   const rest = name.slice((beside ? log : stem).length);
   if (!/^[-._~ ]/.test(rest) || (!beside && !rest.includes(ending))) return undefined;
-  const plain = (beside ? rest : rest.replace(ending, "")).replace(/\.(?:gz|zst|xz|bz2|lz4)$/, "");
+  const plain = (beside ? rest : rest.replace(ending, "")).replace(PACKED_NAME, "");
   const number = /^\.(\d{1,4})$/.exec(plain)?.[1];
   return number === undefined ? { rest } : { rest, number: Number(number) };
 }
@@ -2590,7 +2602,7 @@ function isRotatedName(log: string, name: string): boolean {
 export interface Aged {
   readonly name: string;
   readonly isLive: boolean;
-  readonly number?: number;
+  readonly number?: number | undefined;
   readonly size: number;
   readonly firstTime: string;
 }
@@ -3995,8 +4007,7 @@ async function* streamProgram(
     for await (const chunk of child.stdout ?? []) yield chunk;
     if ((await ended) !== 0) throw new Error(`${program} failed`);
   } catch (error) {
-    if (isDenied(error)) throw error;
-    if (errorCode(error) === "ENOENT") throw new MissingProgram(`${program} is not installed`);
+    if (isDenied(error) || errorCode(error) === "ENOENT") throw error;
     throw new Error(`${program} failed`, { cause: error });
   } finally {
     clearTimeout(timer);
@@ -4085,58 +4096,6 @@ export function realWorld(): World {
 // Every file is opened once and read by its descriptor, so that a rotation between two steps moves
 // names and never contents. Siblings are opened without following links.
 
-/** Fastest of 64 KiB to 16 MiB when the page cache is warm, and small in memory. */
-const PAGE_BYTES = 128 * 1024;
-/** How far into a file its first record is looked for. */
-const RECORD_SEARCH_BYTES = 16 * 1024;
-/** How often the rotated files are opened anew because they changed, or one could not be opened. */
-const SIBLINGS_TRIES = 5;
-const PACKED_NAME = /\.(?:gz|zst|xz|bz2|lz4)$/;
-/** What cannot be looked into is a rotated log by its name alone. */
-const ROTATED_NAME = /\d|old|bak|prev|\.(?:gz|zst|xz|bz2|lz4)$/i;
-
-interface OpenFile {
-  readonly name: string;
-  readonly isLive: boolean;
-  readonly number?: number;
-  readonly descriptor: number;
-  /** As it was when opened: what is written later belongs to the next run. */
-  readonly size: number;
-  readonly inode: string;
-  /** Hints only: the same file, emptied, has the same; and what was written since has another time. */
-  readonly identity: string;
-  readonly writtenMs: number;
-  readonly owner: number;
-  /** The first bytes as they were when opened: a file may be truncated while it is read. */
-  readonly head: Uint8Array;
-  readonly firstTime: string;
-  /** What tells a compressed file's contents from others. */
-  readonly key?: string;
-  /** Why a compressed file could not be unpacked to its end. */
-  readonly damage?: string;
-}
-
-/** A sibling that could not be used. */
-interface LeftOut {
-  readonly name: string;
-  readonly why: string;
-  readonly key: string;
-  readonly number?: number;
-  readonly writtenMs: number;
-}
-
-interface LogFiles {
-  /** Siblings, the oldest first. */
-  readonly open: readonly OpenFile[];
-  readonly leftOut: readonly LeftOut[];
-  /** Of all that are compressed. */
-  readonly keys: readonly string[];
-  /** The listing that they are of. */
-  readonly snapshot: string | undefined;
-  /** No name changed hands meanwhile. */
-  readonly isSettled: boolean;
-}
-
 function withReason({ name, why }: { name: string; why: string }): string {
   return `${name} (${why})`;
 }
@@ -4163,101 +4122,293 @@ function asFault(error: unknown, exitCode: number): Fault {
   const denied = /Requires (\w+) access to "([^"]+?)(?:\/[^/]+\.try\d+)?"/.exec(message);
   if (denied) {
     const [, kind, what] = denied;
-    return new (kind === "run" ? Closed : Fault)(
-      78,
-      `Deno denies ${kind} access`,
-      `deno run … --allow-${kind}=${what}`,
-    );
+    const hint = `deno run … --allow-${kind}=${what}`;
+    return new (kind === "run" ? Closed : Fault)(78, `Deno denies ${kind} access`, hint);
   }
   if (error instanceof Fault) return error;
   const code = errorCode(error);
   if (!code) return new Fault(70, `a bug in f2b-watch ${VERSION}: ${message}`, "please report it");
-  const hint = /^E(?:ACCES|PERM)$/.test(code)
-    ? "run as root"
-    : code === "ENOENT"
-      ? "make sure that it exists, or name another one"
-      : `look up ${code}`;
+  let hint = `look up ${code}`;
+  if (code === "ENOENT") hint = "make sure that it exists, or name another one";
+  if (/^E(?:ACCES|PERM)$/.test(code)) hint = "run as root";
   return new Fault(exitCode, `cannot be looked at: ${message}`, hint);
 }
 
-/** Fills `bytes` from the file as far as it goes. */
-function readBytes(
-  world: World,
-  descriptor: number,
-  position: number,
-  bytes: Uint8Array,
-): Uint8Array {
-  let filled = 0;
-  try {
-    while (filled < bytes.length) {
-      const left = bytes.length - filled;
-      const count = world.fs.readSync(descriptor, bytes, filled, left, position + filled);
-      if (count === 0) break;
-      filled += count;
-    }
-  } catch (error) {
-    throw new Fault(66, `cannot read the log: ${reason(error)}`);
-  }
-  return bytes.subarray(0, filled);
-}
-
-/** Reads `length` bytes, or up to the size that the file had when it was opened. */
-function readAt(world: World, file: OpenFile, position: number, length: number): Uint8Array {
-  const bytes = Buffer.allocUnsafe(Math.max(0, Math.min(length, file.size - position)));
-  return readBytes(world, file.descriptor, position, bytes);
-}
-
-function readHead(world: World, descriptor: number, size: number): Uint8Array {
-  return readBytes(world, descriptor, 0, Buffer.alloc(Math.min(size, Math.max(...HEAD_LENGTHS))));
-}
-
-/** Opens a regular file for reading; a FIFO or device neither blocks nor opens. */
+/**
+ * Opens a regular file for reading, unless `problemOf` it is a reason not to trust it; a FIFO or device
+ * neither blocks nor opens.
+ */
 function openRegular(
   world: World,
   path: string,
   flags = 0,
-): { descriptor: number; stat: fs.Stats } {
+  problemOf: (stat: fs.Stats) => string | undefined = () => undefined,
+) {
   const { O_RDONLY, O_NONBLOCK } = world.fs.constants;
   const descriptor = world.fs.openSync(path, O_RDONLY | O_NONBLOCK | flags);
-  const stat = world.fs.fstatSync(descriptor);
-  if (stat.isFile()) return { descriptor, stat };
-  world.fs.closeSync(descriptor);
-  throw new Error("it is not a regular file");
-}
-
-function openLogFile(world: World, path: string, flags = 0): OpenFile & { links: number } {
-  const { descriptor, stat } = openRegular(world, path, flags);
-  const { size, uid: owner, nlink: links } = stat;
-  const inode = inodeOf(stat);
-  const head = readHead(world, descriptor, size);
-  // Whole milliseconds: Deno, which may go on with a state that Bun wrote, knows no parts of one.
-  const identity = `${inode}:${Math.floor(stat.birthtimeMs)}`;
-  const writtenMs = Math.floor(stat.mtimeMs);
-  const found = {
-    name: basename(path),
-    isLive: true,
-    descriptor,
-    size,
-    inode,
-    identity,
-    writtenMs,
-  };
-  return { ...found, owner, links, head, firstTime: "" };
+  try {
+    const stat = world.fs.fstatSync(descriptor);
+    const problem = stat.isFile() ? problemOf(stat) : "it is not a regular file";
+    if (problem) throw new Error(problem);
+    return { descriptor, stat };
+  } catch (error) {
+    world.fs.closeSync(descriptor);
+    throw error;
+  }
 }
 
 function inodeOf(stat: fs.Stats): string {
   return `${stat.dev}:${stat.ino}`;
 }
 
+/** Fastest of 64 KiB to 16 MiB when the page cache is warm, and small in memory. */
+const PAGE_BYTES = 128 * 1024;
+/** How far into a file its first record is looked for. */
+const RECORD_SEARCH_BYTES = 16 * 1024;
+
+/** A log or a sibling as it was when it was opened: what is written later belongs to the next run. */
+class OpenFile implements Aged {
+  readonly name: string;
+  readonly isLive: boolean;
+  readonly number: number | undefined;
+  readonly descriptor: number;
+  readonly stat: fs.Stats;
+  readonly size: number;
+  /** The first bytes: a file may be truncated while it is read. */
+  readonly head: Uint8Array;
+  /** Tells a compressed file's contents from others. */
+  readonly key: string | undefined;
+  /** Why a compressed file could not be unpacked to its end. */
+  readonly damage: string | undefined;
+  readonly #world: World;
+  #firstTime: string | undefined;
+
+  constructor(
+    world: World,
+    file: Pick<OpenFile, "name" | "descriptor" | "stat"> & Partial<OpenFile>,
+  ) {
+    this.#world = world;
+    this.name = file.name;
+    this.isLive = file.isLive ?? false;
+    this.number = file.number;
+    this.descriptor = file.descriptor;
+    this.stat = file.stat;
+    this.size = file.size ?? file.stat.size;
+    this.head = this.fill(0, Buffer.alloc(Math.min(this.size, Math.max(...HEAD_LENGTHS))));
+    // Compressed files end in a checksum of all they hold.
+    const tail = () => this.readBefore(this.size, 64);
+    const isPacked = packingOf(this.head) !== undefined && !this.isLive;
+    const packedKey = () => `${this.size}:${fingerprint(this.head)}:${fingerprint(tail())}`;
+    this.key = file.key ?? (isPacked ? packedKey() : undefined);
+    this.damage = file.damage;
+  }
+
+  close(): void {
+    this.#world.fs.closeSync(this.descriptor);
+  }
+
+  /** Fills `bytes` from `position` on, as far as the file goes. */
+  fill(position: number, bytes: Uint8Array): Uint8Array {
+    let filled = 0;
+    try {
+      while (filled < bytes.length) {
+        const [left, at] = [bytes.length - filled, position + filled];
+        const count = this.#world.fs.readSync(this.descriptor, bytes, filled, left, at);
+        if (count === 0) break;
+        filled += count;
+      }
+    } catch (error) {
+      throw new Fault(66, `cannot read the log: ${reason(error)}`);
+    }
+    return bytes.subarray(0, filled);
+  }
+
+  /** Reads `length` bytes, or up to the size that the file had when it was opened. */
+  read(position: number, length: number): Uint8Array {
+    const bytes = Buffer.allocUnsafe(Math.max(0, Math.min(length, this.size - position)));
+    return this.fill(position, bytes);
+  }
+
+  /** Reads the last `most` bytes before `end`. */
+  readBefore(end: number, most: number): Uint8Array {
+    const start = Math.max(0, end - most);
+    return this.read(start, end - start);
+  }
+
+  /** The first time in it. */
+  get firstTime(): string {
+    const search = () => firstTimeIn(this.read(0, RECORD_SEARCH_BYTES));
+    return (this.#firstTime ??= lineTime(this.head) || search());
+  }
+
+  get lastTime(): string {
+    return lastTimeIn(this.readBefore(this.size, ANCHOR_TAIL_BYTES));
+  }
+
+  /** A hint only: the same file, emptied, has the same. */
+  get identity(): string {
+    // Whole milliseconds: Deno, which may go on with a state that Bun wrote, knows no parts of one.
+    return `${inodeOf(this.stat)}:${Math.floor(this.stat.birthtimeMs)}`;
+  }
+
+  get writtenMs(): number {
+    return Math.floor(this.stat.mtimeMs);
+  }
+
+  /** Block by block; each block takes the place of the one before it. */
+  *blocks(from = 0, to = this.size): Generator<Uint8Array> {
+    const block = Buffer.allocUnsafe(PAGE_BYTES);
+    for (let position = from; position < to; position += PAGE_BYTES)
+      yield this.fill(position, block.subarray(0, Math.min(PAGE_BYTES, to - position)));
+  }
+
+  /** Every whole line from `from` on, at most its last 4 KiB, and where it ends. */
+  *lines(from = 0): Generator<{ line: Uint8Array; end: number }> {
+    let [start, position] = [from, from];
+    for (const block of this.blocks(from)) {
+      for (let at = block.indexOf(NEWLINE); at >= 0; at = block.indexOf(NEWLINE, at + 1)) {
+        const end = position + at + 1;
+        const first = Math.max(start, end - ANCHOR_LINE_BYTES);
+        const isHere = first >= position;
+        const line = isHere
+          ? block.subarray(first - position, at + 1)
+          : this.read(first, end - first);
+        yield { line, end };
+        start = end;
+      }
+      position += block.length;
+    }
+  }
+
+  countLines(from: number, to: number): number {
+    let lines = 0;
+    for (const block of this.blocks(from, to))
+      for (let at = block.indexOf(NEWLINE); at >= 0; at = block.indexOf(NEWLINE, at + 1)) lines++;
+    return lines;
+  }
+
+  /** The offset after the last whole line; 0 when there is none. */
+  lastLineEnd(): number {
+    for (let end = this.size; end > 0; end -= PAGE_BYTES) {
+      const found = this.readBefore(end, PAGE_BYTES).lastIndexOf(NEWLINE);
+      if (found >= 0) return Math.max(0, end - PAGE_BYTES) + found + 1;
+    }
+    return 0;
+  }
+
+  /** What proves that a reader stood at `offset`. */
+  anchorAt(offset: number): Anchor {
+    return anchorFrom(this.head, this.readBefore(offset, ANCHOR_LINE_BYTES + 1), offset);
+  }
+
+  matches(anchor: Anchor): boolean {
+    return anchor.offset <= this.size && sameAnchor(this.anchorAt(anchor.offset), anchor);
+  }
+
+  cursorAt(offset: number, lines: number, total = lines): Cursor {
+    return cursorFrom(this.head, this.readBefore(offset, ANCHOR_TAIL_BYTES), offset, lines, total);
+  }
+
+  /** Whether another file holds all that this one does; the files stand oldest first. */
+  isCopyIn(files: readonly OpenFile[]): boolean {
+    if (this.isLive || this.size === 0) return false;
+    const end = this.anchorAt(this.size);
+    const age = files.indexOf(this);
+    return files.some(
+      (other, index) => (index > age || other.size > this.size) && other.matches(end),
+    );
+  }
+
+  /** Where an earlier reader left it: at the end of a line, unless that was the file's end. */
+  finishedAt(finished: readonly Anchor[]): number {
+    const ends = finished.map((anchor) => {
+      const { offset, lastLineBytes } = anchor;
+      if (!this.matches(anchor)) return 0;
+      const isInLine = offset < this.size && this.readBefore(offset, 1)[0] !== NEWLINE;
+      return isInLine ? offset - lastLineBytes : offset;
+    });
+    return Math.max(0, ...ends);
+  }
+
+  /**
+   * Looks for the lines that a cursor knows, the newest first. A line without a time proves nothing by
+   * itself: what stands before it must be known, too.
+   */
+  find(cursor: Cursor): Found | undefined {
+    const known = knownLines(cursor);
+    const ranks = new Map(known.map(([, hash], rank) => [hash, rank] as const).toReversed());
+    const recent: string[] = [];
+    let best: { rank: number; context: number; offset: number } | undefined;
+    let hits = 0;
+    for (const { line, end } of this.lines()) {
+      const hash = fingerprint(line);
+      const rank = ranks.get(hash);
+      if (rank !== undefined) {
+        hits++;
+        const before = known.slice(rank + 1);
+        const strange = recent.findIndex((each, index) => each !== before[index]?.[1]);
+        const context = strange < 0 ? recent.length : strange;
+        const wanted = Math.min(recent.length, before.length, KNOWN_DENSE - 1);
+        const isProven = context >= wanted || lineTime(line) !== "";
+        const isBetter =
+          !best || rank < best.rank || (rank === best.rank && context >= best.context);
+        if (isProven && isBetter) best = { rank, context, offset: end };
+      }
+      recent.unshift(hash);
+      recent.length = Math.min(recent.length, KNOWN_DENSE);
+    }
+    if (!best) {
+      // Behind the last line that is not younger than the cursor's, in a file that begins like its.
+      const { lastTime } = cursor;
+      if (lastTime === undefined || !beginsLike(cursor, this.head, this.size)) return undefined;
+      const offset = this.#behindSent(0, "", [lastTime], Infinity);
+      return offset > 0 ? { offset, isLast: false, distance: Infinity, hits: 0 } : undefined;
+    }
+    const { rank, offset } = best;
+    if (rank === 0) return { offset, isLast: true, distance: 0, hits };
+    const [at = 0, , since = ""] = known[rank] ?? [];
+    const distance = (known[0]?.[0] ?? 0) - at;
+    const newer = known.slice(0, rank).map(([, , time]) => time);
+    const behind = since === "" ? offset : this.#behindSent(offset, since, newer, distance);
+    return { offset: behind, isLast: false, distance, hits };
+  }
+
+  /**
+   * Behind the lines from `from` on, at most so many, whose times show that they were sent: between
+   * `since` and the next of the `newer` times of known lines. And behind what a cut left of one.
+   */
+  #behindSent(from: number, since: string, newer: readonly string[], most: number): number {
+    const [lastTime = ""] = newer;
+    const until = newer.at(-1) || lastTime;
+    // What a cut left of a line has the next one behind it.
+    const isGlued = (line: Uint8Array) =>
+      /.\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} /.test(utf8.decode(line));
+    let [offset, left, isSent] = [from, most, false];
+    for (const { line, end } of this.lines(from)) {
+      const time = lineTime(line);
+      if (time) isSent = time >= since && (time <= until || newer.includes(time));
+      if (isGlued(line) || !isSent || left-- <= 0) return offset;
+      offset = end;
+    }
+    // A cut may go through the time.
+    const rest = this.read(offset, PAGE_BYTES);
+    const time = lineTime(rest) || utf8.decode(rest);
+    const isCut = rest.length > 0 && left > 0 && time <= lastTime && !isGlued(rest);
+    return isCut ? this.size : offset;
+  }
+}
+
 /** Opens the log itself, which may be a link; absent when it is not there. */
 function openLive(world: World, path: string, isFound = false): OpenFile | undefined {
   try {
-    const file = openLogFile(world, path);
-    const link = world.fs.lstatSync(path, { throwIfNoEntry: false });
-    const trusted = isFound ? [] : [0, world.uid(), file.owner];
-    if (!link?.isSymbolicLink() || trusted.includes(link.uid)) return file;
-    world.fs.closeSync(file.descriptor);
-    throw new Error(isFound ? "it is a link" : "it is a link that somebody else made");
+    const { descriptor, stat } = openRegular(world, path, 0, ({ uid }) => {
+      const link = world.fs.lstatSync(path, { throwIfNoEntry: false });
+      if (!link?.isSymbolicLink()) return undefined;
+      if (isFound) return "it is a link";
+      const isTrusted = [0, world.uid(), uid].includes(link.uid);
+      return isTrusted ? undefined : "it is a link that somebody else made";
+    });
+    return new OpenFile(world, { name: basename(path), isLive: true, descriptor, stat });
   } catch (error) {
     const code = errorCode(error);
     if (code === "ENOENT") return undefined;
@@ -4275,53 +4426,37 @@ function rotationPath(world: World, log: string): string {
   }
 }
 
-/** A name beside the log that may be a rotated form of it. */
-interface Listed {
-  readonly name: string;
-  readonly path: string;
-  /** What it has beside the log's stem. */
-  readonly rest: string;
-  readonly number?: number;
-  readonly inode: string;
-  readonly size: number;
-  readonly writtenMs: number;
-}
-
-interface Listing {
-  readonly files: readonly Listed[];
-  /** Changes when one of them is rotated, written or replaced. */
-  readonly snapshot: string;
-  /** Changes when names change hands, the log's own among them. */
-  readonly names: string;
-}
-
-/** What lies beside the log; of a file and its compressed form, which is being made, the file. */
-function listSiblings(world: World, log: string): Listing {
+/**
+ * What lies beside the log and may be a rotated form of it; of a file and its compressed form, which is
+ * being made, the file. `snapshot` changes when one of them is rotated, written or replaced, `names`
+ * when names change hands, the log's own among them.
+ */
+function listSiblings(world: World, log: string) {
   const path = rotationPath(world, log);
   const [directory, base] = [dirname(path), basename(path)];
   const present = new Set(world.fs.readdirSync(directory));
-  const files: Listed[] = [];
-  const marks: string[] = [];
-  for (const name of [...present].sort()) {
+  const files = [...present].sort().flatMap((name) => {
     const sibling = siblingName(base, name);
-    if (!sibling || (PACKED_NAME.test(name) && present.has(name.replace(PACKED_NAME, ""))))
-      continue;
+    const isBeingMade = PACKED_NAME.test(name) && present.has(name.replace(PACKED_NAME, ""));
+    if (!sibling || isBeingMade) return [];
     const at = resolve(directory, name);
     const stat = world.fs.lstatSync(at, { throwIfNoEntry: false });
-    if (!stat) continue;
-    const inode = inodeOf(stat);
-    const { size } = stat;
-    const writtenMs = Math.floor(stat.mtimeMs);
-    files.push({ name, path: at, ...sibling, inode, size, writtenMs });
-    marks.push(`${name} ${inode} ${size} ${writtenMs}`);
-  }
+    if (!stat) return [];
+    const { rest, number } = sibling;
+    const [inode, writtenMs] = [inodeOf(stat), Math.floor(stat.mtimeMs)];
+    return { name, path: at, rest, number, inode, size: stat.size, writtenMs };
+  });
+  const marks = files.map(
+    ({ name, inode, size, writtenMs }) => `${name} ${inode} ${size} ${writtenMs}`,
+  );
   const own = world.fs.statSync(path, { throwIfNoEntry: false });
   const names = [...files.map(({ name, inode }) => `${name} ${inode}`), own ? inodeOf(own) : ""];
-  return { files, snapshot: fingerprintText(marks.join("\n")), names: names.join("\n") };
+  return { files, snapshot: fingerprint(marks.join("\n")), names: names.join("\n") };
 }
+type Listed = ReturnType<typeof listSiblings>["files"][number];
 
 /** The listing, if the directory can be listed. */
-function listSafely(world: World, log: string): Listing | undefined {
+function listSafely(world: World, log: string): ReturnType<typeof listSiblings> | undefined {
   try {
     return listSiblings(world, log);
   } catch {
@@ -4329,42 +4464,21 @@ function listSafely(world: World, log: string): Listing | undefined {
   }
 }
 
-/** The file from `from` on, block by block; each block takes the place of the one before it. */
-function* blocks(world: World, file: OpenFile, from = 0): Generator<Uint8Array> {
-  const block = Buffer.allocUnsafe(PAGE_BYTES);
-  for (let position = from; position < file.size; position += PAGE_BYTES) {
-    const bytes = block.subarray(0, Math.min(PAGE_BYTES, file.size - position));
-    yield readBytes(world, file.descriptor, position, bytes);
-  }
-}
-
-/** Every whole line from `from` on, at most its last 4 KiB, and where it ends. */
-function* linesFrom(
-  world: World,
-  file: OpenFile,
-  from = 0,
-): Generator<{ line: Uint8Array; start: number; end: number }> {
-  let [start, position] = [from, from];
-  for (const block of blocks(world, file, from)) {
-    for (let at = block.indexOf(NEWLINE); at >= 0; at = block.indexOf(NEWLINE, at + 1)) {
-      const end = position + at + 1;
-      const first = Math.max(start, end - ANCHOR_LINE_BYTES);
-      const isHere = first >= position;
-      const line = isHere
-        ? block.subarray(first - position, at + 1)
-        : readAt(world, file, first, end - first);
-      yield { line, start, end };
-      start = end;
-    }
-    position += block.length;
-  }
-}
-
-/** A compressed file in blocks so small that even a bomb's blocks unpack to some MiB each. */
-function* packedBlocks(world: World, file: OpenFile): Generator<Uint8Array> {
-  for (let position = 0; position < file.size; position += 8 * 1024) {
-    yield readAt(world, file, position, 8 * 1024);
-  }
+/**
+ * Opens one sibling without following links; it must be of root or of the log's owner. Absent when
+ * another file has taken the name since it was listed.
+ */
+function openSibling(world: World, listed: Listed, owner: number): OpenFile | undefined {
+  const { name, path, number, inode } = listed;
+  const { O_NOFOLLOW } = world.fs.constants;
+  const { descriptor, stat } = openRegular(world, path, O_NOFOLLOW, ({ uid, nlink }) => {
+    if (uid === owner || (uid === 0 && nlink === 1)) return undefined;
+    return uid === 0 ? "a hard link" : "of another owner";
+  });
+  const file = new OpenFile(world, { name, number, descriptor, stat });
+  if (inodeOf(stat) === inode) return file;
+  file.close();
+  return undefined;
 }
 
 /** Creates a file of ours, or opens it: for our eyes only, never through a link. */
@@ -4396,163 +4510,164 @@ function writeAll(world: World, descriptor: number, bytes: Uint8Array): number {
   return written;
 }
 
-/** A file without a name in the state directory, for contents that are needed once. */
-function openScratch(world: World, path: string): number {
-  const { O_RDWR, O_EXCL } = world.fs.constants;
-  return writing(path, () => {
-    world.fs.rmSync(path, { force: true });
-    const descriptor = openPrivate(world, path, O_RDWR | O_EXCL);
-    world.fs.unlinkSync(path);
-    return descriptor;
-  });
-}
-
-/** How a file is compressed, by its first bytes: a name may be wrong. */
-function packingOf(head: Uint8Array): "gzip" | "zstd" | "xz" | "bzip2" | "lz4" | undefined {
-  const start = Buffer.from(head.subarray(0, 6)).toString("hex");
-  if (start.startsWith("1f8b")) return "gzip";
-  if (start.startsWith("28b52ffd")) return "zstd";
-  if (start === "fd377a585a00") return "xz";
-  if (start.startsWith("425a68")) return "bzip2";
-  return start.startsWith("04224d18") ? "lz4" : undefined;
-}
-
-/** Tells compressed contents apart without unpacking them: they end in a checksum of all they hold. */
-function packedKey(world: World, file: OpenFile): string {
-  const tail = readAt(world, file, Math.max(0, file.size - 64), 64);
-  return `${file.size}:${fingerprint(file.head)}:${fingerprint(tail)}`;
-}
-
-/** What a compressed file unpacks to, by Node or by the program that made it. */
-function unpackedChunks(
-  world: World,
-  packed: OpenFile,
-  packing: NonNullable<ReturnType<typeof packingOf>>,
-): AsyncIterable<Uint8Array> {
-  if (packing === "xz" || packing === "bzip2" || packing === "lz4") {
-    return world.streamProgram(packing, ["-dc"], packed.descriptor);
-  }
-  const zlib = process.getBuiltinModule("node:zlib");
-  const { Readable, pipeline } = process.getBuiltinModule("node:stream");
-  const decoder = packing === "gzip" ? zlib.createGunzip() : zlib.createZstdDecompress();
-  pipeline(Readable.from(packedBlocks(world, packed)), decoder, () => undefined);
-  return decoder;
-}
-
-/** Bytes that may be written to the disk; without an answer as many as are wanted. */
-function freeBytes(world: World, path: string): number {
-  try {
-    const { bavail, bsize } = world.fs.statfsSync(dirname(path));
-    return bavail * bsize;
-  } catch {
-    return Infinity;
-  }
-}
-
-/**
- * Unpacks a compressed sibling, as far as it can be, into a scratch file, and closes the packed one. What
- * is a log may take half of the free disk; what does not begin like one is a bomb beyond 64 MiB.
- */
-async function unpack(world: World, packed: OpenFile, scratchPath: string): Promise<OpenFile> {
-  const packing = packingOf(packed.head);
-  if (!packing) return packed;
-  let size = 0;
-  let damage: string | undefined;
-  try {
-    const descriptor = openScratch(world, scratchPath);
-    const limit = freeBytes(world, scratchPath) / 2;
-    let firstTime = "";
-    try {
-      for await (const chunk of unpackedChunks(world, packed, packing)) {
-        if (size < RECORD_SEARCH_BYTES) firstTime ||= firstTimeIn(chunk);
-        size += writeAll(world, descriptor, chunk);
-        // What unpacks to more without a date at its beginning is a bomb, not a log.
-        if (size > (firstTime ? limit : 64 * 1024 * 1024)) damage = "too large unpacked";
-        if (world.stopping.aborted) throw new Fault(75, "stopped before it was done");
-        if (damage) break;
-      }
-    } catch (error) {
-      if (error instanceof Fault) throw error;
-      if (error instanceof MissingProgram) throw error;
-      if (/^E[A-Z]+$/.test(errorCode(error) ?? "")) throw cannotWrite(scratchPath, error);
-      damage = "damaged";
-    }
-    const unpacked = { ...packed, descriptor, size, head: readHead(world, descriptor, size) };
-    const key = packedKey(world, packed);
-    return { ...dated(world, unpacked), key, ...(damage && { damage }) };
-  } finally {
-    world.fs.closeSync(packed.descriptor);
-  }
-}
-
-/** A file with the first time in it. */
-function dated(world: World, file: OpenFile): OpenFile {
-  const search = () => firstTimeIn(readAt(world, file, 0, RECORD_SEARCH_BYTES));
-  return { ...file, firstTime: lineTime(file.head) || search() };
-}
-
-/** Opens one sibling without following links; it must be of root or of the log's owner. */
-function openSibling(world: World, { path, number, inode }: Listed, owner: number): OpenFile {
-  const { links, ...opened } = openLogFile(world, path, world.fs.constants.O_NOFOLLOW);
-  const isOurs = opened.owner === owner || (opened.owner === 0 && links === 1);
-  const numbered = number === undefined ? {} : { number };
-  const file = isOurs ? dated(world, { ...opened, isLive: false, ...numbered }) : opened;
-  if (isOurs && file.inode === inode) return file;
-  world.fs.closeSync(file.descriptor);
-  if (!isOurs) throw new Error(file.owner === 0 ? "a hard link" : "of another owner");
-  throw new Moved();
-}
-
+/** Why a sibling is left out. */
 function whyLeftOut(error: unknown): string {
   return errorCode(error) === "ELOOP" ? "a link" : reason(error);
 }
 
-/** Another file has taken the name since it was listed. */
-class Moved extends Error {}
-
-/** The program that a file's compression asks for is not installed. */
-export class MissingProgram extends Error {}
-
-function lastTimeOf(world: World, file: OpenFile): string {
-  const start = Math.max(0, file.size - ANCHOR_TAIL_BYTES);
-  return lastTimeIn(readAt(world, file, start, ANCHOR_TAIL_BYTES));
+/** What a compressed file unpacks to, by Node or by the program that made it. */
+function unpackedChunks(world: World, packed: OpenFile): AsyncIterable<Uint8Array> {
+  const program = packingOf(packed.head) ?? "";
+  if (program !== "gzip" && program !== "zstd")
+    return world.streamProgram(program, ["-dc"], packed.descriptor);
+  const zlib = process.getBuiltinModule("node:zlib");
+  const { Readable, pipeline } = process.getBuiltinModule("node:stream");
+  // In blocks so small that even a bomb's blocks unpack to some MiB each.
+  const blocks = function* (length = 8 * 1024) {
+    for (let at = 0; at < packed.size; at += length) yield packed.read(at, length);
+  };
+  const decoder = program === "gzip" ? zlib.createGunzip() : zlib.createZstdDecompress();
+  return pipeline(Readable.from(blocks()), decoder, () => undefined);
 }
+
+/** Why a compressed file could not be unpacked. */
+function whyPacked(error: unknown, { head }: OpenFile): string {
+  return errorCode(error) === "ENOENT" ? `${packingOf(head)} is not installed` : "damaged";
+}
+
+/**
+ * Unpacks a compressed sibling, as far as it can be, into a file without a name in the state directory.
+ * What is a log may take half of the free disk; what does not begin like one is a bomb beyond 64 MiB.
+ */
+async function unpack(world: World, packed: OpenFile, scratchPath: string): Promise<OpenFile> {
+  const { O_RDWR, O_EXCL } = world.fs.constants;
+  const descriptor = writing(scratchPath, () => {
+    world.fs.rmSync(scratchPath, { force: true });
+    const opened = openPrivate(world, scratchPath, O_RDWR | O_EXCL);
+    world.fs.unlinkSync(scratchPath);
+    return opened;
+  });
+  let limit = Infinity;
+  try {
+    const { bavail, bsize } = world.fs.statfsSync(dirname(scratchPath));
+    limit = (bavail * bsize) / 2;
+  } catch {
+    // Without an answer as many bytes as are wanted.
+  }
+  let [size, isLog] = [0, false];
+  let damage: string | undefined;
+  try {
+    for await (const chunk of unpackedChunks(world, packed)) {
+      if (size < RECORD_SEARCH_BYTES) isLog ||= firstTimeIn(chunk) !== "";
+      size += writing(scratchPath, () => writeAll(world, descriptor, chunk));
+      if (size > (isLog ? limit : 64 * 1024 * 1024)) damage = "too large unpacked";
+      if (world.stopping.aborted) throw new Fault(75, "stopped before it was done");
+      if (damage) break;
+    }
+  } catch (error) {
+    damage = whyPacked(error, packed);
+    if (error instanceof Fault || damage !== "damaged") {
+      world.fs.closeSync(descriptor);
+      throw error instanceof Fault ? error : new Error(damage);
+    }
+  }
+  return new OpenFile(world, { ...packed, descriptor, size, damage });
+}
+
+/** A sibling that could not be used. */
+type LeftOut = Pick<Listed, "name" | "number" | "writtenMs"> &
+  Readonly<{ why: string; key: string }>;
+
+interface LogFiles {
+  /** Siblings, the oldest first. */
+  readonly open: readonly OpenFile[];
+  readonly leftOut: readonly LeftOut[];
+  /** Of all that are compressed. */
+  readonly keys: readonly string[];
+  /** The listing that they are of. */
+  readonly snapshot: string | undefined;
+  /** No name changed hands meanwhile. */
+  readonly isSettled: boolean;
+}
+
+const NO_SIBLINGS: LogFiles = {
+  ...{ open: [], leftOut: [], keys: [] },
+  ...{ snapshot: undefined, isSettled: true },
+};
 
 /**
  * The files among those opened that are the log's: by their first lines, and by when they were written.
  * A name that neither a number nor a date makes a rotated one may be that of another log: its lines are
  * younger than all of ours, or fall between them.
  */
-function ownFiles(world: World, base: string, live: OpenFile | undefined, open: OpenFile[]) {
-  const isNumbered = ({ name, number }: OpenFile) => number !== undefined || /\d{6}/.test(name);
-  const beside = open.filter((file) => file.name.startsWith(base) && isNumbered(file));
-  const certain = live ? [live, ...beside] : beside;
-  const head = ({ head: bytes }: OpenFile) => fingerprint(firstLine(bytes));
+function ownFiles(base: string, live: OpenFile | undefined, open: readonly OpenFile[]) {
+  const isRotated = ({ name, number }: OpenFile) =>
+    name.startsWith(base) && (number !== undefined || /\d{6}/.test(name));
+  const certain = [...(live ? [live] : []), ...open.filter(isRotated)];
+  const firstHash = ({ head }: OpenFile) => fingerprint(firstLine(head));
   const isOther = (file: OpenFile) => {
-    if (live?.firstTime && file.firstTime > lastTimeOf(world, live)) return true;
-    const end = file.name.startsWith(base) ? "" : lastTimeOf(world, file);
+    if (live?.firstTime && file.firstTime > live.lastTime) return true;
+    const end = file.name.startsWith(base) ? "" : file.lastTime;
     return certain.some(
       (known) =>
         known.firstTime !== "" &&
-        head(known) !== head(file) &&
+        firstHash(known) !== firstHash(file) &&
         known.firstTime < end &&
-        file.firstTime < lastTimeOf(world, known),
+        file.firstTime < known.lastTime,
     );
   };
-  const isOurs = (file: OpenFile) => {
-    if (beside.includes(file))
-      return file.firstTime !== "" || file.key !== undefined || !PACKED_NAME.test(file.name);
-    return file.firstTime !== "" && !isOther(file);
-  };
-  const [ours, others] = [open.filter(isOurs), open.filter((file) => !isOurs(file))];
-  for (const file of others) world.fs.closeSync(file.descriptor);
-  return ours;
+  return open.filter((file) => {
+    const isPlain = file.key === undefined && PACKED_NAME.test(file.name);
+    const isOurs = isRotated(file)
+      ? file.firstTime !== "" || !isPlain
+      : file.firstTime !== "" && !isOther(file);
+    if (!isOurs) file.close();
+    return isOurs;
+  });
+}
+
+/** Opens what is listed, but for the log itself; of what is compressed only what `wants` (told keys). */
+async function openListed(
+  world: World,
+  listed: readonly Listed[],
+  live: OpenFile | undefined,
+  scratchPath: string,
+  wants: (key: string, isNewest: boolean) => boolean,
+) {
+  const open: OpenFile[] = [];
+  const leftOut: LeftOut[] = [];
+  const keys: string[] = [];
+  const newestMs = Math.max(...listed.map(({ writtenMs }) => writtenMs));
+  for (const each of listed) {
+    if (live && each.inode === inodeOf(live.stat)) continue;
+    try {
+      const file = openSibling(world, each, live?.stat.uid ?? world.uid());
+      if (!file) continue;
+      if (file.key === undefined) {
+        open.push(file);
+        continue;
+      }
+      keys.push(file.key);
+      try {
+        const isWanted = wants(file.key, each.writtenMs === newestMs);
+        if (isWanted) open.push(await unpack(world, file, scratchPath));
+      } finally {
+        file.close();
+      }
+    } catch (error) {
+      if (error instanceof Fault) throw error;
+      const { name, rest, inode, size } = each;
+      if (!ROTATED_NAME.test(rest)) continue;
+      leftOut.push({ ...each, why: whyLeftOut(error), key: `${name} ${inode} ${size}` });
+    }
+  }
+  return { open, leftOut, keys };
 }
 
 /**
- * Opens the siblings of the log, the oldest first; of those that are compressed only what `wants` (told
- * their keys) wants, and `most` bytes of each. Listed anew until two listings agree: a rotation in the
- * middle would show one file twice, or hide one.
+ * Opens the siblings of the log, the oldest first. Listed anew until two listings agree: a rotation in
+ * the middle would show one file twice, or hide one; and what is being rotated may be closed to us for a
+ * moment.
  */
 async function openSiblings(
   world: World,
@@ -4564,240 +4679,65 @@ async function openSiblings(
   const path = rotationPath(world, log);
   let closedBefore = "";
   for (let tries = 1; ; tries++) {
-    const open: OpenFile[] = [];
-    const leftOut: LeftOut[] = [];
-    const keys: string[] = [];
-    let listing: Listing;
+    const isLastTry = tries >= 5;
+    let listing: ReturnType<typeof listSiblings>;
     try {
       listing = listSiblings(world, log);
     } catch (error) {
-      if (tries < SIBLINGS_TRIES) {
+      if (!isLastTry) {
         await world.sleep(100);
         continue;
       }
-      const unlisted = {
-        name: dirname(path),
-        why: reason(error),
-        key: "",
-        writtenMs: 0,
-      };
-      return { open, leftOut: [unlisted], keys, snapshot: undefined, isSettled: true };
+      const folder = { name: dirname(path), number: undefined, key: "", writtenMs: 0 };
+      return { ...NO_SIBLINGS, leftOut: [{ ...folder, why: reason(error) }] };
     }
-    let mayPass = false;
-    const newestMs = Math.max(0, ...listing.files.map(({ writtenMs }) => writtenMs));
-    for (const listed of listing.files) {
-      if (listed.inode === live?.inode) continue;
-      try {
-        const file = openSibling(world, listed, live?.owner ?? world.uid());
-        const packed = packingOf(file.head) && packedKey(world, file);
-        if (packed) keys.push(packed);
-        if (packed && !wants(packed, listed.writtenMs === newestMs))
-          world.fs.closeSync(file.descriptor);
-        else open.push(await unpack(world, file, scratchPath));
-      } catch (error) {
-        if (error instanceof Fault) throw error;
-        const { name, inode, size } = listed;
-        if (ROTATED_NAME.test(listed.rest) && !(error instanceof Moved))
-          leftOut.push({ ...listed, why: whyLeftOut(error), key: `${name} ${inode} ${size}` });
-        // A file that is being rotated may be closed to us for a moment.
-        mayPass ||= errorCode(error) !== undefined && errorCode(error) !== "ELOOP";
-      }
-    }
-    const { snapshot, names } = listing;
+    const { open, leftOut, keys } = await openListed(
+      world,
+      listing.files,
+      live,
+      scratchPath,
+      wants,
+    );
+    const isSettled = listSafely(world, log)?.names === listing.names;
     const closed = leftOut.map(withReason).join("\n");
-    const lasts = closed === closedBefore;
+    if ((isSettled && closed === closedBefore) || isLastTry) {
+      const files = byAge(ownFiles(basename(path), live, open));
+      return { open: files, leftOut, keys, snapshot: listing.snapshot, isSettled };
+    }
     closedBefore = closed;
-    const isSettled = listSafely(world, log)?.names === names;
-    if ((isSettled && (!mayPass || lasts)) || tries >= SIBLINGS_TRIES) {
-      const files = byAge(ownFiles(world, basename(path), live, open));
-      return { open: files, leftOut, keys, snapshot, isSettled };
-    }
-    for (const file of open) world.fs.closeSync(file.descriptor);
-    if (mayPass) await world.sleep(100);
+    for (const file of open) file.close();
+    if (closed !== "") await world.sleep(100);
   }
 }
 
-/** The first time in what a compressed file unpacks to; empty where there is none, or it is damaged. */
-async function packedTime(world: World, file: OpenFile): Promise<string> {
-  const packing = packingOf(file.head);
-  try {
-    if (!packing) return file.firstTime;
-    for await (const chunk of unpackedChunks(world, file, packing)) return firstTimeIn(chunk);
-    return "";
-  } catch {
-    return "";
-  }
-}
-
-/** How old the siblings are, the oldest first: what is compressed shows it by its beginning. */
-async function siblingAges(world: World, log: string, live: OpenFile | undefined) {
-  const ages: (Aged & { key: string })[] = [];
-  for (const listed of listSafely(world, log)?.files ?? []) {
+/** How old the siblings are, the oldest first, and why one cannot be used: what is compressed shows it by its beginning. */
+async function siblingAges(world: World, listed: readonly Listed[], owner: number) {
+  const ages: (Aged & { rest: string; key: string | undefined; why: string })[] = [];
+  for (const each of listed) {
     let file: OpenFile | undefined;
+    let [firstTime, why] = ["", ""];
     try {
-      file = openSibling(world, listed, live?.owner ?? world.uid());
-      const firstTime = await packedTime(world, file);
-      ages.push({ ...file, firstTime, key: packedKey(world, file) });
+      file = openSibling(world, each, owner);
+      if (!file) continue;
+      if (file.key === undefined) ({ firstTime } = file);
+      else {
+        for await (const chunk of unpackedChunks(world, file)) {
+          firstTime = firstTimeIn(chunk);
+          break;
+        }
+      }
     } catch (error) {
-      if (error instanceof Fault) throw error;
+      why = file ? whyPacked(error, file) : whyLeftOut(error);
     } finally {
-      if (file) world.fs.closeSync(file.descriptor);
+      file?.close();
     }
+    ages.push({ ...each, isLive: false, firstTime, key: file?.key, why });
   }
   return byAge(ages);
 }
 
-/** What proves that a reader stood at `offset` of this file. */
-function anchorAt(world: World, file: OpenFile, offset: number): Anchor {
-  const start = Math.max(0, offset - ANCHOR_LINE_BYTES - 1);
-  return anchorFrom(file.head, readAt(world, file, start, offset - start), offset);
-}
-
-function standsIn(world: World, file: OpenFile, anchor: Anchor): boolean {
-  return anchor.offset <= file.size && sameAnchor(anchorAt(world, file, anchor.offset), anchor);
-}
-
-function cursorAt(
-  world: World,
-  file: OpenFile,
-  offset: number,
-  lines: number,
-  total = lines,
-): Cursor {
-  const start = Math.max(0, offset - ANCHOR_TAIL_BYTES);
-  return cursorFrom(file.head, readAt(world, file, start, offset - start), offset, lines, total);
-}
-
-/** The offset after the last whole line at or after `from`, `from` when there is none. */
-function lastLineEnd(world: World, file: OpenFile, from: number): number {
-  for (let end = file.size; end > from; end -= PAGE_BYTES) {
-    const start = Math.max(from, end - PAGE_BYTES);
-    const found = readAt(world, file, start, end - start).lastIndexOf(NEWLINE);
-    if (found >= 0) return start + found + 1;
-  }
-  return from;
-}
-
-function countLines(world: World, file: OpenFile, from: number, to: number): number {
-  let lines = 0;
-  for (const block of blocks(world, { ...file, size: to }, from)) {
-    for (let at = block.indexOf(NEWLINE); at >= 0; at = block.indexOf(NEWLINE, at + 1)) lines++;
-  }
-  return lines;
-}
-
-/**
- * Looks for the lines that a cursor knows, the newest first. A line without a time proves nothing by
- * itself: what stands before it must be known, too.
- */
-function findKnown(world: World, file: OpenFile, cursor: Cursor): Found | undefined {
-  const known = knownLines(cursor);
-  const ranks = new Map(
-    known.map(([, hash], rank) => [hash, rank]).toReversed() as [string, number][],
-  );
-  const recent: string[] = [];
-  let best: { rank: number; context: number; offset: number } | undefined;
-  let hits = 0;
-  for (const { line, end } of linesFrom(world, file)) {
-    const hash = fingerprint(line);
-    const rank = ranks.get(hash);
-    if (rank !== undefined) {
-      hits++;
-      let context = 0;
-      while (context < recent.length && recent[context] === known[rank + 1 + context]?.[1])
-        context++;
-      const wanted = Math.min(recent.length, known.length - rank - 1, KNOWN_DENSE - 1);
-      const isProven = context >= wanted || lineTime(line) !== "";
-      const isBetter = !best || rank < best.rank || (rank === best.rank && context >= best.context);
-      if (isProven && isBetter) best = { rank, context, offset: end };
-    }
-    recent.unshift(hash);
-    recent.length = Math.min(recent.length, KNOWN_DENSE);
-  }
-  if (!best) return behindTime(world, file, cursor);
-  const { rank, offset } = best;
-  if (rank === 0) return { offset, isLast: true, distance: 0, hits };
-  const distance = (known[0]?.[0] ?? 0) - (known[rank]?.[0] ?? 0);
-  return { offset: skipSent(world, file, offset, known, rank), isLast: false, distance, hits };
-}
-
-/** Where the lines end that were sent behind a known one: between its time and that of the next known one. */
-function skipSent(
-  world: World,
-  file: OpenFile,
-  from: number,
-  known: readonly KnownLine[],
-  rank: number,
-): number {
-  const [at = 0, , since = ""] = known[rank] ?? [];
-  const newer = known.slice(0, rank).map(([, , time]) => time);
-  const until = newer.at(-1) || newer[0] || "";
-  if (since === "") return from;
-  const isSent = (time: string) => time >= since && (time <= until || newer.includes(time));
-  const [total = 0, , lastTime = ""] = known[0] ?? [];
-  return behindSent(world, file, from, lastTime, isSent, total - at);
-}
-
-/** Behind the last line that is not younger than the cursor's, in a file that begins like the cursor's. */
-function behindTime(world: World, file: OpenFile, cursor: Cursor): Found | undefined {
-  const { lastTime } = cursor;
-  if (lastTime === undefined || !beginsLike(cursor, file.head, file.size)) return undefined;
-  const offset = behindSent(world, file, 0, lastTime, (time) => time <= lastTime, Infinity);
-  return offset > 0 ? { offset, isLast: false, distance: Infinity, hits: 0 } : undefined;
-}
-
-/** Whether what a cut left of a line has the next one behind it. */
-function isGlued(line: Uint8Array): boolean {
-  return /.\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} /.test(utf8.decode(line));
-}
-
-/** Behind the lines from `from` on whose times show that they were sent, and what a cut left of one. */
-function behindSent(
-  world: World,
-  file: OpenFile,
-  from: number,
-  lastTime: string,
-  isSent: (time: string) => boolean,
-  most: number,
-): number {
-  let [offset, left, sent] = [from, most, false];
-  for (const { line, end } of linesFrom(world, file, from)) {
-    const time = lineTime(line);
-    if (time) sent = isSent(time);
-    if (isGlued(line) || !sent || left-- <= 0) return offset;
-    offset = end;
-  }
-  // A cut may go through the time.
-  const rest = readAt(world, file, offset, PAGE_BYTES);
-  const time = lineTime(rest) || utf8.decode(rest);
-  const isCut = rest.length > 0 && left > 0 && time <= lastTime && !isGlued(rest);
-  return isCut ? file.size : offset;
-}
-
-/** Where an earlier reader left the file: at the end of a line, unless that was the file's end. */
-function finishedAt(world: World, file: OpenFile, finished: readonly Anchor[]): number {
-  const ends = finished
-    .filter((anchor) => standsIn(world, file, anchor))
-    .map(({ offset, lastLineBytes }) => {
-      const inLine = offset < file.size && readAt(world, file, offset - 1, 1)[0] !== NEWLINE;
-      return inLine ? offset - lastLineBytes : offset;
-    });
-  return Math.max(0, ...ends);
-}
-
-/** Whether another file holds all that this one does; the files stand oldest first. */
-function isCopy(world: World, file: OpenFile, files: readonly OpenFile[]): boolean {
-  if (file.isLive || file.size === 0) return false;
-  const end = anchorAt(world, file, file.size);
-  const age = files.indexOf(file);
-  return files.some(
-    (other, index) => (index > age || other.size > file.size) && standsIn(world, other, end),
-  );
-}
-
 /** A file as the plan asks about it. */
 function asLogFile(
-  world: World,
   file: OpenFile,
   files: readonly OpenFile[],
   { cursor, finished, known = [] }: Progress,
@@ -4805,27 +4745,23 @@ function asLogFile(
   const { name, isLive, number, size, firstTime, key = "" } = file;
   // What begins later than a line was written does not hold that line.
   const mayHold = (time: string | undefined) => !time || !firstTime || firstTime <= time;
-  const matches = () => cursor !== undefined && standsIn(world, file, cursor);
-  const found = () =>
-    cursor && mayHold(cursor.lastTime) ? findKnown(world, file, cursor) : undefined;
+  const matches = () => cursor !== undefined && file.matches(cursor);
   return {
-    ...{ name, isLive, size, firstTime, ...(number !== undefined && { number }) },
-    hasLine: () => !linesFrom(world, file).next().done,
+    ...{ name, isLive, number, size, firstTime },
+    hasLine: () => !file.lines().next().done,
     matches,
-    found,
-    finishedAt: () =>
-      known.includes(key) && !matches() ? size : finishedAt(world, file, finished),
-    isCopy: () => isCopy(world, file, files),
+    found: () => (cursor && mayHold(cursor.lastTime) ? file.find(cursor) : undefined),
+    finishedAt: () => (known.includes(key) && !matches() ? size : file.finishedAt(finished)),
+    isCopy: () => file.isCopyIn(files),
     isStale: () => {
       const oldest = cursor?.trail?.at(-1)?.[2];
-      const last = oldest ? lastTimeOf(world, file) : "";
+      const last = oldest ? file.lastTime : "";
       return !isLive && last !== "" && oldest !== undefined && last < oldest;
     },
     overlap: ({ name: olderName }) => {
       const older = files.find((each) => each.name === olderName);
-      if (!older) return 0;
-      const end = cursorAt(world, older, lastLineEnd(world, older, 0), 0);
-      const shared = mayHold(end.lastTime) ? findKnown(world, file, end) : undefined;
+      const end = older?.cursorAt(older.lastLineEnd(), 0);
+      const shared = end && mayHold(end.lastTime) ? file.find(end) : undefined;
       return shared?.isLast ? shared.offset : 0;
     },
   };
@@ -4839,7 +4775,7 @@ type Kept = Pick<Settings, "state" | "log">;
 /** `var-log-fail2ban.log-1a2b3c4d.json` */
 export function stateFileName(log: string): string {
   const readable = log.replace(/^\/+/, "").replace(/[^\w.-]+/g, "-");
-  return `${readable.slice(-150)}-${fingerprintText(log).slice(0, 8)}.json`;
+  return `${readable.slice(-150)}-${fingerprint(log).slice(0, 8)}.json`;
 }
 
 function cannotWrite(path: string, error: unknown): Fault {
@@ -4965,7 +4901,7 @@ function refuseNewer(text: string): void {
 function unsealed(text: string, log: string): State | undefined {
   try {
     const { checksum, ...state }: State & { checksum?: unknown } = JSON.parse(text);
-    const intact = checksum === fingerprintText(JSON.stringify(state)) && state.log === log;
+    const intact = checksum === fingerprint(JSON.stringify(state)) && state.log === log;
     return intact ? state : undefined;
   } catch {
     return undefined;
@@ -4978,7 +4914,7 @@ export function parseState(text: string, log: string): State | undefined {
 }
 
 export function sealState(state: State): string {
-  const checksum = fingerprintText(JSON.stringify(state));
+  const checksum = fingerprint(JSON.stringify(state));
   return `${JSON.stringify({ ...state, checksum }, undefined, 1)}\n`;
 }
 
@@ -5124,7 +5060,7 @@ function destinationOf(world: World, { host, view }: Settings, service: Connecte
   return {
     ...service,
     /** Tells changed settings from unchanged ones, for a destination that refused. */
-    settings: access && fingerprintText(access),
+    settings: access && fingerprint(access),
     colors,
     /** Its messages are printed: nobody paces or refuses them. */
     prints: false,
@@ -5410,7 +5346,8 @@ function requireDatabase(world: World, { database, databaseNamed }: Settings): v
  */
 function openDatabase(world: World, path: string) {
   const { descriptor, stat } = openRegular(world, path);
-  const head = readBytes(world, descriptor, 0, Buffer.alloc(20));
+  const head = Buffer.alloc(20);
+  world.fs.readSync(descriptor, head, 0, head.length, 0);
   // At once: closing it later would take away the locks of SQLite, too.
   world.fs.closeSync(descriptor);
   const wrong = ownershipProblem(world, stat);
@@ -5607,8 +5544,7 @@ class Run {
     this.#damaged = saved.kind === "damaged" || (saved.kind === "known" && saved.fromCopy);
     this.#before = JSON.stringify(this.state);
     try {
-      const live = openLive(world, settings.log, settings.isFound);
-      this.live = live && dated(world, live);
+      this.live = openLive(world, settings.log, settings.isFound);
     } catch (error) {
       if (!(error instanceof Fault)) throw error;
       this.logFault = error;
@@ -5620,7 +5556,7 @@ class Run {
     const { world, settings, live, statePath, stateLost } = this;
     const parts = Object.values(this.state.destinations);
     const isOn = ({ cursor }: Progress) =>
-      live !== undefined && cursor !== undefined && standsIn(world, live, cursor);
+      live !== undefined && cursor !== undefined && live.matches(cursor);
     // The first states noted no compressed files: where the log goes on, none of them matters.
     const isKnown = (part: Progress, key: string) => part.known?.includes(key) ?? isOn(part);
     const wants = (key: string, isNewest: boolean) =>
@@ -5657,7 +5593,7 @@ class Run {
     const opened = this.#siblings.map((each) => each.catch(() => NO_SIBLINGS));
     const siblings = (await Promise.all(opened)).flatMap(({ open }) => open);
     const files = this.live ? [this.live, ...siblings] : siblings;
-    for (const file of files) this.world.fs.closeSync(file.descriptor);
+    for (const file of files) file.close();
   }
 }
 
@@ -5931,7 +5867,7 @@ class Feed {
     const { segment, offset } = this.#position;
     return this.#segments.slice(segment).reduce((lines, { file, from }, index) => {
       const start = index === 0 ? offset : from;
-      return lines + countLines(this.#run.world, file, start, file.size);
+      return lines + file.countLines(start, file.size);
     }, this.hiddenLines);
   }
 
@@ -6036,7 +5972,7 @@ class Feed {
     const lengthHere = Math.min(offset, EVENTS_BYTES);
     const lengthBefore = Math.min(older?.size ?? 0, EVENTS_BYTES - lengthHere);
     const textOf = (file: OpenFile | undefined, end: number, length: number) =>
-      file && length > 0 ? this.#clean(readAt(this.#run.world, file, end - length, length)) : "";
+      file && length > 0 ? this.#clean(file.readBefore(end, length)) : "";
     const text = textOf(older, older?.size ?? 0, lengthBefore) + textOf(here, offset, lengthHere);
     const { seen } = readBatch(text.split("\n"), this.#shows.view, NOTHING_SEEN);
     return { ...seen, context };
@@ -6054,7 +5990,7 @@ class Feed {
   #readBefore({ segment, offset }: Stretch, most: number): ReturnType<typeof readRecords> {
     const file = this.#segments[segment]?.file;
     const length = Math.min(offset, most);
-    const bytes = file && readAt(this.#run.world, file, offset - length, length);
+    const bytes = file?.readBefore(offset, length);
     const lines = bytes ? linesOf(this.#clean(bytes)) : [];
     return readRecords(length === offset ? lines : lines.slice(1), NO_CONTEXT);
   }
@@ -6074,16 +6010,15 @@ class Feed {
   ): Stretch | undefined {
     const file = this.#segments[segment]?.file;
     if (!file) return undefined;
-    const { world } = this.#run;
-    const offset = skipFiller(world, file, from);
+    const offset = skipFiller(file, from);
     const lead = Math.min(offset, ANCHOR_TAIL_BYTES);
     for (let most = Math.max(length, PAGE_BYTES); ; most *= 4) {
       const wanted = Math.min(most, LINE_LIMIT_BYTES, file.size - offset);
       const room = Buffer.allocUnsafe(lead + wanted);
-      const bytes = readBytes(world, file.descriptor, offset - lead, room);
+      const bytes = file.fill(offset - lead, room);
       const before = bytes.subarray(0, lead);
       const here = () =>
-        offset === from ? anchorFrom(file.head, before, from) : anchorAt(world, file, from);
+        offset === from ? anchorFrom(file.head, before, from) : file.anchorAt(from);
       const moved = proof && !sameAnchor(proof, here());
       const replaced = offset === lead && !startsWith(bytes, file.head);
       if (bytes.length < lead + wanted || moved || replaced) {
@@ -6123,14 +6058,7 @@ class Feed {
     const { segment, offset, lines, before } = this.#position;
     const file = this.#segments[segment]?.file;
     if (!file || offset === 0) return undefined;
-    const near =
-      before ??
-      readAt(
-        this.#run.world,
-        file,
-        Math.max(0, offset - ANCHOR_TAIL_BYTES),
-        Math.min(offset, ANCHOR_TAIL_BYTES),
-      );
+    const near = before ?? file.readBefore(offset, ANCHOR_TAIL_BYTES);
     const trail = this.#trail;
     this.#cursor = cursorFrom(file.head, near, offset, lines, this.#total, trail);
     this.#trail = this.#cursor.trail ?? [];
@@ -6189,17 +6117,17 @@ function positionIn(page: Page | undefined): Position {
 
 /** Tells a line from others; empty when there is none. */
 function lineMark(line: string | undefined): string {
-  return line === undefined ? "" : fingerprintText(line.slice(0, ANCHOR_LINE_BYTES));
+  return line === undefined ? "" : fingerprint(line.slice(0, ANCHOR_LINE_BYTES));
 }
 
 /** Skips what fills holes: NUL bytes, and the byte order mark of a file's first line. */
-function skipFiller(world: World, file: OpenFile, offset: number): number {
-  const [first, second, third] = readAt(world, file, offset, 3);
+function skipFiller(file: OpenFile, offset: number): number {
+  const [first, second, third] = file.read(offset, 3);
   if (offset === 0 && first === 0xef && second === 0xbb && third === 0xbf) return 3;
   if (first !== 0) return offset;
   const nothing = Buffer.alloc(PAGE_BYTES);
   let start = offset;
-  for (const block of blocks(world, file, offset)) {
+  for (const block of file.blocks(offset)) {
     if (nothing.compare(block, 0, block.length, 0, block.length) !== 0) {
       return start + block.findIndex((byte) => byte !== 0);
     }
@@ -6702,21 +6630,13 @@ function mergeKnown(known: readonly string[], more: readonly string[]): string[]
   return [...new Set([...known, ...more])].slice(-FINISHED_LIMIT);
 }
 
-const NO_SIBLINGS: LogFiles = {
-  open: [],
-  leftOut: [],
-  keys: [],
-  snapshot: undefined,
-  isSettled: true,
-};
-
 /** Whether nothing was rotated or truncated since the files of a plan were opened. */
 function isSettled({ world, settings, live }: Run, siblings: LogFiles): boolean {
   const path = rotationPath(world, settings.log);
   try {
     if (live && world.fs.fstatSync(live.descriptor).size < live.size) return false;
     const now = world.fs.statSync(path, { throwIfNoEntry: false });
-    return siblings.isSettled && (now && inodeOf(now)) === live?.inode;
+    return siblings.isSettled && (now && inodeOf(now)) === (live && inodeOf(live.stat));
   } catch {
     return false;
   }
@@ -6737,7 +6657,7 @@ function feedView({ settings }: Run, destination: Destination): FeedView {
 async function olderFile(run: Run, live: OpenFile, offset: number): Promise<OpenFile | undefined> {
   if (run.settings.view.format !== "events" || offset >= EVENTS_BYTES) return undefined;
   // It may have to be unpacked: not for nothing.
-  const matters = EARLIER_MATTERS.test(latin1(readAt(run.world, live, offset, EVENTS_BYTES)));
+  const matters = EARLIER_MATTERS.test(latin1(live.read(offset, EVENTS_BYTES)));
   return matters ? (await run.siblings()).open.at(-1) : undefined;
 }
 
@@ -6747,7 +6667,7 @@ async function planFor(run: Run, destination: Destination, progress: Progress): 
   const { cursor, part, total, known = [] } = progress;
   const view = feedView(run, destination);
   const trail = cursor?.trail ?? [];
-  const isOn = live !== undefined && cursor !== undefined && standsIn(world, live, cursor);
+  const isOn = live !== undefined && cursor !== undefined && live.matches(cursor);
   if (isOn && progress.listing === listSafely(world, settings.log)?.snapshot) {
     say(run, `${live.name} goes on at ${cursor.offset}`);
     const segments = [{ name: live.name, file: live, from: cursor.offset, leave: false }];
@@ -6759,12 +6679,12 @@ async function planFor(run: Run, destination: Destination, progress: Progress): 
   // A first run knows the siblings from when it noted their ends; they are not for it to read.
   let siblings = firstRun ? NO_SIBLINGS : await run.siblings();
   let files = live ? [...siblings.open, live] : siblings.open;
-  let plan = readingOf(run, files, progress, isOn);
+  let plan = readingOf(files, progress, isOn);
   if (plan.kind === "gap" && siblings.keys.length > 0) {
     // What is done may hold the position all the same.
     siblings = await run.siblings(true);
     files = live ? [...siblings.open, live] : siblings.open;
-    plan = readingOf(run, files, progress, isOn);
+    plan = readingOf(files, progress, isOn);
   }
   run.logChanged ||= !isSettled(run, siblings);
   if (run.logChanged) plan = { kind: "read", goesOn: false, segments: [] };
@@ -6774,17 +6694,15 @@ async function planFor(run: Run, destination: Destination, progress: Progress): 
   const heldName = plan.segments.at(-1)?.name;
   const isDone = ({ isLive, size, name }: OpenFile) => !isLive && size > 0 && name !== heldName;
   // Read now: what is sent must be remembered, also when a file cannot be read any more.
-  const ends = new Map(
-    files.filter(isDone).map((file) => [file, anchorAt(world, file, file.size)]),
-  );
+  const ends = new Map(files.filter(isDone).map((file) => [file, file.anchorAt(file.size)]));
   const segments = plan.segments.flatMap((segment) => {
     const file = files.find(({ name }) => name === segment.name);
     return file ? [{ ...segment, file, end: ends.get(file) }] : [];
   });
   const [first] = segments;
   const told = run.logChanged ? [] : noticeParts(run, plan, segments, progress, siblings);
-  const stands = first && cursor?.offset === first.from && standsIn(world, first.file, cursor);
-  const lines = stands ? cursor.lines : first ? countLines(world, first.file, 0, first.from) : 0;
+  const stands = first && cursor?.offset === first.from && first.file.matches(cursor);
+  const lines = stands ? cursor.lines : first ? first.file.countLines(0, first.from) : 0;
   const older = first && files[files.indexOf(first.file) - 1];
   const proof = stands ? cursor : undefined;
   const start = { segments, lines, cursor: proof, part, total, trail, older };
@@ -6793,7 +6711,7 @@ async function planFor(run: Run, destination: Destination, progress: Progress): 
   const held = segments.at(-1)?.file;
   return {
     feed,
-    restAt: rests ? cursorAt(world, first.file, first.from, lines, total) : undefined,
+    restAt: rests ? first.file.cursorAt(first.from, lines, total) : undefined,
     isGap: plan.kind === "gap",
     ends: [...ends.values()],
     listing: siblings.snapshot ?? progress.listing,
@@ -6802,22 +6720,16 @@ async function planFor(run: Run, destination: Destination, progress: Progress): 
 }
 
 /** What to read of the files that are not known to be done. */
-function readingOf(
-  run: Run,
-  files: readonly OpenFile[],
-  progress: Progress,
-  isOn: boolean,
-): Reading {
-  const { world } = run;
+function readingOf(files: readonly OpenFile[], progress: Progress, isOn: boolean): Reading {
   const { cursor, known } = progress;
   let unknown = files;
   // The first states did not know all that may lie beside the log: what is older than their place is done.
   if (!known && isOn) unknown = files.filter(({ isLive }) => isLive);
   else if (!known && cursor) {
-    const holder = unknown.findLastIndex((file) => standsIn(world, file, cursor));
+    const holder = unknown.findLastIndex((file) => file.matches(cursor));
     unknown = unknown.slice(Math.max(0, holder));
   }
-  const asked = unknown.map((file) => asLogFile(world, file, unknown, progress));
+  const asked = unknown.map((file) => asLogFile(file, unknown, progress));
   return planRead(cursor?.offset, asked);
 }
 
@@ -6828,16 +6740,16 @@ function logMissing({ log }: Settings): Fault {
 }
 
 /** The log's last lines, as text that the grammar can read. */
-function lastLines(world: World, live: OpenFile): string[] {
-  const start = lineStartAfter(world, live, live.size - DATES_BYTES);
-  return linesOf(readableText(readAt(world, live, start, live.size - start)));
+function lastLines(live: OpenFile): string[] {
+  const start = lineStartAfter(live, live.size - DATES_BYTES);
+  return linesOf(readableText(live.read(start, live.size - start)));
 }
 
 /** Where lines are chosen or put in words, a log that is not fail2ban's would be silence: said once. */
-function noticeForeign({ world, live, settings }: Run, progress: Progress): void {
+function noticeForeign({ live, settings }: Run, progress: Progress): void {
   const { view, host, log } = settings;
   const isRaw = view.format === "raw" && view.only.size + view.jails.size === 0;
-  if (isRaw || !live || progress.foreign || !areForeign(lastLines(world, live))) return;
+  if (isRaw || !live || progress.foreign || !areForeign(lastLines(live))) return;
   progress.foreign = true;
   const where = `${host}: ${neutralise(basename(log))}`;
   progress.notice = `${progress.notice ?? ""}⚠️ ${where}: ${FOREIGN_TEXT}\n`;
@@ -6903,7 +6815,7 @@ function gapNotice({ host, log }: Settings, details: string): string {
 
 /** A destination never seen: where the furthest other one stands, else at the log's start or end. */
 async function startProgress(run: Run): Promise<Progress> {
-  const { world, live, settings } = run;
+  const { live, settings } = run;
   const blank = { total: 0, finished: [], known: [], gap: false };
   const others = Object.values(run.state.destinations);
   const furthest = others.toSorted((a, b) => b.total - a.total)[0];
@@ -6920,13 +6832,13 @@ async function startProgress(run: Run): Promise<Progress> {
   const files = live ? [...open, live] : open;
   // The end of a copy of something longer is not the end of what it is a copy of.
   const finished = open
-    .filter((file) => file.size > 0 && !isCopy(world, file, files))
-    .map((file) => anchorAt(world, file, file.size));
+    .filter((file) => file.size > 0 && !file.isCopyIn(files))
+    .map((file) => file.anchorAt(file.size));
   const known = [...keys, ...leftOut.map(({ key }) => key)];
   const seen = { ...blank, finished, known, listing: snapshot };
-  if (!live || linesFrom(world, live).next().done) return seen;
-  const end = settings.from === "end" ? lastLineEnd(world, live, 0) : 0;
-  return { ...seen, cursor: cursorAt(world, live, end, countLines(world, live, 0, end)) };
+  if (!live || live.lines().next().done) return seen;
+  const end = settings.from === "end" ? live.lastLineEnd() : 0;
+  return { ...seen, cursor: live.cursorAt(end, live.countLines(0, end)) };
 }
 
 // ── The pass: turns ─────────────────────────────────────────────────────────────────────────────
@@ -7029,9 +6941,9 @@ async function restored(world: World, settings: Settings, deadline: number): Pro
     const live = unlessFault(() => openLive(world, settings.log));
     if (!live) return;
     const start = from > live.size ? 0 : Math.max(from, live.size - 64 * 1024);
-    const text = latin1(readAt(world, live, start, live.size - start));
+    const text = latin1(live.read(start, live.size - start));
     from = live.size;
-    world.fs.closeSync(live.descriptor);
+    live.close();
     const isOver = !/Restore Ban|Starting Fail2ban|Jail '[^']*' started/.test(text);
     if (isOver || world.now() >= until || world.stopping.aborted) return;
     await world.sleep(SECOND);
@@ -7146,19 +7058,19 @@ function exitCodeOf(outcome: Outcome): number {
 }
 
 /** Whether a whole line, or more than a glance shows, stands behind `offset`. */
-function lineBehind(world: World, file: OpenFile, offset: number): boolean {
+function lineBehind(file: OpenFile, offset: number): boolean {
   const glance = 64 * 1024;
-  return file.size - offset > glance || readAt(world, file, offset, glance).includes(NEWLINE);
+  return file.size - offset > glance || file.read(offset, glance).includes(NEWLINE);
 }
 
 function upToDate(world: World, log: string, live: OpenFile, progress?: Progress): boolean {
   if (!progress || progress.outbox || (progress.notice && !progress.gap)) return false;
   const { cursor, listing } = progress;
   if (listing !== listSafely(world, log)?.snapshot) return false;
-  if (cursor && standsIn(world, live, cursor)) return !lineBehind(world, live, cursor.offset);
+  if (cursor && live.matches(cursor)) return !lineBehind(live, cursor.offset);
   // In a rotated file, or lost and told of: only a line in the log is news.
   const isElsewhere = !cursor || progress.held !== undefined || progress.gap;
-  return isElsewhere && !lineBehind(world, live, 0);
+  return isElsewhere && !lineBehind(live, 0);
 }
 
 /** Nothing was written for a day: fail2ban may log elsewhere. */
@@ -7234,7 +7146,7 @@ function nothingNew(world: World, kept: Kept, names: readonly string[]): boolean
     if (error instanceof Fault || wrong) return false;
     throw error;
   } finally {
-    if (live) world.fs.closeSync(live.descriptor);
+    if (live) live.close();
   }
 }
 
@@ -7519,13 +7431,13 @@ function logText(world: World, settings: Settings, answers: boolean): string {
     const ageMs = world.now() - stat.mtimeMs;
     const size = stat.size > 0 ? sizeText(stat.size) : "empty";
     const text = `${log}, ${size}, last written ${durationText(ageMs)} ago, ${ownerText(world, stat)}`;
-    if (areForeign(lastLines(world, live))) {
+    if (areForeign(lastLines(live))) {
       throw new Fault(66, `${text}; ${FOREIGN_TEXT}`, LOG_HINT);
     }
     if (answers && ageMs > DAY) throw new Fault(66, `${text}, though fail2ban answers`, LOG_HINT);
     return text;
   } finally {
-    world.fs.closeSync(live.descriptor);
+    live.close();
   }
 }
 
@@ -7537,29 +7449,20 @@ const SIBLING_HINTS: Readonly<Record<string, string>> = {
   damaged: "it cannot be unpacked: move it to another directory",
 };
 
-function rotatedText(world: World, { log }: Settings): string {
+async function rotatedText(world: World, { log }: Settings): Promise<string> {
   const owner = world.fs.statSync(log, { throwIfNoEntry: false })?.uid ?? world.uid();
-  const usable: string[] = [];
-  const leftOut: { name: string; why: string }[] = [];
-  const { files } = listSiblings(world, log);
-  const order = (a: Listed, b: Listed) =>
-    a.number !== undefined && b.number !== undefined
-      ? a.number - b.number
-      : b.writtenMs - a.writtenMs;
-  for (const listed of files.toSorted(order)) {
-    const { name, rest, number } = listed;
-    try {
-      const file = openSibling(world, listed, owner);
-      world.fs.closeSync(file.descriptor);
-      if (file.firstTime || number !== undefined || packingOf(file.head)) usable.push(name);
-    } catch (error) {
-      if (ROTATED_NAME.test(rest)) leftOut.push({ name, why: whyLeftOut(error) });
-    }
-  }
+  const siblings = await siblingAges(world, listSiblings(world, log).files, owner);
+  const usable = siblings.filter(
+    ({ firstTime, number, why }) => !why && (firstTime || number !== undefined),
+  );
+  const leftOut = siblings.filter(({ why, rest }) => why && ROTATED_NAME.test(rest)).reverse();
   const [first] = leftOut;
-  const text = usable.length > 0 ? `${usable.length} found, youngest ${usable[0]}` : "none found";
+  const count = `${usable.length} found, youngest ${usable.at(-1)?.name}`;
+  const text = usable.length > 0 ? count : "none found";
   if (!first) return text;
-  const hint = SIBLING_HINTS[first.why] ?? "move it to another directory";
+  let hint = SIBLING_HINTS[first.why] ?? "move it to another directory";
+  const [, program] = /^(.*) is not installed$/.exec(first.why) ?? [];
+  if (program) hint = `install ${program}, so that it can be unpacked`;
   throw new Fault(66, `${text}; left out: ${someOf(leftOut.map(withReason))}`, hint);
 }
 
@@ -7688,12 +7591,12 @@ function lockText(world: World, settings: Settings): string {
 }
 
 /** A destination's position, and how much of the log is unread. */
-function placeText(world: World, live: OpenFile | undefined, { cursor }: Progress): string {
+function placeText(live: OpenFile | undefined, { cursor }: Progress): string {
   if (!cursor) return "at the log's start";
   const time = cursor.lastTime ? ` (${cursor.lastTime})` : "";
   const place = `after line ${cursor.lines}${time}`;
   if (!live) return place;
-  if (!standsIn(world, live, cursor)) return `${place} of a rotated file`;
+  if (!live.matches(cursor)) return `${place} of a rotated file`;
   const newBytes = live.size - cursor.offset;
   return newBytes > 0 ? `${place}, ${sizeText(newBytes)} unread` : `${place}, up to date`;
 }
@@ -7724,10 +7627,9 @@ function progressText(world: World, settings: Settings): string {
   const file = live;
   const waits = destinations.some(([, { outbox }]) => outbox);
   const texts = destinations.map(
-    ([name, each]) =>
-      `${name} ${placeText(world, file, each)}${each.outbox ? ", 1 message waiting" : ""}`,
+    ([name, each]) => `${name} ${placeText(file, each)}${each.outbox ? ", 1 message waiting" : ""}`,
   );
-  if (live) world.fs.closeSync(live.descriptor);
+  if (live) live.close();
   if (saved.fromCopy) texts.push("from the older copy, the newer one is damaged");
   if (!waits) return texts.join("; ");
   throw new Fault(75, texts.join("; "), "the next run sends it, once the destination takes it");
@@ -7875,7 +7777,11 @@ async function check(world: World, settings: Settings): Promise<number> {
     () => !manyLogs,
     () => false,
   );
-  const ofLogs = (name: string, exitCode: number, look: (own: Settings) => string) =>
+  const ofLogs = (
+    name: string,
+    exitCode: number,
+    look: (own: Settings) => string | Promise<string>,
+  ) =>
     rowsOf(name, exitCode, async () => {
       const own = findLogs(world, log).map((each) => settingsFor(settings, each));
       return (await Promise.all(own.map((one) => rowsOf(name, exitCode, () => look(one))))).flat();
@@ -7923,7 +7829,7 @@ async function status(world: World, given: Settings, named: readonly string[]): 
   if (!send || (json && (dryRun || services.length === 0))) return 0;
   // Jails and banned addresses in any order; counters do not matter.
   const sets = jails.map(({ jail, banned }) => [jail, ...new Set(banned.toSorted())].join("\n"));
-  const mark = fingerprintText(JSON.stringify(sets.sort()));
+  const mark = fingerprint(JSON.stringify(sets.sort()));
   const banned = jails.reduce((sum, { currentlyBanned }) => sum + currentlyBanned, 0);
   const counts = `${amount(jails.length, "jail")}, ${banned} banned`;
   const title = `${host}: ${jails.length > 0 ? counts : "no jails"}`;
@@ -7976,7 +7882,7 @@ async function addLines(world: World, tally: Tally, file: OpenFile, from: number
   let yieldAt = from + yieldBytes;
   for (let position = from; position < file.size;) {
     const room = buffer.subarray(kept, kept + file.size - position);
-    const count = readBytes(world, file.descriptor, position, room).length;
+    const count = file.fill(position, room).length;
     if (count === 0) break;
     position += count;
     const bytes = buffer.subarray(0, kept + count);
@@ -7994,9 +7900,9 @@ async function addLines(world: World, tally: Tally, file: OpenFile, from: number
 }
 
 /** Where the first line begins that begins at or after `position`. */
-function lineStartAfter(world: World, file: OpenFile, position: number): number {
+function lineStartAfter(file: OpenFile, position: number): number {
   if (position <= 0) return 0;
-  const end = readAt(world, file, position - 1, DATES_BYTES).indexOf(NEWLINE);
+  const end = file.read(position - 1, DATES_BYTES).indexOf(NEWLINE);
   return end < 0 ? file.size : position + end;
 }
 
@@ -8009,12 +7915,12 @@ function isBefore(time: string, limit: string): boolean {
  * Where to begin, so that all lines from `limit` on are read: the file's end when its last line is
  * older. Lines may be out of order, by as much as the limit is earlier than what is wanted.
  */
-function readingStart(world: World, file: OpenFile, limit: string): number {
-  if (isBefore(lastTimeOf(world, file), limit)) return file.size;
+function readingStart(file: OpenFile, limit: string): number {
+  if (isBefore(file.lastTime, limit)) return file.size;
   const stepBytes = 4 * 1024 * 1024;
   for (let at = file.size - stepBytes; at > 0; at -= stepBytes) {
-    const start = lineStartAfter(world, file, at);
-    if (isBefore(firstTimeIn(readAt(world, file, start, DATES_BYTES)), limit)) return start;
+    const start = lineStartAfter(file, at);
+    if (isBefore(firstTimeIn(file.read(start, DATES_BYTES)), limit)) return start;
   }
   return 0;
 }
@@ -8043,7 +7949,8 @@ async function siblingsSince(
 ): Promise<LogFiles> {
   if (live && isBefore(live.firstTime, limit)) return NO_SIBLINGS;
   try {
-    const ages = await siblingAges(world, settings.log, live);
+    const listed = listSafely(world, settings.log)?.files ?? [];
+    const ages = await siblingAges(world, listed, live?.stat.uid ?? world.uid());
     const last = ages.findLastIndex(({ firstTime }) => isBefore(firstTime, limit));
     const keys = new Set(ages.slice(Math.max(0, last)).map(({ key }) => key));
     const scratch = scratchPath(world, settings);
@@ -8061,8 +7968,7 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
   const period = periodOf(since, wallClock(world.now()));
   // A line so much older ends the search for where the period begins: clocks are put back.
   const limit = stampOf(wallClockMs(period.since) - 3 * HOUR);
-  const opened = openLive(world, log, settings.isFound);
-  const live = opened && dated(world, opened);
+  const live = openLive(world, log, settings.isFound);
   const files = live ? [live] : [];
   try {
     const { open, leftOut } = await siblingsSince(world, settings, live, limit);
@@ -8070,8 +7976,8 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
     if (files.length === 0) throw logMissing(settings);
     const tally = new Tally({ period, jails: view.jails, ownSecrets });
     for (const file of files) {
-      if (isCopy(world, file, files)) continue;
-      const from = readingStart(world, file, limit);
+      if (file.isCopyIn(files)) continue;
+      const from = readingStart(file, limit);
       if (verbose) world.writeError(`f2b-watch: ${file.name} from ${from} to ${file.size}\n`);
       await addLines(world, tally, file, from);
     }
@@ -8083,7 +7989,7 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
     }
     return tally.digest([...damaged, ...leftOut].map(withReason), countries);
   } finally {
-    for (const file of files) world.fs.closeSync(file.descriptor);
+    for (const file of files) file.close();
   }
 }
 

@@ -10,7 +10,6 @@ import {
   neutralise,
   NO_CONTEXT,
   readRecord,
-  MissingProgram,
   readRecords,
   redactId,
   Tally,
@@ -573,8 +572,8 @@ describe("the files", () => {
     using scene = rotatedScene();
     fs.rmSync(scene.path(".1"));
     fs.symlinkSync("/etc/passwd", scene.path(".1"));
-    scene.overrides.streamProgram = async function* (program) {
-      throw new MissingProgram(`${program} is not installed`);
+    scene.overrides.streamProgram = async function* () {
+      throw Object.assign(new Error("no such program"), { code: "ENOENT" });
     };
     fs.writeFileSync(scene.path(".4.xz"), Buffer.from("fd377a585a00", "hex"));
     const { out } = await scene.run("digest", "--since", "30d");

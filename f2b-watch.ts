@@ -41,8 +41,8 @@
 import { Buffer, isAscii } from "node:buffer";
 import * as fs from "node:fs";
 import { basename, dirname, resolve } from "node:path";
-import { cac } from "cac";
-import * as z from "zod/mini";
+import type * as Cac from "cac";
+import type * as Zod from "zod/mini";
 
 // ── Constants ───────────────────────────────────────────────────────────────────────────────────
 // What several sections share; every other limit stands where it is used, with its source.
@@ -63,7 +63,15 @@ const HOST_LIMIT = 80;
 // ── Types and schemas ───────────────────────────────────────────────────────────────────────────
 // A schema and its type share one name. Everything that comes from outside passes one of these.
 
-/** Makes a schema when it is first used: an idle run, which uses few, starts a fifth sooner. */
+/** zod: loaded with cac when something is to be validated, which in an idle run nothing is. */
+let z: typeof Zod;
+let cac: typeof Cac.cac;
+
+export async function loadPackages(): Promise<void> {
+  [z, { cac }] = await Promise.all([import("zod/mini"), import("cac")]);
+}
+
+/** Makes a schema when it is first used. */
 function lazily<Made>(make: () => Made): () => Made {
   let made: { value: Made } | undefined;
   return () => (made ??= { value: make() }).value;
@@ -81,11 +89,11 @@ const Anchor = lazily(() =>
     firstLineHash: z.string(),
   }),
 );
-type Anchor = z.infer<ReturnType<typeof Anchor>>;
+type Anchor = Zod.infer<ReturnType<typeof Anchor>>;
 
 /** A line that was sent: its number among all of them, its hash and its time. */
 const KnownLine = lazily(() => z.tuple([z.number(), z.string(), z.string()]));
-type KnownLine = z.infer<ReturnType<typeof KnownLine>>;
+type KnownLine = Zod.infer<ReturnType<typeof KnownLine>>;
 
 /** An anchor that can also be searched for, with the line count in its file. */
 const Cursor = lazily(() =>
@@ -97,7 +105,7 @@ const Cursor = lazily(() =>
     trail: z.optional(z.array(KnownLine())),
   }),
 );
-type Cursor = z.infer<ReturnType<typeof Cursor>>;
+type Cursor = Zod.infer<ReturnType<typeof Cursor>>;
 
 /** A time of quiet that a destination asked for, or that failures earned. */
 const Pause = lazily(() =>
@@ -112,7 +120,7 @@ const Pause = lazily(() =>
     settings: z.optional(z.string()),
   }),
 );
-export type Pause = z.infer<ReturnType<typeof Pause>>;
+export type Pause = Zod.infer<ReturnType<typeof Pause>>;
 
 const Progress = lazily(() =>
   z.object({
@@ -153,7 +161,7 @@ const Progress = lazily(() =>
     inDoubt: z.optional(z.boolean()),
   }),
 );
-type Progress = z.infer<ReturnType<typeof Progress>>;
+type Progress = Zod.infer<ReturnType<typeof Progress>>;
 
 /** What must be known of a destination to post to it, whatever is posted. */
 const Channel = lazily(() =>
@@ -168,12 +176,12 @@ const Channel = lazily(() =>
     status: z.optional(z.string()),
   }),
 );
-type Channel = z.infer<ReturnType<typeof Channel>>;
+type Channel = Zod.infer<ReturnType<typeof Channel>>;
 
 const Failure = lazily(() =>
   z.object({ since: z.number(), told: z.number(), exitCode: z.number() }),
 );
-type Failure = z.infer<ReturnType<typeof Failure>>;
+type Failure = Zod.infer<ReturnType<typeof Failure>>;
 
 export const State = lazily(() =>
   z.object({
@@ -183,9 +191,11 @@ export const State = lazily(() =>
     // The first states had none, and go on with none.
     channels: z._default(z.record(z.string(), Channel()), {}),
     failures: z.record(z.string(), Failure()),
+    /** What a run validated, as a fingerprint, and the destinations that it is settled for. */
+    settled: z.optional(z.object({ settings: z.string(), names: z.array(z.string()) })),
   }),
 );
-export type State = z.infer<ReturnType<typeof State>>;
+export type State = Zod.infer<ReturnType<typeof State>>;
 
 /** A failure that a person can act on, told in one line, with a hint where one helps. */
 class Fault extends Error {
@@ -2421,7 +2431,7 @@ const HEAD_LENGTHS: readonly number[] = [32, 128, 512];
  * 64 bits that tell contents apart, as 16 hex digits. Not for secrets: loading a real digest costs
  * every idle run a millisecond, and nobody gains by forging one line's hash.
  */
-export function fingerprint(content: Uint8Array | string): string {
+export function fingerprint(content: Uint8Array | Uint32Array | string): string {
   const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
   let a = 0xdeadbeef;
   let b = 0x41c6ce57;
@@ -2838,7 +2848,7 @@ interface Connected extends Service {
 
 /** All that an answer may hold for us; what has another shape is as good as missing. */
 const Answer = lazily(() => {
-  const orMissing = <Type>(type: z.ZodMiniType<Type>) => z.catch(z.optional(type), undefined);
+  const orMissing = <Type>(type: Zod.ZodMiniType<Type>) => z.catch(z.optional(type), undefined);
   const text = orMissing(z.string());
   return z.object({
     id: text,
@@ -2856,7 +2866,7 @@ const Answer = lazily(() => {
   });
 });
 
-function answerIn({ body }: Reply): z.infer<ReturnType<typeof Answer>> {
+function answerIn({ body }: Reply): Zod.infer<ReturnType<typeof Answer>> {
   try {
     return z.safeParse(Answer(), JSON.parse(body)).data ?? {};
   } catch {
@@ -4056,7 +4066,9 @@ export function realWorld(): World {
     fs,
     stateHome: compiled ? "/var/lib/f2b-watch" : resolve(import.meta.dirname ?? ".", "state"),
     get terminal() {
-      return process.getBuiltinModule("node:tty").isatty(2);
+      // A module takes a while to load, and cron's mail or a file is no terminal.
+      const isDevice = this.heard && fs.fstatSync(2).isCharacterDevice();
+      return isDevice && process.getBuiltinModule("node:tty").isatty(2);
     },
     get heard() {
       try {
@@ -4901,8 +4913,11 @@ function refuseNewer(text: string): void {
 function unsealed(text: string, log: string): State | undefined {
   try {
     const { checksum, ...state }: State & { checksum?: unknown } = JSON.parse(text);
-    const intact = checksum === fingerprint(JSON.stringify(state)) && state.log === log;
-    return intact ? state : undefined;
+    const sealed = text.slice(0, text.lastIndexOf(',\n "checksum"'));
+    // The first states had another one.
+    const isIntact =
+      checksum === checksumOf(sealed) || checksum === fingerprint(JSON.stringify(state));
+    return isIntact && state.log === log ? state : undefined;
   } catch {
     return undefined;
   }
@@ -4914,8 +4929,17 @@ export function parseState(text: string, log: string): State | undefined {
 }
 
 export function sealState(state: State): string {
-  const checksum = fingerprint(JSON.stringify(state));
-  return `${JSON.stringify({ ...state, checksum }, undefined, 1)}\n`;
+  const text = JSON.stringify(state, undefined, 1).slice(0, -"\n}".length);
+  // A short list stays on its line.
+  const sealed = text.replace(/\[[^[\]{}]*\]/g, (list) => list.replace(/\n */g, " "));
+  return `${sealed},\n "checksum": "${checksumOf(sealed)}"\n}\n`;
+}
+
+/** By words of four bytes: an idle run, too, proves its state. */
+function checksumOf(text: string): string {
+  const words = new Uint32Array(Math.ceil((text.length * 3) / 4));
+  const { written } = new TextEncoder().encodeInto(text, new Uint8Array(words.buffer));
+  return fingerprint(words.subarray(0, Math.ceil(written / 4)));
 }
 
 /** Where the state of a log is; what belongs to it has this name and an ending. */
@@ -6915,6 +6939,7 @@ async function session(
         report(run, ended);
         const exitCode = worstExit(ended.map(([, outcome]) => exitCodeOf(outcome)));
         codes.push(exitCode);
+        if (markPath) run.state.settled = settledBy(settings);
         // What could not be saved is not tried once more: it was reported.
         if (exitCode !== 73) run.saveChanges();
         logChanged ||= run.logChanged;
@@ -7126,12 +7151,18 @@ async function reportMismatches(run: Run): Promise<void> {
  * Whether nothing is new for anybody: seen without the lock, from a few KiB whatever the log's size.
  * Nearly every run ends here, so that it does without the schemas.
  */
-function nothingNew(world: World, kept: Kept, names: readonly string[]): boolean {
+function nothingNew(
+  world: World,
+  kept: Kept,
+  namesIn: (state: State) => readonly string[] | undefined,
+): boolean {
   const { log } = kept;
   const text = readCopy(world, statePathOf(kept)) ?? "";
   refuseNewer(text);
   const state = unsealed(text, log);
   if (!state) return false;
+  const names = namesIn(state);
+  if (!names) return false;
   let live: OpenFile | undefined;
   try {
     if (state.failures["log"]) return false;
@@ -7148,6 +7179,13 @@ function nothingNew(world: World, kept: Kept, names: readonly string[]): boolean
   } finally {
     if (live) live.close();
   }
+}
+
+/** What lets the next run with the same settings see that nothing is new without validating them. */
+function settledBy(settings: Settings): State["settled"] {
+  const { verbose, ping, databaseNamed, manyLogs } = settings;
+  if (verbose || ping || databaseNamed || manyLogs) return undefined;
+  return { settings: settings.settled, names: destinationNames(settings) };
 }
 
 /** A mark that nobody takes down means that the run at work hangs; told each hour. */
@@ -7188,7 +7226,7 @@ async function pass(
   const watched = await overLogs(world, waiting, async (log) => {
     const own = settingsFor(settings, log);
     if (dryRun) return (await session(world, own, deliverLog, { shared }))?.exitCode ?? 0;
-    if (nothingNew(world, { state, log }, names)) {
+    if (nothingNew(world, { state, log }, () => names)) {
       if (verbose || world.terminal) world.writeError(`f2b-watch: nothing new in ${log}\n`);
       return 0;
     }
@@ -8024,10 +8062,10 @@ const DATABASE = "/var/lib/fail2ban/fail2ban.sqlite3";
 /** What a value must look like, in words and as a schema. */
 interface Values<Value> {
   readonly expects: string;
-  readonly schema: () => z.ZodMiniType<Value>;
+  readonly schema: () => Zod.ZodMiniType<Value>;
 }
 
-function values<Value>(expects: string, schema: () => z.ZodMiniType<Value>): Values<Value> {
+function values<Value>(expects: string, schema: () => Zod.ZodMiniType<Value>): Values<Value> {
   return { expects, schema: lazily(schema) };
 }
 
@@ -8074,7 +8112,7 @@ function pathOr(none: string | undefined) {
   );
 }
 
-function listOf(each: z.ZodMiniType<string, string>) {
+function listOf(each: Zod.ZodMiniType<string, string>) {
   const list = z.transform((text: string) => text.split(",").map((name) => name.trim()));
   return z.pipe(
     list,
@@ -8409,7 +8447,8 @@ function readWords(words: readonly string[]): { command: CommandName; args: read
 
 /** A value without one pair of quotes around it. */
 function unquoted(value: string): string {
-  return value.replace(/^(["'])(.*)\1$/s, "$2");
+  const quote = value.length > 1 && "\"'".includes(value.charAt(0)) ? value.charAt(0) : "\0";
+  return value.endsWith(quote) ? value.slice(1, -1) : value;
 }
 
 /** Reads `NAME=VALUE` lines: the value is the rest, trimmed, without one pair of quotes around it. */
@@ -8506,7 +8545,7 @@ function optionValue<Name extends OptionName>(
   const typed = values[name];
   const value = typed ?? variable(variableOf(name));
   if (value === undefined) return fallback as OptionValue<Name>;
-  const result = z.safeParse<z.ZodMiniType<unknown>>(schema(), value);
+  const result = z.safeParse<Zod.ZodMiniType<unknown>>(schema(), value);
   if (result.success) return result.data as OptionValue<Name>;
   const words = expects.match(/\b[a-z]{3,}\b/g) ?? [];
   const near = nearest(value.slice(0, 20), words, 1);
@@ -8529,11 +8568,45 @@ function stateDirectory(world: World, named: string | undefined): string {
   }
 }
 
-function readSettings(world: World, { command, values }: CommandLine) {
+/** The variables as they are set, and with the options as a fingerprint: the same ones were validated. */
+function readVariables(world: World, values: CommandLine["values"]) {
   const inWorld: Lookup = (name) => unquoted(world.env[name] ?? "") || undefined;
-  const typed = values.envFile ?? inWorld(variableOf("envFile"));
-  const envFile = optionValue("envFile", values, inWorld);
-  const file = readEnvFile(world, envFile, typed !== undefined);
+  const named = values.envFile ?? inWorld("F2B_ENV_FILE");
+  const file = readEnvFile(world, resolve(named ?? ENV_FILE), named !== undefined);
+  const variable: Lookup = (name) => inWorld(name) ?? (file.get(name) || undefined);
+  // Of other names that might be ours misspelt, the name alone matters. No RegExp: each costs 0.1 ms.
+  const near = Object.entries(world.env).filter(([name]) => "DFSdfs".includes(name.charAt(0)));
+  const prefixes = [
+    "F2B_",
+    "STATE_DIRECTORY",
+    ...SERVICES.map(({ name }) => `${name.toUpperCase()}_`),
+  ];
+  const isOurs = (name: string) => prefixes.some((prefix) => name.startsWith(prefix));
+  const ours = near.map(([name, value]) => [name, isOurs(name) && value]).sort();
+  const settled = fingerprint(JSON.stringify([VERSION, values, ours, [...file]]));
+  return { variable, file, settled };
+}
+
+/**
+ * Whether a run before this one validated the same options and variables, as its state says, and nothing
+ * is new. Nearly every run that cron starts ends here, without zod and cac.
+ */
+function isIdle(world: World, argv: readonly string[]): boolean {
+  const { words, values } = takeOptions(argv);
+  if (words.length > 0 || world.terminal) return false;
+  const { variable, settled } = readVariables(world, values);
+  const log = resolve(values.log ?? variable("F2B_LOG") ?? OPTIONS.log.fallback);
+  const named = values.state ?? variable("F2B_STATE");
+  const state = stateDirectory(world, named && resolve(named));
+  checkStateDirectory(world, state);
+  return nothingNew(world, { state, log }, (state) =>
+    state.settled?.settings === settled ? state.settled.names : undefined,
+  );
+}
+
+function readSettings(world: World, { command, values }: CommandLine) {
+  const envFile = optionValue("envFile", values, (name) => world.env[name] || undefined);
+  const { variable, file, settled } = readVariables(world, values);
   rejectUnknownVariables(world, file);
   if (file.has("F2B_ENV_FILE"))
     throw new Fault(78, "F2B_ENV_FILE: an env file cannot name another one");
@@ -8541,7 +8614,6 @@ function readSettings(world: World, { command, values }: CommandLine) {
     // Bun and Deno ask the environment for proxies when they first connect.
     if (PROXY_VARIABLE.test(name)) world.env[name] ??= value;
   }
-  const variable: Lookup = (name) => inWorld(name) ?? (file.get(name) || undefined);
   const trimmed: Lookup = (name) => unquoted(variable(name)?.trim() ?? "").trim() || undefined;
   const options = Object.fromEntries(
     OPTION_NAMES.map((name) => [name, optionValue(name, values, variable)]),
@@ -8564,6 +8636,7 @@ function readSettings(world: World, { command, values }: CommandLine) {
   return {
     ...options,
     envFile,
+    settled,
     state: stateDirectory(world, state),
     // An idle run has no use for it.
     get host() {
@@ -8594,6 +8667,8 @@ interface Settings extends Readonly<ReturnType<typeof readSettings>> {
 /** Runs the program: arguments without the program's name in, exit status out. */
 export function main(argv: readonly string[], world: World): Promise<number> {
   return toldIfFailed(world, async () => {
+    if (unlessFault(() => isIdle(world, argv))) return 0;
+    await loadPackages();
     const line = readCommandLine(argv);
     const { run, examples } = COMMANDS[line.command];
     // help and version work where the configuration is broken.

@@ -1033,3 +1033,17 @@ describe("the script, started", () => {
     expect(start(scene, "--log", scene.log)).toMatchObject({ status: 0, stdout: "", stderr: "" });
   });
 });
+
+test("what is wrong with the settings is found in an idle run, too", async () => {
+  using scene = new Scene();
+  const url = scene.env["DISCORD_WEBHOOK"];
+  scene.append(line(1));
+  await scene.run("--format", "compact");
+  expect(await scene.run("--format", "compact")).toMatchObject({ code: 0, err: "" });
+  expect((await scene.run("--format", "compcat")).code).toBe(64);
+  scene.env["DISCORD_WEBHOK"] = url ?? "";
+  expect((await scene.run("--format", "compact")).code).toBe(78);
+  delete scene.env["DISCORD_WEBHOK"];
+  scene.env["DISCORD_WEBHOOK"] = "https://example.com/hook";
+  expect((await scene.run("--format", "compact")).code).toBe(78);
+});

@@ -5,8 +5,11 @@ import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { gzipSync, zstdCompressSync } from "node:zlib";
-import { main, realWorld, type World } from "../f2b-watch.ts";
+import { loadPackages, main, realWorld, type World } from "../f2b-watch.ts";
 import { Discord } from "./discord.ts";
+
+// For tests of what validates without a run before it.
+await loadPackages();
 
 /** Where the script lies, wherever the tests are started. */
 export const repository = resolve(import.meta.dirname, "..");

@@ -23,7 +23,6 @@
  *   Core: services         Discord and Slack, each as one literal
  *   Core: how to send      pace, verdicts, what to do after each, when to report
  *   Core: status           what fail2ban-client says, as a table; whether fail2ban is down
- *   Core: check            what was found out, row by row, each failure with a hint
  *   Core: digest           what happened in a period, in one message
  *   World: machine         what the program needs of the machine it runs on
  *   World: files           the log, its siblings, anchors in them, the state and its lock
@@ -35,7 +34,8 @@
  *   The pass: messages     one at a time, each until it has arrived
  *   The pass: plan         where each destination goes on, what may be missing
  *   The pass: turns        one run at a time, and what it says of itself
- *   The other commands     check, status, digest
+ *   Command: check         what is configured and whether it works, each failure with a hint
+ *   The other commands     status, digest
  *   Command line           options in one table, variables, help, main
  */
 import { Buffer, isAscii } from "node:buffer";
@@ -770,6 +770,17 @@ export function discordName(host: string): string {
     .replace(/(dis)(cord)/gi, "$1-$2")
     .replace(/(cly)(de)/gi, "$1-$2");
   return name.slice(0, characterBoundary(name, Math.min(name.length, 80))).trim();
+}
+
+/** `3 min`, in the largest unit that has two of it or more. */
+function durationText(ms: number): string {
+  const units = [
+    ["d", DAY],
+    ["h", HOUR],
+    ["min", MINUTE],
+  ] as const;
+  const [name, unitMs] = units.find(([, each]) => ms >= 2 * each) ?? ["s", SECOND];
+  return `${Math.max(0, Math.floor(ms / unitMs))} ${name}`;
 }
 
 // ── Core: grammar ───────────────────────────────────────────────────────────────────────────────
@@ -3506,72 +3517,6 @@ export function pingNotice(down: Channel["down"], { kind, at }: Ping, host: stri
   if (kind === "up") return `✅ ${host}: fail2ban answers again, after ${after}`;
   if (at - down.since < MINUTE) return "";
   return `⚠️ ${host}: fail2ban does not answer, its socket cannot be reached (for ${after})`;
-}
-
-// ── Core: check ─────────────────────────────────────────────────────────────────────────────────
-// Pure. The rows of check as a table, each failure with a hint.
-
-/** One thing that was checked; only a failure has a hint and an exit code. */
-export interface Row {
-  readonly name: string;
-  /** `unknown`: only a test message can show it, or this user or runtime may not ask. */
-  readonly state: "ok" | "failed" | "unknown";
-  readonly text: string;
-  readonly hint: string;
-  readonly exitCode: number;
-}
-
-const SIGNS: Readonly<Record<Row["state"], string>> = { ok: "✓", failed: "✗", unknown: "?" };
-const TABLE_WIDTH = 80;
-
-function okRow(name: string, text: string): Row {
-  return { name, state: "ok", text, hint: "", exitCode: 0 };
-}
-
-function unknownRow(name: string, text: string): Row {
-  return { ...okRow(name, text), state: "unknown" };
-}
-
-function failedRow(name: string, { exitCode, message, hint = "" }: Fault): Row {
-  return { name, state: "failed", text: message, hint, exitCode };
-}
-
-/** Names in one column, texts beside it that wrap at spaces. */
-function columns(rows: readonly (readonly [string, string])[], width: number): string {
-  const indent = Math.max(...rows.map(([name]) => name.length)) + 2;
-  const lines = rows.flatMap(([name, text]) =>
-    filled(text.split(" "), width - indent).map(
-      (line, at) => (at > 0 ? "" : name).padEnd(indent) + line,
-    ),
-  );
-  return lines.map((line) => `${line}\n`).join("");
-}
-
-/** The rows as a table for people. Hints never wrap, so that commands can be copied. */
-export function renderRows(rows: readonly Row[], width: number): string {
-  const longest = Math.max(...rows.map(({ name }) => name.length));
-  const texts = rows.map(({ name, state, text, hint }) => {
-    const shown = columns([[`${SIGNS[state]} ${name.padEnd(longest)}`, text]], width);
-    return hint ? `${shown}  → ${hint}\n` : shown;
-  });
-  return texts.join("");
-}
-
-function sizeText(bytes: number): string {
-  const unit = Math.min(3, Math.floor(Math.log2(Math.max(1, bytes)) / 10));
-  const size = bytes / 1024 ** unit;
-  return `${unit > 0 && size < 10 ? size.toFixed(1) : Math.floor(size)} ${["B", "KB", "MB", "GB"][unit]}`;
-}
-
-/** `3 min`, in the largest unit that has two of it or more. */
-function durationText(ms: number): string {
-  const units = [
-    ["d", DAY],
-    ["h", HOUR],
-    ["min", MINUTE],
-  ] as const;
-  const [name, unitMs] = units.find(([, each]) => ms >= 2 * each) ?? ["s", SECOND];
-  return `${Math.max(0, Math.floor(ms / unitMs))} ${name}`;
 }
 
 // ── Core: digest ────────────────────────────────────────────────────────────────────────────────
@@ -7116,14 +7061,15 @@ function isAsked({ failures }: State, key: string, now: number): boolean {
 async function reportMismatch(
   { world, state }: Run,
   key: string,
-  look: () => Promise<Fault | undefined>,
+  look: () => Promise<string | Fault>,
 ): Promise<void> {
   const now = world.now();
   if (isAsked(state, key, now)) return;
-  const fault = await look().catch((error: unknown) => {
+  const found = await look().catch((error: unknown) => {
     if (error instanceof Fault) return undefined;
     throw error;
   });
+  const fault = found instanceof Fault ? found : undefined;
   if (fault && !state.failures[key]?.exitCode) complain(world, fault.message, fault.hint);
   state.failures[key] = { since: now, told: now, exitCode: fault?.exitCode ?? 0 };
 }
@@ -7134,15 +7080,14 @@ async function reportMismatches(run: Run): Promise<void> {
   const { log, view, manyLogs, dryRun } = settings;
   if (manyLogs) return;
   const jails = [...view.jails].join();
-  if (jails !== "") await reportMismatch(run, `jails ${jails}`, () => jailFault(world, settings));
+  if (jails !== "") await reportMismatch(run, `jails ${jails}`, () => chosenJails(world, settings));
   if (!live || !isQuiet(world, live)) delete state.failures["quiet"];
   else if (!dryRun) {
     await reportMismatch(run, "quiet", async () => {
       await askClient(world, "ping");
       const message = `${log} has not grown for a day, though fail2ban answers`;
-      return (
-        targetFault(world, settings, await logTarget(world)) ?? new Fault(66, message, LOG_HINT)
-      );
+      const target = logTarget(world, settings, await askClient(world, "get", "logtarget"));
+      return target instanceof Fault ? target : new Fault(66, message, LOG_HINT);
     });
   }
 }
@@ -7403,42 +7348,94 @@ function sharedChannels(
   return channels;
 }
 
-// ── The other commands ──────────────────────────────────────────────────────────────────────────
-// What a person asks by hand, or cron once a day; none of it moves a cursor.
+// ── Command: check ──────────────────────────────────────────────────────────────────────────────
+// Each row asks what a run would ask, on its own, so that no failure hides another. Posts nothing,
+// but for --hello; writes nothing, but to call again who refused and is alive.
 
-// check: each row asks what a run would ask, on its own, so that no failure hides another.
+/** One thing that was checked; only a failure has a hint and an exit code. */
+export interface Row {
+  readonly name: string;
+  /** `unknown`: only a test message can show it, or this user or runtime may not ask. */
+  readonly state: "ok" | "failed" | "unknown";
+  readonly text: string;
+  readonly hint: string;
+  readonly exitCode: number;
+}
 
-/** The rows that one look gives, or one with its text; `exitCode` is for errors of the system. */
-async function rowsOf(
-  name: string,
-  exitCode: number,
-  look: () => Promise<string | Fault | Row[]> | string | Fault | Row[],
-): Promise<Row[]> {
+function rowOf(name: string, found: string | Fault): Row {
+  if (typeof found === "string") return { name, state: "ok", text: found, hint: "", exitCode: 0 };
+  const { exitCode, message: text, hint = "" } = found;
+  if (!(found instanceof Closed)) return { name, state: "failed", text, hint, exitCode };
+  // A run does without it.
+  return { ...rowOf(name, hint ? `${text}; ${hint}` : text), state: "unknown" };
+}
+
+/** `exitCode`: of errors of the system. */
+async function tried<Result>(exitCode: number, work: () => Result | Promise<Result>) {
   try {
-    const found = await look();
-    if (found instanceof Fault) return [failedRow(name, found)];
-    return typeof found === "string" ? [okRow(name, found)] : found;
+    return await work();
   } catch (error) {
-    const fault = asFault(error, exitCode);
-    // A run does without it.
-    if (fault instanceof Closed) return [unknownRow(name, `${fault.message}; ${fault.hint}`)];
-    return [failedRow(name, fault)];
+    return asFault(error, exitCode);
   }
 }
 
-/** The name in /etc/passwd or /etc/group, else the number. */
-function nameOf(world: World, list: "passwd" | "group", id: number): string {
-  try {
-    const entry = new RegExp(`^([^:\\n]*):[^:\\n]*:${id}:`, "m");
-    return entry.exec(world.fs.readFileSync(`/etc/${list}`, "utf8"))?.[1] ?? String(id);
-  } catch {
-    return String(id);
-  }
+/** Shows what is configured and whether it works. */
+async function check(world: World, settings: Settings): Promise<number> {
+  const { log, geo, json, ownSecrets } = settings;
+  const ping = await tried(66, () => askClient(world, "ping"));
+  const answers = typeof ping === "string";
+  // Answers that cannot be read make no row.
+  const ask = async (...words: readonly string[]) => {
+    const answer = answers && (await tried(66, () => askClient(world, ...words)));
+    return typeof answer === "string" ? answer : "";
+  };
+  const rows: Row[] = [];
+  const logs = () => findLogs(world, log).map((path) => settingsFor(settings, path));
+  type Look = (own: Settings) => string | Fault | Promise<string | Fault>;
+  const add = async (name: string, exitCode: number, look: Look, each = () => [settings]) => {
+    const all = await tried(exitCode, each);
+    for (const own of all instanceof Fault ? [all] : all) {
+      const found = own instanceof Fault ? own : await tried(exitCode, () => look(own));
+      if (found !== "") rows.push(rowOf(name, found));
+    }
+  };
+  await add("settings", 78, settingsText);
+  await add("env file", 78, (own) => envFileText(world, own));
+  await add("log", 66, (own) => logText(world, own, answers), logs);
+  await add("rotated files", 66, (own) => rotatedText(world, own), logs);
+  await add("fail2ban", 66, async ({ ping: isNeeded }) => {
+    if (!answers) return isNeeded ? new Fault(ping.exitCode, ping.message, ping.hint) : ping;
+    const version = (await ask("version")).trim();
+    return version ? `${version}, answers` : "answers";
+  });
+  await add("log target", 66, async (own) => logTarget(world, own, await ask("get", "logtarget")));
+  await add("log level", 66, async () => levelText(await ask("get", "loglevel")));
+  await add("jails", 64, (own) => (answers ? chosenJails(world, own) : ""));
+  await add("database", 66, (own) => databaseText(world, own));
+  if (geo)
+    await add("countries", 66, () => lookUpCountry(world, geo, TEST_ADDRESS).then(() => geo));
+  await add("state", 73, (own) => stateText(world, own));
+  await add("progress", 73, (own) => progressText(world, own), logs);
+  await add("lock", 73, (own) => lockText(world, own), logs);
+  const last = await tried(75, () => destinationRows(world, ofMachine(world, settings)));
+  rows.push(...(last instanceof Fault ? [rowOf("destination", last)] : last));
+  const clean = (text: string) => cleanText(text.replace(/\s+/g, " "), ownSecrets);
+  const shown = rows.map((row) => ({ ...row, text: clean(row.text), hint: clean(row.hint) }));
+  const exitCode = worstExit(rows.map((row) => row.exitCode));
+  const report = `${JSON.stringify({ exitCode, rows: shown }, undefined, 2)}\n`;
+  await print(world, json ? report : renderRows(shown, world.terminal ? 80 : Infinity));
+  return exitCode;
 }
 
-function ownerText(world: World, { mode, uid, gid }: fs.Stats): string {
-  const octal = (mode & 0o777).toString(8).padStart(3, "0");
-  return `${octal} ${nameOf(world, "passwd", uid)}:${nameOf(world, "group", gid)}`;
+function renderRows(rows: readonly Row[], width: number): string {
+  const longest = Math.max(...rows.map(({ name }) => name.length));
+  const signs = { ok: "✓", failed: "✗", unknown: "?" };
+  const texts = rows.map(({ name, state, text, hint }) => {
+    const row = columns([[`${signs[state]} ${name.padEnd(longest)}`, text]], width);
+    // Hints never wrap, so that commands can be copied.
+    return hint ? `${row}  → ${hint}\n` : row;
+  });
+  return texts.join("");
 }
 
 function settingsText({ host, view, from }: Settings): string {
@@ -7449,128 +7446,112 @@ function settingsText({ host, view, from }: Settings): string {
   return text;
 }
 
-function envFileText(world: World, { envFile }: Settings): string {
+/** `640 root:adm`: numbers where /etc/passwd and /etc/group have no names. */
+function ownerText(world: World, { mode, uid, gid }: fs.Stats): string {
+  const nameIn = (list: "passwd" | "group", id: number) => {
+    try {
+      const entry = new RegExp(`^([^:\\n]*):[^:\\n]*:${id}:`, "m");
+      return entry.exec(world.fs.readFileSync(`/etc/${list}`, "utf8"))?.[1] ?? id;
+    } catch {
+      return id;
+    }
+  };
+  const octal = (mode & 0o777).toString(8).padStart(3, "0");
+  return `${octal} ${nameIn("passwd", uid)}:${nameIn("group", gid)}`;
+}
+
+function envFileText(world: World, { envFile }: Settings): string | Fault {
   const stat = world.fs.statSync(envFile, { throwIfNoEntry: false });
   if (!stat) return `none (${envFile} does not exist)`;
   const { mode, gid } = stat;
   const text = `${envFile}, ${ownerText(world, stat)}`;
   const isOpen = (mode & 0o004) !== 0 || ((mode & 0o040) !== 0 && gid !== world.gid());
-  if (isOpen) throw new Fault(78, `${text}: others can read it`, ENV_FILE_HINT);
-  return text;
+  return isOpen ? new Fault(78, `${text}: others can read it`, ENV_FILE_HINT) : text;
 }
 
-/** `answers`: fail2ban does, so that its log should grow. */
-function logText(world: World, settings: Settings, answers: boolean): string {
-  const { log } = settings;
+function sizeText(bytes: number): string {
+  const unit = Math.min(3, Math.floor(Math.log2(Math.max(1, bytes)) / 10));
+  const size = bytes / 1024 ** unit;
+  return `${unit > 0 && size < 10 ? size.toFixed(1) : Math.floor(size)} ${["B", "KB", "MB", "GB"][unit]}`;
+}
+
+/** `answers`: fail2ban does, so that its log should grow; the logs of many hosts are not its own. */
+function logText(world: World, settings: Settings, answers: boolean): string | Fault {
+  const { log, manyLogs } = settings;
   const live = openLive(world, log);
-  if (!live) throw logMissing(settings);
+  if (!live) return logMissing(settings);
   try {
-    const stat = world.fs.fstatSync(live.descriptor);
+    const { stat } = live;
     const ageMs = world.now() - stat.mtimeMs;
     const size = stat.size > 0 ? sizeText(stat.size) : "empty";
     const text = `${log}, ${size}, last written ${durationText(ageMs)} ago, ${ownerText(world, stat)}`;
-    if (areForeign(lastLines(live))) {
-      throw new Fault(66, `${text}; ${FOREIGN_TEXT}`, LOG_HINT);
-    }
-    if (answers && ageMs > DAY) throw new Fault(66, `${text}, though fail2ban answers`, LOG_HINT);
-    return text;
+    if (areForeign(lastLines(live))) return new Fault(66, `${text}; ${FOREIGN_TEXT}`, LOG_HINT);
+    if (!answers || manyLogs || ageMs <= DAY) return text;
+    return new Fault(66, `${text}, though fail2ban answers`, LOG_HINT);
   } finally {
     live.close();
   }
 }
 
-/** What to do about a rotated file that is left out, by the reason. */
-const SIBLING_HINTS: Readonly<Record<string, string>> = {
-  "a link": "links are not followed there: move it to another directory",
-  "of another owner": "only files of root and of the log's owner are read: move it away",
-  "permission denied": "run as root",
-  damaged: "it cannot be unpacked: move it to another directory",
-};
-
-async function rotatedText(world: World, { log }: Settings): Promise<string> {
+async function rotatedText(world: World, { log }: Settings): Promise<string | Fault> {
   const owner = world.fs.statSync(log, { throwIfNoEntry: false })?.uid ?? world.uid();
   const siblings = await siblingAges(world, listSiblings(world, log).files, owner);
   const usable = siblings.filter(
     ({ firstTime, number, why }) => !why && (firstTime || number !== undefined),
   );
   const leftOut = siblings.filter(({ why, rest }) => why && ROTATED_NAME.test(rest)).reverse();
-  const [first] = leftOut;
   const count = `${usable.length} found, youngest ${usable.at(-1)?.name}`;
   const text = usable.length > 0 ? count : "none found";
+  const [first] = leftOut;
   if (!first) return text;
-  let hint = SIBLING_HINTS[first.why] ?? "move it to another directory";
+  const hints: Readonly<Record<string, string>> = {
+    "a link": "links are not followed there: move it to another directory",
+    "of another owner": "only files of root and of the log's owner are read: move it away",
+    "permission denied": "run as root",
+    damaged: "it cannot be unpacked: move it to another directory",
+  };
   const [, program] = /^(.*) is not installed$/.exec(first.why) ?? [];
-  if (program) hint = `install ${program}, so that it can be unpacked`;
-  throw new Fault(66, `${text}; left out: ${someOf(leftOut.map(withReason))}`, hint);
-}
-
-/** What matters is whether it answers; answers that cannot be read make no row. */
-async function fail2banRows(
-  world: World,
-  settings: Settings,
-  ping: Promise<string>,
-): Promise<Row[]> {
-  await ping.catch((error: unknown) => {
-    const { exitCode, message, hint } = asFault(error, 66);
-    throw settings.ping ? new Fault(exitCode, message, hint) : error;
-  });
-  const ask = (...words: readonly string[]) => askClient(world, ...words).catch(asNothing);
-  const version = (await ask("version")).trim();
-  const target = await logTarget(world).catch(asNothing);
-  const level = /level is '?(\w+)/.exec(await ask("get", "loglevel"))?.[1];
-  const rows = [[okRow("fail2ban", version ? `${version}, answers` : "answers")]];
-  const where = () => targetFault(world, settings, target) ?? target;
-  if (target) rows.push(await rowsOf("log target", 66, where));
-  if (level) rows.push(await rowsOf("log level", 66, () => levelText(level)));
-  const chosen = [...settings.view.jails].join(", ");
-  const jails = async () => (await jailFault(world, settings)) ?? chosen;
-  if (chosen !== "") rows.push(await rowsOf("jails", 64, jails));
-  return rows.flat();
-}
-
-function asNothing(error: unknown): string {
-  if (error instanceof Fault) return "";
-  throw error;
-}
-
-/** Where fail2ban logs: a path, or `SYSLOG` and the like; empty if it does not say. */
-async function logTarget(world: World): Promise<string> {
-  return /`- (.+)$/m.exec(await askClient(world, "get", "logtarget"))?.[1]?.trim() ?? "";
+  const hint = program
+    ? `install ${program}, so that it can be unpacked`
+    : (hints[first.why] ?? "move it to another directory");
+  return new Fault(66, `${text}; left out: ${someOf(leftOut.map(withReason))}`, hint);
 }
 
 const LASTING = "the same in /etc/fail2ban/fail2ban.local";
 
-/** The fault if fail2ban logs elsewhere. */
-function targetFault(world: World, settings: Settings, target: string): Fault | undefined {
-  const { log, manyLogs } = settings;
-  if (manyLogs || rotationPath(world, target) === rotationPath(world, log)) return undefined;
+/** Where fail2ban logs: a path, or `SYSLOG` and the like; empty if it does not say. */
+function logTarget(world: World, { log, manyLogs }: Settings, answer: string): string | Fault {
+  const target = /`- (.+)$/m.exec(answer)?.[1]?.trim() ?? "";
+  if (!target || manyLogs || rotationPath(world, target) === rotationPath(world, log))
+    return target;
   if (target.includes("/"))
     return new Fault(66, `fail2ban writes to ${target}, not to ${log}`, `--log ${target}`);
   const hint = `fail2ban-client set logtarget ${log}; ${LASTING}`;
   return new Fault(66, `fail2ban logs to ${target}, not to a file`, hint);
 }
 
-function levelText(level: string): string {
+function levelText(answer: string): string | Fault {
+  const level = /level is '?(\w+)/.exec(answer)?.[1] ?? "";
   if (level === "NOTICE") return "NOTICE: bans, but neither failed attempts nor restarts";
   if (!["WARNING", "ERROR", "CRITICAL"].includes(level)) return level;
   const hint = `fail2ban-client set loglevel INFO; ${LASTING}`;
-  throw new Fault(66, `${level}: fail2ban does not log its bans`, hint);
+  return new Fault(66, `${level}: fail2ban does not log its bans`, hint);
 }
 
-/** The fault if `--jail` names a jail that fail2ban does not have: its lines would never come. */
-async function jailFault(world: World, { view }: Settings): Promise<Fault | undefined> {
+/** The jails of `--jail`, of which fail2ban must have each: else its lines would never come. */
+async function chosenJails(world: World, { view: { jails } }: Settings): Promise<string | Fault> {
+  if (jails.size === 0) return "";
   const all = readJailNames(await askClient(world, "status"));
-  const wrong = all && [...view.jails].find((jail) => !all.includes(jail));
-  if (!wrong) return undefined;
-  const near = nearest(wrong.slice(0, 20), all, 2);
-  const hint = near ? `did you mean ${near}?` : `fail2ban has: ${all.join(", ") || "no jails"}`;
+  const wrong = all && [...jails].find((jail) => !all.includes(jail));
+  if (!wrong) return [...jails].join(", ");
+  const hint = meant(wrong, all, 2) ?? `fail2ban has: ${all.join(", ") || "no jails"}`;
   return new Fault(64, `--jail: fail2ban has no jail ${quoted(wrong)}`, hint);
 }
 
 /** Writes and locks a file beside the state, as a run would, and removes it. */
 function stateText(world: World, settings: Settings): string {
   const { state } = settings;
-  const statePath = statePathOf(settings);
+  const path = statePathOf(settings);
   checkStateDirectory(world, state);
   const stat = world.fs.statSync(state, { throwIfNoEntry: false });
   if (!stat) {
@@ -7579,98 +7560,77 @@ function stateText(world: World, settings: Settings): string {
     writing(state, () => world.fs.accessSync(parent, world.fs.constants.W_OK));
     return `${state} does not exist yet: the first run creates it`;
   }
-  const scratch = `${statePath}.try${Math.floor(world.random() * 1e9)}`;
+  const scratch = `${path}.try${Math.floor(world.random() * 1e9)}`;
   try {
     touch(world, scratch);
     acquireLock(scratch)?.release();
-    writing(state, () => writePrivate(world, scratch, 0, "x".repeat(ANCHOR_LINE_BYTES)));
+    writing(state, () => writePrivate(world, scratch, 0, "x".repeat(4 * 1024)));
   } finally {
     world.fs.rmSync(scratch, { force: true });
   }
-  const file = world.fs.statSync(statePath, { throwIfNoEntry: false });
-  const kept = file ? `; ${basename(statePath)}, ${ownerText(world, file)}` : "";
+  const file = world.fs.statSync(path, { throwIfNoEntry: false });
+  const kept = file ? `; ${basename(path)}, ${ownerText(world, file)}` : "";
   return `${state}, ${ownerText(world, stat)}${kept}`;
 }
 
-/**
- * The process that holds the lock, by the kernel's list: taking it would turn a run away. 0 is none;
- * absent if there is no such list (processes in other containers are not in it).
- */
-function lockHolder(world: World, path: string): number | undefined {
-  try {
-    const { ino } = world.fs.statSync(path, { bigint: true });
-    const held = new RegExp(`POSIX .* (\\d+) \\w+:\\w+:${ino} ${SQLITE_RESERVED_BYTE} `);
-    return Number(held.exec(world.fs.readFileSync("/proc/locks", "utf8"))?.[1] ?? 0);
-  } catch {
-    return undefined;
-  }
-}
-const SQLITE_RESERVED_BYTE = 0x40000001;
-
-function lockText(world: World, settings: Settings): string {
-  const statePath = statePathOf(settings);
-  const path = `${statePath}.lock`;
-  const stat = world.fs.lstatSync(path, { throwIfNoEntry: false });
-  if (!stat) return "does not exist yet: the first run creates it";
-  if (!stat.isFile() || stat.size > 0) {
-    throw new Fault(73, `${path} is not an empty file`, `while no run is in progress: rm ${path}`);
-  }
-  const { R_OK, W_OK } = world.fs.constants;
-  world.fs.accessSync(path, R_OK | W_OK);
-  const holder = lockHolder(world, path);
-  const mark = world.fs.statSync(`${statePath}.mark`, { throwIfNoEntry: false });
-  const waitMs = mark && holder !== 0 ? world.now() - mark.mtimeMs : 0;
-  if (waitMs > settings.maxTimeMs + MINUTE) {
-    const hint = `ps -fp ${holder ?? `"$(fuser ${path})"`}`;
-    throw new Fault(75, `another run has been in progress for ${durationText(waitMs)}`, hint);
-  }
-  if (holder) return `works; process ${holder} is running now`;
-  return holder === 0 ? "works, free" : "works";
-}
-
-/** A destination's position, and how much of the log is unread. */
-function placeText(live: OpenFile | undefined, { cursor }: Progress): string {
-  if (!cursor) return "at the log's start";
-  const time = cursor.lastTime ? ` (${cursor.lastTime})` : "";
-  const place = `after line ${cursor.lines}${time}`;
-  if (!live) return place;
-  if (!live.matches(cursor)) return `${place} of a rotated file`;
-  const newBytes = live.size - cursor.offset;
-  return newBytes > 0 ? `${place}, ${sizeText(newBytes)} unread` : `${place}, up to date`;
-}
-
-function progressText(world: World, settings: Settings): string {
+function progressText(world: World, settings: Settings): string | Fault {
   const { log, from } = settings;
   const saved = readState(world, settings);
   if (saved.kind === "damaged") {
     const hint = `df -h ${settings.state}; the next run starts again, and reports the gap`;
-    throw new Fault(73, "the state is damaged, and so is its older copy", hint);
+    return new Fault(73, "the state is damaged, and so is its older copy", hint);
   }
   const destinations = saved.kind === "known" ? Object.entries(saved.state.destinations) : [];
-  if (saved.kind === "none" || destinations.length === 0) {
+  if (saved.kind === "none" || destinations.length === 0)
     return `none: the first run starts at the log's ${from}`;
-  }
   const held = destinations.flatMap(([, progress]) => progress.held ?? [])[0];
   if (held && saved.state.failures["stuck"]) {
-    const age = durationText(world.now() - held.since);
-    const hint = "fail2ban-client flushlogs";
-    throw new Fault(66, `fail2ban has been writing to ${held.name} for ${age}`, hint);
+    const text = `fail2ban has been writing to ${held.name} for ${durationText(world.now() - held.since)}`;
+    return new Fault(66, text, "fail2ban-client flushlogs");
   }
-  let live: OpenFile | undefined;
-  try {
-    live = openLive(world, log);
-  } catch {
-    live = undefined; // The log's own row shows why.
-  }
-  const file = live;
-  const waits = destinations.some(([, { outbox }]) => outbox);
-  const texts = destinations.map(
-    ([name, each]) => `${name} ${placeText(file, each)}${each.outbox ? ", 1 message waiting" : ""}`,
-  );
-  if (live) live.close();
+  // Where it cannot be read, the log's own row shows why.
+  const live = unlessFault(() => openLive(world, log));
+  const texts = destinations.map(([name, { cursor, outbox }]) => {
+    const waits = outbox ? ", 1 message waiting" : "";
+    if (!cursor) return `${name} at the log's start${waits}`;
+    const time = cursor.lastTime ? ` (${cursor.lastTime})` : "";
+    const newBytes = live ? live.size - cursor.offset : 0;
+    const unread = newBytes > 0 ? `, ${sizeText(newBytes)} unread` : ", up to date";
+    const where = live && (live.matches(cursor) ? unread : " of a rotated file");
+    return `${name} after line ${cursor.lines}${time}${where ?? ""}${waits}`;
+  });
+  live?.close();
   if (saved.fromCopy) texts.push("from the older copy, the newer one is damaged");
-  if (!waits) return texts.join("; ");
-  throw new Fault(75, texts.join("; "), "the next run sends it, once the destination takes it");
+  const text = texts.join("; ");
+  const waits = destinations.some(([, { outbox }]) => outbox);
+  return waits ? new Fault(75, text, "the next run sends it, once the destination takes it") : text;
+}
+
+function lockText(world: World, settings: Settings): string | Fault {
+  const path = `${statePathOf(settings)}.lock`;
+  const stat = world.fs.lstatSync(path, { throwIfNoEntry: false, bigint: true });
+  if (!stat) return "does not exist yet: the first run creates it";
+  if (!stat.isFile() || stat.size > 0)
+    return new Fault(73, `${path} is not an empty file`, `while no run is in progress: rm ${path}`);
+  world.fs.accessSync(path, world.fs.constants.R_OK | world.fs.constants.W_OK);
+  // The process that holds it, by the kernel's list: taking it would turn a run away. 0 is none; absent
+  // if there is no such list (processes in other containers are not in it).
+  let holder: number | undefined;
+  try {
+    // The byte that SQLite locks to write.
+    const held = new RegExp(`POSIX .* (\\d+) \\w+:\\w+:${stat.ino} ${0x40000001} `);
+    holder = Number(held.exec(world.fs.readFileSync("/proc/locks", "utf8"))?.[1] ?? 0);
+  } catch {
+    holder = undefined;
+  }
+  const mark = world.fs.statSync(`${statePathOf(settings)}.mark`, { throwIfNoEntry: false });
+  const waitMs = mark && holder !== 0 ? world.now() - mark.mtimeMs : 0;
+  if (waitMs > settings.maxTimeMs + MINUTE) {
+    const hint = `ps -fp ${holder ?? `"$(fuser ${path})"`}`;
+    return new Fault(75, `another run has been in progress for ${durationText(waitMs)}`, hint);
+  }
+  if (holder) return `works; process ${holder} is running now`;
+  return holder === 0 ? "works, free" : "works";
 }
 
 /** What one destination said, or why it could not. */
@@ -7681,69 +7641,87 @@ interface Finding {
   readonly refusal: string;
 }
 
-async function ask(
-  world: World,
-  settings: Settings,
-  state: State | undefined,
-  destination: Destination,
-): Promise<Finding> {
-  const pause = state?.channels[destination.name]?.pause;
-  const now = world.now();
-  const holds = pause !== undefined && isPaused(pause, now, destination.settings);
-  const refusal = holds && pause.settings !== undefined ? pause.why : "";
-  try {
-    if (holds && refusal === "") {
-      const why = `quiet for another ${durationText(pause.until - now)}: ${pause.why}`;
-      throw new Fault(pause.exitCode, why, pause.hint);
-    }
-    const asked = await askService(world, destination);
-    if (asked.untouched?.test(refusal) && !settings.hello) {
-      const hint = (pause?.hint ?? "mend what it says").replace("@<the bot>", asked.bot ?? "$&");
-      throw new Fault(
-        pause?.exitCode ?? 69,
-        `${asked.text}; ${refusal}`,
-        `${hint}; then: check --hello`,
-      );
-    }
+async function destinationRows(world: World, settings: Settings): Promise<Row[]> {
+  const { log, dryRun, hello } = settings;
+  const destinations = destinationsOf(world, settings);
+  if (destinations.some(({ name }) => name === "stdout"))
+    return [rowOf("destination", `none: messages go to stdout (${SET_ONE})`)];
+  const [first = log] = logsOrPath(world, log);
+  const saved = unlessFault(() => readState(world, { ...settings, log: first }));
+  const { channels = {}, failures = {} } = saved?.kind === "known" ? saved.state : {};
+  const asking = destinations.map(async (destination): Promise<Finding> => {
+    const pause = channels[destination.name]?.pause;
+    const holds = pause && isPaused(pause, world.now(), destination.settings);
+    const refusal = (holds && pause.settings !== undefined && pause.why) || "";
+    const asked = await tried(75, async () => {
+      if (holds && refusal === "") {
+        const why = `quiet for another ${durationText(pause.until - world.now())}: ${pause.why}`;
+        return new Fault(pause.exitCode, why, pause.hint);
+      }
+      const answer = await askService(world, destination);
+      if (!answer.untouched?.test(refusal) || hello) return answer;
+      const hint = (pause?.hint ?? "mend what it says").replace("@<the bot>", answer.bot ?? "$&");
+      const why = `${answer.text}; ${refusal}`;
+      return new Fault(pause?.exitCode ?? 69, why, `${hint}; then: check --hello`);
+    });
     return { destination, asked, refusal };
-  } catch (error) {
-    return { destination, asked: asFault(error, 75), refusal };
-  }
-}
-
-function helloText({ host, log }: Settings): string {
-  const path = neutralise(redact(log.replaceAll("`", "'"), []));
-  return `👋 ${host}: f2b-watch ${VERSION} can post here, it watches \`${path}\``;
+  });
+  const findings = await Promise.all(asking);
+  const outcomes = await callAgain(world, settings, findings);
+  return findings.map(({ destination: { name, title }, asked, refusal }) => {
+    const failure = failures[name];
+    const age = failure
+      ? `; runs have failed for ${durationText(world.now() - failure.since)}`
+      : "";
+    if (asked instanceof Fault)
+      return rowOf(title, new Fault(asked.exitCode, asked.message + age, asked.hint));
+    // What a dry run printed proves nothing.
+    const outcome = dryRun ? undefined : outcomes.get(name);
+    if (outcome?.kind === "stopped")
+      return rowOf(title, new Fault(75, `${asked.text}; stopped`, "check again"));
+    if (outcome?.kind === "failed") {
+      const { exitCode, message, hint } = outcome.fault;
+      const why = `${asked.text}; but ${message.replace(`${title}: `, "")}`;
+      return rowOf(title, new Fault(exitCode, why, hint?.replace("@<the bot>", asked.bot ?? "$&")));
+    }
+    const notes = [asked.text + age];
+    if (outcome) notes.push("the test message is there");
+    else if (refusal) notes.push(`refused before (${refusal}), is called again`);
+    if (failures[`${name} unverified`]) notes.push("it does not say that it keeps messages");
+    if (!asked.doubt || outcome) return rowOf(title, notes.join("; "));
+    notes.push(`${asked.doubt} only check --hello can tell`);
+    return rowOf(title, new Closed(0, notes.join("; ")));
+  });
 }
 
 /**
- * Calls again who refused and is alive, and posts the test message; under the lock of the pass. What
- * comes of it stands in the table, and is not told as a failure of a pass.
+ * Calls again who refused and is alive, and posts the test message; under the lock of the run. What
+ * comes of it stands in the table, and is not told as a failure of a run.
  */
-async function callAgain(
-  world: World,
-  settings: Settings,
-  findings: readonly Finding[],
-): Promise<Map<string, Outcome>> {
+async function callAgain(world: World, settings: Settings, findings: readonly Finding[]) {
+  const { host, log, hello, dryRun, json } = settings;
   const outcomes = new Map<string, Outcome>();
   const alive = findings.filter(({ asked }) => !(asked instanceof Fault));
-  const posts = settings.hello && !(settings.dryRun && settings.json);
-  if (!alive.some(({ refusal }) => posts || (refusal && !settings.dryRun))) return outcomes;
+  const posts = hello && !(dryRun && json);
+  if (!alive.some(({ refusal }) => posts || (refusal && !dryRun))) return outcomes;
   const failed = (error: unknown): Outcome => ({ kind: "failed", fault: asFault(error, 73) });
-  const logs = logsOrPath(world, settings.log);
+  const logs = logsOrPath(world, log);
+  const path = neutralise(redact(log.replaceAll("`", "'"), []));
+  const text = `👋 ${host}: f2b-watch ${VERSION} can post here, it watches \`${path}\``;
   const callOn = async (run: Run, destination: Destination): Promise<Outcome> => {
     const { name } = destination;
-    if (!alive.some((finding) => finding.destination.name === name)) return { kind: "stopped" };
-    const channel = run.channel(name);
-    if (channel.pause?.settings) delete channel.pause;
-    if (!posts || run.settings.log !== logs[0]) return { kind: "stopped" };
-    const hello = textSource(run, destination, helloText(settings), "");
-    outcomes.set(name, await deliver(run, destination, hello).catch(failed));
+    if (alive.some((finding) => finding.destination.name === name)) {
+      const channel = run.channel(name);
+      if (channel.pause?.settings) delete channel.pause;
+      const source = textSource(run, destination, text, "");
+      if (posts && run.settings.log === logs[0])
+        outcomes.set(name, await deliver(run, destination, source).catch(failed));
+    }
     return { kind: "stopped" };
   };
   try {
     // Each log remembers for itself who refused.
-    for (const log of logs) await sendBeside(world, { ...settings, log }, callOn);
+    for (const each of logs) await sendBeside(world, { ...settings, log: each }, callOn);
   } catch (error) {
     for (const { destination } of alive) outcomes.set(destination.name, failed(error));
   }
@@ -7751,103 +7729,8 @@ async function callAgain(
   return outcomes;
 }
 
-function destinationRow(
-  { destination: { name, title }, asked, refusal }: Finding,
-  outcome: Outcome | undefined,
-  failures: State["failures"],
-  now: number,
-): Row {
-  const failure = failures[name];
-  const age = failure ? `; runs have failed for ${durationText(now - failure.since)}` : "";
-  if (asked instanceof Fault) {
-    return failedRow(title, new Fault(asked.exitCode, asked.message + age, asked.hint));
-  }
-  const { text, doubt, bot } = asked;
-  if (outcome?.kind === "stopped") {
-    return failedRow(title, new Fault(75, `${text}; stopped`, "check again"));
-  }
-  if (outcome?.kind === "failed") {
-    const { exitCode, message, hint } = outcome.fault;
-    const why = message.replace(`${title}: `, "");
-    return failedRow(
-      title,
-      new Fault(exitCode, `${text}; but ${why}`, hint?.replace("@<the bot>", bot ?? "$&")),
-    );
-  }
-  const notes = [text + age];
-  if (outcome) notes.push("the test message is there");
-  else if (refusal) notes.push(`refused before (${refusal}), is called again`);
-  if (failures[`${name} unverified`]) notes.push("it does not say that it keeps messages");
-  if (!doubt || outcome) return okRow(title, notes.join("; "));
-  notes.push(`${doubt} only check --hello can tell`);
-  return unknownRow(title, notes.join("; "));
-}
-
-async function destinationRows(
-  world: World,
-  settings: Settings,
-  state: State | undefined,
-): Promise<Row[]> {
-  const destinations = destinationsOf(world, settings);
-  if (destinations.some(({ name }) => name === "stdout")) {
-    return [okRow("destination", `none: messages go to stdout (${SET_ONE})`)];
-  }
-  const findings = await Promise.all(destinations.map((each) => ask(world, settings, state, each)));
-  const outcomes = await callAgain(world, settings, findings);
-  // What a dry run printed proves nothing.
-  if (settings.dryRun) outcomes.clear();
-  const failures = state?.failures ?? {};
-  return findings.map((finding) =>
-    destinationRow(finding, outcomes.get(finding.destination.name), failures, world.now()),
-  );
-}
-
-/** Shows what is configured and whether it works. */
-async function check(world: World, settings: Settings): Promise<number> {
-  const { log, manyLogs, state, geo, json, ownSecrets } = settings;
-  const [first = log] = logsOrPath(world, log);
-  const saved = unlessFault(() => readState(world, { state, log: first }));
-  const known = saved?.kind === "known" ? saved.state : undefined;
-  const machine = ofMachine(world, settings);
-  const ping = askClient(world, "ping");
-  // The logs of many hosts say nothing of this one's fail2ban.
-  const answers = await ping.then(
-    () => !manyLogs,
-    () => false,
-  );
-  const ofLogs = (
-    name: string,
-    exitCode: number,
-    look: (own: Settings) => string | Promise<string>,
-  ) =>
-    rowsOf(name, exitCode, async () => {
-      const own = findLogs(world, log).map((each) => settingsFor(settings, each));
-      return (await Promise.all(own.map((one) => rowsOf(name, exitCode, () => look(one))))).flat();
-    });
-  const rows = [
-    await rowsOf("settings", 78, () => settingsText(settings)),
-    await rowsOf("env file", 78, () => envFileText(world, settings)),
-    await ofLogs("log", 66, (own) => logText(world, own, answers)),
-    await ofLogs("rotated files", 66, (own) => rotatedText(world, own)),
-    await rowsOf("fail2ban", 66, () => fail2banRows(world, settings, ping)),
-    await rowsOf("database", 66, () => databaseText(world, settings)),
-    geo
-      ? await rowsOf("countries", 66, () => lookUpCountry(world, geo, TEST_ADDRESS).then(() => geo))
-      : [],
-    await rowsOf("state", 73, () => stateText(world, settings)),
-    await ofLogs("progress", 73, (own) => progressText(world, own)),
-    await ofLogs("lock", 73, (own) => lockText(world, own)),
-    await rowsOf("destination", 75, () => destinationRows(world, machine, known)),
-  ].flat();
-  const clean = (text: string) => cleanText(text.replace(/\s+/g, " "), ownSecrets);
-  const shown = rows.map((row) => ({ ...row, text: clean(row.text), hint: clean(row.hint) }));
-  const exitCode = worstExit(rows.map((row) => row.exitCode));
-  const report = { exitCode, rows: shown };
-  const width = world.terminal ? TABLE_WIDTH : Infinity;
-  const table = json ? `${JSON.stringify(report, undefined, 2)}\n` : renderRows(shown, width);
-  await print(world, table);
-  return exitCode;
-}
+// ── The other commands ──────────────────────────────────────────────────────────────────────────
+// What a person asks by hand, or cron once a day; none of it moves a cursor.
 
 // status: the table of fail2ban-client, printed, or sent where it is news.
 
@@ -8280,6 +8163,17 @@ const EXIT_STATUS: readonly (readonly [string, string])[] = [
   ["78", "configuration"],
 ];
 
+/** Names in one column, texts beside it that wrap at spaces. */
+function columns(rows: readonly (readonly [string, string])[], width: number): string {
+  const indent = Math.max(...rows.map(([name]) => name.length)) + 2;
+  const lines = rows.flatMap(([name, text]) =>
+    filled(text.split(" "), width - indent).map(
+      (line, at) => (at > 0 ? "" : name).padEnd(indent) + line,
+    ),
+  );
+  return lines.map((line) => `${line}\n`).join("");
+}
+
 /** `f2b-watch status [jail…] [options]` */
 function usageOf({ usage, examples }: Command): string {
   const words = `f2b-watch ${usage.replace(/\[\.{3}(.*)s\]/, "[$1…]")}`.trim();
@@ -8288,7 +8182,7 @@ function usageOf({ usage, examples }: Command): string {
 
 function titled(title: string, rows: readonly (readonly [string, string])[]): string {
   const indented = rows.map(([name, text]) => [`  ${name}`, text] as const);
-  return `\n${title}\n${columns(indented, TABLE_WIDTH)}`;
+  return `\n${title}\n${columns(indented, 80)}`;
 }
 
 /** `owners`: name the commands that the option belongs to. */
@@ -8332,10 +8226,10 @@ function lacking(word: string, errors: number): Set<string> {
   return new Set([word, ...more]);
 }
 
-/** The name that was meant, if at most so many letters are wrong, missing, added or swapped. */
-function nearest(word: string, names: readonly string[], most: number): string | undefined {
+/** A hint, where at most so many letters of a name are wrong, missing, added or swapped. */
+function meant(word: string, names: readonly string[], most: number): string | undefined {
   const plain = (name: string) => name.toLowerCase().replaceAll(/[-_]/g, "");
-  const typed = plain(word);
+  const typed = plain(word.slice(0, 20));
   // Two errors leave one of three parts as it is: a look that costs an idle run nothing.
   const mayBeNear = (name: string) =>
     Math.abs(name.length - typed.length) <= most &&
@@ -8346,7 +8240,7 @@ function nearest(word: string, names: readonly string[], most: number): string |
   for (let errors = 0; errors <= most && candidates.length > 0; errors++) {
     const left = lacking(typed, errors);
     const near = candidates.find((name) => !left.isDisjointFrom(lacking(plain(name), errors)));
-    if (near) return near;
+    if (near) return `did you mean ${near}?`;
   }
   return undefined;
 }
@@ -8358,8 +8252,8 @@ function usage(message: string, hint = "f2b-watch help lists commands and option
 function unknown(kind: "option" | "command", word: string, names: readonly string[]): Fault {
   const long = word.replace(/^-+/, "");
   const begun = names.find((name) => long.length > 2 && name.replace(/^-+/, "").startsWith(long));
-  const near = begun ?? nearest(word.slice(0, 20), names, long.length > 4 ? 2 : 1);
-  return usage(`unknown ${kind}: ${quoted(word)}`, near && `did you mean ${near}?`);
+  const hint = begun ? `did you mean ${begun}?` : meant(word, names, long.length > 4 ? 2 : 1);
+  return usage(`unknown ${kind}: ${quoted(word)}`, hint);
 }
 
 interface CommandLine {
@@ -8494,7 +8388,7 @@ const RUNTIME_VARIABLE = /^(?:NODE|BUN|DENO|SSL_CERT|LD|MALLOC)_|^(?:TZ|PATH|LAN
 /** The name of ours that was probably meant, also by `DISCORD_WEBHOOK_URL`. */
 function nearlyOurs(name: string, known: readonly string[], errors: number): string | undefined {
   const bare = name.toUpperCase().replace(OUR_PREFIX, "");
-  return nearest(bare.replace(/_?(?:UR[IL]|\d+)$/, "").slice(0, 20), known, errors);
+  return meant(bare.replace(/_?(?:UR[IL]|\d+)$/, ""), known, errors);
 }
 
 /** Refuses every foreign name in the env file: a misspelt one would be ignored in silence. */
@@ -8519,8 +8413,7 @@ function rejectUnknownVariables(world: World, file: ReadonlyMap<string, string>)
   );
   const [wrong] = [...inWorld, ...inFile];
   if (wrong === undefined) return;
-  const near = nearlyOurs(wrong, known, 2);
-  const hint = near ? `did you mean ${near}?` : `known are ${known.join(", ")}`;
+  const hint = nearlyOurs(wrong, known, 2) ?? `known are ${known.join(", ")}`;
   throw new Fault(78, `${wrong}: no such setting`, hint);
 }
 
@@ -8548,9 +8441,8 @@ function optionValue<Name extends OptionName>(
   const result = z.safeParse<Zod.ZodMiniType<unknown>>(schema(), value);
   if (result.success) return result.data as OptionValue<Name>;
   const words = expects.match(/\b[a-z]{3,}\b/g) ?? [];
-  const near = nearest(value.slice(0, 20), words, 1);
-  const hint = near && `did you mean ${near}?`;
-  throw wrongValue(name, typed, `expected ${expects}, found ${quoted(value)}`, hint);
+  const message = `expected ${expects}, found ${quoted(value)}`;
+  throw wrongValue(name, typed, message, meant(value, words, 1));
 }
 
 /** Where progress is kept; a link is followed if systemd named it, or made it for a DynamicUser. */

@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { DatabaseSync } from "node:sqlite";
 import * as fs from "node:fs";
 import { dirname, join } from "node:path";
-import { renderRows, VERSION, type Ran, type Row } from "../f2b-watch.ts";
+import { VERSION, type Ran, type Row } from "../f2b-watch.ts";
 import { Discord, type DiscordOptions } from "./discord.ts";
 import { line, lines, Scene, type RunResult } from "./harness.ts";
 import { Slack, type SlackOptions } from "./slack.ts";
@@ -233,29 +233,20 @@ describe("check", () => {
   });
 });
 
-describe("the table", () => {
-  const row = { name: "log", state: "ok", text: "", hint: "", exitCode: 0 } as const;
-
-  test("breaks long text at blanks for a terminal, but no path, and no hint", () => {
-    const path = "/long/path".repeat(12);
-    const rows = [{ ...row, text: `${"word ".repeat(20)}${path}`, hint: `rm ${"x ".repeat(60)}y` }];
-    const lines = renderRows(rows, 80).split("\n");
-    expect(lines.join(" ").match(/\bword\b/g)).toHaveLength(20);
-    expect(lines.filter((text) => text.includes("word")).length).toBe(2);
-    expect(lines.slice(2)).toEqual([`       ${path}`, `  → rm ${"x ".repeat(60)}y`, ""]);
-    expect(renderRows(rows, Infinity).split("\n")).toHaveLength(3);
-  });
-
-  test("sets names in one column", () => {
-    const table = renderRows(
-      [
-        { ...row, text: "a" },
-        { ...row, name: "rotated files", state: "unknown", text: "b" },
-      ],
-      80,
-    );
-    expect(table).toBe("✓ log            a\n? rotated files  b\n");
-  });
+test("on a terminal only, long text wraps at blanks, but no path, and no hint", async () => {
+  using scene = new CheckScene();
+  scene.overrides.terminal = true;
+  const path = `/${"long-path".repeat(12)}`;
+  scene.fail2ban["version"] = said(`${"word ".repeat(20)}${path}\n`);
+  scene.fail2ban["get logtarget"] = target(path);
+  const { out } = await scene.f2bWatch("check", "--log", scene.log);
+  const printed = out.split("\n");
+  expect(printed.filter((text) => text.includes("word"))).toHaveLength(2);
+  expect(printed).toContain(`${" ".repeat(17)}${path},`);
+  expect(printed).toContain(`  → --log ${path}`);
+  scene.overrides.terminal = false;
+  const { out: mailed } = await scene.f2bWatch("check", "--log", scene.log);
+  expect(mailed).toContain(`word ${path}, answers\n`);
 });
 
 // ── What fails ──────────────────────────────────────────────────────────────────────────────────

@@ -789,44 +789,56 @@ function durationText(ms: number): string {
 
 export const KINDS = ["alert", "ban", "unban", "restore", "found", "life", "other"] as const;
 type Kind = (typeof KINDS)[number];
-/** `events` is in words, the others are the log's lines. */
-const FORMATS = ["raw", "compact", "events"] as const;
 
-type OfJail = { readonly jail: string };
-/** `id` is an address, a network, or any other text that a filter bans by. */
-type OfId = OfJail & { readonly id: string };
+/** A record's first line: its event, and the parts, all text, that the event's row in `MESSAGES` names. */
+type Says<Event extends string, Parts extends string = never, Perhaps extends string = never> =
+  // For each event a type of its own.
+  Event extends string
+    ? {
+        readonly event: Event;
+        readonly kind: Kind;
+        readonly jail?: string | undefined;
+        /** The numbers that count it: those of an unban may have to move. */
+        counted?: Record<Kind, number>;
+      } & Readonly<
+        Record<"date" | "time" | "level" | "message" | Parts, string> &
+          Record<Perhaps, string | undefined>
+      >
+    : never;
 
-/** What a line can say, and the parts that it names; all of them are text. `GRAMMAR` explains. */
-interface Parts
-  extends
-    Record<"foundAgain" | "alreadyBanned" | "ban" | "reban" | "unban" | "restore" | "repeal", OfId>,
-    Record<"flush" | "jailCreated" | "jailStarted" | "jailStopped" | "jailReloaded", OfJail>,
-    Record<"found" | "attempt", OfId & { readonly at: string | undefined }>,
-    Record<"stopping" | "exiting" | "reloading" | "unchecked" | "unrestored" | "blind", object>,
-    Record<"foreign" | "other", object> {
-  increase: OfId & Readonly<Record<"count" | "length", string | undefined>>;
-  failed: OfJail &
-    Readonly<Record<"doing" | "action", string> & Record<"id" | "why", string | undefined>>;
-  command: { readonly process: string; readonly command: string };
-  output: { readonly process: string; readonly error: string | undefined };
-  ended: { readonly process: string; readonly end: string };
-  starting: { readonly version: string };
-  setting: { readonly name: "findtime" | "banTime"; readonly seconds: string };
+/** `switch` on its `event`, and its parts are there. An `id` is an address, a network or any other text. */
+type LogRecord =
+  | Says<"ban" | "reban" | "unban" | "repeal" | "restore", "jail" | "id">
+  | Says<"foundAgain" | "alreadyBanned", "jail" | "id">
+  | Says<"found" | "attempt", "jail" | "id", "at">
+  | Says<"increase", "jail" | "id", "count" | "length">
+  | Says<"flush" | "jailCreated" | "jailStarted" | "jailStopped" | "jailReloaded", "jail">
+  | Says<"failed", "jail" | "doing" | "action", "id" | "why">
+  | Says<"command", "process" | "command">
+  | Says<"output", "process", "error">
+  | Says<"ended", "process" | "end">
+  | Says<"starting", "version">
+  | Says<"setting", "name" | "seconds">
+  | Says<"stopping" | "exiting" | "reloading" | "unchecked" | "unrestored" | "blind">
+  | Says<"foreign" | "other">;
+type RecordOf<Event extends LogRecord["event"]> = Extract<LogRecord, { event: Event }>;
+
+/** The host's wall clock as if it were UTC: the log has local times without a zone. */
+function wallClock(now: number): number {
+  return now - new Date(now).getTimezoneOffset() * MINUTE;
 }
 
-/** The first line of a record, taken apart: `switch` on its `event`, and its parts are there. */
-type LogRecord = {
-  [Event in keyof Parts]: Parts[Event] & {
-    readonly event: Event;
-    readonly kind: Kind;
-    readonly date: string;
-    readonly time: string;
-    readonly level: string;
-    readonly message: string;
-    readonly jail?: string | undefined;
-  };
-}[keyof Parts];
-type RecordOf<Event extends keyof Parts> = Extract<LogRecord, { event: Event }>;
+/** A wall-clock time, given as if it were UTC, as the log writes it. */
+function stampOf(wallMs: number): string {
+  return new Date(wallMs).toISOString().slice(0, 19).replace("T", " ");
+}
+
+/** The time of a stamp or of its first part; NaN where there is none. Without its date it is of one day. */
+function wallClockMs(stamp: string): number {
+  const text = stamp.replace(/^ (?=\d)/, "1970-01-01T").replace(" ", "T");
+  const ms = Date.parse(`${text.padEnd(19, "T00:00:00".slice(text.length - 10))}Z`);
+  return Number.isFinite(ms) && new Date(ms).toISOString().startsWith(text) ? ms : Number.NaN;
+}
 
 /** A pattern in short lines: it has no line breaks, nor the spaces that a line begins with. */
 function pattern(text: TemplateStringsArray, ...parts: readonly RegExp[]): RegExp {
@@ -834,142 +846,135 @@ function pattern(text: TemplateStringsArray, ...parts: readonly RegExp[]): RegEx
   return new RegExp(String.raw(text, ...sources).replace(/\n */g, ""));
 }
 
-/** `2026-11-22 10:32:26,867 fail2ban.actions        [18191]: NOTICE  [sshd] Ban 203.0.113.7` */
-const PREFIX = pattern`^(?:(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:,\d{3})? )?
-  fail2ban(?:\.[\w-]+)? *\[\d+\]: (Level \d+|\S+) +(.*)$`;
-const STAMP = /(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)[.,\d]{0,10}/;
-const LEVEL = pattern`(DEBUG|INFO|NOTICE?|WARNI(?:NG)?|ERROR|CRITI(?:CAL)?|MSG|TRACE(?:DEBUG)?|
-  HEAVY(?:DEBUG)?|Level(?: \d\d)?)`;
-/**
- * The same with `-vv` to `-vvvv` (its own date, or milliseconds, and a thread), by 0.8 (no process)
- * or in a format of one's own. Between date and level may be fail2ban's name, but no other word.
- */
-const OTHER_PREFIX = pattern`^ ?(?:\[?${STAMP}|\+ {0,9}\d{1,12} |(?=[0-9A-F]{8,16} ))
-  [^A-Za-z]{0,9}?(?:[0-9A-F]{8,16} {1,9})?(?:fail2ban[\w.-]{0,40})?[^A-Za-z]{0,60}${LEVEL}
-  (?: {1,9}\| *[\w.]{1,15}-\d{1,3} *: [\w<>]{1,40} *\|)?[\])>]?:?(?: {1,9}[|-])? +(.*)$`;
-/** What docker compose and kubectl write in front of it. */
-const CONTAINER = /^(?:[\w.-]{1,100} +\| |\[pod\/\S{1,200}\] )/;
-/**
- * What others do: CRI, docker and journald a time; syslog (RFC 3164, 3339 and 5424) also a host,
- * which may be missing, and the program's tag.
- */
-const WRAPPER = pattern`^(?:<\d{1,3}>(?:1 )?)?
-  (?:(?:[A-Z][a-z]{2} [ \d]\d (\d\d:\d\d:\d\d)[.\d]{0,10}|
-  (?:[A-Z][a-z]{2} )?${STAMP}(?:Z|[+-]\d\d:?\d\d| [A-Z]{3,5})?|\d{10}\.\d{6}|\[ *\d+\.\d+\])[ ]
-  (?:std(?:out|err) [FP] |(?:\S{0,254}[^\s:] )?([^\s:[\]]{1,99})
-  (?:(?:\[\d{1,10}\])?: | [\d-]{1,10} \S{1,32} - ))?)?`;
-const AFTER_TAG = pattern`^()() *${LEVEL} +(.*)$`;
-const SERIOUS = /^(?:WARN|ERR|CRIT|Level [34]|#[34])/;
+/** What stands around a message. Made when first used, as `MESSAGES` is: an idle run needs neither. */
+const PREFIXES = lazily(() => {
+  const stamp = /(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)[.,\d]{0,10}/;
+  const level = pattern`(DEBUG|INFO|NOTICE?|WARNI(?:NG)?|ERROR|CRITI(?:CAL)?|MSG|TRACE(?:DEBUG)?|
+    HEAVY(?:DEBUG)?|Level(?: \d\d)?|#\d\d-Lev\.)`;
+  return {
+    // What most lines are: one look instead of many. The grammar would say the same.
+    usual: pattern`^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d),\d{3}[ ]
+      fail2ban\.(?:filter|actions) +\[\d+\]: ([A-Z]+) +(\[([^\]]{1,200})\][ ]
+      (?:Found ([\da-fA-F.:]+)(?: - ([\d-]+ [\d:]+))?|
+      Ban ([\da-fA-F.:]+)|([\da-fA-F.:]+) already banned))$`,
+    // `2026-11-22 10:32:26,867 fail2ban.actions        [18191]: NOTICE  [sshd] Ban 203.0.113.7`; with
+    // `-vv` to `-vvvv` (its own date, or milliseconds, and a thread), by 0.8 (no process) or in a format
+    // of one's own. Between date and level may be fail2ban's name, but no other word.
+    own: pattern`^ ?
+      (?:\[?${stamp}|\+ {0,9}\d{1,12} |(?=[0-9A-F]{8,16} |fail2ban[\w.-]{0,40} *\[\d+\]: ))
+      [^A-Za-z]{0,9}?(?:[0-9A-F]{8,16} {1,9})?(?:fail2ban[\w.-]{0,40})?[^A-Za-z]{0,60}${level}
+      (?: {1,9}\| *[\w.]{1,15}-\d{1,3} *: [\w<>]{1,40} *\|)?[\])>]?:?(?: {1,9}[|-])? +(.*)$`,
+    // What docker compose and kubectl write in front of it.
+    container: /^(?:[\w.-]{1,100} +\| |\[pod\/\S{1,200}\] )/,
+    // What others do: CRI, docker and journald a time; syslog (RFC 3164, 3339 and 5424) also a host,
+    // which may be missing, and the program's tag.
+    wrapper: pattern`^(?:<\d{1,3}>(?:1 )?)?
+      (?:(?:[A-Z][a-z]{2} [ \d]\d (\d\d:\d\d:\d\d)[.\d]{0,10}|
+      (?:[A-Z][a-z]{2} )?${stamp}(?:Z|[+-]\d\d:?\d\d| [A-Z]{3,5})?|\d{10}\.\d{6}|\[ *\d+\.\d+\])[ ]
+      (?:std(?:out|err) [FP] |(?:\S{0,254}[^\s:] )?([^\s:[\]]{1,99})
+      (?:(?:\[\d{1,10}\])?: | [\d-]{1,10} \S{1,32} - ))?)?`,
+    afterTag: pattern`^()() *${level} +(.*)$`,
+  };
+});
 
-/** A jail ends at the first bracket, because what stands behind it may be an attacker's text. */
-const inJail = (text: RegExp) => pattern`^\[(?<jail>[^\]]{1,200})\] ${text}`;
-const ofProcess = (text: RegExp) => pattern`^(?<process>[0-9a-f]+) -- ${text}`;
+const SERIOUS = /^(?:WARN|ERR|CRIT|Level [34]|#[34])/;
 
 /**
  * What a message says, by row: the first that fits wins, its named groups are the record's parts.
  * The kind `other` is `alert` where the level is serious. The usual rows stand first.
  */
-const GRAMMAR: readonly (readonly [event: keyof Parts, kind: Kind, message: RegExp])[] = [
-  // The observer repeats what the filter found, for an id that was banned before.
-  [
-    "foundAgain",
-    "found",
-    inJail(/Found (?<id>.*), bad - [\d-]+ [\d:]+, \d+ # -> [\d.]+(?:, Ban)?$/),
-  ],
-  // `at`: the time of the failure in the log that is watched.
-  ["found", "found", inJail(/Found (?<id>.*?)(?: - (?<at>[\d-]+ [\d:]+))?$/)],
-  ["ban", "ban", inJail(/Ban (?<id>.+)/)],
-  // Where a stop lifts bans it says so since 1.1.1 only; before, `LogContext` makes these repeals.
-  ["unban", "unban", inJail(/Unban (?<id>.+)/)],
-  ["repeal", "restore", inJail(/Repeal Ban (?<id>.+)/)],
-  // Made again after a start.
-  ["restore", "restore", inJail(/Restore Ban (?<id>.+)/)],
-  // The ban number `count` of this id, and its `length`: `24s`, `1 day, 0:00:00`, `permanent`.
-  [
-    "increase",
-    "ban",
-    inJail(pattern`Increase Ban (?<id>.*?)
-      (?: \((?<count>\d{1,9}) # (?<length>[\w :,.]{1,60}) -> [\w :,.-]{1,60}\))?$`),
-  ],
-  ["flush", "restore", inJail(/Flush ticket\(s\) with /)],
-  // A failure that `fail2ban-client set JAIL attempt` made.
-  ["attempt", "found", inJail(/Attempt (?<id>.*?)(?: - (?<at>[\d-]+ [\d:]+))?$/)],
-  // Made again: a check has shown that the firewall lost it.
-  ["reban", "ban", inJail(/Reban (?<id>.*?)(?:, action '[^']*')?$/)],
-  ["alreadyBanned", "found", inJail(/(?<id>.*) already banned$/)],
-  ["starting", "life", /^Starting Fail2ban v(?<version>\S+)/],
-  ["starting", "life", /^Changed logging target to .* for Fail2ban v(?<version>0\.\S+)$/],
-  ["stopping", "life", /^(?:Shutdown in progress|Stopping all jails)/],
-  ["exiting", "life", /^Exiting Fail2ban/],
-  ["reloading", "life", /^Reload (?:all jails|finished)/],
-  ["reloading", "life", /^Reload jail (?:u(?=['"]))?(['"]?)(?<jail>.*)\1$/],
-  ["jailStarted", "life", /^Jail u?(['"])(?<jail>.*)\1 started/],
-  ["jailStopped", "life", /^Jail u?(['"])(?<jail>.*)\1 stopped/],
-  ["jailReloaded", "life", /^Jail u?(['"])(?<jail>.*)\1 reloaded/],
-  // An action failed at `doing`: ban, unban, reban, start, stop, flush bans.
-  [
-    "failed",
-    "alert",
-    pattern`^Failed to (?:execute )?(?<doing>.{1,20}?)(?: in)? jail '(?<jail>.{1,200}?)'[ ]
-      action '(?<action>.{0,200}?)'
-      (?:(?: info '(?:\w*\(?\{'ip': '(?<id>[^']{1,100})')?.*')?: (?<why>.*))?`,
-  ],
-  // The firewall's rules are gone; they may be restored.
-  ["unchecked", "alert", /^Invariant check failed/],
-  ["unrestored", "alert", /^Unable to restore environment/],
-  // A jail no longer sees its log.
-  ["blind", "alert", /going idle$|^Log .* seems to be down|^Unable to open /],
-  // Of a failed action; `process` tells it from others that run at the same time.
-  ["command", "alert", ofProcess(/exec: (?<command>.*)/)],
-  ["output", "alert", ofProcess(/(?:stdout|stderr: (?<error>.*))/)],
-  ["ended", "alert", ofProcess(/(?<end>returned(?: \d+)?|timed out after \d+ seconds|killed .*)/)],
-  ["other", "other", /^\[(?<jail>[^\]]+)\] /],
-  ["jailCreated", "other", /^Creating new jail u?(['"])(?<jail>.*?)\1/],
-  // Of the jail that was created or reloaded last.
-  ["setting", "other", /^(?:Set )?(?<name>findtime|banTime)(?:: | = )(?<seconds>-?\d+)/],
-  ["other", "other", /^(?:Jail|Jail name) u?(['"])(?<jail>.*?)\1/],
-  ["other", "other", /^/],
-];
-
-/** What most lines of a log are: one look instead of many. The grammar would say the same. */
-const USUAL_LINE = pattern`^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d),\d{3}[ ]
-  fail2ban\.(?:filter|actions) +\[\d+\]: ([A-Z]+) +
-  (\[([^\]]{1,200})\] (Found |Ban |)([\da-fA-F.:]+)(?: - ([\d-]+ [\d:]+))?( already banned)?)$`;
+const MESSAGES = lazily((): [event: LogRecord["event"], kind: Kind, message: RegExp][] => {
+  // A jail ends at the first bracket, because what stands behind it may be an attacker's text.
+  const inJail = (text: RegExp) => pattern`^\[(?<jail>[^\]]{1,200})\] ${text}`;
+  const ofProcess = (text: RegExp) => pattern`^(?<process>[0-9a-f]+) -- ${text}`;
+  const at = /(?: - (?<at>[\d-]+ [\d:]+))?$/;
+  const bad = /, bad - [\d-]+ [\d:]+, \d+ # -> [\d.]+(?:, Ban)?$/;
+  const length = /(?: \((?<count>\d{1,9}) # (?<length>[\w :,.]{1,60}) -> [\w :,.-]{1,60}\))?$/;
+  return [
+    // The observer repeats what the filter found, for an id that was banned before.
+    ["foundAgain", "found", inJail(pattern`Found (?<id>.*)${bad}`)],
+    // `at`: the time of the failure in the log that is watched.
+    ["found", "found", inJail(pattern`Found (?<id>.*?)${at}`)],
+    ["ban", "ban", inJail(/Ban (?<id>.+)/)],
+    // Where a stop lifts bans it says so since 1.1.1 only; before, `LogContext` makes these repeals.
+    ["unban", "unban", inJail(/Unban (?<id>.+)/)],
+    ["repeal", "restore", inJail(/Repeal Ban (?<id>.+)/)],
+    // Made again after a start.
+    ["restore", "restore", inJail(/Restore Ban (?<id>.+)/)],
+    // The ban number `count` of this id, and its `length`: `24s`, `1 day, 0:00:00`, `permanent`.
+    ["increase", "ban", inJail(pattern`Increase Ban (?<id>.*?)${length}`)],
+    ["flush", "restore", inJail(/Flush ticket\(s\) with /)],
+    // A failure that `fail2ban-client set JAIL attempt` made.
+    ["attempt", "found", inJail(pattern`Attempt (?<id>.*?)${at}`)],
+    // Made again: a check has shown that the firewall lost it.
+    ["reban", "ban", inJail(/Reban (?<id>.*?)(?:, action '[^']*')?$/)],
+    ["alreadyBanned", "found", inJail(/(?<id>.*) already banned$/)],
+    ["starting", "life", /^Starting Fail2ban v(?<version>\S+)/],
+    ["starting", "life", /^Changed logging target to .* for Fail2ban v(?<version>0\.\S+)$/],
+    ["stopping", "life", /^(?:Shutdown in progress|Stopping all jails)/],
+    ["exiting", "life", /^Exiting Fail2ban/],
+    ["reloading", "life", /^Reload (?:all jails|finished)/],
+    ["reloading", "life", /^Reload jail (?:u(?=['"]))?(['"]?)(?<jail>.*)\1$/],
+    ["jailStarted", "life", /^Jail u?(['"])(?<jail>.*)\1 started/],
+    ["jailStopped", "life", /^Jail u?(['"])(?<jail>.*)\1 stopped/],
+    ["jailReloaded", "life", /^Jail u?(['"])(?<jail>.*)\1 reloaded/],
+    // An action failed at `doing`: ban, unban, reban, start, stop, flush bans.
+    [
+      "failed",
+      "alert",
+      pattern`^Failed to (?:execute )?(?<doing>.{1,20}?)(?: in)? jail '(?<jail>.{1,200}?)'[ ]
+        action '(?<action>.{0,200}?)'
+        (?:(?: info '(?:\w*\(?\{'ip': '(?<id>[^']{1,100})')?.*')?: (?<why>.*))?`,
+    ],
+    // The firewall's rules are gone; they may be restored.
+    ["unchecked", "alert", /^Invariant check failed/],
+    ["unrestored", "alert", /^Unable to restore environment/],
+    // A jail no longer sees its log.
+    ["blind", "alert", /going idle$|^Log .* seems to be down|^Unable to open /],
+    // Of a failed action; `process` tells it from others that run at the same time.
+    ["command", "alert", ofProcess(/exec: (?<command>.*)/)],
+    ["output", "alert", ofProcess(/(?:stdout|stderr: (?<error>.*))/)],
+    [
+      "ended",
+      "alert",
+      ofProcess(/(?<end>returned(?: \d+)?|timed out after \d+ seconds|killed .*)/),
+    ],
+    ["other", "other", /^\[(?<jail>[^\]]+)\] /],
+    ["jailCreated", "other", /^Creating new jail u?(['"])(?<jail>.*?)\1/],
+    // Of the jail that was created or reloaded last.
+    ["setting", "other", /^(?:Set )?(?<name>findtime|banTime)(?:: | = )(?<seconds>-?\d+)/],
+    ["other", "other", /^(?:Jail|Jail name) u?(['"])(?<jail>.*?)\1/],
+    ["other", "other", /^/],
+  ];
+});
 
 /** Reads the first line of a record; absent for a continuation line, and for what is not known. */
 export function readRecord(line: string): LogRecord | undefined {
-  const usual = USUAL_LINE.exec(line);
-  if (usual) {
-    const [, date = "", time = "", level = "", message = "", jail = "", verb, id = "", at, again] =
-      usual;
-    if (verb === "Found " && !again)
-      return { date, time, level, message, kind: "found", event: "found", jail, id, at };
-    if (verb === "Ban " && !at && !again)
-      return { date, time, level, message, kind: "ban", event: "ban", jail, id };
-    if (verb === "" && !at && again)
-      return { date, time, level, message, kind: "found", event: "alreadyBanned", jail, id };
+  const { usual, own, container, afterTag } = PREFIXES();
+  const match = usual.exec(line);
+  if (match) {
+    const [, date, time, level, message, jail, found, at, banned, again] = match;
+    const event = banned ? "ban" : found ? "found" : "alreadyBanned";
+    const [kind, id] = [banned ? "ban" : "found", banned ?? found ?? again];
+    return { date, time, level, message, kind, event, jail, id, at } as LogRecord;
   }
-  const own = ownPrefix(line.replace(CONTAINER, ""));
-  if (own) return classify(own[1], own[2], own[3], own[4]);
+  const plain = own.exec(line.replace(container, ""));
+  if (plain) return classify(plain[1], plain[2], plain[3], plain[4]);
   const { text, date, time, tag } = unwrap(line);
   if (text === line) return undefined;
   if (tag !== undefined && !tag.includes("fail2ban"))
     return { date, time, level: "", message: `${tag}: ${text}`, kind: "other", event: "foreign" };
-  const inner = ownPrefix(text) ?? (tag === undefined ? null : AFTER_TAG.exec(text));
+  const inner = own.exec(text) ?? (tag === undefined ? null : afterTag.exec(text));
   if (inner) return classify(inner[1] || date, inner[2] || time, inner[3], inner[4]);
   // The journal keeps no level beside the text: there, only what the grammar names begins a record.
   const record = tag === undefined ? undefined : classify(date, time, "", text);
   return record?.event === "other" && record.jail === undefined ? undefined : record;
 }
 
-/** Date, time, level and message. */
-function ownPrefix(text: string): RegExpExecArray | null {
-  return PREFIX.exec(text) ?? OTHER_PREFIX.exec(text);
-}
-
 /** Takes off what another program has put around a line of fail2ban's. */
 function unwrap(line: string) {
-  let bare = line.replace(CONTAINER, "");
+  const { container, wrapper } = PREFIXES();
+  let bare = line.replace(container, "");
   let logged: string | undefined;
   if (line.startsWith('{"log":"')) {
     try {
@@ -980,12 +985,12 @@ function unwrap(line: string) {
       // A line that was cut, or damaged.
     }
   }
-  const [wrapper = "", clock = "", date = "", time, tag] = WRAPPER.exec(bare) ?? [];
-  return { text: logged ?? bare.slice(wrapper.length), date, time: time ?? clock, tag };
+  const [around = "", clock = "", date = "", time, tag] = wrapper.exec(bare) ?? [];
+  return { text: logged ?? bare.slice(around.length), date, time: time ?? clock, tag };
 }
 
 function classify(date = "", time = "", level = "", message = ""): LogRecord {
-  for (const [event, ofRow, text] of GRAMMAR) {
+  for (const [event, ofRow, text] of MESSAGES()) {
     const match = text.exec(message);
     if (!match) continue;
     const kind = ofRow === "other" && SERIOUS.test(level) ? "alert" : ofRow;
@@ -998,9 +1003,8 @@ function classify(date = "", time = "", level = "", message = ""): LogRecord {
 
 /** Whether two lines may be of one stop; by the time of day alone, where they have no date. */
 function isNear(one: LogRecord, other: LogRecord): boolean {
-  const timeMs = ({ date, time }: LogRecord) =>
-    Date.parse(`${date || "1970-01-01"}T${time || "00:00:00"}Z`);
-  return Math.abs(timeMs(one) - timeMs(other)) <= 10 * SECOND;
+  const [from, to] = [one, other].map(({ date, time }) => wallClockMs(`${date} ${time}`));
+  return Math.abs(Number(from) - Number(to)) <= 10 * SECOND;
 }
 
 /** Reads a log line by line, and knows what the lines before say about the next ones. */
@@ -1047,8 +1051,8 @@ class LogContext {
       return;
     }
     if (!waiting) return;
-    const isStopped = next.event === "jailStopped" && !this.stopping;
-    if (isStopped) waiting.filter((unban) => isNear(unban, next)).forEach(repeal);
+    if (next.event === "jailStopped" && !this.stopping)
+      waiting.filter((unban) => isNear(unban, next)).forEach(repeal);
     this.unbans.delete(jail);
   }
 }
@@ -1056,7 +1060,9 @@ class LogContext {
 export const NO_CONTEXT = new LogContext();
 
 function repeal(unban: LogRecord): void {
-  Object.assign(unban, { event: "repeal", kind: "restore" });
+  // What was counted moves.
+  if (unban.counted) [unban.counted.unban--, unban.counted.restore++];
+  Object.assign(unban, { event: "repeal", kind: "restore", counted: undefined });
 }
 
 /** The record that each line belongs to. */
@@ -1070,41 +1076,31 @@ const FOREIGN_TEXT = "these lines are not fail2ban's, or in a format that is not
 
 /** Whether most of these lines are not fail2ban's, or in a format that is not known. */
 export function areForeign(lines: readonly string[]): boolean {
-  let known = 0;
-  let foreign = 0;
+  let [known, foreign] = [0, 0];
   /** Lines since the last record, without those that are indented as a traceback's are. */
   let below = Infinity;
   for (const line of lines) {
     const event = readRecord(line)?.event;
-    if (event === "foreign") below = Infinity;
-    else if (event) below = 0;
-    if (event && event !== "foreign") known++;
-    // A command or an exception has up to 10 lines more.
-    else if (/^\S/.test(line) && ++below > 10) foreign++;
+    if (event && event !== "foreign") [known, below] = [known + 1, 0];
+    else {
+      if (event) below = Infinity;
+      // A command or an exception has up to 10 lines more.
+      if (/^\S/.test(line) && ++below > 10) foreign++;
+    }
   }
   return foreign >= 3 && foreign > known;
 }
 
-/** Which lines a person wants, and how. */
+/** Which lines a person wants, and how: an empty set is all of them. */
 interface View {
-  readonly format: (typeof FORMATS)[number];
-  /** Kinds that are shown; all when there are none. */
+  /** `events` is in words, the others are the log's lines. */
+  readonly format: "raw" | "compact" | "events";
   readonly only: ReadonlySet<string>;
-  /** Jails that are shown, beside what belongs to no jail; all when there are none. */
+  /** What belongs to no jail is shown, too. */
   readonly jails: ReadonlySet<string>;
   /** Colours by kind, where the destination shows them. */
   readonly color: boolean;
 }
-
-/** Discord shows these in an `ansi` fence: bold 1, colours 30 to 37. */
-const COLORS: Readonly<Partial<Record<Kind, string>>> = {
-  alert: "1;31",
-  ban: "31",
-  unban: "32",
-  restore: "36",
-  found: "33",
-  life: "34",
-};
 
 /** Whether the view is the log as it is. */
 function showsAll({ format, only, jails, color }: View): boolean {
@@ -1115,12 +1111,6 @@ function isShown(record: LogRecord | undefined, { only, jails }: View): boolean 
   if (!record) return true;
   const { kind, jail } = record;
   return (only.size === 0 || only.has(kind)) && (jails.size === 0 || !jail || jails.has(jail));
-}
-
-/** `10:32:26 sshd Ban 203.0.113.7`; what is serious keeps its level. */
-function compactLine({ time, level, message }: LogRecord): string {
-  const serious = SERIOUS.test(level) ? `${level} ` : "";
-  return `${time ? `${time} ` : ""}${serious}${message.replace(/^\[(.{1,200}?)\] /, "$1 ")}`;
 }
 
 /** Lines of the log as a destination shows them. */
@@ -1142,21 +1132,33 @@ export function showLines({ text, lines }: Text, view: View, before: LogContext)
     };
     return { text, lines, done: (line) => line + 1, goesOn };
   }
+  // Discord shows these in an `ansi` fence: bold 1, colours 30 to 37.
+  const colors: Record<Kind, string> = {
+    ...{ alert: "1;31", ban: "31", unban: "32", restore: "36", found: "33", life: "34", other: "" },
+  };
   const { records } = readRecords(lines, before);
   const shown: { line: string; done: number; goesOn: boolean }[] = [];
-  let date = before.record?.date ?? "";
+  let last = before.record?.date ?? "";
   for (const [index, line] of lines.entries()) {
     const record = records[index];
     if (!isShown(record, view)) continue;
-    const isFirst = record !== records[index - 1] && record !== before.record;
-    const compact = view.format === "compact" && isFirst ? record : undefined;
-    const isDated = compact !== undefined && compact.date !== "" && compact.date !== date;
-    if (isDated) shown.push({ line: (date = compact.date), done: index, goesOn: false });
-    const plain = compact ? compactLine(compact) : line;
+    const goesOn = record === records[index - 1] || record === before.record;
+    let plain = line;
+    let isNewDay = false;
+    if (record && !goesOn && view.format === "compact") {
+      // `10:32:26 sshd Ban 203.0.113.7`; what is serious keeps its level.
+      const { date, time, level, message } = record;
+      const text = message.replace(/^\[(.{1,200}?)\] /, "$1 ");
+      plain = [time, SERIOUS.test(level) ? level : "", text]
+        .filter((part) => part !== "")
+        .join(" ");
+      isNewDay = date !== "" && date !== last;
+      if (isNewDay) shown.push({ line: (last = date), done: index, goesOn: false });
+    }
     // A longer line may be cut, and a cut must not part a colour from its end.
-    const color = view.color && plain.length <= 1_500 && record && COLORS[record.kind];
+    const color = view.color && plain.length <= 1_500 && record && colors[record.kind];
     const painted = color ? `\x1b[${color}m${plain}\x1b[0m` : plain;
-    shown.push({ line: painted, done: index + 1, goesOn: !isFirst || isDated });
+    shown.push({ line: painted, done: index + 1, goesOn: goesOn || isNewDay });
   }
   return {
     text: shown.map(({ line }) => `${line}\n`).join(""),
@@ -1173,23 +1175,8 @@ interface Busy {
   banned: number;
 }
 
-type IdCount = Busy & { readonly id: string };
-
-interface JailCount extends Busy {
-  /** Of `life` only starts. */
-  readonly kinds: Record<Kind, number>;
-  readonly bannedIds: Set<string>;
-}
-
-/** Events that belong to others, which are counted. */
-const UNCOUNTED: ReadonlySet<LogRecord["event"]> = new Set([
-  ...(["foundAgain", "increase", "command", "output", "ended"] as const),
-  ...(["stopping", "exiting", "reloading", "jailStopped", "jailReloaded"] as const),
-]);
 /** So many ids are remembered, then the rare ones are forgotten. */
 const IDS_LIMIT = 50_000;
-/** So many unbans wait at least for what follows them before they are counted. */
-const WAITING_UNBANS = 100;
 
 /** A string of its own: a slice would keep the whole block in memory that it was cut from. */
 function ownCopy(text: string): string {
@@ -1202,9 +1189,9 @@ function busiestFirst(a: Busy, b: Busy): number {
 
 /** Adds up records, in bounded memory. */
 class Counts {
-  /** By name; what belongs to no jail has none. */
-  readonly jails = new Map<string, JailCount>();
-  readonly ids = new Map<string, IdCount>();
+  /** By name; what belongs to no jail has none. Of `life` only starts are counted. */
+  readonly jails = new Map<string, Busy & { kinds: Record<Kind, number>; ids: Set<string> }>();
+  readonly ids = new Map<string, Busy & { id: string }>();
   /** Ids, in the order that they were banned in. */
   readonly banned = new Set<string>();
   failedActions = 0;
@@ -1214,9 +1201,11 @@ class Counts {
   /** What were too many to remember all: then their numbers are the least that they may be. */
   readonly atLeast = { seenAddresses: false, bannedAddresses: false };
   #bannedIds = 0;
-  /** The reader may still find that these are of a stop. */
-  #unbans: LogRecord[] = [];
-  #settleAt = WAITING_UNBANS;
+  /** Events that belong to others, which are counted. */
+  readonly #uncounted = new Set<LogRecord["event"]>([
+    ...(["foundAgain", "increase", "command", "output", "ended"] as const),
+    ...(["stopping", "exiting", "reloading", "jailStopped", "jailReloaded"] as const),
+  ]);
   readonly #ownSecrets: readonly string[];
 
   constructor(ownSecrets: readonly string[]) {
@@ -1228,59 +1217,49 @@ class Counts {
     if (record.time) this.to = record;
     this.from ??= this.to;
     if (event === "found") return this.addFound(name, record.id);
-    if (event === "unban") {
-      this.#unbans.push(record);
-      if (this.#unbans.length >= this.#settleAt) this.settle(record);
-    } else if (!UNCOUNTED.has(event)) {
-      const jail = this.#jailCount(name);
-      jail.kinds[kind]++;
-      if (event === "failed") this.failedActions++;
-      if (event === "ban") this.#addBan(jail, this.#idCount(record.id));
-    }
-  }
-
-  addFound(name: string, id: string): void {
-    const jail = this.#jailCount(name);
-    jail.kinds.found++;
-    jail.found++;
-    this.#idCount(id).found++;
-  }
-
-  /** Counts the unbans that wait; after `last`, those that are too old to be of a stop. */
-  settle(last?: LogRecord): void {
-    const isOpen = (unban: LogRecord) => last !== undefined && isNear(unban, last);
-    for (const unban of this.#unbans) {
-      if (!isOpen(unban)) this.#jailCount(unban.jail ?? "").kinds[unban.kind]++;
-    }
-    this.#unbans = this.#unbans.filter(isOpen);
-    this.#settleAt = 2 * this.#unbans.length + WAITING_UNBANS;
-  }
-
-  #addBan(jail: JailCount, count: IdCount): void {
+    if (this.#uncounted.has(event)) return;
+    const jail = this.#jail(name);
+    jail.kinds[kind]++;
+    // A stop of its jail may yet show that it was no unban.
+    if (event === "unban") record.counted = jail.kinds;
+    if (event === "failed") this.failedActions++;
+    if (event !== "ban") return;
+    const count = this.#id(record.id);
     jail.banned++;
     count.banned++;
-    if (jail.bannedIds.has(count.id)) return;
-    if (this.#bannedIds++ >= IDS_LIMIT) {
-      this.atLeast.bannedAddresses = true;
-      return;
-    }
-    jail.bannedIds.add(count.id);
+    if (jail.ids.has(count.id)) return;
+    this.atLeast.bannedAddresses = this.#bannedIds === IDS_LIMIT;
+    if (this.atLeast.bannedAddresses) return;
+    this.#bannedIds++;
+    jail.ids.add(count.id);
     this.banned.add(count.id);
   }
 
-  #jailCount(name: string): JailCount {
+  addFound(name: string, id: string): void {
+    const jail = this.#jail(name);
+    jail.kinds.found++;
+    jail.found++;
+    this.#id(id).found++;
+  }
+
+  /** The ids that were found and banned most. */
+  busiest(most = Infinity) {
+    return [...this.ids.values()].sort(busiestFirst).slice(0, most);
+  }
+
+  #jail(given: string) {
+    const isFull = this.jails.size >= 20_000 && !this.jails.has(given);
+    const name = isFull ? "(other jails)" : given;
     const known = this.jails.get(name);
     if (known) return known;
-    const others = "(other jails)";
-    if (this.jails.size >= 20_000 && name !== others) return this.#jailCount(others);
     const kinds = Object.fromEntries(KINDS.map((kind) => [kind, 0])) as Record<Kind, number>;
-    const fresh = { kinds, found: 0, banned: 0, bannedIds: new Set<string>() };
+    const fresh = { kinds, found: 0, banned: 0, ids: new Set<string>() };
     this.jails.set(ownCopy(name), fresh);
     return fresh;
   }
 
   /** An id may be any text of any length; a secret is taken out before it is cut. */
-  #idCount(text: string): IdCount {
+  #id(text: string) {
     const id = text.length <= 200 ? text : shortened(redactId(text, this.#ownSecrets), 200);
     const known = this.ids.get(id);
     if (known) return known;
@@ -1453,11 +1432,6 @@ const EARLIER_MATTERS = /\] Ban | already banned$/m;
 /** So many lines are taken apart at a time: the records of a batch have no place in memory. */
 const BLOCK_LINES = 2_000;
 
-/** Of the log's wall clock; what has no date is of one day, what has no time of none. */
-function msOf(wallClock: string): number {
-  return Date.parse(`${wallClock.replace(/^ /, "1970-01-01T").replace(" ", "T")}Z`);
-}
-
 function timeOf({ date, time }: LogRecord): string {
   return `${date} ${time}`;
 }
@@ -1567,7 +1541,7 @@ class BatchReader {
 
   /** Most lines have the time of the one above. */
   #msOf(text: string): number {
-    if (text !== this.#clock.text) this.#clock = { text, ms: msOf(text) };
+    if (text !== this.#clock.text) this.#clock = { text, ms: wallClockMs(text) };
     return this.#clock.ms;
   }
 
@@ -2368,7 +2342,6 @@ export function readFlood(lines: readonly string[], view: View) {
     }
     before = after;
   }
-  counts.settle();
   return { lines: shown, first, last, counts };
 }
 type Flood = ReturnType<typeof readFlood>;
@@ -2384,7 +2357,8 @@ function periodText({ from, to }: Counts): string {
 
 /** One line a jail, the busiest first, as many as fit; the others are a number. */
 function floodJails({ counts: { jails } }: Flood, words: Words): string[] {
-  const total = ({ kinds }: JailCount) => KINDS.reduce((sum, kind) => sum + kinds[kind], 0);
+  const total = ({ kinds }: { kinds: Record<Kind, number> }) =>
+    KINDS.reduce((sum, kind) => sum + kinds[kind], 0);
   const busiest = [...jails].sort((a, b) => total(b[1]) - total(a[1]));
   const lines = busiest.map(
     ([jail, { kinds }]) => `${jail ? words.jail(jail) : "of no jail:"} ${kindsText(kinds)}`,
@@ -2398,8 +2372,7 @@ function floodJails({ counts: { jails } }: Flood, words: Words): string[] {
 /** The ids that a flood's message names: where nothing else shows them, every banned one that fits. */
 function floodIds({ counts }: Flood, { overflow }: Style): [id: string, times: number][] {
   if (overflow !== "file") return [...counts.banned].map((id) => [id, 1]);
-  const busiest = [...counts.ids.values()].sort(busiestFirst).slice(0, TOP_IDS);
-  return busiest.map(({ id, found, banned }) => [id, found + banned]);
+  return counts.busiest(TOP_IDS).map(({ id, found, banned }) => [id, found + banned]);
 }
 
 /** What the map of countries is asked for it. */
@@ -3530,23 +3503,6 @@ export interface Period {
   readonly past?: boolean;
 }
 
-/** The host's wall clock as if it were UTC: the log has local times without a zone. */
-function wallClock(now: number): number {
-  return now - new Date(now).getTimezoneOffset() * MINUTE;
-}
-
-/** A wall-clock time, given as if it were UTC, as the log writes it. */
-function stampOf(wallMs: number): string {
-  return new Date(wallMs).toISOString().slice(0, 19).replace("T", " ");
-}
-
-/** A wall-clock date as if it were UTC; NaN where there is no such day. */
-function wallClockMs(date: string): number {
-  const text = date.replace(" ", "T");
-  const ms = Date.parse(`${text.padEnd(19, "T00:00:00".slice(text.length - 10))}Z`);
-  return Number.isFinite(ms) && new Date(ms).toISOString().startsWith(text) ? ms : Number.NaN;
-}
-
 /** Which period: from so long ago, from a time of the log's wall clock read as UTC, or a day. */
 type Since = { kind: "ago" | "at"; ms: number } | { kind: "today" } | { kind: "yesterday" };
 
@@ -3559,28 +3515,20 @@ function periodOf(since: Since, wallNowMs: number): Period {
   return { since: stampOf(sinceMs), until: stampOf(Math.max(wallNowMs, sinceMs)) };
 }
 
-const DIGEST_LIST_LIMIT = 100;
 const HOUR_LENGTH = "2026-11-22 10".length;
 /** The usual line behind its hour: the grammar would say the same of it. */
-const USUAL_FOUND = new RegExp(
-  pattern`:\d\d:\d\d,\d{3} fail2ban\.filter +\[\d+\]: INFO +
-    \[[^\][\n]{1,200}\] Found [\da-f.:]{3,39} - [\d-]+ [\d:]+\n`,
-  "y",
-);
+const USUAL_FOUND = lazily(() => {
+  const { source } = pattern`:\d\d:\d\d,\d{3} fail2ban\.filter +\[\d+\]: INFO +
+    \[([^\][\n]{1,200})\] Found ([\da-f.:]{3,39}) - [\d-]+ [\d:]+\n`;
+  return new RegExp(source, "y");
+});
 
-/** What a digest is asked: of which period, and of which jails; of all when there are none. */
-interface Question {
-  readonly period: Period;
-  readonly jails: ReadonlySet<string>;
-  readonly ownSecrets: readonly string[];
-}
-
-/** Adds up the lines of a period, each by its own date. */
+/** Adds up the lines of a period, each by its own date; of some jails, or of all where none is named. */
 export class Tally {
-  readonly #asked: Question;
+  readonly #asked;
   readonly #counts: Counts;
   readonly #reader = new LogContext();
-  /** By hour, or by day where the period is long, the last one first: what was found and banned. */
+  /** By hour, or by day where the period is long, the first one first: what was found and banned. */
   readonly #chart = new Map<string, { readonly from: string; count: number }>();
   readonly #unit: "hour" | "day";
   /** An hour that is in the period from its first minute on, and its bar of the chart. */
@@ -3589,17 +3537,21 @@ export class Tally {
   #isDated = false;
   readonly #lines = { dated: 0, undated: 0 };
 
-  constructor(asked: Question) {
+  constructor(asked: {
+    period: Period;
+    jails: ReadonlySet<string>;
+    ownSecrets: readonly string[];
+  }) {
     this.#asked = asked;
     this.#counts = new Counts(asked.ownSecrets);
-    const { since, until } = asked.period;
-    const untilMs = wallClockMs(until);
-    this.#unit = untilMs - wallClockMs(since) <= 2 * DAY ? "hour" : "day";
+    const since = wallClockMs(asked.period.since);
+    const until = wallClockMs(asked.period.until);
+    this.#unit = until - since <= 2 * DAY ? "hour" : "day";
     const [barMs, minutes] = this.#unit === "hour" ? [HOUR, ":00"] : [DAY, ""];
-    const first = this.#barName(since);
-    for (let at = untilMs; this.#chart.size < 1_000; at -= barMs) {
+    const last = until - (until % barMs);
+    const first = Math.max(since - (since % barMs), last - 999 * barMs);
+    for (let at = first; at <= last; at += barMs) {
       const name = this.#barName(stampOf(at));
-      if (name < first) break;
       this.#chart.set(name, { from: name + minutes, count: 0 });
     }
   }
@@ -3610,19 +3562,14 @@ export class Tally {
 
   /** Adds lines, each with its line end, in their order. */
   addText(text: string): void {
+    const usualFound = USUAL_FOUND();
     for (let at = 0; at < text.length;) {
-      USUAL_FOUND.lastIndex = at + HOUR_LENGTH;
-      if (this.#hour && text.startsWith(this.#hour, at) && USUAL_FOUND.test(text)) {
-        const jailEnd = text.indexOf("] Found ", at);
-        const idAt = jailEnd + "] Found ".length;
-        const jail = text.slice(text.lastIndexOf("[", jailEnd) + 1, jailEnd);
-        this.#addUsual(jail, text.slice(idAt, text.indexOf(" ", idAt)));
-        at = USUAL_FOUND.lastIndex;
-        continue;
-      }
-      const end = text.indexOf("\n", at);
+      usualFound.lastIndex = at + HOUR_LENGTH;
+      const usual = this.#hour && text.startsWith(this.#hour, at) ? usualFound.exec(text) : null;
+      const end = usual ? usualFound.lastIndex - 1 : text.indexOf("\n", at);
       if (end < 0) return;
-      this.#addLine(text.slice(at, end));
+      if (usual) this.#addUsual(usual[1] ?? "", usual[2] ?? "");
+      else this.#addLine(text.slice(at, end));
       at = end + 1;
     }
   }
@@ -3664,39 +3611,27 @@ export class Tally {
   }
 
   /** The busiest ids, as many as are listed. */
-  busiest(most = DIGEST_LIST_LIMIT): IdCount[] {
-    return [...this.#counts.ids.values()].sort(busiestFirst).slice(0, most);
+  busiest() {
+    return this.#counts.busiest(100);
   }
 
   /**
    * What was counted. `notRead`: files that could not be read, or not to their end, with reasons;
-   * `known`: the countries of the busiest addresses.
+   * `known`: the countries of the busiest addresses, `DE`, or `AS64500`.
    */
   digest(notRead: readonly string[], known = NO_FACTS.countries) {
     const clean = (text: string) => cleanText(text, this.#asked.ownSecrets);
-    this.#counts.settle();
-    const { failedActions, atLeast, banned: bannedIds, jails: counted, ids } = this.#counts;
-    const jails = [...counted]
-      .map(
-        ([
-          name,
-          {
-            found,
-            banned,
-            kinds,
-            bannedIds: { size: bannedAddresses },
-          },
-        ]) => {
-          return { jail: clean(name), found, banned, unbanned: kinds.unban, bannedAddresses };
-        },
-      )
-      .filter(({ found, banned, unbanned }) => found + banned + unbanned > 0)
-      .sort(busiestFirst);
-    const kinds = [...counted.values()].map((jail) => jail.kinds);
-    const addresses = this.busiest().map(({ id, found, banned }) => {
-      /** `DE`, or `AS64500`. */
+    const { failedActions, atLeast, banned, jails: counted, ids } = this.#counts;
+    const jails = [...counted].map(([name, jail]) => ({
+      jail: clean(name),
+      found: jail.found,
+      banned: jail.banned,
+      unbanned: jail.kinds.unban,
+      bannedAddresses: jail.ids.size,
+    }));
+    const addresses = this.busiest().map(({ id, ...counts }) => {
       const country = known.get(addressOf(id) ?? "")?.code;
-      return { address: clean(id), found, banned, ...(country === undefined ? {} : { country }) };
+      return { address: clean(id), ...counts, ...(country !== undefined && { country }) };
     });
     return {
       since: this.#asked.period.since,
@@ -3704,23 +3639,28 @@ export class Tally {
       found: sumOf(jails, "found"),
       banned: sumOf(jails, "banned"),
       unbanned: sumOf(jails, "unbanned"),
-      bannedAddresses: bannedIds.size,
+      bannedAddresses: banned.size,
       failedActions,
-      otherAlerts: sumOf(kinds, "alert") - failedActions,
+      otherAlerts: [...counted.values()].reduce(
+        (sum, { kinds }) => sum + kinds.alert,
+        -failedActions,
+      ),
       serverStarts: counted.get("")?.kinds.life ?? 0,
       /** The busiest first, as all lists here. */
-      jails,
+      jails: jails
+        .filter((each) => each.found + each.banned + each.unbanned > 0)
+        .sort(busiestFirst),
       /** Different addresses, or other ids, that were found or banned. */
       seenAddresses: atLeast.seenAddresses ? IDS_LIMIT : ids.size,
       addresses,
-      networks: addUp("network", this.busiest(Infinity), ({ id }) => networkOf(id))
+      networks: addUp("network", this.#counts.busiest(), ({ id }) => networkOf(id))
         .filter((network) => network.addresses > 1)
-        .slice(0, DIGEST_LIST_LIMIT),
+        .slice(0, 100),
       /** Of the addresses above whose country is known. */
       countries: addUp("country", addresses, ({ country }) => country),
       atLeast,
       /** The oldest first. */
-      chart: { unit: this.#unit, bars: [...this.#chart.values()].reverse() },
+      chart: { unit: this.#unit, bars: [...this.#chart.values()] },
       /** With and without a date, in or out of the period. */
       lines: this.#lines,
       notRead: notRead.map(clean),
@@ -3733,6 +3673,22 @@ export type Digest = ReturnType<Tally["digest"]>;
 
 function sumOf<Key extends string>(counts: readonly Record<Key, number>[], key: Key): number {
   return counts.reduce((sum, count) => sum + count[key], 0);
+}
+
+/** The ids of each group as one, the busiest group first; ids of no group are left out. */
+function addUp<Name extends string, Each extends Busy>(
+  name: Name,
+  ids: readonly Each[],
+  groupOf: (id: Each) => string | undefined,
+) {
+  const named = [...Map.groupBy(ids, groupOf)].filter(([group]) => group !== undefined);
+  const counts = named.map(([group, members]) => ({
+    ...({ [name]: group } as Record<Name, string>),
+    addresses: members.length,
+    found: sumOf(members, "found"),
+    banned: sumOf(members, "banned"),
+  }));
+  return counts.sort(busiestFirst);
 }
 
 /** The /24 or /64 that an address is in; absent for any other id. */
@@ -3748,61 +3704,37 @@ export function networkOf(id: string): string | undefined {
   return `${groups.replace(/(?:(?:^|:)0)+$/, "")}::/64`;
 }
 
-/** The ids of each group as one, the busiest group first; ids of no group are left out. */
-function addUp<Name extends string, Each extends Busy>(
-  name: Name,
-  ids: readonly Each[],
-  groupOf: (id: Each) => string | undefined,
-) {
-  return [...Map.groupBy(ids, groupOf)]
-    .filter(([group]) => group !== undefined)
-    .map(([group, members]) => ({
-      ...({ [name]: group } as Record<Name, string>),
-      addresses: members.length,
-      found: sumOf(members, "found"),
-      banned: sumOf(members, "banned"),
-    }))
-    .sort(busiestFirst);
-}
-
 // The message: made for a phone, which shows about 40 columns.
 
-const DIGEST_PAGE = { rows: 12, name: 20, id: 39, note: 80, titleNames: 40, chartRows: 4 };
-
-/** Jails by row: what they found and banned, how many addresses that was, what they unbanned. */
-function jailLines({ jails, atLeast, ...all }: Digest, rows: number): string[] {
-  if (jails.length === 0) return [];
-  const shown = jails.slice(0, rows);
-  const counts = jails.length > 1 ? [...shown, { ...all, jail: "all jails" }] : shown;
-  const cells = counts.map(({ jail, found, banned, unbanned, bannedAddresses }) => [
-    shortened(jail, DIGEST_PAGE.name),
-    `${found}`,
-    `${banned} (${atLeast.bannedAddresses ? "≥" : ""}${bannedAddresses})`,
-    `${unbanned}`,
-  ]);
-  const lines = aligned([["jail", "found", "bans (IPs)", "unbans"], ...cells], Infinity, 1);
-  const hidden = jails.length - shown.length;
-  return hidden > 0 ? lines.toSpliced(-1, 0, `and ${hidden} more`) : lines;
-}
-
-/** The busiest addresses, networks and countries, each a table where there are any. */
-function topLines(digest: Digest, rows: number): string[][] {
-  const { addresses, networks, countries, seenAddresses, atLeast } = digest;
-  const table = <Each extends Busy>(head: string, ids: Each[], nameOf: (each: Each) => string) => {
-    const cells = ids.map((each) => [nameOf(each), `${each.found}`, `${each.banned}`]);
-    return ids.length > 0 ? aligned([[head, "found", "bans"], ...cells], Infinity, 1) : [];
+/** Jails, addresses, networks and countries, each a table of as many rows as there is room for. */
+function digestTables(digest: Digest, rows: number): string[][] {
+  const { jails, addresses, networks, countries, seenAddresses, atLeast } = digest;
+  const jailRow = ({ jail, found, banned, unbanned, bannedAddresses }: Digest["jails"][number]) => {
+    const ips = `${atLeast.bannedAddresses ? "≥" : ""}${bannedAddresses}`;
+    return [shortened(jail, 20), `${found}`, `${banned} (${ips})`, `${unbanned}`];
+  };
+  const jailRows = [
+    ["jail", "found", "bans (IPs)", "unbans"],
+    ...jails.slice(0, rows).map(jailRow),
+  ];
+  if (jails.length > 1) jailRows.push(jailRow({ ...digest, jail: "all jails" }));
+  const byJail = jails.length > 0 ? aligned(jailRows, Infinity, 1) : [];
+  if (jails.length > rows) byJail.splice(-1, 0, `and ${jails.length - rows} more`);
+  const table = <Each extends Busy>(head: string, all: Each[], nameOf: (each: Each) => string) => {
+    const cells = all.map((each) => [nameOf(each), `${each.found}`, `${each.banned}`]);
+    return cells.length > 0 ? aligned([[head, "found", "bans"], ...cells], Infinity, 1) : [];
   };
   const top = addresses.slice(0, Math.ceil(rows / 2));
   const few = Math.ceil(rows / 4);
-  const hidden = seenAddresses - top.length;
-  const more = `and ${atLeast.seenAddresses ? "at least " : ""}${hidden} more`;
+  const byAddress = table("top addresses", top, ({ address, country }) =>
+    [shortened(address, 39), country && countryText(country)].filter(Boolean).join(" "),
+  );
+  const hidden = `${atLeast.seenAddresses ? "at least " : ""}${seenAddresses - top.length}`;
+  if (top.length > 0 && seenAddresses > top.length) byAddress.push(`and ${hidden} more`);
   const looked = seenAddresses > LOOKUPS_PER_MESSAGE ? ` of top ${LOOKUPS_PER_MESSAGE}` : "";
-  const busiest = table("top addresses", top, ({ address, country }) => {
-    const name = shortened(address, DIGEST_PAGE.id);
-    return country ? `${name} ${countryText(country)}` : name;
-  });
   return [
-    top.length > 0 && hidden > 0 ? [...busiest, more] : busiest,
+    byJail,
+    byAddress,
     table("top networks (IPs)", networks.slice(0, few), (each) => {
       return `${each.network} (${each.addresses})`;
     }),
@@ -3812,14 +3744,6 @@ function topLines(digest: Digest, rows: number): string[][] {
   ];
 }
 
-function alertLines({ failedActions, otherAlerts, serverStarts }: Digest): string[] {
-  return Object.entries({
-    "failed actions": failedActions,
-    "other alerts": otherAlerts,
-    "server starts": serverStarts,
-  }).flatMap(([name, count]) => (count > 0 ? `${name}: ${count}` : []));
-}
-
 /** A row for each day with a column for each hour, or for each month with a column for each day. */
 function chartLines({ chart: { unit, bars } }: Digest): string[] {
   const [letters, hidden, first, axis] =
@@ -3827,9 +3751,8 @@ function chartLines({ chart: { unit, bars } }: Digest): string[] {
       ? [10, 5, 0, "      0     6     12    18"]
       : [7, 0, 1, "        1      8      15     22     29"];
   const groups = [...Map.groupBy(bars, ({ from }) => from.slice(0, letters))];
-  const isBusy = ([, group]: (typeof groups)[number]) => group.some(({ count }) => count > 0);
-  const begin = unit === "hour" ? 0 : groups.findIndex(isBusy);
-  const shown = groups.slice(begin).slice(-DIGEST_PAGE.chartRows);
+  const busy = groups.findIndex(([, group]) => group.some(({ count }) => count > 0));
+  const shown = groups.slice(unit === "hour" ? 0 : busy).slice(-4);
   const most = Math.max(...shown.flatMap(([, group]) => group.map(({ count }) => count)));
   if (most === 0) return [];
   const levels = "▁▂▃▄▅▆▇█";
@@ -3846,32 +3769,23 @@ function chartLines({ chart: { unit, bars } }: Digest): string[] {
 
 /** The message without its title, each line with its end; as many rows as `fits` lets pass. */
 export function digestText(digest: Digest, fits: (text: string) => boolean): string {
-  const { lines, notRead } = digest;
+  const { lines, notRead, failedActions, otherAlerts, serverStarts } = digest;
+  const alerts = Object.entries({
+    "failed actions": failedActions,
+    "other alerts": otherAlerts,
+    "server starts": serverStarts,
+  }).flatMap(([name, count]) => (count > 0 ? `${name}: ${count}` : []));
   const notes: string[] = [];
   if (lines.undated > lines.dated)
     notes.push(`${lines.undated} lines have no date: they are not counted`);
-  if (notRead.length > 0) notes.push(shortened(`not read: ${someOf(notRead)}`, DIGEST_PAGE.note));
-  for (let rows = DIGEST_PAGE.rows; ; rows--) {
-    const sections = [
-      jailLines(digest, rows),
-      alertLines(digest),
-      chartLines(digest),
-      ...topLines(digest, rows),
-      notes,
-    ].filter((section) => section.length > 0);
-    const text = sections.map((section) => `${section.join("\n")}\n`).join("\n");
+  if (notRead.length > 0) notes.push(shortened(`not read: ${someOf(notRead)}`, 80));
+  for (let rows = 12; ; rows--) {
+    const [jails = [], ...busiest] = digestTables(digest, rows);
+    const sections = [jails, alerts, chartLines(digest), ...busiest, notes];
+    const shown = sections.filter((section) => section.length > 0);
+    const text = shown.map((section) => `${section.join("\n")}\n`).join("\n");
     if (rows === 0 || fits(text)) return text;
   }
-}
-
-/** `web-1: digest of fail2ban.log, sshd, 2026-11-21 12:00 to 2026-11-22 12:00` */
-function digestTitle(digest: Digest, { host, log, view }: Settings): string {
-  const { since, until, lines } = digest;
-  const isEmpty = digest.jails.length === 0 && alertLines(digest).length === 0;
-  const nothing = isEmpty && lines.undated <= lines.dated ? ": nothing happened" : "";
-  const names = neutralise([basename(log), ...view.jails].join(", "));
-  const period = `${since.slice(0, 16)} to ${until.slice(0, 16)}`;
-  return `${host}: digest of ${shortened(names, DIGEST_PAGE.titleNames)}, ${period}${nothing}`;
 }
 
 // ── World: machine ──────────────────────────────────────────────────────────────────────────────
@@ -7918,9 +7832,15 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
 function digest(world: World, allSettings: Settings): Promise<number> {
   return overLogs(world, findLogs(world, allSettings.log), async (path) => {
     const settings = settingsFor(allSettings, path);
-    const { log, host, json, send, dryRun, services } = settings;
+    const { log, host, json, send, dryRun, services, view } = settings;
     const report = await readDigest(world, settings);
-    const title = digestTitle(report, settings);
+    const { jails, failedActions, otherAlerts, serverStarts, lines } = report;
+    // `web-1: digest of fail2ban.log, sshd, 2026-11-21 12:00 to 2026-11-22 12:00`
+    const names = shortened(neutralise([basename(log), ...view.jails].join(", ")), 40);
+    const isEmpty = jails.length + failedActions + otherAlerts + serverStarts === 0;
+    const nothing = isEmpty && lines.undated <= lines.dated ? ": nothing happened" : "";
+    const period = `${report.since.slice(0, 16)} to ${report.until.slice(0, 16)}`;
+    const title = `${host}: digest of ${names}, ${period}${nothing}`;
     const before = `${RESENT_MARK}${title}\n`;
     const textFor = ({ encode, fenced, limit }: Destination) =>
       digestText(report, (text) => fenced(before, encode(text)).length <= limit);
@@ -7963,7 +7883,7 @@ const NAMES = values("names with commas between them", () =>
 );
 const SOME_KINDS = values(`some of ${KINDS.join(", ")}`, () => listOf(z.enum(KINDS)));
 const START = values("start or end", () => z.enum(["start", "end"]));
-const FORMAT = values("raw, compact or events", () => z.enum(FORMATS));
+const FORMAT = values("raw, compact or events", () => z.enum(["raw", "compact", "events"]));
 const INLINE = values("a whole number from 0 to 100000", () => wholeNumber(0, 100_000));
 const SECONDS = values("whole seconds from 1 to 86400", () => wholeNumber(1, 86_400));
 /** A web page about an address: the URL holds it behind the host. Empty for no link. */

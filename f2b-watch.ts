@@ -2622,22 +2622,20 @@ export function byAge<File extends Aged>(files: readonly File[]): File[] {
   return [...files].sort(order);
 }
 
-/** Behind which of the cursor's lines a file goes on; `isLast`: none of them is missing. */
+/**
+ * Where the last line that is known to be sent ends, and what shows it: the proof at the cursor's offset,
+ * the last line elsewhere, one of those just before it among others, or less.
+ */
 export interface Found {
   readonly offset: number;
-  readonly isLast: boolean;
-  /** How many lines back it is from the last one, and how many are known in the file. */
-  readonly distance: number;
-  readonly hits: number;
+  readonly by: "position" | "last line" | "lines" | "guess";
 }
 
 /** What a plan asks of a file, each only when it must know. */
 export interface LogFile extends Aged {
   /** Whether a whole line is in it. */
   hasLine(): boolean;
-  /** Whether the cursor's proof stands at its offset. */
-  matches(): boolean;
-  /** Where the last line that is known to be sent ends; absent when there is none. */
+  /** Absent when no line is known in it. */
   found(): Found | undefined;
   /** Bytes that were sent before the cursor left this file; 0 when it is not known. */
   finishedAt(): number;
@@ -2656,9 +2654,9 @@ interface Segment {
   readonly leave: boolean;
 }
 
-/** `gap`: lines may be missing before the segments; they begin behind lines that are known, or not. */
+/** `isGap`: lines may be missing before the segments; `goesOn`: which begin behind lines that are known. */
 interface Reading {
-  readonly kind: "read" | "gap";
+  readonly isGap: boolean;
   readonly goesOn: boolean;
   readonly segments: readonly Segment[];
 }
@@ -2668,27 +2666,22 @@ interface Reading {
  * files stand oldest first. A rotated file is left only when the live one has a whole line: until then
  * fail2ban may still write to it.
  */
-export function planRead(offset: number | undefined, files: readonly LogFile[]): Reading {
-  const exact = files.findLast((file) => offset !== undefined && file.matches());
-  const live = files.find(({ isLive }) => isLive);
-  const leavesSiblings = live?.hasLine() === true;
-  const others = offset === undefined ? [] : files.filter((file) => !file.matches());
-  const finds = new Map(others.map((file) => [file, file.found()]));
-  const holder = exact ?? files.findLast((file) => finds.get(file)?.isLast);
-  const isLost = offset !== undefined && !holder;
+export function planRead(hasPosition: boolean, files: readonly LogFile[]): Reading {
+  const finds = new Map(files.map((file) => [file, file.found()]));
+  const foundBy = (proof: Found["by"]) => files.findLast((file) => finds.get(file)?.by === proof);
+  const holder = foundBy("position") ?? foundBy("last line");
+  const isGap = hasPosition && !holder;
   // Where the position is known, a file that begins like an older one is another one nevertheless.
-  const foundIn = (file: LogFile) => {
-    const found = finds.get(file);
-    const isEdited = found && (found.isLast || (found.hits > 1 && found.distance < KNOWN_DENSE));
-    return found && (isLost || isEdited) ? found.offset : 0;
+  const knownIn = (file: LogFile) => {
+    const { offset = 0, by = "guess" } = finds.get(file) ?? {};
+    return isGap || by !== "guess" ? offset : 0;
   };
-  let before: LogFile | undefined;
+  const leavesSiblings = files.find(({ isLive }) => isLive)?.hasLine() === true;
   const segments: Segment[] = [];
+  let before: LogFile | undefined;
   for (const file of files) {
-    if (file !== holder && (file.isCopy() || (!isLost && file.isStale()))) continue;
-    const at = offset !== undefined && file.matches() ? offset : foundIn(file);
-    const sent = Math.max(at, file.finishedAt());
-    const from = before ? Math.max(sent, file.overlap(before)) : sent;
+    if (file !== holder && (file.isCopy() || (!isGap && file.isStale()))) continue;
+    const from = Math.max(knownIn(file), file.finishedAt(), before ? file.overlap(before) : 0);
     const isUnread = file.isLive ? leavesSiblings || from > 0 : from < file.size;
     if (file !== holder && !isUnread) continue;
     segments.push({ name: file.name, from, leave: !file.isLive });
@@ -2696,8 +2689,7 @@ export function planRead(offset: number | undefined, files: readonly LogFile[]):
   }
   const last = segments.at(-1);
   if (last && !leavesSiblings) segments.splice(-1, 1, { ...last, leave: false });
-  const goesOn = isLost && others.some((file) => foundIn(file) > 0);
-  return { kind: isLost ? "gap" : "read", goesOn, segments };
+  return { isGap, goesOn: isGap && files.some((file) => knownIn(file) > 0), segments };
 }
 
 // ── Core: services ──────────────────────────────────────────────────────────────────────────────
@@ -4222,7 +4214,7 @@ class OpenFile implements Aged {
         const wanted = Math.min(recent.length, before.length, KNOWN_DENSE - 1);
         const isProven = context >= wanted || lineTime(line) !== "";
         const isBetter =
-          !best || rank < best.rank || (rank === best.rank && context >= best.context);
+          rank === best?.rank ? context >= best.context : rank < (best?.rank ?? Infinity);
         if (isProven && isBetter) best = { rank, context, offset: end };
       }
       recent.unshift(hash);
@@ -4233,15 +4225,15 @@ class OpenFile implements Aged {
       const { lastTime } = cursor;
       if (lastTime === undefined || !beginsLike(cursor, this.head, this.size)) return undefined;
       const offset = this.#behindSent(0, "", [lastTime], Infinity);
-      return offset > 0 ? { offset, isLast: false, distance: Infinity, hits: 0 } : undefined;
+      return offset > 0 ? { offset, by: "guess" } : undefined;
     }
     const { rank, offset } = best;
-    if (rank === 0) return { offset, isLast: true, distance: 0, hits };
+    if (rank === 0) return { offset, by: "last line" };
     const [at = 0, , since = ""] = known[rank] ?? [];
     const distance = (known[0]?.[0] ?? 0) - at;
     const newer = known.slice(0, rank).map(([, , time]) => time);
     const behind = since === "" ? offset : this.#behindSent(offset, since, newer, distance);
-    return { offset: behind, isLast: false, distance, hits };
+    return { offset: behind, by: hits > 1 && distance < KNOWN_DENSE ? "lines" : "guess" };
   }
 
   /**
@@ -4614,26 +4606,24 @@ function asLogFile(
   { cursor, finished, known = [] }: Progress,
 ): LogFile {
   const { name, isLive, number, size, firstTime, key = "" } = file;
-  // What begins later than a line was written does not hold that line.
-  const mayHold = (time: string | undefined) => !time || !firstTime || firstTime <= time;
   const matches = () => cursor !== undefined && file.matches(cursor);
+  // What begins later than a line was written does not hold that line.
+  const search = (wanted: Cursor | undefined) =>
+    wanted && (wanted.lastTime || "~") >= firstTime ? file.find(wanted) : undefined;
   return {
     ...{ name, isLive, number, size, firstTime },
     hasLine: () => !file.lines().next().done,
-    matches,
-    found: () => (cursor && mayHold(cursor.lastTime) ? file.find(cursor) : undefined),
+    found: () => (cursor && matches() ? { offset: cursor.offset, by: "position" } : search(cursor)),
     finishedAt: () => (known.includes(key) && !matches() ? size : file.finishedAt(finished)),
     isCopy: () => file.isCopyIn(files),
     isStale: () => {
-      const oldest = cursor?.trail?.at(-1)?.[2];
-      const last = oldest ? file.lastTime : "";
-      return !isLive && last !== "" && oldest !== undefined && last < oldest;
+      const oldest = cursor?.trail?.at(-1)?.[2] ?? "";
+      return !isLive && oldest !== "" && file.lastTime !== "" && file.lastTime < oldest;
     },
     overlap: ({ name: olderName }) => {
       const older = files.find((each) => each.name === olderName);
-      const end = older?.cursorAt(older.lastLineEnd(), 0);
-      const shared = end && mayHold(end.lastTime) ? file.find(end) : undefined;
-      return shared?.isLast ? shared.offset : 0;
+      const shared = search(older?.cursorAt(older.lastLineEnd(), 0));
+      return shared?.by === "last line" ? shared.offset : 0;
     },
   };
 }
@@ -4650,11 +4640,8 @@ export function stateFileName(log: string): string {
 }
 
 function cannotWrite(path: string, error: unknown): Fault {
-  return new Fault(
-    73,
-    `cannot write to ${path}: ${reason(error)}`,
-    "progress must be saved before anything is sent; --state names another directory",
-  );
+  const hint = "progress must be saved before anything is sent; --state names another directory";
+  return new Fault(73, `cannot write to ${path}: ${reason(error)}`, hint);
 }
 
 /** Does something that changes a file of ours. */
@@ -4666,70 +4653,63 @@ function writing<Result>(path: string, work: () => Result): Result {
   }
 }
 
-/** Whether somebody else than the owner, or than our own group, may write. */
-function othersMayWrite(world: World, stat: fs.Stats): boolean {
-  return (stat.mode & 0o002) !== 0 || ((stat.mode & 0o020) !== 0 && stat.gid !== world.gid());
-}
-
 /** What is wrong with who may write to something that we must trust; absent when nothing is. */
-function ownershipProblem(world: World, stat: fs.Stats): string | undefined {
-  if (othersMayWrite(world, stat)) return "is writable by others";
-  return stat.uid === world.uid() || stat.uid === 0 ? undefined : "belongs to somebody else";
+function ownershipProblem(
+  world: World,
+  { mode, uid, gid }: Pick<fs.Stats, "mode" | "uid" | "gid">,
+  ...owners: readonly number[]
+): string | undefined {
+  const isOpen = (mode & 0o002) !== 0 || ((mode & 0o020) !== 0 && gid !== world.gid());
+  if (isOpen) return "is writable by others";
+  return [0, world.uid(), ...owners].includes(uid) ? undefined : "belongs to somebody else";
 }
 
 /** Where systemd keeps the state of services with DynamicUser; only root may enter. */
 const SYSTEMD_PRIVATE = "/var/lib/private";
 
-/** Whether this is a service's state that systemd keeps from all others, and that root may operate. */
-function isServiceState(world: World, path: string): boolean {
-  if (world.uid() !== 0 || dirname(path) !== SYSTEMD_PRIVATE) return false;
-  const { uid, mode } = world.fs.lstatSync(SYSTEMD_PRIVATE);
-  return uid === 0 && (mode & 0o077) === 0;
-}
-
-/** Who could put another directory in its place: whoever may write to one of its parents. */
-function parentProblem(world: World, path: string): string | undefined {
-  for (let parent = dirname(resolve(path)); ; parent = dirname(parent)) {
-    let stat: fs.Stats | undefined;
-    try {
-      stat = world.fs.statSync(parent, { throwIfNoEntry: false });
-    } catch {
-      // Deno may not let us look.
-      return undefined;
-    }
-    const isOurs = stat && [0, world.uid()].includes(stat.uid);
-    const isSticky = stat && (stat.mode & 0o1000) !== 0;
-    if (stat && !isOurs) return `lies in ${parent}, which belongs to somebody else`;
-    if (stat && !isSticky && othersMayWrite(world, stat))
-      return `lies in ${parent}, which is writable by others`;
-    if (parent === dirname(parent)) return undefined;
+/** What lets others plant files or links in a directory, or, by its parents, another directory. */
+function directoryProblem(world: World, path: string): string | undefined {
+  const own = world.fs.lstatSync(path, { throwIfNoEntry: false });
+  if (!own) return undefined;
+  if (own.isSymbolicLink()) return "is a link";
+  if (!own.isDirectory()) return "is not a directory";
+  if (world.uid() === 0 && dirname(path) === SYSTEMD_PRIVATE) {
+    const { uid, mode } = world.fs.lstatSync(SYSTEMD_PRIVATE);
+    // A service's state that systemd keeps from all others, root may operate.
+    if (uid === 0 && (mode & 0o077) === 0) return undefined;
   }
+  const problem = ownershipProblem(world, own);
+  if (problem) return problem;
+  let at = resolve(path);
+  try {
+    while (at !== dirname(at)) {
+      at = dirname(at);
+      const { mode, uid, gid } = world.fs.statSync(at);
+      // In a sticky directory nobody can put another one in its place.
+      const isSticky = (mode & 0o1000) !== 0;
+      const wrong = ownershipProblem(world, { mode: isSticky ? 0 : mode, uid, gid });
+      if (wrong) return `lies in ${at}, which ${wrong}`;
+    }
+  } catch {
+    // Deno may not let us look.
+  }
+  return undefined;
 }
 
-/** Refuses a directory where others could plant files or links. */
 function checkStateDirectory(world: World, path: string): void {
-  let stat: fs.Stats | undefined;
+  let problem: string | undefined;
   try {
-    stat = world.fs.lstatSync(path, { throwIfNoEntry: false });
+    problem = directoryProblem(world, path);
   } catch (error) {
     const hint = "--state names another directory";
     throw new Fault(73, `cannot read state directory ${path}: ${reason(error)}`, hint);
   }
-  if (!stat) return;
-  const link = stat.isSymbolicLink();
-  const wrong = link
-    ? "is a link"
-    : !stat.isDirectory()
-      ? "is not a directory"
-      : isServiceState(world, path)
-        ? undefined
-        : (ownershipProblem(world, stat) ?? parentProblem(world, path));
-  if (!wrong) return;
-  const own = stat.isDirectory() ? resolve(path, "f2b-watch") : "/var/lib/f2b-watch";
-  const hint = link
-    ? `name the directory itself: --state "$(realpath ${path})"`
-    : `name a directory of its own: --state ${own}`;
-  throw new Fault(73, `state directory ${path} ${wrong}`, hint);
+  if (!problem) return;
+  const isFile = problem === "is not a directory";
+  const own = isFile ? "/var/lib/f2b-watch" : resolve(path, "f2b-watch");
+  let hint = `name a directory of its own: --state ${own}`;
+  if (problem === "is a link") hint = `name the directory itself: --state "$(realpath ${path})"`;
+  throw new Fault(73, `state directory ${path} ${problem}`, hint);
 }
 
 /** The directory must be ours; a dry run does not make it. */
@@ -4745,11 +4725,10 @@ function prepareStateDirectory(world: World, { state: path, dryRun }: Settings):
 function readCopy(world: World, path: string): string | undefined {
   let descriptor: number | undefined;
   try {
-    const opened = openRegular(world, path, world.fs.constants.O_NOFOLLOW);
-    descriptor = opened.descriptor;
-    if (othersMayWrite(world, opened.stat)) throw new Error("it is writable by others");
-    const owners = [0, world.uid(), world.fs.statSync(dirname(path)).uid];
-    if (!owners.includes(opened.stat.uid)) throw new Error("it belongs to somebody else");
+    ({ descriptor } = openRegular(world, path, world.fs.constants.O_NOFOLLOW, (stat) => {
+      const problem = ownershipProblem(world, stat, world.fs.statSync(dirname(path)).uid);
+      return problem && `it ${problem}`;
+    }));
     return world.fs.readFileSync(descriptor, "utf8");
   } catch (error) {
     if (errorCode(error) === "ENOENT") return undefined;
@@ -4806,29 +4785,20 @@ function statePathOf({ state, log }: Kept): string {
   return resolve(state, stateFileName(log));
 }
 
-type SavedState =
-  { kind: "none" } | { kind: "damaged" } | { kind: "known"; state: State; fromCopy: boolean };
-
-function readState(world: World, kept: Kept): SavedState {
+function readState(world: World, kept: Kept) {
   const { log } = kept;
   const path = statePathOf(kept);
   const [text, older] = [path, `${path}.bak`].map((copy) => readCopy(world, copy));
-  if (text === undefined && older === undefined) return { kind: "none" };
+  if (text === undefined && older === undefined) return { kind: "none" } as const;
   for (const copy of [text, older]) refuseNewer(copy ?? "");
-  const state = parseState(text ?? "", log);
-  if (state) return { kind: "known", state, fromCopy: false };
-  const before = parseState(older ?? "", log);
-  if (before) return { kind: "known", state: before, fromCopy: true };
+  for (const copy of [text, older]) {
+    const state = parseState(copy ?? "", log);
+    if (state) return { kind: "known", state, fromCopy: copy !== text } as const;
+  }
   const other = /^ "log": "(.*)",$/m.exec(text ?? "")?.[1];
-  if (!other || !parseState(text ?? "", other)) return { kind: "damaged" };
+  if (!other || !parseState(text ?? "", other)) return { kind: "damaged" } as const;
   const hint = "--state names another directory for one of them";
   throw new Fault(73, `${path} is the state of another log, ${neutralise(other)}`, hint);
-}
-
-function syncDirectory(world: World, path: string): void {
-  const descriptor = world.fs.openSync(path, world.fs.constants.O_RDONLY);
-  world.fs.fsyncSync(descriptor);
-  world.fs.closeSync(descriptor);
 }
 
 /** Replaces the state; the one before it becomes the second copy, unless it is `damaged`. */
@@ -4839,14 +4809,14 @@ function saveState(world: World, path: string, state: State, damaged: boolean): 
     writePrivate(world, fresh, world.fs.constants.O_EXCL, sealState(state));
     if (!damaged && world.fs.existsSync(path)) world.fs.renameSync(path, `${path}.bak`);
     world.fs.renameSync(fresh, path);
-    syncDirectory(world, dirname(path));
+    const directory = world.fs.openSync(dirname(path), world.fs.constants.O_RDONLY);
+    world.fs.fsyncSync(directory);
+    world.fs.closeSync(directory);
   });
 }
 
 // The lock is the kernel's (one byte of the file, by SQLite): any death frees it, nothing is judged
 // stale. The lock file is never deleted, and never opened by us while held: closing it would unlock.
-
-type Lock = { release(): void };
 
 /** Creates an empty file unless it is there; one that others can read could be locked by them. */
 function touch(world: World, path: string): void {
@@ -4854,7 +4824,7 @@ function touch(world: World, path: string): void {
 }
 
 /** Takes the lock, or says by its absence that another run holds it. */
-function acquireLock(path: string): Lock | undefined {
+function acquireLock(path: string) {
   const sqlite = process.getBuiltinModule("node:sqlite");
   if (!sqlite)
     throw new Fault(73, "this runtime has no node:sqlite", "use Bun 1.4 or Deno 2.2 at least");
@@ -4862,16 +4832,12 @@ function acquireLock(path: string): Lock | undefined {
   try {
     database = new sqlite.DatabaseSync(path);
     database.exec("PRAGMA journal_mode=MEMORY; BEGIN IMMEDIATE");
-    const held = database;
-    return { release: () => held.close() };
+    return { release: database.close.bind(database) };
   } catch (error) {
     database?.close();
     if (reason(error).includes("is locked")) return undefined;
-    throw new Fault(
-      73,
-      `cannot lock ${path}: ${reason(error)}`,
-      "it must be an empty file on a disk that can lock",
-    );
+    const hint = "it must be an empty file on a disk that can lock";
+    throw new Fault(73, `cannot lock ${path}: ${reason(error)}`, hint);
   }
 }
 
@@ -6563,17 +6529,17 @@ async function planFor(run: Run, destination: Destination, progress: Progress): 
   let siblings = firstRun ? NO_SIBLINGS : await run.siblings();
   let files = live ? [...siblings.open, live] : siblings.open;
   let plan = readingOf(files, progress, isOn);
-  if (plan.kind === "gap" && siblings.keys.length > 0) {
+  if (plan.isGap && siblings.keys.length > 0) {
     // What is done may hold the position all the same.
     siblings = await run.siblings(true);
     files = live ? [...siblings.open, live] : siblings.open;
     plan = readingOf(files, progress, isOn);
   }
   run.logChanged ||= !isSettled(run, siblings);
-  if (run.logChanged) plan = { kind: "read", goesOn: false, segments: [] };
+  if (run.logChanged) plan = { isGap: false, goesOn: false, segments: [] };
   if (!run.logChanged && !live && plan.segments.length === 0) throw logMissing(settings);
   const steps = plan.segments.map(({ name, from }) => `${name} from ${from}`);
-  say(run, `${plan.kind}: ${steps.join(", ") || "nothing yet"}`);
+  say(run, `${plan.isGap ? "gap" : "read"}: ${steps.join(", ") || "nothing yet"}`);
   const heldName = plan.segments.at(-1)?.name;
   const isDone = ({ isLive, size, name }: OpenFile) => !isLive && size > 0 && name !== heldName;
   // Read now: what is sent must be remembered, also when a file cannot be read any more.
@@ -6590,12 +6556,12 @@ async function planFor(run: Run, destination: Destination, progress: Progress): 
   const proof = stands ? cursor : undefined;
   const start = { segments, lines, cursor: proof, part, total, trail, older };
   const feed = new Feed(run, view, start);
-  const rests = plan.kind === "gap" && segments.length === 1 && first && first.from > 0;
+  const rests = plan.isGap && segments.length === 1 && first && first.from > 0;
   const held = segments.at(-1)?.file;
   return {
     feed,
     restAt: rests ? first.file.cursorAt(first.from, lines, total) : undefined,
-    isGap: plan.kind === "gap",
+    isGap: plan.isGap,
     ends: [...ends.values()],
     listing: siblings.snapshot ?? progress.listing,
     known: mergeKnown(known, [...siblings.keys.filter((key) => key !== held?.key), ...told]),
@@ -6613,7 +6579,7 @@ function readingOf(files: readonly OpenFile[], progress: Progress, isOn: boolean
     unknown = unknown.slice(Math.max(0, holder));
   }
   const asked = unknown.map((file) => asLogFile(file, unknown, progress));
-  return planRead(cursor?.offset, asked);
+  return planRead(cursor !== undefined, asked);
 }
 
 const LOG_HINT = "fail2ban-client get logtarget shows where fail2ban writes; --log names it";
@@ -6651,7 +6617,7 @@ function noticeParts(
 ): string[] {
   const { live, settings } = run;
   const { cursor, known = [], drained } = progress;
-  const isLost = plan.kind === "gap";
+  const isLost = plan.isGap;
   const [first] = segments;
   const fresh = leftOut.filter(({ key }) => !known.includes(key));
   // Compressing keeps the time when a file was last written; bzip2 keeps the second.

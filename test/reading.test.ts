@@ -1661,7 +1661,6 @@ describe("the clock proves nothing", () => {
 describe("planRead()", () => {
   type Facts = {
     size?: number;
-    at?: number;
     found?: Found;
     done?: number;
     copy?: boolean;
@@ -1670,17 +1669,16 @@ describe("planRead()", () => {
   const file = (name: string, facts: Facts = {}): LogFile => ({
     ...{ name, isLive: name === "log", size: facts.size ?? 1_000, firstTime: "" },
     hasLine: () => name === "log" && facts.size !== 0,
-    matches: () => facts.at !== undefined,
     found: () => facts.found,
     finishedAt: () => facts.done ?? 0,
     isCopy: () => facts.copy === true,
     isStale: () => facts.stale === true,
     overlap: () => 0,
   });
-  const last = { offset: 200, isLast: true, distance: 0, hits: 8 };
-  const earlier = { offset: 300, isLast: false, distance: 5, hits: 8 };
+  const last: Found = { offset: 200, by: "last line" };
+  const earlier: Found = { offset: 300, by: "lines" };
   const empty = file("log", { size: 0 });
-  const here = { at: 500 };
+  const here: Facts = { found: { offset: 500, by: "position" } };
 
   /** Files, the oldest first; segments as `name from`, with `…` where the file is not left. */
   test.each<[string, LogFile[], string, string]>([
@@ -1764,7 +1762,7 @@ describe("planRead()", () => {
     ],
     [
       "does not believe one line that was written before",
-      [file("log.1", here), file("log", { found: { ...earlier, hits: 1 } })],
+      [file("log.1", here), file("log", { found: { offset: 300, by: "guess" } })],
       "read",
       "log.1 500, log 0…",
     ],
@@ -1787,18 +1785,18 @@ describe("planRead()", () => {
       "log.5 300, log.1 0, log 0…",
     ],
   ])("%s", (_, files, kind, segments) => {
-    const plan = planRead(500, files);
+    const plan = planRead(true, files);
     const told = plan.segments.map(({ name, from, leave }) => `${name} ${from}${leave ? "" : "…"}`);
     expect(told.join(", ")).toBe(segments);
-    expect(`${plan.kind}${plan.goesOn ? " goes on" : ""}`).toBe(kind);
+    expect(`${plan.isGap ? "gap" : "read"}${plan.goesOn ? " goes on" : ""}`).toBe(kind);
   });
 
   test("without a position it reads what is not known to be done", () => {
     const files = [file("log.2", { done: 1_000 }), file("log.1"), file("log")];
-    const { kind, segments } = planRead(undefined, files);
-    expect(kind).toBe("read");
+    const { isGap, segments } = planRead(false, files);
+    expect(isGap).toBe(false);
     expect(segments.map(({ name, from }) => `${name} ${from}`)).toEqual(["log.1 0", "log 0"]);
-    expect(planRead(undefined, []).segments).toEqual([]);
+    expect(planRead(false, []).segments).toEqual([]);
   });
 });
 

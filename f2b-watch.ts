@@ -3364,25 +3364,25 @@ function labelled(out: string): object {
   return Object.fromEntries(found.toReversed());
 }
 
-const CountText = lazily(() =>
-  z.pipe(z.string().check(z.regex(/^\d{1,15}$/)), z.transform(Number)),
-);
-const JailList = lazily(() => z.object({ "Number of jail": CountText(), "Jail list": z.string() }));
-const JailReport = lazily(() =>
-  z.object({
-    "Currently failed": CountText(),
-    "Total failed": CountText(),
-    "File list": z.optional(z.string()),
-    "Journal matches": z.optional(z.string()),
-    "Currently banned": CountText(),
-    "Total banned": CountText(),
-    "Banned IP list": z.string(),
-  }),
-);
+const ClientTrees = lazily(() => {
+  const count = z.pipe(z.string().check(z.regex(/^\d{1,15}$/)), z.transform(Number));
+  return {
+    jails: z.object({ "Number of jail": count, "Jail list": z.string() }),
+    jail: z.object({
+      "Currently failed": count,
+      "Total failed": count,
+      "File list": z.optional(z.string()),
+      "Journal matches": z.optional(z.string()),
+      "Currently banned": count,
+      "Total banned": count,
+      "Banned IP list": z.string(),
+    }),
+  };
+});
 
 /** The names of all jails; absent where they are not certain, as with `, ` in a name. */
-export function readJailNames(out: string): string[] | undefined {
-  const list = z.safeParse(JailList(), labelled(out)).data;
+function readJailNames(out: string): string[] | undefined {
+  const list = z.safeParse(ClientTrees().jails, labelled(out)).data;
   const names = list?.["Jail list"].split(", ").filter((name) => name !== "");
   return names?.length === list?.["Number of jail"] ? names : undefined;
 }
@@ -3391,8 +3391,8 @@ export function readJailNames(out: string): string[] | undefined {
 type JailStatus = NonNullable<ReturnType<typeof readJailStatus>>;
 
 /** Reads `fail2ban-client status <jail>`; absent when it is something else. */
-export function readJailStatus(jail: string, out: string, ownSecrets: readonly string[]) {
-  const report = z.safeParse(JailReport(), labelled(out)).data;
+function readJailStatus(jail: string, out: string, ownSecrets: readonly string[]) {
+  const report = z.safeParse(ClientTrees().jail, labelled(out)).data;
   if (!report) return undefined;
   const clean = (text: string) => cleanText(text, ownSecrets);
   return {
@@ -3412,12 +3412,10 @@ function wordsOf(text: string): string[] {
   return text.split(/\s+/).filter((word) => word !== "");
 }
 
-const FLAG = /[\u{1f1e6}-\u{1f1ff}]{2}/gu;
-
 /** Columns side by side; the first is cut so that a row fits, numbers are aligned to the right. */
 function aligned(rows: readonly (readonly string[])[], width: number, gap = 2): string[] {
   // A flag is four code units, as wide as two letters.
-  const widthOf = (text = "") => text.replace(FLAG, "DE").length;
+  const widthOf = (text = "") => text.replace(/[\u{1f1e6}-\u{1f1ff}]{2}/gu, "DE").length;
   const [first = 0, ...others] = (rows[0] ?? []).map((_, at) =>
     Math.max(...rows.map((row) => widthOf(row[at]))),
   );
@@ -3429,39 +3427,34 @@ function aligned(rows: readonly (readonly string[])[], width: number, gap = 2): 
   });
 }
 
-interface StatusSize {
-  readonly width: number;
-  readonly words: number;
-  readonly letters: number;
-}
-/** A table on a terminal, and in a message: a phone shows about 40 columns, 20 words of a list. */
-const STATUS_SIZES: Readonly<Record<"page" | "message", StatusSize>> = {
-  page: { width: 80, words: Infinity, letters: Infinity },
-  message: { width: 40, words: 20, letters: 80 },
-};
-
-/** A row for each jail with what it watches, where that fits; else that is under it, as the banned are. */
-export function statusTable(jails: readonly JailStatus[], size: StatusSize): string {
-  const { width, words, letters } = size;
-  const indented = (list: readonly string[]) => {
-    const shown = list.slice(0, words).map((word) => shortened(word, letters));
-    if (list.length > words) shown.push(`and ${list.length - words} more`);
-    return filled(shown, width - 2).map((line) => `  ${line}`);
-  };
+/**
+ * A row for each jail with what it watches, where that fits; else that is under it, as the banned are: so
+ * many `words` of each list, so many `letters` of each word.
+ */
+function statusTable(
+  jails: readonly JailStatus[],
+  width: number,
+  words = Infinity,
+  letters = Infinity,
+): string {
+  if (jails.length === 0) return "";
   const rows = jails.map((each) => [
     each.jail,
     `${each.currentlyFailed}/${each.totalFailed}`,
     `${each.currentlyBanned}/${each.totalBanned}`,
   ]);
-  if (rows.length === 0) return "";
   const [head = "", ...starts] = aligned([["jail", "failed", "banned"], ...rows], width);
   const isWide = jails.every(({ watches }) => head.length + 2 + watches.length <= width);
-  const lines = jails.flatMap(({ watches, banned }, at) => {
-    const row = isWide
-      ? [`${starts[at]}  ${watches}`]
-      : [`${starts[at]}`, ...indented(wordsOf(watches))];
-    return [...row, ...indented(banned)];
-  });
+  const indented = (list: readonly string[]) => {
+    const shown = list.slice(0, words).map((word) => shortened(word, letters));
+    if (list.length > words) shown.push(`and ${list.length - words} more`);
+    return filled(shown, width - 2).map((line) => `  ${line}`);
+  };
+  const lines = jails.flatMap(({ watches, banned }, at) => [
+    isWide ? `${starts[at]}  ${watches}` : `${starts[at]}`,
+    ...(isWide ? [] : indented(wordsOf(watches))),
+    ...indented(banned),
+  ]);
   const table = [isWide ? `${head}  watches` : head, ...lines];
   return table.map((line) => `${line.trimEnd()}\n`).join("");
 }
@@ -3469,19 +3462,18 @@ export function statusTable(jails: readonly JailStatus[], size: StatusSize): str
 /** What fail2ban-client answered to a ping, and when. */
 type Ping = { kind: "up" | "down"; at: number } | { kind: "unusable"; at: number; fault: Fault };
 
-/** Whether a ping changes what a destination was told, or what is remembered for it. */
-export function isPingNews(down: Channel["down"], { kind, at }: Ping): boolean {
-  if (kind === "up") return down !== undefined;
-  return !down || down.since > at || (!down.told && at - down.since >= MINUTE);
-}
-
-/** What a destination has yet to be told after a ping; empty when there is nothing. */
-export function pingNotice(down: Channel["down"], { kind, at }: Ping, host: string): string {
-  if (!down || down.told !== (kind === "up")) return "";
-  const after = durationText(at - down.since);
-  if (kind === "up") return `✅ ${host}: fail2ban answers again, after ${after}`;
-  if (at - down.since < MINUTE) return "";
-  return `⚠️ ${host}: fail2ban does not answer, its socket cannot be reached (for ${after})`;
+/** What a ping makes of an outage: what is remembered of it, and what a destination is told, if anything. */
+function afterPing(down: Channel["down"], { kind, at }: Ping, host: string) {
+  const known = down && down.since <= at ? down : { since: at, told: false };
+  const ageMs = at - (down?.since ?? at);
+  if (kind === "up") {
+    const notice = `✅ ${host}: fail2ban answers again, after ${durationText(ageMs)}`;
+    return { down: undefined, notice: down?.told ? notice : "" };
+  }
+  if (known.told || ageMs < MINUTE) return { down: known, notice: "" };
+  const words = "fail2ban does not answer, its socket cannot be reached";
+  const notice = `⚠️ ${host}: ${words} (for ${durationText(ageMs)})`;
+  return { down: { ...known, told: true }, notice };
 }
 
 // ── Core: digest ────────────────────────────────────────────────────────────────────────────────
@@ -7090,7 +7082,11 @@ async function tellPing(world: World, settings: Settings, shared: Shared): Promi
   const isNews = fault
     ? world.terminal || settings.dryRun || reportDue(failures["ping"], ping.at, exitCode)
     : failures["ping"] !== undefined ||
-      destinationNames(settings).some((name) => isPingNews(channels[name]?.down, ping));
+      destinationNames(settings).some((name) => {
+        const known = channels[name]?.down;
+        const { down, notice } = afterPing(known, ping, settings.host);
+        return down !== known || notice !== "";
+      });
   if (!isNews) return exitCode;
   let isFirst = true;
   const tell: Work = async (run, destination) => {
@@ -7099,14 +7095,12 @@ async function tellPing(world: World, settings: Settings, shared: Shared): Promi
     if (fault) return { kind: "idle" };
     tellOver(run, "ping", "fail2ban-client can be used again");
     const channel = run.channel(destination.name);
-    const isLasting = channel.down && channel.down.since <= ping.at;
-    if (ping.kind === "down" && !isLasting) channel.down = { since: ping.at, told: false };
-    const notice = pingNotice(channel.down, ping, settings.host);
+    const { down, notice } = afterPing(channel.down, ping, settings.host);
     const words = () => deliver(run, destination, textSource(run, destination, notice, ""));
     const outcome: Outcome = notice === "" ? { kind: "idle" } : await words();
     if (outcome.kind === "failed" || outcome.kind === "stopped") return outcome;
-    if (ping.kind === "up") delete channel.down;
-    else if (channel.down && notice !== "") channel.down.told = true;
+    if (down) channel.down = down;
+    else delete channel.down;
     run.save();
     return outcome;
   };
@@ -7625,7 +7619,7 @@ async function status(world: World, given: Settings, named: readonly string[]): 
   if (answer instanceof Fault) return reportNoStatus(world, settings, answer);
   const jails = answer;
   if (json) await print(world, `${JSON.stringify({ host, jails }, undefined, 2)}\n`);
-  else if (!send) await print(world, statusTable(jails, STATUS_SIZES.page) || "no jails\n");
+  else if (!send) await print(world, statusTable(jails, 80) || "no jails\n");
   // Where messages would be printed too, the object is the message.
   if (!send || (json && (dryRun || services.length === 0))) return 0;
   // Jails and banned addresses in any order; counters do not matter.
@@ -7634,7 +7628,8 @@ async function status(world: World, given: Settings, named: readonly string[]): 
   const banned = jails.reduce((sum, { currentlyBanned }) => sum + currentlyBanned, 0);
   const counts = `${amount(jails.length, "jail")}, ${banned} banned`;
   const title = `${host}: ${jails.length > 0 ? counts : "no jails"}`;
-  const table = statusTable(jails, STATUS_SIZES.message);
+  // A phone shows about 40 columns, and 20 words of each list are enough there.
+  const table = statusTable(jails, 40, 20, 80);
   return sendBeside(world, settings, async (run, destination) => {
     tellOver(run, "status", "fail2ban-client can be used again");
     const channel = run.channel(destination.name);

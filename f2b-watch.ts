@@ -6467,10 +6467,6 @@ function mergeFinished(known: readonly Anchor[], more: readonly Anchor[]): Ancho
   return [...known, ...fresh].slice(-FINISHED_LIMIT);
 }
 
-function mergeKnown(known: readonly string[], more: readonly string[]): string[] {
-  return [...new Set([...known, ...more])].slice(-FINISHED_LIMIT);
-}
-
 /** Whether nothing was rotated or truncated since the files of a plan were opened. */
 function isSettled({ world, settings, live }: Run, siblings: LogFiles): boolean {
   const path = rotationPath(world, settings.log);
@@ -6494,42 +6490,28 @@ function feedView({ settings }: Run, destination: Destination): FeedView {
   return { view, style, pageBytes: isWhole ? PAGE_BYTES : 1024 * 1024, encode };
 }
 
-/** The newest rotated file, where failures before a ban are looked for and the log is young. */
-async function olderFile(run: Run, live: OpenFile, offset: number): Promise<OpenFile | undefined> {
-  if (run.settings.view.format !== "events" || offset >= EVENTS_BYTES) return undefined;
-  // It may have to be unpacked: not for nothing.
-  const matters = EARLIER_MATTERS.test(latin1(live.read(offset, EVENTS_BYTES)));
-  return matters ? (await run.siblings()).open.at(-1) : undefined;
-}
-
 /** Plans what one destination reads. Siblings are opened only when the log or they have changed hands. */
 async function planFor(run: Run, destination: Destination, progress: Progress): Promise<ReadPlan> {
-  const { world, live, settings, firstRun } = run;
-  const { cursor, part, total, known = [] } = progress;
-  const view = feedView(run, destination);
-  const trail = cursor?.trail ?? [];
+  const { world, live, settings } = run;
+  const { cursor, part, total, known = [], listing } = progress;
   const isOn = live !== undefined && cursor !== undefined && live.matches(cursor);
-  if (isOn && progress.listing === listSafely(world, settings.log)?.snapshot) {
-    say(run, `${live.name} goes on at ${cursor.offset}`);
-    const segments = [{ name: live.name, file: live, from: cursor.offset, leave: false }];
-    const older = await olderFile(run, live, cursor.offset);
-    const { lines } = cursor;
-    const feed = new Feed(run, view, { segments, lines, cursor, part, total, trail, older });
-    return { feed, restAt: undefined, isGap: false, ends: [], listing: progress.listing, known };
-  }
-  // A first run knows the siblings from when it noted their ends; they are not for it to read.
-  let siblings = firstRun ? NO_SIBLINGS : await run.siblings();
-  let files = live ? [...siblings.open, live] : siblings.open;
-  let plan = readingOf(files, progress, isOn);
-  if (plan.isGap && siblings.keys.length > 0) {
-    // What is done may hold the position all the same.
-    siblings = await run.siblings(true);
-    files = live ? [...siblings.open, live] : siblings.open;
+  const isSame = isOn && listing === listSafely(world, settings.log)?.snapshot;
+  let siblings = NO_SIBLINGS;
+  let files = live ? [live] : [];
+  let plan: Reading = { isGap: false, goesOn: false, segments: [] };
+  if (isSame)
+    plan = { ...plan, segments: [{ name: live.name, from: cursor.offset, leave: false }] };
+  for (const all of isSame ? [] : [false, true]) {
+    // A first run knows the siblings from when it noted their ends; they are not for it to read.
+    if (!run.firstRun) siblings = await run.siblings(all);
+    files = live ? [...siblings.open, live] : [...siblings.open];
     plan = readingOf(files, progress, isOn);
+    // What is done may hold the position all the same.
+    if (!plan.isGap || siblings.keys.length === 0) break;
   }
   run.logChanged ||= !isSettled(run, siblings);
   if (run.logChanged) plan = { isGap: false, goesOn: false, segments: [] };
-  if (!run.logChanged && !live && plan.segments.length === 0) throw logMissing(settings);
+  else if (!live && plan.segments.length === 0) throw logMissing(settings);
   const steps = plan.segments.map(({ name, from }) => `${name} from ${from}`);
   say(run, `${plan.isGap ? "gap" : "read"}: ${steps.join(", ") || "nothing yet"}`);
   const heldName = plan.segments.at(-1)?.name;
@@ -6541,22 +6523,27 @@ async function planFor(run: Run, destination: Destination, progress: Progress): 
     return file ? [{ ...segment, file, end: ends.get(file) }] : [];
   });
   const [first] = segments;
-  const told = run.logChanged ? [] : noticeParts(run, plan, segments, progress, siblings);
+  const told = run.logChanged ? [] : noticeMissing(run, plan, segments, progress, siblings);
   const stands = first && cursor?.offset === first.from && first.file.matches(cursor);
-  const lines = stands ? cursor.lines : first ? first.file.countLines(0, first.from) : 0;
-  const older = first && files[files.indexOf(first.file) - 1];
   const proof = stands ? cursor : undefined;
+  const lines = proof?.lines ?? first?.file.countLines(0, first.from) ?? 0;
+  let older = first && files[files.indexOf(first.file) - 1];
+  const isYoung = isSame && settings.view.format === "events" && cursor.offset < EVENTS_BYTES;
+  // What stands before may have to be unpacked: not for nothing.
+  if (isYoung && EARLIER_MATTERS.test(latin1(live.read(cursor.offset, EVENTS_BYTES))))
+    older = (await run.siblings()).open.at(-1);
+  const trail = cursor?.trail ?? [];
   const start = { segments, lines, cursor: proof, part, total, trail, older };
-  const feed = new Feed(run, view, start);
   const rests = plan.isGap && segments.length === 1 && first && first.from > 0;
-  const held = segments.at(-1)?.file;
+  const heldKey = segments.at(-1)?.file.key;
+  const done = siblings.keys.filter((key) => key !== heldKey);
   return {
-    feed,
+    feed: new Feed(run, feedView(run, destination), start),
     restAt: rests ? first.file.cursorAt(first.from, lines, total) : undefined,
     isGap: plan.isGap,
     ends: [...ends.values()],
-    listing: siblings.snapshot ?? progress.listing,
-    known: mergeKnown(known, [...siblings.keys.filter((key) => key !== held?.key), ...told]),
+    listing: siblings.snapshot ?? listing,
+    known: [...new Set([...known, ...done, ...told])].slice(-FINISHED_LIMIT),
   };
 }
 
@@ -6600,54 +6587,45 @@ function noticeForeign({ live, settings }: Run, progress: Progress): void {
  * Says what may be missing, in the destination's next message; returns the keys of the files that need
  * no second word: each is named once, and only where something in it was unread.
  */
-function noticeParts(
-  run: Run,
-  plan: Reading,
+function noticeMissing(
+  { live, settings }: Run,
+  { isGap, goesOn }: Reading,
   segments: readonly OpenSegment[],
   progress: Progress,
   { leftOut }: LogFiles,
 ): string[] {
-  const { live, settings } = run;
   const { cursor, known = [], drained } = progress;
-  const isLost = plan.isGap;
-  const [first] = segments;
+  const first = segments[0]?.file;
   const fresh = leftOut.filter(({ key }) => !known.includes(key));
+  const drainedMs = drained?.writtenMs ?? NaN;
   // Compressing keeps the time when a file was last written; bzip2 keeps the second.
-  const isAsWritten = ({ writtenMs }: LeftOut) =>
-    [writtenMs, writtenMs + ((drained?.writtenMs ?? 0) % SECOND)].includes(
-      drained?.writtenMs ?? -1,
-    );
-  const isAllSent = isLost && fresh.some(isAsWritten);
+  const sentMs = [drainedMs, drainedMs - (drainedMs % SECOND)];
+  const isAllSent = isGap && fresh.some(({ writtenMs }) => sentMs.includes(writtenMs));
   const isYoung = !live?.firstTime || live.firstTime > (cursor?.lastTime ?? "");
-  const isEmptied = isYoung && !plan.goesOn && live && drained?.file === live.identity;
-  const damaged = segments.flatMap(({ file: { name, damage, key = name, writtenMs } }) =>
-    damage && !known.includes(`told ${key}`)
-      ? { name, why: damage, key: `told ${key}`, writtenMs }
-      : [],
+  const isEmptied = isYoung && !goesOn && live && drained?.file === live.identity;
+  const isLost = isGap && !isAllSent && !isEmptied;
+  // What could not be opened may be younger than a file: by number, else by when it was written.
+  const isYounger = ({ number, writtenMs }: LeftOut, file: OpenFile) =>
+    number !== undefined && file.number !== undefined
+      ? number < file.number
+      : writtenMs >= file.writtenMs;
+  const missed = fresh.filter(
+    (each) => isGap || (first?.isLive === false && isYounger(each, first)),
   );
-  const missed = fresh.filter((each) => isLost || (first && isYounger(each, first.file)));
-  const isGap = isLost && !isAllSent && !isEmptied;
+  const damaged = segments.flatMap(({ file: { name, damage: why, key = name } }) =>
+    why && !known.includes(`told ${key}`) ? [{ name, why, key: `told ${key}` }] : [],
+  );
   const unread = [...damaged, ...(isAllSent ? [] : missed)];
-  if (isGap || unread.length > 0) {
+  if (isLost || unread.length > 0) {
     const { lines, lastTime } = cursor ?? {};
-    const after =
-      lines === undefined ? "" : ` after line ${lines}${lastTime ? ` (${lastTime})` : ""}`;
-    const back = plan.goesOn
-      ? "; it was cut short or edited, continuing after its last known line"
-      : "";
-    const names = neutralise(someOf(unread.map(withReason)));
-    const notRead = unread.length > 0 ? `; not read: ${names}` : "";
-    progress.notice = gapNotice(settings, `${after}${back}${notRead}`);
+    let details = lines === undefined ? "" : ` after line ${lines}`;
+    if (lastTime) details += ` (${lastTime})`;
+    if (goesOn) details += "; it was cut short or edited, continuing after its last known line";
+    if (unread.length > 0) details += `; not read: ${neutralise(someOf(unread.map(withReason)))}`;
+    progress.notice = gapNotice(settings, details);
   }
-  if (isGap) progress.gap = true;
+  if (isLost) progress.gap = true;
   return [...fresh, ...damaged].map(({ key }) => key).filter((key) => key !== "");
-}
-
-/** Whether what could not be opened may be younger than a file: by number, else by when it was written. */
-function isYounger(one: LeftOut, file: OpenFile): boolean {
-  if (file.isLive) return false;
-  if (one.number !== undefined && file.number !== undefined) return one.number < file.number;
-  return one.writtenMs >= file.writtenMs;
 }
 
 function gapNotice({ host, log }: Settings, details: string): string {

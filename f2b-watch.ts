@@ -191,8 +191,8 @@ export const State = lazily(() =>
     // The first states had none, and go on with none.
     channels: z._default(z.record(z.string(), Channel()), {}),
     failures: z.record(z.string(), Failure()),
-    /** What a run validated, as a fingerprint, and the destinations that it is settled for. */
-    settled: z.optional(z.object({ settings: z.string(), names: z.array(z.string()) })),
+    /** Options and variables that a run has validated, as fingerprints, and the destinations they name. */
+    validated: z.optional(z.object({ marks: z.array(z.string()), names: z.array(z.string()) })),
   }),
 );
 export type State = Zod.infer<ReturnType<typeof State>>;
@@ -2439,9 +2439,14 @@ function firstLine(head: Uint8Array): Uint8Array {
   return end < 0 ? head : head.subarray(0, end + 1);
 }
 
+/** At most its last 4 KiB. */
+function lastLine(before: Uint8Array): Uint8Array {
+  return before.subarray(Math.max(lastLineStart(before), before.length - ANCHOR_LINE_BYTES));
+}
+
 /** What proves that a reader stood at `offset`, from the file's head and the bytes before it. */
 export function anchorFrom(head: Uint8Array, before: Uint8Array, offset: number): Anchor {
-  const line = before.subarray(Math.max(lastLineStart(before), before.length - ANCHOR_LINE_BYTES));
+  const line = lastLine(before);
   const lengths = HEAD_LENGTHS.filter((length) => length < offset);
   const longest = Math.min(offset, Math.max(...HEAD_LENGTHS));
   const first = offset === 0 ? firstLine(head) : firstLine(head.subarray(0, longest));
@@ -4157,7 +4162,13 @@ class OpenFile implements Aged {
   }
 
   matches(anchor: Anchor): boolean {
-    return anchor.offset <= this.size && sameAnchor(this.anchorAt(anchor.offset), anchor);
+    const { offset, lastLineHash, headHash } = anchor;
+    if (offset > this.size) return false;
+    if (offset === 0) return sameAnchor(this.anchorAt(0), anchor);
+    // Its longest head proves the shorter ones.
+    const head = this.head.subarray(0, Math.min(offset, Math.max(...HEAD_LENGTHS)));
+    const line = lastLine(this.readBefore(offset, ANCHOR_LINE_BYTES + 1));
+    return fingerprint(line) === lastLineHash && fingerprint(head) === headHash.at(-1);
   }
 
   cursorAt(offset: number, lines: number, total = lines): Cursor {
@@ -6734,7 +6745,7 @@ async function session(
         report(run, ended);
         const exitCode = worstExit(ended.map(([, outcome]) => exitCodeOf(outcome)));
         codes.push(exitCode);
-        if (markPath) run.state.settled = settledBy(settings);
+        if (markPath) run.state.validated = validatedBy(settings);
         // What could not be saved is not tried once more: it was reported.
         if (exitCode !== 73) run.saveChanges();
         logChanged ||= run.logChanged;
@@ -6976,11 +6987,11 @@ function nothingNew(
   }
 }
 
-/** What lets the next run with the same settings see that nothing is new without validating them. */
-function settledBy(settings: Settings): State["settled"] {
-  const { verbose, ping, databaseNamed, manyLogs } = settings;
+/** What lets the next run with these settings, or fewer, see that nothing is new without validating them. */
+function validatedBy(settings: Settings): State["validated"] {
+  const { verbose, ping, databaseNamed, manyLogs, marks } = settings;
   if (verbose || ping || databaseNamed || manyLogs) return undefined;
-  return { settings: settings.settled, names: destinationNames(settings) };
+  return { marks, names: destinationNames(settings) };
 }
 
 /** A mark that nobody takes down means that the run at work hangs; told each hour. */
@@ -8319,23 +8330,24 @@ function stateDirectory(world: World, named: string | undefined): string {
   }
 }
 
-/** The variables as they are set, and with the options as a fingerprint: the same ones were validated. */
+/** The variables as they are set; and each of them and of the options, as a fingerprint. */
 function readVariables(world: World, values: CommandLine["values"]) {
   const inWorld: Lookup = (name) => unquoted(world.env[name] ?? "") || undefined;
   const named = values.envFile ?? inWorld("F2B_ENV_FILE");
   const file = readEnvFile(world, resolve(named ?? ENV_FILE), named !== undefined);
   const variable: Lookup = (name) => inWorld(name) ?? (file.get(name) || undefined);
-  // Of other names that might be ours misspelt, the name alone matters. No RegExp: each costs 0.1 ms.
+  // Names that may be ours misspelt; of systemd's, which differ in each run, the name alone.
   const near = Object.entries(world.env).filter(([name]) => "DFSdfs".includes(name.charAt(0)));
-  const prefixes = [
-    "F2B_",
-    "STATE_DIRECTORY",
-    ...SERVICES.map(({ name }) => `${name.toUpperCase()}_`),
-  ];
-  const isOurs = (name: string) => prefixes.some((prefix) => name.startsWith(prefix));
-  const ours = near.map(([name, value]) => [name, isOurs(name) && value]).sort();
-  const settled = fingerprint(JSON.stringify([VERSION, values, ours, [...file]]));
-  return { variable, file, settled };
+  const marks = [
+    VERSION +
+      Object.keys(DESTINATION_VARIABLES)
+        .map((name) => `\n${variable(name)}`)
+        .join(""),
+    ...Object.entries(values).map(([name, value]) => `--${name}=${value}`),
+    ...near.map(([name, value]) => (name.startsWith("F2B_") ? `${name}=${value}` : name)),
+    ...Array.from(file, ([name, value]) => `${name}=${value}`),
+  ].map(fingerprint);
+  return { variable, file, marks };
 }
 
 /**
@@ -8345,19 +8357,19 @@ function readVariables(world: World, values: CommandLine["values"]) {
 function isIdle(world: World, argv: readonly string[]): boolean {
   const { words, values } = takeOptions(argv);
   if (words.length > 0 || world.terminal) return false;
-  const { variable, settled } = readVariables(world, values);
+  const { variable, marks } = readVariables(world, values);
   const log = resolve(values.log ?? variable("F2B_LOG") ?? OPTIONS.log.fallback);
   const named = values.state ?? variable("F2B_STATE");
   const state = stateDirectory(world, named && resolve(named));
   checkStateDirectory(world, state);
-  return nothingNew(world, { state, log }, (state) =>
-    state.settled?.settings === settled ? state.settled.names : undefined,
+  return nothingNew(world, { state, log }, ({ validated }) =>
+    marks.every((mark) => validated?.marks.includes(mark)) ? validated?.names : undefined,
   );
 }
 
 function readSettings(world: World, { command, values }: CommandLine) {
   const envFile = optionValue("envFile", values, (name) => world.env[name] || undefined);
-  const { variable, file, settled } = readVariables(world, values);
+  const { variable, file, marks } = readVariables(world, values);
   rejectUnknownVariables(world, file);
   if (file.has("F2B_ENV_FILE"))
     throw new Fault(78, "F2B_ENV_FILE: an env file cannot name another one");
@@ -8387,7 +8399,7 @@ function readSettings(world: World, { command, values }: CommandLine) {
   return {
     ...options,
     envFile,
-    settled,
+    marks,
     state: stateDirectory(world, state),
     // An idle run has no use for it.
     get host() {

@@ -3310,15 +3310,6 @@ function doubtBehind(doubt: Doubt, { lines, characters }: Doubt): Doubt {
   return { lines: 0, characters: Math.max(0, doubt.characters - characters) };
 }
 
-/** A lasting failure is reported when it begins, when it changes, after an hour, then daily. */
-function reportDue(failure: Failure | undefined, now: number, exitCode: number): boolean {
-  if (!failure || failure.told > now || failure.exitCode !== exitCode) return true;
-  // Nobody can have seen it yet.
-  if (failure.told < failure.since) return true;
-  if (failure.told - failure.since < HOUR) return now - failure.since >= HOUR;
-  return now - failure.told >= DAY;
-}
-
 /** Of several exit codes the one that a person must act on. */
 function worstExit(codes: readonly number[]): number {
   return [70, 73, 78, 69, 66, 64, 75].find((code) => codes.includes(code)) ?? 0;
@@ -5162,11 +5153,10 @@ export async function lookUpFacts(
 }
 
 /** Reports once that a source fails, or works again. */
-function reportFacts(run: Run): void {
+function reportFacts(run: Job): void {
   const { news } = run.settings.factMemory;
   for (const [source, fault] of news) {
-    if (fault) tellFailure(run, source, fault);
-    else tellOver(run, source, `--${source} works again`);
+    report(run, source, fault, `--${source} works again`);
   }
   news.clear();
 }
@@ -5350,137 +5340,141 @@ function countryText(code: string): string {
 }
 
 // ── The pass ────────────────────────────────────────────────────────────────────────────────────
-// Reads by plan, posts by verdict, saves after each confirmed message. What one pass shares: the state,
-// and the log's files.
+// Reads by plan, posts by verdict, saves after each confirmed message. The job is handed down: the state,
+// and the log's files, each opened once.
 
-/** What the passes over many logs share: one time to end, and one limit for each destination. */
-interface Shared {
-  readonly deadline: number;
-  readonly channels: Map<string, Channel>;
-}
+type Job = ReturnType<typeof openJob>;
 
-/** What one pass shares between its destinations: the state, and the log's files, each opened once. */
-class Run {
-  readonly world: World;
-  readonly settings: Settings;
-  readonly statePath: string;
-  readonly deadline: number;
-  readonly state: State;
-  /** There was no state: nothing of this log was ever read. */
-  readonly firstRun: boolean;
+function openJob(
+  world: World,
+  settings: Settings,
+  { deadline, channels, markPath }: Omit<Turn, "waits">,
+) {
+  const { log, dryRun, view } = settings;
+  const statePath = statePathOf(settings);
+  const saved = readState(world, settings);
+  const state: State =
+    saved.kind === "known"
+      ? saved.state
+      : { version: 1, log, destinations: {}, channels: {}, failures: {} };
   /** Both copies of the state were damaged: nothing is known to be done. */
-  readonly stateLost: boolean;
-  readonly live: OpenFile | undefined;
-  readonly logFault: Fault | undefined;
-  /** A file changed under the reader: the pass is to be done again from what was saved. */
-  logChanged = false;
-  /** The state on disk is not to be touched. */
-  keepsState: boolean;
-  readonly #before: string;
-  readonly #channels: Map<string, Channel>;
-  #damaged: boolean;
-  readonly #siblings: Promise<LogFiles>[] = [];
-
-  constructor(
-    world: World,
-    settings: Settings,
-    { deadline, channels }: Shared = { deadline: Infinity, channels: new Map() },
-  ) {
-    this.world = world;
-    this.settings = settings;
-    this.statePath = statePathOf(settings);
-    this.deadline = deadline;
-    this.#channels = channels;
-    this.keepsState = settings.dryRun;
-    const saved = readState(world, settings);
-    const { log } = settings;
-    const none = { destinations: {}, channels: {}, failures: {} };
-    this.state = saved.kind === "known" ? saved.state : { version: 1, log, ...none };
-    this.firstRun = saved.kind !== "damaged" && Object.keys(this.state.destinations).length === 0;
-    this.stateLost = saved.kind === "damaged";
-    this.#damaged = saved.kind === "damaged" || (saved.kind === "known" && saved.fromCopy);
-    this.#before = JSON.stringify(this.state);
-    try {
-      this.live = openLive(world, settings.log, settings.isFound);
-    } catch (error) {
-      if (!(error instanceof Fault)) throw error;
-      this.logFault = error;
-    }
+  const stateLost = saved.kind === "damaged";
+  /** There was no state: nothing of this log was ever read. */
+  const firstRun = !stateLost && Object.keys(state.destinations).length === 0;
+  let isDamaged = stateLost || (saved.kind === "known" && saved.fromCopy);
+  const before = JSON.stringify(state);
+  /** How far each destination was. */
+  const totals = new Map(
+    Object.entries(state.destinations).map(([name, { total }]) => [name, total]),
+  );
+  const opened: Promise<LogFiles>[] = [];
+  let live: OpenFile | undefined;
+  let logFault: Fault | undefined;
+  try {
+    live = openLive(world, log, settings.isFound);
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    logFault = error;
   }
-
-  /** The siblings; of those that are compressed what not every destination is done with. */
-  siblings(all = false): Promise<LogFiles> {
-    const { world, settings, live, statePath, stateLost } = this;
-    const parts = Object.values(this.state.destinations);
-    const isOn = ({ cursor }: Progress) =>
-      live !== undefined && cursor !== undefined && live.matches(cursor);
-    // The first states noted no compressed files: where the log goes on, none of them matters.
-    const isKnown = (part: Progress, key: string) => part.known?.includes(key) ?? isOn(part);
-    const wants = (key: string, isNewest: boolean) =>
-      all ||
-      stateLost ||
-      (isNewest && settings.view.format === "events") ||
-      parts.some((part) => !isKnown(part, key));
-    const scratch = `${statePath}.unpacked${settings.dryRun ? "-dry" : ""}`;
-    const index = all ? 1 : 0;
-    return (this.#siblings[index] ??= openSiblings(world, settings.log, live, scratch, wants));
-  }
-
-  /** What is known of a destination; kept with the state, and shared with the logs of the same pass. */
-  channel(name: string): Channel {
-    const channel = mergeChannels(this.state.channels[name], this.#channels.get(name));
-    this.#channels.set(name, channel);
-    return (this.state.channels[name] = channel);
-  }
-
-  save(): void {
-    if (this.keepsState) return;
-    saveState(this.world, this.statePath, this.state, this.#damaged);
-    this.#damaged = false;
-  }
-
-  /** The last save of a pass; afterwards both copies know every message that was confirmed. */
-  saveChanges(): void {
-    if (JSON.stringify(this.state) === this.#before && !this.#damaged) return;
-    this.save();
-    if (this.firstRun || this.stateLost) this.save();
-  }
-
-  async close(): Promise<void> {
-    const opened = this.#siblings.map((each) => each.catch(() => NO_SIBLINGS));
-    const siblings = (await Promise.all(opened)).flatMap(({ open }) => open);
-    const files = this.live ? [this.live, ...siblings] : siblings;
-    for (const file of files) file.close();
-  }
+  const save = () => {
+    // What was lost with a damaged state is for the next pass to report: it must find it damaged.
+    if (dryRun || (stateLost && !markPath)) return;
+    saveState(world, statePath, state, isDamaged);
+    isDamaged = false;
+  };
+  return {
+    ...{ world, settings, statePath, deadline, state, totals },
+    ...{ stateLost, firstRun, live, logFault, save },
+    /** A file changed under the reader: the pass is to be done again from what was saved. */
+    logChanged: false,
+    /** The siblings; of those that are compressed what not every destination is done with. */
+    siblings(all = false): Promise<LogFiles> {
+      const parts = Object.values(state.destinations);
+      const isOn = ({ cursor }: Progress) => cursor !== undefined && live?.matches(cursor) === true;
+      // The first states noted no compressed files: where the log goes on, none of them matters.
+      const isKnown = (part: Progress, key: string) => part.known?.includes(key) ?? isOn(part);
+      const wants = (key: string, isNewest: boolean) =>
+        all ||
+        stateLost ||
+        (isNewest && view.format === "events") ||
+        parts.some((part) => !isKnown(part, key));
+      const scratch = `${statePath}.unpacked${dryRun ? "-dry" : ""}`;
+      return (opened[all ? 1 : 0] ??= openSiblings(world, log, live, scratch, wants));
+    },
+    /** What is known of a destination; kept with the state, and shared with the logs of the same pass. */
+    channel(name: string): Channel {
+      const channel = mergeChannels(state.channels[name], channels.get(name));
+      channels.set(name, channel);
+      return (state.channels[name] = channel);
+    },
+    /** The last save of a pass; afterwards both copies know every message that was confirmed. */
+    saveChanges(): void {
+      if (JSON.stringify(state) === before && !isDamaged) return;
+      save();
+      if (firstRun || stateLost) save();
+    },
+    async close(): Promise<void> {
+      const all = await Promise.all(opened.map((each) => each.catch(() => NO_SIBLINGS)));
+      for (const file of [...(live ? [live] : []), ...all.flatMap(({ open }) => open)])
+        file.close();
+    },
+  };
 }
 
 /** What two logs know of one destination. */
 function mergeChannels(one: Channel = { posts: [] }, other: Channel = one): Channel {
   if (one === other) return one;
-  const later = <Known>(
-    a: Known | undefined,
-    b: Known | undefined,
-    at: (known: Known) => number,
-  ) => (a && (!b || at(a) >= at(b)) ? a : b);
-  const asked = later(one.asked, other.asked, ({ at }) => at);
-  const pause = later(one.pause, other.pause, ({ until }) => until);
+  const asked = (other.asked?.at ?? 0) > (one.asked?.at ?? 0) ? other.asked : one.asked;
+  const pause = (other.pause?.until ?? 0) > (one.pause?.until ?? 0) ? other.pause : one.pause;
   // Usually the one holds all of the other's: equal stamps are two posts only within one of them.
   const more = other.posts.filter((at) => !one.posts.includes(at));
   const posts = [...one.posts, ...more].sort((a, b) => a - b);
   return { ...one, posts, asked, pause };
 }
 
-function seconds(ms: number): string {
-  return `${Math.ceil(ms / SECOND)} s`;
-}
-
-function say(run: Run, message: string): void {
-  if (run.settings.verbose) run.world.writeError(`f2b-watch: ${message}\n`);
+function say({ world, settings }: Job, message: string): void {
+  if (settings.verbose) world.writeError(`f2b-watch: ${message}\n`);
 }
 
 /** One line on a terminal that each call replaces; nothing anywhere else. */
-function showProgress(run: Run, text: string): void {
-  if (run.world.terminal) run.world.writeError(`\r\x1b[K${text}`);
+function showProgress({ world }: Job, text: string): void {
+  if (world.terminal) world.writeError(`\r\x1b[K${text}`);
+}
+
+/** A lasting failure is reported when it begins, when it changes, after an hour, then daily. */
+function isReportDue(last: Failure | undefined, now: number, exitCode: number): boolean {
+  if (!last || last.told > now || last.exitCode !== exitCode) return true;
+  // Nobody can have seen it yet.
+  if (last.told < last.since) return true;
+  const isFirstHour = last.told - last.since < HOUR;
+  return isFirstHour ? now - last.since >= HOUR : now - last.told >= DAY;
+}
+
+/** Reports a failure as often as a person wants to read it, and once that it is over. */
+function report(
+  { world, state, settings }: Job,
+  key: string,
+  fault: Fault | undefined,
+  over: string,
+  waiting = () => "",
+): void {
+  const { [key]: last } = state.failures;
+  if (!fault) {
+    if (!last || settings.dryRun) return;
+    delete state.failures[key];
+    return complain(world, over);
+  }
+  const { exitCode, message, hint } = fault;
+  const now = world.now();
+  const isDue = isReportDue(last, now, exitCode);
+  // A state that cannot be saved cannot remember what was reported.
+  if (isDue || exitCode === 73 || world.terminal || settings.dryRun) {
+    const unsent = unlessFault(waiting);
+    complain(world, unsent ? `${message}; ${unsent}` : message, hint);
+  }
+  if (!isDue) return;
+  const lasts = last && last.since <= now && last.exitCode === exitCode;
+  state.failures[key] = { since: lasts ? last.since : now, told: world.heard ? now : 0, exitCode };
 }
 
 // ── The pass: lines ─────────────────────────────────────────────────────────────────────────────
@@ -5563,7 +5557,7 @@ interface FeedStart {
  * and proves them from what it read, because the file may be truncated while messages are sent.
  */
 class Feed {
-  readonly #run: Run;
+  readonly #run: Job;
   readonly #shows: FeedView;
   readonly #start: FeedStart;
   readonly #segments: readonly OpenSegment[];
@@ -5579,7 +5573,7 @@ class Feed {
   /** Lines behind the last message that nobody wants to see. */
   hiddenLines = 0;
 
-  constructor(run: Run, shows: FeedView, start: FeedStart) {
+  constructor(run: Job, shows: FeedView, start: FeedStart) {
     const { segments, lines, cursor, part, total, trail } = start;
     this.#total = total;
     this.#trail = trail;
@@ -6039,7 +6033,7 @@ interface Source<M extends Message = Message> {
 
 /** Posts a source's messages one by one, each until the destination has it or refuses it for good. */
 async function deliver<M extends Message>(
-  run: Run,
+  run: Job,
   destination: Destination,
   source: Source<M>,
 ): Promise<Outcome> {
@@ -6068,7 +6062,7 @@ async function deliver<M extends Message>(
     // The first message goes out however late it is, or a slow start would never get anywhere.
     if (world.now() + waitMs >= deadline && (sent > 0 || waitMs > 0)) return failed(75, TIME_IS_UP);
     if (waitMs > 0) {
-      progress(`${sent} sent, next in ${seconds(waitMs)}`);
+      progress(`${sent} sent, next in ${Math.ceil(waitMs / SECOND)} s`);
       await world.sleep(waitMs);
       if (world.stopping.aborted) return { kind: "stopped" };
     }
@@ -6102,7 +6096,7 @@ async function deliver<M extends Message>(
         break;
       case "again":
         ({ attempt } = step);
-        progress(`${verdict.why}, again in ${seconds(step.afterMs)}`);
+        progress(`${verdict.why}, again in ${Math.ceil(step.afterMs / SECOND)} s`);
         await world.sleep(step.afterMs);
         break;
       case "split":
@@ -6131,7 +6125,7 @@ async function deliver<M extends Message>(
 
 const TIME_IS_UP = "time is up, the rest follows in the next run";
 
-function reportUnproven({ world, state }: Run, { title, name }: Destination): void {
+function reportUnproven({ world, state }: Job, { title, name }: Destination): void {
   const key = `${name} unverified`;
   if (state.failures[key]) return;
   complain(world, `${title} takes messages without saying that it kept them`);
@@ -6161,7 +6155,7 @@ interface LogMessage extends Message {
 
 /** One destination's part of a pass: the log's new lines, and what must be said of them. */
 class LogSource implements Source<LogMessage> {
-  readonly #run: Run;
+  readonly #run: Job;
   readonly #destination: Destination;
   readonly #progress: Progress;
   readonly #plan: ReadPlan;
@@ -6177,7 +6171,7 @@ class LogSource implements Source<LogMessage> {
   /** The next line was refused as text. */
   #asFile = false;
 
-  constructor(run: Run, destination: Destination, progress: Progress, plan: ReadPlan) {
+  constructor(run: Job, destination: Destination, progress: Progress, plan: ReadPlan) {
     this.#run = run;
     this.#destination = destination;
     this.#progress = progress;
@@ -6446,7 +6440,13 @@ class LogSource implements Source<LogMessage> {
 }
 
 /** A text of ours beside the pass: in a fence under its title, in as many messages as it needs. */
-function textSource(run: Run, destination: Destination, title: string, text: string): Source {
+function textSource(
+  run: Job,
+  destination: Destination,
+  title: string,
+  text: string,
+  whenDone = (): unknown => undefined,
+): Source {
   const { fenced, plain, limit } = destination;
   const encoded = destination.encode(text);
   let [at, isDoubtful, isOver] = [0, false, false];
@@ -6466,6 +6466,7 @@ function textSource(run: Run, destination: Destination, title: string, text: str
       at += cut?.taken ?? 0;
       isDoubtful = false;
       isOver = at >= encoded.length;
+      if (isOver) whenDone();
       run.save();
     },
     refused: (_, why) => new Fault(69, `refuses the message: ${why}`, VERDICTS.refused[1]),
@@ -6484,7 +6485,7 @@ function mergeFinished(known: readonly Anchor[], more: readonly Anchor[]): Ancho
 }
 
 /** Whether nothing was rotated or truncated since the files of a plan were opened. */
-function isSettled({ world, settings, live }: Run, siblings: LogFiles): boolean {
+function isSettled({ world, settings, live }: Job, siblings: LogFiles): boolean {
   const path = rotationPath(world, settings.log);
   try {
     if (live && world.fs.fstatSync(live.descriptor).size < live.size) return false;
@@ -6495,7 +6496,7 @@ function isSettled({ world, settings, live }: Run, siblings: LogFiles): boolean 
   }
 }
 
-function feedView({ settings }: Run, destination: Destination): FeedView {
+function feedView({ settings }: Job, destination: Destination): FeedView {
   const { encode, colors, markup, overflow, plain, limit } = destination;
   const { host, link } = settings;
   const view = { ...settings.view, color: colors };
@@ -6507,7 +6508,7 @@ function feedView({ settings }: Run, destination: Destination): FeedView {
 }
 
 /** Plans what one destination reads. Siblings are opened only when the log or they have changed hands. */
-async function planFor(run: Run, destination: Destination, progress: Progress): Promise<ReadPlan> {
+async function planFor(run: Job, destination: Destination, progress: Progress): Promise<ReadPlan> {
   const { world, live, settings } = run;
   const { cursor, part, total, known = [], listing } = progress;
   const isOn = live !== undefined && cursor !== undefined && live.matches(cursor);
@@ -6590,7 +6591,7 @@ function lastLines(live: OpenFile): string[] {
 }
 
 /** Where lines are chosen or put in words, a log that is not fail2ban's would be silence: said once. */
-function noticeForeign({ live, settings }: Run, progress: Progress): void {
+function noticeForeign({ live, settings }: Job, progress: Progress): void {
   const { view, host, log } = settings;
   const isRaw = view.format === "raw" && view.only.size + view.jails.size === 0;
   if (isRaw || !live || progress.foreign || !areForeign(lastLines(live))) return;
@@ -6604,7 +6605,7 @@ function noticeForeign({ live, settings }: Run, progress: Progress): void {
  * no second word: each is named once, and only where something in it was unread.
  */
 function noticeMissing(
-  { live, settings }: Run,
+  { live, settings }: Job,
   { isGap, goesOn }: Reading,
   segments: readonly OpenSegment[],
   progress: Progress,
@@ -6649,7 +6650,7 @@ function gapNotice({ host, log }: Settings, details: string): string {
 }
 
 /** A destination never seen: where the furthest other one stands, else at the log's start or end. */
-async function startProgress(run: Run): Promise<Progress> {
+async function startProgress(run: Job): Promise<Progress> {
   const { live, settings } = run;
   const blank = { total: 0, finished: [], known: [], gap: false };
   const others = Object.values(run.state.destinations);
@@ -6680,85 +6681,83 @@ async function startProgress(run: Run): Promise<Progress> {
 // One run at a time works; all others leave a mark and exit, and the one at work looks for it before it
 // exits. What fails is reported as often as a person wants to read it.
 
-/** What a session does for each destination; it throws what stands in its way. */
-type Work = (run: Run, destination: Destination) => Promise<Outcome>;
+/** What a session says to each destination; nothing where nothing is to be said. */
+type Work = (job: Job, destination: Destination) => Promise<Source | undefined>;
+
+/** How a destination's part of the pass ended; absent where nothing was to be said. */
+type Outcome =
+  | { kind: "done"; sent: number }
+  | { kind: "stopped" }
+  /** `waiting` reads all that is unread, so it is asked only where the failure is reported. */
+  | { kind: "failed"; fault: Fault; waiting?: () => string };
+
+type Ended = readonly (readonly [Destination, Outcome | undefined])[];
 
 interface Turn {
-  readonly shared: Shared;
+  readonly deadline: number;
+  /** What is known of the destinations: many logs share one limit. */
+  readonly channels: Map<string, Channel>;
   /** Waits for a run in progress to end, until the deadline; else it leaves the work to that run. */
   readonly waits?: boolean;
   /** Where a run that is refused the lock leaves its mark; taken down before the log is looked at. */
   readonly markPath?: string;
-}
-
-const LOCK_HINT = "check again when that run is done";
-
-/** What came of a session. */
-interface Session {
-  readonly exitCode: number;
-  readonly logChanged: boolean;
+  /** Says how it ended; on stderr unless told otherwise. */
+  readonly conclude?: (job: Job, ended: Ended) => void;
 }
 
 /**
- * One turn at the state: takes the lock or waits for it, does the work for each destination at once,
- * reports, saves, lets go. Absent where another run is in progress. A dry run takes no lock, and what
- * it does for one destination is not what the next one finds.
+ * One turn at the state: takes the lock or waits for it, sends what there is for each destination at
+ * once, reports, saves, lets go. Absent where another run is in progress. A dry run takes no lock, and
+ * what it does for one destination is not what the next one finds.
  */
-async function session(
-  world: World,
-  settings: Settings,
-  work: Work,
-  { shared, waits = false, markPath }: Turn,
-): Promise<Session | undefined> {
+async function session(world: World, settings: Settings, work: Work, turn: Turn) {
   const { dryRun } = settings;
+  const { deadline, markPath, waits = false, conclude = reportEnded } = turn;
   const path = `${statePathOf(settings)}.lock`;
   if (!dryRun) touch(world, path);
   let lock = dryRun ? undefined : acquireLock(path);
   while (!dryRun && !lock) {
     if (!waits) return undefined;
-    if (world.now() >= shared.deadline || world.stopping.aborted)
-      throw new Fault(75, "another run is in progress and did not end in time", LOCK_HINT);
+    if (world.now() >= deadline || world.stopping.aborted) {
+      const message = "another run is in progress and did not end in time";
+      throw new Fault(75, message, "check again when that run is done");
+    }
     await world.sleep(200);
     lock = acquireLock(path);
   }
   try {
     if (markPath) {
       writing(markPath, () => world.fs.rmSync(markPath, { force: true }));
-      await restored(world, settings, shared.deadline);
+      await restored(world, settings, deadline);
     }
     const destinations = destinationsOf(world, settings);
-    const codes: number[] = [];
-    let logChanged = false;
+    let [exitCode, logChanged] = [0, false];
     for (const group of dryRun ? destinations.map((each) => [each]) : [destinations]) {
-      const run = new Run(world, settings, shared);
-      // What was lost with a damaged state is for the next pass to report: it must find it damaged.
-      run.keepsState ||= run.stateLost && !markPath;
-      if (work === deliverLog && group[0] === destinations[0]) {
-        if (run.firstRun && world.terminal)
-          complain(world, `first run: starts at the ${settings.from} of ${settings.log}`);
-        await reportMismatches(run);
-      }
+      const job = openJob(world, settings, turn);
       try {
+        if (work === newLines && group[0] === destinations[0]) await reportMismatches(job);
         const ended = await Promise.all(
           group.map(async (each) => {
-            const outcome = await work(run, each).catch(asFailed);
+            const outcome = await work(job, each)
+              .then((source) => source && deliver(job, each, source))
+              .catch(asFailed);
             await each.flush();
             return [each, outcome] as const;
           }),
         );
         if (world.terminal) world.writeError("\r\x1b[K");
-        report(run, ended);
-        const exitCode = worstExit(ended.map(([, outcome]) => exitCodeOf(outcome)));
-        codes.push(exitCode);
-        if (markPath) run.state.validated = validatedBy(settings);
+        conclude(job, ended);
+        const code = worstExit(ended.map(([, outcome]) => exitCodeOf(outcome)));
+        exitCode = worstExit([exitCode, code]);
+        if (markPath) job.state.validated = validatedBy(settings);
         // What could not be saved is not tried once more: it was reported.
-        if (exitCode !== 73) run.saveChanges();
-        logChanged ||= run.logChanged;
+        if (code !== 73) job.saveChanges();
+        logChanged ||= job.logChanged;
       } finally {
-        await run.close();
+        await job.close();
       }
     }
-    return { exitCode: worstExit(codes), logChanged };
+    return { exitCode, logChanged };
   } finally {
     lock?.release();
   }
@@ -6766,8 +6765,8 @@ async function session(
 
 /** A restart seen in its middle would be told in two halves: what restores bans is let end. */
 async function restored(world: World, settings: Settings, deadline: number): Promise<void> {
-  const saved =
-    settings.view.format === "events" ? unlessFault(() => readState(world, settings)) : undefined;
+  if (settings.view.format !== "events") return;
+  const saved = unlessFault(() => readState(world, settings));
   if (saved?.kind !== "known") return;
   // Restoring bans takes fail2ban some seconds.
   const until = Math.min(deadline, world.now() + 10 * SECOND);
@@ -6786,24 +6785,20 @@ async function restored(world: World, settings: Settings, deadline: number): Pro
   }
 }
 
-/** What something comes to, if it can be done: what is wrong is reported by who needs it. */
+/** What is wrong is reported by who needs it. */
+function asNothing(error: unknown): undefined {
+  if (error instanceof Fault) return undefined;
+  throw error;
+}
+
+/** What something comes to, if it can be done. */
 function unlessFault<Result>(work: () => Result): Result | undefined {
   try {
     return work();
   } catch (error) {
-    if (error instanceof Fault) return undefined;
-    throw error;
+    return asNothing(error);
   }
 }
-
-/** How a destination's part of the pass ended. */
-type Outcome =
-  | { kind: "done"; sent: number }
-  /** Nothing was to be said, so that nothing is known of the destination. */
-  | { kind: "idle" }
-  | { kind: "stopped" }
-  /** `waiting` reads all that is unread, so it is asked only where the failure is reported. */
-  | { kind: "failed"; fault: Fault; waiting?: () => string };
 
 /** What goes wrong with one destination stays with it. */
 function asFailed(error: unknown): Outcome {
@@ -6811,86 +6806,85 @@ function asFailed(error: unknown): Outcome {
   throw error;
 }
 
+function exitCodeOf(outcome: Outcome | undefined): number {
+  if (outcome?.kind === "failed") return outcome.fault.exitCode;
+  return outcome?.kind === "stopped" ? 75 : 0;
+}
+
 /** The log's new lines, for one destination. */
-async function deliverLog(run: Run, destination: Destination): Promise<Outcome> {
-  if (run.logFault) throw run.logFault;
-  const progress = run.state.destinations[destination.name] ?? (await startProgress(run));
-  run.state.destinations[destination.name] = progress;
+async function newLines(job: Job, destination: Destination): Promise<Source> {
+  const { state, logFault, firstRun } = job;
+  if (logFault) throw logFault;
+  const progress = (state.destinations[destination.name] ??= await startProgress(job));
   // From here on the log is known: what is rotated away before the first message is not from before.
-  if (run.firstRun) run.save();
-  const { total } = progress;
-  const plan = await planFor(run, destination, progress);
-  noticeForeign(run, progress);
-  const outcome = await deliver(run, destination, new LogSource(run, destination, progress, plan));
-  reportFacts(run);
-  if (!run.settings.dryRun) reportStuck(run, progress, progress.total > total);
-  return outcome;
-}
-
-/** Reports what fails, as often as a person wants to read it. */
-function tellFailure(
-  run: Run,
-  key: string,
-  { exitCode, message, hint }: Fault,
-  waiting = () => "",
-): void {
-  const { world, state } = run;
-  const now = world.now();
-  const failure = state.failures[key];
-  const due = reportDue(failure, now, exitCode);
-  // A state that cannot be saved cannot remember what was reported.
-  if (due || exitCode === 73 || world.terminal || run.settings.dryRun) {
-    const unsent = unlessFault(waiting);
-    complain(world, unsent ? `${message}; ${unsent}` : message, hint);
-  }
-  if (!due) return;
-  const lasts = failure && failure.since <= now && failure.exitCode === exitCode;
-  const told = world.heard ? now : 0;
-  state.failures[key] = { since: lasts ? failure.since : now, told, exitCode };
-}
-
-/** Reports once that it is over. */
-function tellOver(run: Run, key: string, message: string): void {
-  if (!run.state.failures[key] || run.settings.dryRun) return;
-  delete run.state.failures[key];
-  complain(run.world, message);
-}
-
-/** fail2ban that was not told of a rotation goes on in the rotated file for good. */
-function reportStuck(run: Run, progress: Progress, grew: boolean): void {
-  const { held } = progress;
-  if (!held) return tellOver(run, "stuck", `fail2ban writes to ${run.settings.log} again`);
-  if (!grew) return;
-  held.passes = (held.passes ?? 0) + 1;
-  // Between the rename and fail2ban's new file it is as it should be, for a moment; after five runs
-  // with new lines in it, or a minute, nobody told fail2ban.
-  if (held.passes < 5 && run.world.now() - held.since < MINUTE) return;
-  const message = `fail2ban still writes to ${resolve(dirname(run.settings.log), held.name)}`;
-  tellFailure(run, "stuck", new Fault(0, message, "run: fail2ban-client flushlogs"));
+  if (firstRun) job.save();
+  const plan = await planFor(job, destination, progress);
+  noticeForeign(job, progress);
+  return new LogSource(job, destination, progress, plan);
 }
 
 /** Reports how the part of each destination ended. */
-function report(run: Run, ended: readonly (readonly [Destination, Outcome])[]): void {
+function reportEnded(job: Job, ended: Ended): void {
+  const { world, settings, state, live } = job;
+  reportFacts(job);
   const unread = ended.find(([, outcome]) => exitCodeOf(outcome) === 66)?.[1];
-  if (unread?.kind === "failed") tellFailure(run, "log", unread.fault);
-  else if (run.live) tellOver(run, "log", `${run.settings.log} can be read again`);
+  const fault = unread?.kind === "failed" ? unread.fault : undefined;
+  for (const [{ name }] of fault ? [] : ended) reportStuck(job, name, state.destinations[name]);
+  if (fault || live) report(job, "log", fault, `${settings.log} can be read again`);
   for (const [{ name, title, prints }, outcome] of ended) {
-    if (outcome.kind === "done") {
-      tellOver(run, name, `${title} works again`);
-      if (run.world.terminal && !prints) complain(run.world, sentText(outcome.sent, title));
-    }
-    if (outcome.kind !== "failed" || outcome === unread) continue;
-    if (outcome.fault.exitCode !== 66) tellFailure(run, name, outcome.fault, outcome.waiting);
+    if (outcome?.kind === "failed" && outcome.fault.exitCode !== 66)
+      report(job, name, outcome.fault, "", outcome.waiting);
+    if (outcome?.kind !== "done") continue;
+    report(job, name, undefined, `${title} works again`);
+    const { sent } = outcome;
+    const text = sent > 0 ? `${amount(sent, "message")} sent to` : "nothing new for";
+    if (world.terminal && !prints) complain(world, `${text} ${title}`);
   }
 }
 
-function sentText(sent: number, title: string): string {
-  return sent > 0 ? `${amount(sent, "message")} sent to ${title}` : `nothing new for ${title}`;
+/** fail2ban that was not told of a rotation goes on in the rotated file for good. */
+function reportStuck(job: Job, name: string, progress: Progress | undefined): void {
+  const { world, settings, totals } = job;
+  if (!progress || settings.dryRun) return;
+  const { held, total } = progress;
+  if (!held) return report(job, "stuck", undefined, `fail2ban writes to ${settings.log} again`);
+  if (total <= (totals.get(name) ?? total)) return;
+  held.passes = (held.passes ?? 0) + 1;
+  // Between the rename and fail2ban's new file it is as it should be, for a moment; after five runs
+  // with new lines in it, or a minute, nobody told fail2ban.
+  if (held.passes < 5 && world.now() - held.since < MINUTE) return;
+  const message = `fail2ban still writes to ${resolve(dirname(settings.log), held.name)}`;
+  report(job, "stuck", new Fault(0, message, "run: fail2ban-client flushlogs"), "");
 }
 
-function exitCodeOf(outcome: Outcome): number {
-  if (outcome.kind === "failed") return outcome.fault.exitCode;
-  return outcome.kind === "stopped" ? 75 : 0;
+/**
+ * What fail2ban knows better is asked once a day, and where it cannot be, in silence: jails that it does
+ * not have, and a log that it does not write to, would be silent for ever.
+ */
+async function reportMismatches({ world, settings, live, state, firstRun }: Job): Promise<void> {
+  const { log, view, manyLogs, dryRun, from } = settings;
+  if (firstRun && world.terminal) complain(world, `first run: starts at the ${from} of ${log}`);
+  if (manyLogs) return;
+  const jails = [...view.jails].join();
+  const isStill = live !== undefined && isQuiet(world, live);
+  if (!isStill) delete state.failures["quiet"];
+  const watchedTarget = async () => {
+    await askClient(world, "ping");
+    const target = logTarget(world, settings, await askClient(world, "get", "logtarget"));
+    const message = `${log} has not grown for a day, though fail2ban answers`;
+    return target instanceof Fault ? target : new Fault(66, message, LOG_HINT);
+  };
+  for (const [key, look] of [
+    [jails && `jails ${jails}`, () => chosenJails(world, settings)],
+    [isStill && !dryRun && "quiet", watchedTarget],
+  ] as const) {
+    const now = world.now();
+    if (!key || isAsked(state, key, now)) continue;
+    const found = await look().catch(asNothing);
+    const fault = found instanceof Fault ? found : undefined;
+    if (fault && !state.failures[key]?.exitCode) complain(world, fault.message, fault.hint);
+    state.failures[key] = { since: now, told: now, exitCode: fault?.exitCode ?? 0 };
+  }
 }
 
 /** Whether a whole line, or more than a glance shows, stands behind `offset`. */
@@ -6921,41 +6915,6 @@ function isQuiet(world: World, { descriptor }: OpenFile): boolean {
 function isAsked({ failures }: State, key: string, now: number): boolean {
   const { told } = failures[key] ?? { told: -Infinity };
   return told <= now && now - told < DAY;
-}
-
-/** Reports once what fail2ban knows better; it is asked once a day, and where it cannot be, in silence. */
-async function reportMismatch(
-  { world, state }: Run,
-  key: string,
-  look: () => Promise<string | Fault>,
-): Promise<void> {
-  const now = world.now();
-  if (isAsked(state, key, now)) return;
-  const found = await look().catch((error: unknown) => {
-    if (error instanceof Fault) return undefined;
-    throw error;
-  });
-  const fault = found instanceof Fault ? found : undefined;
-  if (fault && !state.failures[key]?.exitCode) complain(world, fault.message, fault.hint);
-  state.failures[key] = { since: now, told: now, exitCode: fault?.exitCode ?? 0 };
-}
-
-/** Jails that fail2ban does not have, and a log that it does not write to, would be silent for ever. */
-async function reportMismatches(run: Run): Promise<void> {
-  const { world, settings, live, state } = run;
-  const { log, view, manyLogs, dryRun } = settings;
-  if (manyLogs) return;
-  const jails = [...view.jails].join();
-  if (jails !== "") await reportMismatch(run, `jails ${jails}`, () => chosenJails(world, settings));
-  if (!live || !isQuiet(world, live)) delete state.failures["quiet"];
-  else if (!dryRun) {
-    await reportMismatch(run, "quiet", async () => {
-      await askClient(world, "ping");
-      const message = `${log} has not grown for a day, though fail2ban answers`;
-      const target = logTarget(world, settings, await askClient(world, "get", "logtarget"));
-      return target instanceof Fault ? target : new Fault(66, message, LOG_HINT);
-    });
-  }
 }
 
 /**
@@ -7028,15 +6987,14 @@ async function pass(
   requireDatabase(world, settings);
   const logs = findLogs(world, settings.log);
   prepareStateDirectory(world, settings);
-  const channels = sharedChannels(world, settings, logs);
-  const shared = { deadline: dryRun ? Infinity : deadline, channels };
-  const pinged = ping ? await tellPing(world, ofMachine(world, settings), shared) : 0;
+  const turn = turnOf(world, settings, logs, deadline);
+  const pinged = ping ? await tellPing(world, ofMachine(world, settings), turn) : 0;
   if (pinged === 73) return pinged;
   const names = destinationNames(settings);
   const waiting = longestWaiting(world, settings, logs);
   const watched = await overLogs(world, waiting, async (log) => {
     const own = settingsFor(settings, log);
-    if (dryRun) return (await session(world, own, deliverLog, { shared }))?.exitCode ?? 0;
+    if (dryRun) return (await session(world, own, newLines, turn))?.exitCode ?? 0;
     if (nothingNew(world, { state, log }, () => names)) {
       if (verbose || world.terminal) world.writeError(`f2b-watch: nothing new in ${log}\n`);
       return 0;
@@ -7048,16 +7006,16 @@ async function pass(
     let exitCode = 0;
     // The log may change under a run 20 times; then the next run tries.
     for (let changes = 0; changes < 20;) {
-      const turn = await session(world, own, deliverLog, { shared, markPath });
-      if (!turn) {
+      const ended = await session(world, own, newLines, { ...turn, markPath });
+      if (!ended) {
         reportLongRun(world, own, markPath);
         return exitCode;
       }
-      ({ exitCode } = turn);
-      if (!turn.logChanged && !world.fs.existsSync(markPath)) return exitCode;
+      ({ exitCode } = ended);
+      if (!ended.logChanged && !world.fs.existsSync(markPath)) return exitCode;
       if (world.now() >= deadline || world.stopping.aborted) break;
-      changes = turn.logChanged ? changes + 1 : 0;
-      if (turn.logChanged) await world.sleep(100);
+      changes = ended.logChanged ? changes + 1 : 0;
+      if (ended.logChanged) await world.sleep(100);
     }
     return worstExit([exitCode, 75]);
   });
@@ -7065,59 +7023,76 @@ async function pass(
 }
 
 /** Asks whether fail2ban answers, and tells who has yet to hear of it, unless another run is at work. */
-async function tellPing(world: World, settings: Settings, shared: Shared): Promise<number> {
+async function tellPing(world: World, settings: Settings, turn: Turn): Promise<number> {
   const ping = await pingFail2ban(world);
   const fault = ping.kind === "unusable" ? ping.fault : undefined;
   const exitCode = fault?.exitCode ?? 0;
+  const names = destinationNames(settings);
   // Seen without the lock, like `nothingNew()`. A state that cannot be read is for the pass to report.
   const saved = unlessFault(() => readState(world, settings));
   if (!saved) return exitCode;
   const { channels = {}, failures = {} } = saved.kind === "known" ? saved.state : {};
   const isNews = fault
-    ? world.terminal || settings.dryRun || reportDue(failures["ping"], ping.at, exitCode)
+    ? world.terminal || settings.dryRun || isReportDue(failures["ping"], ping.at, exitCode)
     : failures["ping"] !== undefined ||
-      destinationNames(settings).some((name) => {
+      names.some((name) => {
         const known = channels[name]?.down;
         const { down, notice } = afterPing(known, ping, settings.host);
         return down !== known || notice !== "";
       });
   if (!isNews) return exitCode;
-  let isFirst = true;
-  const tell: Work = async (run, destination) => {
-    if (isFirst && fault) tellFailure(run, "ping", fault);
-    isFirst = false;
-    if (fault) return { kind: "idle" };
-    tellOver(run, "ping", "fail2ban-client can be used again");
-    const channel = run.channel(destination.name);
+  const tell: Work = async (job, destination) => {
+    const { name } = destination;
+    if (name === names[0]) report(job, "ping", fault, "fail2ban-client can be used again");
+    if (fault) return undefined;
+    const channel = job.channel(name);
     const { down, notice } = afterPing(channel.down, ping, settings.host);
-    const words = () => deliver(run, destination, textSource(run, destination, notice, ""));
-    const outcome: Outcome = notice === "" ? { kind: "idle" } : await words();
-    if (outcome.kind === "failed" || outcome.kind === "stopped") return outcome;
-    if (down) channel.down = down;
-    else delete channel.down;
-    run.save();
-    return outcome;
+    const remember = () => (channel.down = down);
+    if (notice !== "") return textSource(job, destination, notice, "", remember);
+    remember();
+    return undefined;
   };
-  const turn = await session(world, settings, tell, { shared });
-  return worstExit([exitCode, turn?.exitCode ?? 0]);
+  const ended = await session(world, settings, tell, turn);
+  return worstExit([exitCode, ended?.exitCode ?? 0]);
 }
 
 /**
  * Sends beside the pass, under its lock. A pass that came meanwhile found the lock taken and left its
  * lines to us: it is made up for.
  */
-async function sendBeside(world: World, settings: Settings, work: Work): Promise<number> {
-  const { log, dryRun } = settings;
+async function sendBeside(
+  world: World,
+  settings: Settings,
+  work: Work,
+  conclude = reportEnded,
+): Promise<number> {
   prepareStateDirectory(world, settings);
-  const deadline = dryRun ? Infinity : world.now() + settings.maxTimeMs;
-  const channels = sharedChannels(world, settings, logsOrPath(world, log));
-  const turn = await session(world, settings, work, {
-    shared: { deadline, channels },
-    waits: true,
-  });
-  const exitCode = turn?.exitCode ?? 75;
-  if (dryRun || !world.fs.existsSync(`${statePathOf(settings)}.mark`)) return exitCode;
+  const deadline = world.now() + settings.maxTimeMs;
+  const turn = turnOf(world, settings, logsOrPath(world, settings.log), deadline);
+  const ended = await session(world, settings, work, { ...turn, waits: true, conclude });
+  const exitCode = ended?.exitCode ?? 75;
+  const isMarked = world.fs.existsSync(`${statePathOf(settings)}.mark`);
+  if (settings.dryRun || !isMarked) return exitCode;
   return worstExit([exitCode, await pass(world, { ...settings, ping: false }, deadline)]);
+}
+
+/** What many logs share: one time to end, and for each destination one limit, as their states know it. */
+function turnOf(
+  world: World,
+  { state, log, dryRun }: Settings,
+  logs: readonly string[],
+  deadline: number,
+): Turn {
+  const channels = new Map<string, Channel>();
+  // Messages beside the pass are remembered under the name that stands for all logs.
+  for (const each of logs.length > 1 ? [log, ...logs] : []) {
+    const saved = unlessFault(() => readState(world, { state, log: each }));
+    for (const [name, channel] of Object.entries(
+      saved?.kind === "known" ? saved.state.channels : {},
+    ))
+      channels.set(name, mergeChannels(channel, channels.get(name)));
+  }
+  return { deadline: dryRun ? Infinity : deadline, channels };
 }
 
 function destinationNames({ services }: Settings): string[] {
@@ -7143,6 +7118,16 @@ function logsOrPath(world: World, path: string): string[] {
   return unlessFault(() => findLogs(world, path)) ?? [path];
 }
 
+/** The logs whose state was saved longest ago first: a run begins where the last one ended. */
+function longestWaiting(world: World, { state }: Settings, logs: readonly string[]): string[] {
+  if (logs.length === 1) return [...logs];
+  const saved = logs.map((log) => {
+    const stat = world.fs.statSync(statePathOf({ state, log }), { throwIfNoEntry: false });
+    return { log, atMs: stat?.mtimeMs ?? 0 };
+  });
+  return saved.sort((a, b) => a.atMs - b.atMs).map(({ log }) => log);
+}
+
 /** The settings for one log: `{dir}` in the host's name is the folder that the log lies in. */
 function settingsFor(settings: Settings, log: string): Settings {
   const directory = neutralise(basename(dirname(log)).replace(/\s+/g, " ")).slice(0, HOST_LIMIT);
@@ -7155,15 +7140,6 @@ function settingsFor(settings: Settings, log: string): Settings {
 function ofMachine(world: World, settings: Settings): Settings {
   const { host } = settings;
   return { ...settings, hostOfLogs: host, host: host.replaceAll("{dir}", world.hostName()) };
-}
-
-/** The logs whose state was saved longest ago first: a run begins where the last one ended. */
-function longestWaiting(world: World, { state }: Settings, logs: readonly string[]): string[] {
-  if (logs.length === 1) return [...logs];
-  const savedMs = (log: string) =>
-    world.fs.statSync(statePathOf({ state, log }), { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  const saved = new Map(logs.map((log) => [log, savedMs(log)]));
-  return logs.toSorted((a, b) => (saved.get(a) ?? 0) - (saved.get(b) ?? 0));
 }
 
 /** Says what went wrong, in one line; returns the exit status for it. */
@@ -7197,23 +7173,6 @@ async function overLogs(
     exitCode = worstExit([exitCode, code]);
   }
   return exitCode;
-}
-
-/** What the states of many logs know of the destinations: they share one limit. */
-function sharedChannels(
-  world: World,
-  { state, log }: Settings,
-  logs: readonly string[],
-): Map<string, Channel> {
-  const channels = new Map<string, Channel>();
-  // Messages beside the pass are remembered under the name that stands for all logs.
-  for (const each of logs.length > 1 ? [log, ...logs] : []) {
-    const saved = unlessFault(() => readState(world, { state, log: each }));
-    if (saved?.kind !== "known") continue;
-    for (const [name, channel] of Object.entries(saved.state.channels))
-      channels.set(name, mergeChannels(channel, channels.get(name)));
-  }
-  return channels;
 }
 
 // ── Command: check ──────────────────────────────────────────────────────────────────────────────
@@ -7576,20 +7535,20 @@ async function callAgain(world: World, settings: Settings, findings: readonly Fi
   const logs = logsOrPath(world, log);
   const path = neutralise(redact(log.replaceAll("`", "'"), []));
   const text = `👋 ${host}: f2b-watch ${VERSION} can post here, it watches \`${path}\``;
-  const callOn = async (run: Run, destination: Destination): Promise<Outcome> => {
+  const callOn: Work = async (job, destination) => {
     const { name } = destination;
-    if (alive.some((finding) => finding.destination.name === name)) {
-      const channel = run.channel(name);
-      if (channel.pause?.settings) delete channel.pause;
-      const source = textSource(run, destination, text, "");
-      if (posts && run.settings.log === logs[0])
-        outcomes.set(name, await deliver(run, destination, source).catch(failed));
-    }
-    return { kind: "stopped" };
+    if (!alive.some((finding) => finding.destination.name === name)) return undefined;
+    const channel = job.channel(name);
+    if (channel.pause?.settings) delete channel.pause;
+    const isFirst = job.settings.log === logs[0];
+    return posts && isFirst ? textSource(job, destination, text, "") : undefined;
+  };
+  const conclude = (_: Job, ended: Ended) => {
+    for (const [{ name }, outcome] of ended) if (outcome) outcomes.set(name, outcome);
   };
   try {
     // Each log remembers for itself who refused.
-    for (const each of logs) await sendBeside(world, { ...settings, log: each }, callOn);
+    for (const each of logs) await sendBeside(world, { ...settings, log: each }, callOn, conclude);
   } catch (error) {
     for (const { destination } of alive) outcomes.set(destination.name, failed(error));
   }
@@ -7610,7 +7569,14 @@ async function status(world: World, given: Settings, named: readonly string[]): 
     if (send && error instanceof Fault && error.exitCode === 66) return error;
     throw error;
   });
-  if (answer instanceof Fault) return reportNoStatus(world, settings, answer);
+  if (answer instanceof Fault) {
+    // What cron sends is reported as rarely as a run that fails.
+    const exitCode = await sendBeside(world, settings, async (job, { name }) => {
+      if (name === destinationNames(settings)[0]) report(job, "status", answer, "");
+      return undefined;
+    });
+    return worstExit([exitCode, answer.exitCode]);
+  }
   const jails = answer;
   if (json) await print(world, `${JSON.stringify({ host, jails }, undefined, 2)}\n`);
   else if (!send) await print(world, statusTable(jails, 80) || "no jails\n");
@@ -7624,27 +7590,12 @@ async function status(world: World, given: Settings, named: readonly string[]): 
   const title = `${host}: ${jails.length > 0 ? counts : "no jails"}`;
   // A phone shows about 40 columns, and 20 words of each list are enough there.
   const table = statusTable(jails, 40, 20, 80);
-  return sendBeside(world, settings, async (run, destination) => {
-    tellOver(run, "status", "fail2ban-client can be used again");
-    const channel = run.channel(destination.name);
-    if (channel.status === mark) return { kind: "idle" };
-    const outcome = await deliver(run, destination, textSource(run, destination, title, table));
-    if (outcome.kind !== "done") return outcome;
-    channel.status = mark;
-    run.save();
-    return outcome;
+  return sendBeside(world, settings, async (job, destination) => {
+    report(job, "status", undefined, "fail2ban-client can be used again");
+    const channel = job.channel(destination.name);
+    if (channel.status === mark) return undefined;
+    return textSource(job, destination, title, table, () => (channel.status = mark));
   });
-}
-
-/** What cron sends is reported as rarely as a run that fails. */
-async function reportNoStatus(world: World, settings: Settings, fault: Fault): Promise<number> {
-  let isFirst = true;
-  const exitCode = await sendBeside(world, settings, (run) => {
-    if (isFirst) tellFailure(run, "status", fault);
-    isFirst = false;
-    return Promise.resolve<Outcome>({ kind: "idle" });
-  });
-  return worstExit([exitCode, fault.exitCode]);
 }
 
 // digest: reads what the period needs, oldest first; it has no cursor and leaves no trace.
@@ -7804,8 +7755,8 @@ function digest(world: World, allSettings: Settings): Promise<number> {
       await print(world, `${title}\n${textFor(destinationOf(world, settings, STDOUT))}`);
     // Where messages would be printed too, the object is the message.
     if (!send || (json && (dryRun || services.length === 0))) return 0;
-    return sendBeside(world, settings, (run, destination) =>
-      deliver(run, destination, textSource(run, destination, title, textFor(destination))),
+    return sendBeside(world, settings, async (job, destination) =>
+      textSource(job, destination, title, textFor(destination)),
     );
   });
 }

@@ -800,9 +800,9 @@ type Says<Event extends string, Parts extends string = never, Perhaps extends st
         readonly jail?: string | undefined;
         /** The numbers that count it: those of an unban may have to move. */
         counted?: Record<Kind, number>;
+        date: string;
       } & Readonly<
-        Record<"date" | "time" | "level" | "message" | Parts, string> &
-          Record<Perhaps, string | undefined>
+        Record<"time" | "level" | "message" | Parts, string> & Record<Perhaps, string | undefined>
       >
     : never;
 
@@ -864,12 +864,12 @@ const PREFIXES = lazily(() => {
       (?:\[?${stamp}|\+ {0,9}\d{1,12} |(?=[0-9A-F]{8,16} |fail2ban[\w.-]{0,40} *\[\d+\]: ))
       [^A-Za-z]{0,9}?(?:[0-9A-F]{8,16} {1,9})?(?:fail2ban[\w.-]{0,40})?[^A-Za-z]{0,60}${level}
       (?: {1,9}\| *[\w.]{1,15}-\d{1,3} *: [\w<>]{1,40} *\|)?[\])>]?:?(?: {1,9}[|-])? +(.*)$`,
-    // What docker compose and kubectl write in front of it.
-    container: /^(?:[\w.-]{1,100} +\| |\[pod\/\S{1,200}\] )/,
+    // What docker compose and kubectl write in front of it: the container's name.
+    container: /^(?:[\w.-]{1,100} {2,}\| |\[pod\/\S{1,200}\] )/,
     // What others do: CRI, docker and journald a time; syslog (RFC 3164, 3339 and 5424) also a host,
     // which may be missing, and the program's tag.
     wrapper: pattern`^(?:<\d{1,3}>(?:1 )?)?
-      (?:(?:[A-Z][a-z]{2} [ \d]\d (\d\d:\d\d:\d\d)[.\d]{0,10}|
+      (?:(?:([A-Z][a-z]{2}) ([ \d]\d) (\d\d:\d\d:\d\d)[.\d]{0,10}|
       (?:[A-Z][a-z]{2} )?${stamp}(?:Z|[+-]\d\d:?\d\d| [A-Z]{3,5})?|\d{10}\.\d{6}|\[ *\d+\.\d+\])[ ]
       (?:std(?:out|err) [FP] |(?:\S{0,254}[^\s:] )?([^\s:[\]]{1,99})
       (?:(?:\[\d{1,10}\])?: | [\d-]{1,10} \S{1,32} - ))?)?`,
@@ -950,7 +950,7 @@ const MESSAGES = lazily((): [event: LogRecord["event"], kind: Kind, message: Reg
 
 /** Reads the first line of a record; absent for a continuation line, and for what is not known. */
 export function readRecord(line: string): LogRecord | undefined {
-  const { usual, own, container, afterTag } = PREFIXES();
+  const { usual, own, afterTag } = PREFIXES();
   const match = usual.exec(line);
   if (match) {
     const [, date, time, level, message, jail, found, at, banned, again] = match;
@@ -958,9 +958,9 @@ export function readRecord(line: string): LogRecord | undefined {
     const [kind, id] = [banned ? "ban" : "found", banned ?? found ?? again];
     return { date, time, level, message, kind, event, jail, id, at } as LogRecord;
   }
-  const plain = own.exec(line.replace(container, ""));
+  const { bare, text, date, time, tag } = unwrap(line);
+  const plain = bare === undefined ? null : own.exec(bare);
   if (plain) return classify(plain[1], plain[2], plain[3], plain[4]);
-  const { text, date, time, tag } = unwrap(line);
   if (text === line) return undefined;
   if (tag !== undefined && !tag.includes("fail2ban"))
     return { date, time, level: "", message: `${tag}: ${text}`, kind: "other", event: "foreign" };
@@ -971,10 +971,15 @@ export function readRecord(line: string): LogRecord | undefined {
   return record?.event === "other" && record.jail === undefined ? undefined : record;
 }
 
-/** Takes off what another program has put around a line of fail2ban's. */
+/**
+ * Takes off what others have put around a line: a container's name, after which `bare` is left unless it
+ * is a foreign one, and a time with the `tag` of the program; RFC 3164 has a date like `11-22`.
+ */
 function unwrap(line: string) {
   const { container, wrapper } = PREFIXES();
-  let bare = line.replace(container, "");
+  const [service = ""] = container.exec(line) ?? [];
+  const isForeign = service !== "" && !service.includes("fail2ban");
+  let bare = line.slice(service.length);
   let logged: string | undefined;
   if (line.startsWith('{"log":"')) {
     try {
@@ -985,8 +990,17 @@ function unwrap(line: string) {
       // A line that was cut, or damaged.
     }
   }
-  const [around = "", clock = "", date = "", time, tag] = wrapper.exec(bare) ?? [];
-  return { text: logged ?? bare.slice(around.length), date, time: time ?? clock, tag };
+  const [around = "", month = "", day = "", clock = "", whole = "", time = clock, program] =
+    wrapper.exec(bare) ?? [];
+  const number = 1 + "JanFebMarAprMayJunJulAugSepOctNovDec".indexOf(month) / 3;
+  const date = month && `${String(number).padStart(2, "0")}-${day.replace(" ", "0")}`;
+  return {
+    bare: isForeign ? undefined : bare,
+    text: logged ?? bare.slice(around.length),
+    date: date || whole,
+    time,
+    tag: isForeign ? service.replace(/[ |]+$/, "") : program,
+  };
 }
 
 function classify(date = "", time = "", level = "", message = ""): LogRecord {
@@ -1016,9 +1030,12 @@ class LogContext {
   running = false;
   /** By jail, the unbans that are its last lines, and seconds old: they may be of its stop. */
   readonly unbans = new Map<string, LogRecord[]>();
+  /** The last day that a line may be of, which gives dates their year; without it they have none. */
+  readonly lastDay: string | undefined;
+  #day = { given: "", date: "" };
 
-  constructor(before?: LogContext) {
-    const unbans = [...(before?.unbans ?? [])].map(([jail, all]) => [jail, [...all]] as const);
+  constructor(before: Partial<LogContext>) {
+    const unbans = [...(before.unbans ?? [])].map(([jail, all]) => [jail, [...all]] as const);
     Object.assign(this, before, { unbans: new Map(unbans) });
   }
 
@@ -1029,7 +1046,9 @@ class LogContext {
   read(line: string): LogRecord | undefined {
     const next = readRecord(line);
     if (!next) return undefined;
-    const { event, kind, jail } = next;
+    const { event, kind, jail, date, time } = next;
+    if (date !== this.#day.given) this.#day = { given: date, date: this.#dateOf(date) };
+    next.date = time < "24" ? this.#day.date : "";
     if (event === "stopping") this.stopping = true;
     // A jail that starts ends the stop too: `reload --restart` stops all jails, not the server.
     if (event === "starting" || event === "jailStarted" || event === "exiting")
@@ -1040,6 +1059,15 @@ class LogContext {
     if (event === "unban" && this.stopping) repeal(next);
     if (jail && event !== "flush") this.#noteJail(next, jail);
     return (this.record = next);
+  }
+
+  /** A date with the year that syslog leaves out; empty where there is no such day. */
+  #dateOf(date: string): string {
+    const { lastDay = "" } = this;
+    const years = [lastDay.slice(0, 4), `${Number(lastDay.slice(0, 4)) - 1}`];
+    const dates = date.length === 5 ? years.map((year) => `${year}-${date}`) : [date];
+    const whole = dates.find((each) => each <= lastDay) ?? date;
+    return Number.isNaN(wallClockMs(whole)) ? "" : whole;
   }
 
   #noteJail(next: LogRecord, jail: string): void {
@@ -1057,7 +1085,7 @@ class LogContext {
   }
 }
 
-export const NO_CONTEXT = new LogContext();
+export const NO_CONTEXT = new LogContext({});
 
 function repeal(unban: LogRecord): void {
   // What was counted moves.
@@ -1100,6 +1128,8 @@ interface View {
   readonly jails: ReadonlySet<string>;
   /** Colours by kind, where the destination shows them. */
   readonly color: boolean;
+  /** See `LogContext`. */
+  readonly lastDay?: string;
 }
 
 /** Whether the view is the log as it is. */
@@ -2330,7 +2360,7 @@ const FLOOD_BLOCK_LINES = 500;
 export function readFlood(lines: readonly string[], view: View) {
   let [shown, first, last] = [0, "", ""];
   const counts = new Counts([]);
-  let before = NO_CONTEXT;
+  let before = new LogContext({ lastDay: view.lastDay });
   for (let start = 0; start < lines.length; start += FLOOD_BLOCK_LINES) {
     const block = lines.slice(start, start + FLOOD_BLOCK_LINES);
     const { records, after } = readRecords(block, before);
@@ -2485,7 +2515,8 @@ function lineTime(line: Uint8Array): string {
   const time = /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:,\d{3})?/.exec(text);
   if (time) return time[0];
   const record = readRecord(text.replace(/\r?\n[^]*$/, ""));
-  return record?.date ? `${record.date} ${record.time}` : "";
+  // A date without its year does not sort.
+  return record && record.date.length > 5 ? `${record.date} ${record.time}` : "";
 }
 
 /** The time of the first line that begins with one; empty when none does. */
@@ -3507,7 +3538,7 @@ const USUAL_FOUND = lazily(() => {
 export class Tally {
   readonly #asked;
   readonly #counts: Counts;
-  readonly #reader = new LogContext();
+  readonly #reader: LogContext;
   /** By hour, or by day where the period is long, the first one first: what was found and banned. */
   readonly #chart = new Map<string, { readonly from: string; count: number }>();
   readonly #unit: "hour" | "day";
@@ -3521,8 +3552,10 @@ export class Tally {
     period: Period;
     jails: ReadonlySet<string>;
     ownSecrets: readonly string[];
+    lastDay?: string;
   }) {
     this.#asked = asked;
+    this.#reader = new LogContext({ lastDay: asked.lastDay });
     this.#counts = new Counts(asked.ownSecrets);
     const since = wallClockMs(asked.period.since);
     const until = wallClockMs(asked.period.until);
@@ -5825,7 +5858,11 @@ class Feed {
     const textOf = (file: OpenFile | undefined, end: number, length: number) =>
       file && length > 0 ? this.#clean(file.readBefore(end, length)) : "";
     const text = textOf(older, older?.size ?? 0, lengthBefore) + textOf(here, offset, lengthHere);
-    const { seen } = readBatch(text.split("\n"), this.#shows.view, NOTHING_SEEN);
+    const { view } = this.#shows;
+    const { seen } = readBatch(text.split("\n"), view, {
+      ...NOTHING_SEEN,
+      context: new LogContext({ lastDay: view.lastDay }),
+    });
     return { ...seen, context };
   }
 
@@ -5843,7 +5880,8 @@ class Feed {
     const length = Math.min(offset, most);
     const bytes = file?.readBefore(offset, length);
     const lines = bytes ? linesOf(this.#clean(bytes)) : [];
-    return readRecords(length === offset ? lines : lines.slice(1), NO_CONTEXT);
+    const { lastDay } = this.#shows.view;
+    return readRecords(length === offset ? lines : lines.slice(1), new LogContext({ lastDay }));
   }
 
   /** Bytes without a line end are a fragment of a dead file or a piece of an endless line: marked. */
@@ -7715,7 +7753,7 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
     const { open, leftOut } = await siblingsSince(world, settings, live, limit);
     files.unshift(...open);
     if (files.length === 0) throw logMissing(settings);
-    const tally = new Tally({ period, jails: view.jails, ownSecrets });
+    const tally = new Tally({ period, ...view, ownSecrets });
     for (const file of files) {
       if (file.isCopyIn(files)) continue;
       const from = readingStart(file, limit);
@@ -8362,7 +8400,10 @@ function readSettings(world: World, { command, values }: CommandLine) {
       const name = (host ?? world.hostName()).replace(/\s+/g, " ");
       return neutralise(name).slice(0, HOST_LIMIT);
     },
-    view: { format, only, jails: jail, color },
+    view: {
+      ...{ format, only, jails: jail, color },
+      lastDay: stampOf(wallClock(world.now()) + DAY).slice(0, 10),
+    },
     /** Of the logs of many hosts no more than one is this machine's. */
     manyLogs: GLOB.test(log),
     database: (database ?? (GLOB.test(log) ? "" : DATABASE)) || undefined,

@@ -783,6 +783,26 @@ failed attempts and bans per day, █ = 2
     expect((await scene.run("digest")).out).not.toContain("no date");
   });
 
+  test.each<[now: string, line: string, counts: number, compact: string]>([
+    ["2026-11-22T12:00", "Nov 22 11:00:00", 1, "2026-11-22\n11:00:00 sshd Ban"],
+    ["2026-11-22T23:59", "Nov 23 00:00:10", 1, "2026-11-23\n00:00:10 sshd Ban"],
+    ["2027-01-01T01:00", "Dec 31 23:59:59", 1, "2026-12-31\n23:59:59 sshd Ban"],
+    ["2026-12-31T23:59", "Jan  1 00:00:10", 1, "2027-01-01\n00:00:10 sshd Ban"],
+    ["2028-03-01T01:00", "Feb 29 23:00:00", 1, "2028-02-29\n23:00:00 sshd Ban"],
+    ["2027-03-01T01:00", "Feb 29 23:00:00", 0, "23:00:00 sshd Ban"],
+    ["2026-11-22T12:00", "2026-99-99 11:00:00,000", 0, "11:00:00 sshd Ban"],
+    ["2026-11-22T12:00", "2026-11-22 31:00:00,000", 0, "31:00:00 sshd Ban"],
+    ["2027-03-01T12:00", "2027-02-29 13:00:00,000", 0, "13:00:00 sshd Ban"],
+  ])("at %s a line of %s counts %d times", async (now, stamp, counts, compact) => {
+    using scene = new Scene();
+    scene.clockMs = Date.parse(`${now}Z`);
+    const host = stamp.includes("-") ? "" : "web-1 ";
+    scene.append(`${stamp} ${host}fail2ban.actions[1]: NOTICE [sshd] Ban 203.0.113.9`);
+    const { banned, lines } = JSON.parse((await scene.run("digest", "--json")).out);
+    expect({ banned, ...lines }).toEqual({ banned: counts, dated: counts, undated: 1 - counts });
+    expect((await scene.run("--dry-run", "--format", "compact")).out).toContain(`\n${compact} `);
+  });
+
   test("a dry run prints what would be sent, and sends nothing", async () => {
     using scene = new BothScene();
     scene.append(found(NOW));

@@ -133,18 +133,21 @@ describe("readRecord()", () => {
   const own = "2017-08-27 04:22:42,625 fail2ban.actions        [1]: NOTICE  [sshd] Ban 203.0.113.9";
   const rfc = "2026-11-22T10:00:06.625113+02:00";
   const host = `${`${"a".repeat(63)}.`.repeat(3)}${"b".repeat(61)}`;
-  const [INNER, OUTER, CLOCK, NONE] = [
+  const [INNER, OUTER, SYSLOG, NONE] = [
     ["2017-08-27", "04:22:42"],
     ["2026-11-22", "10:00:06"],
-    ["", "10:00:06"],
+    ["11-22", "10:00:06"],
     ["", ""],
   ];
   const wrapped: [line: string, dateAndTime: string[] | undefined][] = [
     [`Nov 22 10:00:06 web-1 fail2ban-server[12655]: ${own}`, INNER],
     [`Nov 22 10:00:06 fail2ban-server[12655]: ${own}`, INNER],
-    ["Nov  2 10:00:06 web-1 fail2ban.actions[32349]: NOTICE [sshd] Ban 203.0.113.9", CLOCK],
-    ["Nov 22 10:00:06 web-1 fail2ban.actions: WARNING [sshd] Ban 203.0.113.9", CLOCK],
-    ["Nov 22 10:00:06 web-1 fail2ban[123]: [sshd] Ban 203.0.113.9", CLOCK],
+    [
+      "Nov  2 10:00:06 web-1 fail2ban.actions[32349]: NOTICE [sshd] Ban 203.0.113.9",
+      ["11-02", "10:00:06"],
+    ],
+    ["Nov 22 10:00:06 web-1 fail2ban.actions: WARNING [sshd] Ban 203.0.113.9", SYSLOG],
+    ["Nov 22 10:00:06 web-1 fail2ban[123]: [sshd] Ban 203.0.113.9", SYSLOG],
     ["<29>fail2ban.actions[32349]: NOTICE [sshd] Ban 203.0.113.9", NONE],
     [`${rfc} ${host} fail2ban.actions[12655]: NOTICE [sshd] Ban 203.0.113.9`, OUTER],
     [`${rfc} web-1 fail2ban-server[12]: ${own}`, INNER],
@@ -175,6 +178,10 @@ describe("readRecord()", () => {
     [`<30>1 ${rfc} web-1 nginx 12 - - fail2ban: NOTICE [sshd] Ban 203.0.113.9`, undefined],
     [`2026-11-22T10:00:06Z stdout F nginx fail2ban: NOTICE [sshd] Ban 203.0.113.9`, undefined],
     [`nginx  | eve ${own}`, undefined],
+    [`nginx  | ${own}`, undefined],
+    [`[pod/web-5d4f/nginx] ${own}`, undefined],
+    [`[pod/fail2ban-5d4f/main] ${own}`, INNER],
+    [`security-1  | ${rfc} web-1 fail2ban-server[12]: ${own}`, undefined],
     [JSON.stringify({ log: `eve ${own}\n`, stream: "stdout" }), undefined],
     ["NOTICE [sshd] Ban 203.0.113.9", undefined],
   ];

@@ -38,7 +38,7 @@
  *   The other commands     status, digest
  *   Command line           options in one table, variables, help, main
  */
-import { Buffer, isAscii } from "node:buffer";
+import { Buffer } from "node:buffer";
 import * as fs from "node:fs";
 import { basename, dirname, resolve } from "node:path";
 import type * as Cac from "cac";
@@ -214,206 +214,184 @@ class Fault extends Error {
 // Secrets come with commands and configuration, so a jail's usual lines, whose ids are anybody's
 // text, are let through after one look, and all other lines are read closely and hidden generously.
 
-const CONTROLS = /[\x00-\x08\x0b-\x1f\x7f]/;
-const INVISIBLE = /(?![\t\n])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{DI}]/gu;
-/** Most names and paths: what is not worth the start of a Unicode pattern. */
-const HARMLESS = /^[ -_a-~\t\n]*$/;
+// Patterns are text until they are needed: an idle run needs none. In a table of them each line is
+// one, a deeper line goes on with it, and two blanks and `# ` begin a comment.
 
-/** A jail with a longer name is looked at like any other line. */
-const TRUSTED_LENGTH = 50;
-const VERB = "(?:Found|(?:Restore |Increase |Repeal )?Ban|Reban|Unban)";
-const AFTER_ID = String.raw`(?: - [\d-]{10} [\d:]{8}| \(\d+ # [\w ,:]+ -> [\d :-]+\))?`;
-const DATE_TIME = String.raw`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d`;
-/** Jails' lines about an address, as most are: nothing to look for in them. Exact digits are fast. */
-const USUAL_LINES = new RegExp(
-  String.raw`(?:${DATE_TIME},\d{3} fail2ban\.(?:filter {9}|actions {8})\[\d+\]: (?:INFO {4}|NOTICE  |WARNING )` +
-    String.raw`\[[\w-]{1,${TRUSTED_LENGTH}}\] (?:(?:Found|Ban|Unban|Restore Ban) )?[\da-f.:]{2,45}` +
-    String.raw`(?: - ${DATE_TIME}| already banned)?\n){1,999}`,
-  "y",
-);
-/** What is said of a jail's start and settings: nothing to look for either. */
-const START_LINES = new RegExp(
-  String.raw`(?:${DATE_TIME},\d{3} fail2ban\.[a-z]{2,12} {0,24}\[\d+\]: INFO {4,6}(?:maxLines: \d+|maxRetry: \d+` +
-    String.raw`|findtime: \d+|banTime: -?\d+|encoding: [\w-]{1,16}|-+|Initiated '\w{1,16}' backend` +
-    String.raw`|Jail '[\w-]{1,${TRUSTED_LENGTH}}' (?:started|stopped|reloaded|uses \w{1,16} \{\})` +
-    String.raw`|Creating new jail '[\w-]{1,${TRUSTED_LENGTH}}')\n){1,999}`,
-  "y",
-);
+const TIME = String.raw`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d`;
+/** Most jails' lines about an address, and what is said of a jail's start. Exact digits are fast. */
+const USUAL_LINES = String.raw`
+  (?:${TIME},\d{3} fail2ban\.(?:(?:filter {9}|actions {8})\[\d+\]: (?:INFO {4}|NOTICE  |WARNING )
+    \[[\w-]{1,50}\] (?:(?:Found|Ban|Unban|Restore Ban) )?[\da-f.:]{2,45}(?: - ${TIME}| already banned)?
+    |[a-z]{2,12} {0,24}\[\d+\]: INFO {4,6}(?:(?:maxLines|maxRetry|findtime|banTime): -?\d+
+    |encoding: [\w-]{1,16}|-+|Initiated '\w{1,16}' backend|Creating new jail '[\w-]{1,50}'
+    |Jail '[\w-]{1,50}' (?:started|stopped|reloaded|uses \w{1,16} \{\})))\n){1,999}`;
 /**
  * A jail's line about any id, behind any prefix. No part of a command looks like it: it has one time,
  * no quote, and nothing stands behind the id.
  */
-const JAIL_LINE = new RegExp(
-  String.raw`[^"'\\=:\n]{0,120}\d\d:\d\d:\d\d(?:(?!ERROR| -- )[^"'\\=\n]){0,120} (?:INFO|NOTICE|WARNING)` +
-    String.raw` {1,4}\[[^\]"\\\n]{1,64}\] (?:${VERB} [^ "'\\\x60\t\r\n]{1,512}${AFTER_ID}` +
-    String.raw`|[^ "'\\\x60\t\r\n]{1,512} already banned)\r?\n`,
-  "y",
-);
+const JAIL_LINE = String.raw`
+  [^"'\\=:\n]{0,120}\d\d:\d\d:\d\d(?:(?!ERROR| -- )[^"'\\=\n]){0,120} (?:INFO|NOTICE|WARNING) {1,4}
+    \[[^\]"\\\n]{1,64}\] (?:(?:Found|(?:Restore |Increase |Repeal )?Ban|Reban|Unban) [^ "'\\\x60\t\r\n]{1,512}
+    (?: - [\d-]{10} [\d:]{8}| \(\d+ # [\w ,:]+ -> [\d :-]+\))?|[^ "'\\\x60\t\r\n]{1,512} already banned)\r?\n`;
 
-const SLASH = String.raw`(?:\\?\/|%2F)`;
+const SLASH = String.raw`(?:\\?/|%2F)`;
 const IN_URL = String.raw`[^\s"'<>]`;
-/** The URLs that post to a channel of Discord, Slack or Telegram. `$1` of a shape stays readable. */
-const CHANNEL_URLS: readonly RegExp[] = [
-  new RegExp(`(webhooks${SLASH})\\d+${SLASH}${IN_URL}+`, "gi"),
-  new RegExp(`(hooks\\.slack(?:-gov)?\\.com${SLASH})${IN_URL}+`, "gi"),
-  /(\/bot|%2Fbot)\d+(?::|%3A)[^\s"'<>/\\]+/gi,
-];
+/** The URLs that post to a channel of Discord, Slack or Telegram. A first group stays readable. */
+const CHANNEL_URLS = String.raw`
+  (webhooks${SLASH})\d+${SLASH}${IN_URL}+
+  (hooks\.slack(?:-gov)?\.com${SLASH})${IN_URL}+
+  (/bot|%2Fbot)\d+(?::|%3A)[^\s"'<>/\\]+`;
+/** What is a secret wherever it stands, in any case of its letters. */
+const SHAPES = String.raw`
+  (services${SLASH})T[A-Z\d]+${SLASH}B${IN_URL}+
+  # Tokens that their vendors give a shape of their own.
+  \b(?:gh[opsur]_\w{16,}|github_pat_\w+|gl[a-z]{1,6}-[\w-]{16,}  # GitHub, GitLab
+    |A(?:KIA|SIA)(?=\w{0,16}\d)\w{12,}|AIza[\w-]{20,}|ya29\.[\w.-]+|GOCSPX-[\w-]+  # AWS, Google
+    |SG\.[\w-]{16,}\.[\w-]{40,}|key-[0-9a-f]{32}|xkeysib-[\w-]+  # SendGrid, Mailgun, Brevo
+    |[spr]k_(?:live|test)_\w+|whsec_\w+|shp[a-z]{2}_\w{16,}|sq0[a-z]{3}-[\w-]+  # Stripe, Shopify, Square
+    |sk-[\w-]{20,}|hf_\w{20,}|npm_\w{20,}|pypi-[\w-]{20,}  # OpenAI, Hugging Face, npm, PyPI
+    |do[opr]_v1_\w+|hv[bsr]\.[\w-]{20,}|dckr_pat_[\w-]+  # DigitalOcean, Vault, Docker
+    |glsa_\w+|NR(?:AK|II|JS|RA|BR)-\w+|PMAK-[\w-]+|ATATT\w[\w=-]+  # Grafana, New Relic, Postman, Atlassian
+    |sy[tl]_\w{16,}|tk_\w{16,}|o\.\w{32}|SCT\d\w{15,}  # Matrix, ntfy, Pushbullet, ServerChan
+    |tskey-[\w-]+|AGE-SECRET-KEY-\w+|lin_api_\w+|cf[a-z]{2}_\w{20,}  # Tailscale, age, Linear, Cloudflare
+    |eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?|\d{6,10}(?::|%3A)[\w-]{30,}  # JWT, Telegram
+    |(?:xox[a-z]|xapp|xwfp|xoxe\.xox[a-z])-(?=[\w%-]{0,80}\d)[\w%-]+)  # Slack
+  (\.[\w-]{6}\.)[\w-]{27,}  # the parts of a Discord bot's token
+  # A private key in PEM, its line ends maybe written as \n.
+  (-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----)(?:(?:\s|\\n)*[A-Za-z0-9+/=]{8,})+
+  # Services whose whole path is the secret, and what stands before the secret part of a path.
+  (//(?:hooks?\.[\w.-]*|[\w.-]*(?:hc-ping\.com|ftqq\.com|api\.day\.app|webhook\.site|notify\.run
+    |nosnch\.in|simplepu\.sh|simplepush\.io|make\.com|integromat\.com|cronitor\.link|ifttt\.com
+    |zendee\.cn|pipedream\.net))[\w.:-]{0,80}/)${IN_URL}+
+  (${SLASH}(?:(?:web-?)?hooks?b?2?|webhookbot|workflows|triggers?|integrations?|catch|robot|send
+    |sendMessage|push|ping|heartbeat|key|token|api[_-]?key|bot|invoke|alert|incidents|incoming)${SLASH})
+    (?<=(?:${SLASH}${SLASH}|url: ?|${SLASH}api${SLASH})${IN_URL}{0,200})(?=${IN_URL}{0,80}?
+    (?:[A-Za-z]\d|\d[A-Za-z]|[A-Z][a-z]+[A-Z]|[a-z]{16}|_[a-z]))${IN_URL}{8,}
+  # Other schemes than those of programs and protocols are Apprise's and its like: each part may be a key.
+  (://)(?<=\b[a-z][a-z0-9+.-]{1,20}://)(?<!\b(?:https?|wss?|s?ftps?|ssh|scp|git|svn|rsync|file|tcp
+    |udp|unix|tls|ssl|ldap[si]?|smtps?|imaps?|pop3s?|mysql|mariadb|postgres(?:ql)?|rediss?
+    |mongodb(?:\+srv)?|amqps?|mqtts?|socks\w*|nfs|smb|telnet|sips?|docker|oci|db|kafka|etcd|memcached?
+    |influx\w*|clickhouse|syslog|journal|nats|s3|gs|rest)://)(?=[^\s"'<>/])${IN_URL}+
+  # ://user:password@ up to the last @, where a port is no password; ://key@
+  (://)[^\s/"'<>:@]{0,128}:(?!\d{1,5}(?:[/?#]|$))[^\s"'<>]{1,256}(?=@)
+  (://)(?=[\w-]{0,64}\d)[\w-]{16,128}(?=@)
+  # user:password@, where a word is none
+  (:)(?=[^\s/"'@\\]{5,128}@)(?<=(?:^|[\s/"'=@,;(<])[^\s:/"'=@,;(<\\]{1,128}:)
+    (?<!(?:mailto|sips?|xmpp|acct|tel|im):)(?=[^\s@"']*[\dA-Z!#$%^&*+])[^\s/"'@\\]+(?=@)`;
+/** A word as long as a key that looks like one: mixed, or of a known length. No path, no value. */
+const LONG_WORD = String.raw`
+  (?<![\w.+:=-]|%3D)(?=\w[\w-]{23})(?=[\w-]*\d)(?:(?=[\w-]*[a-z])(?=[\w-]*[A-Z])[\w-]+={0,2}
+    |[0-9a-f]{80}(?![\w-])|[au][a-z0-9]{29}(?![\w-]))(?<!(?:^|\s)[^\s:]{0,200}/[\w-]+={0,2})`;
 
-/** Tokens that their vendors give a shape of their own. */
-const TOKENS = [
-  "gh[opsur]_\\w{16,}|github_pat_\\w+|gl[a-z]{1,6}-[\\w-]{16,}", // GitHub, GitLab
-  "A(?:KIA|SIA)[A-Z0-9]{12,}|AIza[\\w-]{20,}|ya29\\.[\\w.-]+|GOCSPX-[\\w-]+", // AWS, Google
-  "SG\\.[\\w-]{16,}\\.[\\w-]+|key-[0-9a-f]{32}|xkeysib-[\\w-]+", // SendGrid, Mailgun, Brevo
-  "[spr]k_(?:live|test)_\\w+|whsec_\\w+|shp[a-z]{2}_\\w+|sq0[a-z]{3}-[\\w-]+", // Stripe, Shopify, Square
-  "sk-[\\w-]{20,}|hf_\\w{20,}|npm_\\w{20,}|pypi-[\\w-]{20,}", // OpenAI, Hugging Face, npm, PyPI
-  "do[opr]_v1_\\w+|hv[bsr]\\.[\\w-]{20,}|dckr_pat_[\\w-]+", // DigitalOcean, Vault, Docker
-  "glsa_\\w+|NR[A-Z]{2}-\\w+|PMAK-[\\w-]+|ATATT\\w[\\w=-]+", // Grafana, New Relic, Postman, Atlassian
-  "sy[tl]_\\w+|tk_\\w{16,}|o\\.\\w{32}|SCT\\w{16,}", // Matrix, ntfy, Pushbullet, ServerChan
-  "tskey-[\\w-]+|AGE-SECRET-KEY-\\w+|lin_api_\\w+|cf[a-z]{2}_\\w{20,}", // Tailscale, age, Linear, Cloudflare
-  "eyJ[\\w-]{8,}\\.[\\w-]{8,}(?:\\.[\\w-]*)?", // JWT
-].join("|");
-/** Services whose whole path is the secret. */
-const SECRET_PATHS =
-  "hooks?\\.[\\w.-]*|[\\w.-]*(?:hc-ping\\.com|ftqq\\.com|api\\.day\\.app|webhook\\.site|notify\\.run|nosnch\\.in|" +
-  "simplepu\\.sh|simplepush\\.io|make\\.com|integromat\\.com|cronitor\\.link|ifttt\\.com|zendee\\.cn|pipedream\\.net)";
-/** What stands before the secret part of a path. */
-const SECRET_FOLDERS =
-  "(?:web-?)?hooks?b?2?|webhookbot|workflows|triggers?|integrations?|catch|robot|send|sendMessage|push|ping|" +
-  "heartbeat|key|token|api[_-]?key|bot|invoke|alert|incidents|incoming";
-/** Schemes of programs and protocols. Other URLs are Apprise's and its like: each part may be a key. */
-const PLAIN_SCHEMES =
-  "https?|wss?|s?ftps?|ssh|scp|git|svn|rsync|file|tcp|udp|unix|tls|ssl|ldap[si]?|smtps?|imaps?|pop3s?|mysql|" +
-  "mariadb|postgres(?:ql)?|rediss?|mongodb(?:\\+srv)?|amqps?|mqtts?|socks\\w*|nfs|smb|telnet|sips?|docker|oci|" +
-  "db|kafka|etcd|memcached?|influx\\w*|clickhouse|syslog|journal|nats|s3|gs|rest";
-
-/** What is a secret wherever it stands. */
-const SHAPES: readonly RegExp[] = [
-  new RegExp(`(services${SLASH})T[A-Z\\d]+${SLASH}B${IN_URL}+`, "gi"),
-  new RegExp(`()\\b(?:${TOKENS})`, "g"),
-  // Slack and Telegram tokens, and the parts of a Discord bot's.
-  /()\b(?:xox[a-z]|xapp|xwfp|xoxe\.xox[a-z])-(?=[\w%-]{0,80}\d)[\w%-]+/gi,
-  /(\.[\w-]{6}\.)[\w-]{27,}/g,
-  // A private key in PEM, its line ends maybe written as \n.
-  /(-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----)(?:(?:\s|\\n)*[A-Za-z0-9+/=]{8,})+/g,
-  new RegExp(`(\\/\\/(?:${SECRET_PATHS})[\\w.:-]{0,80}\\/)${IN_URL}+`, "gi"),
-  new RegExp(
-    `(${SLASH}(?:${SECRET_FOLDERS})${SLASH})(?<=(?:${SLASH}${SLASH}|url: ?|${SLASH}api${SLASH})${IN_URL}{0,200})` +
-      `(?=${IN_URL}{0,80}?(?:[A-Za-z]\\d|\\d[A-Za-z]|[A-Z][a-z]+[A-Z]|[a-z]{16}|_[a-z]))${IN_URL}{8,}`,
-    "gi",
-  ),
-  new RegExp(
-    `(:\\/\\/)(?<=\\b[a-z][a-z0-9+.-]{1,20}:\\/\\/)(?<!\\b(?:${PLAIN_SCHEMES}):\\/\\/)(?=[^\\s"'<>/])${IN_URL}+`,
-    "gi",
-  ),
-  // ://user:password@ up to the last @, where a port is no password; ://key@; user:password@, where a word is none.
-  /(:\/\/)[^\s/"'<>:@]{0,128}:(?!\d{1,5}(?:[/?#]|$))[^\s"'<>]{1,256}(?=@)/gm,
-  /(:\/\/)(?=[\w-]{0,64}\d)[\w-]{16,128}(?=@)/g,
-  /(:)(?=[^\s/"'@\\]{5,128}@)(?<=(?:^|[\s/"'=@,;(<])[^\s:/"'=@,;(<\\]{1,128}:)(?<!(?:mailto|sips?|xmpp|acct|tel|im):)(?=[^\s@"']*[\dA-Z!#$%^&*+])[^\s/"'@\\]+(?=@)/gim,
-];
-/** A bot's token at Telegram, which is slow to look for, and what must be there for one. */
-const BOT_TOKEN = /\b\d{6,10}(?::|%3A)[\w-]{30,}/gi;
-const MAYBE_BOT_TOKEN = /(?::|%3A)[\w-]{30}/i;
-/** Words long enough for a key, and what makes them look like one: they are mixed, or known lengths. */
-const LONG_WORD = /\b[\w-]{24,}={0,2}/g;
-const LOOKS_LIKE_KEY = /^(?=.*\d)(?=.*[a-z])(?=.*[A-Z])|^[0-9a-f]{80}$|^[au](?=.*\d)[a-z0-9]{29}$/;
-
-/** Ends of names whose value is a secret, and of those whose value is one if it looks random. */
-const STRONG_NAMES =
-  "(?<!\\b(?:mon|hoc|tur|don|joc|whis|dis|hot|lac))key|token|tkn|secret|passw(?:or)?d|passwort|kennwort|" +
-  "passphrase|passcode|(?<!com|by|tres|sur|over|under)pass|pwd|psw|pword|psk|credentials?|authorization|" +
-  "cookie|jwt|bearer|cli_auth|mdp|senha";
-const WEAK_NAMES =
-  "auth|session(?:_?id)?|sid|sig|signature|code|hmac|otp|dsn|license|community|user|webhook|hook|url|id|p|pw";
 const QUOTE = String.raw`[$]?\\{0,8}["']|%22|&quot;`;
 const BLANKS = String.raw`(?:[ \t]|\\{0,3}\n|\\{1,3}n)*`;
-/** A name, and what stands between it and its value: `=`, `":`, `',`, `:`, `>` or blanks. */
-const namedPattern = () =>
-  new RegExp(
-    `(?:(?<strong>${STRONG_NAMES})|(?<![a-z0-9])(?<weak>${WEAK_NAMES}))` +
-      String.raw`(?:[_-]?\d{1,3}|_base|_value)?(?:\[?\]|%5D)?(?:(?<equal>${BLANKS}(?:=>?|:[=-]|＝|%3D)${BLANKS})` +
-      String.raw`|(?<closed>${QUOTE})[}\]]{0,2}${BLANKS}(?:[:,]|=>?|%3A|%3D)${BLANKS}\[?|(?<colon>[ \t]*:${BLANKS})` +
-      String.raw`|(?<tag>(?:[ \t][^<>\n]{0,80})?>|<\/name>\s*<value>(?:<string>)?)|(?<blank>(?:[ \t]|\\\n)${BLANKS}))`,
-    "gi",
-  );
-/** What stands before the part of a name that `namedPattern` found: a quote or `<`, and the name's beginning. */
-const BEFORE_NAME = /(?<=(\\{0,8}["'])?(<\/?)?([\w.:[-]{0,64}))/y;
+/**
+ * The end of a name whose value is a secret, or is one if it looks random; and what stands between it
+ * and its value: `=`, `":`, `',`, `:`, `>` or blanks.
+ */
+const NAMED = String.raw`
+  (?:(?<strong>(?<!\b(?:mon|hoc|tur|don|joc|whis|dis|hot|lac))key|token|tkn|secret|passw(?:or)?d
+    |passwort|kennwort|passphrase|passcode|(?<!com|by|tres|sur|over|under)pass|pwd|psw|pword|psk
+    |credentials?|authorization|cookie|jwt|bearer|cli_auth|mdp|senha)
+    |(?<![a-z0-9])(?<weak>auth|session(?:_?id)?|sid|sig|signature|code|hmac|otp|dsn|license|community
+    |user|webhook|hook|url|id|p|pw))(?:[_-]?\d{1,3}|_base|_value)?(?:\[?\]|%5D)?
+    (?:(?<equal>${BLANKS}(?:=>?|:[=-]|＝|%3D)${BLANKS})
+    |(?<closed>${QUOTE})[}\]]{0,2}${BLANKS}(?:[:,]|=>?|%3A|%3D)${BLANKS}\[?|(?<colon>[ \t]*:${BLANKS})
+    |(?<tag>(?:[ \t][^<>\n]{0,80})?>|</name>\s*<value>(?:<string>)?)|(?<blank>(?:[ \t]|\\\n)${BLANKS}))`;
 /** Values that are no secret: an address, a small number, a variable, a path, a word of configuration. */
-const NO_SECRET = new RegExp(
-  String.raw`^(?:\w+ )?(?:\[redacted.*|true|false|yes|no|on|off|none|null|nil|undefined|\d{1,2}|<[\w./-]+>|\*+|\.{3}` +
-    String.raw`|\d{1,3}(?:\.\d{1,3}){3}(?:\/\d+)?|[\da-f]{0,4}:[\da-f]*:[\da-f:.]*(?:\/\d+)?` +
-    String.raw`|%\w.{0,2}|%\(.*|[$][\w@-]+|[$][{(].*|\x60.*|[\w./~-]+\.(?:pem|key|crt|cnf|txt|json|conf|ya?ml|py|sh)` +
-    String.raw`|~?\.{0,2}\/(?:etc|var|root|home|usr|opt|run|srv|tmp|dev|proc|mnt)\/.*)$`,
-  "i",
-);
-/** Behind `password: ` in a sentence: more than a small word; behind `token `: a word with digits. */
-const NO_PROSE = /^(?!ssh-|ecdsa-|[\w-]+:)(?=\S*[\d!#$%^&+=])\S{6}/;
-const KEY_IN_PROSE = /^(?=.*\d)(?=.*[a-z])[\w+/=.-]+[),;]?$/i;
-const NEXT_IS_VALUE = /^["']\s{0,8},\s{0,8}["']value["']/;
-const LOOKS_RANDOM = /^(?=.*\d)(?=.*[a-z])[\x21-\x7e]{8,}$|^(?=.*[a-z])(?=.*[A-Z])[\w-]{16,}$/i;
+const NO_SECRET = String.raw`
+  ^(?:\w+ )?(?:\[redacted.*|true|false|yes|no|on|off|none|null|nil|undefined|\d{1,2}|<[\w./-]+>|\*+
+    |\.{3}|\d{1,3}(?:\.\d{1,3}){3}(?:/\d+)?|[\da-f]{0,4}:[\da-f]*:[\da-f:.]*(?:/\d+)?|%\w.{0,2}|%\(.*
+    |[$][\w@-]+|[$][{(].*|\x60.*|[\w./~-]+\.(?:pem|key|crt|cnf|txt|json|conf|ya?ml|py|sh)
+    |~?\.{0,2}/(?:etc|var|root|home|usr|opt|run|srv|tmp|dev|proc|mnt)/.*)$`;
 
 const BETWEEN = String.raw`(?:[ \t=]|\\{0,3}\n|\\{1,3}n|["'],[ \t]*(?=["']))*`;
+/** user:password behind -u and its like. */
+const LOGIN = String.raw`
+  (?<=^|[\s"'(\x60]|\\n)(?:-[A-Za-z]{0,16}[uUa]|--?(?:proxy-|http-)?(?:user(?:pwd)?|auth)
+    |user[ \t]*=[ \t]*(?="[^":\s]{0,128}:))${BETWEEN}`;
 /** Programs, their option whose value is a secret, and what stands before that in the value. */
-const PASSWORD_OPTIONS: readonly (readonly [programs: string, option: string, before?: string])[] =
-  [
-    ["sshpass|mongo\\w*|ncftp\\w*|smbpasswd|signal-cli|unrar|7za?|login", "-p"],
-    ["mysql\\w*|mariadb\\w*|unrar|7za?", "-p(?=[^\\s])"],
-    ["mosquitto_\\w+|sqlcmd|bcp|ipmitool|zip|unzip", "-P"],
-    ["redis-cli", "-a"],
-    ["ldap\\w+", "-w"],
-    ["cscli|openssl", "-k"],
-    ["openssl", "-pass(?:in|out)?", "pass:"],
-    ["ssmtp|swaks|send[eE]mail", "-[ax]p"],
-    ["plink|pscp|psftp|putty", "-pw"],
-    ["smbclient|rpcclient|winexe|smbget|net", "-U", "[^\\s%]{0,64}%"],
-    ["lftp", "-u", "[^\\s,]{0,64},"],
-    ["nsupdate|rndc", "-y", "(?:[\\w-]+:){1,2}"],
-    ["snmp\\w+", "-[cAX]"],
-    ["htpasswd", "-\\w{0,4}b\\w{0,4}", "\\S+[ \\t]+\\S+[ \\t]+"],
-    ["x?freerdp", "\\/p:"],
-    ["net", "\\/user:\\S+[ \\t]"],
-  ];
-/** Where a secret begins behind an option or a statement that asks for one. */
-const askedPattern = () =>
-  new RegExp(
-    PASSWORD_OPTIONS.map(([programs, option, before = ""]) => {
-      const program = String.raw`(?:\b|\\n)(?:${programs})\b(?:[^|;\n]{0,100}[ \t"'])?`;
-      return `(?<=[ \\t"'])${option}(?<=${program}${option})${BETWEEN}${before}`;
-    }).join("|") +
-      // -u user -p password
-      String.raw`|-p(?:ass)?(?=[ =](?!\d{1,5}\b))(?<=-u(?:ser(?:name)?)?[ =]?[^\s=]{1,64}[ \t]-p(?:ass)?)[ =]` +
-      // SQL, Redis, SMTP, FTP; .netrc, expect, nsupdate
-      String.raw`|\b(?:IDENTIFIED BY|SET PASSWORD[^=\n]{0,64}=|requirepass|AUTH(?: PLAIN| LOGIN)?|PASS)[ \t]+` +
-      String.raw`|\blogin[ \t]+\S{1,128}[ \t]+password[ \t]+|ssword:?[^\n]{0,40}?send(?: --)?[ \t]+` +
-      String.raw`|\bkey[ \t]+(?:hmac-[\w-]+:)?[\w.-]{1,128}[ \t]+(?=[\w+/]{16})` +
-      // login("user", "password"), PDO(source, user, password)
-      String.raw`|\b(?:login|[aA]uth|BasicAuth)=?\([ \t]*["'][^"'\n]{0,128}["'],[ \t]*(?=["'])` +
-      String.raw`|->__construct\([^,\n]{0,128},[^,\n]{0,128},[ \t]*(?=["'])` +
-      // echo password | docker login --password-stdin, password=$(echo password)
-      String.raw`|\b(?:echo|printf)[ \t]+(?:-\w+[ \t]+|["'][^"'\n]{0,16}%s[^"'\n]{0,8}["'][ \t]+)*` +
-      String.raw`(?:(?<=(?:eval[ =]["']?|=\x60|=\$\()\w+[ \t]+)|(?=[^|\n]{1,200}\|[ \t]*` +
-      String.raw`(?:sudo -S|base64|kinit|chpasswd|cryptsetup|[^|\n]{0,64}-stdin)))`,
-    "g",
-  );
-/** user:password behind -u and its like; of these programs, -u asks for something else. */
-const LOGIN_OPTION = new RegExp(
-  String.raw`(?<=^|[\s"'(\x60]|\\n)(?:-[A-Za-z]{0,16}[uUa]|--?(?:proxy-|http-)?(?:user(?:pwd)?|auth)` +
-    String.raw`|user[ \t]*=[ \t]*(?="[^":\s]{0,128}:))${BETWEEN}`,
-  "gm",
-);
-const OTHER_LOGIN =
-  /\b(?:docker|podman|date|rsync|sort|cut|logger|notify-send|sudo|chown|install)\b[^|;&\n]*$/;
+const PASSWORD_OPTIONS = String.raw`
+  sshpass|mongo\w*|ncftp\w*|smbpasswd|signal-cli|unrar|7za?|login -p
+  mysql\w*|mariadb\w*|unrar|7za? -p(?=\S)
+  mosquitto_\w+|sqlcmd|bcp|ipmitool|zip|unzip -P
+  redis-cli -a
+  ldap\w+ -w
+  cscli|openssl -k
+  openssl -pass(?:in|out)? pass:
+  ssmtp|swaks|send[eE]mail -[ax]p
+  plink|pscp|psftp|putty -pw
+  smbclient|rpcclient|winexe|smbget|net -U [^\s%]{0,64}%
+  lftp -u [^\s,]{0,64},
+  nsupdate|rndc -y (?:[\w-]+:){1,2}
+  snmp\w+ -[cAX]
+  htpasswd -\w{0,4}b\w{0,4} \S+\s+\S+\s+
+  x?freerdp /p:
+  net /user:\S+\s`;
+/** Statements behind which a secret begins. */
+const STATEMENTS = String.raw`
+  # -u user -p password
+  -p(?:ass)?(?=[ =](?!\d{1,5}\b))(?<=-u(?:ser(?:name)?)?[ =]?[^\s=]{1,64}[ \t]-p(?:ass)?)[ =]
+  # SQL, Redis, SMTP, FTP; .netrc, expect, nsupdate
+  \b(?:IDENTIFIED BY|SET PASSWORD[^=\n]{0,64}=|requirepass|AUTH(?: PLAIN| LOGIN)?|PASS)[ \t]+
+  \blogin[ \t]+\S{1,128}[ \t]+password[ \t]+
+  ssword:?[^\n]{0,40}?send(?: --)?[ \t]+
+  \bkey[ \t]+(?:hmac-[\w-]+:)?[\w.-]{1,128}[ \t]+(?=[\w+/]{16})
+  # login("user", "password"), PDO(source, user, password)
+  \b(?:login|[aA]uth|BasicAuth)=?\([ \t]*["'][^"'\n]{0,128}["'],[ \t]*(?=["'])
+  ->__construct\([^,\n]{0,128},[^,\n]{0,128},[ \t]*(?=["'])
+  # echo password | docker login --password-stdin, password=$(echo password)
+  \b(?:echo|printf)[ \t]+(?:-\w+[ \t]+|["'][^"'\n]{0,16}%s[^"'\n]{0,8}["'][ \t]+)*
+    (?:(?<=(?:eval[ =]["']?|=\x60|=\$\()\w+[ \t]+)|(?=[^|\n]{1,200}\|[ \t]*
+    (?:sudo -S|base64|kinit|chpasswd|cryptsetup|[^|\n]{0,64}-stdin)))`;
 
-/** A bare word: up to a blank, to a quote, or to the next parameter. */
-const WORD =
-  /(?:[^\s"'\\&<>]|\\{1,8}(?:["'](?=\w)|[^\s"'\\nt]|[nt](?=[a-z]))|&(?![&\s"']|[\w.%-]{1,64}=)|<(?!\/))+/y;
-/** What goes on with a word behind its quote or its end: `'a':'b'`, `"a"b`, `a"b"`. */
-const JOINED = /[\w$#!]|:["'\w]|(?<!["'])\\{0,8}["'][\w$#!@]/y;
-const OPENING = new RegExp(QUOTE, "y");
-const UP_TO_QUOTE = /(?:="[^"\n]*"|='[^'\n]*'|(?! --?[A-Za-z])[^"'\n])*/y;
-const UP_TO_TAG = /[^<\n]+(?=<\/)/y;
+/** A secret follows the match's first group, or it is the value behind the match. */
+type Rule = readonly [kind: "shape" | "named" | "login" | "asked", pattern: RegExp];
 
-/** How much of a value decides whether it is a secret: what is none is not read again and again. */
-const JUDGED_LENGTH = 256;
+const patterns = lazily(() => {
+  const rowsOf = (text: string) => {
+    const rows = text.replace(/ *(?<=\n|  )# .*/g, "").replace(/\n {3,}/g, "");
+    return rows.trim().split(/\s*\n\s*/);
+  };
+  const rules = (kind: Rule[0], text: string, flags: string) =>
+    rowsOf(text).map((row): Rule => [kind, new RegExp(row, flags)]);
+  const options = rowsOf(PASSWORD_OPTIONS).map((row) => {
+    const [programs, option, before = ""] = row.split(" ");
+    const program = String.raw`(?:\b|\\n)(?:${programs})\b(?:[^|;\n]{0,100}[ \t"'])?`;
+    return `(?<=[ \\t"'])${option}(?<=${program}${option})${BETWEEN}${before}`;
+  });
+  const pattern = (text: string, flags: string) => new RegExp(rowsOf(text).join("|"), flags);
+  const channels = rules("shape", CHANNEL_URLS, "gi");
+  return {
+    usualLines: pattern(USUAL_LINES, "y"),
+    jailLine: pattern(JAIL_LINE, "y"),
+    channels,
+    secrets: [
+      ...channels,
+      ...rules("shape", SHAPES, "gim"),
+      ...rules("shape", LONG_WORD, "g"),
+      ...rules("named", NAMED, "gi"),
+      ...rules("login", LOGIN, "gm"),
+      ...rules("asked", [...options, ...rowsOf(STATEMENTS)].join("|"), "g"),
+    ],
+    noSecret: pattern(NO_SECRET, "i"),
+    looksRandom: /^(?=.*\d)(?=.*[a-z])[\x21-\x7e]{8,}$|^(?=.*[a-z])(?=.*[A-Z])[\w-]{16,}$/i,
+    // What stands before a name: a quote or `<`, and the name's beginning.
+    beforeName: /(?<=(\\{0,8}["'])?(<\/?)?([\w.:[-]{0,64}))/y,
+    opening: new RegExp(QUOTE, "y"),
+    // A bare word: up to a blank, to a quote, or to the next parameter.
+    bare: new RegExp(
+      String.raw`(?:[^\s"'\\&<>]|\\{1,8}(?:["'](?=\w)|[^\s"'\\nt]|[nt](?=[a-z]))` +
+        String.raw`|&(?![&\s"']|[\w.%-]{1,64}=)|<(?!/))+`,
+      "y",
+    ),
+    // What goes on with a word behind its quote or its end: 'a':'b', "a"b, a"b".
+    joined: /[\w$#!]|:["'\w]|(?<!["'])\\{0,8}["'][\w$#!@]/y,
+    // A header's value without quotes.
+    header: /(?:="[^"\n]*"|='[^'\n]*'|(?! --?[A-Za-z])[^"'\n])*/y,
+  };
+});
+
 type Extent = readonly [start: number, end: number];
 
 /** The end of a sticky pattern's match at a place; the place itself when there is none. */
@@ -422,187 +400,144 @@ function endOf(pattern: RegExp, text: string, at: number): number {
   return pattern.test(text) ? pattern.lastIndex : at;
 }
 
-const closings = new Map<string, RegExp>();
-
 /** Where a quote closes, which is escaped as deep as it was opened; else the line's end. */
 function closingOf(quote: string, text: string, from: number): number {
-  const known = closings.get(quote);
-  const pattern = known ?? new RegExp(`(?<!\\\\)${RegExp.escape(quote)}|\\n|$`, "g");
-  if (!known) closings.set(quote, pattern);
-  pattern.lastIndex = from;
-  return pattern.exec(text)?.index ?? text.length;
+  const closing = new RegExp(`(?<!\\\\)${RegExp.escape(quote)}|\\n|$`, "g");
+  closing.lastIndex = from;
+  return closing.exec(text)?.index ?? text.length;
 }
 
 /** The shell's word that begins here, without its quotes: quoted, bare, or joined of both. */
 function wordAt(text: string, from: number): Extent {
-  const start = endOf(OPENING, text, from);
-  const quote = text.slice(from, start).replace("$", "");
-  let end = quote ? closingOf(quote, text, start) : endOf(WORD, text, start);
-  let after = text.startsWith(quote, end) ? end + quote.length : end;
-  while (after > from && endOf(JOINED, text, after) > after) {
-    if (text[after] === ":") after++;
-    const inner = endOf(OPENING, text, after);
-    const mark = text.slice(after, inner);
-    end = mark ? closingOf(mark, text, inner) : endOf(WORD, text, inner);
-    if (end === after) break;
-    after = mark && text.startsWith(mark, end) ? end + mark.length : end;
-  }
+  const { opening, bare, joined } = patterns();
+  let [start, end, after] = [from, from, from];
+  do {
+    if (after > from && text[after] === ":") after++;
+    const inner = endOf(opening, text, after);
+    const quote = text.slice(after, inner).replace("$", "");
+    end = quote ? closingOf(quote, text, inner) : endOf(bare, text, inner);
+    if (after === from) start = inner;
+    else if (end === after) break;
+    after = text.startsWith(quote, end) ? end + quote.length : end;
+  } while (after > from && endOf(joined, text, after) > after);
   return [start, end];
 }
 
 /** The value that begins here: a word, or all up to the quote before its name. `whole`: with its blanks. */
 function valueAt(text: string, from: number, quote: string, whole: boolean): Extent {
-  const opens = endOf(OPENING, text, from) > from;
-  if (!quote) return whole && !opens ? [from, endOf(UP_TO_QUOTE, text, from)] : wordAt(text, from);
+  const opens = endOf(patterns().opening, text, from) > from;
+  if (!quote && whole && !opens) return [from, endOf(patterns().header, text, from)];
+  if (!quote || (!whole && opens && !text.startsWith(quote, from))) return wordAt(text, from);
   if (text.startsWith(quote, from)) {
     const after = from + quote.length;
     return /["'\w]/.test(text[after] ?? "") ? wordAt(text, after) : [from, from];
   }
-  if (!whole && opens) return wordAt(text, from);
   const close = closingOf(quote, text, from);
   const next = whole ? -1 : text.slice(from, close).search(/&[\w.%-]{1,64}=/);
   return [from, next < 0 ? close : from + next];
 }
 
-/** The secret that a name of `namedPattern` is given, if it is one. */
-function namedSecret(text: string, match: RegExpExecArray): Extent | undefined {
-  const { strong = "", weak, equal, closed, colon, tag, blank } = match.groups ?? {};
+/** Where the secret is that a pattern's match shows; nowhere when it is none. */
+function secretOf(kind: Rule[0], text: string, match: RegExpExecArray): Extent {
+  const { noSecret, looksRandom, beforeName } = patterns();
   const from = match.index + match[0].length;
-  BEFORE_NAME.lastIndex = match.index;
-  const [, quote = "", bracket = "", front = ""] = BEFORE_NAME.exec(text) ?? [];
+  if (kind === "shape") return [match.index + (match[1]?.length ?? 0), from];
+  const { strong = "", weak, equal, closed, colon, tag, blank } = match.groups ?? {};
+  beforeName.lastIndex = match.index;
+  const [, mark = "", bracket, front = ""] = (kind === "named" && beforeName.exec(text)) || [];
   const isHeader = colon !== undefined && (front.includes("-") || /^(?:auth|cook)/i.test(strong));
-  if (tag?.endsWith(">") && !tag.startsWith("<") && bracket !== "<") return undefined;
-  const enclosing = closed === undefined ? quote : "";
-  const place = (within: string, at: number): Extent =>
-    tag === undefined
-      ? valueAt(within, at, enclosing, isHeader)
-      : [at, endOf(UP_TO_TAG, within, at)];
-  const near = text.slice(from, from + JUDGED_LENGTH);
-  const [start, end] = place(near, 0);
-  const value = near.slice(start, end);
-  const name = match.index - front.length;
-  const before = text.slice(Math.max(0, name - 48), name);
-  const isOption = front.startsWith("-") || (blank !== undefined && before.endsWith("--"));
-  const isSecret = () => {
-    if (tag !== undefined) return !weak;
+  const quote = tag ? "</" : closed ? "" : mark;
+  // Its beginning decides: what is no secret is not read again and again.
+  const near = text.slice(from, from + 256);
+  const [start, end] = valueAt(near, 0, quote, isHeader);
+  const [value, rest] = [near.slice(start, end), near.slice(end)];
+  const before = text.slice(Math.max(0, match.index - 264), match.index - front.length);
+  const isNamed = () => {
+    if (tag) return !weak && (bracket === "<" || tag.startsWith("<")) && /^<\/|^$/.test(rest);
     if (weak) {
       if (/^pw?$/i.test(weak) && !/[?&]$/.test(before)) return front === "--";
       if (isHeader && /^x-$/i.test(front)) return true;
-      return (!blank || isOption) && !/:\/\/|^\//.test(value) && LOOKS_RANDOM.test(value);
+      return (
+        (!blank || front.startsWith("-")) && !/:\/\/|^\//.test(value) && looksRandom.test(value)
+      );
     }
     if (isHeader) return !/^[a-z]+; /.test(value) && !/^sec-websocket-$/i.test(front);
     if (colon) {
-      if (start > 0) return true;
-      const isAlone = enclosing && !/\s/.test(value) && !/std(?:err|out): ["']$/.test(before);
-      return isAlone || NO_PROSE.test(value);
+      const isAlone = quote && !/\s/.test(value) && !/std(?:err|out): ["']$/.test(before);
+      // In a sentence: more than a small word.
+      return start > 0 || isAlone || /^(?!ssh-|ecdsa-|[\w-]+:)(?=\S*[\d!#$%^&+=])\S{6}/.test(value);
     }
     if (blank) {
-      if (isOption) return !value.startsWith("-");
+      if (front.startsWith("-")) return !value.startsWith("-");
       if (/\b(?:action|set)[ \t]+(?:[\w-]+[ \t]+)?$/.test(before)) return !/^[-=]/.test(value);
+      // In a sentence: a word with digits.
       const least = /^(?:bearer|pass)/i.test(strong) ? 8 : 16;
-      return value.length >= least && KEY_IN_PROSE.test(value);
+      return value.length >= least && /^(?=.*\d)(?=.*[a-z])[\w+/=.-]+[),;]?$/i.test(value);
     }
     // Not the next option of a list, nor {"key":"Jail","value":"sshd"}.
     if (closed && start === 0) return /^[\w$]/.test(value) && !match[0].includes(",");
     if (closed && /^-{1,2}[a-z-]+$/i.test(value)) return false;
-    if (closed && /^key$/i.test(front + strong)) return !NEXT_IS_VALUE.test(near.slice(end));
+    if (closed && /^key$/i.test(front + strong)) return !/^["']\s*,\s*["']value["']/.test(rest);
     return !(equal?.startsWith(" ") && /^[a-z_]+\.[a-z_.]+(?:\(.*)?$/i.test(value));
   };
-  return end > start && !NO_SECRET.test(value) && isSecret() ? place(text, from) : undefined;
-}
-
-/** The user:password that `LOGIN_OPTION` is given; a key may stand for the user. */
-function loginSecret(text: string, match: RegExpExecArray): Extent | undefined {
-  const from = match.index + match[0].length;
-  const near = text.slice(from, from + JUDGED_LENGTH);
-  const [start, end] = wordAt(near, 0);
-  const value = near.slice(start, end);
   // In quotes a user's name may have blanks.
   const login = start > 0 ? /^[^:\n]{0,128}:(?!\s)["']?/ : /^[^\s:]{0,128}?["']?:["']?/;
-  const user = login.exec(value)?.[0];
-  if (user === undefined || /^\+|^\d+:\d+$|:\/\/|^\//.test(value)) return undefined;
+  const [user = ""] = (kind === "login" && login.exec(value)) || [];
   const password = value.slice(user.length);
-  if (password ? NO_SECRET.test(password) : !LOOKS_RANDOM.test(value)) return undefined;
-  const before = text.slice(Math.max(0, match.index - 200), match.index);
-  return OTHER_LOGIN.test(before) ? undefined : wordAt(text, from);
+  const isLogin = () => {
+    if (!user || !(password || looksRandom.test(value))) return false;
+    const others = "docker|podman|date|rsync|sort|cut|logger|notify-send|sudo|chown|install";
+    if (new RegExp(`\\b(?:${others})\\b[^|;&\\n]*$`).test(before)) return false;
+    return !/^\+|^\d+:\d+$|:\/\/|^\//.test(value);
+  };
+  const isSecret = { named: isNamed, login: isLogin, asked: () => !value.startsWith("-") }[kind];
+  if (end <= start || noSecret.test(password) || !isSecret()) return [from, from];
+  return valueAt(text, from, quote, isHeader);
 }
 
-function askedSecret(text: string, match: RegExpExecArray): Extent | undefined {
-  const from = match.index + match[0].length;
-  const near = text.slice(from, from + JUDGED_LENGTH);
-  const value = near.slice(...wordAt(near, 0));
-  return value.startsWith("-") || NO_SECRET.test(value) ? undefined : wordAt(text, from);
-}
-
-/** Replaces the secrets that `find` finds behind the matches of a pattern. */
-function hideBehind(
-  text: string,
-  pattern: RegExp,
-  find: (text: string, match: RegExpExecArray) => Extent | undefined,
-): string {
-  let [hidden, done] = ["", 0];
-  pattern.lastIndex = 0;
-  for (let match = pattern.exec(text); match; match = pattern.exec(text)) {
-    const [start, end] = find(text, match) ?? [0, 0];
-    if (end <= start) continue;
-    hidden += `${text.slice(done, start)}[redacted]`;
-    pattern.lastIndex = done = end;
-  }
-  return hidden + text.slice(done);
-}
-
-/** Replaces our own secrets and the URLs of channels: all that is looked for in a jail's lines. */
-function redactOwn(line: string, ownSecrets: readonly string[]): string {
-  let text = line;
+/**
+ * Replaces every secret by `[redacted]` in lines that show commands, configuration, or anything else;
+ * in a jail's lines only our own and the URLs of channels.
+ */
+function redact(lines: string, ownSecrets: readonly string[], closely = true): string {
+  let text = lines;
   const longestFirst = ownSecrets.toSorted((a, b) => b.length - a.length);
   for (const secret of longestFirst) text = text.replaceAll(secret, "[redacted]");
-  for (const shape of CHANNEL_URLS) text = text.replace(shape, "$1[redacted]");
+  for (const [kind, pattern] of closely ? patterns().secrets : patterns().channels) {
+    let [hidden, done] = ["", 0];
+    pattern.lastIndex = 0;
+    for (let match = pattern.exec(text); match; match = pattern.exec(text)) {
+      const [start, end] = secretOf(kind, text, match);
+      if (end <= start) continue;
+      hidden += text.slice(done, start) + text.slice(start, end).replace(/[^\n]+/g, "[redacted]");
+      pattern.lastIndex = done = end;
+    }
+    text = hidden + text.slice(done);
+  }
   return text;
 }
 
-/** Built when first needed: an idle run needs none. */
-let [named, asked]: (RegExp | undefined)[] = [];
-
-/** Replaces every secret by `[redacted]` in lines that show commands, configuration, or anything else. */
-export function redact(lines: string, ownSecrets: readonly string[]): string {
-  let text = redactOwn(lines, ownSecrets);
-  const hidden = (all: string, kept: string) =>
-    kept + all.slice(kept.length).replace(/[^\n]+/g, "[redacted]");
-  for (const shape of SHAPES) text = text.replace(shape, hidden);
-  if (MAYBE_BOT_TOKEN.test(text)) text = text.replace(BOT_TOKEN, "[redacted]");
-  text = text.replace(LONG_WORD, (word: string, at: number) => {
-    const before = text.slice(Math.max(0, at - 200), at);
-    const isPart = /(?:[.+:=-]|%3D|^[^:]*\/|\s[^\s:]*\/)$/.test(before);
-    return isPart || !LOOKS_LIKE_KEY.test(word) ? word : "[redacted]";
-  });
-  text = hideBehind(text, (named ??= namedPattern()), namedSecret);
-  text = hideBehind(text, LOGIN_OPTION, loginSecret);
-  return hideBehind(text, (asked ??= askedPattern()), askedSecret);
-}
-
-/** An id that a jail's line shows stays whole there; any other text is read closely. */
-export function redactId(id: string, ownSecrets: readonly string[]): string {
-  return /[\s"'`\\]/.test(id) ? redact(id, ownSecrets) : redactOwn(id, ownSecrets);
-}
-
-/** Writes a character that cannot be seen as its escape, `\x1b` or `\u202e`. */
-function visible(character: string): string {
-  const code = character.codePointAt(0) ?? 0;
-  if (code < 0x100) return `\\x${code.toString(16).padStart(2, "0")}`;
-  if (code < 0x10000) return `\\u${code.toString(16).padStart(4, "0")}`;
-  return `\\u{${code.toString(16)}}`;
-}
-
-/** Makes text harmless: nothing invisible, no run of backticks that could close a fence. */
-export function neutralise(text: string): string {
-  if (HARMLESS.test(text)) return text;
+/** Shows what cannot be seen as its escape, `\x1b` or `\u202e`. */
+function visible(text: string): string {
+  if (/^[ -~\t\n]*$/.test(text)) return text;
   let shown = "";
   // In pieces: until a text is done, each character that is replaced costs some 130 bytes of memory.
   for (let [start, end] = [0, 0]; start < text.length; start = end) {
     end = characterBoundary(text, start + 65_536);
-    shown += text.slice(start, end).replace(INVISIBLE, visible);
+    const piece = text.slice(start, end);
+    shown += piece.replace(/(?![\t\n])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{DI}]/gu, (character) => {
+      const code = character.codePointAt(0) ?? 0;
+      const hex = code.toString(16);
+      if (code < 0x100) return `\\x${hex.padStart(2, "0")}`;
+      return code < 0x10000 ? `\\u${hex.padStart(4, "0")}` : `\\u{${hex}}`;
+    });
   }
-  return shown.replace(/`(?=`)/g, "`\u200b");
+  return shown;
+}
+
+/** Makes text harmless: nothing invisible, no run of backticks that could close a fence. */
+function neutralise(text: string): string {
+  return visible(text).replace(/`(?=`)/g, "`\u200b");
 }
 
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
@@ -611,46 +546,44 @@ function latin1(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
 }
 
+/** Whole lines as text, UTF-8 with U+FFFD for what is not, without NULs and the CR of a line end. */
+function decoded(bytes: Uint8Array): string {
+  return utf8
+    .decode(bytes)
+    .replaceAll("\0", "")
+    .replace(/(?<!\r)\r+(?![^\n])/g, "");
+}
+
 /**
- * Bytes of the log as harmless text: UTF-8 with U+FFFD for what is not. `text` has one character for
- * each byte, in which lines are told apart fast; only what is not a jail's line about an address is
- * decoded and looked at, together with its neighbours: a command may go on over several lines.
+ * Lines of the log, or any text, made harmless. `text` has one character for each byte, in which lines
+ * are told apart fast; only what is not a jail's line about an address is decoded and looked at, together
+ * with its neighbours: a command may go on over several lines.
  */
-export function cleanBytes(
-  bytes: Uint8Array,
-  ownSecrets: readonly string[],
-  text = latin1(bytes),
-): string {
+export function cleanText(source: string | Uint8Array, ownSecrets: readonly string[]): string {
+  const { usualLines, jailLine } = patterns();
+  const bytes = typeof source === "string" ? new TextEncoder().encode(source) : source;
+  const text = latin1(bytes);
   // Where a short secret of our own stands, as a jail's name may, no line is trusted.
-  const short = ownSecrets.filter(({ length }) => length <= TRUSTED_LENGTH).map(RegExp.escape);
-  const own = short.length > 0 && new RegExp(short.join("|")).test(text);
+  const own = ownSecrets.some((secret) => secret.length <= 50 && text.includes(secret));
   const pieces: string[] = [];
   let [done, closely] = [0, 0];
-  const flush = (start: number, end: number, hide: typeof redact) => {
+  const flush = (start: number, end: number, isClose: boolean) => {
     if (start === end) return;
-    const lines = utf8
-      .decode(bytes.subarray(start, end))
-      .replaceAll("\0", "")
-      .replace(/(?<!\r)\r+(?![^\n])/g, "");
-    pieces.push(text.slice(done, start), neutralise(hide(lines, ownSecrets)));
+    const lines = decoded(bytes.subarray(start, end));
+    pieces.push(text.slice(done, start), neutralise(redact(lines, ownSecrets, isClose)));
     done = end;
   };
   for (let at = 0; at < text.length;) {
-    const usual = own ? at : Math.max(endOf(USUAL_LINES, text, at), endOf(START_LINES, text, at));
-    const next = usual > at ? usual : endOf(JAIL_LINE, text, at);
+    const usual = own ? at : endOf(usualLines, text, at);
+    const next = usual > at ? usual : endOf(jailLine, text, at);
     if (next > at) {
-      flush(closely, at, redact);
-      if (usual === at) flush(at, next, redactOwn);
+      flush(closely, at, true);
+      if (usual === at) flush(at, next, false);
       closely = at = next;
     } else at = text.indexOf("\n", at) + 1 || text.length;
   }
-  flush(closely, text.length, redact);
-  return done === 0 ? text : pieces.join("") + text.slice(done);
-}
-
-/** The same for what was decoded already. */
-export function cleanText(text: string, ownSecrets: readonly string[]): string {
-  return cleanBytes(new TextEncoder().encode(text), ownSecrets);
+  flush(closely, text.length, true);
+  return pieces.join("") + text.slice(done);
 }
 
 /** Not between the two halves of a surrogate pair, nor inside `&amp;`. */
@@ -675,7 +608,7 @@ interface Place {
 }
 
 /** One message's worth of text. */
-export interface Cut {
+interface Cut {
   readonly body: string;
   /** Lines that end in it. */
   readonly lines: number;
@@ -697,17 +630,12 @@ function cutLines(
   goesOn: (line: number) => boolean = () => false,
 ): Cut {
   const mark = part > 0 ? CUT_MARK : "";
-  const space = room - mark.length;
+  const lengthOf = (line: number) => (lines[line]?.length ?? 0) + 1;
+  let [end, taken] = [first, -part];
   const last = Math.min(lines.length, first + maxLines);
-  let end = first;
-  let taken = -part;
-  for (; end < last; end++) {
-    const length = lines[end]?.length ?? 0;
-    if (taken + length > space) break;
-    taken += length + 1;
-  }
+  while (end < last && taken + lengthOf(end) - 1 <= room - mark.length) taken += lengthOf(end++);
   if (end === first) {
-    const next = characterBoundary(text, at + space - CUT_MARK.length);
+    const next = characterBoundary(text, at + room - mark.length - CUT_MARK.length);
     if (next <= at) throw new Error(`no room for a line: ${room}`);
     const body = mark + text.slice(at, next) + CUT_MARK;
     return { body, lines: 0, taken: next - at, partOfLine: true };
@@ -715,13 +643,10 @@ function cutLines(
   if (maxLines === Infinity && end < lines.length && goesOn(end)) {
     let record = end - 1;
     while (record > first && goesOn(record)) record--;
-    let length = lines[record]?.length ?? 0;
-    for (let line = record + 1; line < lines.length && length <= room && goesOn(line); line++) {
-      length += 1 + (lines[line]?.length ?? 0);
-    }
-    if (record > first && length <= room) {
-      return cutLines({ text, lines }, { line: first, part, at }, room, record - first);
-    }
+    let [next, length] = [record, -1];
+    do length += lengthOf(next++);
+    while (next < lines.length && length <= room && goesOn(next));
+    if (record > first && length <= room) while (end > record) taken -= lengthOf(--end);
   }
   const body = mark + text.slice(at, at + taken - 1);
   return { body, lines: end - first, taken, partOfLine: false };
@@ -755,17 +680,13 @@ function someOf(names: readonly string[]): string {
   return more > 0 ? `${shown} and ${more} more` : shown;
 }
 
-export function fence(body: string, tag = ""): string {
-  return `\`\`\`${tag}\n${body}\n\`\`\``;
-}
-
 /** Slack reads `&`, `<` and `>` as its own signs, in fences too. */
-export function escapeSlack(text: string): string {
+function escapeSlack(text: string): string {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }
 
 /** Discord refuses some names: 1 to 80 characters, without `discord` and `clyde`. */
-export function discordName(host: string): string {
+function discordName(host: string): string {
   const name = neutralise(`Fail2Ban · ${host}`.replace(/\s+/g, " "))
     .replace(/(dis)(cord)/gi, "$1-$2")
     .replace(/(cly)(de)/gi, "$1-$2");
@@ -1290,7 +1211,8 @@ class Counts {
 
   /** An id may be any text of any length; a secret is taken out before it is cut. */
   #id(text: string) {
-    const id = text.length <= 200 ? text : shortened(redactId(text, this.#ownSecrets), 200);
+    const hide = () => redact(text, this.#ownSecrets, /[\s"'`\\]/.test(text));
+    const id = text.length <= 200 ? text : shortened(hide(), 200);
     const known = this.ids.get(id);
     if (known) return known;
     const isFull = this.ids.size >= IDS_LIMIT;
@@ -4947,7 +4869,7 @@ function destinationOf(world: World, { host, view }: Settings, service: Connecte
     prints: false,
     /** A whole message: what is to be said before the lines, and the lines in a fence. */
     fenced: (before: string, lines: string) =>
-      header(host, "") + encode(before) + fence(lines, colors ? "ansi" : ""),
+      `${header(host, "")}${encode(before)}\`\`\`${colors ? "ansi" : ""}\n${lines}\n\`\`\``,
     /** A whole message without a fence: what is said before, and words in the service's markup. */
     plain: (before: string, words: string) => header(host, words) + encode(before) + words,
     /** `named`: under our own name, which services may refuse; `leftMs`: what the run has left. */
@@ -5886,7 +5808,7 @@ class Feed {
 
   /** Bytes without a line end are a fragment of a dead file or a piece of an endless line: marked. */
   #clean(bytes: Uint8Array): string {
-    const text = cleanBytes(bytes, this.#run.settings.ownSecrets);
+    const text = cleanText(bytes, this.#run.settings.ownSecrets);
     return bytes.length === 0 || bytes.at(-1) === NEWLINE ? text : `${text}${CUT_MARK}\n`;
   }
 
@@ -6625,7 +6547,7 @@ function logMissing({ log }: Settings): Fault {
 /** The log's last lines, as text that the grammar can read. */
 function lastLines(live: OpenFile): string[] {
   const start = lineStartAfter(live, live.size - DATES_BYTES);
-  return linesOf(readableText(live.read(start, live.size - start)));
+  return linesOf(visible(decoded(live.read(start, live.size - start))));
 }
 
 /** Where lines are chosen or put in words, a log that is not fail2ban's would be silence: said once. */
@@ -7640,17 +7562,6 @@ async function status(world: World, given: Settings, named: readonly string[]): 
 
 const DATES_BYTES = 32 * 1024;
 
-/** Bytes of the log as text that the grammar can read: nothing invisible in it. */
-function readableText(bytes: Uint8Array): string {
-  const ascii = isAscii(bytes);
-  const text = ascii ? latin1(bytes) : utf8.decode(bytes);
-  if (text.search(ascii ? CONTROLS : INVISIBLE) < 0) return text;
-  return text
-    .replaceAll("\0", "")
-    .replace(/(?<!\r)\r+(?=\n)/g, "")
-    .replace(INVISIBLE, visible);
-}
-
 /** Adds the file's whole lines from `from` on; of an endless one the middle is left out. */
 async function addLines(world: World, tally: Tally, file: OpenFile, from: number): Promise<void> {
   // As fast as larger ones, and with less garbage.
@@ -7666,7 +7577,7 @@ async function addLines(world: World, tally: Tally, file: OpenFile, from: number
     position += count;
     const bytes = buffer.subarray(0, kept + count);
     const end = bytes.lastIndexOf(NEWLINE) + 1;
-    if (end > 0) tally.addText(readableText(bytes.subarray(0, end)));
+    if (end > 0) tally.addText(visible(decoded(bytes.subarray(0, end))));
     buffer.copyWithin(0, end, bytes.length);
     kept = Math.min(bytes.length - end, buffer.length / 2);
     if (position < yieldAt) continue;
@@ -7675,7 +7586,7 @@ async function addLines(world: World, tally: Tally, file: OpenFile, from: number
     if (world.stopping.aborted) throw new Fault(75, "stopped before it was done");
   }
   const hasFragment = kept > 0 && !file.isLive;
-  if (hasFragment) tally.addText(`${readableText(buffer.subarray(0, kept))}\n`);
+  if (hasFragment) tally.addText(`${visible(decoded(buffer.subarray(0, kept)))}\n`);
 }
 
 /** Where the first line begins that begins at or after `position`. */

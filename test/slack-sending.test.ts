@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { escapeSlack, readReply, SLACK } from "../f2b-watch.ts";
+import { readReply, SLACK } from "../f2b-watch.ts";
 import { line, lines, Scene, type RunResult } from "./harness.ts";
 import { addSlack, Slack, type SlackOptions } from "./slack.ts";
 
@@ -218,10 +218,6 @@ describe("trouble with Slack", () => {
     expect(err).toContain("Slack refuses a line: its content is refused (msg_too_long)");
     scene.expectInSlack(line(1), line(3));
   });
-});
-
-test("escapeSlack() takes the meaning from Slack's three signs", () => {
-  expect(escapeSlack("<!here> & &amp;")).toBe("&lt;!here&gt; &amp; &amp;amp;");
 });
 
 describe("Slack's replies", () => {

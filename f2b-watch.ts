@@ -7714,71 +7714,32 @@ function digest(world: World, allSettings: Settings): Promise<number> {
 // Flags win over the environment, the environment over the env file. cac matches words to commands,
 // zod validates every value. Secrets come from the environment or the env file only.
 
-const ENV_FILE = "/etc/f2b-watch.env";
-const DATABASE = "/var/lib/fail2ban/fail2ban.sqlite3";
-
 /** What a value must look like, in words and as a schema. */
-interface Values<Value> {
-  readonly expects: string;
-  readonly schema: () => Zod.ZodMiniType<Value>;
-}
+type Values<Value> = readonly [expects: string, schema: (world: World) => Zod.ZodMiniType<Value>];
 
-function values<Value>(expects: string, schema: () => Zod.ZodMiniType<Value>): Values<Value> {
-  return { expects, schema: lazily(schema) };
-}
-
-const SWITCH = values("no value (or 1, 0, true, false)", () =>
-  z.stringbool({ truthy: ["1", "true"], falsy: ["0", "false"], case: "sensitive" }),
-);
-const PATH = values("a path", () => pathOr(undefined));
-const PATH_OR_NONE = values("a path, or none", () => pathOr("none"));
-const NAME = values("a name", () => z.string().check(z.regex(/\S/)));
-const NAMES = values("names with commas between them", () =>
-  listOf(z.string().check(z.minLength(1))),
-);
-const SOME_KINDS = values(`some of ${KINDS.join(", ")}`, () => listOf(z.enum(KINDS)));
-const START = values("start or end", () => z.enum(["start", "end"]));
-const FORMAT = values("raw, compact or events", () => z.enum(["raw", "compact", "events"]));
-const INLINE = values("a whole number from 0 to 100000", () => wholeNumber(0, 100_000));
-const SECONDS = values("whole seconds from 1 to 86400", () => wholeNumber(1, 86_400));
-/** A web page about an address: the URL holds it behind the host. Empty for no link. */
-const LINK = values("none, or an http(s) URL with {ip} in its path", () =>
-  z.pipe(
-    z
-      .string()
-      .check(
-        z.regex(/^none$|^https?:\/\/[^\s/?#{}<>|`\\]+\/[^\s<>|`\\]*\{ip\}[^\s<>|`\\]*$/),
-        z.maxLength(300),
-      ),
-    z.transform((url) => (url === "none" ? "" : url)),
-  ),
-);
-const PERIOD = values(
-  "today, yesterday, a period (90m, 1h30m, 7d), or a date (2026-11-22 08:30)",
-  () =>
-    z
-      .transform(readPeriod)
-      .check(z.refine((since) => !("ms" in since) || Math.abs(since.ms) <= LONGEST_MS)),
-);
+const SWITCH: Values<boolean> = [
+  "no value (or 1, 0, true, false)",
+  () => z.stringbool({ truthy: ["1", "true"], falsy: ["0", "false"], case: "sensitive" }),
+];
+const PATH: Values<string> = ["a path", () => pathOr(undefined)];
 
 /** An absolute path; `none` is the word for an empty one. */
 function pathOr(none: string | undefined) {
-  const path = z.string().check(z.regex(/^[^\0]+$/));
-  return z.pipe(
-    path,
-    z.transform((text) => (text === none ? "" : resolve(text))),
-  );
+  const absolute = z.transform((path: string) => (path === none ? "" : resolve(path)));
+  return z.pipe(z.string().check(z.regex(/^[^\0]+$/)), absolute);
+}
+
+/** A web page about an address: the URL holds it behind the host. Empty for no link. */
+function pageUrl() {
+  const url = /^none$|^https?:\/\/[^\s/?#{}<>|`\\]+\/[^\s<>|`\\]*\{ip\}[^\s<>|`\\]*$/;
+  const orEmpty = z.transform((text: string) => (text === "none" ? "" : text));
+  return z.pipe(z.string().check(z.regex(url), z.maxLength(300)), orEmpty);
 }
 
 function listOf(each: Zod.ZodMiniType<string, string>) {
   const list = z.transform((text: string) => text.split(",").map((name) => name.trim()));
-  return z.pipe(
-    list,
-    z.pipe(
-      z.array(each),
-      z.transform((names): ReadonlySet<string> => new Set(names)),
-    ),
-  );
+  const unique = z.transform((names: string[]): ReadonlySet<string> => new Set(names));
+  return z.pipe(list, z.pipe(z.array(each), unique));
 }
 
 function wholeNumber(least: number, most: number) {
@@ -7786,109 +7747,104 @@ function wholeNumber(least: number, most: number) {
   return z.pipe(z.string().check(z.regex(/^\d{1,6}$/)), number);
 }
 
-const UNIT_MS: Readonly<Record<string, number>> = { m: MINUTE, h: HOUR, d: DAY, w: 7 * DAY };
-/** A longer period would start in a year before 1000. */
-const LONGEST_MS = 99_999 * 7 * DAY;
-const DATE = /^\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?$/;
-
-function readPeriod(text: string): Since {
-  if (text === "today" || text === "yesterday") return { kind: text };
-  if (DATE.test(text)) return { kind: "at", ms: wallClockMs(text) };
-  const parts = /^(?:\d{1,5}[wdhm])+$/.test(text) ? text.matchAll(/(\d+)(.)/g) : [];
-  const lengths = [...parts].map(([, number, unit = ""]) => Number(number) * (UNIT_MS[unit] ?? 0));
-  return { kind: "ago", ms: lengths.reduce((sum, ms) => sum + ms, 0) || Number.NaN };
+function period({ now }: World) {
+  const unitsMs: Readonly<Record<string, number>> = { m: MINUTE, h: HOUR, d: DAY, w: 7 * DAY };
+  const read = z.transform((text: string): Since => {
+    if (text === "today" || text === "yesterday") return { kind: text };
+    const isDate = /^\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?$/.test(text);
+    if (isDate) return { kind: "at", ms: wallClockMs(text) };
+    const parts = /^(?:\d{1,5}[wdhm])+$/.test(text) ? text.matchAll(/(\d+)(.)/g) : [];
+    const lengths = Array.from(parts, ([, count, unit = ""]) => +count! * (unitsMs[unit] ?? 0));
+    return { kind: "ago", ms: lengths.reduce((sum, ms) => sum + ms, 0) || Number.NaN };
+  });
+  // A longer period would start in a year before 1000.
+  const mostMs = { ago: 99_999 * 7 * DAY, at: wallClock(now()) };
+  return read.check(z.refine((since) => !("ms" in since) || since.ms <= mostMs[since.kind]));
 }
 
 type CommandName = "pass" | "check" | "status" | "digest" | "help" | "version";
 
-/** One option: everything that the command line, the variables and --help need to know about it. */
-interface Option<Value, Fallback> extends Values<Value> {
-  /** `--max-time <s>`; a switch has no value. */
-  readonly usage: string;
-  readonly fallback: Fallback;
-  readonly help: string;
-  /** The commands that use it. */
-  readonly commands: readonly string[];
-}
-
-/** `commands`: separated by spaces; `*` means every command that has options. */
-function option<Value, const Fallback>(
+/**
+ * Everything that the command line, the variables and --help need to know about an option. `usage`:
+ * `--max-time <s>`; a switch has no value. `commands`: those that use it; `*` is all with options.
+ */
+function option<Value, Fallback extends string | undefined>(
   usage: string,
   commands: string,
-  { expects, schema }: Values<Value>,
   fallback: Fallback,
+  [expects, schema]: Values<Value>,
   help: string,
-): Option<Value, Fallback> {
-  const names = (commands === "*" ? "pass check status digest" : commands).split(" ");
-  return { usage, expects, schema, fallback, help, commands: names };
+) {
+  const [flag = ""] = usage.split(" ", 1);
+  const variable = `F2B_${flag.slice(2).replace("-", "_").toUpperCase()}`;
+  const owners = (commands === "*" ? "pass check status digest" : commands).split(" ");
+  return { usage, flag, variable, commands: owners, fallback, expects, schema, help };
 }
 
-const LAST_DAY: Since = { kind: "ago", ms: DAY };
-const NOTHING: ReadonlySet<string> = new Set();
+const DATABASE = "/var/lib/fail2ban/fail2ban.sqlite3";
 
 /** Every option by its name in the settings. Another option is one more row. */
 // prettier-ignore
 const OPTIONS = {
-  log: option("--log <file>", "*", PATH, "/var/log/fail2ban.log",
+  log: option("--log <file>", "*", "/var/log/fail2ban.log", PATH,
     "the log; or many, as a quoted glob: '/var/log/hosts/*/fail2ban.log'"),
-  state: option("--state <dir>", "*", PATH, undefined,
+  state: option("--state <dir>", "*", undefined, PATH,
     "where progress is kept (systemd's STATE_DIRECTORY, else state/ beside the script; " +
     "compiled: /var/lib/f2b-watch)"),
-  envFile: option("--env-file <file>", "*", PATH, ENV_FILE,
+  envFile: option("--env-file <file>", "*", "/etc/f2b-watch.env", PATH,
     "variables as NAME=VALUE lines, if it exists"),
-  format: option("--format <name>", "pass check", FORMAT, "raw",
+  format: option("--format <name>", "pass check", "raw",
+    ["raw, compact or events", () => z.enum(["raw", "compact", "events"])],
     "raw: the log's lines; compact: shorter ones; events: readable messages"),
-  only: option("--only <kinds>", "pass check", SOME_KINDS, NOTHING,
+  only: option("--only <kinds>", "pass check", undefined,
+    [`some of ${KINDS.join(", ")}`, () => listOf(z.enum(KINDS))],
     `only these kinds, separated by commas: ${KINDS.join(", ")}`),
-  jail: option("--jail <names>", "*", NAMES, NOTHING,
+  jail: option("--jail <names>", "*", undefined,
+    ["names with commas between them", () => listOf(z.string().check(z.minLength(1)))],
     "only these jails, separated by commas; lines that belong to no jail always pass"),
-  host: option("--host <name>", "*", NAME, undefined,
+  host: option("--host <name>", "*", undefined,
+    ["a name", () => z.string().check(z.regex(/\S/))],
     "shown in every message (the machine's name); {dir} in it is the log's folder"),
-  color: option("--color", "pass check", SWITCH, false,
+  color: option("--color", "pass check", "0", SWITCH,
     "Discord only: colors by kind of line"),
-  from: option("--from <start|end>", "pass check", START, "start",
+  from: option("--from <start|end>", "pass check", "start",
+    ["start or end", () => z.enum(["start", "end"])],
     "where to start in a new log"),
-  inline: option("--inline <n>", "pass check", INLINE, 20,
+  inline: option("--inline <n>", "pass check", "20",
+    ["a whole number from 0 to 100000", () => wholeNumber(0, 100_000)],
     "more messages than this become a summary with the lines as a file; 0: never"),
-  link: option("--link <url>", "pass check", LINK, "https://db-ip.com/{ip}",
+  link: option("--link <url>", "pass check", "https://db-ip.com/{ip}",
+    ["none, or an http(s) URL with {ip} in its path", pageUrl],
     "events: where an address leads; none for no link"),
-  geo: option("--geo <file>", "pass check digest", PATH, undefined,
+  geo: option("--geo <file>", "pass check digest", undefined, PATH,
     "events, digest: countries from this .mmdb, read by mmdblookup"),
-  database: option("--database <file>", "pass check", PATH_OR_NONE, undefined,
+  database: option("--database <file>", "pass check", undefined,
+    ["a path, or none", () => pathOr("none")],
     `events: fail2ban's own record of bans, or none (${DATABASE})`),
-  userNames: option("--user-names", "pass check", SWITCH, false,
+  userNames: option("--user-names", "pass check", "0", SWITCH,
     "events: the user names tried, from that record; people type passwords there"),
-  ping: option("--ping", "pass", SWITCH, false,
+  ping: option("--ping", "pass", "0", SWITCH,
     "also check that fail2ban answers; report when it is down and when it is back"),
-  maxTime: option("--max-time <s>", "*", SECONDS, 300,
+  maxTime: option("--max-time <s>", "*", "300",
+    ["whole seconds from 1 to 86400", () => wholeNumber(1, 86_400)],
     "stop cleanly after this many seconds; the next run continues"),
-  dryRun: option("--dry-run", "*", SWITCH, false,
+  dryRun: option("--dry-run", "*", "0", SWITCH,
     "print what would be sent, send nothing, change nothing"),
-  verbose: option("--verbose", "*", SWITCH, false,
+  verbose: option("--verbose", "*", "0", SWITCH,
     "report on stderr what it does"),
-  hello: option("--hello", "check", SWITCH, false,
+  hello: option("--hello", "check", "0", SWITCH,
     "post a test message to every destination"),
-  since: option("--since <when>", "digest", PERIOD, LAST_DAY,
-    "90m, 1h30m, 7d, today, yesterday, or a date, '2026-11-22 08:30' (24h)"),
-  send: option("--send", "status digest", SWITCH, false,
+  since: option("--since <when>", "digest", "24h",
+    ["today, yesterday, a period (90m, 1h30m, 7d), or a date that is not in the future " +
+    "(2026-11-22 08:30)", period],
+    "90m, 1h30m, 7d, today, yesterday, or a date, '2026-11-22 08:30'"),
+  send: option("--send", "status digest", "0", SWITCH,
     "post it; status: only if it has changed"),
-  json: option("--json", "check status digest", SWITCH, false,
+  json: option("--json", "check status digest", "0", SWITCH,
     "print a JSON object"),
 };
 type OptionName = keyof typeof OPTIONS;
-type OptionValue<Name extends OptionName> =
-  (typeof OPTIONS)[Name] extends Option<infer Value, infer Fallback> ? Value | Fallback : never;
 const OPTION_NAMES = Object.keys(OPTIONS) as OptionName[];
-
-/** `--max-time` */
-function flagOf(name: OptionName): string {
-  return OPTIONS[name].usage.replace(/ .*/, "");
-}
-
-/** `F2B_MAX_TIME` */
-function variableOf(name: OptionName): string {
-  return flagOf(name).replace("--", "F2B_").replace("-", "_").toUpperCase();
-}
 
 interface Command {
   /** As cac reads it. */
@@ -7911,32 +7867,11 @@ const COMMANDS: Readonly<Record<CommandName, Command>> = {
   digest: { usage: "digest", help: "sums up what happened in a period", run: digest,
     examples: ["digest", "digest --since 7d --jail sshd", "digest --since yesterday --send"] },
   help: { usage: "help [command]", help: "shows one command (also -h, --help)", examples: [],
-    run: (world, _, [command]) => print(world, command ? helpOf(command) : overview()) },
+    run: (world, _, [command]) => print(world, helpText(command)) },
   version: { usage: "version", help: "shows the version (also -V, --version)", examples: [],
     run: (world) => print(world, `f2b-watch ${VERSION}\n`) },
 };
 const COMMAND_NAMES = Object.keys(COMMANDS) as CommandName[];
-
-const SERVICE_NAMES = SERVICES.map(({ name }) => name.toUpperCase()).join("|");
-/** Ours before a variable that has none. */
-const OUR_PREFIX = new RegExp(`^F2B_(?=${SERVICE_NAMES})`);
-
-/** Variables without a flag, because flags show in `ps`. */
-const DESTINATION_VARIABLES: Readonly<Record<string, string>> = Object.assign(
-  {},
-  ...SERVICES.map(({ variables }) => variables),
-);
-
-const EXIT_STATUS: readonly (readonly [string, string])[] = [
-  ["0", "done, nothing to do, or another run is in progress"],
-  ["64", "bad usage"],
-  ["66", "the log or fail2ban-client cannot be used"],
-  ["69", "a destination refuses permanently"],
-  ["70", "a bug in f2b-watch"],
-  ["73", "state cannot be written or read"],
-  ["75", "try again later"],
-  ["78", "configuration"],
-];
 
 /** Names in one column, texts beside it that wrap at spaces. */
 function columns(rows: readonly (readonly [string, string])[], width: number): string {
@@ -7949,78 +7884,76 @@ function columns(rows: readonly (readonly [string, string])[], width: number): s
   return lines.map((line) => `${line}\n`).join("");
 }
 
-/** `f2b-watch status [jail…] [options]` */
-function usageOf({ usage, examples }: Command): string {
-  const words = `f2b-watch ${usage.replace(/\[\.{3}(.*)s\]/, "[$1…]")}`.trim();
-  return examples.length > 0 ? `${words} [options]` : words;
-}
-
-function titled(title: string, rows: readonly (readonly [string, string])[]): string {
-  const indented = rows.map(([name, text]) => [`  ${name}`, text] as const);
-  return `\n${title}\n${columns(indented, 80)}`;
-}
-
-/** `owners`: name the commands that the option belongs to. */
-function optionHelp(name: OptionName, owners: boolean): readonly [string, string] {
-  const { usage, help, fallback, commands } = OPTIONS[name];
-  const owned = owners && !commands.includes("pass") ? `${commands.join(", ")}: ${help}` : help;
-  const shown = typeof fallback === "string" || typeof fallback === "number";
-  return [usage, shown ? `${owned} (${fallback})` : owned];
-}
-
-function overview(): string {
+/** Help for the command of that name, or for all. */
+function helpText(word = ""): string {
+  const name = COMMAND_NAMES.find((each) => each === word);
+  if (word && !name) throw unknown("command", word, COMMAND_NAMES.slice(1));
+  const titled = (title: string, rows: readonly (readonly [string, string])[]) =>
+    `\n${title}\n${columns(
+      rows.map(([head, text]) => [`  ${head}`, text]),
+      80,
+    )}`;
+  /** `f2b-watch status [jail…] [options]` */
+  const usageOf = ({ usage, examples }: Command) => {
+    const words = usage.replace(/\[\.{3}(.*)s\]/, "[$1…]");
+    return ["f2b-watch", ...(words ? [words] : []), ...(examples[0] ? ["[options]"] : [])].join(
+      " ",
+    );
+  };
+  const used = Object.values(OPTIONS).filter(({ commands }) => !name || commands.includes(name));
+  const options = used.map(({ usage, help, fallback, commands }): [string, string] => {
+    const owned = name || commands.includes("pass") ? help : `${commands.join(", ")}: ${help}`;
+    return [usage, fallback && usage.includes(" ") ? `${owned} (${fallback})` : owned];
+  });
+  if (name) {
+    const { help, examples } = COMMANDS[name];
+    const usage = `${usageOf(COMMANDS[name])}: ${help}\n`;
+    const tried = examples.map((words) => `  f2b-watch ${words}\n`).join("");
+    return tried ? `${usage}${titled("options", options)}\nexamples\n${tried}` : usage;
+  }
   const commands = Object.values(COMMANDS).map((each) => [usageOf(each), each.help] as const);
-  const options = OPTION_NAMES.map((name) => optionHelp(name, true));
-  const destinations = Object.entries(DESTINATION_VARIABLES);
   return [
     `f2b-watch ${VERSION}: posts fail2ban's log to Discord and Slack, every line once\n`,
     titled("usage", commands),
     titled("options (--max-time is the variable F2B_MAX_TIME, and so on)", options),
-    titled("destinations: variables, in the environment or the env file", destinations),
+    titled("destinations: variables, in the environment or the env file", destinationVariables()),
     "  Where none is set, messages go to stdout.\n",
-    titled("exit status", EXIT_STATUS),
+    titled("exit status", [
+      ["0", "done, nothing to do, or another run is in progress"],
+      ["64", "bad usage"],
+      ["66", "the log or fail2ban-client cannot be used"],
+      ["69", "a destination refuses permanently"],
+      ["70", "a bug in f2b-watch"],
+      ["73", "state cannot be written or read"],
+      ["75", "try again later"],
+      ["78", "configuration"],
+    ]),
   ].join("");
 }
 
-function helpOf(word: string): string {
-  const name = COMMAND_NAMES.find((each) => each === word);
-  if (!name) throw unknown("command", word, COMMAND_NAMES.slice(1));
-  const { help, examples } = COMMANDS[name];
-  const options = OPTION_NAMES.filter((each) => OPTIONS[each].commands.includes(name));
-  const usage = `${usageOf(COMMANDS[name])}: ${help}\n`;
-  if (options.length === 0) return usage;
-  const table = options.map((each) => optionHelp(each, false));
-  const tried = examples.map((words) => `  f2b-watch ${words}\n`).join("");
-  return `${usage}${titled("options", table)}\nexamples\n${tried}`;
+/** Whether at most so many letters are wrong, missing, added or swapped. */
+function isAlmost(typed: string, name: string, errors: number): boolean {
+  let same = 0;
+  while (same < typed.length && typed[same] === name[same]) same++;
+  const [a, b] = [typed.slice(same), name.slice(same)];
+  if (a === b || errors === 0) return a === b;
+  const isSwapped = a[0] === b[1] && a[1] === b[0];
+  return [...(isSwapped ? [[2, 2]] : []), [1, 1], [1, 0], [0, 1]].some(([ofTyped, ofName]) =>
+    isAlmost(a.slice(ofTyped), b.slice(ofName), errors - 1),
+  );
 }
 
-/** The word, and what remains of it without up to `errors` of its letters. */
-function lacking(word: string, errors: number): Set<string> {
-  const shorter = Array.from(word, (_, at) => word.slice(0, at) + word.slice(at + 1));
-  const more = errors > 0 ? shorter.flatMap((each) => [...lacking(each, errors - 1)]) : [];
-  return new Set([word, ...more]);
-}
-
-/** A hint, where at most so many letters of a name are wrong, missing, added or swapped. */
+/** A hint that names what was meant, where that is nearly what was typed. */
 function meant(word: string, names: readonly string[], most: number): string | undefined {
   const plain = (name: string) => name.toLowerCase().replaceAll(/[-_]/g, "");
-  const typed = plain(word.slice(0, 20));
-  // Two errors leave one of three parts as it is: a look that costs an idle run nothing.
-  const mayBeNear = (name: string) =>
-    Math.abs(name.length - typed.length) <= most &&
-    [0, 1, 2].some((part) =>
-      typed.includes(name.slice((part * name.length) / 3, ((part + 1) * name.length) / 3)),
-    );
-  const candidates = names.filter((name) => mayBeNear(plain(name)));
-  for (let errors = 0; errors <= most && candidates.length > 0; errors++) {
-    const left = lacking(typed, errors);
-    const near = candidates.find((name) => !left.isDisjointFrom(lacking(plain(name), errors)));
+  for (let errors = 0; errors <= most; errors++) {
+    const near = names.find((name) => isAlmost(plain(word), plain(name), errors));
     if (near) return `did you mean ${near}?`;
   }
   return undefined;
 }
 
-function usage(message: string, hint = "f2b-watch help lists commands and options"): Fault {
+function badUsage(message: string, hint = "f2b-watch help lists commands and options"): Fault {
   return new Fault(64, message, hint);
 }
 
@@ -8028,76 +7961,52 @@ function unknown(kind: "option" | "command", word: string, names: readonly strin
   const long = word.replace(/^-+/, "");
   const begun = names.find((name) => long.length > 2 && name.replace(/^-+/, "").startsWith(long));
   const hint = begun ? `did you mean ${begun}?` : meant(word, names, long.length > 4 ? 2 : 1);
-  return usage(`unknown ${kind}: ${quoted(word)}`, hint);
+  return badUsage(`unknown ${kind}: ${quoted(word)}`, hint);
 }
 
-interface CommandLine {
-  readonly command: CommandName;
-  /** Words after the command: names of jails. */
-  readonly words: readonly string[];
-  readonly values: Readonly<Partial<Record<OptionName, string>>>;
-}
+/** Options as they were typed. */
+type Typed = Partial<Record<OptionName, string>>;
 
 /**
  * Takes the options out, with their values as typed. cac would turn some into numbers (`--host 007`),
  * let `--dry-run` take the next word, and accept other spellings (`--dryRun`, `--log.x`).
  */
 function takeOptions(argv: readonly string[]) {
-  const values: Partial<Record<OptionName, string>> = {};
+  const values: Typed = {};
   const words: string[] = [];
-  const asked: string[] = [];
-  const rest = [...argv];
-  for (let word = rest.shift(); word !== undefined; word = rest.shift()) {
-    const flag = word.replace(/=.*/s, "");
-    const name = OPTION_NAMES.find((each) => flagOf(each) === flag);
+  let question: string | undefined;
+  const rest = argv.values();
+  for (const word of rest) {
+    const [flag = ""] = word.split("=", 1);
+    const name = OPTION_NAMES.find((each) => OPTIONS[each].flag === flag);
     if (name) {
-      if (values[name] !== undefined) throw usage(`${flag}: given twice`);
-      values[name] = word === flag ? valueFor(name, rest) : word.slice(flag.length + 1);
+      const { usage } = OPTIONS[name];
+      if (values[name] !== undefined) throw badUsage(`${flag}: given twice`);
+      const isBare = word === flag;
+      const next: string | undefined = isBare && usage !== flag ? rest.next().value : "true";
+      if (next === undefined || /^-(?!\d)/.test(next))
+        throw badUsage(`${usage}: the value is missing`);
+      values[name] = isBare ? next : word.slice(flag.length + 1);
     } else if (/^(?:-h|--help|-V|--version)$/.test(word)) {
-      asked.push(/v/i.test(word) ? "version" : "help");
-    } else if (word === "--" && rest.length > 0) throw usage("unexpected words after --");
-    else if (/^-(?!-$)/.test(word)) throw unknown("option", flag, OPTION_NAMES.map(flagOf));
-    else if (word !== "--") words.push(word);
+      question ??= /v/i.test(word) ? "version" : "help";
+    } else if (word.startsWith("-") && word !== "--") {
+      throw unknown(
+        "option",
+        flag,
+        Object.values(OPTIONS).map((each) => each.flag),
+      );
+    } else if (word !== "--") words.push(word);
+    else if (rest.next().done !== true) throw badUsage("unexpected words after --");
   }
+  if (!question) return { words, values };
   // `status sshd --help` is `help status`.
-  const [question] = asked;
-  if (question)
-    return { words: question === "help" ? [question, ...words.slice(0, 1)] : [question], values };
-  return { words, values };
-}
-
-/** The value of an option without `=`: the next word, which is consumed. */
-function valueFor(name: OptionName, rest: string[]): string {
-  const { usage: option, expects } = OPTIONS[name];
-  if (!option.includes(" ")) return "true";
-  const next = rest.shift();
-  if (next === undefined || /^-(?!\d)/.test(next)) throw usage(`${option}: the value is missing`);
-  if (!next.startsWith("-")) return next;
-  throw usage(`${flagOf(name)}: expected ${expects}, found ${quoted(next)}`);
+  return { words: question === "help" ? [question, ...words.slice(0, 1)] : [question], values };
 }
 
 /** Reads command and flags; throws on unknown ones, missing values, and options given twice. */
-function readCommandLine(argv: readonly string[]): CommandLine {
+function readCommandLine(argv: readonly string[]) {
   const { words, values } = takeOptions(argv);
-  const { command, args } = readWords(words);
-  // A crontab's options of a run may be given to every command.
-  const takers: string[] = [command, "pass"];
-  const stray = OPTION_NAMES.find(
-    (name) => values[name] && !takers.some((each) => OPTIONS[name].commands.includes(each)),
-  );
-  if (!stray || COMMANDS[command].examples.length === 0) return { command, words: args, values };
-  const { commands } = OPTIONS[stray];
-  const hint = `f2b-watch help ${commands[0]} shows all of its options`;
-  throw usage(
-    `${flagOf(stray)} is an option of ${commands.join(", ").replace(/, (?=\w+$)/, " and ")}`,
-    hint,
-  );
-}
-
-/** Which command is meant, and the words after it. Without words, as from cron, cac has no work. */
-function readWords(words: readonly string[]): { command: CommandName; args: readonly string[] } {
   const [first] = words;
-  if (first === undefined) return { command: "pass", args: [] };
   const cli = cac("f2b-watch");
   for (const { usage } of Object.values(COMMANDS)) {
     if (usage !== "") cli.command(usage, "").action(() => undefined);
@@ -8107,11 +8016,22 @@ function readWords(words: readonly string[]): { command: CommandName; args: read
     cli.runMatchedCommand();
   } catch {
     const message = `unexpected word behind ${first}: ${quoted(words.at(-1) ?? "")}`;
-    throw usage(message, `f2b-watch help ${first}`);
+    throw badUsage(message, `f2b-watch help ${first}`);
   }
-  const command = COMMAND_NAMES.find((name) => name === cli.matchedCommand?.name);
-  if (!command) throw unknown("command", first, COMMAND_NAMES.slice(1));
-  return { command, args: cli.args.map(String) };
+  const command = COMMAND_NAMES.find((name) => name === cli.matchedCommand?.name) ?? "pass";
+  if (command === "pass" && first !== undefined)
+    throw unknown("command", first, COMMAND_NAMES.slice(1));
+  const line = { command, words: cli.args.map(String), values };
+  // A crontab's options of a run may be given to every command.
+  const takers = [command, "pass"];
+  const stray = OPTION_NAMES.find(
+    (name) => values[name] && !takers.some((each) => OPTIONS[name].commands.includes(each)),
+  );
+  if (!stray || COMMANDS[command].examples.length === 0) return line;
+  const { flag, commands } = OPTIONS[stray];
+  const owners = commands.join(", ").replace(/, (?=\w+$)/, " and ");
+  const hint = `f2b-watch help ${commands[0]} shows all of its options`;
+  throw badUsage(`${flag} is an option of ${owners}`, hint);
 }
 
 /** A value without one pair of quotes around it. */
@@ -8120,33 +8040,39 @@ function unquoted(value: string): string {
   return value.endsWith(quote) ? value.slice(1, -1) : value;
 }
 
-/** Reads `NAME=VALUE` lines: the value is the rest, trimmed, without one pair of quotes around it. */
-function parseEnvFile(text: string, path: string): Map<string, string> {
-  const variables = new Map<string, string>();
-  for (const [index, line] of text.split(/\r?\n/).entries()) {
-    if (/^\s*(#|$)/.test(line)) continue;
-    const [, name, value = ""] = /^\s*([A-Za-z_]\w*)=(.*)$/.exec(line) ?? [];
-    const place = `env file ${path}, line ${index + 1}`;
-    if (!name) {
-      const hint = "write NAME=value, without export and without blanks around the =";
-      throw new Fault(78, `${place}: expected NAME=value, found something else`, hint);
-    }
-    variables.set(name, unquoted(value.trim()));
-  }
-  return variables;
+/** What somebody typed, safe to show in an error. */
+function quoted(value: string): string {
+  return neutralise(redact(JSON.stringify(value.slice(0, 100)), []));
 }
 
+const ENV_FILE_HINT =
+  "keep the settings in a file of their own that only this user can access, mode 600";
+
 /** The env file's variables; the default one may be missing, a named one may not. */
-function readEnvFile(world: World, path: string, named: boolean): Map<string, string> {
+function readEnvFile(world: World, path: string, named: boolean): ReadonlyMap<string, string> {
+  const variables = new Map<string, string>();
   let opened: ReturnType<typeof openRegular> | undefined;
   try {
     opened = openRegular(world, path);
     const wrong = ownershipProblem(world, opened.stat);
     if (wrong) throw new Fault(78, `env file ${path} ${wrong}`, ENV_FILE_HINT);
-    return parseEnvFile(world.fs.readFileSync(opened.descriptor, "utf8"), path);
+    const text = world.fs.readFileSync(opened.descriptor, "utf8");
+    for (const [index, line] of text.split(/\r?\n/).entries()) {
+      if (/^\s*(#|$)/.test(line)) continue;
+      // The value is the rest of the line.
+      const [, name, value = ""] = /^\s*([A-Za-z_]\w*)=(.*)$/.exec(line) ?? [];
+      const place = `env file ${path}, line ${index + 1}`;
+      if (!name) {
+        const hint = "write NAME=value, without export and without blanks around the =";
+        throw new Fault(78, `${place}: expected NAME=value, found something else`, hint);
+      }
+      if (variables.has(name)) throw new Fault(78, `${place}: ${name} is set twice`);
+      variables.set(name, unquoted(value.trim()));
+    }
+    return variables;
   } catch (error) {
     if (error instanceof Fault) throw error;
-    if (!named && errorCode(error) === "ENOENT") return new Map();
+    if (!named && errorCode(error) === "ENOENT") return variables;
     const hint = errorCode(error) === "EACCES" ? "run as root, or as its owner" : undefined;
     throw new Fault(78, `cannot read env file ${path}: ${reason(error)}`, hint);
   } finally {
@@ -8154,70 +8080,57 @@ function readEnvFile(world: World, path: string, named: boolean): Map<string, st
   }
 }
 
-const ENV_FILE_HINT =
-  "keep the settings in a file of their own that only this user can access, mode 600";
-const PROXY_VARIABLE = /^(?:https?|no)_proxy$/i;
-/** What Bun and Deno read when they start, before the env file is read. */
-const RUNTIME_VARIABLE = /^(?:NODE|BUN|DENO|SSL_CERT|LD|MALLOC)_|^(?:TZ|PATH|LANG|LC_\w+|HOME)$/;
-
-/** The name of ours that was probably meant, also by `DISCORD_WEBHOOK_URL`. */
-function nearlyOurs(name: string, known: readonly string[], errors: number): string | undefined {
-  const bare = name.toUpperCase().replace(OUR_PREFIX, "");
-  return meant(bare.replace(/_?(?:UR[IL]|\d+)$/, ""), known, errors);
-}
-
-/** Refuses every foreign name in the env file: a misspelt one would be ignored in silence. */
-function rejectUnknownVariables(world: World, file: ReadonlyMap<string, string>): void {
-  const known = [...Object.keys(DESTINATION_VARIABLES), ...OPTION_NAMES.map(variableOf)];
-  const inFile = [...file.keys()].filter(
-    (name) => !known.includes(name) && !PROXY_VARIABLE.test(name),
-  );
-  const ofRuntime = inFile.find((name) => RUNTIME_VARIABLE.test(name));
-  if (ofRuntime) {
-    const message = `${ofRuntime}: the runtime reads it when it starts, not from the env file`;
-    const hint =
-      "set it where f2b-watch is started: in the crontab, or with Environment= in the unit";
-    throw new Fault(78, message, hint);
+/**
+ * Refuses every foreign name in the env file, where a misspelt one would be ignored in silence; in the
+ * environment only near misses: images set `F2B_…` of their own.
+ */
+function checkVariables(world: World, file: ReadonlyMap<string, string>): void {
+  const known = [
+    ...destinationVariables().map(([name]) => name),
+    ...Object.values(OPTIONS).map(({ variable }) => variable),
+  ];
+  const services = SERVICES.map(({ name }) => name.toUpperCase()).join("|");
+  const ourPrefix = new RegExp(`^F2B_(?=${services})`);
+  // Also by `DISCORD_WEBHOOK_URL`.
+  const nearlyOurs = (name: string, errors: number) => {
+    const bare = name.toUpperCase().replace(ourPrefix, "");
+    return meant(bare.replace(/_?(?:UR[IL]|\d+)$/, ""), known, errors);
+  };
+  const inFile: string[] = [];
+  for (const [name, value] of file) {
+    // Bun and Deno ask the environment for proxies when they first connect.
+    if (/^(?:https?|no)_proxy$/i.test(name)) world.env[name] ??= value;
+    else if (!known.includes(name)) inFile.push(name);
+    if (/^(?:NODE|BUN|DENO|SSL_CERT|LD|MALLOC)_|^(?:TZ|PATH|LANG|LC_\w+|HOME)$/.test(name)) {
+      const message = `${name}: the runtime reads it when it starts, not from the env file`;
+      const place = "where f2b-watch is started: in the crontab, or with Environment= in the unit";
+      throw new Fault(78, message, `set it ${place}`);
+    }
   }
-  // In the environment only near misses: images set `F2B_…` of their own.
   const inWorld = Object.keys(world.env).filter(
     (name) =>
-      /^[FDS]/i.test(name) &&
-      !known.includes(name) &&
-      nearlyOurs(name, known, name.length > 12 ? 2 : 1),
+      /^[FDS]/i.test(name) && !known.includes(name) && nearlyOurs(name, name.length > 12 ? 2 : 1),
   );
   const [wrong] = [...inWorld, ...inFile];
-  if (wrong === undefined) return;
-  const hint = nearlyOurs(wrong, known, 2) ?? `known are ${known.join(", ")}`;
-  throw new Fault(78, `${wrong}: no such setting`, hint);
+  if (wrong !== undefined) {
+    const hint = nearlyOurs(wrong, 2) ?? `known are ${known.join(", ")}`;
+    throw new Fault(78, `${wrong}: no such setting`, hint);
+  }
+  if (file.has("F2B_ENV_FILE"))
+    throw new Fault(78, "F2B_ENV_FILE: an env file cannot name another one");
 }
 
-/** What somebody typed, safe to show in an error. */
-function quoted(value: string): string {
-  return neutralise(redact(JSON.stringify(value.slice(0, 100)), []));
-}
-
-/** Names the flag or the variable that set a wrong value. */
-function wrongValue(name: OptionName, typed: unknown, what: string, hint?: string): Fault {
-  if (typed === undefined) return new Fault(78, `${variableOf(name)}: ${what}`, hint);
-  return usage(`${flagOf(name)}: ${what}`, hint);
-}
-
-/** The validated value of one option, or its fallback if neither flag nor variable sets it. */
-function optionValue<Name extends OptionName>(
-  name: Name,
-  values: CommandLine["values"],
-  variable: Lookup,
-): OptionValue<Name> {
-  const { schema, expects, fallback } = OPTIONS[name];
-  const typed = values[name];
-  const value = typed ?? variable(variableOf(name));
-  if (value === undefined) return fallback as OptionValue<Name>;
-  const result = z.safeParse<Zod.ZodMiniType<unknown>>(schema(), value);
-  if (result.success) return result.data as OptionValue<Name>;
-  const words = expects.match(/\b[a-z]{3,}\b/g) ?? [];
+/** The validated value of one option, or its fallback; an error names the flag or the variable. */
+function optionValue(world: World, name: OptionName, typed: Typed, variable: Lookup) {
+  const { flag, variable: inVariable, schema, expects, fallback } = OPTIONS[name];
+  const value = typed[name] ?? variable(inVariable) ?? fallback;
+  if (value === undefined) return undefined;
+  const result = z.safeParse<Zod.ZodMiniType<unknown>>(schema(world), value);
+  if (result.success) return result.data;
   const message = `expected ${expects}, found ${quoted(value)}`;
-  throw wrongValue(name, typed, message, meant(value, words, 1));
+  const hint = meant(value, expects.match(/\b[a-z]{3,}\b/g) ?? [], 1);
+  if (typed[name] === undefined) throw new Fault(78, `${inVariable}: ${message}`, hint);
+  throw badUsage(`${flag}: ${message}`, hint);
 }
 
 /** Where progress is kept; a link is followed if systemd named it, or made it for a DynamicUser. */
@@ -8235,20 +8148,21 @@ function stateDirectory(world: World, named: string | undefined): string {
   }
 }
 
+/** Variables of destinations, without a flag, because flags show in `ps`; each with its help. */
+const destinationVariables = () => SERVICES.flatMap(({ variables }) => Object.entries(variables));
+
 /** The variables as they are set; and each of them and of the options, as a fingerprint. */
-function readVariables(world: World, values: CommandLine["values"]) {
+function readVariables(world: World, typed: Typed) {
   const inWorld: Lookup = (name) => unquoted(world.env[name] ?? "") || undefined;
-  const named = values.envFile ?? inWorld("F2B_ENV_FILE");
-  const file = readEnvFile(world, resolve(named ?? ENV_FILE), named !== undefined);
+  const named = typed.envFile ?? inWorld("F2B_ENV_FILE");
+  const path = resolve(named ?? OPTIONS.envFile.fallback);
+  const file = readEnvFile(world, path, named !== undefined);
   const variable: Lookup = (name) => inWorld(name) ?? (file.get(name) || undefined);
   // Names that may be ours misspelt; of systemd's, which differ in each run, the name alone.
   const near = Object.entries(world.env).filter(([name]) => "DFSdfs".includes(name.charAt(0)));
   const marks = [
-    VERSION +
-      Object.keys(DESTINATION_VARIABLES)
-        .map((name) => `\n${variable(name)}`)
-        .join(""),
-    ...Object.entries(values).map(([name, value]) => `--${name}=${value}`),
+    [VERSION, ...destinationVariables().map(([name]) => variable(name))].join("\n"),
+    ...Object.entries(typed).map(([name, value]) => `--${name}=${value}`),
     ...near.map(([name, value]) => (name.startsWith("F2B_") ? `${name}=${value}` : name)),
     ...[...file].map((pair) => pair.join("=")),
   ].map(checksumOf);
@@ -8272,38 +8186,32 @@ function isIdle(world: World, argv: readonly string[]): boolean {
   );
 }
 
-function readSettings(world: World, { command, values }: CommandLine) {
-  const envFile = optionValue("envFile", values, (name) => world.env[name] || undefined);
+type OptionValue<Row> = Row extends {
+  schema: (world: World) => Zod.ZodMiniType<infer Value>;
+  fallback: infer Fallback;
+}
+  ? Value | Extract<Fallback, undefined>
+  : never;
+
+function readSettings(world: World, { command, values }: ReturnType<typeof readCommandLine>) {
+  // A bad name is a fault of its own, before it is opened.
+  optionValue(world, "envFile", values, (name) => world.env[name] || undefined);
   const { variable, file, marks } = readVariables(world, values);
-  rejectUnknownVariables(world, file);
-  if (file.has("F2B_ENV_FILE"))
-    throw new Fault(78, "F2B_ENV_FILE: an env file cannot name another one");
-  for (const [name, value] of file) {
-    // Bun and Deno ask the environment for proxies when they first connect.
-    if (PROXY_VARIABLE.test(name)) world.env[name] ??= value;
-  }
+  checkVariables(world, file);
   const trimmed: Lookup = (name) => unquoted(variable(name)?.trim() ?? "").trim() || undefined;
   const options = Object.fromEntries(
-    OPTION_NAMES.map((name) => [name, optionValue(name, values, variable)]),
-  ) as { [Name in OptionName]: OptionValue<Name> };
-  const { log, state, database, host, format, only, jail, color, maxTime, since } = options;
-  if (since.kind === "at" && since.ms > wallClock(world.now())) {
-    const found = quoted(values.since ?? variable("F2B_SINCE") ?? "");
-    throw wrongValue(
-      "since",
-      values.since,
-      `expected a time that is not in the future, found ${found}`,
-    );
-  }
+    OPTION_NAMES.map((name) => [name, optionValue(world, name, values, variable)]),
+  ) as { [Name in OptionName]: OptionValue<(typeof OPTIONS)[Name]> };
+  const { log, state, database, host, format, only, jail, color, maxTime } = options;
   const services = SERVICES.flatMap((service) => service.connect(trimmed) ?? []);
   const sending = (["send", "hello"] as const).find(
     (name) => options[name] && OPTIONS[name].commands.includes(command),
   );
   if (sending && services.length === 0)
-    throw new Fault(78, `${flagOf(sending)}: no destination is set`, SET_ONE);
+    throw new Fault(78, `--${sending}: no destination is set`, SET_ONE);
+  const all: ReadonlySet<string> = new Set();
   return {
     ...options,
-    envFile,
     marks,
     state: stateDirectory(world, state),
     // An idle run has no use for it.
@@ -8312,7 +8220,7 @@ function readSettings(world: World, { command, values }: CommandLine) {
       return neutralise(name).slice(0, HOST_LIMIT);
     },
     view: {
-      ...{ format, only, jails: jail, color },
+      ...{ format, only: only ?? all, jails: jail ?? all, color },
       lastDay: stampOf(wallClock(world.now()) + DAY).slice(0, 10),
     },
     /** Of the logs of many hosts no more than one is this machine's. */

@@ -2452,23 +2452,6 @@ function firstTimeIn(bytes: Uint8Array): string {
   return "";
 }
 
-/** The time of the last line that begins with one; empty when none does. */
-function lastTimeIn(bytes: Uint8Array): string {
-  for (let rest = bytes; rest.length > 0;) {
-    const start = lastLineStart(rest);
-    const time = lineTime(rest.subarray(start));
-    if (time) return time;
-    rest = rest.subarray(0, start);
-  }
-  return "";
-}
-
-/** How far a line's number is from the last one's decides whether it is kept: the last 8, then 4 of each doubling. */
-function isKept(distance: number, at: number): boolean {
-  const step = 2 ** Math.max(0, Math.floor(Math.log2(distance / KNOWN_DENSE + 1)));
-  return distance < KNOWN_DENSE || at % step === 0;
-}
-
 /**
  * An anchor with what it takes to be searched for. `before`: the bytes up to `offset`, at most 32 KiB of
  * them count; `total`: lines ever read; `trail`: the lines that were known before.
@@ -2482,24 +2465,27 @@ export function cursorFrom(
   trail: readonly KnownLine[] = [],
 ): Cursor {
   const near = before.subarray(-ANCHOR_TAIL_BYTES);
-  const known: [number, string, string][] = [];
-  let at = total;
+  // Of the last lines each, of older ones four of each doubling of the distance.
+  const isKept = (at: number) =>
+    at % 2 ** Math.floor(Math.log2((total - at) / KNOWN_DENSE + 1)) === 0;
+  const known: KnownLine[] = [];
+  let [at, lastTime] = [total, ""];
   for (let rest = near; rest.length > 0 && offset > 0; at--) {
     const start = lastLineStart(rest);
     const isCutOff = start === 0 && near.length < offset && rest.length < ANCHOR_LINE_BYTES;
     if (isCutOff) break;
     const line = rest.subarray(Math.max(start, rest.length - ANCHOR_LINE_BYTES));
-    if (isKept(total - at, at)) known.push([at, fingerprint(line), lineTime(rest.subarray(start))]);
+    const time = isKept(at) || lastTime === "" ? lineTime(rest.subarray(start)) : "";
+    if (isKept(at)) known.push([at, fingerprint(line), time]);
+    lastTime ||= time;
     rest = rest.subarray(0, start);
   }
-  const older = trail.filter(([each]) => each <= at && isKept(total - each, each));
-  const lastTime = lastTimeIn(near);
   return {
     ...anchorFrom(head, near, offset),
     lines,
     tail: known.slice(1, KNOWN_DENSE).map(([, hash]) => hash),
     ...(lastTime && { lastTime }),
-    trail: [...known, ...older],
+    trail: [...known, ...trail.filter(([each]) => each <= at && isKept(each))],
   };
 }
 
@@ -2550,10 +2536,9 @@ function isRotatedName(log: string, name: string): boolean {
   return isSibling && (name.startsWith(log) || /\d/.test(name.slice(log.lastIndexOf("."))));
 }
 
-/** What decides the order of files: the log itself is the youngest. */
+/** What decides the order of rotated files. */
 export interface Aged {
   readonly name: string;
-  readonly isLive: boolean;
   readonly number?: number | undefined;
   readonly size: number;
   readonly firstTime: string;
@@ -2564,20 +2549,20 @@ export interface Aged {
  * file without a date is as old as the one before it in the order of numbers, or older than all.
  */
 export function byAge<File extends Aged>(files: readonly File[]): File[] {
-  const ages = new Map<File, string>();
+  const ages = new Map(files.map((file) => [file, file.firstTime]));
+  const ageOf = (file: File) => ages.get(file) ?? "";
+  const numberOf = ({ number = -1 }: File) => number;
   let age = "";
-  const numbered = files.filter(({ number, isLive }) => number !== undefined && !isLive);
-  for (const file of numbered.toSorted((a, b) => (b.number ?? 0) - (a.number ?? 0))) {
-    if (file.firstTime > age) age = file.firstTime;
+  for (const file of files.toSorted((a, b) => numberOf(b) - numberOf(a))) {
+    if (file.number === undefined) break;
+    if (ageOf(file) > age) age = ageOf(file);
     ages.set(file, age);
   }
-  const ageOf = (file: File) => (file.isLive ? "~" : (ages.get(file) ?? file.firstTime));
-  const order = (a: File, b: File) => {
+  return files.toSorted((a, b) => {
     if (ageOf(a) !== ageOf(b)) return ageOf(a) < ageOf(b) ? -1 : 1;
     if (a.number !== undefined && b.number !== undefined) return b.number - a.number;
     return a.size - b.size || (a.name < b.name ? -1 : 1);
-  };
-  return [...files].sort(order);
+  });
 }
 
 /**
@@ -2591,32 +2576,33 @@ export interface Found {
 
 /** What a plan asks of a file, each only when it must know. */
 export interface LogFile extends Aged {
+  readonly isLive: boolean;
   /** Whether a whole line is in it. */
   hasLine(): boolean;
   /** Absent when no line is known in it. */
-  found(): Found | undefined;
+  found(progress: Progress): Found | undefined;
   /** Bytes that were sent before the cursor left this file; 0 when it is not known. */
-  finishedAt(): number;
+  finishedAt(progress: Progress): number;
   /** Whether a younger file holds all of it: a backup copy. */
-  isCopy(): boolean;
+  isCopyIn(files: readonly LogFile[]): boolean;
   /** Whether it ends before the oldest line that is known. */
-  isStale(): boolean;
+  isStale(progress: Progress): boolean;
   /** Where the last line of an older file ends in it, because one of them was copied or trimmed; or 0. */
   overlap(older: LogFile): number;
 }
 
 /** `leave`: the file is done, so that its last line counts even without a line end. */
-interface Segment {
-  readonly name: string;
+interface Segment<File> {
+  readonly file: File;
   readonly from: number;
   readonly leave: boolean;
 }
 
 /** `isGap`: lines may be missing before the segments; `goesOn`: which begin behind lines that are known. */
-interface Reading {
+interface Reading<File> {
   readonly isGap: boolean;
   readonly goesOn: boolean;
-  readonly segments: readonly Segment[];
+  readonly segments: readonly Segment<File>[];
 }
 
 /**
@@ -2624,26 +2610,29 @@ interface Reading {
  * files stand oldest first. A rotated file is left only when the live one has a whole line: until then
  * fail2ban may still write to it.
  */
-export function planRead(hasPosition: boolean, files: readonly LogFile[]): Reading {
-  const finds = new Map(files.map((file) => [file, file.found()]));
+export function planRead<File extends LogFile>(
+  progress: Progress,
+  files: readonly File[],
+): Reading<File> {
+  const finds = new Map(files.map((file) => [file, file.found(progress)]));
   const foundBy = (proof: Found["by"]) => files.findLast((file) => finds.get(file)?.by === proof);
   const holder = foundBy("position") ?? foundBy("last line");
-  const isGap = hasPosition && !holder;
+  const isGap = progress.cursor !== undefined && !holder;
   // Where the position is known, a file that begins like an older one is another one nevertheless.
-  const knownIn = (file: LogFile) => {
+  const knownIn = (file: File) => {
     const { offset = 0, by = "guess" } = finds.get(file) ?? {};
     return isGap || by !== "guess" ? offset : 0;
   };
   const leavesSiblings = files.find(({ isLive }) => isLive)?.hasLine() === true;
-  const segments: Segment[] = [];
-  let before: LogFile | undefined;
+  const segments: Segment<File>[] = [];
   for (const file of files) {
-    if (file !== holder && (file.isCopy() || (!isGap && file.isStale()))) continue;
-    const from = Math.max(knownIn(file), file.finishedAt(), before ? file.overlap(before) : 0);
+    const isHolder = file === holder;
+    if (!isHolder && (file.isCopyIn(files) || (!isGap && file.isStale(progress)))) continue;
+    const before = segments.at(-1)?.file;
+    const sent = Math.max(knownIn(file), file.finishedAt(progress));
+    const from = before ? Math.max(sent, file.overlap(before)) : sent;
     const isUnread = file.isLive ? leavesSiblings || from > 0 : from < file.size;
-    if (file !== holder && !isUnread) continue;
-    segments.push({ name: file.name, from, leave: !file.isLive });
-    before = file;
+    if (isHolder || isUnread) segments.push({ file, from, leave: !file.isLive });
   }
   const last = segments.at(-1);
   if (last && !leavesSiblings) segments.splice(-1, 1, { ...last, leave: false });
@@ -3917,6 +3906,15 @@ function reason(error: unknown): string {
   return /^[A-Z0-9]+: ([^,]+)/.exec(message)?.[1] ?? message;
 }
 
+/** What can be done without, if it can be had. */
+function ifPossible<Result>(work: () => Result): Result | undefined {
+  try {
+    return work();
+  } catch {
+    return undefined;
+  }
+}
+
 /** Deno's way of saying that it was not allowed to. */
 function isDenied(error: unknown): boolean {
   return error instanceof Error && error.name === "NotCapable";
@@ -3973,7 +3971,7 @@ const PAGE_BYTES = 128 * 1024;
 const RECORD_SEARCH_BYTES = 16 * 1024;
 
 /** A log or a sibling as it was when it was opened: what is written later belongs to the next run. */
-class OpenFile implements Aged {
+class OpenFile implements LogFile {
   readonly name: string;
   readonly isLive: boolean;
   readonly number: number | undefined;
@@ -4048,7 +4046,11 @@ class OpenFile implements Aged {
   }
 
   get lastTime(): string {
-    return lastTimeIn(this.readBefore(this.size, ANCHOR_TAIL_BYTES));
+    let rest = this.readBefore(this.size, ANCHOR_TAIL_BYTES);
+    for (let time = ""; ; rest = rest.subarray(0, lastLineStart(rest))) {
+      time = lineTime(rest.subarray(lastLineStart(rest)));
+      if (time || rest.length === 0) return time;
+    }
   }
 
   /** A hint only: the same file, emptied, has the same. */
@@ -4131,8 +4133,18 @@ class OpenFile implements Aged {
     );
   }
 
+  hasLine(): boolean {
+    return !this.lines().next().done;
+  }
+
+  isStale({ cursor }: Progress): boolean {
+    const oldest = cursor?.trail?.at(-1)?.[2] ?? "";
+    return !this.isLive && oldest !== "" && this.lastTime !== "" && this.lastTime < oldest;
+  }
+
   /** Where an earlier reader left it: at the end of a line, unless that was the file's end. */
-  finishedAt(finished: readonly Anchor[]): number {
+  finishedAt({ cursor, finished, known = [] }: Progress): number {
+    if (known.includes(this.key ?? "") && !(cursor && this.matches(cursor))) return this.size;
     const ends = finished.map((anchor) => {
       const { offset, lastLineBytes } = anchor;
       if (!this.matches(anchor)) return 0;
@@ -4142,11 +4154,23 @@ class OpenFile implements Aged {
     return Math.max(0, ...ends);
   }
 
+  overlap(older: OpenFile): number {
+    const found = this.#find(older.cursorAt(older.lastLineEnd(), 0));
+    return found?.by === "last line" ? found.offset : 0;
+  }
+
+  found({ cursor }: Progress): Found | undefined {
+    if (!cursor) return undefined;
+    return this.matches(cursor) ? { offset: cursor.offset, by: "position" } : this.#find(cursor);
+  }
+
   /**
    * Looks for the lines that a cursor knows, the newest first. A line without a time proves nothing by
    * itself: what stands before it must be known, too.
    */
-  find(cursor: Cursor): Found | undefined {
+  #find(cursor: Cursor): Found | undefined {
+    // What begins later than a line was written does not hold that line.
+    if (cursor.lastTime && this.firstTime > cursor.lastTime) return undefined;
     const known = knownLines(cursor);
     const ranks = new Map(known.map(([, hash], rank) => [hash, rank] as const).toReversed());
     const recent: string[] = [];
@@ -4231,11 +4255,7 @@ function openLive(world: World, path: string, isFound = false): OpenFile | undef
 
 /** Where the rotated files are: beside the log, or beside what it links to. */
 function rotationPath(world: World, log: string): string {
-  try {
-    return world.fs.realpathSync(log);
-  } catch {
-    return log;
-  }
+  return ifPossible(() => world.fs.realpathSync(log)) ?? log;
 }
 
 /**
@@ -4266,15 +4286,6 @@ function listSiblings(world: World, log: string) {
   return { files, snapshot: fingerprint(marks.join("\n")), names: names.join("\n") };
 }
 type Listed = ReturnType<typeof listSiblings>["files"][number];
-
-/** The listing, if the directory can be listed. */
-function listSafely(world: World, log: string): ReturnType<typeof listSiblings> | undefined {
-  try {
-    return listSiblings(world, log);
-  } catch {
-    return undefined;
-  }
-}
 
 /**
  * Opens one sibling without following links; it must be of root or of the log's owner. Absent when
@@ -4359,13 +4370,8 @@ async function unpack(world: World, packed: OpenFile, scratchPath: string): Prom
     world.fs.unlinkSync(scratchPath);
     return opened;
   });
-  let limit = Infinity;
-  try {
-    const { bavail, bsize } = world.fs.statfsSync(dirname(scratchPath));
-    limit = (bavail * bsize) / 2;
-  } catch {
-    // Without an answer as many bytes as are wanted.
-  }
+  const disk = ifPossible(() => world.fs.statfsSync(dirname(scratchPath)));
+  const limit = disk ? (disk.bavail * disk.bsize) / 2 : Infinity;
   let [size, isLog] = [0, false];
   let damage: string | undefined;
   try {
@@ -4390,22 +4396,21 @@ async function unpack(world: World, packed: OpenFile, scratchPath: string): Prom
 type LeftOut = Pick<Listed, "name" | "number" | "writtenMs"> &
   Readonly<{ why: string; key: string }>;
 
-interface LogFiles {
-  /** Siblings, the oldest first. */
-  readonly open: readonly OpenFile[];
-  readonly leftOut: readonly LeftOut[];
+const NO_SIBLINGS = {
+  /** The oldest first. */
+  open: [] as readonly OpenFile[],
+  leftOut: [] as readonly LeftOut[],
   /** Of all that are compressed. */
-  readonly keys: readonly string[];
+  keys: [] as readonly string[],
   /** The listing that they are of. */
-  readonly snapshot: string | undefined;
+  snapshot: undefined as string | undefined,
   /** No name changed hands meanwhile. */
-  readonly isSettled: boolean;
-}
-
-const NO_SIBLINGS: LogFiles = {
-  ...{ open: [], leftOut: [], keys: [] },
-  ...{ snapshot: undefined, isSettled: true },
+  isSettled: true,
 };
+type LogFiles = typeof NO_SIBLINGS;
+
+/** Whether a compressed sibling is to be unpacked. */
+type Wants = (packed: OpenFile, isNewest: boolean) => boolean | Promise<boolean>;
 
 /**
  * The files among those opened that are the log's: by their first lines, and by when they were written.
@@ -4438,13 +4443,13 @@ function ownFiles(base: string, live: OpenFile | undefined, open: readonly OpenF
   });
 }
 
-/** Opens what is listed, but for the log itself; of what is compressed only what `wants` (told keys). */
+/** Opens what is listed, but for the log itself; of what is compressed only what is wanted. */
 async function openListed(
   world: World,
   listed: readonly Listed[],
   live: OpenFile | undefined,
   scratchPath: string,
-  wants: (key: string, isNewest: boolean) => boolean,
+  wants: Wants,
 ) {
   const open: OpenFile[] = [];
   const leftOut: LeftOut[] = [];
@@ -4461,7 +4466,7 @@ async function openListed(
       }
       keys.push(file.key);
       try {
-        const isWanted = wants(file.key, each.writtenMs === newestMs);
+        const isWanted = await wants(file, each.writtenMs === newestMs);
         if (isWanted) open.push(await unpack(world, file, scratchPath));
       } finally {
         file.close();
@@ -4486,7 +4491,7 @@ async function openSiblings(
   log: string,
   live: OpenFile | undefined,
   scratchPath: string,
-  wants: (key: string, isNewest: boolean) => boolean,
+  wants: Wants,
 ): Promise<LogFiles> {
   const path = rotationPath(world, log);
   let closedBefore = "";
@@ -4510,7 +4515,7 @@ async function openSiblings(
       scratchPath,
       wants,
     );
-    const isSettled = listSafely(world, log)?.names === listing.names;
+    const isSettled = ifPossible(() => listSiblings(world, log))?.names === listing.names;
     const closed = leftOut.map(withReason).join("\n");
     if ((isSettled && closed === closedBefore) || isLastTry) {
       const files = byAge(ownFiles(basename(path), live, open));
@@ -4522,59 +4527,24 @@ async function openSiblings(
   }
 }
 
-/** How old the siblings are, the oldest first, and why one cannot be used: what is compressed shows it by its beginning. */
-async function siblingAges(world: World, listed: readonly Listed[], owner: number) {
-  const ages: (Aged & { rest: string; key: string | undefined; why: string })[] = [];
-  for (const each of listed) {
-    let file: OpenFile | undefined;
-    let [firstTime, why] = ["", ""];
+/** How old the siblings are, the oldest first: what is compressed shows it, and damage, by its beginning. */
+async function siblingAges(world: World, log: string, live: OpenFile | undefined) {
+  const packed: (Aged & Pick<OpenFile, "key" | "damage">)[] = [];
+  const { open, leftOut } = await openSiblings(world, log, live, "", async (file) => {
+    let [firstTime, damage]: [string, string | undefined] = ["", undefined];
     try {
-      file = openSibling(world, each, owner);
-      if (!file) continue;
-      if (file.key === undefined) ({ firstTime } = file);
-      else {
-        for await (const chunk of unpackedChunks(world, file)) {
-          firstTime = firstTimeIn(chunk);
-          break;
-        }
+      for await (const chunk of unpackedChunks(world, file)) {
+        firstTime = firstTimeIn(chunk);
+        break;
       }
     } catch (error) {
-      why = file ? whyPacked(error, file) : whyLeftOut(error);
-    } finally {
-      file?.close();
+      damage = whyPacked(error, file);
     }
-    ages.push({ ...each, isLive: false, firstTime, key: file?.key, why });
-  }
-  return byAge(ages);
-}
-
-/** A file as the plan asks about it. */
-function asLogFile(
-  file: OpenFile,
-  files: readonly OpenFile[],
-  { cursor, finished, known = [] }: Progress,
-): LogFile {
-  const { name, isLive, number, size, firstTime, key = "" } = file;
-  const matches = () => cursor !== undefined && file.matches(cursor);
-  // What begins later than a line was written does not hold that line.
-  const search = (wanted: Cursor | undefined) =>
-    wanted && (wanted.lastTime || "~") >= firstTime ? file.find(wanted) : undefined;
-  return {
-    ...{ name, isLive, number, size, firstTime },
-    hasLine: () => !file.lines().next().done,
-    found: () => (cursor && matches() ? { offset: cursor.offset, by: "position" } : search(cursor)),
-    finishedAt: () => (known.includes(key) && !matches() ? size : file.finishedAt(finished)),
-    isCopy: () => file.isCopyIn(files),
-    isStale: () => {
-      const oldest = cursor?.trail?.at(-1)?.[2] ?? "";
-      return !isLive && oldest !== "" && file.lastTime !== "" && file.lastTime < oldest;
-    },
-    overlap: ({ name: olderName }) => {
-      const older = files.find((each) => each.name === olderName);
-      const shared = search(older?.cursorAt(older.lastLineEnd(), 0));
-      return shared?.by === "last line" ? shared.offset : 0;
-    },
-  };
+    packed.push({ ...file, firstTime, damage });
+    return false;
+  });
+  for (const file of open) file.close();
+  return { ages: byAge([...open, ...packed]), leftOut };
 }
 
 // The state: two copies, each replaced whole, never written in place.
@@ -4629,20 +4599,17 @@ function directoryProblem(world: World, path: string): string | undefined {
   }
   const problem = ownershipProblem(world, own);
   if (problem) return problem;
-  let at = resolve(path);
-  try {
-    while (at !== dirname(at)) {
-      at = dirname(at);
-      const { mode, uid, gid } = world.fs.statSync(at);
-      // In a sticky directory nobody can put another one in its place.
-      const isSticky = (mode & 0o1000) !== 0;
-      const wrong = ownershipProblem(world, { mode: isSticky ? 0 : mode, uid, gid });
-      if (wrong) return `lies in ${at}, which ${wrong}`;
-    }
-  } catch {
+  for (let at = dirname(resolve(path)); ; at = dirname(at)) {
+    const stat = ifPossible(() => world.fs.statSync(at));
     // Deno may not let us look.
+    if (!stat) return undefined;
+    const { mode, uid, gid } = stat;
+    // In a sticky directory nobody can put another one in its place.
+    const isSticky = (mode & 0o1000) !== 0;
+    const wrong = ownershipProblem(world, { mode: isSticky ? 0 : mode, uid, gid });
+    if (wrong) return `lies in ${at}, which ${wrong}`;
+    if (at === dirname(at)) return undefined;
   }
-  return undefined;
 }
 
 function checkStateDirectory(world: World, path: string): void {
@@ -5348,7 +5315,7 @@ function openJob(
       const isOn = ({ cursor }: Progress) => cursor !== undefined && live?.matches(cursor) === true;
       // The first states noted no compressed files: where the log goes on, none of them matters.
       const isKnown = (part: Progress, key: string) => part.known?.includes(key) ?? isOn(part);
-      const wants = (key: string, isNewest: boolean) =>
+      const wants: Wants = ({ key = "" }, isNewest) =>
         all ||
         stateLost ||
         (isNewest && view.format === "events") ||
@@ -5487,8 +5454,7 @@ interface FeedView {
   encode(text: string): string;
 }
 
-interface OpenSegment extends Segment {
-  readonly file: OpenFile;
+interface OpenSegment extends Segment<OpenFile> {
   /** What proves that the file was left at its end; absent where it is not left. */
   readonly end?: Anchor | undefined;
 }
@@ -6472,12 +6438,11 @@ async function planFor(run: Job, destination: Destination, progress: Progress): 
   const { world, live, settings } = run;
   const { cursor, part, total, known = [], listing } = progress;
   const isOn = live !== undefined && cursor !== undefined && live.matches(cursor);
-  const isSame = isOn && listing === listSafely(world, settings.log)?.snapshot;
+  const isSame = isOn && listing === ifPossible(() => listSiblings(world, settings.log))?.snapshot;
   let siblings = NO_SIBLINGS;
   let files = live ? [live] : [];
-  let plan: Reading = { isGap: false, goesOn: false, segments: [] };
-  if (isSame)
-    plan = { ...plan, segments: [{ name: live.name, from: cursor.offset, leave: false }] };
+  let plan: Reading<OpenFile> = { isGap: false, goesOn: false, segments: [] };
+  if (isSame) plan = { ...plan, segments: [{ file: live, from: cursor.offset, leave: false }] };
   for (const all of isSame ? [] : [false, true]) {
     // A first run knows the siblings from when it noted their ends; they are not for it to read.
     if (!run.firstRun) siblings = await run.siblings(all);
@@ -6489,16 +6454,13 @@ async function planFor(run: Job, destination: Destination, progress: Progress): 
   run.logChanged ||= !isSettled(run, siblings);
   if (run.logChanged) plan = { isGap: false, goesOn: false, segments: [] };
   else if (!live && plan.segments.length === 0) throw logMissing(settings);
-  const steps = plan.segments.map(({ name, from }) => `${name} from ${from}`);
+  const steps = plan.segments.map(({ file, from }) => `${file.name} from ${from}`);
   say(run, `${plan.isGap ? "gap" : "read"}: ${steps.join(", ") || "nothing yet"}`);
-  const heldName = plan.segments.at(-1)?.name;
-  const isDone = ({ isLive, size, name }: OpenFile) => !isLive && size > 0 && name !== heldName;
+  const held = plan.segments.at(-1)?.file;
+  const isDone = (file: OpenFile) => !file.isLive && file.size > 0 && file !== held;
   // Read now: what is sent must be remembered, also when a file cannot be read any more.
   const ends = new Map(files.filter(isDone).map((file) => [file, file.anchorAt(file.size)]));
-  const segments = plan.segments.flatMap((segment) => {
-    const file = files.find(({ name }) => name === segment.name);
-    return file ? [{ ...segment, file, end: ends.get(file) }] : [];
-  });
+  const segments = plan.segments.map((segment) => ({ ...segment, end: ends.get(segment.file) }));
   const [first] = segments;
   const told = run.logChanged ? [] : noticeMissing(run, plan, segments, progress, siblings);
   const stands = first && cursor?.offset === first.from && first.file.matches(cursor);
@@ -6512,8 +6474,7 @@ async function planFor(run: Job, destination: Destination, progress: Progress): 
   const trail = cursor?.trail ?? [];
   const start = { segments, lines, cursor: proof, part, total, trail, older };
   const rests = plan.isGap && segments.length === 1 && first && first.from > 0;
-  const heldKey = segments.at(-1)?.file.key;
-  const done = siblings.keys.filter((key) => key !== heldKey);
+  const done = siblings.keys.filter((key) => key !== held?.key);
   return {
     feed: new Feed(run, feedView(run, destination), start),
     restAt: rests ? first.file.cursorAt(first.from, lines, total) : undefined,
@@ -6525,7 +6486,7 @@ async function planFor(run: Job, destination: Destination, progress: Progress): 
 }
 
 /** What to read of the files that are not known to be done. */
-function readingOf(files: readonly OpenFile[], progress: Progress, isOn: boolean): Reading {
+function readingOf(files: readonly OpenFile[], progress: Progress, isOn: boolean) {
   const { cursor, known } = progress;
   let unknown = files;
   // The first states did not know all that may lie beside the log: what is older than their place is done.
@@ -6534,8 +6495,7 @@ function readingOf(files: readonly OpenFile[], progress: Progress, isOn: boolean
     const holder = unknown.findLastIndex((file) => file.matches(cursor));
     unknown = unknown.slice(Math.max(0, holder));
   }
-  const asked = unknown.map((file) => asLogFile(file, unknown, progress));
-  return planRead(cursor !== undefined, asked);
+  return planRead(progress, unknown);
 }
 
 const LOG_HINT = "fail2ban-client get logtarget shows where fail2ban writes; --log names it";
@@ -6566,7 +6526,7 @@ function noticeForeign({ live, settings }: Job, progress: Progress): void {
  */
 function noticeMissing(
   { live, settings }: Job,
-  { isGap, goesOn }: Reading,
+  { isGap, goesOn }: Reading<OpenFile>,
   segments: readonly OpenSegment[],
   progress: Progress,
   { leftOut }: LogFiles,
@@ -6856,7 +6816,7 @@ function lineBehind(file: OpenFile, offset: number): boolean {
 function upToDate(world: World, log: string, live: OpenFile, progress?: Progress): boolean {
   if (!progress || progress.outbox || (progress.notice && !progress.gap)) return false;
   const { cursor, listing } = progress;
-  if (listing !== listSafely(world, log)?.snapshot) return false;
+  if (listing !== ifPossible(() => listSiblings(world, log))?.snapshot) return false;
   if (cursor && live.matches(cursor)) return !lineBehind(live, cursor.offset);
   // In a rotated file, or lost and told of: only a line in the log is news.
   const isElsewhere = !cursor || progress.held !== undefined || progress.gap;
@@ -7280,16 +7240,18 @@ function logText(world: World, settings: Settings, answers: boolean): string | F
   }
 }
 
-async function rotatedText(world: World, { log }: Settings): Promise<string | Fault> {
-  const owner = world.fs.statSync(log, { throwIfNoEntry: false })?.uid ?? world.uid();
-  const siblings = await siblingAges(world, listSiblings(world, log).files, owner);
-  const usable = siblings.filter(
-    ({ firstTime, number, why }) => !why && (firstTime || number !== undefined),
-  );
-  const leftOut = siblings.filter(({ why, rest }) => why && ROTATED_NAME.test(rest)).reverse();
+async function rotatedText(world: World, { log, isFound }: Settings): Promise<string | Fault> {
+  // That the folder cannot be listed is said without a try again.
+  listSiblings(world, log);
+  const live = ifPossible(() => openLive(world, log, isFound));
+  const { ages, leftOut } = await siblingAges(world, log, live);
+  live?.close();
+  const usable = ages.filter(({ damage }) => !damage);
+  const damaged = ages.flatMap(({ name, damage }) => (damage ? [{ name, why: damage }] : []));
+  const unusable = [...leftOut, ...damaged];
+  const [first] = unusable;
   const count = `${usable.length} found, youngest ${usable.at(-1)?.name}`;
   const text = usable.length > 0 ? count : "none found";
-  const [first] = leftOut;
   if (!first) return text;
   const hints: Readonly<Record<string, string>> = {
     "a link": "links are not followed there: move it to another directory",
@@ -7301,7 +7263,7 @@ async function rotatedText(world: World, { log }: Settings): Promise<string | Fa
   const hint = program
     ? `install ${program}, so that it can be unpacked`
     : (hints[first.why] ?? "move it to another directory");
-  return new Fault(66, `${text}; left out: ${someOf(leftOut.map(withReason))}`, hint);
+  return new Fault(66, `${text}; left out: ${someOf(unusable.map(withReason))}`, hint);
 }
 
 const LASTING = "the same in /etc/fail2ban/fail2ban.local";
@@ -7639,12 +7601,11 @@ async function siblingsSince(
 ): Promise<LogFiles> {
   if (live && isBefore(live.firstTime, limit)) return NO_SIBLINGS;
   try {
-    const listed = listSafely(world, settings.log)?.files ?? [];
-    const ages = await siblingAges(world, listed, live?.stat.uid ?? world.uid());
+    const { ages } = await siblingAges(world, settings.log, live);
     const last = ages.findLastIndex(({ firstTime }) => isBefore(firstTime, limit));
     const keys = new Set(ages.slice(Math.max(0, last)).map(({ key }) => key));
     const scratch = scratchPath(world, settings);
-    return await openSiblings(world, settings.log, live, scratch, (key) => keys.has(key));
+    return await openSiblings(world, settings.log, live, scratch, ({ key }) => keys.has(key));
   } catch (error) {
     if (!(error instanceof Fault)) throw error;
     const hint = "compressed logs are unpacked there; --state or TMPDIR names another place";

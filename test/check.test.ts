@@ -365,6 +365,17 @@ const FAILURES: Failure[] = [
     "rotated files", 66, /fail2ban\.log\.1 \(a link\)/, /^links are not followed there/],
   ["a rotated file of another owner", rotated((path) => fs.chownSync(path, 65_534, 0)),
     "rotated files", 66, /another owner/, /^only files of root and of the log's owner/],
+  ["a rotated file that is damaged",
+    rotated((path) => (fs.rmSync(path), fs.writeFileSync(`${path}.gz`, "\x1f\x8b".repeat(9), "latin1"))),
+    "rotated files", 66, /none found; left out: fail2ban\.log\.1\.gz \(damaged\)$/, /cannot be unpacked/],
+  ["a rotated file whose program is missing",
+    (scene) => {
+      scene.overrides.streamProgram = async function* () {
+        throw Object.assign(new Error("no such program"), { code: "ENOENT" });
+      };
+      fs.writeFileSync(scene.path(".1.xz"), Buffer.from("fd377a585a00", "hex"));
+    },
+    "rotated files", 66, /none found; left out: .*\.xz \(xz is not installed\)$/, /^install xz/],
   ["a directory named like a rotated file",
     rotated((path) => (fs.rmSync(path), fs.mkdirSync(path))), "rotated files", 66,
     /not a regular file/, /^move it/],

@@ -1671,10 +1671,12 @@ describe("planRead()", () => {
     hasLine: () => name === "log" && facts.size !== 0,
     found: () => facts.found,
     finishedAt: () => facts.done ?? 0,
-    isCopy: () => facts.copy === true,
+    isCopyIn: () => facts.copy === true,
     isStale: () => facts.stale === true,
     overlap: () => 0,
   });
+  const nowhere = { total: 0, finished: [], gap: false };
+  const somewhere = { ...nowhere, cursor: {} } as unknown as Parameters<typeof planRead>[0];
   const last: Found = { offset: 200, by: "last line" };
   const earlier: Found = { offset: 300, by: "lines" };
   const empty = file("log", { size: 0 });
@@ -1785,18 +1787,20 @@ describe("planRead()", () => {
       "log.5 300, log.1 0, log 0…",
     ],
   ])("%s", (_, files, kind, segments) => {
-    const plan = planRead(true, files);
-    const told = plan.segments.map(({ name, from, leave }) => `${name} ${from}${leave ? "" : "…"}`);
+    const plan = planRead(somewhere, files);
+    const told = plan.segments.map(
+      ({ file, from, leave }) => `${file.name} ${from}${leave ? "" : "…"}`,
+    );
     expect(told.join(", ")).toBe(segments);
     expect(`${plan.isGap ? "gap" : "read"}${plan.goesOn ? " goes on" : ""}`).toBe(kind);
   });
 
   test("without a position it reads what is not known to be done", () => {
     const files = [file("log.2", { done: 1_000 }), file("log.1"), file("log")];
-    const { isGap, segments } = planRead(false, files);
+    const { isGap, segments } = planRead(nowhere, files);
     expect(isGap).toBe(false);
-    expect(segments.map(({ name, from }) => `${name} ${from}`)).toEqual(["log.1 0", "log 0"]);
-    expect(planRead(false, []).segments).toEqual([]);
+    expect(segments.map(({ file, from }) => `${file.name} ${from}`)).toEqual(["log.1 0", "log 0"]);
+    expect(planRead(nowhere, []).segments).toEqual([]);
   });
 });
 
@@ -1830,9 +1834,9 @@ describe("names and ages of siblings", () => {
       expect(siblingName("fail2ban.log", name)).toBeUndefined();
   });
 
-  test("byAge(): numbers in their order, all others by their first date, the live log last", () => {
+  test("byAge(): numbers in their order, all others by their first date", () => {
     const aged = (name: string, day: number | undefined, number?: number): Aged => ({
-      ...{ name, isLive: name === "log", size: 1, ...(number !== undefined && { number }) },
+      ...{ name, number, size: 1 },
       firstTime: day === undefined ? "" : `2026-11-${String(day).padStart(2, "0")} 00:00:00`,
     });
     const files = [
@@ -1842,7 +1846,6 @@ describe("names and ages of siblings", () => {
       aged("log.old", 4),
       aged("log.1", 5, 1),
       aged("log-202611", 6),
-      aged("log", 1),
     ];
     const names = files.map(({ name }) => name);
     names.splice(1, 2, "log.2", "log-03112026");

@@ -865,6 +865,9 @@ const MESSAGES = lazily((): [event: LogRecord["event"], kind: Kind, message: Reg
     // Of the jail that was created or reloaded last.
     ["setting", "other", /^(?:Set )?(?<name>findtime|banTime)(?:: | = )(?<seconds>-?\d+)/],
     ["other", "other", /^(?:Jail|Jail name) u?(['"])(?<jail>.*?)\1/],
+    // 0.9 names no process: it repeats the whole command, which may have many lines.
+    ["output", "other", /^(?<process>[^[][^]*?) -- (?:stdout|stderr: b?(?<error>.*))/],
+    ["ended", "other", /^(?<process>[^[][^]*?) -- (?<end>returned \d+|timed out .*|killed .*)/],
     ["other", "other", /^/],
   ];
 });
@@ -1564,7 +1567,16 @@ class BatchReader {
       const alert = this.#tell({ event: "alert", jail: record.jail, text, raised: "" });
       // The exception stands behind the traceback's indented lines.
       let indented = false;
+      let whole = message;
       this.#continue = (line) => {
+        if (whole.length < COMMAND_LIMIT) whole += `\n${line}`;
+        const said = line.includes(" -- ")
+          ? classify(record.date, record.time, level, whole)
+          : record;
+        if (said.event === "output" || said.event === "ended") {
+          this.#happenings.splice(this.#happenings.lastIndexOf(alert), 1);
+          return this.#readEnd(said);
+        }
         if (indented && /^\S/.test(line)) alert.raised = line;
         indented = /^\s/.test(line);
       };
@@ -1674,7 +1686,7 @@ class BatchReader {
     if (list.length > UNCLAIMED_LIMIT) this.#alone.push(...list.splice(0, 1));
   }
 
-  #readCommand({ process, command }: RecordOf<"command">): void {
+  #readCommand({ process, command }: Pick<RecordOf<"command">, "process" | "command">): void {
     this.#keep(this.#commands, command.slice(0, COMMAND_LIMIT));
     const ran = this.#commands.at(-1);
     if (!ran) return;
@@ -1685,6 +1697,11 @@ class BatchReader {
   }
 
   #readEnd(record: RecordOf<"output" | "ended">): void {
+    const command = record.process.slice(0, COMMAND_LIMIT);
+    const isKnown =
+      /^[\da-f]+$/.test(command) || this.#commands.some(({ text }) => text === command);
+    if (!isKnown) this.#readCommand({ process: record.process, command });
+    this.#continue = undefined;
     const ran = this.#processes.get(record.process);
     if (!ran) return;
     if (record.event === "output") {

@@ -104,6 +104,45 @@ describe("why an action failed", () => {
     expect(told(lines)[0]).toContain("**action `nft` failed**: `returned 1`");
   });
 
+  test("is found where 0.9 repeats the command, of one line or of many, and names no process", () => {
+    const repeated = (text: string, error: string, returned: number) =>
+      [`stdout: b''`, `stderr: b"${error}"`, `returned ${returned}`].flatMap((end) =>
+        says(`${text} -- ${end}`, "ERROR", "action").split("\n"),
+      );
+    const ofBan = (id: string) =>
+      repeated(`iptables -w -I f2b-sshd 1 -s ${id} -j DROP`, "no chain", 1);
+    const info = "CallingMap({'failures': 3})";
+    const start = "iptables -w -N f2b-web\niptables -w -I INPUT -p all --dports http -j f2b-web";
+    const lines = told([
+      ...repeated(start, "multiport needs -p tcp\\nTry --help\\n", 2),
+      says(
+        "Failed to start jail 'web' action 'iptables-multiport': Error starting action",
+        "ERROR",
+      ),
+      ban("203.0.113.7"),
+      ...ofBan("203.0.113.7"),
+      says(
+        `Failed to execute ban jail 'sshd' action 'iptables' info '${info}': Error banning`,
+        "ERROR",
+      ),
+      unban("203.0.113.7"),
+      ban("203.0.113.7"),
+      ...ofBan("203.0.113.7"),
+      says(
+        `Failed to execute ban jail 'sshd' action 'iptables' info '${info}': Error banning`,
+        "ERROR",
+      ),
+    ]);
+    expect(lines).toEqual([
+      expect.stringContaining(
+        "failed** at start: `multiport needs -p tcp\\nTry --help\\n (returned 2)`",
+      ),
+      expect.stringContaining("**action `iptables` failed**: `no chain (returned 1)`"),
+      expect.stringContaining("UNBANNED"),
+      expect.stringContaining("**action `iptables` failed**: `no chain (returned 1)`"),
+    ]);
+  });
+
   test("is said of a group of bans that failed alike, and no address is left out", () => {
     const ids = Array.from({ length: 30 }, (_, index) => `198.51.100.${index}`);
     const log = ids.flatMap((id) => [

@@ -1237,18 +1237,13 @@ class Counts {
 // know of its bans. Log text stands in inline code, addresses that parse and plain names excepted.
 
 /** How a service writes what it shows. */
-export interface Markup {
+interface Markup {
   bold(text: string): string;
   /** Log text, cut at so many characters as they are sent: nothing in it has a meaning. */
   code(text: string, limit: number): string;
   link(url: string, label: string): string;
   small(text: string): string;
 }
-
-/** So that the longest line fits a message: inline code must not be cut. */
-const ID_LIMIT = 120;
-const REASON_LIMIT = 200;
-const ALERT_LIMIT = 300;
 
 /** A backtick cannot be escaped in inline code: another character stands for it. */
 const inCode = (text: string) => text.replaceAll("\u200b", "").replaceAll("`", "ˋ") || " ";
@@ -1268,131 +1263,77 @@ export const SLACK_MARKUP: Markup = {
   small: (text) => `_${text}_`,
 };
 
-/** For a terminal and for cron's mail. */
-const PLAIN_MARKUP: Markup = {
-  bold: (text) => text,
-  code: (text, limit) => shortened(text, limit),
-  link: (url) => url,
-  small: (text) => text,
-};
-
 // Step one: what happened.
 
 /** `why` is empty where nothing proves it. */
-interface FailedAction {
-  readonly action: string;
-  readonly why: string;
-}
+type FailedAction = Readonly<Record<"action" | "why", string>>;
 
-interface Ban {
-  readonly event: "ban";
-  readonly jail: string;
-  readonly id: string;
-  /** `2026-11-22 10:32:26`, as far as the log has it. */
-  readonly time: string;
-  /** `again`: the firewall had lost it; `longer`: only its new length was logged. */
-  readonly form: "new" | "again" | "longer";
-  /** Failures that the log has of it; 0 when none is known. */
-  readonly failures: number;
-  /** The number of this ban (0 when it is not known), and its length (-1 is permanent). */
-  count: number;
-  seconds: number | undefined;
-  readonly failed: FailedAction[];
-  blocked: boolean;
-}
-
-/** A stop or start of the server: `version` comes with the start, `parts` counts its jails and bans. */
-interface ServerChange {
-  readonly event: "server";
-  readonly stopped: boolean;
-  version: string | undefined;
-  /** It was running until then, and did not say that it stops. */
-  readonly crashed: boolean;
-  readonly parts: Map<string, number>;
-}
-
-/** Something to tell; `place` is its line's number. */
-type Happening = { readonly place: number } & (
-  | Ban
-  | ServerChange
-  | { event: "unban" | "restore" | "lift"; jail: string; id: string }
-  | { event: "jail"; jail: string; did: "started" | "stopped" | "reloaded" }
+/** What can happen, and what is said of it beside its line, jail and id. */
+interface Happenings extends Record<"unban" | "restore" | "lift", object> {
+  ban: {
+    /** `2026-11-22 10:32:26`, as far as the log has it. */
+    time: string;
+    /** `again`: the firewall had lost it; `longer`: only its new length was logged. */
+    form: "new" | "again" | "longer";
+    /** Failures that the log has of it, and the number of this ban; 0 when it is not known. */
+    failures: number;
+    count: number;
+    /** -1 is permanent. */
+    seconds: number | undefined;
+    readonly failed: FailedAction[];
+    blocked: boolean;
+  };
+  /** A stop or start of the server: `version` comes with the start, `parts` counts jails and bans. */
+  server: {
+    readonly stopped: boolean;
+    /** It was running until then, and did not say that it stops. */
+    readonly crashed: boolean;
+    version: string | undefined;
+    readonly parts: Map<string, number>;
+  };
+  jail: { readonly did: "started" | "stopped" | "reloaded" };
   /** Banned a minute ago or more, and seen again. */
-  | { event: "through"; jail: string; id: string; attempts: number }
-  | ({ event: "failed"; jail: string; doing: string; id: string; blocked: boolean } & FailedAction)
-  | { event: "alert"; jail: string | undefined; text: string; raised: string }
-);
-type Untold<Told = Happening> = Told extends Happening ? Omit<Told, "place"> : never;
-type Of<Event extends Happening["event"]> = Extract<Happening, { event: Event }>;
+  through: { attempts: number };
+  failed: FailedAction & { readonly doing: string; readonly blocked: boolean };
+  /** `why` is what was raised, or how a command ended. */
+  alert: { text: string; why: string };
+}
+/** `place` is its line's number; where there is no jail or id, that is empty. */
+type Happening = {
+  [Event in keyof Happenings]: Happenings[Event] & {
+    readonly event: Event;
+    place: number;
+    readonly jail: string;
+    readonly id: string;
+  };
+}[keyof Happenings];
+type Of<Event extends keyof Happenings> = Extract<Happening, { event: Event }>;
+type OfId = Readonly<Record<"jail" | "id", string>>;
 
-/** What the lines before a batch say about its own; times are in ms, keys jail and id. */
-interface Seen {
-  readonly context: LogContext;
+/** What the lines before a batch say about its own; times are in ms, keys are jail and id. */
+class Seen {
+  context: LogContext;
   /** Failures since the last ban. */
-  readonly failures: ReadonlyMap<string, number[]>;
-  readonly banned: ReadonlyMap<string, number>;
-  /** Seconds, by jail and the setting's name. */
-  readonly settings: ReadonlyMap<string, number>;
+  readonly failures = new Map<string, number[]>();
+  readonly banned = new Map<string, number>();
+  /** Seconds; keys are jail and name. */
+  readonly settings = new Map<string, number>();
   /** When each jail began to run actions last. */
-  readonly active: ReadonlyMap<string, number>;
+  readonly active = new Map<string, number>();
+
+  constructor(context: LogContext) {
+    this.context = context;
+  }
 }
 
-const NONE = new Map<string, never>();
-export const NOTHING_SEEN: Seen = {
-  ...{ context: NO_CONTEXT, failures: NONE, banned: NONE, settings: NONE, active: NONE },
-};
+/** A command that failed, or a check of the firewall (`looked`: the command that did). */
+type Trouble = Of<"alert"> & { readonly shown: boolean; readonly looked: string };
 
-/** `found` and `other` are only counted; `isAsked`: they are worth a message of their own. */
-interface Batch {
-  readonly happenings: readonly Happening[];
-  readonly found: number;
-  readonly other: number;
-  readonly isAsked: boolean;
-  readonly from?: LogRecord;
-  readonly to?: LogRecord;
-  readonly seen: Seen;
-}
-
-/** A command of an action that failed, or a check of the firewall (`looked`: the command that did). */
-interface Trouble {
-  readonly place: number;
-  readonly shown: boolean;
-  text: string;
-  why: string;
-  readonly looked?: string | undefined;
-}
-
-const FINDTIME_S = 600;
-/** fail2ban's queue says "already banned" of what came before the ban worked. */
-const BAN_WORKS_MS = MINUTE;
-/** An action's command may run for a minute, and is tried twice. */
-const ACTION_MS = 2 * MINUTE;
-const COMMAND_LIMIT = 2_000;
-/** More commands and checks that no failed action has claimed are not looked through. */
-const UNCLAIMED_LIMIT = 50;
-/** No jail's maxretry is near this. */
-const FAILURES_LIMIT = 1_000;
-/** More failed actions of one ban have lines of their own: a line must fit a message. */
-const FAILED_IN_LINE = 3;
-/** What a stop and a start of the server consist of. */
-const STOP_PARTS = ["stopped", "lift", "started"];
-const START_PARTS = ["started", "restore"];
-const JAIL_CHANGES = {
-  jailStarted: "started",
-  jailStopped: "stopped",
-  jailReloaded: "reloaded",
-} as const;
 /** Lines whose events need to know what happened before. */
 const EARLIER_MATTERS = /\] Ban | already banned$/m;
-/** So many lines are taken apart at a time: the records of a batch have no place in memory. */
-const BLOCK_LINES = 2_000;
-
-function timeOf({ date, time }: LogRecord): string {
-  return `${date} ${time}`;
-}
 
 /** Neither jails nor ids have line ends. */
-function banKey({ jail, id }: { jail: string; id: string }): string {
+function keyOf({ jail, id }: OfId): string {
   return `${jail}\n${id}`;
 }
 
@@ -1409,27 +1350,28 @@ function namesJail(text: string, jail: string): boolean {
   return text.includes(jail) && new RegExp(pattern).test(text);
 }
 
-/** Gathers a batch, record by record. What is not shown still explains what is. */
-class BatchReader {
-  readonly #view: View;
+/** What some lines tell, record by record. What is not shown still explains what is. */
+export class Batch {
+  /** In the order of their lines, once it is finished. */
+  happenings: Happening[] = [];
+  /** What is only counted. */
+  found = 0;
+  other = 0;
+  /** The first and the last record with a time. */
+  from: LogRecord | undefined;
+  to: LogRecord | undefined;
+  /** What it says about the lines behind it. */
+  readonly seen: Seen;
   readonly #before: Seen;
-  #context: LogContext;
-  readonly #happenings: Happening[] = [];
-  /** What is only counted, and the first and last record with a time. */
-  readonly #counts: { found: number; other: number; from?: LogRecord; to?: LogRecord } = {
-    found: 0,
-    other: 0,
-  };
-  readonly #failures = new Map<string, number[]>();
-  readonly #banned = new Map<string, number>();
-  readonly #settings: Map<string, number>;
-  readonly #active: Map<string, number>;
+  readonly #view: View;
   /** Unbans at the end of what was read: what became of them is said behind them. */
   #waiting: readonly string[] = [];
   /** Of the record at hand: its line's number, whether it is shown, its time. */
   #place = -1;
   #shown = false;
   #clock = { text: "", ms: 0 };
+  /** Takes a line that belongs to the record above it. */
+  #continue: ((line: string) => void) | undefined;
   /** The jail that settings are said of, and the one that banned last. */
   #jail = "";
   #lastJail = "";
@@ -1440,77 +1382,111 @@ class BatchReader {
   readonly #through = new Map<string, Of<"through">>();
   /** What no failed action has claimed, and the last command of each process. */
   #commands: Trouble[] = [];
-  #checks: Trouble[] = [];
-  readonly #alone: Trouble[] = [];
+  readonly #checks: Trouble[] = [];
   readonly #processes = new Map<string, Trouble>();
   /** Of the records that tell of an action or a ban, the last one is a failed check. */
   #justChecked = false;
   #server: Of<"server"> | undefined;
   #isRunning: boolean;
-  /** Takes a line that belongs to the record above it. */
-  #continue: ((line: string) => void) | undefined;
 
-  constructor(view: View, before: Seen) {
+  /** `before` is what the lines before these say: `seen` of the batch that had those. */
+  constructor(view: View, before = new Seen(new LogContext({ lastDay: view.lastDay }))) {
     this.#view = view;
     this.#before = before;
-    this.#context = before.context;
-    this.#settings = new Map(before.settings);
-    this.#active = new Map(before.active);
+    this.seen = { ...before, failures: new Map(), banned: new Map() };
     this.#isRunning = before.context.running;
     // That it stops was told; what it does on its way down is told together.
     if (before.context.stopping) this.#beginServer(true);
   }
 
-  /** Reads on: the records of a whole batch have no place in memory. */
-  readLines(lines: readonly string[]): void {
-    const all = this.#waiting.length > 0 ? [...this.#waiting, ...lines] : lines;
-    const end = all.findLastIndex((line) => !line.includes("] Unban ")) + 1;
-    this.#waiting = all.slice(end);
-    this.#readLines(all.slice(0, end));
+  /** Some lines at a time: the records of a whole batch have no place in memory. */
+  read(lines: readonly string[]): this {
+    for (let start = 0; start < lines.length; start += 2_000) {
+      const block = this.#waiting.concat(lines.slice(start, start + 2_000));
+      const end = block.findLastIndex((line) => !line.includes("] Unban ")) + 1;
+      this.#waiting = block.slice(end);
+      this.#readBlock(block.slice(0, end));
+    }
+    return this;
   }
 
-  #readLines(lines: readonly string[]): void {
-    let above = this.#context.record;
-    const { records, after } = readRecords(lines, this.#context);
-    const counts = this.#counts;
+  /** Reads what waits, and tells of what failed without an action that says so. */
+  finish(): this {
+    this.#readBlock(this.#waiting);
+    const alone = [...this.#checks, ...this.#commands].filter(({ shown }) => shown);
+    this.happenings.push(...alone);
+    this.happenings.sort((a, b) => a.place - b.place);
+    // A stop that was told before, of which nothing more is known.
+    const [first] = this.happenings;
+    if (
+      first?.event === "server" &&
+      first.place < 0 &&
+      !first.parts.size &&
+      first.version === undefined
+    )
+      this.happenings.shift();
+    return this;
+  }
+
+  get isWorthMessage(): boolean {
+    const { only } = this.#view;
+    const isAsked = only.has("found") || only.has("other");
+    return this.happenings.length > 0 || (isAsked && this.found + this.other > 0);
+  }
+
+  #readBlock(lines: readonly string[]): void {
+    let above = this.seen.context.record;
+    const { records, after } = readRecords(lines, this.seen.context);
     for (const [index, record] of records.entries()) {
       this.#place++;
-      if (!record) counts.other++;
+      if (!record) this.other++;
       else if (record === above) this.#continue?.(unwrap(lines[index] ?? "").text);
       else {
         this.#shown = isShown(record, this.#view);
+        this.#continue = undefined;
         this.#read(record);
-        if (record.time) counts.from ??= record;
-        if (record.time) counts.to = record;
+        if (record.time) this.from ??= record;
+        if (record.time) this.to = record;
       }
       above = record;
     }
-    this.#context = after;
-  }
-
-  #tell<Told extends Untold>(told: Told): Told & { place: number } {
-    const placed = { ...told, place: this.#place };
-    this.#happenings.push(placed as Happening);
-    return placed;
+    this.seen.context = after;
   }
 
   /** Most lines have the time of the one above. */
-  #msOf(text: string): number {
+  #ms({ date, time }: LogRecord, text = `${date} ${time}`): number {
     if (text !== this.#clock.text) this.#clock = { text, ms: wallClockMs(text) };
     return this.#clock.ms;
   }
 
+  #tell<Event extends keyof Happenings>(
+    event: Event,
+    { jail = "", id = "" }: { jail?: string | undefined; id?: string },
+    what: Happenings[Event],
+  ): Of<Event> {
+    const told = { ...what, event, place: this.#place, jail, id } as Happening as Of<Event>;
+    this.happenings.push(told);
+    return told;
+  }
+
   #read(record: LogRecord): void {
-    const { event, kind, message } = record;
-    this.#continue = undefined;
-    if (event === "command") return this.#readCommand(record);
-    if (event === "output" || event === "ended") return this.#readEnd(record);
-    if (event === "failed") return this.#readFailed(record);
-    if (kind !== "found" && kind !== "other") {
+    const { event, kind, level, message } = record;
+    const shown = this.#shown;
+    const isOfAction = event === "failed" || "process" in record;
+    if (!isOfAction && kind !== "found" && kind !== "other") {
       this.#justChecked = event === "unchecked" || event === "unrestored";
-      if (record.jail) this.#active.set(record.jail, this.#msOf(timeOf(record)));
+      if (record.jail) this.seen.active.set(record.jail, this.#ms(record));
     }
     switch (event) {
+      case "command":
+      case "output":
+      case "ended":
+        return this.#readCommand(record);
+      case "failed":
+        return this.#readFailed(record);
+      case "unchecked":
+      case "unrestored":
+        return void this.#keep(this.#checks, message, this.#commands.at(-1)?.text);
       case "ban":
       case "reban":
         return this.#readBan(record);
@@ -1518,193 +1494,201 @@ class BatchReader {
       case "repeal":
       case "restore":
         return this.#readUnban(record);
-      case "unchecked":
-      case "unrestored":
-        return this.#keep(this.#checks, message, this.#commands.at(-1)?.text);
+      case "increase":
+        return shown ? this.#readIncrease(record) : undefined;
+      case "starting":
+      case "stopping":
+      case "exiting":
+      case "jailStarted":
+      case "jailStopped":
+      case "jailReloaded":
+        return shown ? this.#readServer(record) : undefined;
+      case "foundAgain":
+        return;
       case "found":
       case "attempt":
-        this.#failuresOf(record).push(this.#msOf(record.at ?? timeOf(record)));
-        break;
-      case "setting":
-        this.#settings.set(banKey({ jail: this.#jail, id: record.name }), Number(record.seconds));
-        break;
-      case "jailCreated":
-      case "reloading":
-        this.#jail = record.jail ?? "";
+        this.#failuresOf(record).push(this.#ms(record, record.at));
         break;
       case "alreadyBanned":
         // A failure among many, and an alert where the ban does not work.
         if (isShown({ ...record, kind: "alert" }, this.#view)) this.#readThrough(record);
         break;
+      case "setting":
+        this.seen.settings.set(`${this.#jail}\n${record.name}`, Number(record.seconds));
+        break;
+      case "jailCreated":
+      case "reloading":
+        this.#jail = record.jail ?? "";
+        break;
     }
-    if (this.#shown) this.#readShown(record);
-  }
-
-  #readShown(record: LogRecord): void {
-    const { event, kind, level, message } = record;
-    switch (event) {
-      case "increase":
-        return this.#readIncrease(record);
-      case "starting":
-        return void this.#isOfServer(event, record.version);
-      case "stopping":
-      case "exiting":
-        return void this.#isOfServer(event);
-      case "jailStarted":
-      case "jailStopped":
-      case "jailReloaded": {
-        const did = JAIL_CHANGES[event];
-        if (!this.#isOfServer(did)) this.#tell({ event: "jail", jail: record.jail, did });
-        return;
-      }
-      case "foundAgain":
-        return;
-    }
-    if (kind === "found") this.#counts.found++;
-    else if (kind !== "alert") this.#counts.other++;
+    if (!shown) return;
+    if (kind === "found") this.found++;
+    else if (kind !== "alert") this.other++;
     else {
       const text = `${level} ${message.replace(/^\[[^\]]{1,200}\] /, "")}`;
-      const alert = this.#tell({ event: "alert", jail: record.jail, text, raised: "" });
+      const alert = this.#tell("alert", record, { text, why: "" });
       // The exception stands behind the traceback's indented lines.
       let indented = false;
       let whole = message;
       this.#continue = (line) => {
-        if (whole.length < COMMAND_LIMIT) whole += `\n${line}`;
+        // Or it is the command that 0.9 repeats, of many lines.
+        if (whole.length < 2_000) whole += `\n${line}`;
         const said = line.includes(" -- ")
           ? classify(record.date, record.time, level, whole)
           : record;
         if (said.event === "output" || said.event === "ended") {
-          this.#happenings.splice(this.#happenings.lastIndexOf(alert), 1);
-          return this.#readEnd(said);
+          this.happenings.splice(this.happenings.lastIndexOf(alert), 1);
+          return this.#readCommand(said);
         }
-        if (indented && /^\S/.test(line)) alert.raised = line;
+        if (indented && /^\S/.test(line)) alert.why = line;
         indented = /^\s/.test(line);
       };
     }
   }
 
-  #failuresOf(ban: { jail: string; id: string }): number[] {
-    const key = banKey(ban);
-    const times = this.#failures.get(key) ?? [...(this.#before.failures.get(key) ?? [])];
-    if (times.length >= FAILURES_LIMIT) times.splice(0, FAILURES_LIMIT / 2);
-    this.#failures.set(key, times);
+  #failuresOf(ban: OfId): number[] {
+    const key = keyOf(ban);
+    const times = this.seen.failures.get(key) ?? [...(this.#before.failures.get(key) ?? [])];
+    // No jail's maxretry is near this.
+    if (times.length >= 1_000) times.splice(0, 500);
+    this.seen.failures.set(key, times);
     return times;
   }
 
   #readBan(record: RecordOf<"ban" | "reban">): void {
-    const { event, jail, id } = record;
-    const key = banKey(record);
+    const { event, jail, id, date, time } = record;
+    const key = keyOf(record);
     const times = this.#failuresOf(record);
-    const findtime = this.#settings.get(banKey({ jail, id: "findtime" })) ?? FINDTIME_S;
+    // fail2ban's own default, where the log does not name the jail's.
+    const findtime = this.seen.settings.get(`${jail}\nfindtime`) ?? 600;
     const since = (times.at(-1) ?? 0) - findtime * SECOND;
     const failures = times.filter((at) => at >= since).length;
-    this.#failures.set(key, []);
-    this.#banned.set(key, this.#msOf(timeOf(record)));
+    this.seen.failures.set(key, []);
+    this.seen.banned.set(key, this.#ms(record));
     this.#last.set(jail, { id, place: this.#place });
     this.#lastJail = jail;
     if (!this.#shown) return;
     // The observer works beside the jail, and may log the length first.
     const known = this.#bans.get(key);
-    const longer = known?.form === "longer" ? known : undefined;
-    if (longer) this.#happenings.splice(this.#happenings.lastIndexOf(longer), 1);
-    const seconds = longer?.seconds ?? this.#settings.get(banKey({ jail, id: "banTime" }));
+    const ban = known?.form === "longer" ? known : this.#newBan(record);
+    ban.seconds ??= this.seen.settings.get(`${jail}\nbanTime`);
     const form = event === "ban" ? "new" : "again";
-    this.#newBan(record, { form, failures, count: longer?.count ?? 0, seconds });
-  }
-
-  #newBan(
-    record: RecordOf<"ban" | "reban" | "increase">,
-    known: Pick<Ban, "form" | "failures" | "count" | "seconds">,
-  ): void {
-    const { jail, id } = record;
-    const rest = { time: timeOf(record).trim(), failed: [], blocked: true };
-    this.#bans.set(banKey(record), this.#tell({ event: "ban", jail, id, ...rest, ...known }));
+    Object.assign(ban, { place: this.#place, time: `${date} ${time}`.trim(), form, failures });
   }
 
   #readIncrease(record: RecordOf<"increase">): void {
     const { count = 0, length = "" } = record;
-    const longer = { count: Number(count), seconds: secondsIn(length) };
-    const ban = this.#bans.get(banKey(record));
-    if (ban && ban.form !== "longer") Object.assign(ban, longer);
-    else this.#newBan(record, { form: "longer", failures: 0, ...longer });
+    const known = this.#bans.get(keyOf(record));
+    const ban = known && known.form !== "longer" ? known : this.#newBan(record);
+    Object.assign(ban, { count: Number(count), seconds: secondsIn(length) });
+  }
+
+  #newBan(record: RecordOf<"ban" | "reban" | "increase">): Of<"ban"> {
+    const time = `${record.date} ${record.time}`.trim();
+    const unknown = { failures: 0, count: 0, seconds: undefined, failed: [], blocked: true };
+    const ban = this.#tell("ban", record, { time, form: "longer", ...unknown });
+    this.#bans.set(keyOf(record), ban);
+    return ban;
   }
 
   /** What is said of this id's ban from now on is of another one. */
   #readUnban(record: RecordOf<"unban" | "repeal" | "restore">): void {
     const { event, kind, jail, id } = record;
+    const key = keyOf(record);
     this.#last.set(jail, { id, place: this.#place });
-    this.#bans.delete(banKey(record));
-    if (event === "restore") this.#banned.set(banKey(record), this.#msOf(timeOf(record)));
-    else this.#banned.delete(banKey(record));
+    this.#bans.delete(key);
+    if (event === "restore") this.seen.banned.set(key, this.#ms(record));
+    else this.seen.banned.delete(key);
     const did = event === "restore" ? event : kind === "unban" ? kind : "lift";
-    if (this.#shown && !this.#isOfServer(did)) this.#tell({ event: did, jail, id });
+    if (this.#shown && !this.#isOfServer(did)) this.#tell(did, record, {});
   }
 
   /** fail2ban warns from a minute after the ban on, by the failure's time; 0.9 never warns. */
   #readThrough(record: RecordOf<"alreadyBanned">): void {
-    const { jail, id, level } = record;
-    const key = banKey(record);
-    const since = this.#banned.get(key) ?? this.#before.banned.get(key) ?? NaN;
-    const passed = this.#msOf(timeOf(record)) - since;
-    if (Number.isNaN(passed) ? !level.startsWith("WARN") : passed < BAN_WORKS_MS) return;
-    const known = this.#through.get(key);
-    if (known) known.attempts++;
-    else this.#through.set(key, this.#tell({ event: "through", jail, id, attempts: 1 }));
+    const key = keyOf(record);
+    const since = this.seen.banned.get(key) ?? this.#before.banned.get(key) ?? NaN;
+    const passed = this.#ms(record) - since;
+    // fail2ban's queue says "already banned" of what came before the ban worked.
+    if (Number.isNaN(passed) ? !record.level.startsWith("WARN") : passed < MINUTE) return;
+    const known = this.#through.get(key) ?? this.#tell("through", record, { attempts: 0 });
+    known.attempts++;
+    this.#through.set(key, known);
   }
 
-  /** Whether it is a part of a stop or start of the server: then it is told with that. */
-  #isOfServer(did: string, version = ""): boolean {
-    const server = this.#server;
-    const down = server?.version === undefined ? server : undefined;
-    if (did === "starting") {
-      (down ?? this.#beginServer(false)).version = version;
+  #readServer(
+    record:
+      | RecordOf<"starting" | "stopping" | "exiting">
+      | RecordOf<`jail${"Started" | "Stopped" | "Reloaded"}`>,
+  ): void {
+    const down = this.#server?.version === undefined ? this.#server : undefined;
+    const { event } = record;
+    if (event === "starting") {
+      (down ?? this.#beginServer(false)).version = record.version;
       this.#isRunning = true;
-    } else if (did === "stopping" || did === "exiting") {
-      if (!down && did === "stopping") this.#beginServer(true);
+    } else if (event === "stopping" || event === "exiting") {
+      if (!down && event === "stopping") this.#beginServer(true);
       this.#isRunning = false;
-    } else if (server && (down ? STOP_PARTS : START_PARTS).includes(did)) {
-      addOne(server.parts, did);
-      if (did !== "started") return true;
-      server.version ??= "";
-      this.#isRunning = true;
     } else {
+      const did = (
+        { jailStarted: "started", jailStopped: "stopped", jailReloaded: "reloaded" } as const
+      )[event];
+      if (this.#isOfServer(did)) return;
       // Jails that come and go later are no part of the start.
-      if (!down && ["started", "stopped", "reloaded"].includes(did)) this.#server = undefined;
-      return false;
+      if (!down) this.#server = undefined;
+      this.#tell("jail", record, { did });
     }
-    return true;
   }
 
   #beginServer(stopped: boolean): Of<"server"> {
     const crashed = !stopped && this.#isRunning;
-    const rest: Pick<ServerChange, "version" | "parts"> = { version: undefined, parts: new Map() };
-    return (this.#server = this.#tell({ event: "server", stopped, crashed, ...rest }));
+    const parts = new Map<string, number>();
+    return (this.#server = this.#tell(
+      "server",
+      {},
+      { stopped, crashed, version: undefined, parts },
+    ));
   }
 
-  #keep(list: Trouble[], text: string, looked?: string): void {
-    list.push({ place: this.#place, shown: this.#shown, text, why: "", looked });
-    if (list.length > UNCLAIMED_LIMIT) this.#alone.push(...list.splice(0, 1));
+  /** Whether it is a part of a stop or start of the server: then it is told with that. */
+  #isOfServer(did: string): boolean {
+    const server = this.#server;
+    const isDown = server?.version === undefined;
+    const parts = isDown ? ["stopped", "lift", "started"] : ["started", "restore"];
+    if (!server || !parts.includes(did)) return false;
+    server.parts.set(did, (server.parts.get(did) ?? 0) + 1);
+    if (did === "started") {
+      server.version ??= "";
+      this.#isRunning = true;
+    }
+    return true;
   }
 
-  #readCommand({ process, command }: Pick<RecordOf<"command">, "process" | "command">): void {
-    this.#keep(this.#commands, command.slice(0, COMMAND_LIMIT));
-    const ran = this.#commands.at(-1);
-    if (!ran) return;
-    this.#processes.set(process, ran);
-    this.#continue = (line) => {
-      if (ran.text.length < COMMAND_LIMIT) ran.text += `\n${line}`;
-    };
+  /** Keeps a command or a check until an action that failed claims it. */
+  #keep(list: Trouble[], text: string, looked = ""): Trouble {
+    const place = { event: "alert", place: this.#place, jail: "", id: "" } as const;
+    const kept = { ...place, text, why: "", shown: this.#shown, looked };
+    list.push(kept);
+    // More are not looked through.
+    if (list.length > 50) this.happenings.push(...list.splice(0, 1).filter(({ shown }) => shown));
+    return kept;
   }
 
-  #readEnd(record: RecordOf<"output" | "ended">): void {
-    const command = record.process.slice(0, COMMAND_LIMIT);
+  #readCommand(record: RecordOf<"command" | "output" | "ended">): void {
+    const { event, process } = record;
+    // 0.9 names no process: it repeats the command.
+    const command = (event === "command" ? record.command : process).slice(0, 2_000);
     const isKnown =
-      /^[\da-f]+$/.test(command) || this.#commands.some(({ text }) => text === command);
-    if (!isKnown) this.#readCommand({ process: record.process, command });
+      event !== "command" &&
+      (/^[\da-f]+$/.test(command) || this.#commands.some(({ text }) => text === command));
+    if (!isKnown) this.#processes.set(process, this.#keep(this.#commands, command));
     this.#continue = undefined;
-    const ran = this.#processes.get(record.process);
+    const ran = this.#processes.get(process);
     if (!ran) return;
-    if (record.event === "output") {
+    if (event === "command")
+      this.#continue = (line) => {
+        if (ran.text.length < 2_000) ran.text += `\n${line}`;
+      };
+    else if (event === "output") {
       // Python's `'text'`.
       if (record.error) ran.why = record.error.replace(/^(["'])(.*)\1$/, "$2");
     } else if (!ran.why.includes("timed out")) ran.why += ran.why ? ` (${record.end})` : record.end;
@@ -1731,9 +1715,10 @@ class BatchReader {
     const bans = doing === "ban" || doing === "reban";
     const blocked = !(bans && this.#takeCheck(jail, why, runs));
     if (runs.length === 0) runs = runsOf(({ text }) => namesJail(text, jail));
-    const now = this.#msOf(timeOf(record));
-    const isIdle = ([other, at]: [string, number]) => other === jail || now - at > ACTION_MS;
-    if (runs.length === 0 && [...this.#active].every(isIdle)) runs = runsOf(() => true);
+    // An action's command may run for a minute, and is tried twice.
+    const busySince = this.#ms(record) - 2 * MINUTE;
+    const isIdle = ([other, at]: [string, number]) => other === jail || at < busySince;
+    if (runs.length === 0 && [...this.seen.active].every(isIdle)) runs = runsOf(() => true);
     // A Python action says itself what went wrong.
     const ran = why.startsWith("Error ") ? runs.at(-1) : undefined;
     if (ran) this.#commands = this.#commands.filter(({ text }) => text !== ran.text);
@@ -1745,12 +1730,13 @@ class BatchReader {
     const said = /^Error (?:un|re)?banning /.test(why) ? "" : why;
     const failed = { action, why: (!isDoubtful && ran?.why) || said };
     this.#justChecked = false;
-    const ban = doing === "ban" ? this.#bans.get(banKey({ jail, id })) : undefined;
+    const ban = doing === "ban" ? this.#bans.get(keyOf({ jail, id })) : undefined;
     const isKnown = ban?.failed.some((each) => each.action === action);
-    if (ban && !isKnown && ban.failed.length < FAILED_IN_LINE) {
+    // More of them have lines of their own: a line must fit a message.
+    if (ban && !isKnown && ban.failed.length < 3) {
       ban.failed.push(failed);
       ban.blocked &&= blocked;
-    } else if (this.#shown) this.#tell({ event: "failed", jail, doing, id, blocked, ...failed });
+    } else if (this.#shown) this.#tell("failed", { jail, id }, { doing, blocked, ...failed });
   }
 
   /**
@@ -1758,7 +1744,7 @@ class BatchReader {
    * It names no jail. The command that looked may; else it counts where nothing else came between.
    */
   #takeCheck(jail: string, why: string, runs: readonly Trouble[]): boolean {
-    const index = this.#checks.findLastIndex(({ place, text, looked = "" }) => {
+    const index = this.#checks.findLastIndex(({ place, text, looked }) => {
       const isNamed = namesJail(looked, jail);
       if (!isNamed && /\b(?:f2b|fail2ban)-\w/.test(looked)) return false;
       if (/^Error (?:stopping|starting) action\b/.test(why)) return true;
@@ -1767,7 +1753,8 @@ class BatchReader {
       const again = (runs[0]?.place ?? place) < place && (runs.at(-1)?.place ?? 0) > place;
       return again && (isNamed || (this.#justChecked && this.#lastJail === jail));
     });
-    const taken = this.#checks.splice(index, index < 0 ? 0 : 1);
+    if (index < 0) return false;
+    const taken = this.#checks.splice(index, 1);
     // What could not be restored was found missing before.
     const first = this.#checks.findLastIndex(
       ({ text }, at) => at < index && text.startsWith("Inv"),
@@ -1777,76 +1764,29 @@ class BatchReader {
     this.#commands = this.#commands.filter(
       (ran) => runs.includes(ran) || !taken.some(({ looked }) => looked === ran.text),
     );
-    return taken.length > 0;
-  }
-
-  /** The batch, with what failed without an action that says so. */
-  finish(): Batch {
-    this.#readLines(this.#waiting);
-    const alone = [...this.#checks, ...this.#alone, ...this.#commands].filter(({ shown }) => shown);
-    const alerts = alone.map(({ place, text, why }) => {
-      return { event: "alert" as const, place, jail: undefined, text, raised: why };
-    });
-    // A stop that was told before, of which nothing more is known.
-    const isOld = (each: Happening) =>
-      each.event === "server" &&
-      each.place < 0 &&
-      each.version === undefined &&
-      each.parts.size === 0;
-    const happenings = [...this.#happenings.filter((each) => !isOld(each)), ...alerts];
-    const { only } = this.#view;
-    return {
-      happenings: happenings.sort((a, b) => a.place - b.place),
-      ...this.#counts,
-      isAsked: only.has("found") || only.has("other"),
-      seen: {
-        context: this.#context,
-        failures: this.#failures,
-        banned: this.#banned,
-        settings: this.#settings,
-        active: this.#active,
-      },
-    };
-  }
-}
-
-/** What some lines tell; `before` is what the lines before them say: `seen` of the batch that had those. */
-export function readBatch(lines: readonly string[], view: View, before: Seen): Batch {
-  const reader = new BatchReader(view, before);
-  for (let start = 0; start < lines.length; start += BLOCK_LINES)
-    reader.readLines(lines.slice(start, start + BLOCK_LINES));
-  return reader.finish();
-}
-
-/** Whether something happened that is worth a message. */
-function isWorthMessage({ happenings, isAsked, found, other }: Batch): boolean {
-  return happenings.length > 0 || (isAsked && found + other > 0);
-}
-
-/** More addresses that still get through are not remembered. */
-const WARNED_LIMIT = 500;
-/** When each jail's address that still gets through was told of last, by fingerprint; ms. */
-type Warned = Readonly<Record<string, number>>;
-
-/** Leaves out what was told within the last hour, and what of `warned` is older. */
-function withoutRepeats(batch: Batch, warned: Warned, now: number) {
-  const isRecent = (at: number) => at <= now && now - at < HOUR;
-  const recent = Object.entries(warned).filter(([, at]) => isRecent(at));
-  const known = new Map(recent.slice(-WARNED_LIMIT));
-  const happenings = batch.happenings.filter((each) => {
-    if (each.event !== "through") return true;
-    const key = fingerprint(banKey(each)).slice(0, 16);
-    if (known.has(key)) return false;
-    known.set(key, now);
     return true;
+  }
+}
+
+/** Leaves out the bans that do not work of which was told within the hour; `warned`: when, by fingerprint. */
+function leaveOutRepeats(batch: Batch, warned: Readonly<Record<string, number>>, now: number) {
+  const recent = Object.entries(warned).filter(([, at]) => at <= now && now - at < HOUR);
+  // More are not remembered.
+  const known = new Map(recent.slice(-500));
+  batch.happenings = batch.happenings.filter((each) => {
+    if (each.event !== "through") return true;
+    const key = fingerprint(keyOf(each)).slice(0, 16);
+    const isNew = !known.has(key);
+    if (isNew) known.set(key, now);
+    return isNew;
   });
-  return { batch: { ...batch, happenings }, warned: Object.fromEntries(known) };
+  return Object.fromEntries(known);
 }
 
 // Step two: in words.
 
 /** How things are put in words, and for whom. */
-export interface Style {
+interface Style {
   readonly host: string;
   readonly markup: Markup;
   /** Where an address leads, `https://db-ip.com/{ip}`; empty for no link. */
@@ -1857,35 +1797,21 @@ export interface Style {
   readonly room: number;
 }
 
-/** What is said of a batch; `file`: every ban, where only some fit a message. */
-interface Rendering {
-  readonly text: string;
-  readonly file?: string;
-}
-
-/** Words that mean nothing in any markup. */
-const PLAIN = /^[\p{L}\p{N}]+(?:[ ._-][\p{L}\p{N}]+)*$/u;
-/** Groups of an IPv6 address that chat services would show as a picture. */
-const EMOJI = /:(?:100|1234|ab?|abcd?|b|bed|bee|cd):/i;
-/** More events of one kind than this are one line with counts, and more bans a list. */
-const FEW = 3;
-const FEW_BANS = 8;
+/** So that the longest line fits a message: inline code must not be cut. */
+const ID_LIMIT = 120;
+/** A line of a list; and how much room each part of one has that does not fit whole. */
 const LIST_LINE_LENGTH = 300;
-/** A list that does not fit has so much room for each of jails, networks and addresses. */
 const LIST_PART_LENGTH = 500;
 const IN_FILE = ", all of them in the file";
-/** A line of the log may be as large as a file may be. */
-const ROW_ID_LIMIT = 1_000;
-const USERS_SHOWN = 5;
-const USER_LENGTH = 32;
-/** Of jails and of the server. */
-const CHANGE_SIGNS = { started: "✅", stopped: "⛔", reloaded: "🔄", restarted: "🔄" };
-/** How one is said, and how many are. */
-const LET_IN = {
-  unban: ["🔓", "UNBANNED", "unbanned"],
-  restore: ["♻️", "ban restored:", "restored"],
-  lift: ["♻️", "unbanned (jail stopped):", "unbanned (jail stopped)"],
-} as const;
+/** Units of a ban's length; fail2ban writes their first letters. */
+const UNITS: readonly (readonly [seconds: number, one: string, more: string])[] = [
+  [365 * 86_400, "year", "years"],
+  [7 * 86_400, "week", "weeks"],
+  [86_400, "day", "days"],
+  [3_600, "h", "h"],
+  [60, "min", "min"],
+  [1, "s", "s"],
+];
 /** People's words for the kinds, for one and for more of them. */
 const KIND_WORDS: Readonly<Record<Kind, readonly [one: string, more: string]>> = {
   alert: ["alert", "alerts"],
@@ -1896,31 +1822,26 @@ const KIND_WORDS: Readonly<Record<Kind, readonly [one: string, more: string]>> =
   life: ["restart", "restarts"],
   other: ["other line", "other lines"],
 };
-/** Of a length; fail2ban writes the first letters. */
-const UNITS: readonly (readonly [seconds: number, word: string])[] = [
-  ...([
-    [365 * 86_400, "year"],
-    [7 * 86_400, "week"],
-    [86_400, "day"],
-  ] as const),
-  ...([
-    [3_600, "h"],
-    [60, "min"],
-    [1, "s"],
-  ] as const),
-];
+/** How one is said, and how many are. */
+const LET_IN = {
+  unban: ["🔓", "UNBANNED", "unbanned"],
+  restore: ["♻️", "ban restored:", "restored"],
+  lift: ["♻️", "unbanned (jail stopped):", "unbanned (jail stopped)"],
+} as const;
 
 function shortened(text: string, limit: number): string {
   if (text.length <= limit) return text;
   return text.slice(0, characterBoundary(text, limit - 1)) + CUT_MARK;
 }
 
+/** In code, unless it is of words that mean nothing in any markup. */
 function nameText(text: string, { code }: Markup): string {
-  return PLAIN.test(text) && text.length <= ID_LIMIT ? text : code(text, ID_LIMIT);
+  const isPlain = /^[\p{L}\p{N}]+(?:[ ._-][\p{L}\p{N}]+)*$/u.test(text);
+  return isPlain && text.length <= ID_LIMIT ? text : code(text, ID_LIMIT);
 }
 
 /** The address of `203.0.113.7` or `203.0.113.0/24`; absent for any other id. */
-export function addressOf(id: string): string | undefined {
+function addressOf(id: string): string | undefined {
   const [, address = "", , bits] = /^([0-9a-fA-F.:]{2,45})(\/(\d{1,3}))?$/.exec(id) ?? [];
   const version = process.getBuiltinModule("node:net").isIP(address);
   return version > 0 && Number(bits ?? 0) <= (version === 4 ? 32 : 128) ? address : undefined;
@@ -1932,12 +1853,6 @@ function amount(count: number, noun: string, more = `${noun}s`): string {
 
 function timesText(count: number): string {
   return count > 1 ? ` ×${count.toLocaleString("en")}` : "";
-}
-
-/** `2nd` */
-function ordinal(count: number): string {
-  const [tens, ones] = [count % 100, count % 10];
-  return count + (((tens < 11 || tens > 13) && ["th", "st", "nd", "rd"][ones]) || "th");
 }
 
 /** Seconds of `1h 30m`, `1 day, 0:00:24` or `permanent` (-1); undefined for what is none of these. */
@@ -1954,18 +1869,12 @@ function secondsIn(length: string): number | undefined {
 function banLength(seconds: number): string {
   if (seconds < 0) return "permanently";
   let rest = seconds;
-  const parts = UNITS.flatMap(([size, word]) => {
+  const parts = UNITS.flatMap(([size, ...words]) => {
     const count = Math.floor(rest / size);
     rest %= size;
-    return count > 0 ? [amount(count, word, word + (size < 86_400 ? "" : "s"))] : [];
+    return count > 0 ? [amount(count, ...words)] : [];
   });
   return `for ${parts.slice(0, 2).join(" ") || "0 s"}`;
-}
-
-/** `276 bans, 4,944 failed attempts` */
-function kindsText(kinds: Readonly<Record<Kind, number>>): string {
-  const known = KINDS.filter((kind) => kinds[kind] > 0);
-  return known.map((kind) => amount(kinds[kind], ...KIND_WORDS[kind])).join(", ");
 }
 
 /** As many words as `room` has place for, and how many more there are. */
@@ -1981,38 +1890,30 @@ function fitting(words: readonly string[], room: number): string {
   return text;
 }
 
-/** Words in lines of some length, so that messages can be cut between them. */
-function wrapped(first: string, words: readonly string[]): string {
-  const listed = words.map((word, index) => (index < words.length - 1 ? `${word},` : word));
-  return filled([first, ...listed], LIST_LINE_LENGTH).join("\n");
-}
-
 /** Values with the events that have them, the most frequent first. */
 function groups<Each>(all: Iterable<Each>, valueOf: (each: Each) => string): [string, Each[]][] {
   return [...Map.groupBy(all, valueOf)].sort((a, b) => b[1].length - a[1].length);
 }
 
-/** Bans with a line of their own, and groups of many: the smooth ones, and those whose actions failed alike. */
-function ownAndMany(batch: Batch): { own: Of<"ban">[]; many: Of<"ban">[][] } {
-  const bans = batch.happenings.filter((each) => each.event === "ban");
-  const alike = groups(bans, ({ jail, failed, blocked }) => {
-    return failed.length > 0 ? JSON.stringify([jail, failed, blocked]) : "";
+/** What has a line of its own, and groups of what is too many for that. */
+function ownAndMany(happenings: readonly Happening[]) {
+  const alike = groups(happenings, (each) => {
+    // Smooth bans, and those whose actions failed alike.
+    if (each.event === "ban" && each.failed.length > 0)
+      return JSON.stringify([each.jail, each.failed, each.blocked]);
+    return each.event === "through" ? `through ${each.jail}` : each.event;
   });
-  const isMany = ([key, same]: [string, unknown[]]) => same.length > (key ? FEW : FEW_BANS);
+  const fewOf = (key: string) => (/^(?:ban$|through)/.test(key) ? 8 : 3);
+  const isMany = ([key, { length }]: [string, unknown[]]) =>
+    /^(?:ban$|\[|through|unban|restore|lift)/.test(key) && length > fewOf(key);
   const own = alike.filter((group) => !isMany(group)).flatMap(([, same]) => same);
   return { own, many: alike.filter(isMany).map(([, same]) => same) };
 }
 
 /** What the database and the map of countries are asked: no more than is shown. */
-function wantedFacts(batch: Batch): WantedFacts {
-  const ids = batch.happenings.flatMap((each) => ("id" in each ? (addressOf(each.id) ?? []) : []));
-  return { bans: ownAndMany(batch).own, addresses: [...new Set(ids)] };
-}
-
-/** One line or a few, and where they belong among the others; the host goes behind the first one's sign. */
-interface Line {
-  readonly place: number;
-  readonly text: string;
+function wantedFacts({ happenings }: Batch) {
+  const bans = ownAndMany(happenings).own.filter((each) => each.event === "ban");
+  return { bans, ids: happenings.map(({ id }) => id) };
 }
 
 /** Puts things in words. */
@@ -2027,218 +1928,203 @@ class Words {
     this.#markup = style.markup;
   }
 
-  code(text: string, limit: number): string {
-    return this.#markup.code(text, limit);
-  }
-
   jail(jail: string): string {
     return this.#markup.bold(`[${nameText(jail, this.#markup)}]`);
   }
 
   /** An address as it is, with its country if that is known; anything else in code. */
   id(id: string, times = 1): string {
-    const address = addressOf(id);
-    const { flag, code } = this.#facts.countries.get(address ?? "") ?? {};
-    const text = address && !EMOJI.test(id) ? id : this.code(id, ID_LIMIT);
-    return [text, flag, code].filter(Boolean).join(" ") + timesText(times);
+    // Groups of an IPv6 address that chat services would show as a picture.
+    const isEmoji = /:(?:100|1234|ab?|abcd?|b|bed|bee|cd):/i.test(id);
+    const text = addressOf(id) && !isEmoji ? id : this.#markup.code(id, ID_LIMIT);
+    const country = this.#facts.countries.get(id);
+    return text + (country ? ` ${countryText(country)}` : "") + timesText(times);
+  }
+
+  /** Different ids, the most frequent first. */
+  ids(all: readonly Happening[]): string[] {
+    return groups(all, ({ id }) => id).map(([id, { length }]) => this.id(id, length));
+  }
+
+  /** `**[sshd]** 3, **[web]** 1` */
+  jailCounts(all: readonly Happening[]): string {
+    const counts = groups(all, ({ jail }) => jail).map(([jail, { length }]) => {
+      return `${this.jail(jail)} ${length.toLocaleString("en")}`;
+    });
+    return fitting(counts, LIST_PART_LENGTH);
+  }
+
+  /** One thing that happened. */
+  line(each: Happening): string {
+    const { event, jail, id } = each;
+    const { bold, code } = this.#markup;
+    switch (event) {
+      case "ban":
+        return this.#ban(each);
+      case "unban":
+      case "restore":
+      case "lift": {
+        const [sign, did] = LET_IN[event];
+        return `${sign} ${this.jail(jail)} ${event === "unban" ? bold(did) : did} ${this.id(id)}`;
+      }
+      case "through":
+        return this.#through(jail, [each]);
+      case "jail": {
+        const sign = { started: "✅", stopped: "⛔", reloaded: "🔄" }[each.did];
+        return `${sign} ${this.jail(jail)} jail ${each.did}`;
+      }
+      case "failed": {
+        const where = ` at ${each.doing}${id ? ` of ${this.id(id)}` : ""}`;
+        const alarm = each.blocked ? "" : `🚨 ${bold("NOT blocked")}: `;
+        return `⚠️ ${this.jail(jail)} ${alarm}${this.#failed(each, where)}`;
+      }
+      case "alert": {
+        // What was raised stands at the end, and is not cut off.
+        const cut = shortened(each.text, each.why ? 150 : 300);
+        const whole = each.why && !each.text.endsWith(each.why) ? `${cut} ${each.why}` : cut;
+        return `⚠️ ${jail ? `${this.jail(jail)} ` : ""}${code(whole, 300)}`;
+      }
+      case "server": {
+        const { stopped, crashed, version, parts } = each;
+        const did = version === undefined ? "stopped" : stopped ? "restarted" : "started";
+        const sign = { started: "✅", stopped: "⛔", restarted: "🔄" }[did];
+        const counted = (part: string, noun: string, fate = "") => {
+          const count = parts.get(part) ?? 0;
+          return count > 0 ? amount(count, noun) + fate : "";
+        };
+        const jails = counted(did === "stopped" ? "stopped" : "started", "jail");
+        const bans = counted("restore", "ban", " restored") || counted("lift", "ban", " lifted");
+        const details = [jails, bans].filter((text) => text !== "").join(", ");
+        const known = version ? ` ${nameText(version, this.#markup)}` : "";
+        const how = `${did}${crashed ? " after a crash" : ""}`;
+        return `${sign} fail2ban${known} ${how}${details && `: ${details}`}`;
+      }
+    }
   }
 
   #failed({ action, why }: FailedAction, where = ""): string {
-    const failed = this.#markup.bold(`action ${this.code(action, ID_LIMIT)} failed`);
-    return failed + where + (why && `: ${this.code(why, REASON_LIMIT)}`);
+    const { bold, code } = this.#markup;
+    const failed = bold(`action ${code(action, ID_LIMIT)} failed`);
+    return failed + where + (why && `: ${code(why, 200)}`);
   }
 
-  #failures({ failed, blocked }: Ban): string {
+  #failures({ failed, blocked }: Of<"ban">): string {
     const alarm = blocked ? "" : `, but 🚨 ${this.#markup.bold("NOT blocked")}`;
     return alarm + failed.map((each) => ` · ⚠️ ${this.#failed(each)}`).join("");
   }
 
   #ban(ban: Of<"ban">): string {
     const { id, form } = ban;
-    const { link } = this.style;
-    const known = this.#facts.bans.get(factKey(ban));
+    const { style } = this;
+    const { bold, code, link } = this.#markup;
+    const known = this.#facts.bans.get(ban);
     const failures = known?.failures || ban.failures;
     const count = ban.count || (known?.count ?? 0);
     const seconds = ban.count > 0 ? ban.seconds : (known?.seconds ?? ban.seconds);
-    const logged = known?.failures ? "" : " logged";
+    const [tens, ones] = [count % 100, count % 10];
+    const ending = ((tens < 11 || tens > 13) && ["th", "st", "nd", "rd"][ones]) || "th";
     const details = [
-      failures > 0 ? `after ${amount(failures, "failed attempt")}${logged}` : "",
-      count > 0 ? `${ordinal(count)} ban` : "",
+      failures > 0 ? `after ${amount(failures, "failed attempt")}` : "",
+      count > 0 ? `${count}${ending} ban` : "",
       seconds === undefined ? "" : banLength(seconds),
       form === "again" ? "again: the firewall had lost it" : "",
     ];
+    if (details[0] && !known?.failures) details[0] += " logged";
     const detail = details.filter((each) => each !== "").join(", ");
-    const what = [
-      `${this.#markup.bold("BANNED")} ${this.id(id)}${form === "longer" ? " for longer" : ""}`,
-      `${/^\d/.test(detail) ? "," : ""} ${detail}`.trimEnd(),
-      this.#failures(ban),
-    ];
-    const users = (known?.users ?? []).map((user) => this.code(user, USER_LENGTH));
-    const more = users.length > USERS_SHOWN ? ` and ${users.length - USERS_SHOWN} more` : "";
+    const longer = form === "longer" ? " for longer" : "";
+    const what = `${bold("BANNED")} ${this.id(id)}${longer}${/^\d/.test(detail) ? "," : ""} ${detail}`;
+    const users = (known?.users ?? []).map((user) => code(user, 32));
+    const more = users.length > 5 ? ` and ${users.length - 5} more` : "";
     const address = addressOf(id);
-    const url = address && link.replaceAll("{ip}", () => address);
+    const url = address && style.link.replaceAll("{ip}", () => address);
     const parts = [
-      `🔔 ${this.jail(ban.jail)} ${what.join("")}`,
-      users.length > 0 ? `tried ${users.slice(0, USERS_SHOWN).join(", ")}${more}` : "",
-      url ? this.#markup.link(url, URL.parse(link)?.hostname ?? link) : "",
-      address ? this.code(`fail2ban-client unban ${id}`, ID_LIMIT) : "",
+      `🔔 ${this.jail(ban.jail)} ${what.trimEnd()}${this.#failures(ban)}`,
+      users.length > 0 ? `tried ${users.slice(0, 5).join(", ")}${more}` : "",
+      url ? link(url, URL.parse(style.link)?.hostname ?? style.link) : "",
+      address ? code(`fail2ban-client unban ${id}`, ID_LIMIT) : "",
     ];
     const line = parts.filter((part) => part !== "").join(" · ");
-    return line.length + this.style.host.length < this.style.room ? line : (parts[0] ?? "");
+    return line.length + style.host.length < style.room ? line : (parts[0] ?? "");
   }
 
-  /** Every ban its line; many are a list, and a line for what failed for them. */
-  bans(batch: Batch): { lines: Line[]; file?: string } {
-    const { own, many } = ownAndMany(batch);
-    const lines = own.map((ban) => ({ place: ban.place, text: this.#ban(ban) }));
-    const [first] = many.flat();
-    if (!first) return { lines };
-    for (const same of many) {
-      const [ban] = same;
-      if (!ban || ban.failed.length === 0) continue;
-      const ids = groups(same, ({ id }) => id).map(([id, { length }]) => this.id(id, length));
-      const counted = `🔔 ${this.jail(ban.jail)} ${amount(same.length, "ban")}${this.#failures(ban)}`;
-      lines.push({ place: ban.place, text: `${counted}: ${fitting(ids, LIST_LINE_LENGTH)}` });
+  /** Addresses of a jail whose ban does not work. */
+  #through(jail: string, all: readonly Of<"through">[]): string {
+    const [only, more] = all;
+    const attempts = all.reduce((sum, each) => sum + each.attempts, 0);
+    const still = `through (${amount(attempts, "more attempt")})`;
+    const where = `banned in ${this.jail(jail)} and still`;
+    const head = "⚠️ the ban does not work:";
+    if (only && !more) return `${head} ${this.id(only.id)} is ${where} gets ${still}`;
+    const busiest = all.toSorted((a, b) => b.attempts - a.attempts);
+    const ids = fitting(
+      busiest.map((each) => this.id(each.id, each.attempts)),
+      LIST_PART_LENGTH,
+    );
+    return `${head} ${amount(all.length, "address", "addresses")} are ${where} get ${still}: ${ids}`;
+  }
+
+  /** What are too many of a kind for a line each; smooth bans have their list alone. */
+  many(all: readonly Happening[]): string | undefined {
+    const [first] = all;
+    if (first?.event === "ban" && first.failed.length > 0) {
+      const head = `🔔 ${this.jail(first.jail)} ${amount(all.length, "ban")}`;
+      return `${head}${this.#failures(first)}: ${fitting(this.ids(all), LIST_LINE_LENGTH)}`;
     }
+    if (first?.event === "through")
+      return this.#through(
+        first.jail,
+        all.filter((each) => each.event === "through"),
+      );
+    if (first?.event !== "unban" && first?.event !== "restore" && first?.event !== "lift")
+      return undefined;
+    const [sign, , did] = LET_IN[first.event];
+    const head = this.#markup.bold(`${all.length.toLocaleString("en")} ${did}`);
+    return `${sign} ${head}: ${this.jailCounts(all)}`;
+  }
+
+  /** Bans by jail and network, with every address; where a message holds not all, they are a file. */
+  bans(bans: readonly Of<"ban">[]): { text: string; file?: string } {
     const { overflow, room, host } = this.style;
-    const whole = this.#list(many.flat());
-    const isShort = overflow !== "none" && whole.length + host.length + 4 > room;
-    const text = isShort ? this.#shortList(many.flat()) : whole;
-    lines.push({ place: first.place, text });
-    if (!isShort || overflow !== "file") return { lines };
-    const rows = many.flat().map(({ time, jail, id }) => {
-      return `${time} [${jail}] ${shortened(id, ROW_ID_LIMIT)}\n`.trimStart();
-    });
-    return { lines, file: rows.join("") };
-  }
-
-  #head(bans: readonly Of<"ban">[]): string {
-    const jails = new Set(bans.map(({ jail }) => jail)).size;
-    return `🔔 ${this.#markup.bold(amount(bans.length, "ban"))} in ${amount(jails, "jail")}`;
-  }
-
-  /** Networks that more than one address shares, with their number, and the other ids. */
-  #networks(bans: readonly Of<"ban">[]) {
-    const ids = groups(bans, ({ id }) => id);
     const textOf = ([id, { length }]: [string, unknown[]]) => this.id(id, length);
-    const networks = groups(ids, ([id]) => networkOf(id) ?? "");
-    const some = networks.filter(([network, { length }]) => network !== "" && length > 1);
-    const shared = some.map(([network, same]) => {
-      return { network: network + timesText(same.length), ids: same.map(textOf) };
-    });
-    const known = new Set(some.flatMap(([, same]) => same));
-    return { shared, single: ids.filter((each) => !known.has(each)).map(textOf) };
-  }
-
-  /** By jail and network, with every address. */
-  #list(bans: readonly Of<"ban">[]): string {
-    const jails = groups(bans, ({ jail }) => jail).map(([jail, inJail]) => {
-      const { shared, single } = this.#networks(inJail);
-      const words = shared.flatMap(({ network, ids: [first, ...others] }) => {
-        return [`${network} (${first}`, ...others.with(-1, `${others.at(-1)})`)];
-      });
-      return wrapped(`${this.jail(jail)} ${inJail.length.toLocaleString("en")}:`, [
-        ...words,
-        ...single,
-      ]);
-    });
-    return [this.#head(bans), ...jails].join("\n");
-  }
-
-  /** As much of it as one message holds. */
-  #shortList(bans: readonly Of<"ban">[]): string {
-    const networks = this.#networks(bans).shared.map(({ network }) => network);
-    const ids = groups(bans, ({ id }) => id).map(([id, { length }]) => this.id(id, length));
-    const where = this.style.overflow === "file" ? IN_FILE : "";
-    const lines = [
-      this.#head(bans) + where,
-      this.#jailCounts(bans),
-      networks.length > 0 ? `busiest networks: ${fitting(networks, LIST_PART_LENGTH)}` : "",
-      `addresses: ${fitting(ids, LIST_PART_LENGTH)}`,
-    ];
-    return lines.filter((line) => line !== "").join("\n");
-  }
-
-  #jailCounts(events: readonly { jail: string }[]): string {
-    const counts = groups(events, ({ jail }) => jail).map(([jail, { length }]) => {
-      return `${this.jail(jail)} ${length.toLocaleString("en")}`;
-    });
-    return fitting(counts, LIST_PART_LENGTH);
-  }
-
-  /** A few unbans or restores each their own line, more of them one with counts by jail. */
-  letIn(batch: Batch, event: "unban" | "restore" | "lift"): Line[] {
-    const [sign, one, many] = LET_IN[event];
-    const events = batch.happenings.filter((each) => each.event === event) as Of<typeof event>[];
-    const { bold } = this.#markup;
-    if (events.length <= FEW) {
-      const did = event === "unban" ? bold(one) : one;
-      const line = ({ jail, id }: Of<typeof event>) => `${this.jail(jail)} ${did} ${this.id(id)}`;
-      return events.map((each) => ({ place: each.place, text: `${sign} ${line(each)}` }));
-    }
-    const head = bold(`${events.length.toLocaleString("en")} ${many}`);
-    return [{ place: events[0]?.place ?? 0, text: `${sign} ${head}: ${this.#jailCounts(events)}` }];
-  }
-
-  /** Addresses whose ban does not work: each its line, many in a jail one. */
-  through(batch: Batch): Line[] {
-    const events = batch.happenings.filter((each) => each.event === "through");
-    return groups(events, ({ jail }) => jail).flatMap(([jail, inJail]) => {
-      const line = (same: typeof inJail, who: string, get: string, ids = "") => {
-        const attempts = amount(
-          same.reduce((sum, each) => sum + each.attempts, 0),
-          "more attempt",
-        );
-        const still = `${who} banned in ${this.jail(jail)} and still ${get} through (${attempts})`;
-        return { place: same[0]?.place ?? 0, text: `⚠️ the ban does not work: ${still}${ids}` };
-      };
-      if (inJail.length <= FEW_BANS)
-        return inJail.map((each) => line([each], `${this.id(each.id)} is`, "gets"));
-      const busiest = inJail.toSorted((a, b) => b.attempts - a.attempts);
-      const ids = busiest.map(({ id, attempts }) => this.id(id, attempts));
-      const who = `${amount(inJail.length, "address", "addresses")} are`;
-      return [line(inJail, who, "get", `: ${fitting(ids, LIST_PART_LENGTH)}`)];
-    });
-  }
-
-  #server({ stopped, version, crashed, parts }: ServerChange): string {
-    const up = stopped ? "restarted" : "started";
-    const did = version === undefined ? "stopped" : up;
-    const counted = (part: string, noun: string, fate = "") => {
-      const count = parts.get(part) ?? 0;
-      return count > 0 ? amount(count, noun) + fate : "";
+    const sharedIn = (some: typeof bans) => {
+      const networks = groups(
+        groups(some, ({ id }) => id),
+        ([id]) => networkOf(id) ?? "",
+      );
+      return networks.filter(([network, { length }]) => network !== "" && length > 1);
     };
-    const jails = counted(did === "stopped" ? "stopped" : "started", "jail");
-    const bans = counted("restore", "ban", " restored") || counted("lift", "ban", " lifted");
-    const details = [jails, bans].filter((text) => text !== "").join(", ");
-    const known = version ? ` ${nameText(version, this.#markup)}` : "";
-    const how = `${did}${crashed ? " after a crash" : ""}`;
-    return `${CHANGE_SIGNS[did]} fail2ban${known} ${how}${details && `: ${details}`}`;
-  }
-
-  /** The line of what has one of its own whatever else happened. */
-  line(each: Happening): string | undefined {
-    switch (each.event) {
-      case "server":
-        return this.#server(each);
-      case "jail":
-        return `${CHANGE_SIGNS[each.did]} ${this.jail(each.jail)} jail ${each.did}`;
-      case "failed": {
-        const where = ` at ${each.doing}${each.id ? ` of ${this.id(each.id)}` : ""}`;
-        const alarm = each.blocked ? "" : `🚨 ${this.#markup.bold("NOT blocked")}: `;
-        return `⚠️ ${this.jail(each.jail)} ${alarm}${this.#failed(each, where)}`;
-      }
-      case "alert": {
-        const { jail, text, raised } = each;
-        // What was raised stands at the end, and is not cut off.
-        const cut = shortened(text, raised ? ALERT_LIMIT / 2 : ALERT_LIMIT);
-        const whole = raised && !text.endsWith(raised) ? `${cut} ${raised}` : cut;
-        const what = this.code(whole, ALERT_LIMIT);
-        return `⚠️ ${jail ? `${this.jail(jail)} ` : ""}${what}`;
-      }
-      default:
-        return undefined;
-    }
+    const jails = groups(bans, ({ jail }) => jail);
+    const count = this.#markup.bold(amount(bans.length, "ban"));
+    const head = `🔔 ${count} in ${amount(jails.length, "jail")}`;
+    const lists = jails.map(([jail, inJail]) => {
+      const shared = sharedIn(inJail);
+      const known = new Set(shared.flatMap(([, same]) => same.map(([id]) => id)));
+      const words = shared.flatMap(([network, same]) => {
+        const [first, ...others] = same.map(textOf);
+        const begin = `${network}${timesText(same.length)} (${first}`;
+        return [begin, ...others.with(-1, `${others.at(-1)})`)];
+      });
+      const single = groups(inJail, ({ id }) => id).filter(([id]) => !known.has(id));
+      const all = [...words, ...single.map(textOf)];
+      const listed = all.map((word, index) => (index < all.length - 1 ? `${word},` : word));
+      const jailHead = `${this.jail(jail)} ${inJail.length.toLocaleString("en")}:`;
+      // So that messages can be cut between its lines.
+      return filled([jailHead, ...listed], LIST_LINE_LENGTH).join("\n");
+    });
+    const whole = [head, ...lists].join("\n");
+    if (overflow === "none" || whole.length + host.length + 4 <= room) return { text: whole };
+    const networks = sharedIn(bans).map(([network, same]) => network + timesText(same.length));
+    const lines = [
+      head + (overflow === "file" ? IN_FILE : ""),
+      this.jailCounts(bans),
+      networks.length > 0 ? `busiest networks: ${fitting(networks, LIST_PART_LENGTH)}` : "",
+      `addresses: ${fitting(this.ids(bans), LIST_PART_LENGTH)}`,
+    ];
+    const text = lines.filter((line) => line !== "").join("\n");
+    if (overflow !== "file") return { text };
+    // A line of the log may be as large as a file may be.
+    const rows = bans.map(({ time, jail, id }) => `${time} [${jail}] ${shortened(id, 1_000)}\n`);
+    return { text, file: rows.map((row) => row.trimStart()).join("") };
   }
 
   /** `-# 10:32:26 to 10:39:30 · 4,469 failed attempts · 12 other lines`; the date where there are two. */
@@ -2247,61 +2133,56 @@ class Words {
     const ends = [from, to].map(
       (end) => (sameDay ? end?.time : `${end?.date} ${end?.time}`.trim()) ?? "",
     );
-    const counts = [found, other].map((count, index) => {
-      return count > 0 ? amount(count, ...KIND_WORDS[index === 0 ? "found" : "other"]) : "";
-    });
-    const parts = [[...new Set(ends)].join(" to "), ...counts].filter((part) => part !== "");
+    const parts = [
+      [...new Set(ends)].join(" to "),
+      found > 0 ? amount(found, ...KIND_WORDS.found) : "",
+      other > 0 ? amount(other, ...KIND_WORDS.other) : "",
+    ].filter((part) => part !== "");
     return parts.length > 0 ? `${this.#markup.small(parts.join(" · "))}\n` : "";
   }
 }
 
-/** Equal lines are one with their number, where the last was. */
-function merged(lines: readonly Line[]): Line[] {
-  return groups(lines, ({ text }) => text).map(([text, same]) => {
-    return { place: same.at(-1)?.place ?? 0, text: text + timesText(same.length) };
-  });
-}
-
-/** A batch in words, each line with its end; empty when nothing happened that is worth a message. */
-export function renderBatch(batch: Batch, facts: Facts, style: Style): Rendering {
+/** A batch in words, empty when nothing is worth a message; `file`: all bans, where some do not fit. */
+export function renderBatch(batch: Batch, style: Style, facts = new Facts()) {
+  if (!batch.isWorthMessage) return { text: "" };
   const words = new Words(style, facts);
-  const { lines: bans, file } = words.bans(batch);
-  const alone = batch.happenings.flatMap((each) => {
-    const text = words.line(each);
-    return text === undefined ? [] : [{ place: each.place, text }];
+  const { own, many } = ownAndMany(batch.happenings);
+  const alone = own.map((each) => ({ ...each, text: words.line(each) }));
+  // Of what server, jails and actions do, equal lines are one with their number, where the last was.
+  const equal = groups(alone, ({ event, place, text }) =>
+    ["server", "jail", "failed", "alert"].includes(event) ? text : `${place}`,
+  );
+  const lines = equal.map(([, same]) => {
+    const { place = 0, text = "" } = same.at(-1) ?? {};
+    return { place, text: text + timesText(same.length) };
   });
-  const others = [...words.through(batch), ...words.letIn(batch, "unban")];
-  const restored = [...words.letIn(batch, "restore"), ...words.letIn(batch, "lift")];
-  const lines = [...merged(alone), ...bans, ...others, ...restored];
-  if (!isWorthMessage(batch)) return { text: "" };
-  const inOrder = lines.sort((a, b) => a.place - b.place).map(({ text }) => `${text}\n`);
+  for (const all of many) {
+    const text = words.many(all);
+    if (text) lines.push({ place: all[0]?.place ?? 0, text });
+  }
+  const bans = many.flat().filter((each) => each.event === "ban");
+  const list = bans[0] && { place: bans[0].place, file: undefined, ...words.bans(bans) };
+  if (list) lines.push(list);
+  lines.sort((a, b) => a.place - b.place);
   // Each message names the host once.
-  const host = nameText(style.host, style.markup);
-  const text = inOrder.join("").replace(" ", () => ` ${host} `) + words.footer(batch);
-  return file === undefined ? { text } : { text, file };
-}
-
-/** Whether a text begins with a line of ours that names the host, behind its sign. */
-function hasHost(text: string, host: string, markup: Markup): boolean {
-  return text.startsWith(nameText(host, markup), text.indexOf(" ") + 1);
+  const host = ` ${nameText(style.host, style.markup)} `;
+  const text = lines
+    .map((line) => `${line.text}\n`)
+    .join("")
+    .replace(" ", () => host);
+  return { text: text + words.footer(batch), file: list?.file };
 }
 
 // Floods: more lines than anybody wants to scroll through.
 
-function addOne<Key>(counts: Map<Key, number>, key: Key): void {
-  counts.set(key, (counts.get(key) ?? 0) + 1);
-}
-
-/** So many lines are taken apart at a time: a file of them has no place in memory. */
-const FLOOD_BLOCK_LINES = 500;
-
 /** Adds up the lines of the log that are shown. */
-export function readFlood(lines: readonly string[], view: View) {
+function readFlood(lines: readonly string[], view: View, { overflow }: Style) {
   let [shown, first, last] = [0, "", ""];
   const counts = new Counts([]);
   let before = new LogContext({ lastDay: view.lastDay });
-  for (let start = 0; start < lines.length; start += FLOOD_BLOCK_LINES) {
-    const block = lines.slice(start, start + FLOOD_BLOCK_LINES);
+  // The records of a file have no place in memory.
+  for (let start = 0; start < lines.length; start += 500) {
+    const block = lines.slice(start, start + 500);
     const { records, after } = readRecords(block, before);
     for (const [at, record] of records.entries()) {
       if (!isShown(record, view)) continue;
@@ -2311,60 +2192,47 @@ export function readFlood(lines: readonly string[], view: View) {
     }
     before = after;
   }
-  return { lines: shown, first, last, counts };
-}
-type Flood = ReturnType<typeof readFlood>;
-
-const TOP_IDS = 10;
-const FLOOD_LINE_LIMIT = 120;
-
-function periodText({ from, to }: Counts): string {
-  if (!from || !to) return "";
-  const day = to.date === from.date ? "" : `${to.date} `;
-  return `, ${`${from.date} ${from.time}`.trim()} to ${day}${to.time}`;
-}
-
-/** One line a jail, the busiest first, as many as fit; the others are a number. */
-function floodJails({ counts: { jails } }: Flood, words: Words): string[] {
-  const total = ({ kinds }: { kinds: Record<Kind, number> }) =>
-    KINDS.reduce((sum, kind) => sum + kinds[kind], 0);
-  const busiest = [...jails].sort((a, b) => total(b[1]) - total(a[1]));
-  const lines = busiest.map(
-    ([jail, { kinds }]) => `${jail ? words.jail(jail) : "of no jail:"} ${kindsText(kinds)}`,
-  );
-  let length = 0;
-  const tooLong = lines.findIndex((line) => (length += line.length + 1) > LIST_PART_LENGTH);
-  if (tooLong < 0) return lines;
-  return [...lines.slice(0, tooLong), `and ${amount(lines.length - tooLong, "more jail")}`];
-}
-
-/** The ids that a flood's message names: where nothing else shows them, every banned one that fits. */
-function floodIds({ counts }: Flood, { overflow }: Style): [id: string, times: number][] {
-  if (overflow !== "file") return [...counts.banned].map((id) => [id, 1]);
-  return counts.busiest(TOP_IDS).map(({ id, found, banned }) => [id, found + banned]);
-}
-
-/** What the map of countries is asked for it. */
-function wantedOfFlood(flood: Flood, style: Style): WantedFacts {
-  return { bans: [], addresses: floodIds(flood, style).flatMap(([id]) => addressOf(id) ?? []) };
+  // Where nothing else shows them, every banned one that fits is named.
+  const ids: [id: string, times: number][] =
+    overflow === "file"
+      ? counts.busiest(10).map(({ id, found, banned }) => [id, found + banned])
+      : [...counts.banned].map((id) => [id, 1]);
+  return { lines: shown, first, last, counts, ids };
 }
 
 /** A flood in one message; where no file has the lines, their first and last one are in it. */
-export function renderFlood(flood: Flood, log: string, facts: Facts, style: Style): string {
+function renderFlood(flood: ReturnType<typeof readFlood>, log: string, style: Style, facts: Facts) {
+  const { lines, first, last, ids } = flood;
+  const { from, to, jails } = flood.counts;
+  const { bold, code } = style.markup;
   const words = new Words(style, facts);
-  const { lines, first, last, counts } = flood;
   const hasFile = style.overflow === "file";
-  const count = style.markup.bold(amount(lines, "line"));
-  const elsewhere = `too many to show, they are in ${words.code(log, REASON_LIMIT)}`;
-  const what = `${count}${periodText(counts)}: ${hasFile ? "attached" : elsewhere}`;
-  const line = (label: string, text: string) => `${label}: ${words.code(text, FLOOD_LINE_LIMIT)}`;
-  const ends = hasFile ? [] : [line("first", first), line("last", last)];
-  const head = `🌊 ${nameText(style.host, style.markup)} ${what}`;
-  const text = [head, ...floodJails(flood, words), ...ends].join("\n");
+  const begin = `${from?.date} ${from?.time}`.trim();
+  const day = to?.date === from?.date ? "" : `${to?.date} `;
+  const period = from && to ? `, ${begin} to ${day}${to.time}` : "";
+  const where = hasFile ? "attached" : `too many to show, they are in ${code(log, 200)}`;
+  const host = nameText(style.host, style.markup);
+  const rows = [`🌊 ${host} ${bold(amount(lines, "line"))}${period}: ${where}`];
+  // A line a jail, the busiest first, as many as fit; the others are a number.
+  const counted = [...jails].map(([jail, { kinds }]) => {
+    const known = KINDS.filter((kind) => kinds[kind] > 0);
+    const text = known.map((kind) => amount(kinds[kind], ...KIND_WORDS[kind])).join(", ");
+    const total = KINDS.reduce((sum, kind) => sum + kinds[kind], 0);
+    return { total, text: `${jail ? words.jail(jail) : "of no jail:"} ${text}` };
+  });
+  let [length, shown] = [0, 0];
+  for (const { text } of counted.sort((a, b) => b.total - a.total)) {
+    if ((length += text.length + 1) > LIST_PART_LENGTH) break;
+    rows.push(text);
+    shown++;
+  }
+  if (shown < counted.length) rows.push(`and ${amount(counted.length - shown, "more jail")}`);
+  if (!hasFile) rows.push(`first: ${code(first, 120)}`, `last: ${code(last, 120)}`);
   const label = hasFile ? "most seen" : "banned";
-  const ids = floodIds(flood, style).map(([id, times]) => words.id(id, times));
+  const text = rows.join("\n");
   const space = style.room - text.length - label.length - "\n: \n".length;
-  return ids.length === 0 ? `${text}\n` : `${text}\n${label}: ${fitting(ids, space)}\n`;
+  const named = ids.map(([id, times]) => words.id(id, times));
+  return ids.length === 0 ? `${text}\n` : `${text}\n${label}: ${fitting(named, space)}\n`;
 }
 
 // ── Core: where to read ─────────────────────────────────────────────────────────────────────────
@@ -3037,7 +2905,11 @@ export const SLACK: Service = {
   ],
   encode: escapeSlack,
   // Slack may show another name than ours: the host stands in the text.
-  header: (host, words) => (hasHost(words, host, SLACK_MARKUP) ? "" : `*${escapeSlack(host)}*\n`),
+  header(host, words) {
+    // A line of ours names it, behind its sign.
+    const isNamed = words.startsWith(nameText(host, SLACK_MARKUP), words.indexOf(" ") + 1);
+    return isNamed ? "" : `*${escapeSlack(host)}*\n`;
+  },
   /** JSON of the API, also with status 200 for a failure; plain text of a webhook. */
   read(reply) {
     const { ok, ts, error = "", warning } = answerIn(reply);
@@ -3560,7 +3432,7 @@ export class Tally {
    * What was counted. `notRead`: files that could not be read, or not to their end, with reasons;
    * `known`: the countries of the busiest addresses, `DE`, or `AS64500`.
    */
-  digest(notRead: readonly string[], known = NO_FACTS.countries) {
+  digest(notRead: readonly string[], known = new Facts().countries) {
     const clean = (text: string) => cleanText(text, this.#asked.ownSecrets);
     const { failedActions, atLeast, banned, jails: counted, ids } = this.#counts;
     const jails = [...counted].map(([name, jail]) => ({
@@ -3571,7 +3443,7 @@ export class Tally {
       bannedAddresses: jail.ids.size,
     }));
     const addresses = this.busiest().map(({ id, ...counts }) => {
-      const country = known.get(addressOf(id) ?? "")?.code;
+      const country = known.get(id);
       return { address: clean(id), ...counts, ...(country !== undefined && { country }) };
     });
     return {
@@ -4913,7 +4785,12 @@ const STDOUT: Connected = {
   ...DISCORD,
   name: "stdout",
   title: "stdout",
-  markup: PLAIN_MARKUP,
+  markup: {
+    bold: (text) => text,
+    code: shortened,
+    link: (url) => url,
+    small: (text) => text,
+  },
   hasColors: false,
   overflow: "none",
   access: "",
@@ -5011,109 +4888,71 @@ async function jailStatuses(
 // What fail2ban's own database knows of a ban, and the country of an address. Both are optional:
 // where a source fails that is reported, and messages go out without.
 
-/** `failures` as fail2ban counted them, `count`: 2 is the second ban, `seconds`: -1 is permanent. */
-export interface BanFacts {
-  readonly failures: number;
-  readonly count: number;
-  readonly seconds: number;
-  /** User names tried: an attacker's text. Empty without `--user-names`. */
-  readonly users: readonly string[];
-}
+const LOOKUPS_PER_MESSAGE = 50;
 
-/** `DE` with its flag, or a network's `AS64500` without one. */
-interface Country {
-  readonly code: string;
-  readonly flag: string;
-}
-
-/** Keys are `factKey` of a ban, and the address. */
-export interface Facts {
-  readonly bans: ReadonlyMap<string, BanFacts>;
-  readonly countries: ReadonlyMap<string, Country | undefined>;
-}
-
-/** `time` is that of the ban's record: `2026-11-22 10:32:26`. */
-type BanKey = Readonly<Record<"jail" | "id" | "time", string>>;
-type WantedFacts = Readonly<{ bans: readonly BanKey[]; addresses: readonly string[] }>;
-
-export const NO_FACTS: Facts = { bans: new Map(), countries: new Map() };
+type LoggedBan = Pick<Of<"ban">, "jail" | "id" | "time">;
 
 /** What a run has looked up, and which sources it gave up. */
-export class FactMemory {
-  readonly countries = new Map<string, Country | undefined>();
+export class Facts {
+  /** `failures` as fail2ban counted them; `users` are the names tried, an attacker's text. */
+  readonly bans = new Map<
+    LoggedBan,
+    { failures: number; count: number; seconds: number; users: readonly string[] }
+  >();
+  /** By id: `DE`, or a network's `AS64500`. */
+  readonly countries = new Map<string, string | undefined>();
   readonly givenUp = new Set<string>();
   /** Whether each source that was asked works, until that is reported. */
   readonly news = new Map<string, Fault | undefined>();
   spentMs = 0;
 }
 
-/** fail2ban stores when the last failure was; the ban is logged a moment later. */
-const BAN_SLACK_MS = 2 * SECOND;
-/** fail2ban's observer thread stores a ban a moment after it was logged. */
-const STORED_WITHIN_MS = 200;
-const DATABASE_TIMEOUT_MS = 500;
-/** Of RFC 5737: nobody's. */
-const TEST_ADDRESS = "192.0.2.1";
-const LOOKUPS_PER_MESSAGE = 50;
-const LOOKUPS_AT_ONCE = 10;
-const LOOKUP_TIMEOUT_MS = 2 * SECOND;
-const LOOKUPS_PER_RUN_MS = 5 * SECOND;
-
-/** A row of `bans`, fail2ban 0.11 to 1.1: `users` is a set as Python writes it, or a list of JSON. */
-const BanRow = lazily(() =>
-  z.object({
-    timeofban: Count(),
-    seconds: z.int().check(z.minimum(-1)),
-    count: Count(),
-    failures: Count(),
-    user: z.catch(z.string(), ""),
-    users: z.catch(z.string(), ""),
-  }),
-);
-/** `data` is JSON, as text or as bytes. */
-const BAN_ROWS = `SELECT timeofban, bantime AS seconds, bancount AS count,
-  json ->> 'failures' AS failures, json ->> 'user' AS user, json ->> 'users' AS users
-  FROM (SELECT *, CAST(data AS TEXT) AS json FROM bans) WHERE json_valid(json)`;
-const LISTED_NAME = /'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"/g;
-
-/** Neither jails nor ids have line ends. */
-export function factKey({ jail, id, time }: BanKey): string {
-  return `${jail}\n${id}\n${time}`;
-}
-
-/** Looks up what can be known of these bans and addresses; never fails. */
+/** Looks up what can be known of these bans and ids; never fails. */
 export async function lookUpFacts(
   world: World,
   settings: Settings,
-  { bans, addresses }: WantedFacts,
+  { bans, ids }: { bans: readonly LoggedBan[]; ids: readonly string[] },
 ): Promise<Facts> {
-  const known = await lookUpBans(world, settings, bans);
-  return { bans: known, countries: await lookUpCountries(world, settings, addresses) };
+  const { geo, facts } = settings;
+  await lookUpBans(world, settings, bans);
+  const isUnknown = (id: string) => addressOf(id) && !facts.countries.has(id);
+  const asked = geo ? [...new Set(ids)].filter(isUnknown).slice(0, LOOKUPS_PER_MESSAGE) : [];
+  while (geo && asked.length > 0 && !facts.givenUp.has("geo")) {
+    const startedAt = world.now();
+    const some = asked.splice(0, 10);
+    try {
+      const found = await Promise.all(some.map((id) => lookUpCountry(world, geo, addressOf(id))));
+      for (const [index, id] of some.entries()) facts.countries.set(id, found[index]);
+      facts.news.set("geo", undefined);
+    } catch (error) {
+      facts.givenUp.add("geo");
+      const { message, hint } = asFault(error, 66);
+      facts.news.set("geo", new Fault(66, message, hint));
+    }
+    facts.spentMs += world.now() - startedAt;
+    if (facts.spentMs > 5 * SECOND) facts.givenUp.add("geo");
+  }
+  return facts;
 }
 
 /** Reports once that a source fails, or works again. */
-function reportFacts(run: Job): void {
-  const { news } = run.settings.factMemory;
-  for (const [source, fault] of news) {
-    report(run, source, fault, `--${source} works again`);
-  }
+function reportFacts(job: Job): void {
+  const { news } = job.settings.facts;
+  for (const [source, fault] of news) report(job, source, fault, `--${source} works again`);
   news.clear();
 }
 
-/** The default database may be missing or closed to this user. */
-function isOutOfReach(error: unknown): boolean {
-  return isDenied(error) || /^E(?:NOENT|NOTDIR|ACCES|PERM)$/.test(errorCode(error) ?? "");
-}
-
+/** 78: it is missing, or closed to this user; the default database may be. */
 function databaseFault(path: string, error: unknown): Fault {
+  const code = errorCode(error) ?? "";
   // Of a change that was cut off SQLite would put back what was there before.
   const why = reason(error).replace("attempt to write a readonly database", "a change was cut off");
   let hint = "go without: --database none";
-  if (/EACCES|EPERM/.test(errorCode(error) ?? "")) hint = `run as root, or ${hint}`;
+  if (/EACCES|EPERM/.test(code)) hint = `run as root, or ${hint}`;
   if (why.includes("is locked")) hint = `see who holds it: fuser ${path}`;
   if (/malformed|cut off/.test(why)) hint = "fail2ban repairs it: systemctl restart fail2ban";
   if (/^no such (?:table|column)/.test(why)) hint = `it takes fail2ban 0.11 or newer, or ${hint}`;
-  const exitCode = isOutOfReach(error) ? 78 : 66;
+  const exitCode = isDenied(error) || /^E(?:NOENT|NOTDIR|ACCES|PERM)$/.test(code) ? 78 : 66;
   return new Fault(exitCode, `cannot use fail2ban's database ${path}: ${why}`, hint);
 }
 
@@ -5143,55 +4982,68 @@ function openDatabase(world: World, path: string) {
   const { DatabaseSync } = process.getBuiltinModule("node:sqlite");
   const database = new DatabaseSync(path, { readOnly: true });
   // Deno ignores the option `timeout`.
-  database.exec(`PRAGMA busy_timeout = ${DATABASE_TIMEOUT_MS}`);
-  return database;
+  database.exec("PRAGMA busy_timeout = 500");
+  // Of fail2ban 0.11 to 1.1: `users` is a set as Python writes it, or a list of JSON.
+  const row = z.object({
+    timeofban: Count(),
+    seconds: z.int().check(z.minimum(-1)),
+    count: Count(),
+    failures: Count(),
+    user: z.catch(z.string(), ""),
+    users: z.catch(z.string(), ""),
+  });
+  // `data` is JSON, as text or as bytes.
+  const select = `SELECT timeofban, bantime AS seconds, bancount AS count,
+    json ->> 'failures' AS failures, json ->> 'user' AS user, json ->> 'users' AS users
+    FROM (SELECT *, CAST(data AS TEXT) AS json FROM bans) WHERE json_valid(json)`;
+  return {
+    bans(rest: string, ...values: readonly string[]) {
+      const rows = database.prepare(`${select} ${rest}`).all(...values);
+      return rows.flatMap((each) => z.safeParse(row, each).data ?? []);
+    },
+    [Symbol.dispose]: () => database.close(),
+  };
 }
 
 /** What the database says of these bans: jail and id agree, the time nearly. */
-function readBans(world: World, settings: Settings, bans: readonly BanKey[]) {
-  using database = openDatabase(world, settings.database ?? "");
-  const query = database.prepare(`${BAN_ROWS} AND jail = ? AND ip = ?`);
-  const found = new Map<string, BanFacts>();
-  for (const ban of bans) {
-    const all = query.all(ban.jail, ban.id);
-    const rows = all.flatMap((row) => z.safeParse(BanRow(), row).data ?? []);
-    // By the wall clock, as the log has it.
-    const loggedAt = wallClockMs(ban.time);
-    const apart = (at: number) => Math.abs(wallClock(at * SECOND) - loggedAt);
-    const row = rows.find(({ timeofban }) => apart(timeofban) <= BAN_SLACK_MS);
-    if (!row) continue;
-    const { user, users, failures, seconds } = row;
-    // Without `bantime.increment` fail2ban counts no bans, but it keeps them for `dbpurgeage`.
-    const kept = rows.filter(({ timeofban }) => timeofban <= row.timeofban).length;
-    const count = Math.max(row.count, kept);
-    const listed = [...users.matchAll(LISTED_NAME)].map(([, single, double = ""]) =>
-      (single ?? double).replace(/\\(.)/g, "$1"),
-    );
-    const tried = new Set(settings.userNames ? [user, ...listed] : []);
-    const clean = [...tried].map((name) => cleanText(name, settings.ownSecrets));
-    const names = clean.map((name) => name.replace(/\s+/g, " ")).filter((name) => name !== "");
-    found.set(factKey(ban), { failures, count, seconds, users: names });
-  }
-  return found;
-}
-
-async function lookUpBans(world: World, settings: Settings, bans: readonly BanKey[]) {
-  const { database, databaseNamed } = settings;
-  const { givenUp, news } = settings.factMemory;
-  if (!database || bans.length === 0 || givenUp.has("database")) return NO_FACTS.bans;
-  try {
-    let found = readBans(world, settings, bans);
-    const justNow = wallClock(world.now()) - BAN_SLACK_MS;
-    if (bans.some((ban) => !found.has(factKey(ban)) && wallClockMs(ban.time) >= justNow)) {
-      await world.sleep(STORED_WITHIN_MS);
-      found = readBans(world, settings, bans);
+async function lookUpBans(world: World, settings: Settings, bans: readonly LoggedBan[]) {
+  const { database: path, databaseNamed, facts, ownSecrets } = settings;
+  facts.bans.clear();
+  if (!path || bans.length === 0 || facts.givenUp.has("database")) return;
+  const read = () => {
+    using database = openDatabase(world, path);
+    for (const ban of bans) {
+      const rows = database.bans("AND jail = ? AND ip = ?", ban.jail, ban.id);
+      // By the wall clock, as the log has it, which has the ban a moment after its last failure.
+      const loggedAt = wallClockMs(ban.time);
+      const apart = (at: number) => Math.abs(wallClock(at * SECOND) - loggedAt);
+      const row = rows.find(({ timeofban }) => apart(timeofban) <= 2 * SECOND);
+      if (!row) continue;
+      const { timeofban, user, users, failures, seconds } = row;
+      // Without `bantime.increment` fail2ban counts no bans, but it keeps them for `dbpurgeage`.
+      const kept = rows.filter((each) => each.timeofban <= timeofban).length;
+      const listed = users.matchAll(/'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"/g);
+      const names = [...listed].map(([, single, double = ""]) => single ?? double);
+      const tried = [user, ...names.map((name) => name.replace(/\\(.)/g, "$1"))];
+      const clean = tried.map((name) => cleanText(name, ownSecrets).replace(/\s+/g, " "));
+      const known = new Set(settings.userNames ? clean.filter((name) => name !== "") : []);
+      const count = Math.max(row.count, kept);
+      facts.bans.set(ban, { failures, count, seconds, users: [...known] });
     }
-    news.set("database", undefined);
-    return found;
+  };
+  try {
+    read();
+    // fail2ban's observer thread stores a ban a moment after it was logged.
+    const justNow = wallClock(world.now()) - 2 * SECOND;
+    if (bans.some((ban) => !facts.bans.has(ban) && wallClockMs(ban.time) >= justNow)) {
+      await world.sleep(200);
+      read();
+    }
+    facts.news.set("database", undefined);
   } catch (error) {
-    givenUp.add("database");
-    if (databaseNamed || !isOutOfReach(error)) news.set("database", databaseFault(database, error));
-    return NO_FACTS.bans;
+    facts.givenUp.add("database");
+    const fault = databaseFault(path, error);
+    if (databaseNamed || fault.exitCode !== 78) facts.news.set("database", fault);
   }
 }
 
@@ -5200,82 +5052,49 @@ function databaseText(world: World, { database: path, databaseNamed }: Settings)
   if (!path) return "none";
   try {
     using database = openDatabase(world, path);
-    const last = database.prepare(`${BAN_ROWS} ORDER BY timeofban DESC LIMIT 1`).get();
-    const { timeofban } = z.safeParse(BanRow(), last).data ?? {};
-    if (timeofban === undefined) return `${path}, no bans`;
-    return `${path}, last ban ${durationText(world.now() - timeofban * SECOND)} ago`;
+    const [last] = database.bans("ORDER BY timeofban DESC LIMIT 1");
+    if (!last) return `${path}, no bans`;
+    return `${path}, last ban ${durationText(world.now() - last.timeofban * SECOND)} ago`;
   } catch (error) {
-    if (databaseNamed || !isOutOfReach(error)) throw databaseFault(path, error);
+    const fault = databaseFault(path, error);
+    if (databaseNamed || fault.exitCode !== 78) throw fault;
     return `none (${path} is missing, or closed to this user)`;
   }
 }
 
-async function lookUpCountries(
-  world: World,
-  { geo, factMemory }: Settings,
-  addresses: readonly string[],
-): Promise<Facts["countries"]> {
-  if (!geo) return NO_FACTS.countries;
-  const { countries, givenUp, news } = factMemory;
-  const { isIP } = process.getBuiltinModule("node:net");
-  const unknown = addresses.filter((each) => isIP(each) > 0 && !countries.has(each));
-  const asked = [...new Set(unknown)].slice(0, LOOKUPS_PER_MESSAGE);
-  while (asked.length > 0 && !givenUp.has("geo")) {
-    const startedAt = world.now();
-    const some = asked.splice(0, LOOKUPS_AT_ONCE);
-    try {
-      const found = await Promise.all(some.map((each) => lookUpCountry(world, geo, each)));
-      for (const [index, address] of some.entries()) countries.set(address, found[index]);
-      news.set("geo", undefined);
-    } catch (error) {
-      givenUp.add("geo");
-      const { message, hint } = asFault(error, 66);
-      news.set("geo", new Fault(66, message, hint));
-    }
-    factMemory.spentMs += world.now() - startedAt;
-    if (factMemory.spentMs > LOOKUPS_PER_RUN_MS) givenUp.add("geo");
-  }
-  return countries;
-}
-
-/** The country of one address, by MaxMind's own reader; throws where it cannot be asked. */
-async function lookUpCountry(world: World, geo: string, address: string) {
+/**
+ * The country of one address out of GeoLite2's or DB-IP's countries or cities, or else its network, by
+ * MaxMind's own reader; throws where it cannot be asked. The default is nobody's, by RFC 5737.
+ */
+async function lookUpCountry(world: World, geo: string, address = "192.0.2.1") {
   const words = ["--file", geo, "--ip", address];
-  const ran = await world.runProgram("mmdblookup", words, LOOKUP_TIMEOUT_MS);
+  const ran = await world.runProgram("mmdblookup", words, 2 * SECOND);
   if (ran.kind === "missing")
     throw new Fault(66, "no countries: mmdblookup is not installed", "apt install mmdb-bin");
   if (ran.kind !== "ended") {
     const hint = `see what it does: mmdblookup ${words.join(" ")}`;
     throw new Fault(66, "no countries: mmdblookup does not answer", hint);
   }
-  if (ran.code === 0) return readCountry(ran.out);
   const said = ran.out + ran.err;
   // No entry, or an IPv6 address where there is IPv4 only.
   if (ran.code === 6 || said.includes("IPv4-only database")) return undefined;
-  const why = / - (.+)/.exec(said)?.[1] ?? "mmdblookup fails";
-  throw new Fault(66, `no countries: cannot read ${geo}: ${why}`, "--geo names an .mmdb file");
-}
-
-/** What mmdblookup printed of GeoLite2's or DB-IP's countries, cities or networks. */
-function readCountry(out: string): Country | undefined {
+  if (ran.code !== 0) {
+    const why = / - (.+)/.exec(said)?.[1] ?? "mmdblookup fails";
+    throw new Fault(66, `no countries: cannot read ${geo}: ${why}`, "--geo names an .mmdb file");
+  }
   const codeIn = (name: string) => {
-    const block = new RegExp(`^ {4}"${name}": *\\n( +)\\{\\n([^]*?)^\\1\\}`, "m").exec(out);
+    const block = new RegExp(`^ {4}"${name}": *\\n( +)\\{\\n([^]*?)^\\1\\}`, "m").exec(ran.out);
     return /"iso_code": *\n *"([A-Z]{2})"/.exec(block?.[2] ?? "")?.[1];
   };
-  const code = codeIn("country") ?? codeIn("registered_country");
-  if (code) return { code, flag: countryFlag(code) };
-  const network = /^ {4}"autonomous_system_number": *\n *(\d{1,10}) /m.exec(out)?.[1];
-  return network ? { code: `AS${network}`, flag: "" } : undefined;
+  const network = /^ {4}"autonomous_system_number": *\n *(\d{1,10}) /m.exec(ran.out)?.[1];
+  return codeIn("country") ?? codeIn("registered_country") ?? (network && `AS${network}`);
 }
 
-/** The flag of a code of two letters; networks have none. */
-function countryFlag(code: string): string {
-  const letters = [...code].map((letter) => 0x1f1e6 + letter.charCodeAt(0) - 65);
-  return code.length === 2 ? String.fromCodePoint(...letters) : "";
-}
-
+/** A country's code with its flag; a network has none. */
 function countryText(code: string): string {
-  return `${countryFlag(code)} ${code}`.trim();
+  if (code.length !== 2) return code;
+  const letters = [...code].map((letter) => 0x1f1e6 + letter.charCodeAt(0) - 65);
+  return `${String.fromCodePoint(...letters)} ${code}`;
 }
 
 // ── The pass ────────────────────────────────────────────────────────────────────────────────────
@@ -5597,18 +5416,17 @@ class Feed {
   async #skipsQuietBatch(): Promise<boolean> {
     if (this.#ahead) return false;
     const [start, cursor] = [this.#position, this.#cursor];
-    let [reader, lines, length]: [BatchReader | undefined, number, number] = [undefined, 0, 0];
+    let [batch, lines, length]: [Batch | undefined, number, number] = [undefined, 0, 0];
     while (length < EVENTS_BYTES) {
       const page = await this.#current();
       if (!page) break;
-      reader ??= new BatchReader(this.#shows.view, this.#seen ?? this.#seenBefore(page));
-      reader.readLines(page.lines);
+      batch ??= new Batch(this.#shows.view, this.#seen ?? this.#seenBefore(page));
+      batch.read(page.lines);
       length += page.length;
       lines += this.#stepLines(page, page.lines.length);
     }
-    const batch = reader?.finish();
-    this.#seen = batch?.seen ?? this.#seen;
-    if (batch && isWorthMessage(batch)) {
+    this.#seen = batch?.finish().seen ?? this.#seen;
+    if (batch?.isWorthMessage) {
       // Nothing of it is done with until it is taken.
       [this.#ahead, this.#known, this.#cursor] = [{ batch, lines }, start, cursor];
     } else this.hiddenLines += lines;
@@ -5625,7 +5443,7 @@ class Feed {
       while (at >= text.length && (await scout.skipsQuiet())) if (!(await breathe())) return false;
       if (inWords && at >= text.length) {
         const batch = await scout.nextBatch();
-        [text, at] = [batch ? renderBatch(batch, NO_FACTS, this.#shows.style).text : "", 0];
+        [text, at] = [batch ? renderBatch(batch, this.#shows.style).text : "", 0];
       }
       const more = text ? cutText(text, at, room) : await scout.next(room, Infinity);
       if (inWords ? !text : !more) return false;
@@ -5754,7 +5572,7 @@ class Feed {
   #seenBefore({ stretches: [stretch], lines, more }: Page): Seen {
     const context = this.#contextOf(stretch);
     const matters = more || lines.some((line) => EARLIER_MATTERS.test(line));
-    if (!stretch || !matters) return { ...NOTHING_SEEN, context };
+    if (!stretch || !matters) return new Seen(context);
     const { segment, offset } = stretch;
     const older = segment === 0 ? this.#start.older : this.#segments[segment - 1]?.file;
     const here = this.#segments[segment]?.file;
@@ -5763,11 +5581,7 @@ class Feed {
     const textOf = (file: OpenFile | undefined, end: number, length: number) =>
       file && length > 0 ? this.#clean(file.readBefore(end, length)) : "";
     const text = textOf(older, older?.size ?? 0, lengthBefore) + textOf(here, offset, lengthHere);
-    const { view } = this.#shows;
-    const { seen } = readBatch(text.split("\n"), view, {
-      ...NOTHING_SEEN,
-      context: new LogContext({ lastDay: view.lastDay }),
-    });
+    const { seen } = new Batch(this.#shows.view).read(text.split("\n")).finish();
     return { ...seen, context };
   }
 
@@ -6224,11 +6038,12 @@ class LogSource implements Source<LogMessage> {
     const { plain, markup, overflow, limit } = this.#destination;
     const { world, settings } = this.#run;
     const room = limit - plain(this.#before, "").length;
-    const flood = readFlood(this.#feed.logLines(cut), settings.view);
     const { host, link, log } = settings;
     const style = { host, markup, link, overflow, room };
-    const facts = await lookUpFacts(world, settings, wantedOfFlood(flood, style));
-    const content = plain(this.#before, renderFlood(flood, log, facts, style).trimEnd());
+    const flood = readFlood(this.#feed.logLines(cut), settings.view, style);
+    const ids = flood.ids.map(([id]) => id);
+    const facts = await lookUpFacts(world, settings, { bans: [], ids });
+    const content = plain(this.#before, renderFlood(flood, log, style, facts).trimEnd());
     const file = overflow === "file" ? this.#file(cut) : undefined;
     return { ...this.#messageOf(cut, "log"), content, file };
   }
@@ -6237,11 +6052,11 @@ class LogSource implements Source<LogMessage> {
   async #takeBatch(): Promise<boolean> {
     const { world, settings } = this.#run;
     for (;;) {
-      const next = await this.#feed.nextBatch();
-      if (!next) return false;
-      const { batch, warned } = withoutRepeats(next, this.#progress.warned ?? {}, world.now());
+      const batch = await this.#feed.nextBatch();
+      if (!batch) return false;
+      const warned = leaveOutRepeats(batch, this.#progress.warned ?? {}, world.now());
       const facts = await lookUpFacts(world, settings, wantedFacts(batch));
-      const { text, file } = renderBatch(batch, facts, this.#feed.style);
+      const { text, file } = renderBatch(batch, this.#feed.style, facts);
       if (!text) continue;
       const isDoubtful = this.#isDoubtful;
       this.#progress.warned = warned;
@@ -7176,8 +6991,7 @@ async function check(world: World, settings: Settings): Promise<number> {
   await add("log level", 66, async () => levelText(await ask("get", "loglevel")));
   await add("jails", 64, (own) => (answers ? chosenJails(world, own) : ""));
   await add("database", 66, (own) => databaseText(world, own));
-  if (geo)
-    await add("countries", 66, () => lookUpCountry(world, geo, TEST_ADDRESS).then(() => geo));
+  if (geo) await add("countries", 66, () => lookUpCountry(world, geo).then(() => geo));
   await add("state", 73, (own) => stateText(world, own));
   await add("progress", 73, (own) => progressText(world, own), logs);
   await add("lock", 73, (own) => lockText(world, own), logs);
@@ -7650,9 +7464,9 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
       await addLines(world, tally, file, from);
     }
     const damaged = files.flatMap(({ name, damage }) => (damage ? { name, why: damage } : []));
-    const addresses = tally.busiest().flatMap(({ id }) => addressOf(id) ?? []);
-    const { countries } = await lookUpFacts(world, settings, { bans: [], addresses });
-    for (const fault of settings.factMemory.news.values()) {
+    const ids = tally.busiest().map(({ id }) => id);
+    const { countries } = await lookUpFacts(world, settings, { bans: [], ids });
+    for (const fault of settings.facts.news.values()) {
       if (fault) complain(world, fault.message, fault.hint);
     }
     return tally.digest([...damaged, ...leftOut].map(withReason), countries);
@@ -8206,7 +8020,7 @@ function readSettings(world: World, { command, values }: ReturnType<typeof readC
     database: (database ?? (GLOB.test(log) ? "" : DATABASE)) || undefined,
     /** One that was named must be there. */
     databaseNamed: database !== undefined,
-    factMemory: new FactMemory(),
+    facts: new Facts(),
     maxTimeMs: maxTime * SECOND,
     services,
     ownSecrets: services.flatMap(({ secrets }) => secrets).filter(({ length }) => length >= 8),

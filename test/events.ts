@@ -1,16 +1,7 @@
 /** Lines of a log as fail2ban writes them one after the other, and what people read about them. */
 import * as fs from "node:fs";
 import { join } from "node:path";
-import {
-  DISCORD_MARKUP,
-  NO_FACTS,
-  NOTHING_SEEN,
-  readBatch,
-  renderBatch,
-  type Facts,
-  type Markup,
-  type Style,
-} from "../f2b-watch.ts";
+import { Batch, DISCORD_MARKUP, Facts, renderBatch } from "../f2b-watch.ts";
 import type { Scene } from "./harness.ts";
 import { addSlack, type Slack } from "./slack.ts";
 
@@ -44,12 +35,18 @@ export const view = (only = "", jails = "") => ({
   color: false,
 });
 
+type Style = Parameters<typeof renderBatch>[1];
+
+/** What the database knows of each ban. */
+type Known = Facts["bans"] extends Map<unknown, infer Known> ? Known : never;
+
 interface Reading {
   /** A run came at each of these lines. */
   readonly splits?: readonly number[];
   readonly shows?: ReturnType<typeof view>;
-  readonly markup?: Markup;
-  readonly facts?: Facts;
+  readonly markup?: Style["markup"];
+  /** What is known of the bans written at such a time, and of 203.0.113.7's country. */
+  readonly known?: (time: string) => Partial<Known> | undefined;
   readonly style?: Partial<Style>;
 }
 
@@ -65,14 +62,20 @@ export const STYLE: Style = {
 /** What people read about these lines, the lines of counts among it; `before`: of runs before it. */
 function read(
   log: readonly string[],
-  { splits = [], shows = view(), markup = DISCORD_MARKUP, facts = NO_FACTS, style }: Reading,
+  { splits = [], shows = view(), markup = DISCORD_MARKUP, known, style }: Reading,
 ): string[] {
   const ends = [...splits, log.length];
   return ends.flatMap((end, index) => {
     const start = ends[index - 1] ?? 0;
-    const { seen } = readBatch(log.slice(0, start), view(), NOTHING_SEEN);
-    const batch = readBatch(log.slice(start, end), shows, seen);
-    const { text } = renderBatch(batch, facts, { ...STYLE, markup, ...style });
+    const { seen } = new Batch(view()).read(log.slice(0, start)).finish();
+    const batch = new Batch(shows, seen).read(log.slice(start, end)).finish();
+    const facts = new Facts();
+    if (known) facts.countries.set("203.0.113.7", "NL");
+    for (const each of batch.happenings) {
+      const some = each.event === "ban" && known?.(each.time);
+      if (some) facts.bans.set(each, { failures: 5, count: 1, seconds: 600, users: [], ...some });
+    }
+    const { text } = renderBatch(batch, { ...STYLE, markup, ...style }, facts);
     return text.split("\n").slice(0, -1);
   });
 }

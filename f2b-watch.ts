@@ -99,7 +99,6 @@ type KnownLine = Zod.infer<ReturnType<typeof KnownLine>>;
 const Cursor = lazily(() =>
   z.extend(Anchor(), {
     lines: Count(),
-    tail: z.array(z.string()),
     lastTime: z.optional(z.string()),
     /** Lines that were sent, the last one first, ever fewer of the older ones. */
     trail: z.optional(z.array(KnownLine())),
@@ -2246,7 +2245,8 @@ const ANCHOR_TAIL_BYTES = 32 * 1024;
 /** Of the lines before the last one so many are known one by one, of older ones ever fewer. */
 const KNOWN_DENSE = 8;
 /** The head is hashed at several lengths, so that a file cut short is still known by its beginning. */
-const HEAD_LENGTHS: readonly number[] = [32, 128, 512];
+const HEAD_BYTES = 512;
+const HEAD_LENGTHS: readonly number[] = [32, 128, HEAD_BYTES];
 
 /**
  * 64 bits that tell contents apart, as 16 hex digits. Not for secrets: loading a real digest costs
@@ -2284,15 +2284,14 @@ function lastLine(before: Uint8Array): Uint8Array {
 /** What proves that a reader stood at `offset`, from the file's head and the bytes before it. */
 export function anchorFrom(head: Uint8Array, before: Uint8Array, offset: number): Anchor {
   const line = lastLine(before);
-  const lengths = HEAD_LENGTHS.filter((length) => length < offset);
-  const longest = Math.min(offset, Math.max(...HEAD_LENGTHS));
-  const first = offset === 0 ? firstLine(head) : firstLine(head.subarray(0, longest));
+  const longest = Math.min(offset, HEAD_BYTES);
+  const lengths = [...HEAD_LENGTHS.filter((length) => length < offset), longest];
   return {
     offset,
     lastLineHash: fingerprint(line),
     lastLineBytes: line.length,
-    headHash: [...lengths, longest].map((length) => fingerprint(head.subarray(0, length))),
-    firstLineHash: fingerprint(first),
+    headHash: lengths.map((length) => fingerprint(head.subarray(0, length))),
+    firstLineHash: fingerprint(firstLine(head.subarray(0, longest || Infinity))),
   };
 }
 
@@ -2368,16 +2367,9 @@ export function cursorFrom(
   return {
     ...anchorFrom(head, near, offset),
     lines,
-    tail: known.slice(1, KNOWN_DENSE).map(([, hash]) => hash),
     ...(lastTime && { lastTime }),
     trail: [...known, ...trail.filter(([each]) => each <= at && isKept(each))],
   };
-}
-
-/** The lines that prove where a reader stood, the last one first; the first states knew no times. */
-function knownLines({ trail, lastLineHash, tail, lastTime = "" }: Cursor): readonly KnownLine[] {
-  if (trail && trail.length > 0) return trail;
-  return [lastLineHash, ...tail].map((hash, index) => [-index, hash, index === 0 ? lastTime : ""]);
 }
 
 /** How logs are compressed: by their first bytes, in hex, since a name may be wrong. */
@@ -2415,12 +2407,6 @@ export function siblingName(
   return number === undefined ? { rest } : { rest, number: Number(number) };
 }
 
-/** Whether a name is another one's with a number, a date or a word for old ones: not a log of its own. */
-function isRotatedName(log: string, name: string): boolean {
-  const isSibling = siblingName(log, name) !== undefined;
-  return isSibling && (name.startsWith(log) || /\d/.test(name.slice(log.lastIndexOf("."))));
-}
-
 /** What decides the order of rotated files. */
 export interface Aged {
   readonly name: string;
@@ -2450,11 +2436,7 @@ export function byAge<File extends Aged>(files: readonly File[]): File[] {
   });
 }
 
-/**
- * Where the last line that is known to be sent ends, and what shows it: the proof at the cursor's offset,
- * the last line elsewhere, one of those just before it among others, or less.
- */
-export interface Found {
+interface Found {
   readonly offset: number;
   readonly by: "position" | "last line" | "lines" | "guess";
 }
@@ -2464,7 +2446,10 @@ export interface LogFile extends Aged {
   readonly isLive: boolean;
   /** Whether a whole line is in it. */
   hasLine(): boolean;
-  /** Absent when no line is known in it. */
+  /**
+   * Where the last line that is known to be sent ends, and what shows it: the proof at the cursor's
+   * offset, the last line elsewhere, one of those just before it among others, or less.
+   */
   found(progress: Progress): Found | undefined;
   /** Bytes that were sent before the cursor left this file; 0 when it is not known. */
   finishedAt(progress: Progress): number;
@@ -2483,22 +2468,13 @@ interface Segment<File> {
   readonly leave: boolean;
 }
 
-/** `isGap`: lines may be missing before the segments; `goesOn`: which begin behind lines that are known. */
-interface Reading<File> {
-  readonly isGap: boolean;
-  readonly goesOn: boolean;
-  readonly segments: readonly Segment<File>[];
-}
-
 /**
  * Decides which bytes to read: of each file what is behind the last line that is known to be sent. The
  * files stand oldest first. A rotated file is left only when the live one has a whole line: until then
- * fail2ban may still write to it.
+ * fail2ban may still write to it. `isGap`: lines may be missing before the segments; `goesOn`: which
+ * begin behind lines that are known.
  */
-export function planRead<File extends LogFile>(
-  progress: Progress,
-  files: readonly File[],
-): Reading<File> {
+export function planRead<File extends LogFile>(progress: Progress, files: readonly File[]) {
   const finds = new Map(files.map((file) => [file, file.found(progress)]));
   const foundBy = (proof: Found["by"]) => files.findLast((file) => finds.get(file)?.by === proof);
   const holder = foundBy("position") ?? foundBy("last line");
@@ -3887,7 +3863,7 @@ class OpenFile implements LogFile {
     this.descriptor = file.descriptor;
     this.stat = file.stat;
     this.size = file.size ?? file.stat.size;
-    this.head = this.fill(0, Buffer.alloc(Math.min(this.size, Math.max(...HEAD_LENGTHS))));
+    this.head = this.fill(0, Buffer.alloc(Math.min(this.size, HEAD_BYTES)));
     // Compressed files end in a checksum of all they hold.
     const tail = () => this.readBefore(this.size, 64);
     const isPacked = packingOf(this.head) !== undefined && !this.isLive;
@@ -4003,7 +3979,7 @@ class OpenFile implements LogFile {
     if (offset > this.size) return false;
     if (offset === 0) return sameAnchor(this.anchorAt(0), anchor);
     // Its longest head proves the shorter ones.
-    const head = this.head.subarray(0, Math.min(offset, Math.max(...HEAD_LENGTHS)));
+    const head = this.head.subarray(0, Math.min(offset, HEAD_BYTES));
     const line = lastLine(this.readBefore(offset, ANCHOR_LINE_BYTES + 1));
     return fingerprint(line) === lastLineHash && fingerprint(head) === headHash.at(-1);
   }
@@ -4060,7 +4036,7 @@ class OpenFile implements LogFile {
   #find(cursor: Cursor): Found | undefined {
     // What begins later than a line was written does not hold that line.
     if (cursor.lastTime && this.firstTime > cursor.lastTime) return undefined;
-    const known = knownLines(cursor);
+    const { trail: known = [] } = cursor;
     const ranks = new Map(known.map(([, hash], rank) => [hash, rank] as const).toReversed());
     const recent: string[] = [];
     let best: { rank: number; context: number; offset: number } | undefined;
@@ -4176,23 +4152,6 @@ function listSiblings(world: World, log: string) {
 }
 type Listed = ReturnType<typeof listSiblings>["files"][number];
 
-/**
- * Opens one sibling without following links; it must be of root or of the log's owner. Absent when
- * another file has taken the name since it was listed.
- */
-function openSibling(world: World, listed: Listed, owner: number): OpenFile | undefined {
-  const { name, path, number, inode } = listed;
-  const { O_NOFOLLOW } = world.fs.constants;
-  const { descriptor, stat } = openRegular(world, path, O_NOFOLLOW, ({ uid, nlink }) => {
-    if (uid === owner || (uid === 0 && nlink === 1)) return undefined;
-    return uid === 0 ? "a hard link" : "of another owner";
-  });
-  const file = new OpenFile(world, { name, number, descriptor, stat });
-  if (inodeOf(stat) === inode) return file;
-  file.close();
-  return undefined;
-}
-
 /** Creates a file of ours, or opens it: for our eyes only, never through a link. */
 function openPrivate(world: World, path: string, flags: number): number {
   // A FIFO under this name must not keep us waiting for its reader.
@@ -4222,11 +4181,6 @@ function writeAll(world: World, descriptor: number, bytes: Uint8Array): number {
   return written;
 }
 
-/** Why a sibling is left out. */
-function whyLeftOut(error: unknown): string {
-  return errorCode(error) === "ELOOP" ? "a link" : reason(error);
-}
-
 /** What a compressed file unpacks to, by Node or by the program that made it. */
 function unpackedChunks(world: World, packed: OpenFile): AsyncIterable<Uint8Array> {
   const program = packingOf(packed.head) ?? "";
@@ -4248,7 +4202,7 @@ function whyPacked(error: unknown, { head }: OpenFile): string {
 }
 
 /**
- * Unpacks a compressed sibling, as far as it can be, into a file without a name in the state directory.
+ * Unpacks a compressed sibling, as far as it can be, into a file without a name, and closes it.
  * What is a log may take half of the free disk; what does not begin like one is a bomb beyond 64 MiB.
  */
 async function unpack(world: World, packed: OpenFile, scratchPath: string): Promise<OpenFile> {
@@ -4277,6 +4231,8 @@ async function unpack(world: World, packed: OpenFile, scratchPath: string): Prom
       world.fs.closeSync(descriptor);
       throw error instanceof Fault ? error : new Error(damage);
     }
+  } finally {
+    packed.close();
   }
   return new OpenFile(world, { ...packed, descriptor, size, damage });
 }
@@ -4332,7 +4288,10 @@ function ownFiles(base: string, live: OpenFile | undefined, open: readonly OpenF
   });
 }
 
-/** Opens what is listed, but for the log itself; of what is compressed only what is wanted. */
+/**
+ * Opens what is listed, but for the log itself, without following links: it must be of root or of the
+ * log's owner. Of what is compressed only what is wanted.
+ */
 async function openListed(
   world: World,
   listed: readonly Listed[],
@@ -4343,28 +4302,30 @@ async function openListed(
   const open: OpenFile[] = [];
   const leftOut: LeftOut[] = [];
   const keys: string[] = [];
+  const owner = live?.stat.uid ?? world.uid();
+  const problemOf = ({ uid, nlink }: fs.Stats) => {
+    if (uid === owner || (uid === 0 && nlink === 1)) return undefined;
+    return uid === 0 ? "a hard link" : "of another owner";
+  };
   const newestMs = Math.max(...listed.map(({ writtenMs }) => writtenMs));
   for (const each of listed) {
-    if (live && each.inode === inodeOf(live.stat)) continue;
+    const { name, rest, number, path, inode, size, writtenMs } = each;
+    if (live && inode === inodeOf(live.stat)) continue;
     try {
-      const file = openSibling(world, each, live?.stat.uid ?? world.uid());
-      if (!file) continue;
-      if (file.key === undefined) {
-        open.push(file);
-        continue;
-      }
-      keys.push(file.key);
-      try {
-        const isWanted = await wants(file, each.writtenMs === newestMs);
-        if (isWanted) open.push(await unpack(world, file, scratchPath));
-      } finally {
-        file.close();
-      }
+      const opened = openRegular(world, path, world.fs.constants.O_NOFOLLOW, problemOf);
+      const file = new OpenFile(world, { name, number, ...opened });
+      // Else another file has taken the name since it was listed.
+      const isListed = inodeOf(file.stat) === inode;
+      if (isListed && file.key) keys.push(file.key);
+      if (isListed && !file.key) open.push(file);
+      else if (isListed && (await wants(file, writtenMs === newestMs)))
+        open.push(await unpack(world, file, scratchPath));
+      else file.close();
     } catch (error) {
       if (error instanceof Fault) throw error;
-      const { name, rest, inode, size } = each;
       if (!ROTATED_NAME.test(rest)) continue;
-      leftOut.push({ ...each, why: whyLeftOut(error), key: `${name} ${inode} ${size}` });
+      const why = errorCode(error) === "ELOOP" ? "a link" : reason(error);
+      leftOut.push({ name, number, writtenMs, why, key: `${name} ${inode} ${size}` });
     }
   }
   return { open, leftOut, keys };
@@ -4383,34 +4344,26 @@ async function openSiblings(
   wants: Wants,
 ): Promise<LogFiles> {
   const path = rotationPath(world, log);
-  let closedBefore = "";
+  let before = "";
   for (let tries = 1; ; tries++) {
-    const isLastTry = tries >= 5;
-    let listing: ReturnType<typeof listSiblings>;
+    let listing: ReturnType<typeof listSiblings> | undefined;
+    const unlisted: LeftOut[] = [];
     try {
       listing = listSiblings(world, log);
     } catch (error) {
-      if (!isLastTry) {
-        await world.sleep(100);
-        continue;
-      }
-      const folder = { name: dirname(path), number: undefined, key: "", writtenMs: 0 };
-      return { ...NO_SIBLINGS, leftOut: [{ ...folder, why: reason(error) }] };
+      const folder = { name: dirname(path), number: undefined, writtenMs: 0, key: "" };
+      unlisted.push({ ...folder, why: reason(error) });
     }
-    const { open, leftOut, keys } = await openListed(
-      world,
-      listing.files,
-      live,
-      scratchPath,
-      wants,
-    );
-    const isSettled = ifPossible(() => listSiblings(world, log))?.names === listing.names;
+    const listed = listing?.files ?? [];
+    const { open, keys, ...rest } = await openListed(world, listed, live, scratchPath, wants);
+    const leftOut = [...unlisted, ...rest.leftOut];
+    const isSettled = ifPossible(() => listSiblings(world, log))?.names === listing?.names;
     const closed = leftOut.map(withReason).join("\n");
-    if ((isSettled && closed === closedBefore) || isLastTry) {
+    if ((isSettled && closed === before) || tries >= 5) {
       const files = byAge(ownFiles(basename(path), live, open));
-      return { open: files, leftOut, keys, snapshot: listing.snapshot, isSettled };
+      return { open: files, leftOut, keys, snapshot: listing?.snapshot, isSettled };
     }
-    closedBefore = closed;
+    before = closed;
     for (const file of open) file.close();
     if (closed !== "") await world.sleep(100);
   }
@@ -4526,15 +4479,16 @@ function prepareStateDirectory(world: World, { state: path, dryRun }: Settings):
   checkStateDirectory(world, path);
 }
 
-/** The text of one copy; absent when there is none. A copy that is there but closed to us is a fault. */
+/** The text of one copy; absent when there is none. One that is closed to us, or newer, is a fault. */
 function readCopy(world: World, path: string): string | undefined {
   let descriptor: number | undefined;
+  let text: string;
   try {
     ({ descriptor } = openRegular(world, path, world.fs.constants.O_NOFOLLOW, (stat) => {
       const problem = ownershipProblem(world, stat, world.fs.statSync(dirname(path)).uid);
       return problem && `it ${problem}`;
     }));
-    return world.fs.readFileSync(descriptor, "utf8");
+    text = world.fs.readFileSync(descriptor, "utf8");
   } catch (error) {
     if (errorCode(error) === "ENOENT") return undefined;
     const hint = "it must be a file of this user, mode 600; or --state names another directory";
@@ -4542,14 +4496,10 @@ function readCopy(world: World, path: string): string | undefined {
   } finally {
     if (descriptor !== undefined) world.fs.closeSync(descriptor);
   }
-}
-
-/** A state of a newer program is not touched. */
-function refuseNewer(text: string): void {
   const version = Number(/"version": ?(\d+)/.exec(text)?.[1] ?? 0);
-  if (version <= 1) return;
-  const message = `the state is of a newer f2b-watch (version ${version})`;
-  throw new Fault(73, message, "install that one here too");
+  const newer = `the state is of a newer f2b-watch (version ${version})`;
+  if (version > 1) throw new Fault(73, newer, "install that one here too");
+  return text;
 }
 
 /** One copy's text as it was written, which its checksum proves; absent when it is damaged. */
@@ -4600,7 +4550,6 @@ function readState(world: World, kept: Kept) {
   const path = statePathOf(kept);
   const [text, older] = [path, `${path}.bak`].map((copy) => readCopy(world, copy));
   if (text === undefined && older === undefined) return { kind: "none" } as const;
-  for (const copy of [text, older]) refuseNewer(copy ?? "");
   for (const copy of [text, older]) {
     const state = parseState(copy ?? "", log);
     if (state) return { kind: "known", state, fromCopy: copy !== text } as const;
@@ -6245,13 +6194,12 @@ function mergeFinished(known: readonly Anchor[], more: readonly Anchor[]): Ancho
 /** Whether nothing was rotated or truncated since the files of a plan were opened. */
 function isSettled({ world, settings, live }: Job, siblings: LogFiles): boolean {
   const path = rotationPath(world, settings.log);
-  try {
-    if (live && world.fs.fstatSync(live.descriptor).size < live.size) return false;
+  const isSame = ifPossible(() => {
+    const isWhole = !live || world.fs.fstatSync(live.descriptor).size >= live.size;
     const now = world.fs.statSync(path, { throwIfNoEntry: false });
-    return siblings.isSettled && (now && inodeOf(now)) === (live && inodeOf(live.stat));
-  } catch {
-    return false;
-  }
+    return isWhole && (now && inodeOf(now)) === (live && inodeOf(live.stat));
+  });
+  return siblings.isSettled && isSame === true;
 }
 
 function feedView({ settings }: Job, destination: Destination): FeedView {
@@ -6265,6 +6213,8 @@ function feedView({ settings }: Job, destination: Destination): FeedView {
   return { view, style, pageBytes: isWhole ? PAGE_BYTES : 1024 * 1024, encode };
 }
 
+type Reading = ReturnType<typeof planRead<OpenFile>>;
+
 /** Plans what one destination reads. Siblings are opened only when the log or they have changed hands. */
 async function planFor(run: Job, destination: Destination, progress: Progress): Promise<ReadPlan> {
   const { world, live, settings } = run;
@@ -6273,7 +6223,7 @@ async function planFor(run: Job, destination: Destination, progress: Progress): 
   const isSame = isOn && listing === ifPossible(() => listSiblings(world, settings.log))?.snapshot;
   let siblings = NO_SIBLINGS;
   let files = live ? [live] : [];
-  let plan: Reading<OpenFile> = { isGap: false, goesOn: false, segments: [] };
+  let plan: Reading = { isGap: false, goesOn: false, segments: [] };
   if (isSame) plan = { ...plan, segments: [{ file: live, from: cursor.offset, leave: false }] };
   for (const all of isSame ? [] : [false, true]) {
     // A first run knows the siblings from when it noted their ends; they are not for it to read.
@@ -6358,7 +6308,7 @@ function noticeForeign({ live, settings }: Job, progress: Progress): void {
  */
 function noticeMissing(
   { live, settings }: Job,
-  { isGap, goesOn }: Reading<OpenFile>,
+  { isGap, goesOn }: Reading,
   segments: readonly OpenSegment[],
   progress: Progress,
   { leftOut }: LogFiles,
@@ -6680,7 +6630,6 @@ function nothingNew(
 ): boolean {
   const { log } = kept;
   const text = readCopy(world, statePathOf(kept)) ?? "";
-  refuseNewer(text);
   const state = unsealed(text, log);
   if (!state) return false;
   const names = namesIn(state);
@@ -6862,7 +6811,10 @@ function findLogs(world: World, path: string): string[] {
   // A folder may call itself `*`; a file whose name has such a sign is one log where nothing else is found.
   if (logs.length === 0 && world.fs.existsSync(path)) return [path];
   if (logs.length === 0) throw new Fault(66, `no log matches ${path}`);
-  return logs.filter((log) => !logs.some((other) => isRotatedName(other, log)));
+  // Another one's with a number, a date or a word for old ones is no log of its own.
+  const isRotatedOf = (log: string, name: string) =>
+    siblingName(log, name) && (name.startsWith(log) || /\d/.test(name.slice(log.lastIndexOf("."))));
+  return logs.filter((log) => !logs.some((other) => isRotatedOf(other, log)));
 }
 
 /** The logs, or where there is none the path that was meant to find them. */

@@ -12,7 +12,6 @@ import {
   planRead,
   siblingName,
   type Aged,
-  type Found,
   type LogFile,
   sameAnchor,
 } from "../f2b-watch.ts";
@@ -1659,6 +1658,7 @@ describe("the clock proves nothing", () => {
 });
 
 describe("planRead()", () => {
+  type Found = NonNullable<ReturnType<LogFile["found"]>>;
   type Facts = {
     size?: number;
     found?: Found;

@@ -342,7 +342,6 @@ test("an offset beyond the log, under a right checksum, is a gap: told, and noth
   using scene = await goingScene();
   const text = resealed(scene.stateFile(), (state) => {
     state.destinations.discord.cursor.offset = 2 ** 40;
-    state.destinations.discord.cursor.tail = ["0"];
     state.destinations.discord.cursor.trail = [];
     state.destinations.discord.cursor.lastLineHash = "0";
   });

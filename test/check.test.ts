@@ -11,7 +11,7 @@ import { Slack, type SlackOptions } from "./slack.ts";
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
-const FIRST_HOOK = new Discord().webhook;
+const TOKEN = new Discord().webhook.replace(/.*\//, "");
 
 interface Services {
   discord?: DiscordOptions;
@@ -22,6 +22,10 @@ interface Services {
 class CheckScene extends Scene {
   override readonly discord: Discord;
   readonly slack: Slack;
+  /** What `check` is given; what ends with the scene. */
+  flags: string[] = [];
+  watched = this.log;
+  readonly resources = new DisposableStack();
   /** What fail2ban-client says, by its arguments. */
   readonly fail2ban: Record<string, Ran> = {
     ping: said("Server replied: pong\n"),
@@ -38,7 +42,7 @@ class CheckScene extends Scene {
     this.env = { DISCORD_WEBHOOK: this.discord.webhook, F2B_ENV_FILE: this.path(".env") };
     fs.writeFileSync(this.path(".env"), "", { mode: 0o600 });
     this.append(...lines(1, 5));
-    fs.utimesSync(this.log, this.clockMs / 1_000, this.clockMs / 1_000);
+    this.setLogTime();
     this.overrides.runProgram = async (program, args) => {
       expect(program).toBe("fail2ban-client");
       return this.fail2ban[args.join(" ")] ?? { kind: "ended", code: 255, out: "", err: "NOK" };
@@ -47,6 +51,16 @@ class CheckScene extends Scene {
       new URL(url).host.includes("slack")
         ? this.slack.fetch(url, init)
         : this.discord.fetch(url, init);
+  }
+
+  override [Symbol.dispose](): void {
+    this.resources.dispose();
+    super[Symbol.dispose]();
+  }
+
+  /** The log was written just now. */
+  setLogTime(): void {
+    fs.utimesSync(this.log, this.clockMs / 1_000, this.clockMs / 1_000);
   }
 
   /** Messages go to Slack instead. */
@@ -60,7 +74,8 @@ class CheckScene extends Scene {
 
   /** `check` as JSON: it says nothing on stderr, and its status is that of the report. */
   async check(...flags: string[]): Promise<{ exitCode: number; rows: Row[] }> {
-    const { code, out, err } = await this.f2bWatch("check", "--log", this.log, "--json", ...flags);
+    const words = ["check", "--log", this.watched, "--json", ...this.flags, ...flags];
+    const { code, out, err } = await this.f2bWatch(...words);
     expect(err).toBe("");
     this.expectNoSecret(out);
     const report = JSON.parse(out);
@@ -81,14 +96,19 @@ class CheckScene extends Scene {
     return found[0] as Row;
   }
 
-  /** That row and no other fails, with this status, and says and hints this. */
-  async expectFailure(name: string, exitCode: number, text: RegExp, hint: RegExp): Promise<void> {
-    const { rows, exitCode: worst } = await this.check();
+  /** That row and no other fails with this status, or none fails and that row is ✓ or ?, or is not there. */
+  async expectRow(name: string, sign: Sign, text: RegExp | string, hint = /^$/): Promise<void> {
+    const { rows, exitCode } = await this.check();
     const failed = rows.filter(({ state }) => state === "failed");
-    expect(failed).toMatchObject([{ name, exitCode }]);
-    expect(failed[0]?.text).toMatch(text);
-    expect(failed[0]?.hint).toMatch(hint);
-    expect(worst).toBe(exitCode);
+    expect(failed.map((row) => row.name)).toEqual(typeof sign === "number" ? [name] : []);
+    expect(exitCode).toBe(typeof sign === "number" ? sign : 0);
+    const [row, ...more] = rows.filter((each) => each.name === name);
+    expect(more).toEqual([]);
+    if (sign === "no") return expect(row).toBeUndefined();
+    expect(row?.state).toBe(sign === "✓" ? "ok" : sign === "?" ? "unknown" : "failed");
+    if (typeof text === "string") expect(row?.text).toBe(text);
+    else expect(row?.text).toMatch(text);
+    expect(row?.hint).toMatch(hint);
   }
 
   expectNoSecret(text: string): void {
@@ -98,24 +118,29 @@ class CheckScene extends Scene {
     expect(text).not.toContain("://");
   }
 
-  /** Every file of the state directory with its contents and times. */
+  /** Every file of the state directory with its contents and times; reading a lock would free it. */
   stateFiles(): string[] {
     const names = fs.existsSync(this.state) ? fs.readdirSync(this.state) : [];
     return names.map((name) => {
       const path = join(this.state, name);
-      return `${name} ${fs.statSync(path).mtimeMs} ${fs.readFileSync(path, "base64")}`;
+      const { mtimeMs, size } = fs.statSync(path);
+      return `${name} ${mtimeMs} ${size && fs.readFileSync(path, "base64")}`;
     });
   }
 
-  /** The lock of the run that is at work, as another process would hold it. */
-  holdLock(): Disposable {
-    const database = new DatabaseSync(this.stateFile().replace(/json$/, "json.lock"));
-    database.exec("BEGIN IMMEDIATE");
-    return { [Symbol.dispose]: () => database.close() };
+  /** A file beside the state file. */
+  stateFileWith(end: string): string {
+    return this.stateFile().replace(/\.json$/, end);
   }
 
-  static override async after(from: number, to: number): Promise<CheckScene> {
-    const scene = new CheckScene();
+  /** The lock of the run that is at work, as another process would hold it. */
+  holdLock(): void {
+    const database = this.resources.use(new DatabaseSync(this.stateFileWith(".json.lock")));
+    database.exec("BEGIN IMMEDIATE");
+  }
+
+  static override async after(from: number, to: number, services?: Services): Promise<CheckScene> {
+    const scene = new CheckScene(services);
     expect([from, to]).toEqual([1, 5]);
     await scene.passPosts(...lines(1, 5));
     return scene;
@@ -130,14 +155,397 @@ function refused(err: string): Ran {
   return { kind: "ended", code: 255, out: "", err };
 }
 
-function systemError(code: string, words: string): Error {
-  return Object.assign(new Error(`${code}: ${words}, open '/some/where'`), { code });
+/** A file system in which one call fails on one path. */
+function failing(
+  scene: CheckScene,
+  call: "openSync" | "accessSync" | "readdirSync" | "writeSync" | "readFileSync",
+  code: string,
+  applies: (path: string, flags: number) => boolean = () => true,
+): void {
+  const words = { EACCES: "permission denied", ENOSPC: "no space left on device" }[code] ?? code;
+  const real = fs[call] as (...args: unknown[]) => unknown;
+  const fake = (path: string, flags: number, ...rest: unknown[]) => {
+    if (!applies(path, flags)) return real(path, flags, ...rest);
+    throw Object.assign(new Error(`${code}: ${words}, open '/some/where'`), { code });
+  };
+  scene.withFs({ [call]: fake } as Partial<typeof fs>);
 }
 
-// ── The table ───────────────────────────────────────────────────────────────────────────────────
+// ── Rows ────────────────────────────────────────────────────────────────────────────────────────
+
+/** The exit status of a row that fails alone; else that of a row where none fails, or that it is not there. */
+type Sign = number | "✓" | "?" | "no";
+
+/** What a row says after something was done to a server where all is well. */
+type Case = [
+  about: string,
+  prepare: (scene: CheckScene) => unknown,
+  row: string,
+  sign: Sign,
+  text: RegExp | string,
+  hint?: RegExp,
+  services?: Services,
+];
+
+const nothing = () => undefined;
+const hears = (question: string, answer: Ran) => (scene: CheckScene) =>
+  (scene.fail2ban[question] = answer);
+/** The first rotated file becomes something else. */
+const rotated = (spoil: (path: string) => unknown) => (scene: CheckScene) => {
+  scene.rotate();
+  spoil(scene.path(".1"));
+  scene.append(line(6));
+};
+const asUser = (scene: CheckScene) => {
+  scene.overrides.uid = () => 65_534;
+  fs.chownSync(scene.path(".env"), 65_534, 65_534);
+};
+/** The logs of many hosts. */
+const many = (scene: CheckScene) => (scene.watched = `${scene.directory}/fail2ban.lo[g]`);
+const target = (where: string) => said(`Current logging target is:\n\`- ${where}\n`);
+const level = (name: string) => said(`Current logging level is '${name}'\n`);
+const jails = (...names: string[]) =>
+  said(`Status\n|- Number of jail:\t${names.length}\n\`- Jail list:\t${names.join(", ")}\n`);
+const down =
+  "2026-11-22 10:32:46,534 fail2ban                [18642]: ERROR   Failed to access socket path: /var/run/fail2ban/fail2ban.sock. Is fail2ban running?\n";
+const closed =
+  "2026-11-22 11:03:08,180 fail2ban                [19300]: ERROR   Permission denied to socket: /var/run/fail2ban/fail2ban.sock, (you must be root)\n";
+const deniedByDeno = (scene: CheckScene) => {
+  scene.overrides.runProgram = async () => {
+    const message = 'Requires run access to "fail2ban-client", run again with --allow-run';
+    throw Object.assign(new Error(message), { name: "NotCapable" });
+  };
+};
+/** Before the first run. */
+// prettier-ignore
+const FRESH: Case[] = [
+  ["the settings",
+    (scene) => {
+      scene.flags = "--format compact --only ban,alert --jail sshd --from end".split(" ");
+      scene.fail2ban["status"] = jails("sshd");
+    },
+    "settings", "✓",
+    `f2b-watch ${VERSION}; host web-1; format compact; new logs from the end; only ban, alert; jails sshd`],
+  ["an env file that only we can read", nothing, "env file", "✓", /\.env, 600 root:root$/],
+  ["an env file that our own group can read",
+    (scene) => fs.chmodSync(scene.path(".env"), 0o640), "env file", "✓", /\.env, 640 root:root$/],
+  ["no env file", ({ env }) => delete env["F2B_ENV_FILE"], "env file", "✓",
+    "none (/etc/f2b-watch.env does not exist)"],
+  ...[0o644, 0o604, 0o640].map((mode): Case => [`an env file of another group, mode ${mode}`,
+    (scene) => {
+      fs.chmodSync(scene.path(".env"), mode);
+      fs.chownSync(scene.path(".env"), 0, 4);
+    },
+    "env file", 78, /others can read it/, /of their own that only this user can access, mode 600$/]),
+  ["an env file of root that others can read, for somebody else",
+    (scene) => {
+      fs.chmodSync(scene.path(".env"), 0o644);
+      scene.overrides.uid = () => 65_534;
+    },
+    "env file", 78, /others can read it/, /mode 600$/],
+  ["a log with size, age and who may read it",
+    (scene) => {
+      fs.chmodSync(scene.log, 0o640);
+      scene.wait(3 * HOUR);
+    },
+    "log", "✓", /^\/\S+\/fail2ban\.log, 470 B, last written 3 h ago, 640 root:root$/],
+  ["an empty log", ({ log }) => fs.truncateSync(log), "log", "✓", /, empty, /],
+  ["no log", (scene) => scene.remove(), "log", 66, /\.log: no such file/, /get logtarget.*--log/],
+  ["a log that only others may read",
+    (scene) => {
+      asUser(scene);
+      failing(scene, "openSync", "EACCES", (path) => path === scene.log);
+    },
+    "log", 66, /permission denied/, /^run as root, or as a member of the log's group$/],
+  ["a directory for a log", (scene) => (scene.remove(), fs.mkdirSync(scene.log)), "log", 66,
+    /not a regular file/, /--log/],
+  ["the log of another program",
+    (scene) => fs.writeFileSync(scene.log, "Nov 22 10:00:06 web nginx: started\n".repeat(50)),
+    "log", 66, /; these lines are not fail2ban's, or in a format that is not known$/, /get logtarget/],
+  ["a log that no longer grows, though fail2ban answers",
+    (scene) => {
+      scene.setLogTime();
+      scene.wait(DAY + MINUTE);
+    },
+    "log", 66, /, last written 24 h ago, .*, though fail2ban answers$/, /get logtarget/],
+  ["a log of many hosts that no longer grows", (scene) => (many(scene), scene.wait(3 * DAY)), "log",
+    "✓", /last written 3 d ago/],
+  ["a log that no longer grows where fail2ban is down",
+    (scene) => {
+      scene.fail2ban["ping"] = refused(down);
+      scene.wait(3 * DAY);
+    },
+    "fail2ban", 66, /its socket cannot be reached/, /systemctl.*journalctl/],
+  ["no rotated files", nothing, "rotated files", "✓", "none found"],
+  ["rotated files that a run would read",
+    (scene) => {
+      scene.rotate();
+      scene.rotate();
+      scene.compress(".2");
+    },
+    "rotated files", "✓", "2 found, youngest fail2ban.log.1"],
+  ["a rotated file that is a link",
+    rotated(
+      (path) => (fs.renameSync(path, `${path}-moved`), fs.symlinkSync(`${path}-moved`, path)),
+    ),
+    "rotated files", 66, /fail2ban\.log\.1 \(a link\)/, /^links are not followed there/],
+  ["a rotated file of another owner", rotated((path) => fs.chownSync(path, 65_534, 0)),
+    "rotated files", 66, /another owner/, /^only files of root and of the log's owner/],
+  ["a rotated file that is damaged",
+    rotated((path) => (fs.rmSync(path), fs.writeFileSync(`${path}.gz`, "\x1f\x8b".repeat(9), "latin1"))),
+    "rotated files", 66, /none found; left out: fail2ban\.log\.1\.gz \(damaged\)$/, /cannot be unpacked/],
+  ["a rotated file whose program is missing",
+    (scene) => {
+      scene.overrides.streamProgram = async function* () {
+        throw Object.assign(new Error("no such program"), { code: "ENOENT" });
+      };
+      fs.writeFileSync(scene.path(".1.xz"), Buffer.from("fd377a585a00", "hex"));
+    },
+    "rotated files", 66, /none found; left out: .*\.xz \(xz is not installed\)$/, /^install xz/],
+  ["a directory named like a rotated file",
+    rotated((path) => (fs.rmSync(path), fs.mkdirSync(path))), "rotated files", 66,
+    /not a regular file/, /^move it/],
+  ["many rotated files that are left out, not all of them named",
+    (scene) => lines(1, 30).forEach((_, index) => fs.mkdirSync(scene.path(`.${index + 1}`))),
+    "rotated files", 66, /\.1 .* and 25 more$/, /move/],
+  ["rotated files that may not be listed", (scene) => failing(scene, "readdirSync", "EACCES"),
+    "rotated files", 66, /permission denied/, /root/],
+  ["fail2ban's version", nothing, "fail2ban", "✓", "1.0.2, answers"],
+  ["words of fail2ban's that are made harmless",
+    hears("version", said("1.0\u202e``` @everyone\x1b[31m\nnext")), "fail2ban", "✓",
+    "1.0\\u202e`\u200b`\u200b` @everyone\\x1b[31m next, answers"],
+  ["fail2ban is not installed", hears("ping", { kind: "missing" }), "fail2ban", 66,
+    /client is not installed/, /install/],
+  ["fail2ban hangs", hears("ping", { kind: "timedOut" }), "fail2ban", 66, /does not answer in time/,
+    /systemctl restart fail2ban/],
+  ["fail2ban says something else", hears("ping", refused("?")), "fail2ban", 66,
+    /no answer that can be read/, /-client status/],
+  ["only root may ask fail2ban, and --ping is set",
+    (scene) => {
+      scene.env["F2B_PING"] = "1";
+      scene.fail2ban["ping"] = refused(closed);
+    },
+    "fail2ban", 66, /only root/, /run as root/],
+  // A run does without.
+  ["only root may ask fail2ban", hears("ping", refused(closed)), "fail2ban", "?", /only root/],
+  ["only root may ask fail2ban", hears("ping", refused(closed)), "log target", "no", ""],
+  ["Deno may not run fail2ban-client", deniedByDeno, "fail2ban", "?", /Deno denies run access/],
+  ["Deno may not run fail2ban-client", deniedByDeno, "log target", "no", ""],
+  ...[{ kind: "timedOut" } as const, said("what?"), refused("")].flatMap((answer) =>
+    ["fail2ban", "log target", "log level"].map((row): Case =>
+      [`fail2ban answers a ping and nothing else: ${answer.kind}`,
+        ({ fail2ban }) => {
+          for (const words of ["version", "get loglevel", "get logtarget"]) fail2ban[words] = answer;
+        },
+        row, row === "fail2ban" ? "✓" : "no", /answers$/])),
+  ...["SYSLOG", "STDOUT", "STDERR", "SYSOUT", "SYSTEMD-JOURNAL"].map((name): Case =>
+    [`fail2ban logs to ${name}`, hears("get logtarget", target(name)), "log target", 66,
+      `fail2ban logs to ${name}, not to a file`, /set logtarget \S+\.log; .*fail2ban\.local/]),
+  ["fail2ban writes to another file", hears("get logtarget", target("/var/log/other.log")),
+    "log target", 66, /to \/var\/log\/other\.log, not/, /^--log \/var\/log\/other\.log$/],
+  ["fail2ban writes elsewhere, and the logs of many hosts are watched",
+    (scene) => {
+      many(scene);
+      scene.fail2ban["get logtarget"] = target("/var/log/fail2ban.log");
+    },
+    "log target", "✓", "/var/log/fail2ban.log"],
+  ["fail2ban writes to the same file by another name",
+    (scene) => {
+      fs.symlinkSync(scene.log, scene.path(".by-another-name"));
+      scene.fail2ban["get logtarget"] = target(scene.path(".by-another-name"));
+    },
+    "log target", "✓", /\.by-another-name$/],
+  ...["WARNING", "ERROR", "CRITICAL"].map((name): Case =>
+    [`fail2ban logs from ${name} on`, hears("get loglevel", level(name)), "log level", 66,
+      `${name}: fail2ban does not log its bans`, /set loglevel INFO/]),
+  ["fail2ban logs all", hears("get loglevel", level("DEBUG")), "log level", "✓", "DEBUG"],
+  ["fail2ban logs little", hears("get loglevel", level("NOTICE")), "log level", "✓",
+    "NOTICE: bans, but neither failed attempts nor restarts"],
+  ...([
+    ["sshd", "✓", "sshd"],
+    ["sshd,ngnix", 64, '--jail: fail2ban has no jail "ngnix"', /^did you mean nginx\?$/],
+    ["mail", 64, '--jail: fail2ban has no jail "mail"', /^fail2ban has: nginx, sshd$/],
+  ] as const).map(([names, sign, text, hint]): Case => [`the jails ${names}`,
+    (scene) => {
+      scene.env["F2B_JAIL"] = names;
+      scene.fail2ban["status"] = jails("nginx", "sshd");
+    },
+    "jails", sign, text, hint]),
+  ["no state directory", nothing, "state", "✓", /does not exist yet: the first run creates it$/],
+  ["a state directory that is not there and cannot be made",
+    (scene) => failing(scene, "accessSync", "EACCES", (path) => path === dirname(scene.state)),
+    "state", 73, /permission denied/, /--state/],
+  ["no destination", ({ env }) => delete env["DISCORD_WEBHOOK"], "destination", "✓",
+    /^none: messages go to stdout \(set DISCORD_WEBHOOK/],
+  ["a webhook's name and channel", nothing, "Discord", "✓", 'webhook "Spidey Bot" of channel 2'],
+  ["a webhook's name that would break the table, or holds our own token", nothing, "Discord", "✓",
+    /^webhook "`\u200b`\u200b` \\u202e.{1,130}$/, undefined,
+    { discord: { name: `\`\`\`\n\u202e${TOKEN}${"x".repeat(500)}` } }],
+  ["a thread", ({ env }) => (env["DISCORD_WEBHOOK"] += "?thread_id=42"), "Discord", "?",
+    /whether thread 42 is there only check --hello can tell/],
+  ["a bot", (scene) => scene.useSlack(), "Slack", "?",
+    "@f2b of Example; whether it may post to C0123456789 only check --hello can tell"],
+  ["an incoming webhook", (scene) => scene.useSlack("webhook"), "Slack", "?",
+    "an incoming webhook; whether it works only check --hello can tell"],
+  ["a token that is not valid",
+    (scene) => (scene.useSlack().env["SLACK_TOKEN"] = "xoxb-of-somebody-else"), "Slack", 69,
+    /not valid \(invalid_auth\)/, /set SLACK_TOKEN/],
+  ["a token without the scope to post", (scene) => scene.useSlack(), "Slack", 69,
+    /lacks the scope chat:write$/, /add chat:write/,
+    { slack: { scopes: ["users:read", "chat:write.public"] } }],
+  ["a token without the scope for its own name and icon", (scene) => scene.useSlack(), "Slack", "?",
+    /without chat:write\.customize/, undefined, { slack: { scopes: ["chat:write"] } }],
+  ["a server that says nothing of scopes",
+    (scene) => scene.useSlack().slack.failAlways({ kind: "status", status: 200, body: '{"ok":true}' }),
+    "Slack", "?", /^@bot of a team without a name; whether/],
+  ["no way to Slack", (scene) => scene.useSlack().slack.failAlways({ kind: "refused" }), "Slack", 75,
+    /cannot connect/, /curl -sSI slack\.com$/],
+];
+
+/** A run left its message to a destination that wants quiet. */
+const quietFor =
+  (waitMs: number, ...flags: string[]) =>
+  async (scene: CheckScene) => {
+    scene.discord.fail({ kind: "cloudflare" });
+    scene.append(line(6));
+    expect((await scene.run()).code).toBe(75);
+    scene.wait(waitMs);
+    scene.setLogTime();
+    scene.flags = flags;
+  };
+/** A run works and hangs, or was killed. */
+const marked = (waitMs: number, isHeld: boolean) => (scene: CheckScene) => {
+  if (isHeld) scene.holdLock();
+  const mark = scene.stateFileWith(".json.mark");
+  fs.writeFileSync(mark, "");
+  fs.utimesSync(mark, scene.clockMs / 1_000, scene.clockMs / 1_000);
+  scene.wait(waitMs);
+};
+const discordFails =
+  (fault: Parameters<Discord["failAlways"]>[0]) =>
+  ({ discord }: CheckScene) =>
+    discord.failAlways(fault);
+
+/** Once a run has posted five lines. */
+// prettier-ignore
+const LATER: Case[] = [
+  ["a state directory and file with their modes", nothing, "state", "✓",
+    /^\S+\/state, 700 root:root; \S+\.json, 600 root:root$/],
+  ["a state directory that is a link",
+    ({ state }) => (
+      fs.renameSync(state, `${state}-moved`),
+      fs.symlinkSync(`${state}-moved`, state)
+    ),
+    "state", 73, /is a link/, /--state/],
+  ["a state directory that others may write to", ({ state }) => fs.chmodSync(state, 0o777),
+    "state", 73, /by others/, /./],
+  ["a state directory of another", ({ state }) => fs.chownSync(state, 1, 1), "state", 73,
+    /somebody else|another/, /./],
+  ["a state directory that cannot be written to",
+    (scene) => failing(scene, "openSync", "EROFS", (_, flags) => (flags & fs.constants.O_CREAT) !== 0),
+    "state", 73, /^cannot write to .*: EROFS$/, /./],
+  ["a full disk", (scene) => failing(scene, "writeSync", "ENOSPC"), "state", 73, /no space left/,
+    /--state/],
+  ["a state of a newer version",
+    (scene) => fs.writeFileSync(scene.stateFile(), '{"version": 99}'), "progress", 73,
+    /newer f2b-watch \(version 99\)/, /install/],
+  ["a state of which one copy is damaged", (scene) => fs.writeFileSync(scene.stateFile(), "{"),
+    "progress", "✓", /the newer one is damaged/],
+  ["a state of which both copies are damaged",
+    (scene) => ["", ".bak"].map((end) => fs.writeFileSync(scene.stateFile() + end, "{")),
+    "progress", 73, /damaged, and so is its older copy/, /df -h/],
+  ["a state that others may write", (scene) => fs.chmodSync(scene.stateFile(), 0o666),
+    "progress", 73, /writable by others/, /mode 600|--state/],
+  ["the positions of two destinations",
+    async (scene) => {
+      scene.env["SLACK_WEBHOOK"] = scene.slack.webhook;
+      scene.append(line(6));
+      await scene.run();
+    },
+    "progress", "✓", /^discord after line 6 .*; slack after line 6 .*, up to date$/],
+  ["fail2ban stays on the rotated file",
+    async (scene) => {
+      scene.rotate();
+      scene.write(`${line(6)}\n`, ".1");
+      await scene.run();
+      scene.wait(2 * MINUTE);
+      scene.write(`${line(7)}\n`, ".1");
+      await scene.run();
+      scene.wait(HOUR);
+    },
+    "progress", 66, /writing to fail2ban\.log\.1 for 62 min/, /flushlogs/],
+  ["a lock that is free", nothing, "lock", "✓", "works, free"],
+  ["a lock that a run holds", (scene) => scene.holdLock(), "lock", "✓",
+    `works; process ${process.pid} is running now`],
+  ["a lock where the kernel's list cannot be read",
+    (scene) => {
+      scene.holdLock();
+      failing(scene, "readFileSync", "ENOENT", (path) => path === "/proc/locks");
+    },
+    "lock", "✓", "works"],
+  ["a lock that a run has held for long", marked(5 * MINUTE, true), "lock", "✓", /running now$/],
+  ["a lock that a run has held for too long", marked(65 * MINUTE, true), "lock", 75,
+    /another run has been in progress for 65 min/, new RegExp(`^ps -fp ${process.pid}$`)],
+  ["a lock whose mark a killed run left", marked(23 * HOUR, false), "lock", "✓", "works, free"],
+  ["a lock that is no lock file",
+    (scene) => fs.writeFileSync(scene.stateFileWith(".json.lock"), "garbage"), "lock", 73,
+    /is not an empty file/, /rm \S+\.lock$/],
+  ["a lock that somebody else made", (scene) => failing(scene, "accessSync", "EACCES"), "lock",
+    73, /permission denied/, /root/],
+  ["a webhook that was deleted", ({ discord }) => discord.delete(), "Discord", 69, /\(?10015\)/,
+    /Webhooks/],
+  ["a wrong token", ({ env }) => (env["DISCORD_WEBHOOK"] += "x"), "Discord", 69, /50027\)/,
+    /DISCORD_WEBHOOK/],
+  ["no network", discordFails({ kind: "refused", code: "ENOTFOUND" }), "Discord", 75,
+    /^cannot connect \(ENOTFOUND\)$/, /curl -sSI discord\.com$/],
+  ["no answer", discordFails({ kind: "hang", save: false }), "Discord", 75, /in time/, /curl/],
+  ["503", discordFails({ kind: "html", status: 503 }), "Discord", 75, /503/, /curl/],
+  ["a proxy's page", discordFails({ kind: "html", status: 200 }), "Discord", 75,
+    /^answers 200, but not as Discord does$/, /stands between/],
+  ["a redirect", discordFails({ kind: "redirect", location: "https://elsewhere/" }), "Discord", 78,
+    /redirect/, /curl/],
+  ["a rate limit", discordFails({ kind: "cloudflare" }), "Discord", 75, /rate limited/, /later run/],
+  ["403 without a code", discordFails({ kind: "html", status: 403 }), "Discord", 69, /403/,
+    /settings/],
+  ...[[], ["--hello"]].map((flags): Case => ["a destination that wants quiet",
+    quietFor(5 * MINUTE, ...flags), "Discord", 75,
+    /^quiet for another 10 min: rate limited; runs have failed for 5 min$/, /./]),
+  ["a destination that wanted quiet no longer than it may", quietFor(HOUR), "Discord", "✓",
+    /; runs have failed for 60 min/],
+  ["a destination that does not say that it keeps messages",
+    async (scene) => {
+      scene.discord.fail({ kind: "empty-204" });
+      scene.append(line(6));
+      await scene.run();
+    },
+    "Discord", "✓", /does not say that it keeps messages/],
+];
+
+test.each(FRESH)("%s", async (...[_, prepare, row, sign, text, hint, services]) => {
+  using scene = new CheckScene(services);
+  await prepare(scene);
+  await scene.expectRow(row, sign, text, hint);
+  expect(fs.existsSync(scene.state)).toBe(false);
+  expect([...scene.discord.violations, ...scene.slack.violations]).toEqual([]);
+  for (const { method, body, path } of [...scene.discord.requests, ...scene.slack.requests])
+    expect(path === "/api/auth.test" || (method === "GET" && body === "")).toBe(true);
+});
+
+test.each(LATER)("after a run: %s", async (...[_, prepare, row, sign, text, hint]) => {
+  using scene = await CheckScene.after(1, 5);
+  await prepare(scene);
+  const [before, requests] = [scene.stateFiles(), scene.discord.requests.length];
+  await scene.expectRow(row, sign, text, hint);
+  expect(scene.stateFiles()).toEqual(before);
+  const later = scene.discord.requests.slice(requests);
+  expect(later.filter(({ method }) => method !== "GET")).toEqual([]);
+  if (String(text).includes("quiet for")) expect(later).toEqual([]);
+});
+
+// ── All of it ───────────────────────────────────────────────────────────────────────────────────
 
 describe("check", () => {
-  test("where all is well: one ✓ per row, status 0, before the first pass and after it", async () => {
+  test("where all is well: one ✓ per row, before the first run and after it", async () => {
     using scene = new CheckScene();
     const names = ["settings", "env file", "log", "rotated files", "fail2ban", "log target"];
     names.push("log level", "database", "state", "progress", "lock", "Discord");
@@ -147,6 +555,9 @@ describe("check", () => {
       expect(rows.map(({ name }) => name)).toEqual(names);
       expect(rows.filter(({ state }) => state !== "ok")).toEqual([]);
       expect(rows.find(({ name }) => name === "progress")?.text).toMatch(progress);
+      const request = scene.discord.requests.at(-1);
+      expect(request).toMatchObject({ method: "GET", query: {}, body: "", status: 200 });
+      expect(request?.path).toStartWith("/api/v10/webhooks/");
       await scene.pass();
     }
     scene.expectPosted(...lines(1, 5));
@@ -170,40 +581,32 @@ describe("check", () => {
     scene.expectNoSecret(out);
   });
 
-  test("posts nothing, and leaves the state directory as it is", async () => {
-    using scene = await CheckScene.after(1, 5);
-    const before = scene.stateFiles();
-    scene.append(line(6));
-    await scene.check();
-    expect(scene.stateFiles()).toEqual(before);
-    expect(scene.discord.requests.at(-1)).toMatchObject({ method: "GET", status: 200 });
-    await scene.pass();
-    scene.expectPosted(line(6));
-  });
-
-  test("makes nothing where there is no state directory", async () => {
+  test("wraps long text at blanks on a terminal, but no path, and no hint", async () => {
     using scene = new CheckScene();
-    expect((await scene.row("state")).text).toContain(
-      "does not exist yet: the first run creates it",
-    );
-    expect(fs.existsSync(scene.state)).toBe(false);
+    scene.overrides.terminal = true;
+    const path = `/${"long-path".repeat(12)}`;
+    scene.fail2ban["version"] = said(`${"word ".repeat(20)}${path}\n`);
+    scene.fail2ban["get logtarget"] = target(path);
+    const { out } = await scene.f2bWatch("check", "--log", scene.log);
+    const printed = out.split("\n");
+    expect(printed.filter((text) => text.includes("word"))).toHaveLength(2);
+    expect(printed).toContain(`${" ".repeat(17)}${path},`);
+    expect(printed).toContain(`  → --log ${path}`);
+    scene.overrides.terminal = false;
+    const { out: mailed } = await scene.f2bWatch("check", "--log", scene.log);
+    expect(mailed).toContain(`word ${path}, answers\n`);
   });
 
-  test("shows the settings", async () => {
-    using scene = new CheckScene();
-    const flags = ["--format", "compact", "--only", "ban,alert", "--jail", "sshd", "--from", "end"];
-    const { text } = await scene.row("settings", ...flags);
-    expect(text).toBe(
-      `f2b-watch ${VERSION}; host web-1; format compact; new logs from the end; only ban, alert; jails sshd`,
-    );
-  });
-
-  test("a bad setting stays one line and 78, as everywhere", async () => {
+  test("a bad setting stays one line and 78, and --hello needs a destination", async () => {
     using scene = new CheckScene();
     scene.env["DISCORD_WEBHOOK"] = "not-a-webhook";
     const { code, out, err } = await scene.f2bWatch("check");
     expect({ code, out }).toEqual({ code: 78, out: "" });
     expect(err).toMatch(/^f2b-watch: DISCORD_WEBHOOK: [^\n]+\nhint: [^\n]+\n$/);
+    delete scene.env["DISCORD_WEBHOOK"];
+    const hello = await scene.f2bWatch("check", "--hello", "--log", scene.log);
+    expect(hello.code).toBe(78);
+    expect(hello.err).toStartWith("f2b-watch: --hello: no destination is set\nhint: set ");
   });
 
   test("however much fails, every row is there, and the worst decides the status", async () => {
@@ -231,400 +634,63 @@ describe("check", () => {
     expect(states).toContain("fail2ban failed");
     expect(states).toContain("Discord ok");
   });
-});
 
-test("on a terminal only, long text wraps at blanks, but no path, and no hint", async () => {
-  using scene = new CheckScene();
-  scene.overrides.terminal = true;
-  const path = `/${"long-path".repeat(12)}`;
-  scene.fail2ban["version"] = said(`${"word ".repeat(20)}${path}\n`);
-  scene.fail2ban["get logtarget"] = target(path);
-  const { out } = await scene.f2bWatch("check", "--log", scene.log);
-  const printed = out.split("\n");
-  expect(printed.filter((text) => text.includes("word"))).toHaveLength(2);
-  expect(printed).toContain(`${" ".repeat(17)}${path},`);
-  expect(printed).toContain(`  → --log ${path}`);
-  scene.overrides.terminal = false;
-  const { out: mailed } = await scene.f2bWatch("check", "--log", scene.log);
-  expect(mailed).toContain(`word ${path}, answers\n`);
-});
+  test("a missing folder is said in words, not by the system's code", async () => {
+    using scene = new CheckScene();
+    const { out } = await scene.f2bWatch("check", "--log", scene.path("none/fail2ban.log"));
+    expect(out).toMatch(
+      /✗ rotated files .* no such file or directory\n +→ make sure that it exists/,
+    );
+    expect(out).not.toContain("ENOENT");
+  });
 
-// ── What fails ──────────────────────────────────────────────────────────────────────────────────
-
-/** A file system in which one call fails on one path. */
-function failing(
-  scene: CheckScene,
-  call: "openSync" | "accessSync" | "readdirSync" | "writeSync",
-  code: string,
-  applies: (path: string, flags: number) => boolean = () => true,
-): void {
-  const words = { EACCES: "permission denied", ENOSPC: "no space left on device" }[code] ?? code;
-  const real = fs[call] as (...args: unknown[]) => unknown;
-  const fake = (path: string, flags: number, ...rest: unknown[]) => {
-    if (applies(path, flags)) throw systemError(code, words);
-    return real(path, flags, ...rest);
-  };
-  scene.withFs({ [call]: fake } as Partial<typeof fs>);
-}
-
-/** The row that fails and no other, after what was done to a server where all is well. */
-type Failure = [
-  about: string,
-  spoil: (scene: CheckScene) => unknown,
-  row: string,
-  exitCode: number,
-  text: RegExp,
-  hint: RegExp,
-];
-
-/** The first rotated file becomes something else. */
-const rotated = (spoil: (path: string) => unknown) => (scene: CheckScene) => {
-  scene.rotate();
-  spoil(scene.path(".1"));
-  scene.append(line(6));
-};
-const asUser = (scene: CheckScene) => {
-  scene.overrides.uid = () => 65_534;
-  fs.chownSync(scene.path(".env"), 65_534, 65_534);
-};
-const target = (where: string) => said(`Current logging target is:\n\`- ${where}\n`);
-const level = (name: string) => said(`Current logging level is '${name}'\n`);
-const jails = (...names: string[]) =>
-  said(`Status\n|- Number of jail:\t${names.length}\n\`- Jail list:\t${names.join(", ")}\n`);
-const down =
-  "2026-11-22 10:32:46,534 fail2ban                [18642]: ERROR   Failed to access socket path: /var/run/fail2ban/fail2ban.sock. Is fail2ban running?\n";
-const closed =
-  "2026-11-22 11:03:08,180 fail2ban                [19300]: ERROR   Permission denied to socket: /var/run/fail2ban/fail2ban.sock, (you must be root)\n";
-const writesTo = (name: string): Failure => [
-  `fail2ban logs to ${name}`,
-  ({ fail2ban }) => (fail2ban["get logtarget"] = target(name)),
-  "log target",
-  66,
-  new RegExp(`^fail2ban logs to ${name}, not to a file$`),
-  /set logtarget \S+\.log; .*fail2ban\.local/,
-];
-const logsFrom = (name: string): Failure => [
-  `fail2ban logs from ${name} on`,
-  ({ fail2ban }) => (fail2ban["get loglevel"] = level(name)),
-  "log level",
-  66,
-  new RegExp(`^${name}: fail2ban does not log its bans$`),
-  /set loglevel INFO/,
-];
-const pings = (about: string, ran: Ran, text: RegExp, hint: RegExp): Failure => [
-  `fail2ban ${about}`,
-  ({ fail2ban }) => (fail2ban["ping"] = ran),
-  "fail2ban",
-  66,
-  text,
-  hint,
-];
-const openEnv = (mode: number): Failure => [
-  `an env file of mode ${mode.toString(8)}, of another group`,
-  (scene) => {
-    fs.chmodSync(scene.path(".env"), mode);
-    fs.chownSync(scene.path(".env"), 0, 4);
-  },
-  "env file",
-  78,
-  /others can read it/,
-  /file of their own that only this user can access, mode 600$/,
-];
-
-test("where the log's folder is missing, that is said and not the system's code", async () => {
-  using scene = new Scene();
-  const { out } = await scene.f2bWatch("check", "--log", scene.path("none/fail2ban.log"));
-  expect(out).toMatch(/✗ rotated files .* no such file or directory\n +→ make sure that it exists/);
-  expect(out).not.toContain("ENOENT");
-});
-
-// prettier-ignore
-const FAILURES: Failure[] = [
-  ["no log", (scene) => scene.remove(), "log", 66, /\.log: no such file/, /get logtarget.*--log/],
-  ["a log that only others may read",
-    (scene) => {
-      asUser(scene);
-      failing(scene, "openSync", "EACCES", (path) => path === scene.log);
-    },
-    "log", 66, /permission denied/, /^run as root, or as a member of the log's group$/],
-  ["a directory for a log", (scene) => (scene.remove(), fs.mkdirSync(scene.log)), "log", 66,
-    /not a regular file/, /--log/],
-  ["the log of another program",
-    (scene) => fs.writeFileSync(scene.log, "Nov 22 10:00:06 web nginx: started\n".repeat(50)),
-    "log", 66, /; these lines are not fail2ban's, or in a format that is not known$/, /get logtarget/],
-  ["a log that no longer grows, though fail2ban answers",
-    (scene) => {
-      fs.utimesSync(scene.log, scene.clockMs / 1_000, scene.clockMs / 1_000);
-      scene.wait(DAY + MINUTE);
-    },
-    "log", 66, /, last written 24 h ago, .*, though fail2ban answers$/, /get logtarget/],
-  ["a rotated file that is a link",
-    rotated(
-      (path) => (fs.renameSync(path, `${path}-moved`), fs.symlinkSync(`${path}-moved`, path)),
-    ),
-    "rotated files", 66, /fail2ban\.log\.1 \(a link\)/, /^links are not followed there/],
-  ["a rotated file of another owner", rotated((path) => fs.chownSync(path, 65_534, 0)),
-    "rotated files", 66, /another owner/, /^only files of root and of the log's owner/],
-  ["a rotated file that is damaged",
-    rotated((path) => (fs.rmSync(path), fs.writeFileSync(`${path}.gz`, "\x1f\x8b".repeat(9), "latin1"))),
-    "rotated files", 66, /none found; left out: fail2ban\.log\.1\.gz \(damaged\)$/, /cannot be unpacked/],
-  ["a rotated file whose program is missing",
-    (scene) => {
-      scene.overrides.streamProgram = async function* () {
-        throw Object.assign(new Error("no such program"), { code: "ENOENT" });
-      };
-      fs.writeFileSync(scene.path(".1.xz"), Buffer.from("fd377a585a00", "hex"));
-    },
-    "rotated files", 66, /none found; left out: .*\.xz \(xz is not installed\)$/, /^install xz/],
-  ["a directory named like a rotated file",
-    rotated((path) => (fs.rmSync(path), fs.mkdirSync(path))), "rotated files", 66,
-    /not a regular file/, /^move it/],
-  ["rotated files that may not be listed", (scene) => failing(scene, "readdirSync", "EACCES"),
-    "rotated files", 66, /permission denied/, /root/],
-  pings("is not installed", { kind: "missing" }, /client is not installed/, /install/),
-  pings("hangs", { kind: "timedOut" }, /does not answer in time/, /systemctl restart fail2ban/),
-  pings("is down", refused(down), /its socket cannot be reached/, /systemctl.*journalctl/),
-  ["only root may ask fail2ban, and --ping is set",
-    (scene) => {
-      scene.env["F2B_PING"] = "1";
-      scene.fail2ban["ping"] = refused(closed);
-    },
-    "fail2ban", 66, /only root/, /run as root/],
-  pings("says something else", refused("?"), /no answer that can be read/, /-client status/),
-  ...["SYSLOG", "STDOUT", "STDERR", "SYSOUT", "SYSTEMD-JOURNAL"].map(writesTo),
-  ["fail2ban writes to another file",
-    ({ fail2ban }) => (fail2ban["get logtarget"] = target("/var/log/other.log")), "log target",
-    66, /to \/var\/log\/other\.log, not/, /^--log \/var\/log\/other\.log$/],
-  ...["WARNING", "ERROR", "CRITICAL"].map(logsFrom),
-  ["a misspelt jail",
-    (scene) => {
-      scene.env["F2B_JAIL"] = "sshd,ngnix";
-      scene.fail2ban["status"] = jails("nginx", "sshd");
-    },
-    "jails", 64, /^--jail: fail2ban has no jail "ngnix"$/, /^did you mean nginx\?$/],
-  ["a jail that is unlike any",
-    (scene) => {
-      scene.env["F2B_JAIL"] = "mail";
-      scene.fail2ban["status"] = jails("nginx", "sshd");
-    },
-    "jails", 64, /no jail "mail"$/, /^fail2ban has: nginx, sshd$/],
-  ...[0o644, 0o604, 0o640].map(openEnv),
-  ["an env file of root that others can read, for somebody else",
-    (scene) => {
-      fs.chmodSync(scene.path(".env"), 0o644);
-      scene.overrides.uid = () => 65_534;
-    },
-    "env file", 78, /others can read it/, /mode 600$/],
-  ["a state directory that is not there and cannot be made",
-    (scene) => failing(scene, "accessSync", "EACCES", (path) => path === dirname(scene.state)),
-    "state", 73, /permission denied/, /--state/],
-];
-
-/** The same, once a run has posted five lines. */
-// prettier-ignore
-const LATER: Failure[] = [
-  ["a state directory that is a link",
-    ({ state }) => (
-      fs.renameSync(state, `${state}-moved`),
-      fs.symlinkSync(`${state}-moved`, state)
-    ),
-    "state", 73, /is a link/, /--state/],
-  ["a state directory that others may write to", ({ state }) => fs.chmodSync(state, 0o777),
-    "state", 73, /by others/, /./],
-  ["a state directory of another", ({ state }) => fs.chownSync(state, 1, 1), "state", 73,
-    /somebody else|another/, /./],
-  ["a full disk", (scene) => failing(scene, "writeSync", "ENOSPC"), "state", 73, /no space left/,
-    /--state/],
-  ["a state of a newer version",
-    (scene) => fs.writeFileSync(scene.stateFile(), '{"version": 99}'), "progress", 73,
-    /newer f2b-watch \(version 99\)/, /install/],
-  ["a state of which both copies are damaged",
-    (scene) => ["", ".bak"].map((end) => fs.writeFileSync(scene.stateFile() + end, "{")),
-    "progress", 73, /damaged, and so is its older copy/, /df -h/],
-  ["a state that others may write", (scene) => fs.chmodSync(scene.stateFile(), 0o666),
-    "progress", 73, /writable by others/, /mode 600|--state/],
-  ["a lock that is no lock file",
-    (scene) => fs.writeFileSync(scene.stateFile().replace(/json$/, "json.lock"), "garbage"),
-    "lock", 73, /is not an empty file/, /rm \S+\.lock$/],
-  ["a lock that somebody else made", (scene) => failing(scene, "accessSync", "EACCES"), "lock",
-    73, /permission denied/, /root/],
-  ["fail2ban stays on the rotated file",
-    async (scene) => {
-      scene.rotate();
-      scene.write(`${line(6)}\n`, ".1");
-      await scene.run();
-      scene.wait(2 * MINUTE);
-      scene.write(`${line(7)}\n`, ".1");
-      await scene.run();
-      scene.wait(HOUR);
-    },
-    "progress", 66, /writing to fail2ban\.log\.1 for 62 min/, /flushlogs/],
-  ["a webhook that was deleted", ({ discord }) => discord.delete(), "Discord", 69, /\(?10015\)/,
-    /Webhooks/],
-  ["a wrong token", ({ env }) => (env["DISCORD_WEBHOOK"] += "x"), "Discord", 69, /50027\)/,
-    /DISCORD_WEBHOOK/],
-  ["no network", ({ discord }) => discord.failAlways({ kind: "refused", code: "ENOTFOUND" }),
-    "Discord", 75, /^cannot connect \(ENOTFOUND\)$/, /curl -sSI discord\.com$/],
-  ["no answer", ({ discord }) => discord.failAlways({ kind: "hang", save: false }), "Discord",
-    75, /in time/, /curl/],
-  ["503", ({ discord }) => discord.failAlways({ kind: "html", status: 503 }), "Discord", 75,
-    /503/, /curl/],
-  ["a proxy's page", ({ discord }) => discord.failAlways({ kind: "html", status: 200 }),
-    "Discord", 75, /^answers 200, but not as Discord does$/, /stands between/],
-  ["a redirect",
-    ({ discord }) => discord.failAlways({ kind: "redirect", location: "https://elsewhere/" }),
-    "Discord", 78, /redirect/, /curl/],
-  ["a rate limit", ({ discord }) => discord.failAlways({ kind: "cloudflare" }), "Discord", 75,
-    /rate limited/, /later run/],
-  ["403 without a code", ({ discord }) => discord.failAlways({ kind: "html", status: 403 }),
-    "Discord", 69, /403/, /settings/],
-];
-
-test.each(FAILURES)("✗: %s", async (_, spoil, row, exitCode, text, hint) => {
-  using scene = new CheckScene();
-  await spoil(scene);
-  await scene.expectFailure(row, exitCode, text, hint);
-});
-
-test.each(LATER)("✗, after a run: %s", async (_, spoil, row, exitCode, text, hint) => {
-  using scene = await CheckScene.after(1, 5);
-  await spoil(scene);
-  const before = scene.stateFiles();
-  await scene.expectFailure(row, exitCode, text, hint);
-  expect(scene.stateFiles()).toEqual(before);
-});
-
-test("no hint changes the owner or the mode of what f2b-watch has not made", async () => {
-  using scene = new CheckScene();
-  for (const state of ["/tmp", "/dev/null", "/etc/hostname"]) {
-    for (const argv of [["check"], []]) {
-      const { out, err } = await scene.f2bWatch(...argv, "--log", scene.log, "--state", state);
-      expect(out + err).toMatch(/--state/);
-      expect(out + err).not.toMatch(/\bch(?:own|mod|grp)\b/);
+  test("no hint changes the owner or the mode of what f2b-watch has not made", async () => {
+    using scene = new CheckScene();
+    for (const state of ["/tmp", "/dev/null", "/etc/hostname"]) {
+      for (const argv of [["check"], []]) {
+        const { out, err } = await scene.f2bWatch(...argv, "--log", scene.log, "--state", state);
+        expect(out + err).toMatch(/--state/);
+        expect(out + err).not.toMatch(/\bch(?:own|mod|grp)\b/);
+      }
     }
-  }
-});
+  });
 
-// ── What is well ────────────────────────────────────────────────────────────────────────────────
+  test("shows the position: line, time, and what is unread behind it", async () => {
+    using scene = await CheckScene.after(1, 5);
+    const place = "discord after line 5 (2026-11-22 08:00:05,035)";
+    expect((await scene.row("progress")).text).toBe(`${place}, up to date`);
+    scene.append(...lines(6, 40));
+    expect((await scene.row("progress")).text).toBe(`${place}, 3.3 KB unread`);
+    scene.rotate();
+    expect((await scene.row("progress")).text).toBe(`${place} of a rotated file`);
+    scene.remove();
+    expect((await scene.row("progress")).text).toBe(place);
+  });
 
-describe("?", () => {
-  test.each([
-    ["only root may ask fail2ban", refused(closed)],
-    ["Deno may not run it", undefined],
-  ])("%s: that is no failure, as a run does without", async (_, ran) => {
+  test("shows a message that waits as ✗, until it is sent", async () => {
     using scene = new CheckScene();
-    if (ran) scene.fail2ban["ping"] = ran;
-    else {
-      scene.overrides.runProgram = async () => {
-        const message = 'Requires run access to "fail2ban-client", run again with --allow-run';
-        throw Object.assign(new Error(message), { name: "NotCapable" });
-      };
+    const ban = "NOTICE  [sshd] Ban 203.0.113.7";
+    scene.append(`2026-11-22 09:00:00,000 fail2ban.actions        [18191]: ${ban}`);
+    scene.discord.failAlways({ kind: "refused" });
+    expect((await scene.run("--format", "events")).code).toBe(75);
+    const { state, exitCode, text, hint } = await scene.row("progress");
+    expect({ state, exitCode }).toEqual({ state: "failed", exitCode: 75 });
+    expect(text).toContain(", 1 message waiting");
+    expect(hint).toContain("the next run sends it");
+    scene.discord.failAlways(undefined);
+    await scene.run("--format", "events");
+    expect((await scene.row("progress")).state).toBe("ok");
+  });
+
+  test("beside runs: no run finds the lock taken, no line is left behind", async () => {
+    using scene = await CheckScene.after(1, 5);
+    let number = 5;
+    for (let round = 0; round < 20; round++) {
+      scene.append(line(++number));
+      const [{ code }] = await Promise.all([scene.run(), scene.check()]);
+      expect(code).toBe(0);
     }
-    const { rows, exitCode } = await scene.check();
-    expect(exitCode).toBe(0);
-    expect(rows.filter(({ state }) => state !== "ok")).toMatchObject([
-      { name: "fail2ban", state: "unknown", hint: "", exitCode: 0 },
-    ]);
-    expect(rows.map(({ name }) => name)).not.toContain("log target");
-  });
-});
-
-describe("the log", () => {
-  test("with size, age and who may read it", async () => {
-    using scene = new CheckScene();
-    fs.chmodSync(scene.log, 0o640);
-    scene.wait(3 * HOUR);
-    const { text } = await scene.row("log");
-    expect(text).toBe(`${scene.log}, 470 B, last written 3 h ago, 640 root:root`);
-    fs.truncateSync(scene.log);
-    expect((await scene.row("log")).text).toContain(", empty, ");
-  });
-
-  test("that does not grow is all right where fail2ban is down, or is many hosts'", async () => {
-    using scene = new CheckScene();
-    scene.wait(3 * DAY);
-    const glob = await scene.f2bWatch("check", "--log", `${scene.directory}/fail2ban.lo[g]`);
-    expect(glob.out).toContain("✓ log ");
-    scene.fail2ban["ping"] = refused(down);
-    expect((await scene.row("log")).state).toBe("ok");
-  });
-
-  test("its rotated files that a run would read are counted", async () => {
-    using scene = new CheckScene();
-    expect((await scene.row("rotated files")).text).toBe("none found");
-    scene.rotate();
-    scene.rotate();
-    scene.compress(".2");
-    expect((await scene.row("rotated files")).text).toBe("2 found, youngest fail2ban.log.1");
-  });
-
-  test("many rotated files that are left out are not all named", async () => {
-    using scene = new CheckScene();
-    for (let number = 1; number <= 30; number++) fs.mkdirSync(scene.path(`.${number}`));
-    await scene.expectFailure("rotated files", 66, /\.1 .* and 25 more$/, /move/);
-  });
-});
-
-describe("fail2ban", () => {
-  test.each([
-    { kind: "timedOut" },
-    said("what?"),
-    { kind: "ended", code: 255, out: "", err: "" },
-  ] as const)("that answers a ping and nothing else is all right: %j", async (answer) => {
-    using scene = new CheckScene();
-    for (const words of ["version", "get loglevel", "get logtarget"])
-      scene.fail2ban[words] = answer;
-    const { code, out } = await scene.f2bWatch("check", "--log", scene.log);
-    expect(code).toBe(0);
-    expect(out).toMatch(/^✓ fail2ban .*answers$/m);
-    expect(out).not.toMatch(/log (?:target|level)/);
-  });
-
-  test("that writes elsewhere is no trouble where the logs of many hosts are watched", async () => {
-    using scene = new CheckScene();
-    scene.fail2ban["get logtarget"] = target("/var/log/fail2ban.log");
-    const glob = `${scene.directory}/fail2ban.lo[g]`;
-    const { code, out } = await scene.f2bWatch("check", "--log", glob);
-    expect(code).toBe(0);
-    expect(out).toContain("✓ log target     /var/log/fail2ban.log\n");
-  });
-
-  test("that writes to the same file by another name", async () => {
-    using scene = new CheckScene();
-    fs.symlinkSync(scene.log, scene.path(".by-another-name"));
-    scene.fail2ban["get logtarget"] = target(scene.path(".by-another-name"));
-    expect((await scene.row("log target")).state).toBe("ok");
-  });
-
-  const fine: [string, string, string, (scene: CheckScene) => unknown][] = [
-    ["its version", "fail2ban", "1.0.2, answers", () => undefined],
-    ["DEBUG", "log level", "DEBUG", (scene) => (scene.fail2ban["get loglevel"] = level("DEBUG"))],
-    [
-      "NOTICE",
-      "log level",
-      "NOTICE: bans, but neither failed attempts nor restarts",
-      (scene) => (scene.fail2ban["get loglevel"] = level("NOTICE")),
-    ],
-    [
-      "jails that it has",
-      "jails",
-      "sshd",
-      (scene) => {
-        scene.env["F2B_JAIL"] = "sshd";
-        scene.fail2ban["status"] = jails("nginx", "sshd");
-      },
-    ],
-    [
-      "words that are made harmless",
-      "fail2ban",
-      "1.0\\u202e`\u200b`\u200b` @everyone\\x1b[31m next, answers",
-      (scene) => (scene.fail2ban["version"] = said("1.0\u202e``` @everyone\x1b[31m\nnext")),
-    ],
-  ];
-  test.each(fine)("%s", async (_, name, text, prepare) => {
-    using scene = new CheckScene();
-    prepare(scene);
-    expect(await scene.row(name)).toMatchObject({ state: "ok", text });
+    expect(scene.newlyPosted()).toEqual(lines(6, number));
   });
 });
 
@@ -648,10 +714,12 @@ describe("a run reports once, and does its work all the same", () => {
   test.each([
     ["SYSLOG", "fail2ban logs to SYSLOG, not to a file"],
     ["/var/log/other.log", "fail2ban writes to /var/log/other.log, not to "],
-    ["", "has not grown for a day, though fail2ban answers"],
-  ])("a log that no longer grows while fail2ban logs to %j", async (where, words) => {
+    ["the same file", "has not grown for a day, though fail2ban answers"],
+    ["what it does not say", "has not grown for a day, though fail2ban answers"],
+  ])("a log that no longer grows while fail2ban logs to %s", async (where, words) => {
     using scene = await CheckScene.after(1, 5);
-    scene.fail2ban["get logtarget"] = target(where || scene.log);
+    if (where.startsWith("what")) scene.fail2ban["get logtarget"] = said("what?");
+    else if (where !== "the same file") scene.fail2ban["get logtarget"] = target(where);
     scene.wait(DAY - MINUTE);
     await scene.pass();
     scene.wait(2 * MINUTE);
@@ -664,7 +732,7 @@ describe("a run reports once, and does its work all the same", () => {
       await scene.expectQuiet();
     }
     scene.append(line(6));
-    fs.utimesSync(scene.log, scene.clockMs / 1_000, scene.clockMs / 1_000);
+    scene.setLogTime();
     await scene.pass();
     scene.wait(DAY + MINUTE);
     expect((await scene.run()).err).toContain(words);
@@ -673,245 +741,14 @@ describe("a run reports once, and does its work all the same", () => {
   test("nothing where fail2ban cannot be asked, or the logs are many hosts'", async () => {
     using scene = await CheckScene.after(1, 5);
     scene.wait(2 * DAY);
-    const many = `${scene.directory}/fail2ban.lo[g]`;
-    expect(await scene.f2bWatch("--log", many)).toEqual({ code: 0, out: "", err: "" });
+    expect(await scene.f2bWatch("--log", many(scene))).toEqual({ code: 0, out: "", err: "" });
     scene.fail2ban["ping"] = refused(closed);
     await scene.pass("--jail", "ssdh");
     await scene.pass();
   });
 });
 
-test("the env file: only we can read it, our own group can, it is not there", async () => {
-  using scene = new CheckScene();
-  expect((await scene.row("env file")).text).toBe(`${scene.path(".env")}, 600 root:root`);
-  fs.chmodSync(scene.path(".env"), 0o640);
-  expect((await scene.row("env file")).state).toBe("ok");
-  delete scene.env["F2B_ENV_FILE"];
-  expect((await scene.row("env file")).text).toBe("none (/etc/f2b-watch.env does not exist)");
-});
-
-// ── The state ───────────────────────────────────────────────────────────────────────────────────
-
-describe("the state", () => {
-  test("directory and file with their modes", async () => {
-    using scene = await CheckScene.after(1, 5);
-    const { text } = await scene.row("state");
-    expect(text).toMatch(/^\S+\/state, 700 root:root; \S+\.json, 600 root:root$/);
-  });
-
-  test("directory that cannot be written to", async () => {
-    using scene = await CheckScene.after(1, 5);
-    failing(scene, "openSync", "EROFS", (_, flags) => (flags & fs.constants.O_CREAT) !== 0);
-    const { rows } = await scene.check();
-    const failed = rows.filter(({ state }) => state === "failed");
-    const text = expect.stringMatching(/^cannot write to .*: EROFS$/);
-    expect(failed).toMatchObject([{ name: "state", exitCode: 73, text }]);
-    expect(fs.readdirSync(scene.state).filter((name) => name.includes("try"))).toEqual([]);
-  });
-
-  test("of which one copy is damaged is used all the same", async () => {
-    using scene = await CheckScene.after(1, 5);
-    fs.writeFileSync(scene.stateFile(), "{");
-    const { state, text } = await scene.row("progress");
-    expect(state).toBe("ok");
-    expect(text).toContain("the newer one is damaged");
-  });
-});
-
-describe("progress", () => {
-  test("line, time, and what is unread behind it", async () => {
-    using scene = await CheckScene.after(1, 5);
-    const place = "discord after line 5 (2026-11-22 08:00:05,035)";
-    expect((await scene.row("progress")).text).toBe(`${place}, up to date`);
-    scene.append(...lines(6, 40));
-    expect((await scene.row("progress")).text).toBe(`${place}, 3.3 KB unread`);
-    scene.rotate();
-    expect((await scene.row("progress")).text).toBe(`${place} of a rotated file`);
-    scene.remove();
-    expect((await scene.row("progress")).text).toBe(place);
-  });
-
-  test("of every destination", async () => {
-    using scene = await CheckScene.after(1, 5);
-    Object.assign(scene.env, { SLACK_WEBHOOK: scene.slack.webhook });
-    scene.append(line(6));
-    await scene.run();
-    const { text } = await scene.row("progress");
-    expect(text).toMatch(/^discord after line 6 .*; slack after line 6 .*, up to date$/);
-  });
-
-  test("a message that waits is ✗, until it is sent", async () => {
-    using scene = new CheckScene();
-    const ban = "NOTICE  [sshd] Ban 203.0.113.7";
-    scene.append(`2026-11-22 09:00:00,000 fail2ban.actions        [18191]: ${ban}`);
-    scene.discord.failAlways({ kind: "refused" });
-    expect((await scene.run("--format", "events")).code).toBe(75);
-    const { state, exitCode, text, hint } = await scene.row("progress");
-    expect({ state, exitCode }).toEqual({ state: "failed", exitCode: 75 });
-    expect(text).toContain(", 1 message waiting");
-    expect(hint).toContain("the next run sends it");
-    scene.discord.failAlways(undefined);
-    await scene.run("--format", "events");
-    expect((await scene.row("progress")).state).toBe("ok");
-  });
-});
-
-// ── The lock ────────────────────────────────────────────────────────────────────────────────────
-
-describe("the lock", () => {
-  test("that is free, and one that a run holds, are told apart without a touch", async () => {
-    using scene = await CheckScene.after(1, 5);
-    expect((await scene.row("lock")).text).toBe("works, free");
-    using _ = scene.holdLock();
-    expect((await scene.row("lock")).text).toBe(`works; process ${process.pid} is running now`);
-  });
-
-  test("where the kernel's list cannot be read, nothing is said of who holds it", async () => {
-    using scene = await CheckScene.after(1, 5);
-    scene.withFs({
-      readFileSync: ((path: string, ...rest: [BufferEncoding]) => {
-        if (path === "/proc/locks") throw systemError("ENOENT", "no such file or directory");
-        return fs.readFileSync(path, ...rest);
-      }) as typeof fs.readFileSync,
-    });
-    using _ = scene.holdLock();
-    expect((await scene.row("lock")).text).toBe("works");
-  });
-
-  test("that a run has held for too long", async () => {
-    using scene = await CheckScene.after(1, 5);
-    using _ = scene.holdLock();
-    const mark = scene.stateFile().replace(/json$/, "json.mark");
-    fs.writeFileSync(mark, "");
-    fs.utimesSync(mark, scene.clockMs / 1_000, scene.clockMs / 1_000);
-    scene.wait(5 * MINUTE);
-    expect((await scene.row("lock")).state).toBe("ok");
-    scene.wait(HOUR);
-    const hint = new RegExp(`^ps -fp ${process.pid}$`);
-    await scene.expectFailure("lock", 75, /another run has been in progress for 65 min/, hint);
-  });
-
-  test("whose mark a killed run left is free", async () => {
-    using scene = await CheckScene.after(1, 5);
-    fs.writeFileSync(scene.stateFile().replace(/json$/, "json.mark"), "");
-    scene.wait(HOUR * 23);
-    expect((await scene.row("lock")).text).toBe("works, free");
-  });
-
-  test("checks beside runs: no run finds the lock taken, no line is left behind", async () => {
-    using scene = await CheckScene.after(1, 5);
-    let number = 5;
-    for (let round = 0; round < 20; round++) {
-      scene.append(line(++number));
-      const [{ code }] = await Promise.all([scene.run(), scene.check()]);
-      expect(code).toBe(0);
-    }
-    expect(scene.newlyPosted()).toEqual(lines(6, number));
-  });
-});
-
-// ── Destinations ────────────────────────────────────────────────────────────────────────────────
-
-describe("no destination", () => {
-  test("messages go to stdout; --hello is refused", async () => {
-    using scene = new CheckScene();
-    delete scene.env["DISCORD_WEBHOOK"];
-    const { state, text } = await scene.row("destination");
-    expect(state).toBe("ok");
-    expect(text).toMatch(/^none: messages go to stdout \(set DISCORD_WEBHOOK/);
-    const { code, err } = await scene.f2bWatch("check", "--hello", "--log", scene.log);
-    expect(code).toBe(78);
-    expect(err).toStartWith("f2b-watch: --hello: no destination is set\nhint: set ");
-  });
-});
-
-describe("Discord", () => {
-  test("the webhook's name and channel, asked for as Discord wants it", async () => {
-    using scene = new CheckScene();
-    expect((await scene.row("Discord")).text).toBe('webhook "Spidey Bot" of channel 2');
-    const [request, ...more] = scene.discord.requests;
-    expect(more).toEqual([]);
-    expect(request).toMatchObject({ method: "GET", body: "" });
-    expect(request?.query).toEqual({});
-    expect(request?.path).toStartWith("/api/v10/webhooks/");
-    expect(scene.discord.violations).toEqual([]);
-  });
-
-  test("a name that would break the table, or holds our own token", async () => {
-    const token = FIRST_HOOK.replace(/.*\//, "");
-    using scene = new CheckScene({ discord: { name: `\`\`\`\n\u202e${token}${"x".repeat(500)}` } });
-    const { text } = await scene.row("Discord");
-    expect(text).toStartWith('webhook "`\u200b`\u200b` \\u202e');
-    expect(text.length).toBeLessThan(150);
-  });
-
-  test("a thread: only --hello can tell whether it is there", async () => {
-    using scene = new CheckScene();
-    scene.env["DISCORD_WEBHOOK"] += "?thread_id=42";
-    const { state, text, exitCode } = await scene.row("Discord");
-    expect({ state, exitCode }).toEqual({ state: "unknown", exitCode: 0 });
-    expect(text).toContain("whether thread 42 is there only check --hello can tell");
-    expect((await scene.row("Discord", "--hello")).state).toBe("ok");
-  });
-});
-
-describe("Slack", () => {
-  test("by token: who we are; whether it may post only --hello can tell", async () => {
-    using scene = new CheckScene().useSlack();
-    const { rows, exitCode } = await scene.check();
-    expect(exitCode).toBe(0);
-    expect(rows.at(-1)).toMatchObject({
-      name: "Slack",
-      state: "unknown",
-      text: "@f2b of Example; whether it may post to C0123456789 only check --hello can tell",
-    });
-    expect(scene.slack.requests.map(({ path }) => path)).toEqual(["/api/auth.test"]);
-    expect(scene.slack.violations).toEqual([]);
-  });
-
-  test("by webhook: nothing is called, only --hello can tell", async () => {
-    using scene = new CheckScene().useSlack("webhook");
-    const { state, text } = await scene.row("Slack");
-    expect({ state, text }).toEqual({
-      state: "unknown",
-      text: "an incoming webhook; whether it works only check --hello can tell",
-    });
-    expect(scene.slack.requests).toEqual([]);
-  });
-
-  test("a token that is not valid", async () => {
-    using scene = new CheckScene().useSlack();
-    scene.env["SLACK_TOKEN"] = "xoxb-of-somebody-else";
-    await scene.expectFailure("Slack", 69, /not valid \(invalid_auth\)/, /set SLACK_TOKEN/);
-  });
-
-  test("a token without the scope to post", async () => {
-    using scene = new CheckScene({ slack: { scopes: ["users:read", "chat:write.public"] } });
-    scene.useSlack();
-    await scene.expectFailure("Slack", 69, /lacks the scope chat:write$/, /add chat:write/);
-  });
-
-  test("a token without the scope for its own name and icon works, and that is noted", async () => {
-    using scene = new CheckScene({ slack: { scopes: ["chat:write"] } });
-    const { state, text } = await scene.useSlack().row("Slack");
-    expect(state).toBe("unknown");
-    expect(text).toContain("without chat:write.customize");
-  });
-
-  test("a server that says nothing of scopes", async () => {
-    using scene = new CheckScene().useSlack();
-    scene.slack.failAlways({ kind: "status", status: 200, body: '{"ok":true}' });
-    expect((await scene.row("Slack")).text).toStartWith("@bot of a team without a name; whether");
-  });
-
-  test("no network", async () => {
-    using scene = new CheckScene().useSlack();
-    scene.slack.failAlways({ kind: "refused" });
-    await scene.expectFailure("Slack", 75, /cannot connect/, /curl -sSI slack\.com$/);
-  });
-});
-
-// ── Pauses and lasting failures ─────────────────────────────────────────────────────────────────
+// ── A destination that refused ──────────────────────────────────────────────────────────────────
 
 describe("a destination that refused", () => {
   test("and is alive again is called by the next run, and only then is anything written", async () => {
@@ -921,21 +758,17 @@ describe("a destination that refused", () => {
     expect((await scene.run()).code).toBe(69);
     scene.wait(3 * HOUR);
     const dead = scene.stateFiles();
-    await scene.expectFailure("Discord", 69, /10015\); runs have failed for 3 h$/, /Webhooks/);
+    await scene.expectRow("Discord", 69, /10015\); runs have failed for 3 h$/, /Webhooks/);
     expect(scene.stateFiles()).toEqual(dead);
     scene.discord.restore();
     expect((await scene.run()).code).toBe(69);
+    const revived = "refused before (the webhook was deleted (404, code 10015)), is called again";
     const { state, text } = await scene.row("Discord");
     expect(state).toBe("ok");
-    expect(text).toContain(
-      "refused before (the webhook was deleted (404, code 10015)), is called again",
-    );
+    expect(text).toContain(revived);
     expect((await scene.row("Discord")).text).not.toContain("refused before");
-    expect(await scene.run()).toEqual({
-      code: 0,
-      out: "",
-      err: "f2b-watch: Discord works again\n",
-    });
+    const told = { code: 0, out: "", err: "f2b-watch: Discord works again\n" };
+    expect(await scene.run()).toEqual(told);
     scene.expectPosted(line(6));
     expect((await scene.row("Discord")).text).toBe('webhook "Spidey Bot" of channel 2');
   });
@@ -950,7 +783,7 @@ describe("a destination that refused", () => {
     expect(scene.stateFiles()).toEqual(before);
   });
 
-  test("a pass that comes while it is set free is made up for", async () => {
+  test("a run that comes while it is set free is made up for", async () => {
     using scene = await CheckScene.after(1, 5);
     scene.discord.fail({ kind: "code", status: 404, code: 10015 });
     scene.append(line(6));
@@ -971,121 +804,107 @@ describe("a destination that refused", () => {
     expect(scene.newlyPosted()).toEqual(lines(6, 7));
   });
 
-  test("by a Slack webhook stays refused until --hello", async () => {
-    using scene = new CheckScene().useSlack("webhook");
-    scene.slack.fail({ kind: "error", error: "no_service" });
-    await scene.run();
-    scene.wait(2 * HOUR);
-    await scene.expectFailure(
-      "Slack",
-      69,
-      /deleted \(404, no_service\); runs.* 2 h$/,
-      /SLACK_WEBHOOK.*--hello$/,
-    );
-    expect((await scene.row("Slack", "--hello")).state).toBe("ok");
-    expect((await scene.run()).code).toBe(0);
-    expect(scene.slack.lines()).toEqual(lines(1, 5));
-  });
-
-  test("for its channel stays refused until --hello: the token does not tell", async () => {
-    using scene = new CheckScene().useSlack();
-    scene.slack.fail({ kind: "error", error: "not_in_channel" });
-    await scene.run();
-    const text =
-      /^@f2b of Example; the bot is not in the channel \(not_in_channel\); runs have failed for 0 s$/;
-    await scene.expectFailure("Slack", 69, text, /\/invite @f2b; .*; then: check --hello$/);
-    expect((await scene.run()).code).toBe(69);
-    expect((await scene.row("Slack", "--hello")).state).toBe("ok");
-    expect((await scene.run()).code).toBe(0);
-  });
+  // prettier-ignore
+  const UNTIL_HELLO: ["token" | "webhook", string, RegExp, RegExp][] = [
+    ["webhook", "no_service", /deleted \(404, no_service\); runs.* 2 h$/, /SLACK_WEBHOOK.*--hello$/],
+    // The token does not tell.
+    ["token", "not_in_channel",
+      /^@f2b of Example; the bot is not in the channel \(not_in_channel\); runs have failed for 2 h$/,
+      /\/invite @f2b; .*; then: check --hello$/],
+  ];
+  test.each(UNTIL_HELLO)(
+    "by a Slack %s with %s stays refused until --hello",
+    async (way, error, text, hint) => {
+      using scene = new CheckScene().useSlack(way);
+      scene.slack.fail({ kind: "error", error });
+      await scene.run();
+      scene.wait(2 * HOUR);
+      await scene.expectRow("Slack", 69, text, hint);
+      expect((await scene.run()).code).toBe(69);
+      expect((await scene.row("Slack", "--hello")).state).toBe("ok");
+      expect((await scene.run()).code).toBe(0);
+      expect(scene.slack.lines()).toEqual(lines(1, 5));
+    },
+  );
 
   test("for its token is called again when the token works", async () => {
     using scene = new CheckScene().useSlack();
     scene.slack.fail({ kind: "error", error: "token_revoked" });
     await scene.run();
-    const { state, text } = await scene.row("Slack");
-    expect(state).toBe("unknown");
-    expect(text).toContain("(token_revoked)), is called again");
+    await scene.expectRow("Slack", "?", /\(token_revoked\)\), is called again/);
     expect((await scene.run()).code).toBe(0);
     expect(scene.slack.lines()).toEqual(lines(1, 5));
   });
 });
 
-describe("a destination that wants quiet", () => {
-  test("is not asked, and it is said for how long", async () => {
-    using scene = await CheckScene.after(1, 5);
-    scene.discord.fail({ kind: "cloudflare" });
-    scene.append(line(6));
-    expect((await scene.run()).code).toBe(75);
-    scene.wait(5 * MINUTE);
-    const before = scene.discord.requests.length;
-    for (const flags of [[], ["--hello"]]) {
-      const { state, exitCode, text } = await scene.row("Discord", ...flags);
-      expect({ state, exitCode }).toEqual({ state: "failed", exitCode: 75 });
-      expect(text).toMatch(/^quiet for another 10 min: rate limited; runs have failed for 5 min$/);
-    }
-    expect(scene.discord.requests.length).toBe(before);
-  });
-
-  test("no longer than it may", async () => {
-    using scene = await CheckScene.after(1, 5);
-    scene.discord.fail({ kind: "cloudflare" });
-    scene.append(line(6));
-    await scene.run();
-    scene.wait(HOUR);
-    const { state, text } = await scene.row("Discord");
-    expect(state).toBe("ok");
-    expect(text).toContain("; runs have failed for 60 min");
-  });
-});
-
-test("a destination that does not say that it keeps messages", async () => {
-  using scene = new CheckScene();
-  scene.discord.fail({ kind: "empty-204" });
-  await scene.run();
-  expect((await scene.row("Discord")).text).toContain("does not say that it keeps messages");
-});
-
 // ── --hello ─────────────────────────────────────────────────────────────────────────────────────
 
+/** Slack takes its own question, and refuses the message. */
+const refusesMessage = (error: string) => (scene: CheckScene) => {
+  const { fetch } = scene.useSlack().overrides;
+  scene.flags = ["--max-time", "2"];
+  scene.overrides.fetch = (url, init) => {
+    if (url.endsWith("chat.postMessage")) scene.slack.fail({ kind: "error", error });
+    return fetch?.(url, init) ?? Promise.reject(new Error("no fetch"));
+  };
+};
+
+// prettier-ignore
+const HELLO: Case[] = [
+  ...([
+    ["not_in_channel", 69, /^in Slack, in that channel: \/invite @f2b; or set SLACK_CHANNEL/],
+    ["channel_not_found", 69, /\/invite @f2b/],
+    ["is_archived", 69, /unarchive/],
+    ["restricted_action", 69, /settings/],
+    ["service_unavailable", 75, /./],
+    ["invalid_blocks", 78, /settings/],
+  ] as const).map(([error, exitCode, hint]): Case =>
+    [error, refusesMessage(error), "Slack", exitCode, new RegExp(error), hint]),
+  ["a bot that is not in the channel", (scene) => scene.useSlack(), "Slack", 69,
+    "@f2b of Example; but the bot is not in the channel (not_in_channel)", /invite/,
+    { slack: { outside: ["C0123456789"] } }],
+  ["a forum without a thread", nothing, "Discord", 78, /\(400, code 220001\)/,
+    /\?thread_id=<id>/, { discord: { forum: true } }],
+];
+
 describe("--hello", () => {
+  test.each(HELLO)("%s", async (...[_, prepare, row, sign, text, hint, services]) => {
+    using scene = new CheckScene(services);
+    await prepare(scene);
+    scene.flags.push("--hello");
+    await scene.expectRow(row, sign, text, hint);
+  });
+
   test("posts one line to every destination, and turns ? into ✓", async () => {
     using scene = new CheckScene();
-    Object.assign(scene.env, {
-      SLACK_TOKEN: scene.slack.token,
-      SLACK_CHANNEL: scene.slack.channel,
-    });
+    const { token, channel } = scene.slack;
+    Object.assign(scene.env, { SLACK_TOKEN: token, SLACK_CHANNEL: channel });
     const { rows, exitCode } = await scene.check("--hello");
     expect(exitCode).toBe(0);
+    const text = expect.stringContaining("; the test message is there");
     expect(rows.slice(-2)).toMatchObject([
-      {
-        name: "Discord",
-        state: "ok",
-        text: expect.stringContaining("; the test message is there"),
-      },
+      { name: "Discord", state: "ok", text },
       { name: "Slack", state: "ok", text: "@f2b of Example; the test message is there" },
     ]);
     const hello = `👋 web-1: f2b-watch ${VERSION} can post here, it watches \`${scene.log}\``;
     expect(scene.discord.messages.map(({ content }) => content)).toEqual([hello]);
     expect(scene.slack.messages.map(({ content }) => content)).toEqual([`*web-1*\n${hello}`]);
     expect([...scene.discord.violations, ...scene.slack.violations]).toEqual([]);
+    scene.env["DISCORD_WEBHOOK"] += "?thread_id=42";
+    expect((await scene.row("Discord", "--hello")).state).toBe("ok");
   });
 
-  test("moves no cursor: the pass after it posts what it would have", async () => {
-    using scene = await CheckScene.after(1, 5);
-    scene.append(line(6));
-    await scene.check("--hello");
-    expect(scene.newlyPosted()).toEqual([]);
-    await scene.pass();
-    scene.expectPosted(line(6));
-  });
-
-  test("before the first pass: that one is still the first", async () => {
+  test("moves no cursor: the first run is still the first, a later one posts what it would have", async () => {
     using scene = new CheckScene();
     await scene.check("--hello");
     expect((await scene.row("progress")).text).toContain("none: the first run");
     await scene.pass();
     scene.expectPosted(...lines(1, 5));
+    scene.append(line(6));
+    await scene.check("--hello");
+    expect(scene.newlyPosted()).toEqual([]);
+    await scene.pass();
+    scene.expectPosted(line(6));
   });
 
   test("counts for the pace: no 429, however often", async () => {
@@ -1096,47 +915,7 @@ describe("--hello", () => {
     expect(scene.discord.violations).toEqual([]);
   });
 
-  const refusals: [string, number, RegExp][] = [
-    ["not_in_channel", 69, /^in Slack, in that channel: \/invite @f2b; or set SLACK_CHANNEL/],
-    ["channel_not_found", 69, /\/invite @f2b/],
-    ["is_archived", 69, /unarchive/],
-    ["restricted_action", 69, /settings/],
-    ["service_unavailable", 75, /./],
-    ["invalid_blocks", 78, /settings/],
-  ];
-  test.each(refusals)("refused with %s is ✗ with what to do", async (error, exitCode, hint) => {
-    using scene = new CheckScene().useSlack();
-    scene.slack.failAlways(undefined);
-    const failing = scene.overrides.fetch;
-    scene.overrides.fetch = (url, init) => {
-      if (url.endsWith("chat.postMessage")) scene.slack.fail({ kind: "error", error });
-      return failing?.(url, init) ?? Promise.reject(new Error("no fetch"));
-    };
-    const row = await scene.row("Slack", "--hello", "--max-time", "2");
-    expect(row).toMatchObject({ state: "failed", exitCode });
-    expect(row.text).toContain(error);
-    expect(row.hint).toMatch(hint);
-  });
-
-  test("a bot that is not in the channel", async () => {
-    using scene = new CheckScene({ slack: { outside: ["C0123456789"] } }).useSlack();
-    const { text, exitCode } = await scene.row("Slack", "--hello");
-    expect({ text, exitCode }).toEqual({
-      text: "@f2b of Example; but the bot is not in the channel (not_in_channel)",
-      exitCode: 69,
-    });
-  });
-
-  test("a forum without a thread", async () => {
-    using scene = new CheckScene({ discord: { forum: true } });
-    expect((await scene.row("Discord")).state).toBe("ok");
-    const { text, exitCode, hint } = await scene.row("Discord", "--hello");
-    expect(exitCode).toBe(78);
-    expect(text).toContain("(400, code 220001)");
-    expect(hint).toContain("?thread_id=<id>");
-  });
-
-  test("that fails is not taken for a failure of a pass", async () => {
+  test("that fails is not taken for a failure of a run", async () => {
     using scene = await CheckScene.after(1, 5);
     scene.discord.refuseContent((content) => content.includes("👋"));
     expect((await scene.row("Discord", "--hello")).exitCode).toBe(69);
@@ -1156,10 +935,9 @@ describe("--hello", () => {
 
   test("waits for the run at work, until --max-time", async () => {
     using scene = await CheckScene.after(1, 5);
-    using _ = scene.holdLock();
-    const row = await scene.row("Discord", "--hello", "--max-time", "10");
-    expect(row).toMatchObject({ exitCode: 75, text: expect.stringContaining("another run") });
-    expect(row.hint).toContain("check again");
+    scene.holdLock();
+    scene.flags = ["--hello", "--max-time", "10"];
+    await scene.expectRow("Discord", 75, /another run/, /check again/);
     expect(scene.discord.messages).toHaveLength(1);
   });
 
@@ -1168,10 +946,8 @@ describe("--hello", () => {
     fs.symlinkSync(scene.directory, scene.state);
     const { rows } = await scene.check("--hello");
     const failed = rows.filter(({ state }) => state === "failed");
-    expect(failed.map(({ name, exitCode }) => `${name} ${exitCode}`)).toEqual([
-      "state 73",
-      "Discord 73",
-    ]);
+    const seen = failed.map(({ name, exitCode }) => `${name} ${exitCode}`);
+    expect(seen).toEqual(["state 73", "Discord 73"]);
     expect(scene.discord.messages).toEqual([]);
   });
 
@@ -1186,21 +962,16 @@ describe("--hello", () => {
     expect(fs.existsSync(scene.state)).toBe(false);
   });
 
-  test("host and path are made harmless", async () => {
+  test("makes host and path harmless, and leaves no progress line beside the table", async () => {
     using scene = new CheckScene();
     const log = join(scene.directory, "a`b\u202e.log");
     fs.copyFileSync(scene.log, log);
-    await scene.f2bWatch("check", "--hello", "--log", log, "--host", "```\u202e");
+    scene.overrides.terminal = true;
+    const { err } = await scene.f2bWatch("check", "--hello", "--log", log, "--host", "```\u202e");
+    expect(err.endsWith("\r\x1b[K")).toBe(true);
     const [message] = scene.discord.messages;
     expect(message?.content).toStartWith("👋 `\u200b`\u200b`\\u202e: f2b-watch");
     expect(message?.content).toEndWith("/a'b\\u202e.log`");
     expect(scene.discord.violations).toEqual([]);
-  });
-
-  test("on a terminal leaves no progress line beside the table", async () => {
-    using scene = new CheckScene();
-    scene.overrides.terminal = true;
-    const { err } = await scene.f2bWatch("check", "--hello", "--log", scene.log);
-    expect(err.endsWith("\r\x1b[K")).toBe(true);
   });
 });

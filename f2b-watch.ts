@@ -593,17 +593,10 @@ function characterBoundary(text: string, at: number): number {
   return code >= 0xd800 && code <= 0xdbff ? at - 1 : at;
 }
 
-/** A text and its lines, each of which has its end in the text. */
+/** A text of whole lines, and where each of them ends in it, behind its line end. */
 interface Text {
   readonly text: string;
-  readonly lines: readonly string[];
-}
-
-/** Where a message begins in a text: in which line, and behind how many characters of it and of all. */
-interface Place {
-  readonly line: number;
-  readonly part: number;
-  readonly at: number;
+  readonly ends: readonly number[];
 }
 
 /** One message's worth of text. */
@@ -616,48 +609,61 @@ interface Cut {
   readonly partOfLine: boolean;
 }
 
+/** The lines of a text that ends in a line end. */
+function linesOf(text: string): string[] {
+  return text.split("\n").slice(0, -1);
+}
+
+function lineEnds(text: string): number[] {
+  const ends: number[] = [];
+  for (let at = text.indexOf("\n"); at >= 0; at = text.indexOf("\n", at + 1)) ends.push(at + 1);
+  return ends;
+}
+
 /**
- * Takes as many whole lines of a text as fit into `room` UTF-16 units, at most `maxLines`; a line that
- * is longer than a message is cut, and both ends of the cut are marked. Lines that belong together (each
- * but the first `goesOn`) are not parted if they fit a message of their own.
+ * Takes as many whole lines of a text, from `at` in line `first` on, as fit into `room` UTF-16 units, at
+ * most `maxLines`; a line that is longer than a message is cut, and both ends of the cut are marked.
+ * Lines that belong together (each but the first `goesOn`) are not parted if they fit a message.
  */
 function cutLines(
-  { text, lines }: Text,
-  { line: first, part, at }: Place,
+  { text, ends }: Text,
+  first: number,
+  at: number,
   room: number,
   maxLines = Infinity,
   goesOn: (line: number) => boolean = () => false,
 ): Cut {
-  const mark = part > 0 ? CUT_MARK : "";
-  const lengthOf = (line: number) => (lines[line]?.length ?? 0) + 1;
-  let [end, taken] = [first, -part];
-  const last = Math.min(lines.length, first + maxLines);
-  while (end < last && taken + lengthOf(end) - 1 <= room - mark.length) taken += lengthOf(end++);
+  const endOf = (line: number) => ends[line - 1] ?? 0;
+  const mark = at > endOf(first) ? CUT_MARK : "";
+  const space = room - mark.length;
+  const last = Math.min(ends.length, first + maxLines);
+  let end = first;
+  // A message ends without a line end.
+  while (end < last && endOf(end + 1) - 1 - at <= space) end++;
   if (end === first) {
-    const next = characterBoundary(text, at + room - mark.length - CUT_MARK.length);
+    const next = characterBoundary(text, at + space - CUT_MARK.length);
     if (next <= at) throw new Error(`no room for a line: ${room}`);
     const body = mark + text.slice(at, next) + CUT_MARK;
     return { body, lines: 0, taken: next - at, partOfLine: true };
   }
-  if (maxLines === Infinity && end < lines.length && goesOn(end)) {
+  if (maxLines === Infinity && end < ends.length && goesOn(end)) {
     let record = end - 1;
     while (record > first && goesOn(record)) record--;
-    let [next, length] = [record, -1];
-    do length += lengthOf(next++);
-    while (next < lines.length && length <= room && goesOn(next));
-    if (record > first && length <= room) while (end > record) taken -= lengthOf(--end);
+    const fits = (line: number) => endOf(line + 1) - 1 - endOf(record) <= room;
+    let next = end;
+    while (next < ends.length && goesOn(next) && fits(next)) next++;
+    if (record > first && !(next < ends.length && goesOn(next))) end = record;
   }
-  const body = mark + text.slice(at, at + taken - 1);
-  return { body, lines: end - first, taken, partOfLine: false };
+  const body = mark + text.slice(at, endOf(end) - 1);
+  return { body, lines: end - first, taken: endOf(end) - at, partOfLine: false };
 }
 
 /** The same for a text that ends in a line end, from `at` on, which may be inside a line. */
 export function cutText(text: string, at: number, room: number, maxLines = Infinity): Cut {
   const part = at > 0 && text.charCodeAt(at - 1) !== NEWLINE ? 1 : 0;
   // No more than may fit is looked at: the line may go on for megabytes.
-  const lines = text.slice(at - part, at + room + 2).split("\n");
-  if (lines.at(-1) === "") lines.pop();
-  return cutLines({ text, lines }, { line: 0, part, at }, room, maxLines);
+  const near = text.slice(at - part, at + room + 2);
+  return cutLines({ text: near, ends: lineEnds(near) }, 0, part, room, maxLines);
 }
 
 /** Words in lines of at most `width` characters; a longer word is a line of its own. */
@@ -1075,16 +1081,18 @@ interface Shown extends Text {
 }
 
 /** Shows the log as the view wants it. */
-export function showLines({ text, lines }: Text, view: View, before: LogContext): Shown {
+export function showLines({ text, ends }: Text, view: View, before: LogContext): Shown {
   if (showsAll(view)) {
     const goesOn = (at: number) => {
-      const line = lines[at] ?? "";
+      const start = ends[at - 1] ?? 0;
       // As nearly every line of a log begins; a pattern takes longer to say so.
-      const isDated = line[4] === "-" && line[10] === " " && line[13] === ":";
-      return !isDated && readRecord(line) === undefined;
+      const isDated =
+        text[start + 4] === "-" && text[start + 10] === " " && text[start + 13] === ":";
+      return !isDated && readRecord(text.slice(start, (ends[at] ?? 0) - 1)) === undefined;
     };
-    return { text, lines, done: (line) => line + 1, goesOn };
+    return { text, ends, done: (line) => line + 1, goesOn };
   }
+  const lines = linesOf(text);
   // Discord shows these in an `ansi` fence: bold 1, colours 30 to 37.
   const colors: Record<Kind, string> = {
     ...{ alert: "1;31", ban: "31", unban: "32", restore: "36", found: "33", life: "34", other: "" },
@@ -1113,9 +1121,10 @@ export function showLines({ text, lines }: Text, view: View, before: LogContext)
     const painted = color ? `\x1b[${color}m${plain}\x1b[0m` : plain;
     shown.push({ line: painted, done: index + 1, goesOn: goesOn || isNewDay });
   }
+  const all = shown.map(({ line }) => `${line}\n`).join("");
   return {
-    text: shown.map(({ line }) => `${line}\n`).join(""),
-    lines: shown.map(({ line }) => line),
+    text: all,
+    ends: lineEnds(all),
     done: (line) => shown[line]?.done ?? 0,
     goesOn: (line) => shown[line]?.goesOn === true,
   };
@@ -2174,34 +2183,47 @@ export function renderBatch(batch: Batch, style: Style, facts = new Facts()) {
 
 // Floods: more lines than anybody wants to scroll through.
 
-/** Adds up the lines of the log that are shown. */
-function readFlood(lines: readonly string[], view: View, { overflow }: Style) {
-  let [shown, first, last] = [0, "", ""];
-  const counts = new Counts([]);
-  let before = new LogContext({ lastDay: view.lastDay });
-  // The records of a file have no place in memory.
-  for (let start = 0; start < lines.length; start += 500) {
-    const block = lines.slice(start, start + 500);
-    const { records, after } = readRecords(block, before);
-    for (const [at, record] of records.entries()) {
-      if (!isShown(record, view)) continue;
-      last = block[at] ?? "";
-      if (shown++ === 0) first = last;
-      if (record && record !== (records[at - 1] ?? before.record)) counts.add(record);
-    }
-    before = after;
+/** What lines of the log come to, in one message that stands for all of them. */
+class Flood {
+  lines = 0;
+  first = "";
+  last = "";
+  readonly counts = new Counts([]);
+  readonly #view: View;
+  #context: LogContext;
+
+  constructor(view: View) {
+    this.#view = view;
+    this.#context = new LogContext({ lastDay: view.lastDay });
   }
-  // Where nothing else shows them, every banned one that fits is named.
-  const ids: [id: string, times: number][] =
-    overflow === "file"
-      ? counts.busiest(10).map(({ id, found, banned }) => [id, found + banned])
-      : [...counts.banned].map((id) => [id, 1]);
-  return { lines: shown, first, last, counts, ids };
+
+  /** Adds up those of the log's next lines that are shown. */
+  read(lines: readonly string[]): void {
+    // The records of a page have no place in memory.
+    for (let start = 0; start < lines.length; start += 500) {
+      const block = lines.slice(start, start + 500);
+      const { records, after } = readRecords(block, this.#context);
+      for (const [at, record] of records.entries()) {
+        if (!isShown(record, this.#view)) continue;
+        this.last = block[at] ?? "";
+        if (this.lines++ === 0) this.first = this.last;
+        if (record && record !== (records[at - 1] ?? this.#context.record)) this.counts.add(record);
+      }
+      this.#context = after;
+    }
+  }
+
+  /** The busiest ids; where nothing else shows them, every banned one. */
+  ids({ overflow }: Style): (readonly [id: string, times: number])[] {
+    if (overflow !== "file") return [...this.counts.banned].map((id) => [id, 1]);
+    return this.counts.busiest(10).map(({ id, found, banned }) => [id, found + banned]);
+  }
 }
 
 /** A flood in one message; where no file has the lines, their first and last one are in it. */
-function renderFlood(flood: ReturnType<typeof readFlood>, log: string, style: Style, facts: Facts) {
-  const { lines, first, last, ids } = flood;
+function renderFlood(flood: Flood, log: string, style: Style, facts: Facts) {
+  const { lines, first, last } = flood;
+  const ids = flood.ids(style);
   const { from, to, jails } = flood.counts;
   const { bold, code } = style.markup;
   const words = new Words(style, facts);
@@ -2567,7 +2589,7 @@ interface Call {
 
 interface AttachedFile {
   readonly name: string;
-  readonly text: string;
+  readonly parts: readonly string[];
 }
 
 /** What a service says when it is asked without posting. */
@@ -2813,7 +2835,7 @@ export const DISCORD: Service = {
         const body = new FormData();
         const type = "text/plain; charset=utf-8";
         body.set("payload_json", JSON.stringify(payload));
-        body.set("files[0]", new Blob([file.text], { type }), file.name);
+        body.set("files[0]", new Blob([...file.parts], { type }), file.name);
         return { url, body };
       },
       ask: { url: webhook },
@@ -4715,11 +4737,9 @@ function printing(world: World, { host, dryRun }: Settings, destination: Destina
       isTold = true;
       texts.push(`${name}\n${content}\n${file ? `[${file.name}]\n` : ""}`);
       length += texts.at(-1)?.length ?? 0;
-      const whole = file?.text ?? "";
-      // In parts: a second copy of a whole file has no place in memory.
-      for (let [start, end] = [0, 0]; start < whole.length; start = end) {
-        end = characterBoundary(whole, start + partLength);
-        texts.push(whole.slice(start, end));
+      // One after the other: a second copy of a whole file has no place in memory.
+      for (const part of file?.parts ?? []) {
+        texts.push(part);
         await flush();
       }
       // What counts as sent is printed.
@@ -5186,62 +5206,63 @@ function report(
 
 // ── The pass: lines ─────────────────────────────────────────────────────────────────────────────
 // The log as clean lines, a page at a time, cut into messages; which bytes each of them stands for.
+// Places are plain values: who looks ahead keeps the place that it came from.
 
 /** What happens within so much log is told together; and so far back failures are counted. */
 const EVENTS_BYTES = 4 * 1024 * 1024;
 /** A longer line is read in pieces of this size, so that memory stays bounded. */
 const LINE_LIMIT_BYTES = 8 * 1024 * 1024;
 
-/** Lines of one file in memory. */
+interface OpenSegment extends Segment<OpenFile> {
+  /** What proves that the file was left at its end; absent where it is not left. */
+  readonly end?: Anchor | undefined;
+}
+
+/** Where reading continues on disk. */
+interface Position {
+  readonly segment: number;
+  readonly offset: number;
+  /** Lines before it: in its file, and ever read. */
+  readonly lines: number;
+  readonly total: number;
+  /** What proves it: the bytes before it as they were read, or a cursor. */
+  readonly before?: Uint8Array;
+  readonly cursor?: Cursor | undefined;
+}
+
+/** Lines of one file in memory; `lead` bytes of what stands before them are in `bytes`, too. */
 interface Stretch {
   readonly segment: number;
-  /** Where they begin: in the file, and in `bytes`; what stands before them proves where that is. */
   readonly offset: number;
   readonly lead: number;
   readonly bytes: Uint8Array;
 }
 
-/** … with how many they are, and where the last of them is: in the page, and in their file. */
-interface LineStretch extends Stretch {
-  readonly lastInPage: number;
-  readonly lastInFile: number;
+/** Lines that were read together: a stretch of one file, or of each of those that end within them. */
+interface Page extends Text {
+  readonly from: Position;
+  /** Each with how many lines there are up to its end: in the page, and in its file. */
+  readonly stretches: readonly (Stretch & Readonly<Record<"lastInPage" | "lastInFile", number>>)[];
+  readonly isLast: boolean;
 }
 
-/** A page of the log: one stretch of one file, or of each of those that end within it. */
-interface Page {
-  readonly stretches: readonly LineStretch[];
-  readonly lines: readonly string[];
-  readonly shown: Shown;
-  /** In bytes. */
-  readonly length: number;
-  /** There is more to read behind it. */
-  readonly more: boolean;
-  /** Where the next message begins in what is shown. */
-  at: Place;
-  takenLines: number;
-}
-
-/** Where the next message begins on disk. */
-interface Position {
-  readonly segment: number;
-  readonly offset: number;
-  readonly lines: number;
-  /** The bytes before it; absent where the feed begins. */
-  readonly before?: Uint8Array;
-}
-
-/** How lines become text. */
+/** How lines become text, and in pages of how many bytes. */
 interface FeedView {
   readonly view: View;
   readonly style: Style;
-  /** So much of the log is looked at together. */
   readonly pageBytes: number;
   encode(text: string): string;
 }
 
-interface OpenSegment extends Segment<OpenFile> {
-  /** What proves that the file was left at its end; absent where it is not left. */
-  readonly end?: Anchor | undefined;
+/** Where the next message begins: in which line of what is shown of a page, and where in its text. */
+interface Spot {
+  readonly page: Page;
+  readonly shown: Shown;
+  readonly shows: FeedView;
+  readonly line: number;
+  readonly at: number;
+  /** What earlier messages carried of the line. */
+  readonly part: Progress["part"];
 }
 
 interface FeedStart {
@@ -5259,297 +5280,128 @@ interface FeedStart {
 }
 
 /**
- * The lines of a plan, as clean text cut into messages. Knows which bytes each message stands for,
- * and proves them from what it read, because the file may be truncated while messages are sent.
+ * The lines of a plan. Knows which bytes each message stands for, and proves them from what it read,
+ * because the file may be truncated while messages are sent.
  */
 class Feed {
+  readonly start: Spot;
   readonly #run: Job;
-  readonly #shows: FeedView;
-  readonly #start: FeedStart;
   readonly #segments: readonly OpenSegment[];
-  /** A batch that is read and not taken yet, and what was read last says about what follows. */
-  #ahead: { batch: Batch; lines: number } | undefined;
-  #seen: Seen | undefined;
-  #page: Page | undefined;
-  #known: Position | undefined;
-  #cursor: Cursor | undefined;
-  #part: Progress["part"];
-  #total: number;
+  readonly #older: OpenFile | undefined;
   #trail: readonly KnownLine[];
-  /** Lines behind the last message that nobody wants to see. */
-  hiddenLines = 0;
 
   constructor(run: Job, shows: FeedView, start: FeedStart) {
-    const { segments, lines, cursor, part, total, trail } = start;
-    this.#total = total;
-    this.#trail = trail;
+    const { segments, older, trail, part, ...known } = start;
     this.#run = run;
-    this.#shows = shows;
-    this.#start = start;
     this.#segments = segments;
-    this.#known = { segment: 0, offset: segments[0]?.from ?? 0, lines };
-    this.#cursor = cursor;
-    this.#part = part;
+    this.#older = older;
+    this.#trail = trail;
+    const position = { segment: 0, offset: segments[0]?.from ?? 0, ...known };
+    this.start = { ...resting(position, shows), part };
   }
 
-  /** What was read and is not done with, or else more of the log; absent at its end. */
-  #current(): Page | undefined {
-    const page = this.#page;
-    if (page && page.takenLines < page.lines.length) return page;
-    return page?.more === false ? undefined : this.#turn();
-  }
-
-  #turn(): Page {
-    return (this.#page = this.#read());
-  }
-
-  /** Leaves behind a page that shows nothing more; whether there was one. */
-  async skipsQuiet(): Promise<boolean> {
-    if (this.#shows.view.format === "events") return await this.#skipsQuietBatch();
-    const page = await this.#current();
-    if (!page || page.at.line < page.shown.lines.length) return false;
-    if (page.takenLines >= page.lines.length) return false;
-    this.hiddenLines += this.#stepLines(page, page.lines.length);
-    return true;
-  }
-
-  /** The next message that fits into `room`, or into `most` if a line fits whole; absent when there is no more to show. */
-  async next(room: number, maxLines: number, most = room): Promise<Cut | undefined> {
-    for (;;) {
-      const known = this.#current();
-      let page = known instanceof Promise ? await known : known;
-      if (!page) return undefined;
-      // What stands at a page's end begins the next one: so much that it can be seen whether it fits a message.
-      const isShort = page.more && page.shown.text.length - page.at.at <= 2 * room;
-      if (isShort && page.takenLines > 0) page = await this.#turn();
-      if (page.at.line < page.shown.lines.length) {
-        const { shown, at } = page;
-        const cut = cutLines(shown, at, room, maxLines, shown.goesOn);
-        const whole = cut.partOfLine ? cutLines(shown, at, most, maxLines, shown.goesOn) : cut;
-        return whole.partOfLine ? cut : whole;
-      }
-      this.hiddenLines += this.#stepLines(page, page.lines.length);
+  /** The same place, or the next one with as much behind it as shows whether it fits a message. */
+  next(spot: Spot, room: number): Spot {
+    const { page, shown, shows, at, part } = spot;
+    const left = shown.text.length - at;
+    if (left === 0) {
+      const end = positionIn(page, page.ends.length);
+      return page.isLast ? resting(end, shows, true) : this.#open(end, shows, part);
     }
+    // What stands at a page's end begins the next one.
+    const isEnough = page.isLast || left > 2 * room || linesBehind(spot) === 0;
+    return isEnough ? spot : this.#open(positionOf(spot), shows, part);
   }
 
-  /** The same lines from here on, by default in the same words. */
-  again(shows = this.#shows): Feed {
-    const feed = new Feed(this.#run, shows, this.#start);
-    feed.#cursor = this.cursor();
-    feed.#known = this.#position;
-    feed.#part = this.#part;
-    feed.#total = this.#total;
-    feed.#trail = this.#trail;
-    feed.hiddenLines = this.hiddenLines;
-    return feed;
+  #open(from: Position, shows: FeedView, part: Progress["part"]): Spot {
+    const page = this.#read(from, shows.pageBytes);
+    const { view, encode } = shows;
+    const context = showsAll(view) ? NO_CONTEXT : this.#contextOf(page.stretches[0], view);
+    const plain = showLines(page, view, context);
+    const text = encode(plain.text);
+    const shown = text === plain.text ? plain : { ...plain, text, ends: lineEnds(text) };
+    // A date that stands for no line: what goes on may be the line behind it.
+    const line = shown.ends.length > 0 && shown.done(0) === 0 ? 1 : 0;
+    const at = (shown.ends[line - 1] ?? 0) + (part?.sent ?? 0);
+    if (part && part.line === lineMark(shown, line)) return { page, shown, shows, line, at, part };
+    return { page, shown, shows, line: 0, at: 0, part: undefined };
   }
 
-  /** The same lines from here on, for files. */
-  forFiles(): Feed {
-    const { view } = this.#shows;
-    const format = view.format === "events" ? "raw" : view.format;
-    const shows = { ...this.#shows, encode: (text: string) => text, pageBytes: FILE_LIMIT_BYTES };
-    return this.again({ ...shows, view: { ...view, format, color: false } });
-  }
-
-  /** The next batch of lines that is worth a message, left behind with that; absent at the end. */
-  async nextBatch(): Promise<Batch | undefined> {
-    while (await this.skipsQuiet()) continue;
-    const { batch, lines = 0 } = this.#ahead ?? {};
-    if (batch) this.#ahead = this.#known = this.#cursor = undefined;
-    this.hiddenLines += lines;
-    return batch;
-  }
-
-  /** Reads the next batch ahead; leaves it behind where nothing in it is worth a message. */
-  async #skipsQuietBatch(): Promise<boolean> {
-    if (this.#ahead) return false;
-    const [start, cursor] = [this.#position, this.#cursor];
-    let [batch, lines, length]: [Batch | undefined, number, number] = [undefined, 0, 0];
-    while (length < EVENTS_BYTES) {
-      const page = await this.#current();
-      if (!page) break;
-      batch ??= new Batch(this.#shows.view, this.#seen ?? this.#seenBefore(page));
-      batch.read(page.lines);
-      length += page.length;
-      lines += this.#stepLines(page, page.lines.length);
+  /** The next batch, and the place behind it; absent at the end. */
+  readBatch(from: Position, { view }: FeedView, before: Seen | undefined) {
+    let [batch, position, bytes]: [Batch | undefined, Position, number] = [undefined, from, 0];
+    for (let isLast = false; !isLast && bytes < EVENTS_BYTES;) {
+      const page = this.#read(position, PAGE_BYTES);
+      if (page.ends.length === 0) break;
+      batch ??= new Batch(view, before ?? this.#seenBefore(page, view));
+      batch.read(linesOf(page.text));
+      for (const stretch of page.stretches) bytes += stretch.bytes.length - stretch.lead;
+      const { before: _, ...end } = positionIn(page, page.ends.length);
+      // Also for the lines that are known of those before it.
+      position = { ...end, cursor: this.cursorOf(positionIn(page, page.ends.length)) };
+      ({ isLast } = page);
     }
-    this.#seen = batch?.finish().seen ?? this.#seen;
-    if (batch?.isWorthMessage) {
-      // Nothing of it is done with until it is taken.
-      [this.#ahead, this.#known, this.#cursor] = [{ batch, lines }, start, cursor];
-    } else this.hiddenLines += lines;
-    return batch !== undefined && !this.#ahead;
+    return batch && { batch: batch.finish(), after: position };
   }
 
-  /** Whether it takes more messages than `most` with `room` for lines in each; rests in quiet lines. */
-  async needsMore(most: number, room: number, breathe: () => Promise<boolean>): Promise<boolean> {
-    const scout = this.again();
-    const inWords = this.#shows.view.format === "events";
-    let text = "";
-    let at = 0;
-    for (let messages = 0; messages <= most; messages++) {
-      while (at >= text.length && (await scout.skipsQuiet())) if (!(await breathe())) return false;
-      if (inWords && at >= text.length) {
-        const batch = await scout.nextBatch();
-        [text, at] = [batch ? renderBatch(batch, this.#shows.style).text : "", 0];
-      }
-      const more = text ? cutText(text, at, room) : await scout.next(room, Infinity);
-      if (inWords ? !text : !more) return false;
-      if (inWords) at += more?.taken ?? 0;
-      else if (more) scout.advance(more);
-    }
-    return true;
-  }
-
-  /** As many lines as a file may hold. */
-  async nextFile(maxLines: number, fileBytes: number): Promise<Cut | undefined> {
-    // One byte is for the last line's end.
-    const cut = await this.next(fileBytes - 1, maxLines);
-    if (!cut || Buffer.byteLength(cut.body) < fileBytes) return cut;
-    return await this.next(Math.floor(fileBytes / 3), maxLines);
-  }
-
-  /** How many lines of the log are done with when this is sent. */
-  covers(cut: Cut): number {
-    const page = this.#page;
-    if (!page || cut.partOfLine) return this.hiddenLines;
-    const done = page.shown.done(page.at.line + cut.lines - 1);
-    return Math.max(0, done - page.takenLines) + this.hiddenLines;
-  }
-
-  /** How many lines of the log are not done with. */
-  linesLeft(): number {
-    const { segment, offset } = this.#position;
-    return this.#segments.slice(segment).reduce((lines, { file, from }, index) => {
-      const start = index === 0 ? offset : from;
-      return lines + file.countLines(start, file.size);
-    }, this.hiddenLines);
-  }
-
-  /** The log's own lines that a message stands for, also those that are not shown. */
-  logLines(cut: Cut): readonly string[] {
-    const page = this.#page;
-    if (!page || cut.partOfLine) return [cut.body];
-    return page.lines.slice(page.takenLines, page.shown.done(page.at.line + cut.lines - 1));
-  }
-
-  /** Moves behind a message; returns how many lines of the log are done with. */
-  advance(cut: Cut): number {
-    const page = this.#page;
-    if (!page) return 0;
-    const { line, part } = page.at;
-    const at = page.at.at + cut.taken;
-    if (at > page.shown.text.length) throw new Error("a message of another page");
-    page.at = { line: line + cut.lines, part: cut.partOfLine ? part + cut.taken : 0, at };
-    if (cut.partOfLine) {
-      const mark = this.#part?.line ?? lineMark(page.shown.lines[line]);
-      this.#part = { sent: page.at.part, line: mark };
-      return 0;
-    }
-    this.#part = undefined;
-    const done = page.shown.done(page.at.line - 1);
-    const lines = this.#stepLines(page, done) + this.hiddenLines;
-    this.hiddenLines = 0;
-    return lines;
-  }
-
-  /** Goes on to where `done` lines of the page are behind it; returns how many it went. */
-  #stepLines(page: Page, done: number): number {
-    const lines = Math.max(0, done - page.takenLines);
-    if (lines === 0) return 0;
-    page.takenLines = done;
-    this.#total += lines;
-    this.#known = undefined;
-    this.#cursor = undefined;
-    return lines;
-  }
-
-  get #position(): Position {
-    return (this.#known ??= positionIn(this.#page));
-  }
-
-  #read(): Page {
-    const proof = this.cursor();
-    const stretches: LineStretch[] = [];
-    let log = "";
-    let lines: string[] = [];
-    let budget = this.#shows.pageBytes;
-    let { segment, offset, lines: before } = this.#position;
-    for (; budget > 0 && segment < this.#segments.length; segment++) {
-      const standsHere = segment === this.#position.segment && offset === proof?.offset;
-      const stretch = this.#readStretch(segment, offset, budget, standsHere ? proof : undefined);
+  #read(from: Position, pageBytes: number): Page {
+    const stretches: Page["stretches"][number][] = [];
+    let [text, ends]: [string, number[]] = ["", []];
+    let left = pageBytes;
+    let { segment, offset, lines: before } = from;
+    for (; left > 0 && segment < this.#segments.length; segment++) {
+      const proof = segment === from.segment ? from : undefined;
+      const stretch = this.#readStretch(segment, offset, left, proof);
       if (stretch) {
         const content = stretch.bytes.subarray(stretch.lead);
-        const text = this.#clean(content);
-        const fresh = linesOf(text);
-        lines = stretches.length === 0 ? fresh : lines.concat(fresh);
-        log += text;
-        const lastInPage = lines.length;
-        stretches.push({ ...stretch, lastInPage, lastInFile: before + fresh.length });
-        budget -= content.length;
+        const clean = this.#clean(content);
+        const fresh = lineEnds(clean);
+        const base = text.length;
+        ends = base === 0 ? fresh : ends.concat(fresh.map((end) => base + end));
+        text += clean;
+        const lastInFile = before + fresh.length;
+        stretches.push({ ...stretch, lastInPage: ends.length, lastInFile });
+        left -= content.length;
         if (stretch.offset + content.length < (this.#segments[segment]?.file.size ?? 0)) break;
       }
       if (this.#run.logChanged) break;
       offset = this.#segments[segment + 1]?.from ?? 0;
       before = 0;
     }
-    const more = segment < this.#segments.length && !this.#run.logChanged;
-    const shown = this.#show({ text: log, lines }, stretches[0]);
-    // A date that stands for no line: what goes on may be the line behind it.
-    const dated = shown.lines.length > 0 && shown.done(0) === 0;
-    const line = dated ? 1 : 0;
-    if (this.#part?.line !== lineMark(shown.lines[line])) this.#part = undefined;
-    const part = this.#part?.sent ?? 0;
-    const start = dated ? (shown.lines[0]?.length ?? 0) + 1 : 0;
-    const at = part > 0 ? { line, part, at: start + part } : { line: 0, part: 0, at: 0 };
-    const length = this.#shows.pageBytes - budget;
-    return { stretches, lines, shown, length, more, at, takenLines: 0 };
-  }
-
-  #show(log: Text, first: Stretch | undefined): Shown {
-    const { view, encode } = this.#shows;
-    if (view.format !== "events") {
-      const shown = showLines(log, view, showsAll(view) ? NO_CONTEXT : this.#contextOf(first));
-      const text = encode(shown.text);
-      return text === shown.text ? shown : { ...shown, text, lines: linesOf(text) };
-    }
-    return { text: "", lines: [], done: () => 0, goesOn: () => false };
+    const isLast = segment >= this.#segments.length || this.#run.logChanged;
+    return { from, stretches, text, ends, isLast };
   }
 
   /** What the last 4 MiB before a page tell of its bans, in its file and in the one before. */
-  #seenBefore({ stretches: [stretch], lines, more }: Page): Seen {
-    const context = this.#contextOf(stretch);
-    const matters = more || lines.some((line) => EARLIER_MATTERS.test(line));
-    if (!stretch || !matters) return new Seen(context);
+  #seenBefore({ stretches: [stretch], text, isLast }: Page, view: View): Seen {
+    const context = this.#contextOf(stretch, view);
+    if (!stretch || (isLast && !EARLIER_MATTERS.test(text))) return new Seen(context);
     const { segment, offset } = stretch;
-    const older = segment === 0 ? this.#start.older : this.#segments[segment - 1]?.file;
-    const here = this.#segments[segment]?.file;
+    const older = segment === 0 ? this.#older : this.#segments[segment - 1]?.file;
     const lengthHere = Math.min(offset, EVENTS_BYTES);
-    const lengthBefore = Math.min(older?.size ?? 0, EVENTS_BYTES - lengthHere);
-    const textOf = (file: OpenFile | undefined, end: number, length: number) =>
-      file && length > 0 ? this.#clean(file.readBefore(end, length)) : "";
-    const text = textOf(older, older?.size ?? 0, lengthBefore) + textOf(here, offset, lengthHere);
-    const { seen } = new Batch(this.#shows.view).read(text.split("\n")).finish();
+    const before = this.#textBefore(older, older?.size ?? 0, EVENTS_BYTES - lengthHere);
+    const here = this.#textBefore(this.#segments[segment]?.file, offset, lengthHere);
+    const { seen } = new Batch(view).read((before + here).split("\n")).finish();
     return { ...seen, context };
   }
 
-  /** What the lines before a stretch say about its first ones. */
-  #contextOf(stretch: Stretch | undefined): LogContext {
-    if (!stretch) return NO_CONTEXT;
-    const near = this.#readBefore(stretch, stretch.lead);
-    const silent = near.records.every((record) => ["unban", "other"].includes(record?.kind ?? ""));
-    // A stop with many bans: what says that it is one stands further up.
-    return (silent ? this.#readBefore(stretch, EVENTS_BYTES) : near).after;
+  #textBefore(file: OpenFile | undefined, end: number, most: number): string {
+    const length = Math.min(end, most);
+    return file && length > 0 ? this.#clean(file.readBefore(end, length)) : "";
   }
 
-  #readBefore({ segment, offset }: Stretch, most: number): ReturnType<typeof readRecords> {
-    const file = this.#segments[segment]?.file;
-    const length = Math.min(offset, most);
-    const bytes = file?.readBefore(offset, length);
-    const lines = bytes ? linesOf(this.#clean(bytes)) : [];
-    const { lastDay } = this.#shows.view;
-    return readRecords(length === offset ? lines : lines.slice(1), new LogContext({ lastDay }));
+  /** What the lines before a stretch say about its first ones. */
+  #contextOf(stretch: Stretch | undefined, { lastDay }: View): LogContext {
+    if (!stretch) return NO_CONTEXT;
+    const readBefore = (most: number) => {
+      const { segment, offset } = stretch;
+      const lines = linesOf(this.#textBefore(this.#segments[segment]?.file, offset, most));
+      return readRecords(offset <= most ? lines : lines.slice(1), new LogContext({ lastDay }));
+    };
+    const near = readBefore(stretch.lead);
+    const silent = near.records.every((record) => ["unban", "other"].includes(record?.kind ?? ""));
+    // A stop with many bans: what says that it is one stands further up.
+    return (silent ? readBefore(EVENTS_BYTES) : near).after;
   }
 
   /** Bytes without a line end are a fragment of a dead file or a piece of an endless line: marked. */
@@ -5563,9 +5415,9 @@ class Feed {
     segment: number,
     from: number,
     length: number,
-    proof: Anchor | undefined,
+    proof: Position | undefined,
   ): Stretch | undefined {
-    const file = this.#segments[segment]?.file;
+    const { file, leave = false } = this.#segments[segment] ?? {};
     if (!file) return undefined;
     const offset = skipFiller(file, from);
     const lead = Math.min(offset, ANCHOR_TAIL_BYTES);
@@ -5573,108 +5425,110 @@ class Feed {
       const wanted = Math.min(most, LINE_LIMIT_BYTES, file.size - offset);
       const room = Buffer.allocUnsafe(lead + wanted);
       const bytes = file.fill(offset - lead, room);
-      const before = bytes.subarray(0, lead);
-      const here = () =>
-        offset === from ? anchorFrom(file.head, before, from) : file.anchorAt(from);
-      const moved = proof && !sameAnchor(proof, here());
-      const replaced = offset === lead && !startsWith(bytes, file.head);
-      if (bytes.length < lead + wanted || moved || replaced) {
+      const near =
+        offset === from ? bytes.subarray(0, lead) : file.readBefore(from, ANCHOR_TAIL_BYTES);
+      const isReplaced = offset === lead && !startsWith(bytes, file.head);
+      if (bytes.length < lead + wanted || isReplaced || (proof && isMoved(file, near, proof))) {
         this.#run.logChanged = true;
         return undefined;
       }
       const end = bytes.lastIndexOf(NEWLINE) + 1;
       if (end > lead) return { segment, offset, lead, bytes: bytes.subarray(0, end) };
-      if (offset + wanted >= file.size) {
-        const fragment = this.#segments[segment]?.leave === true && wanted > 0;
-        return fragment ? { segment, offset, lead, bytes } : undefined;
-      }
+      if (offset + wanted >= file.size)
+        return leave && wanted > 0 ? { segment, offset, lead, bytes } : undefined;
       // A hole, or a line without end: what is there goes out as a piece of a line.
       if (bytes.at(-1) === 0) return { segment, offset, lead, bytes: withoutNuls(bytes) };
       if (wanted === LINE_LIMIT_BYTES) return { segment, offset, lead, bytes: linePiece(bytes) };
     }
   }
 
-  get part(): Progress["part"] {
-    return this.#part;
-  }
-
-  get style(): Style {
-    return this.#shows.style;
-  }
-
-  /** The cursor, once lines were read; absent while it stands where it began. */
-  movedTo(): Cursor | undefined {
-    const { segment, offset } = this.#position;
-    const moved = segment > 0 || offset > (this.#segments[0]?.from ?? 0);
-    return moved ? this.cursor() : undefined;
-  }
-
-  /** What proves where the next message begins; absent while nothing was read. */
-  cursor(): Cursor | undefined {
-    if (this.#cursor) return this.#cursor;
-    const { segment, offset, lines, before } = this.#position;
+  /** What proves a position; absent at the beginning of a file. */
+  cursorOf({ segment, offset, lines, total, before, cursor }: Position): Cursor | undefined {
     const file = this.#segments[segment]?.file;
-    if (!file || offset === 0) return undefined;
+    if (cursor || !file || offset === 0) return cursor;
     const near = before ?? file.readBefore(offset, ANCHOR_TAIL_BYTES);
-    const trail = this.#trail;
-    this.#cursor = cursorFrom(file.head, near, offset, lines, this.#total, trail);
-    this.#trail = this.#cursor.trail ?? [];
-    return this.#cursor;
+    const made = cursorFrom(file.head, near, offset, lines, total, this.#trail);
+    this.#trail = made.trail ?? [];
+    return made;
   }
 
-  /** The ends of the files that were left behind. */
-  finished(): Anchor[] {
-    return this.#segments.slice(0, this.#position.segment).flatMap(({ end }) => end ?? []);
+  /** Whether anything was read before a position. */
+  isBehindStart({ segment, offset }: Position): boolean {
+    return segment > 0 || offset > (this.#segments[0]?.from ?? 0);
   }
 
-  /** The rotated file that the next run must look into first; absent when it is the live one. */
-  get held(): OpenFile | undefined {
-    const file = this.#segments.at(-1)?.file;
-    return file?.isLive ? undefined : file;
+  /** How many lines of the log stand behind a position. */
+  linesLeft({ segment, offset }: Position): number {
+    return this.#segments.slice(segment).reduce((lines, { file, from }, index) => {
+      const start = index === 0 ? offset : from;
+      return lines + file.countLines(start, file.size);
+    }, 0);
   }
 
-  /** What tells the compressed file that the position is in from others. */
-  get key(): string | undefined {
-    return this.#segments[this.#position.segment]?.file.key;
-  }
-
-  /** The log, where it was sent to its end. */
-  get drained(): Progress["drained"] {
-    const { segment, offset } = this.#position;
-    const file = this.#segments[segment]?.file;
-    if (!file?.isLive || offset !== file.size) return undefined;
-    return { file: file.identity, writtenMs: file.writtenMs };
-  }
-
-  /** Whether all is in the file that the cursor stood in. */
-  get stays(): boolean {
-    return this.#segments.length === 1;
+  /** The files that a position has left behind, the one that it is in, and the last one. */
+  filesAt({ segment }: Position) {
+    const ends = this.#segments.slice(0, segment).flatMap(({ end }) => end ?? []);
+    const [file, last] = [this.#segments[segment]?.file, this.#segments.at(-1)?.file];
+    return { ends, file, last, isOnly: this.#segments.length === 1 };
   }
 }
 
-/** The lines of a text that ends in a line end. */
-function linesOf(text: string): string[] {
-  const lines = text.split("\n");
-  lines.pop();
-  return lines;
+/** A place of which nothing is read yet, or at the log's end. */
+function resting(from: Position, shows: FeedView, isLast = false): Spot {
+  const page = { from, stretches: [], text: "", ends: [], isLast };
+  const shown = { text: "", ends: [], done: () => 0, goesOn: () => false };
+  return { page, shown, shows, line: 0, at: 0, part: undefined };
 }
 
-/** Where the next message begins on disk: lines that are left in its stretch are counted from its end. */
-function positionIn(page: Page | undefined): Position {
-  const done = page?.takenLines ?? 0;
-  const stretch = page?.stretches.find(({ lastInPage }) => done <= lastInPage);
-  if (!stretch) throw new Error("no page to be in");
+/** How many lines of its page are done with. */
+function linesBehind({ shown, line }: Spot): number {
+  return line > 0 ? shown.done(line - 1) : 0;
+}
+
+function positionOf(spot: Spot): Position {
+  return positionIn(spot.page, linesBehind(spot));
+}
+
+/** Where `done` lines of a page are left behind: those that are left in a stretch are counted from its end. */
+function positionIn({ from, stretches }: Page, done: number): Position {
+  const stretch = done > 0 && stretches.find(({ lastInPage }) => done <= lastInPage);
+  if (!stretch) return from;
   const { segment, offset, lead, bytes, lastInPage, lastInFile } = stretch;
   let end = bytes.length;
   for (let left = lastInPage - done; left > 0; left--)
     end = bytes.lastIndexOf(NEWLINE, end - 2) + 1;
+  const lines = lastInFile - lastInPage + done;
   const before = bytes.subarray(0, end);
-  return { segment, offset: offset - lead + end, lines: lastInFile - lastInPage + done, before };
+  return { segment, offset: offset - lead + end, lines, total: from.total + done, before };
+}
+
+/** The next message that fits into `room`, or into `most` if a line fits whole, and the place behind it. */
+function cutAt(spot: Spot, room: number, maxLines: number, most = room): Cut & { after: Spot } {
+  const { shown, line, at, part } = spot;
+  let cut = cutLines(shown, line, at, room, maxLines, shown.goesOn);
+  if (cut.partOfLine && most > room) {
+    const whole = cutLines(shown, line, at, most, maxLines, shown.goesOn);
+    if (!whole.partOfLine) cut = whole;
+  }
+  const after = { ...spot, line: line + cut.lines, at: at + cut.taken };
+  if (!cut.partOfLine) return { ...cut, after: { ...after, part: undefined } };
+  const sent = (part?.sent ?? 0) + cut.taken;
+  return { ...cut, after: { ...after, part: { sent, line: part?.line ?? lineMark(shown, line) } } };
 }
 
 /** Tells a line from others; empty when there is none. */
-function lineMark(line: string | undefined): string {
-  return line === undefined ? "" : fingerprint(line.slice(0, ANCHOR_LINE_BYTES));
+function lineMark({ text, ends }: Text, line: number): string {
+  const [start, end] = [ends[line - 1] ?? 0, ends[line]];
+  if (end === undefined) return "";
+  return fingerprint(text.slice(start, Math.min(end - 1, start + ANCHOR_LINE_BYTES)));
+}
+
+/** Whether something else stands before a position than what stood there. */
+function isMoved(file: OpenFile, near: Uint8Array, { offset, before, cursor }: Position): boolean {
+  if (!before)
+    return cursor !== undefined && !sameAnchor(cursor, anchorFrom(file.head, near, offset));
+  const length = Math.min(near.length, before.length);
+  return Buffer.compare(near.subarray(-length), before.subarray(-length)) !== 0;
 }
 
 /** Skips what fills holes: NUL bytes, and the byte order mark of a file's first line. */
@@ -5712,7 +5566,9 @@ function linePiece(bytes: Uint8Array): Uint8Array {
 }
 
 // ── The pass: messages ──────────────────────────────────────────────────────────────────────────
-// One at a time, each until the destination has it or says no for good; the cursor is saved after each.
+// One at a time, each until the destination has it or refuses it permanently; the cursor is saved after each.
+
+const REFUSED_LINES_LIMIT = 10;
 
 interface Message {
   readonly content: string;
@@ -5723,8 +5579,8 @@ interface Message {
 
 /** Where messages come from; it keeps the place of the next one. */
 interface Source<M extends Message = Message> {
-  /** The next message; absent when everything was said, `stopped` when the run is asked to stop. */
-  next(attempt: Attempt): Promise<M | "stopped" | undefined>;
+  /** The next message; absent when everything was said. */
+  next(attempt: Attempt): Promise<M | undefined>;
   /** Before it is posted. */
   begin(message: M): void;
   /** After it was posted; where it may have arrived all the same, what comes again is marked. */
@@ -5737,106 +5593,108 @@ interface Source<M extends Message = Message> {
   waiting(): string;
 }
 
-/** Posts a source's messages one by one, each until the destination has it or refuses it for good. */
+/** The run was asked to stop before the next message was found. */
+class Stopped extends Error {}
+
+const TIME_IS_UP = "time is up, the rest follows in the next run";
+
+/** Posts a source's messages one by one, each until the destination has it or refuses it permanently. */
 async function deliver<M extends Message>(
   run: Job,
   destination: Destination,
   source: Source<M>,
 ): Promise<Outcome> {
   const { world, deadline } = run;
-  const { title, settings, prints, pace } = destination;
+  const { title, settings, prints } = destination;
   const channel = run.channel(destination.name);
   const failed = (exitCode: number, why: string, hint?: string): Outcome => {
     const fault = new Fault(exitCode, `${title}: ${why}`, hint);
     return { kind: "failed", fault, waiting: () => source.waiting() };
   };
-  const progress = (text: string) => showProgress(run, `${title}: ${text}`);
-  let attempt = FIRST_ATTEMPT;
-  let [sent, named] = [0, true];
+  let [attempt, sent, named] = [FIRST_ATTEMPT, 0, true];
   for (;;) {
     const message = await source.next(attempt);
-    if (!message) {
-      if (run.settings.dryRun)
-        complain(world, `dry run: ${amount(sent, "message")} for ${title}, none sent`);
-      return { kind: "done", sent };
-    }
-    if (message === "stopped" || world.stopping.aborted) return { kind: "stopped" };
+    if (!message && run.settings.dryRun)
+      complain(world, `dry run: ${amount(sent, "message")} for ${title}, none sent`);
+    if (!message) return { kind: "done", sent };
+    if (world.stopping.aborted) return { kind: "stopped" };
     const { pause } = channel;
-    const isQuiet = () => !prints && isPaused(channel.pause, world.now(), settings);
-    if (pause && isQuiet()) return failed(pause.exitCode, pause.why, pause.hint);
-    const waitMs = prints ? 0 : turnDelayMs(channel, pace, world.now());
+    if (pause && !prints && isPaused(pause, world.now(), settings))
+      return failed(pause.exitCode, pause.why, pause.hint);
+    const waitMs = prints ? 0 : turnDelayMs(channel, destination.pace, world.now());
     // The first message goes out however late it is, or a slow start would never get anywhere.
     if (world.now() + waitMs >= deadline && (sent > 0 || waitMs > 0)) return failed(75, TIME_IS_UP);
     if (waitMs > 0) {
-      progress(`${sent} sent, next in ${Math.ceil(waitMs / SECOND)} s`);
+      showProgress(run, `${title}: ${sent} sent, next in ${Math.ceil(waitMs / SECOND)} s`);
       await world.sleep(waitMs);
       if (world.stopping.aborted) return { kind: "stopped" };
     }
     source.begin(message);
     const how = { named, leftMs: deadline - world.now() };
     const verdict = await destination.send(message.content, message.file, how);
-    const now = world.now();
-    const isRecent = (at: number) => at <= now && now - at < MINUTE;
-    if (!prints) channel.posts = [...channel.posts, now].filter(isRecent).slice(-60);
-    channel.asked = verdict.delayMs ? { at: now, delayMs: verdict.delayMs } : undefined;
-    const step = nextStep(verdict, {
-      attempt,
-      lines: message.lines,
-      fileBytes: message.file ? Buffer.byteLength(message.file.text) : 0,
-      pause,
-      settings,
-      now,
-      deadline,
-      jitterMs: 50 + Math.floor(world.random() * 200),
-    });
+    const step: Step = prints
+      ? { kind: "save" }
+      : stepAfter(run, destination, message, attempt, verdict);
     say(run, `${title}: ${verdict.kind} → ${step.kind}`);
-    if (verdict.kind === "unproven") reportUnproven(run, destination);
     source.answered(message, verdict.kind === "unclear");
+    if ("attempt" in step) ({ attempt } = step);
     switch (step.kind) {
       case "save":
-        if (!prints) delete channel.pause;
         sent++;
         attempt = afterDone(attempt, message.lines);
         source.done(message);
-        if (!prints) progress(`${sent} sent`);
+        if (!prints) showProgress(run, `${title}: ${sent} sent`);
         break;
       case "again":
-        ({ attempt } = step);
-        progress(`${verdict.why}, again in ${Math.ceil(step.afterMs / SECOND)} s`);
+        showProgress(
+          run,
+          `${title}: ${verdict.why}, again in ${Math.ceil(step.afterMs / SECOND)} s`,
+        );
         await world.sleep(step.afterMs);
-        break;
-      case "split":
-        ({ attempt } = step);
         break;
       case "setAside": {
         const left = source.refused(message, verdict.why);
         if (left instanceof Fault) return failed(left.exitCode, left.message, left.hint);
-        if (left === "again") break;
-        attempt = afterDone(attempt, message.lines, true);
-        delete channel.pause;
+        if (left === "left") attempt = afterDone(attempt, message.lines, true);
         break;
       }
       case "dropName":
         if (!named) return failed(78, "it takes no name of ours");
         named = false;
         break;
-      case "stop": {
-        const hint = hintFor(verdict, destination.host);
-        if (step.pause) channel.pause = { ...step.pause, hint };
-        return failed(step.exitCode, verdict.why, hint);
-      }
+      case "stop":
+        return failed(step.exitCode, verdict.why, hintFor(verdict, destination.host));
     }
   }
 }
 
-const TIME_IS_UP = "time is up, the rest follows in the next run";
-
-function reportUnproven({ world, state }: Job, { title, name }: Destination): void {
-  const key = `${name} unverified`;
-  if (state.failures[key]) return;
-  complain(world, `${title} takes messages without saying that it kept them`);
+/** What an answer means for the message, and for what the destination is sent next. */
+function stepAfter(
+  run: Job,
+  { name, title, settings, host }: Destination,
+  { lines, file }: Message,
+  attempt: Attempt,
+  verdict: Verdict,
+): Step {
+  const { world, deadline, state } = run;
+  const channel = run.channel(name);
   const now = world.now();
-  if (world.heard) state.failures[key] = { since: now, told: now, exitCode: 0 };
+  const isRecent = (at: number) => at <= now && now - at < MINUTE;
+  channel.posts = [...channel.posts, now].filter(isRecent).slice(-60);
+  channel.asked = verdict.delayMs ? { at: now, delayMs: verdict.delayMs } : undefined;
+  const fileBytes = file?.parts.reduce((bytes, part) => bytes + Buffer.byteLength(part), 0) ?? 0;
+  const times = { now, deadline, jitterMs: 50 + Math.floor(world.random() * 200) };
+  const { pause } = channel;
+  const step = nextStep(verdict, { attempt, lines, fileBytes, pause, settings, ...times });
+  if (step.kind === "save" || step.kind === "setAside") delete channel.pause;
+  if (step.kind === "stop" && step.pause)
+    channel.pause = { ...step.pause, hint: hintFor(verdict, host) };
+  const key = `${name} unverified`;
+  if (verdict.kind === "unproven" && !state.failures[key]) {
+    complain(world, `${title} takes messages without saying that it kept them`);
+    if (world.heard) state.failures[key] = { since: now, told: now, exitCode: 0 };
+  }
+  return step;
 }
 
 interface ReadPlan {
@@ -5853,10 +5711,22 @@ interface ReadPlan {
 }
 
 interface LogMessage extends Message {
-  readonly from: "log" | "outbox" | "notice";
-  readonly cut?: Cut | undefined;
+  /** What it shows of the log, in parts of whole lines; absent for a notice. */
+  readonly shown?: readonly string[];
+  /** So much of the outbox is in it. */
+  readonly taken: number;
+  /** The place behind its lines; absent for words of the outbox, and for a notice. */
+  readonly after?: Spot | undefined;
   /** How far it reaches. */
   readonly extent: Doubt;
+}
+
+/** A batch in words, with what is known when it is said, and the place behind its lines. */
+interface Told {
+  readonly text: string;
+  readonly file?: string | undefined;
+  readonly warned: Progress["warned"];
+  readonly after: Position;
 }
 
 /** One destination's part of a pass: the log's new lines, and what must be said of them. */
@@ -5865,7 +5735,12 @@ class LogSource implements Source<LogMessage> {
   readonly #destination: Destination;
   readonly #progress: Progress;
   readonly #plan: ReadPlan;
-  #feed: Feed;
+  readonly #inWords: boolean;
+  /** All before it is done with. */
+  #spot: Spot;
+  /** Batches that were read and are not said yet, and what they say about those behind them. */
+  #ahead: Told[] = [];
+  #seen: Seen | undefined;
   /** Whether there is so much that it goes as files; absent until it is known. */
   #flooded: boolean | undefined;
   /** What may have arrived already; on disk also what is being posted. */
@@ -5882,7 +5757,8 @@ class LogSource implements Source<LogMessage> {
     this.#destination = destination;
     this.#progress = progress;
     this.#plan = plan;
-    this.#feed = plan.feed;
+    this.#inWords = run.settings.view.format === "events";
+    this.#spot = plan.feed.start;
     // The first states did not say how much.
     this.#doubt = progress.doubt ?? NO_DOUBT;
     if (progress.inDoubt) {
@@ -5891,33 +5767,96 @@ class LogSource implements Source<LogMessage> {
     delete progress.inDoubt;
   }
 
-  async next(attempt: Attempt): Promise<LogMessage | "stopped" | undefined> {
-    if (!this.#progress.outbox && !(await this.#lookAhead())) return "stopped";
-    const message = (await this.#nextLines(attempt)) ?? this.#noticeAlone();
+  async next({ suspects, fileBytes }: Attempt): Promise<LogMessage | undefined> {
+    const maxLines = this.#asFile ? 1 : suspects > 0 ? Math.ceil(suspects / 2) : Infinity;
+    let message = this.#nextWords(maxLines);
+    if (!message) {
+      this.#flooded ??= await this.#isFlood();
+      if (this.#flooded) message = await this.#nextFile(maxLines, fileBytes);
+      else if (!this.#inWords) message = await this.#nextLines(maxLines);
+      else if (await this.#takeBatch()) message = this.#nextWords(maxLines);
+    }
+    message ??= this.#noticeAlone();
     if (!message) this.#finish();
     return message;
   }
 
-  /** Passes over what nobody wants to see; then it is known whether there is a flood behind it. */
-  async #lookAhead(): Promise<boolean> {
-    const { world, deadline, settings } = this.#run;
-    const { overflow, title } = this.#destination;
-    const breathe = async () => {
-      await world.sleep(0);
-      if (!world.stopping.aborted && world.now() < deadline) return true;
-      this.#leaveHidden();
-      if (world.stopping.aborted) return false;
-      throw new Fault(75, `${title}: ${TIME_IS_UP}`);
-    };
-    while (await this.#feed.skipsQuiet()) if (!(await breathe())) return false;
-    if (this.#flooded !== undefined) return true;
-    const room = this.#room(settings.view.format === "events");
-    this.#flooded =
-      settings.inline > 0 &&
-      overflow !== "none" &&
-      (await this.#feed.needsMore(settings.inline, room, breathe));
-    if (this.#flooded) this.#feed = this.#feed.forFiles();
-    return !world.stopping.aborted;
+  /** Lets signals in, and whatever else waits. */
+  async #breathe(): Promise<void> {
+    const { world, deadline } = this.#run;
+    await world.sleep(0);
+    if (world.stopping.aborted) throw new Stopped();
+    if (world.now() >= deadline) throw new Fault(75, `${this.#destination.title}: ${TIME_IS_UP}`);
+  }
+
+  /** Where more is shown, with room for a message, behind pages that show nothing; absent at the end. */
+  async #nextShown(from: Spot, room: number, leave?: (quiet: Spot) => void) {
+    for (let spot = from; ;) {
+      spot = this.#plan.feed.next(spot, room);
+      if (spot.at < spot.shown.text.length) return spot;
+      leave?.(spot);
+      if (spot.page.isLast && spot.page.ends.length === 0) return undefined;
+      await this.#breathe();
+    }
+  }
+
+  /** A batch that something is to be said of, by its number among those that wait; absent at the end. */
+  async #batchAhead(index: number): Promise<Told | undefined> {
+    const { world, settings } = this.#run;
+    const { shows } = this.#spot;
+    while (this.#ahead.length <= index) {
+      const last = this.#ahead.at(-1);
+      const read = this.#plan.feed.readBatch(
+        last?.after ?? positionOf(this.#spot),
+        shows,
+        this.#seen,
+      );
+      if (!read) return undefined;
+      const { after } = read;
+      this.#seen = read.batch.seen;
+      const { batch } = read;
+      const known = last?.warned ?? this.#progress.warned ?? {};
+      const warned = leaveOutRepeats(batch, known, world.now());
+      if (batch.isWorthMessage) {
+        const facts = await lookUpFacts(world, settings, wantedFacts(batch));
+        this.#ahead.push({ ...renderBatch(batch, shows.style, facts), warned, after });
+        continue;
+      }
+      if (last) this.#ahead.splice(-1, 1, { ...last, after });
+      else this.#leave(resting(after, shows));
+      await this.#breathe();
+    }
+    return this.#ahead[index];
+  }
+
+  /** Whether what is new takes more messages than a person wants to scroll through. */
+  async #isFlood(): Promise<boolean> {
+    const { settings } = this.#run;
+    if (settings.inline === 0 || this.#destination.overflow === "none") return false;
+    const room = this.#room(this.#inWords);
+    let [scout, text, at, batches] = [this.#spot, "", 0, 0];
+    for (let messages = 0; messages <= settings.inline; messages++) {
+      if (this.#inWords && at >= text.length) {
+        const told = await this.#batchAhead(batches++);
+        if (!told) return false;
+        [text, at] = [told.text, 0];
+      }
+      if (this.#inWords) at += cutText(text, at, room).taken;
+      else {
+        const leave = messages === 0 ? (quiet: Spot) => this.#leave(quiet) : undefined;
+        const spot = await this.#nextShown(scout, room, leave);
+        if (!spot) return false;
+        if (leave) this.#spot = spot;
+        scout = cutAt(spot, room, Infinity).after;
+      }
+    }
+    this.#ahead = [];
+    const { view, style } = this.#spot.shows;
+    const plain = { ...view, format: view.format === "events" ? "raw" : view.format, color: false };
+    const encode = (line: string) => line;
+    const shows = { view: plain, style, encode, pageBytes: PAGE_BYTES };
+    this.#spot = { ...resting(positionOf(this.#spot), shows), part: this.#spot.part };
+    return true;
   }
 
   get #isDoubtful(): boolean {
@@ -5936,94 +5875,127 @@ class LogSource implements Source<LogMessage> {
     return limit - (inWords ? plain : fenced)(before, "").length;
   }
 
-  /** What the next message shows. */
-  async #nextCut(maxLines: number): Promise<Cut | undefined> {
+  /** What is said of a batch that the cursor has left behind already. */
+  #nextWords(maxLines: number): LogMessage | undefined {
     const { outbox } = this.#progress;
-    if (outbox) return cutText(outbox.text, outbox.sent, this.#room(true), maxLines);
+    if (!outbox) return undefined;
+    const message = this.#messageOf(cutText(outbox.text, outbox.sent, this.#room(true), maxLines));
+    if (outbox.file === undefined || outbox.sent > 0) return message;
+    return { ...message, file: { name: "bans.txt", parts: [outbox.file] }, lines: 1 };
+  }
+
+  async #nextLines(maxLines: number): Promise<LogMessage | undefined> {
     const room = this.#room(false);
-    return await this.#feed.next(
-      room,
-      maxLines,
-      this.#isDoubtful ? room : room + RESENT_MARK.length,
-    );
+    const spot = await this.#nextShown(this.#spot, room, (quiet) => this.#leave(quiet));
+    if (!spot) return undefined;
+    this.#spot = spot;
+    const most = this.#isDoubtful ? room : room + RESENT_MARK.length;
+    const cut = cutAt(spot, room, maxLines, most);
+    return this.#messageOf(cut, cut.after);
   }
 
-  async #nextLines({ suspects, fileBytes }: Attempt): Promise<LogMessage | undefined> {
-    const { settings } = this.#run;
-    const maxLines = this.#asFile ? 1 : suspects > 0 ? Math.ceil(suspects / 2) : Infinity;
-    const isWaiting = this.#progress.outbox !== undefined;
-    if (this.#flooded && !isWaiting) return await this.#nextFile(maxLines, fileBytes);
-    const inWords = settings.view.format === "events" || isWaiting;
-    if (inWords && !isWaiting && !(await this.#takeBatch())) return undefined;
-    const cut = await this.#nextCut(maxLines);
-    if (!cut) return undefined;
+  /** A message of words, or of lines behind which `after` is; as a file what was refused as text. */
+  #messageOf(cut: Cut, after?: Spot): LogMessage {
     const { fenced, plain, markup } = this.#destination;
-    const message = this.#messageOf(cut, inWords ? "outbox" : "log");
-    const { file: bans, sent = 0 } = this.#progress.outbox ?? {};
-    if (bans && sent === 0) {
-      const file = { name: "bans.txt", text: bans };
-      return { ...message, content: plain(this.#before, cut.body), file, lines: 1 };
-    }
+    const shown = [`${cut.body}\n`];
+    const extent = this.#extentOf(after, cut.partOfLine || !after ? cut.body.length + 1 : 0);
+    const message = { shown, lines: Math.max(1, cut.lines), taken: cut.taken, after, extent };
     if (!this.#asFile)
-      return { ...message, content: (inWords ? plain : fenced)(this.#before, cut.body) };
-    const note = `📎 ${nameText(settings.host, markup)}: a line that is refused as text`;
-    return { ...message, content: plain(this.#before, note), file: this.#file(cut) };
+      return { ...message, content: (after ? fenced : plain)(this.#before, cut.body) };
+    const note = `📎 ${nameText(this.#run.settings.host, markup)}: a line that is refused as text`;
+    return { ...message, content: plain(this.#before, note), file: this.#logFile(shown) };
   }
 
-  #messageOf(cut: Cut, from: "log" | "outbox"): Omit<LogMessage, "content"> {
-    const characters = cut.partOfLine || from === "outbox" ? cut.body.length + 1 : 0;
-    const lines = from === "log" ? this.#feed.covers(cut) : 0;
-    return { from, cut, lines: Math.max(1, cut.lines), extent: { lines, characters } };
+  /** The lines up to a place that are not done with, and so many characters of the one behind it. */
+  #extentOf(after?: Spot, characters = 0): Doubt {
+    const total = after && after.page.from.total + linesBehind(after);
+    return { lines: total === undefined ? 0 : total - this.#progress.total, characters };
   }
 
-  #file({ body }: Cut): AttachedFile {
-    return { name: `${basename(this.#run.settings.log, ".log")}.log`, text: `${body}\n` };
+  #logFile(parts: readonly string[]): AttachedFile {
+    return { name: `${basename(this.#run.settings.log, ".log")}.log`, parts };
   }
 
   /** As many lines as a file holds, in one message that says what is in them. */
   async #nextFile(maxLines: number, fileBytes: number): Promise<LogMessage | undefined> {
-    const cut = await this.#feed.nextFile(maxLines, fileBytes);
-    if (!cut) return undefined;
-    const { plain, markup, overflow, limit } = this.#destination;
     const { world, settings } = this.#run;
-    const room = limit - plain(this.#before, "").length;
+    const { plain, markup, overflow, limit } = this.#destination;
+    const first = await this.#nextShown(this.#spot, 0, (quiet) => this.#leave(quiet));
+    if (!first) return undefined;
+    this.#spot = first;
+    const { flood, shown, lines, after } = await this.#gather(first, maxLines, fileBytes);
     const { host, link, log } = settings;
-    const style = { host, markup, link, overflow, room };
-    const flood = readFlood(this.#feed.logLines(cut), settings.view, style);
-    const ids = flood.ids.map(([id]) => id);
+    const style = { host, markup, link, overflow, room: limit - plain(this.#before, "").length };
+    const ids = flood.ids(style).map(([id]) => id);
     const facts = await lookUpFacts(world, settings, { bans: [], ids });
     const content = plain(this.#before, renderFlood(flood, log, style, facts).trimEnd());
-    const file = overflow === "file" ? this.#file(cut) : undefined;
-    return { ...this.#messageOf(cut, "log"), content, file };
+    const file = overflow === "file" ? this.#logFile(shown) : undefined;
+    const extent = this.#extentOf(after, after.part ? shown.join("").length : 0);
+    return { content, file, shown, lines: Math.max(1, lines), taken: 0, after, extent };
+  }
+
+  /** What a file of so many bytes holds of the log, page by page: its lines, and what is in them. */
+  async #gather(first: Spot, maxLines: number, fileBytes: number) {
+    const { world, settings } = this.#run;
+    const shown: string[] = [];
+    let [spot, after, left, lines] = [first, first, fileBytes, 0];
+    const flood = new Flood(settings.view);
+    // A few bytes more are not worth a look.
+    while (left > 100 && lines < maxLines) {
+      const { page, part, line } = spot;
+      const begun = part ? spot.shown.done(line) : linesBehind(spot);
+      if (spot.at < spot.shown.text.length) {
+        const cut = this.#cutForFile(spot, left, maxLines - lines);
+        if (cut.partOfLine && shown.length > 0) break;
+        shown.push(`${cut.body}\n`);
+        left -= Buffer.byteLength(cut.body) + 1;
+        lines += cut.lines;
+        spot = after = cut.after;
+        // A line is counted where it begins.
+        if (cut.partOfLine && !part) flood.read([cut.body]);
+      }
+      const isPageDone = spot.at === spot.shown.text.length;
+      const done = isPageDone ? page.ends.length : linesBehind(spot);
+      const text = page.text.slice(page.ends[begun - 1] ?? 0, page.ends[done - 1] ?? 0);
+      flood.read(linesOf(text));
+      if (!isPageDone || page.isLast) break;
+      spot = this.#plan.feed.next(spot, 0);
+      await world.sleep(0);
+    }
+    if (flood.lines === 0) flood.read(shown.map((line) => line.trimEnd()));
+    return { flood, shown, lines, after };
+  }
+
+  /** Where no file is sent, no line is too long for one. */
+  #cutForFile(spot: Spot, left: number, maxLines: number): Cut & { after: Spot } {
+    // One byte is for the last line's end.
+    const cut = cutAt(spot, left - 1, maxLines);
+    if (cut.partOfLine && this.#destination.overflow !== "file") return cutAt(spot, Infinity, 1);
+    return Buffer.byteLength(cut.body) < left ? cut : cutAt(spot, Math.floor(left / 3), maxLines);
   }
 
   /** Moves the cursor behind the next batch of lines and keeps what is to be said of them. */
   async #takeBatch(): Promise<boolean> {
-    const { world, settings } = this.#run;
-    for (;;) {
-      const batch = await this.#feed.nextBatch();
-      if (!batch) return false;
-      const warned = leaveOutRepeats(batch, this.#progress.warned ?? {}, world.now());
-      const facts = await lookUpFacts(world, settings, wantedFacts(batch));
-      const { text, file } = renderBatch(batch, this.#feed.style, facts);
-      if (!text) continue;
-      const isDoubtful = this.#isDoubtful;
-      this.#progress.warned = warned;
-      this.#progress.outbox = { text, sent: 0, ...(file ? { file } : {}) };
-      this.#leaveHidden();
-      if (isDoubtful) this.#doubt = { ...this.#doubt, characters: text.length };
-      this.#isSaved = false;
-      return true;
-    }
+    const told = await this.#batchAhead(0);
+    if (!told) return false;
+    this.#ahead.shift();
+    const { text, file, warned, after } = told;
+    const isDoubtful = this.#isDoubtful;
+    this.#progress.warned = warned;
+    this.#progress.outbox = { text, sent: 0, ...(file ? { file } : {}) };
+    this.#leave(resting(after, this.#spot.shows));
+    if (isDoubtful) this.#doubt = { ...this.#doubt, characters: text.length };
+    this.#isSaved = false;
+    return true;
   }
 
   /** What is behind a gap may still be on its way: its notice waits for the first line. */
   #noticeAlone(): LogMessage | undefined {
     const { notice, gap } = this.#progress;
-    const isOnItsWay = gap && !this.#plan.restAt && this.#feed.hiddenLines === 0;
-    if (!notice || (isOnItsWay && !this.#feed.movedTo())) return undefined;
+    const isOnItsWay = gap && !this.#plan.restAt && !this.#hasMoved;
+    if (!notice || isOnItsWay) return undefined;
     const content = this.#destination.plain(this.#before.trimEnd(), "");
-    return { from: "notice", content, lines: 1, extent: { lines: 0, characters: 1 } };
+    return { content, lines: 1, taken: 0, extent: { lines: 0, characters: 1 } };
   }
 
   /** Saved before anything is sent: proves that it can be, and marks what a killed run repeats. */
@@ -6046,80 +6018,77 @@ class LogSource implements Source<LogMessage> {
   }
 
   /** The message is done with: the cursor moves behind it, on disk before anything else is sent. */
-  #leaveBehind({ cut, from, extent }: LogMessage, notice: string): void {
+  #leaveBehind({ after, shown, taken, extent }: LogMessage, notice: string): void {
     const progress = this.#progress;
     const { outbox } = progress;
     const { characters } = this.#doubt;
-    this.#doubt =
-      from === "outbox"
-        ? { ...this.#doubt, characters: Math.max(0, characters - extent.characters) }
-        : doubtBehind(this.#doubt, extent);
-    progress.doubt = this.#isDoubtful ? this.#doubt : undefined;
     const isTold = progress.notice !== undefined && notice === "";
+    if (isTold && this.#plan.restAt && !this.#hasMoved && !this.#run.settings.dryRun)
+      progress.cursor = this.#plan.restAt;
     this.#asFile = false;
     progress.notice = notice || undefined;
-    if (outbox && from === "outbox") {
-      const sent = cut ? outbox.sent + cut.taken : outbox.text.length;
+    if (after) this.#leave(after, extent.characters);
+    else if (shown && outbox) {
+      const sent = outbox.sent + taken;
       // A file goes with the first message.
       progress.outbox = sent < outbox.text.length ? { text: outbox.text, sent } : undefined;
-    } else if (cut) progress.total += this.#feed.advance(cut);
-    if (this.#run.settings.dryRun) return;
-    if (isTold && this.#plan.restAt) progress.cursor = this.#plan.restAt;
-    this.#keepPosition();
+      this.#doubt = { ...this.#doubt, characters: Math.max(0, characters - extent.characters) };
+    } else this.#doubt = doubtBehind(this.#doubt, extent);
+    progress.doubt = this.#isDoubtful ? this.#doubt : undefined;
     this.#run.save();
   }
 
-  /** Lines that are not shown are done with. */
-  #leaveHidden(): void {
-    const { hiddenLines } = this.#feed;
-    this.#progress.total += hiddenLines;
-    this.#doubt = doubtBehind(this.#doubt, { lines: hiddenLines, characters: 0 });
-    this.#feed.hiddenLines = 0;
-    this.#keepPosition();
-  }
-
-  /** What is behind the feed's position is done with. */
-  #keepPosition(): void {
+  /** What is before this place is done with, and so many characters of the line behind it. */
+  #leave(spot: Spot, characters = 0): void {
     const progress = this.#progress;
-    const cursor = this.#feed.movedTo();
+    const { lines } = this.#extentOf(spot);
+    this.#spot = spot;
+    this.#doubt = doubtBehind(this.#doubt, { lines, characters });
+    progress.total += lines;
+    if (this.#run.settings.dryRun) return;
+    const position = positionOf(spot);
+    const cursor = this.#hasMoved ? this.#plan.feed.cursorOf(position) : undefined;
     if (cursor) [progress.cursor, progress.drained] = [cursor, undefined];
-    progress.part = this.#feed.part;
-    progress.finished = mergeFinished(progress.finished, this.#feed.finished());
+    progress.part = spot.part;
+    progress.finished = mergeFinished(progress.finished, this.#plan.feed.filesAt(position).ends);
   }
 
-  /** A single line that is refused: as a file, or kept on disk, told here and in the channel. */
+  /** Whether anything was left behind. */
+  get #hasMoved(): boolean {
+    return this.#plan.feed.isBehindStart(positionOf(this.#spot));
+  }
+
+  /** A single line that is refused: as a file, or kept on disk, reported here and in the channel. */
   refused(message: LogMessage, why: string): Fault | "again" | "left" {
     const { world, settings, statePath } = this.#run;
     const { title, overflow } = this.#destination;
-    if (message.from === "notice" || !message.cut) return new Fault(69, `refuses a notice: ${why}`);
-    const { outbox } = this.#progress;
+    if (!message.shown) return new Fault(69, `refuses a notice: ${why}`);
+    const { outbox, notice = "" } = this.#progress;
     if (outbox?.file) {
       // Refused for the file or for the words: the words alone will tell.
       this.#progress.outbox = { text: outbox.text.replace(IN_FILE, ""), sent: 0 };
       return "again";
     }
     if (!this.#asFile) this.#refused++;
-    if (this.#refused > 10) {
+    if (this.#refused > REFUSED_LINES_LIMIT)
       return new Fault(69, `refuses too many lines: ${why}`, `see ${statePath}.rejected`);
-    }
     if (overflow === "file" && !message.file) {
       this.#asFile = true;
       return "again";
     }
     const path = `${statePath}.rejected`;
-    const line = `${message.cut.body}\n`;
+    const line = message.shown.join("");
     writing(path, () => writePrivate(world, path, world.fs.constants.O_APPEND, line));
     const refused = `⚠️ ${settings.host}: lines were refused here, they are kept in ${basename(path)}\n`;
-    const told = this.#progress.notice ?? "";
     if (!this.#isToldOfRejected)
       complain(world, `${title} refuses a line: ${why}`, `it is kept in ${path}`);
     this.#isToldOfRejected = true;
-    this.#leaveBehind(message, told.includes(refused) ? told : told + refused);
+    this.#leaveBehind(message, notice.includes(refused) ? notice : notice + refused);
     return "left";
   }
 
   waiting(): string {
-    const lines = this.#feed.linesLeft();
+    const lines = this.#plan.feed.linesLeft(positionOf(this.#spot));
     const unsent = this.#progress.outbox ? [amount(1, "message")] : [];
     const parts = lines > 0 ? [...unsent, amount(lines, "line")] : unsent;
     if (parts.length === 0) return "";
@@ -6130,19 +6099,22 @@ class LogSource implements Source<LogMessage> {
   #finish(): void {
     const progress = this.#progress;
     const { world, logChanged } = this.#run;
-    const { held: file, stays } = this.#feed;
+    const position = positionOf(this.#spot);
+    const { file, last, isOnly } = this.#plan.feed.filesAt(position);
+    const held = last?.isLive ? undefined : last;
     // Under the same name it may be another file by now, but not if the pass began in it.
-    const isIdle = !this.#isSaved && this.#feed.hiddenLines === 0;
-    const isSame = progress.held?.name === file?.name && (stays || isIdle);
-    if (!isSame) progress.held = file && { name: file.name, since: world.now() };
-    if (this.#feed.hiddenLines > 0) this.#leaveHidden();
+    const isIdle = !this.#isSaved && !this.#hasMoved;
+    if (progress.held?.name !== held?.name || !(isOnly || isIdle))
+      progress.held = held && { name: held.name, since: world.now() };
     if (logChanged) return;
     progress.finished = mergeFinished(progress.finished, this.#plan.ends);
     if (!progress.notice) progress.gap = false;
     progress.listing = this.#plan.listing;
-    const { key } = this.#feed;
-    progress.known = this.#plan.known.filter((each) => each !== key);
-    if (!this.#plan.isGap || this.#feed.movedTo()) progress.drained = this.#feed.drained;
+    progress.known = this.#plan.known.filter((each) => each !== file?.key);
+    // The log as it is where it was sent to its end.
+    const isDrained = file?.isLive && position.offset === file.size;
+    const drained = isDrained ? { file: file.identity, writtenMs: file.writtenMs } : undefined;
+    if (!this.#plan.isGap || this.#hasMoved) progress.drained = drained;
   }
 }
 
@@ -6504,6 +6476,7 @@ function unlessFault<Result>(work: () => Result): Result | undefined {
 
 /** What goes wrong with one destination stays with it. */
 function asFailed(error: unknown): Outcome {
+  if (error instanceof Stopped) return { kind: "stopped" };
   if (error instanceof Fault) return { kind: "failed", fault: error };
   throw error;
 }

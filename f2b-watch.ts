@@ -77,38 +77,27 @@ function lazily<Made>(make: () => Made): () => Made {
   return () => (made ??= { value: make() }).value;
 }
 
-const Count = lazily(() => z.int().check(z.minimum(0)));
-
-/** Proves where a reader stood: the bytes before `offset` are the proof, names and inodes are not. */
-const Anchor = lazily(() =>
-  z.object({
-    offset: Count(),
+/** What is saved for a log. */
+const State = lazily(() => {
+  const count = z.int().check(z.minimum(0));
+  /** Proves where a reader stood: the bytes before `offset` do, names and inodes do not. */
+  const anchor = {
+    offset: count,
     lastLineHash: z.string(),
-    lastLineBytes: Count(),
+    lastLineBytes: count,
     headHash: z.array(z.string()),
     firstLineHash: z.string(),
-  }),
-);
-type Anchor = Zod.infer<ReturnType<typeof Anchor>>;
-
-/** A line that was sent: its number among all of them, its hash and its time. */
-const KnownLine = lazily(() => z.tuple([z.number(), z.string(), z.string()]));
-type KnownLine = Zod.infer<ReturnType<typeof KnownLine>>;
-
-/** An anchor that can also be searched for, with the line count in its file. */
-const Cursor = lazily(() =>
-  z.extend(Anchor(), {
-    lines: Count(),
+  };
+  const cursor = z.object({
+    ...anchor,
+    /** In this file. */
+    lines: count,
     lastTime: z.optional(z.string()),
-    /** Lines that were sent, the last one first, ever fewer of the older ones. */
-    trail: z.optional(z.array(KnownLine())),
-  }),
-);
-type Cursor = Zod.infer<ReturnType<typeof Cursor>>;
-
-/** A time of quiet that a destination asked for, or that failures earned. */
-const Pause = lazily(() =>
-  z.object({
+    /** Lines that were sent, the last one first, ever fewer of the older ones: number, hash and time. */
+    trail: z.optional(z.array(z.tuple([z.number(), z.string(), z.string()]))),
+  });
+  /** A time of quiet that a destination asked for, or that failures earned. */
+  const pause = z.object({
     setAt: z.number(),
     until: z.number(),
     stepMs: z.number(),
@@ -117,18 +106,14 @@ const Pause = lazily(() =>
     hint: z.optional(z.string()),
     /** With these settings only: a destination that refuses is asked again when they change. */
     settings: z.optional(z.string()),
-  }),
-);
-export type Pause = Zod.infer<ReturnType<typeof Pause>>;
-
-const Progress = lazily(() =>
-  z.object({
-    cursor: z.optional(Cursor()),
+  });
+  const progress = z.object({
+    cursor: z.optional(cursor),
     /** What earlier messages carried of the next line: so many characters of the line with this hash. */
-    part: z.optional(z.object({ sent: Count(), line: z.string() })),
+    part: z.optional(z.object({ sent: count, line: z.string() })),
     /** Lines ever consumed: tells which destination stands furthest. */
-    total: Count(),
-    finished: z.array(Anchor()),
+    total: count,
+    finished: z.array(z.object(anchor)),
     /** A gap was found, and what is left of the files behind it is still being read. */
     gap: z.boolean(),
     /** Something that the next message must say. */
@@ -136,18 +121,11 @@ const Progress = lazily(() =>
     /** It was said that the log's lines are not fail2ban's. */
     foreign: z.optional(z.boolean()),
     /** Words for lines that the cursor has left behind; so much of them was sent. */
-    outbox: z.optional(z.object({ text: z.string(), sent: Count(), file: z.optional(z.string()) })),
+    outbox: z.optional(z.object({ text: z.string(), sent: count, file: z.optional(z.string()) })),
     /** Addresses whose ban does not work, by fingerprint: told at this time. */
     warned: z.optional(z.record(z.string(), z.number())),
-    /** The rotated file that the cursor stands in, and since when. */
-    held: z.optional(
-      z.object({
-        name: z.string(),
-        since: z.number(),
-        /** Passes that found new lines in it. */
-        passes: z.optional(Count()),
-      }),
-    ),
+    /** The rotated file that the cursor stands in, since when, and how many runs found lines in it. */
+    held: z.optional(z.object({ name: z.string(), since: z.number(), passes: z.optional(count) })),
     /** The log as it was when it had been sent to its end. */
     drained: z.optional(z.object({ file: z.string(), writtenMs: z.number() })),
     /** Compressed siblings whose lines are done with, by their contents, and files that were told of. */
@@ -155,46 +133,40 @@ const Progress = lazily(() =>
     /** The siblings as the last run left them: a hint that there is nothing new in them. */
     listing: z.optional(z.string()),
     /** So much of what comes next may have arrived already: a run died or an answer got lost. */
-    doubt: z.optional(z.object({ lines: Count(), characters: Count() })),
+    doubt: z.optional(z.object({ lines: count, characters: count })),
     /** What the first states had instead. */
     inDoubt: z.optional(z.boolean()),
-  }),
-);
-type Progress = Zod.infer<ReturnType<typeof Progress>>;
-
-/** What must be known of a destination to post to it, whatever is posted. */
-const Channel = lazily(() =>
-  z.object({
+  });
+  /** What must be known of a destination to post to it, whatever is posted. */
+  const channel = z.object({
     posts: z.array(z.number()),
     /** What the service's headers asked for after the last post. */
     asked: z.optional(z.object({ at: z.number(), delayMs: z.number() })),
-    pause: z.optional(Pause()),
+    pause: z.optional(pause),
     /** fail2ban's socket could not be reached at the last ping, and whether that was told. */
     down: z.optional(z.object({ since: z.number(), told: z.boolean() })),
     /** The jails and bans that `status --send` told it last, as a fingerprint. */
     status: z.optional(z.string()),
-  }),
-);
-type Channel = Zod.infer<ReturnType<typeof Channel>>;
-
-const Failure = lazily(() =>
-  z.object({ since: z.number(), told: z.number(), exitCode: z.number() }),
-);
-type Failure = Zod.infer<ReturnType<typeof Failure>>;
-
-export const State = lazily(() =>
-  z.object({
+  });
+  const failure = z.object({ since: z.number(), told: z.number(), exitCode: z.number() });
+  return z.object({
     version: z.literal(1),
     log: z.string(),
-    destinations: z.record(z.string(), Progress()),
+    destinations: z.record(z.string(), progress),
     // The first states had none, and go on with none.
-    channels: z._default(z.record(z.string(), Channel()), {}),
-    failures: z.record(z.string(), Failure()),
+    channels: z._default(z.record(z.string(), channel), {}),
+    failures: z.record(z.string(), failure),
     /** Options and variables that a run has validated, as fingerprints, and the destinations they name. */
     validated: z.optional(z.object({ marks: z.array(z.string()), names: z.array(z.string()) })),
-  }),
-);
+  });
+});
 export type State = Zod.infer<ReturnType<typeof State>>;
+type Progress = State["destinations"][string];
+type Anchor = Progress["finished"][number];
+type Cursor = NonNullable<Progress["cursor"]>;
+type KnownLine = NonNullable<Cursor["trail"]>[number];
+type Channel = State["channels"][string];
+export type Pause = NonNullable<Channel["pause"]>;
 
 /** A failure that a person can act on, told in one line, with a hint where one helps. */
 class Fault extends Error {
@@ -4952,12 +4924,13 @@ function openDatabase(world: World, path: string) {
   const database = new DatabaseSync(path, { readOnly: true });
   // Deno ignores the option `timeout`.
   database.exec("PRAGMA busy_timeout = 500");
+  const count = z.int().check(z.minimum(0));
   // Of fail2ban 0.11 to 1.1: `users` is a set as Python writes it, or a list of JSON.
   const row = z.object({
-    timeofban: Count(),
+    timeofban: count,
     seconds: z.int().check(z.minimum(-1)),
-    count: Count(),
-    failures: Count(),
+    count,
+    failures: count,
     user: z.catch(z.string(), ""),
     users: z.catch(z.string(), ""),
   });
@@ -5169,7 +5142,11 @@ function showProgress({ world }: Job, text: string): void {
 }
 
 /** A lasting failure is reported when it begins, when it changes, after an hour, then daily. */
-function isReportDue(last: Failure | undefined, now: number, exitCode: number): boolean {
+function isReportDue(
+  last: State["failures"][string] | undefined,
+  now: number,
+  exitCode: number,
+): boolean {
   if (!last || last.told > now || last.exitCode !== exitCode) return true;
   // Nobody can have seen it yet.
   if (last.told < last.since) return true;

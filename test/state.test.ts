@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import * as fs from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
-import { parseState, sealState, State, stateFileName } from "../f2b-watch.ts";
+import { parseState, sealState, type State, stateFileName } from "../f2b-watch.ts";
 import { line, lines, type RunResult, Scene } from "./harness.ts";
 
 const MINUTE = 60_000;

@@ -754,7 +754,7 @@ const PREFIXES = lazily(() => {
     usual: pattern`^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d),\d{3}[ ]
       fail2ban\.(?:filter|actions) +\[\d+\]: ([A-Z]+) +(\[([^\]]{1,200})\][ ]
       (?:Found ([\da-fA-F.:]+)(?: - ([\d-]+ [\d:]+))?|
-      Ban ([\da-fA-F.:]+)|([\da-fA-F.:]+) already banned))$`,
+      (Ban|Unban|Restore Ban|Repeal Ban) ([\da-fA-F.:]+)|([\da-fA-F.:]+) already banned))$`,
     // `2026-11-22 10:32:26,867 fail2ban.actions        [18191]: NOTICE  [sshd] Ban 203.0.113.7`; with
     // `-vv` to `-vvvv` (its own date, or milliseconds, and a thread), by 0.8 (no process) or in a format
     // of one's own. Between date and level may be fail2ban's name, but no other word.
@@ -849,19 +849,25 @@ const MESSAGES = lazily((): [event: LogRecord["event"], kind: Kind, message: Reg
   ];
 });
 
+const USUAL_VERBS: Readonly<Record<string, "ban" | "unban" | "restore" | "repeal">> = {
+  ...({ Ban: "ban", Unban: "unban", "Restore Ban": "restore", "Repeal Ban": "repeal" } as const),
+};
+
 /** Reads the first line of a record; absent for a continuation line, and for what is not known. */
 export function readRecord(line: string): LogRecord | undefined {
   const { usual, own, afterTag } = PREFIXES();
   const match = usual.exec(line);
   if (match) {
-    const [, date, time, level, message, jail, found, at, banned, again] = match;
-    const event = banned ? "ban" : found ? "found" : "alreadyBanned";
-    const [kind, id] = [banned ? "ban" : "found", banned ?? found ?? again];
+    const [, date, time, level, message, jail, found, at, verb = "", other, again] = match;
+    const id = found ?? other ?? again;
+    const did = USUAL_VERBS[verb];
+    const event = did ?? (found ? "found" : "alreadyBanned");
+    const kind = did === "repeal" ? "restore" : (did ?? "found");
     return { date, time, level, message, kind, event, jail, id, at } as LogRecord;
   }
-  const { bare, text, date, time, tag } = unwrap(line);
-  const plain = bare === undefined ? null : own.exec(bare);
+  const plain = own.exec(line);
   if (plain) return classify(plain[1], plain[2], plain[3], plain[4]);
+  const { text, date, time, tag } = unwrap(line);
   if (text === line) return undefined;
   if (tag !== undefined && !tag.includes("fail2ban"))
     return { date, time, level: "", message: `${tag}: ${text}`, kind: "other", event: "foreign" };
@@ -873,11 +879,11 @@ export function readRecord(line: string): LogRecord | undefined {
 }
 
 /**
- * Takes off what others have put around a line: a container's name, after which `bare` is left unless it
- * is a foreign one, and a time with the `tag` of the program; RFC 3164 has a date like `11-22`.
+ * Takes off what others have put around a line: a container's name, and a time with the `tag` of the
+ * program, which is the container where that is not fail2ban's. RFC 3164 has a date like `11-22`.
  */
 function unwrap(line: string) {
-  const { container, wrapper } = PREFIXES();
+  const { own, container, wrapper } = PREFIXES();
   const [service = ""] = container.exec(line) ?? [];
   const isForeign = service !== "" && !service.includes("fail2ban");
   let bare = line.slice(service.length);
@@ -892,11 +898,10 @@ function unwrap(line: string) {
     }
   }
   const [around = "", month = "", day = "", clock = "", whole = "", time = clock, program] =
-    wrapper.exec(bare) ?? [];
+    (own.test(bare) ? null : wrapper.exec(bare)) ?? [];
   const number = 1 + "JanFebMarAprMayJunJulAugSepOctNovDec".indexOf(month) / 3;
   const date = month && `${String(number).padStart(2, "0")}-${day.replace(" ", "0")}`;
   return {
-    bare: isForeign ? undefined : bare,
     text: logged ?? bare.slice(around.length),
     date: date || whole,
     time,

@@ -1253,8 +1253,11 @@ export const SLACK_MARKUP: Markup = {
 /** `why` is empty where nothing proves it. */
 type FailedAction = Readonly<Record<"action" | "why", string>>;
 
-/** What can happen, and what is said of it beside its line, jail and id. */
-interface Happenings extends Record<"unban" | "restore" | "lift", object> {
+type LetIn = "unban" | "restore" | "lift";
+type JailChange = "jailStarted" | "jailStopped" | "jailReloaded";
+
+/** What can happen, and what is said of it. */
+interface Happenings extends Record<LetIn | JailChange, object> {
   ban: {
     /** `2026-11-22 10:32:26`, as far as the log has it. */
     time: string;
@@ -1265,74 +1268,45 @@ interface Happenings extends Record<"unban" | "restore" | "lift", object> {
     count: number;
     /** -1 is permanent. */
     seconds: number | undefined;
-    readonly failed: FailedAction[];
+    failed: FailedAction[];
     blocked: boolean;
   };
-  /** A stop or start of the server: `version` comes with the start, `parts` counts jails and bans. */
-  server: {
-    readonly stopped: boolean;
-    /** It was running until then, and did not say that it stops. */
-    readonly crashed: boolean;
-    version: string | undefined;
-    readonly parts: Map<string, number>;
-  };
-  jail: { readonly did: "started" | "stopped" | "reloaded" };
+  /** A stop or start: `version` comes with the start; it `crashed` if it did not say that it stops. */
+  server: { stopped: boolean; crashed: boolean; version?: string; parts: Map<string, number> };
   /** Banned a minute ago or more, and seen again. */
   through: { attempts: number };
-  failed: FailedAction & { readonly doing: string; readonly blocked: boolean };
-  /** `why` is what was raised, or how a command ended. */
-  alert: { text: string; why: string };
+  failed: FailedAction & { doing: string; blocked: boolean };
+  /** `why` is what was raised, or how a command ended; `looked`: the command that made a check. */
+  alert: { text: string; why: string; looked: string };
 }
 /** `place` is its line's number; where there is no jail or id, that is empty. */
 type Happening = {
-  [Event in keyof Happenings]: Happenings[Event] & {
-    readonly event: Event;
-    place: number;
-    readonly jail: string;
-    readonly id: string;
-  };
+  [Event in keyof Happenings]: { readonly event: Event; place: number; shown: boolean } & Readonly<
+    Record<"jail" | "id", string>
+  > &
+    Happenings[Event];
 }[keyof Happenings];
 type Of<Event extends keyof Happenings> = Extract<Happening, { event: Event }>;
-type OfId = Readonly<Record<"jail" | "id", string>>;
-
-/** What the lines before a batch say about its own; times are in ms, keys are jail and id. */
-class Seen {
-  context: LogContext;
-  /** Failures since the last ban. */
-  readonly failures = new Map<string, number[]>();
-  readonly banned = new Map<string, number>();
-  /** Seconds; keys are jail and name. */
-  readonly settings = new Map<string, number>();
-  /** When each jail began to run actions last. */
-  readonly active = new Map<string, number>();
-
-  constructor(context: LogContext) {
-    this.context = context;
-  }
-}
-
-/** A command that failed, or a check of the firewall (`looked`: the command that did). */
-type Trouble = Of<"alert"> & { readonly shown: boolean; readonly looked: string };
 
 /** Lines whose events need to know what happened before. */
 const EARLIER_MATTERS = /\] Ban | already banned$/m;
 
 /** Neither jails nor ids have line ends. */
-function keyOf({ jail, id }: OfId): string {
+function keyOf({ jail, id }: { jail: string; id: string }): string {
   return `${jail}\n${id}`;
 }
 
 /** Whether a command has the id as a word of its own, not as a part of a longer address. */
-function namesId({ text }: Trouble, id: string): boolean {
-  if (id === "" || !text.includes(id)) return false;
+function namesId(command: string, id: string): boolean {
+  if (id === "" || !command.includes(id)) return false;
   const end = id.includes(":") ? "(?![\\w:])" : "(?!\\w|\\.\\w)";
-  return new RegExp(`(?<![\\w.]|[\\da-f]:)${RegExp.escape(id)}${end}`, "i").test(text);
+  return new RegExp(`(?<![\\w.]|[\\da-f]:)${RegExp.escape(id)}${end}`, "i").test(command);
 }
 
 /** Whether it has the jail's name, as a word or as that of its chain or set. */
-function namesJail(text: string, jail: string): boolean {
-  const pattern = `(?<![\\w-])(?:f2b-|fail2ban-|addr6?-set-)?${RegExp.escape(jail)}(?![\\w-])`;
-  return text.includes(jail) && new RegExp(pattern).test(text);
+function namesJail(command: string, jail: string): boolean {
+  const name = `(?<![\\w-])(?:f2b-|fail2ban-|addr6?-set-)?${RegExp.escape(jail)}(?![\\w-])`;
+  return command.includes(jail) && new RegExp(name).test(command);
 }
 
 /** What some lines tell, record by record. What is not shown still explains what is. */
@@ -1345,9 +1319,18 @@ export class Batch {
   /** The first and the last record with a time. */
   from: LogRecord | undefined;
   to: LogRecord | undefined;
-  /** What it says about the lines behind it. */
-  readonly seen: Seen;
-  readonly #before: Seen;
+  /** What it says about the lines behind it; times are in ms, keys are jail and id. */
+  seen = {
+    context: NO_CONTEXT,
+    /** Failures since the last ban. */
+    failures: new Map<string, number[]>(),
+    banned: new Map<string, number>(),
+    /** Seconds; keys are jail and name. */
+    settings: new Map<string, number>(),
+    /** When each jail began to run actions last. */
+    active: new Map<string, number>(),
+  };
+  readonly #before: Batch["seen"];
   readonly #view: View;
   /** Unbans at the end of what was read: what became of them is said behind them. */
   #waiting: readonly string[] = [];
@@ -1365,23 +1348,25 @@ export class Batch {
   /** The last ban of each jail and id, unless it was restored or lifted since. */
   readonly #bans = new Map<string, Of<"ban">>();
   readonly #through = new Map<string, Of<"through">>();
-  /** What no failed action has claimed, and the last command of each process. */
-  #commands: Trouble[] = [];
-  readonly #checks: Trouble[] = [];
-  readonly #processes = new Map<string, Trouble>();
+  /** Commands and checks that no failed action has claimed, and the last command of each process. */
+  #commands: Of<"alert">[] = [];
+  readonly #checks: Of<"alert">[] = [];
+  readonly #processes = new Map<string, Of<"alert">>();
   /** Of the records that tell of an action or a ban, the last one is a failed check. */
   #justChecked = false;
   #server: Of<"server"> | undefined;
   #isRunning: boolean;
 
   /** `before` is what the lines before these say: `seen` of the batch that had those. */
-  constructor(view: View, before = new Seen(new LogContext({ lastDay: view.lastDay }))) {
+  constructor(view: View, before?: Batch["seen"]) {
+    const { failures, banned } = this.seen;
+    const context = new LogContext({ lastDay: view.lastDay });
     this.#view = view;
-    this.#before = before;
-    this.seen = { ...before, failures: new Map(), banned: new Map() };
-    this.#isRunning = before.context.running;
+    this.#before = { ...this.seen, context, ...before };
+    this.seen = { ...this.#before, failures, banned };
+    this.#isRunning = this.seen.context.running;
     // That it stops was told; what it does on its way down is told together.
-    if (before.context.stopping) this.#beginServer(true);
+    if (this.seen.context.stopping) this.#beginServer(true);
   }
 
   /** Some lines at a time: the records of a whole batch have no place in memory. */
@@ -1395,21 +1380,10 @@ export class Batch {
     return this;
   }
 
-  /** Reads what waits, and tells of what failed without an action that says so. */
   finish(): this {
     this.#readBlock(this.#waiting);
-    const alone = [...this.#checks, ...this.#commands].filter(({ shown }) => shown);
-    this.happenings.push(...alone);
+    this.happenings = this.happenings.filter(({ shown }) => shown);
     this.happenings.sort((a, b) => a.place - b.place);
-    // A stop that was told before, of which nothing more is known.
-    const [first] = this.happenings;
-    if (
-      first?.event === "server" &&
-      first.place < 0 &&
-      !first.parts.size &&
-      first.version === undefined
-    )
-      this.happenings.shift();
     return this;
   }
 
@@ -1446,17 +1420,16 @@ export class Batch {
 
   #tell<Event extends keyof Happenings>(
     event: Event,
-    { jail = "", id = "" }: { jail?: string | undefined; id?: string },
+    { jail = "", id = "" }: Partial<Record<"jail" | "id", string | undefined>>,
     what: Happenings[Event],
   ): Of<Event> {
-    const told = { ...what, event, place: this.#place, jail, id } as Happening as Of<Event>;
+    const told = { ...what, event, place: this.#place, shown: this.#shown, jail, id } as Happening;
     this.happenings.push(told);
-    return told;
+    return told as Of<Event>;
   }
 
   #read(record: LogRecord): void {
-    const { event, kind, level, message } = record;
-    const shown = this.#shown;
+    const { event, kind, message } = record;
     const isOfAction = event === "failed" || "process" in record;
     if (!isOfAction && kind !== "found" && kind !== "other") {
       this.#justChecked = event === "unchecked" || event === "unrestored";
@@ -1479,17 +1452,6 @@ export class Batch {
       case "repeal":
       case "restore":
         return this.#readUnban(record);
-      case "increase":
-        return shown ? this.#readIncrease(record) : undefined;
-      case "starting":
-      case "stopping":
-      case "exiting":
-      case "jailStarted":
-      case "jailStopped":
-      case "jailReloaded":
-        return shown ? this.#readServer(record) : undefined;
-      case "foundAgain":
-        return;
       case "found":
       case "attempt":
         this.#failuresOf(record).push(this.#ms(record, record.at));
@@ -1504,34 +1466,57 @@ export class Batch {
       case "jailCreated":
       case "reloading":
         this.#jail = record.jail ?? "";
-        break;
     }
-    if (!shown) return;
-    if (kind === "found") this.found++;
-    else if (kind !== "alert") this.other++;
-    else {
-      const text = `${level} ${message.replace(/^\[[^\]]{1,200}\] /, "")}`;
-      const alert = this.#tell("alert", record, { text, why: "" });
-      // The exception stands behind the traceback's indented lines.
-      let indented = false;
-      let whole = message;
-      this.#continue = (line) => {
-        // Or it is the command that 0.9 repeats, of many lines.
-        if (whole.length < 2_000) whole += `\n${line}`;
-        const said = line.includes(" -- ")
-          ? classify(record.date, record.time, level, whole)
-          : record;
-        if (said.event === "output" || said.event === "ended") {
-          this.happenings.splice(this.happenings.lastIndexOf(alert), 1);
-          return this.#readCommand(said);
-        }
-        if (indented && /^\S/.test(line)) alert.why = line;
-        indented = /^\s/.test(line);
-      };
-    }
+    if (this.#shown) this.#readShown(record);
   }
 
-  #failuresOf(ban: OfId): number[] {
+  #readShown(record: LogRecord): void {
+    const { event, kind, date, time, level, message } = record;
+    const down = this.#server?.version === undefined ? this.#server : undefined;
+    switch (event) {
+      case "increase": {
+        const { count = 0, length = "" } = record;
+        const known = this.#bans.get(keyOf(record));
+        const ban = known && known.form !== "longer" ? known : this.#newBan(record);
+        return void Object.assign(ban, { count: Number(count), seconds: secondsIn(length) });
+      }
+      case "starting":
+        Object.assign(down ?? this.#beginServer(false), { version: record.version, shown: true });
+        return void (this.#isRunning = true);
+      case "stopping":
+      case "exiting":
+        if (!down && event === "stopping") this.#beginServer(true);
+        return void (this.#isRunning = false);
+      case "jailStarted":
+      case "jailStopped":
+      case "jailReloaded":
+        if (this.#isOfServer(event)) return;
+        // Jails that come and go later are no part of the start.
+        if (!down) this.#server = undefined;
+        return void this.#tell(event, record, {});
+      case "foundAgain":
+        return;
+    }
+    if (kind !== "alert") return void (kind === "found" ? this.found++ : this.other++);
+    const text = `${level} ${message.replace(/^\[[^\]]{1,200}\] /, "")}`;
+    const alert = this.#tell("alert", record, { text, why: "", looked: "" });
+    let indented = false;
+    let whole = message;
+    this.#continue = (line) => {
+      // It may be the command that 0.9 repeats, of many lines.
+      if (whole.length < 2_000) whole += `\n${line}`;
+      const said = line.includes(" -- ") ? classify(date, time, level, whole) : record;
+      if (said.event === "output" || said.event === "ended") {
+        alert.shown = false;
+        return this.#readCommand(said);
+      }
+      // The exception stands behind the traceback's indented lines.
+      if (indented && /^\S/.test(line)) alert.why = line;
+      indented = /^\s/.test(line);
+    };
+  }
+
+  #failuresOf(ban: { jail: string; id: string }): number[] {
     const key = keyOf(ban);
     const times = this.seen.failures.get(key) ?? [...(this.#before.failures.get(key) ?? [])];
     // No jail's maxretry is near this.
@@ -1559,13 +1544,6 @@ export class Batch {
     ban.seconds ??= this.seen.settings.get(`${jail}\nbanTime`);
     const form = event === "ban" ? "new" : "again";
     Object.assign(ban, { place: this.#place, time: `${date} ${time}`.trim(), form, failures });
-  }
-
-  #readIncrease(record: RecordOf<"increase">): void {
-    const { count = 0, length = "" } = record;
-    const known = this.#bans.get(keyOf(record));
-    const ban = known && known.form !== "longer" ? known : this.#newBan(record);
-    Object.assign(ban, { count: Number(count), seconds: secondsIn(length) });
   }
 
   #newBan(record: RecordOf<"ban" | "reban" | "increase">): Of<"ban"> {
@@ -1596,65 +1574,35 @@ export class Batch {
     // fail2ban's queue says "already banned" of what came before the ban worked.
     if (Number.isNaN(passed) ? !record.level.startsWith("WARN") : passed < MINUTE) return;
     const known = this.#through.get(key) ?? this.#tell("through", record, { attempts: 0 });
-    known.attempts++;
     this.#through.set(key, known);
-  }
-
-  #readServer(
-    record:
-      | RecordOf<"starting" | "stopping" | "exiting">
-      | RecordOf<`jail${"Started" | "Stopped" | "Reloaded"}`>,
-  ): void {
-    const down = this.#server?.version === undefined ? this.#server : undefined;
-    const { event } = record;
-    if (event === "starting") {
-      (down ?? this.#beginServer(false)).version = record.version;
-      this.#isRunning = true;
-    } else if (event === "stopping" || event === "exiting") {
-      if (!down && event === "stopping") this.#beginServer(true);
-      this.#isRunning = false;
-    } else {
-      const did = (
-        { jailStarted: "started", jailStopped: "stopped", jailReloaded: "reloaded" } as const
-      )[event];
-      if (this.#isOfServer(did)) return;
-      // Jails that come and go later are no part of the start.
-      if (!down) this.#server = undefined;
-      this.#tell("jail", record, { did });
-    }
+    known.attempts++;
+    known.shown = true;
   }
 
   #beginServer(stopped: boolean): Of<"server"> {
     const crashed = !stopped && this.#isRunning;
-    const parts = new Map<string, number>();
-    return (this.#server = this.#tell(
-      "server",
-      {},
-      { stopped, crashed, version: undefined, parts },
-    ));
+    return (this.#server = this.#tell("server", {}, { stopped, crashed, parts: new Map() }));
   }
 
   /** Whether it is a part of a stop or start of the server: then it is told with that. */
-  #isOfServer(did: string): boolean {
+  #isOfServer(did: LetIn | JailChange): boolean {
     const server = this.#server;
     const isDown = server?.version === undefined;
-    const parts = isDown ? ["stopped", "lift", "started"] : ["started", "restore"];
+    const parts = isDown ? ["jailStopped", "lift", "jailStarted"] : ["jailStarted", "restore"];
     if (!server || !parts.includes(did)) return false;
     server.parts.set(did, (server.parts.get(did) ?? 0) + 1);
-    if (did === "started") {
+    server.shown = true;
+    if (did === "jailStarted") {
       server.version ??= "";
       this.#isRunning = true;
     }
     return true;
   }
 
-  /** Keeps a command or a check until an action that failed claims it. */
-  #keep(list: Trouble[], text: string, looked = ""): Trouble {
-    const place = { event: "alert", place: this.#place, jail: "", id: "" } as const;
-    const kept = { ...place, text, why: "", shown: this.#shown, looked };
-    list.push(kept);
-    // More are not looked through.
-    if (list.length > 50) this.happenings.push(...list.splice(0, 1).filter(({ shown }) => shown));
+  /** Keeps a command or a check until an action that failed claims it; more are not looked through. */
+  #keep(list: Of<"alert">[], text: string, looked = ""): Of<"alert"> {
+    const kept = this.#tell("alert", {}, { text, why: "", looked });
+    if (list.push(kept) > 50) list.shift();
     return kept;
   }
 
@@ -1679,6 +1627,12 @@ export class Batch {
     } else if (!ran.why.includes("timed out")) ran.why += ran.why ? ` (${record.end})` : record.end;
   }
 
+  /** These commands are told of with an action. */
+  #claim(isMeant: (ran: Of<"alert">) => boolean): void {
+    for (const ran of this.#commands) ran.shown &&= !isMeant(ran);
+    this.#commands = this.#commands.filter((ran) => !isMeant(ran));
+  }
+
   /**
    * Joins a failed action with its ban and with its command. Jails work side by side: a command is this
    * action's if it names the id, or else the jail, or no other jail can have run one; and ran since the
@@ -1690,28 +1644,28 @@ export class Batch {
     // Not every action says whom it failed for: a jail does one thing after the other.
     const id = record.id ?? (doing.endsWith("ban") ? (last?.id ?? "") : "");
     const since = last?.id === id ? last.place : -1;
-    const runsOf = (isMeant: (ran: Trouble) => boolean) => {
-      const meant = this.#commands.filter((ran) => ran.place > since && isMeant(ran));
-      const alike = (runs: Trouble[]) => new Set(runs.map(({ text }) => text)).size < 2;
+    const runsOf = (isMeant: (command: string) => boolean) => {
+      const meant = this.#commands.filter(({ place, text }) => place > since && isMeant(text));
+      const alike = (runs: typeof meant) => new Set(runs.map(({ text }) => text)).size < 2;
       const ofJail = alike(meant) ? meant : meant.filter(({ text }) => namesJail(text, jail));
       return alike(ofJail) ? ofJail : [];
     };
-    let runs = runsOf((ran) => namesId(ran, id));
+    let runs = runsOf((command) => namesId(command, id));
     const bans = doing === "ban" || doing === "reban";
     const blocked = !(bans && this.#takeCheck(jail, why, runs));
-    if (runs.length === 0) runs = runsOf(({ text }) => namesJail(text, jail));
+    if (runs.length === 0) runs = runsOf((command) => namesJail(command, jail));
     // An action's command may run for a minute, and is tried twice.
     const busySince = this.#ms(record) - 2 * MINUTE;
     const isIdle = ([other, at]: [string, number]) => other === jail || at < busySince;
     if (runs.length === 0 && [...this.seen.active].every(isIdle)) runs = runsOf(() => true);
     // A Python action says itself what went wrong.
     const ran = why.startsWith("Error ") ? runs.at(-1) : undefined;
-    if (ran) this.#commands = this.#commands.filter(({ text }) => text !== ran.text);
+    if (ran) this.#claim(({ text }) => text === ran.text);
     // It ran once, and a check failed later: once the rules were back it may have worked.
     const isDoubtful =
       blocked &&
       runs.length === 1 &&
-      this.#checks.some((check) => check.place > (ran?.place ?? this.#place));
+      this.#checks.some(({ place }) => place > (ran?.place ?? this.#place));
     const said = /^Error (?:un|re)?banning /.test(why) ? "" : why;
     const failed = { action, why: (!isDoubtful && ran?.why) || said };
     this.#justChecked = false;
@@ -1728,7 +1682,7 @@ export class Batch {
    * Whether the firewall's rules were gone, so that the ban was never made: takes the check that says so.
    * It names no jail. The command that looked may; else it counts where nothing else came between.
    */
-  #takeCheck(jail: string, why: string, runs: readonly Trouble[]): boolean {
+  #takeCheck(jail: string, why: string, runs: readonly Of<"alert">[]): boolean {
     const index = this.#checks.findLastIndex(({ place, text, looked }) => {
       const isNamed = namesJail(looked, jail);
       if (!isNamed && /\b(?:f2b|fail2ban)-\w/.test(looked)) return false;
@@ -1746,9 +1700,8 @@ export class Batch {
     );
     if (taken[0]?.text.startsWith("Unable") && first >= 0)
       taken.push(...this.#checks.splice(first, 1));
-    this.#commands = this.#commands.filter(
-      (ran) => runs.includes(ran) || !taken.some(({ looked }) => looked === ran.text),
-    );
+    for (const check of taken) check.shown = false;
+    this.#claim((ran) => !runs.includes(ran) && taken.some(({ looked }) => looked === ran.text));
     return true;
   }
 }
@@ -1784,9 +1737,8 @@ interface Style {
 
 /** So that the longest line fits a message: inline code must not be cut. */
 const ID_LIMIT = 120;
-/** A line of a list; and how much room each part of one has that does not fit whole. */
-const LIST_LINE_LENGTH = 300;
-const LIST_PART_LENGTH = 500;
+/** How much room each part of a list has that does not fit whole. */
+const LIST_LENGTH = 500;
 const IN_FILE = ", all of them in the file";
 /** Units of a ban's length; fail2ban writes their first letters. */
 const UNITS: readonly (readonly [seconds: number, one: string, more: string])[] = [
@@ -1807,12 +1759,6 @@ const KIND_WORDS: Readonly<Record<Kind, readonly [one: string, more: string]>> =
   life: ["restart", "restarts"],
   other: ["other line", "other lines"],
 };
-/** How one is said, and how many are. */
-const LET_IN = {
-  unban: ["🔓", "UNBANNED", "unbanned"],
-  restore: ["♻️", "ban restored:", "restored"],
-  lift: ["♻️", "unbanned (jail stopped):", "unbanned (jail stopped)"],
-} as const;
 
 function shortened(text: string, limit: number): string {
   if (text.length <= limit) return text;
@@ -1881,48 +1827,50 @@ function groups<Each>(all: Iterable<Each>, valueOf: (each: Each) => string): [st
 }
 
 /** What has a line of its own, and groups of what is too many for that. */
-function ownAndMany(happenings: readonly Happening[]) {
+function ownAndMany({ happenings }: Batch): { own: Happening[]; many: Happening[][] } {
   const alike = groups(happenings, (each) => {
     // Smooth bans, and those whose actions failed alike.
     if (each.event === "ban" && each.failed.length > 0)
       return JSON.stringify([each.jail, each.failed, each.blocked]);
     return each.event === "through" ? `through ${each.jail}` : each.event;
   });
-  const fewOf = (key: string) => (/^(?:ban$|through)/.test(key) ? 8 : 3);
   const isMany = ([key, { length }]: [string, unknown[]]) =>
-    /^(?:ban$|\[|through|unban|restore|lift)/.test(key) && length > fewOf(key);
-  const own = alike.filter((group) => !isMany(group)).flatMap(([, same]) => same);
-  return { own, many: alike.filter(isMany).map(([, same]) => same) };
+    /^(?:ban$|through )/.test(key)
+      ? length > 8
+      : length > 3 && /^(?:\[|unban|restore|lift)/.test(key);
+  const [many = [], own = []] = [true, false].map((which) => {
+    return alike.filter((group) => isMany(group) === which).map(([, same]) => same);
+  });
+  return { own: own.flat(), many };
 }
 
 /** What the database and the map of countries are asked: no more than is shown. */
-function wantedFacts({ happenings }: Batch) {
-  const bans = ownAndMany(happenings).own.filter((each) => each.event === "ban");
-  return { bans, ids: happenings.map(({ id }) => id) };
+function wantedFacts(batch: Batch) {
+  const bans = ownAndMany(batch).own.filter((each) => each.event === "ban");
+  return { bans, ids: batch.happenings.map(({ id }) => id) };
 }
 
 /** Puts things in words. */
 class Words {
   readonly style: Style;
-  readonly #facts: Facts;
-  readonly #markup: Markup;
+  readonly facts: Facts;
 
   constructor(style: Style, facts: Facts) {
     this.style = style;
-    this.#facts = facts;
-    this.#markup = style.markup;
+    this.facts = facts;
   }
 
   jail(jail: string): string {
-    return this.#markup.bold(`[${nameText(jail, this.#markup)}]`);
+    const { markup } = this.style;
+    return markup.bold(`[${nameText(jail, markup)}]`);
   }
 
   /** An address as it is, with its country if that is known; anything else in code. */
   id(id: string, times = 1): string {
     // Groups of an IPv6 address that chat services would show as a picture.
     const isEmoji = /:(?:100|1234|ab?|abcd?|b|bed|bee|cd):/i.test(id);
-    const text = addressOf(id) && !isEmoji ? id : this.#markup.code(id, ID_LIMIT);
-    const country = this.#facts.countries.get(id);
+    const text = addressOf(id) && !isEmoji ? id : this.style.markup.code(id, ID_LIMIT);
+    const country = this.facts.countries.get(id);
     return text + (country ? ` ${countryText(country)}` : "") + timesText(times);
   }
 
@@ -1936,174 +1884,160 @@ class Words {
     const counts = groups(all, ({ jail }) => jail).map(([jail, { length }]) => {
       return `${this.jail(jail)} ${length.toLocaleString("en")}`;
     });
-    return fitting(counts, LIST_PART_LENGTH);
+    return fitting(counts, LIST_LENGTH);
   }
 
-  /** One thing that happened. */
-  line(each: Happening): string {
-    const { event, jail, id } = each;
-    const { bold, code } = this.#markup;
-    switch (event) {
-      case "ban":
-        return this.#ban(each);
+  /** What happened: one thing, or `all` that is too much for a line each. */
+  line(each: Happening, all: readonly Happening[] = [each]): string {
+    const { bold, code } = this.style.markup;
+    const jail = each.jail && this.jail(each.jail);
+    const isOne = all.length === 1;
+    switch (each.event) {
+      case "ban": {
+        if (isOne) return this.#ban(each);
+        const head = `🔔 ${jail} ${amount(all.length, "ban")}${this.#failures(each)}`;
+        return `${head}: ${fitting(this.ids(all), 300)}`;
+      }
       case "unban":
+        return this.#letIn(all, "🔓", bold("UNBANNED"), "unbanned");
       case "restore":
-      case "lift": {
-        const [sign, did] = LET_IN[event];
-        return `${sign} ${this.jail(jail)} ${event === "unban" ? bold(did) : did} ${this.id(id)}`;
+        return this.#letIn(all, "♻️", "ban restored:", "restored");
+      case "lift":
+        return this.#letIn(all, "♻️", "unbanned (jail stopped):", "unbanned (jail stopped)");
+      case "through": {
+        const seen = all.filter(({ event }) => event === "through") as Of<"through">[];
+        seen.sort((a, b) => b.attempts - a.attempts);
+        const attempts = seen.reduce((sum, some) => sum + some.attempts, 0);
+        const ids = seen.map(({ id, attempts }) => this.id(id, attempts));
+        const who = isOne
+          ? `${this.id(each.id)} is`
+          : `${amount(all.length, "address", "addresses")} are`;
+        const through = `get${isOne ? "s" : ""} through (${amount(attempts, "more attempt")})`;
+        const rest = isOne ? "" : `: ${fitting(ids, LIST_LENGTH)}`;
+        return `⚠️ the ban does not work: ${who} banned in ${jail} and still ${through}${rest}`;
       }
-      case "through":
-        return this.#through(jail, [each]);
-      case "jail": {
-        const sign = { started: "✅", stopped: "⛔", reloaded: "🔄" }[each.did];
-        return `${sign} ${this.jail(jail)} jail ${each.did}`;
-      }
+      case "jailStarted":
+        return `✅ ${jail} jail started`;
+      case "jailStopped":
+        return `⛔ ${jail} jail stopped`;
+      case "jailReloaded":
+        return `🔄 ${jail} jail reloaded`;
+      case "server":
+        return this.#server(each);
       case "failed": {
-        const where = ` at ${each.doing}${id ? ` of ${this.id(id)}` : ""}`;
+        const where = ` at ${each.doing}${each.id ? ` of ${this.id(each.id)}` : ""}`;
         const alarm = each.blocked ? "" : `🚨 ${bold("NOT blocked")}: `;
-        return `⚠️ ${this.jail(jail)} ${alarm}${this.#failed(each, where)}`;
+        return `⚠️ ${jail} ${alarm}${this.#failed(each, where)}`;
       }
       case "alert": {
         // What was raised stands at the end, and is not cut off.
         const cut = shortened(each.text, each.why ? 150 : 300);
         const whole = each.why && !each.text.endsWith(each.why) ? `${cut} ${each.why}` : cut;
-        return `⚠️ ${jail ? `${this.jail(jail)} ` : ""}${code(whole, 300)}`;
-      }
-      case "server": {
-        const { stopped, crashed, version, parts } = each;
-        const did = version === undefined ? "stopped" : stopped ? "restarted" : "started";
-        const sign = { started: "✅", stopped: "⛔", restarted: "🔄" }[did];
-        const counted = (part: string, noun: string, fate = "") => {
-          const count = parts.get(part) ?? 0;
-          return count > 0 ? amount(count, noun) + fate : "";
-        };
-        const jails = counted(did === "stopped" ? "stopped" : "started", "jail");
-        const bans = counted("restore", "ban", " restored") || counted("lift", "ban", " lifted");
-        const details = [jails, bans].filter((text) => text !== "").join(", ");
-        const known = version ? ` ${nameText(version, this.#markup)}` : "";
-        const how = `${did}${crashed ? " after a crash" : ""}`;
-        return `${sign} fail2ban${known} ${how}${details && `: ${details}`}`;
+        return `⚠️ ${jail && `${jail} `}${code(whole, 300)}`;
       }
     }
   }
 
+  #letIn(all: readonly Happening[], sign: string, did: string, many: string): string {
+    const [{ jail, id } = { jail: "", id: "" }, more] = all;
+    if (!more) return `${sign} ${this.jail(jail)} ${did} ${this.id(id)}`;
+    const head = this.style.markup.bold(`${all.length.toLocaleString("en")} ${many}`);
+    return `${sign} ${head}: ${this.jailCounts(all)}`;
+  }
+
+  #server({ stopped, crashed, version, parts }: Of<"server">): string {
+    const counted = (part: string, noun: string, fate = "") => {
+      const count = parts.get(part) ?? 0;
+      return count > 0 ? amount(count, noun) + fate : "";
+    };
+    const up = stopped ? ["🔄", "restarted"] : ["✅", "started"];
+    const [sign, did] = version === undefined ? ["⛔", "stopped"] : up;
+    const jails = counted(version === undefined ? "jailStopped" : "jailStarted", "jail");
+    const bans = counted("restore", "ban", " restored") || counted("lift", "ban", " lifted");
+    const details = [jails, bans].filter((text) => text !== "").join(", ");
+    const known = version ? ` ${nameText(version, this.style.markup)}` : "";
+    const how = crashed ? " after a crash" : "";
+    return `${sign} fail2ban${known} ${did}${how}${details && `: ${details}`}`;
+  }
+
   #failed({ action, why }: FailedAction, where = ""): string {
-    const { bold, code } = this.#markup;
+    const { bold, code } = this.style.markup;
     const failed = bold(`action ${code(action, ID_LIMIT)} failed`);
     return failed + where + (why && `: ${code(why, 200)}`);
   }
 
   #failures({ failed, blocked }: Of<"ban">): string {
-    const alarm = blocked ? "" : `, but 🚨 ${this.#markup.bold("NOT blocked")}`;
+    const alarm = blocked ? "" : `, but 🚨 ${this.style.markup.bold("NOT blocked")}`;
     return alarm + failed.map((each) => ` · ⚠️ ${this.#failed(each)}`).join("");
   }
 
   #ban(ban: Of<"ban">): string {
     const { id, form } = ban;
     const { style } = this;
-    const { bold, code, link } = this.#markup;
-    const known = this.#facts.bans.get(ban);
+    const { bold, code, link } = style.markup;
+    const known = this.facts.bans.get(ban);
     const failures = known?.failures || ban.failures;
     const count = ban.count || (known?.count ?? 0);
     const seconds = ban.count > 0 ? ban.seconds : (known?.seconds ?? ban.seconds);
     const [tens, ones] = [count % 100, count % 10];
     const ending = ((tens < 11 || tens > 13) && ["th", "st", "nd", "rd"][ones]) || "th";
+    const logged = known?.failures ? "" : " logged";
     const details = [
-      failures > 0 ? `after ${amount(failures, "failed attempt")}` : "",
+      failures > 0 ? `after ${amount(failures, "failed attempt")}${logged}` : "",
       count > 0 ? `${count}${ending} ban` : "",
       seconds === undefined ? "" : banLength(seconds),
       form === "again" ? "again: the firewall had lost it" : "",
     ];
-    if (details[0] && !known?.failures) details[0] += " logged";
     const detail = details.filter((each) => each !== "").join(", ");
-    const longer = form === "longer" ? " for longer" : "";
-    const what = `${bold("BANNED")} ${this.id(id)}${longer}${/^\d/.test(detail) ? "," : ""} ${detail}`;
+    const comma = /^\d/.test(detail) ? "," : "";
+    const what = `${this.id(id)}${form === "longer" ? " for longer" : ""}${comma} ${detail}`;
     const users = (known?.users ?? []).map((user) => code(user, 32));
     const more = users.length > 5 ? ` and ${users.length - 5} more` : "";
     const address = addressOf(id);
     const url = address && style.link.replaceAll("{ip}", () => address);
+    const head = `🔔 ${this.jail(ban.jail)} ${bold("BANNED")} ${what.trimEnd()}${this.#failures(ban)}`;
     const parts = [
-      `🔔 ${this.jail(ban.jail)} ${what.trimEnd()}${this.#failures(ban)}`,
+      head,
       users.length > 0 ? `tried ${users.slice(0, 5).join(", ")}${more}` : "",
       url ? link(url, URL.parse(style.link)?.hostname ?? style.link) : "",
       address ? code(`fail2ban-client unban ${id}`, ID_LIMIT) : "",
     ];
     const line = parts.filter((part) => part !== "").join(" · ");
-    return line.length + style.host.length < style.room ? line : (parts[0] ?? "");
-  }
-
-  /** Addresses of a jail whose ban does not work. */
-  #through(jail: string, all: readonly Of<"through">[]): string {
-    const [only, more] = all;
-    const attempts = all.reduce((sum, each) => sum + each.attempts, 0);
-    const still = `through (${amount(attempts, "more attempt")})`;
-    const where = `banned in ${this.jail(jail)} and still`;
-    const head = "⚠️ the ban does not work:";
-    if (only && !more) return `${head} ${this.id(only.id)} is ${where} gets ${still}`;
-    const busiest = all.toSorted((a, b) => b.attempts - a.attempts);
-    const ids = fitting(
-      busiest.map((each) => this.id(each.id, each.attempts)),
-      LIST_PART_LENGTH,
-    );
-    return `${head} ${amount(all.length, "address", "addresses")} are ${where} get ${still}: ${ids}`;
-  }
-
-  /** What are too many of a kind for a line each; smooth bans have their list alone. */
-  many(all: readonly Happening[]): string | undefined {
-    const [first] = all;
-    if (first?.event === "ban" && first.failed.length > 0) {
-      const head = `🔔 ${this.jail(first.jail)} ${amount(all.length, "ban")}`;
-      return `${head}${this.#failures(first)}: ${fitting(this.ids(all), LIST_LINE_LENGTH)}`;
-    }
-    if (first?.event === "through")
-      return this.#through(
-        first.jail,
-        all.filter((each) => each.event === "through"),
-      );
-    if (first?.event !== "unban" && first?.event !== "restore" && first?.event !== "lift")
-      return undefined;
-    const [sign, , did] = LET_IN[first.event];
-    const head = this.#markup.bold(`${all.length.toLocaleString("en")} ${did}`);
-    return `${sign} ${head}: ${this.jailCounts(all)}`;
+    return line.length + style.host.length < style.room ? line : head;
   }
 
   /** Bans by jail and network, with every address; where a message holds not all, they are a file. */
-  bans(bans: readonly Of<"ban">[]): { text: string; file?: string } {
-    const { overflow, room, host } = this.style;
+  list(bans: readonly Of<"ban">[]): { text: string; file?: string } {
+    const { overflow, room, host, markup } = this.style;
+    const idsOf = (some: typeof bans) => groups(some, ({ id }) => id);
     const textOf = ([id, { length }]: [string, unknown[]]) => this.id(id, length);
-    const sharedIn = (some: typeof bans) => {
-      const networks = groups(
-        groups(some, ({ id }) => id),
-        ([id]) => networkOf(id) ?? "",
-      );
-      return networks.filter(([network, { length }]) => network !== "" && length > 1);
-    };
+    // Networks that more than one address shares.
+    const sharedBy = (ids: ReturnType<typeof idsOf>) =>
+      groups(ids, ([id]) => networkOf(id) ?? "").filter(([name, { length }]) => name && length > 1);
     const jails = groups(bans, ({ jail }) => jail);
-    const count = this.#markup.bold(amount(bans.length, "ban"));
+    const count = markup.bold(amount(bans.length, "ban"));
     const head = `🔔 ${count} in ${amount(jails.length, "jail")}`;
     const lists = jails.map(([jail, inJail]) => {
-      const shared = sharedIn(inJail);
-      const known = new Set(shared.flatMap(([, same]) => same.map(([id]) => id)));
-      const words = shared.flatMap(([network, same]) => {
-        const [first, ...others] = same.map(textOf);
-        const begin = `${network}${timesText(same.length)} (${first}`;
-        return [begin, ...others.with(-1, `${others.at(-1)})`)];
+      const ids = idsOf(inJail);
+      const shared = sharedBy(ids);
+      const known = new Set(shared.flatMap(([, same]) => same));
+      const networks = shared.map(([name, same]) => {
+        return `${name}${timesText(same.length)} (${same.map(textOf).join(",\n")})`;
       });
-      const single = groups(inJail, ({ id }) => id).filter(([id]) => !known.has(id));
-      const all = [...words, ...single.map(textOf)];
-      const listed = all.map((word, index) => (index < all.length - 1 ? `${word},` : word));
-      const jailHead = `${this.jail(jail)} ${inJail.length.toLocaleString("en")}:`;
-      // So that messages can be cut between its lines.
-      return filled([jailHead, ...listed], LIST_LINE_LENGTH).join("\n");
+      const single = ids.filter((each) => !known.has(each)).map(textOf);
+      // No id has a line end. Lines of this length, so that messages can be cut between them.
+      const words = [...networks, ...single].join(",\n").split("\n");
+      const of = `${this.jail(jail)} ${inJail.length.toLocaleString("en")}:`;
+      return filled([of, ...words], 300).join("\n");
     });
     const whole = [head, ...lists].join("\n");
     if (overflow === "none" || whole.length + host.length + 4 <= room) return { text: whole };
-    const networks = sharedIn(bans).map(([network, same]) => network + timesText(same.length));
+    const networks = sharedBy(idsOf(bans)).map(([name, same]) => name + timesText(same.length));
     const lines = [
       head + (overflow === "file" ? IN_FILE : ""),
       this.jailCounts(bans),
-      networks.length > 0 ? `busiest networks: ${fitting(networks, LIST_PART_LENGTH)}` : "",
-      `addresses: ${fitting(this.ids(bans), LIST_PART_LENGTH)}`,
+      networks.length > 0 ? `busiest networks: ${fitting(networks, LIST_LENGTH)}` : "",
+      `addresses: ${fitting(this.ids(bans), LIST_LENGTH)}`,
     ];
     const text = lines.filter((line) => line !== "").join("\n");
     if (overflow !== "file") return { text };
@@ -2111,43 +2045,29 @@ class Words {
     const rows = bans.map(({ time, jail, id }) => `${time} [${jail}] ${shortened(id, 1_000)}\n`);
     return { text, file: rows.map((row) => row.trimStart()).join("") };
   }
-
-  /** `-# 10:32:26 to 10:39:30 · 4,469 failed attempts · 12 other lines`; the date where there are two. */
-  footer({ from, to, found, other }: Batch): string {
-    const sameDay = from?.date === to?.date;
-    const ends = [from, to].map(
-      (end) => (sameDay ? end?.time : `${end?.date} ${end?.time}`.trim()) ?? "",
-    );
-    const parts = [
-      [...new Set(ends)].join(" to "),
-      found > 0 ? amount(found, ...KIND_WORDS.found) : "",
-      other > 0 ? amount(other, ...KIND_WORDS.other) : "",
-    ].filter((part) => part !== "");
-    return parts.length > 0 ? `${this.#markup.small(parts.join(" · "))}\n` : "";
-  }
 }
 
 /** A batch in words, empty when nothing is worth a message; `file`: all bans, where some do not fit. */
 export function renderBatch(batch: Batch, style: Style, facts = new Facts()) {
+  const lines: { place: number; text: string; file?: string }[] = [];
   if (!batch.isWorthMessage) return { text: "" };
   const words = new Words(style, facts);
-  const { own, many } = ownAndMany(batch.happenings);
-  const alone = own.map((each) => ({ ...each, text: words.line(each) }));
-  // Of what server, jails and actions do, equal lines are one with their number, where the last was.
-  const equal = groups(alone, ({ event, place, text }) =>
-    ["server", "jail", "failed", "alert"].includes(event) ? text : `${place}`,
+  const { own, many } = ownAndMany(batch);
+  // Equal lines are one with their number, where the last was; what is of an address stays in its order.
+  const alike = groups(own, (each) =>
+    /^(?:ban|through|unban|restore|lift)$/.test(each.event) ? `${each.place}` : words.line(each),
   );
-  const lines = equal.map(([, same]) => {
-    const { place = 0, text = "" } = same.at(-1) ?? {};
-    return { place, text: text + timesText(same.length) };
-  });
-  for (const all of many) {
-    const text = words.many(all);
-    if (text) lines.push({ place: all[0]?.place ?? 0, text });
+  for (const [, same] of alike) {
+    const last = same.at(-1) as Happening;
+    lines.push({ place: last.place, text: words.line(last) + timesText(same.length) });
   }
   const bans = many.flat().filter((each) => each.event === "ban");
-  const list = bans[0] && { place: bans[0].place, file: undefined, ...words.bans(bans) };
-  if (list) lines.push(list);
+  for (const all of many) {
+    const [first] = all as [Happening];
+    const isListed = first.event === "ban" && first.failed.length === 0;
+    if (!isListed) lines.push({ place: first.place, text: words.line(first, all) });
+  }
+  if (bans[0]) lines.push({ place: bans[0].place, ...words.list(bans) });
   lines.sort((a, b) => a.place - b.place);
   // Each message names the host once.
   const host = ` ${nameText(style.host, style.markup)} `;
@@ -2155,7 +2075,17 @@ export function renderBatch(batch: Batch, style: Style, facts = new Facts()) {
     .map((line) => `${line.text}\n`)
     .join("")
     .replace(" ", () => host);
-  return { text: text + words.footer(batch), file: list?.file };
+  // `10:32:26 to 10:39:30 · 4,469 failed attempts · 12 other lines`; the date where there are two.
+  const { from, to, found, other } = batch;
+  const isOneDay = from?.date === to?.date;
+  const ends = [from, to].map((end) => (isOneDay ? end?.time : `${end?.date} ${end?.time}`.trim()));
+  const counts = [
+    [...new Set(ends)].join(" to "),
+    found > 0 ? amount(found, ...KIND_WORDS.found) : "",
+    other > 0 ? amount(other, ...KIND_WORDS.other) : "",
+  ].filter((count) => count !== "");
+  const footer = counts.length > 0 ? `${style.markup.small(counts.join(" · "))}\n` : "";
+  return { text: text + footer, file: lines.find(({ file }) => file)?.file };
 }
 
 // Floods: more lines than anybody wants to scroll through.
@@ -2220,7 +2150,7 @@ function renderFlood(flood: Flood, log: string, style: Style, facts: Facts) {
   });
   let [length, shown] = [0, 0];
   for (const { text } of counted.sort((a, b) => b.total - a.total)) {
-    if ((length += text.length + 1) > LIST_PART_LENGTH) break;
+    if ((length += text.length + 1) > LIST_LENGTH) break;
     rows.push(text);
     shown++;
   }
@@ -5310,7 +5240,7 @@ class Feed {
   }
 
   /** The next batch, and the place behind it; absent at the end. */
-  readBatch(from: Position, { view }: FeedView, before: Seen | undefined) {
+  readBatch(from: Position, { view }: FeedView, before: Batch["seen"] | undefined) {
     let [batch, position, bytes]: [Batch | undefined, Position, number] = [undefined, from, 0];
     for (let isLast = false; !isLast && bytes < EVENTS_BYTES;) {
       const page = this.#read(position, PAGE_BYTES);
@@ -5355,9 +5285,10 @@ class Feed {
   }
 
   /** What the last 4 MiB before a page tell of its bans, in its file and in the one before. */
-  #seenBefore({ stretches: [stretch], text, isLast }: Page, view: View): Seen {
+  #seenBefore({ stretches: [stretch], text, isLast }: Page, view: View): Batch["seen"] {
     const context = this.#contextOf(stretch, view);
-    if (!stretch || (isLast && !EARLIER_MATTERS.test(text))) return new Seen(context);
+    if (!stretch || (isLast && !EARLIER_MATTERS.test(text)))
+      return { ...new Batch(view).seen, context };
     const { segment, offset } = stretch;
     const older = segment === 0 ? this.#older : this.#segments[segment - 1]?.file;
     const lengthHere = Math.min(offset, EVENTS_BYTES);
@@ -5722,7 +5653,7 @@ class LogSource implements Source<LogMessage> {
   #spot: Spot;
   /** Batches that were read and are not said yet, and what they say about those behind them. */
   #ahead: Told[] = [];
-  #seen: Seen | undefined;
+  #seen: Batch["seen"] | undefined;
   /** Whether there is so much that it goes as files; absent until it is known. */
   #flooded: boolean | undefined;
   /** What may have arrived already; on disk also what is being posted. */

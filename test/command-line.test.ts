@@ -24,13 +24,6 @@ function smallScene(): Scene {
   return scene;
 }
 
-/** Runs with exactly these arguments. */
-async function command(scene: Scene, ...argv: string[]): Promise<RunResult> {
-  const world = scene.world();
-  const code = await main(argv, world);
-  return { ...world.result, code };
-}
-
 /** Writes an env file that nobody else can touch. */
 function envFile(scene: Scene, text: string, mode = 0o600): string {
   const path = join(scene.directory, "watch.env");
@@ -121,7 +114,7 @@ test.each(SAMPLES)("--%s: by flag, variable and env file", async (name, value, h
   for (const [isSet, way] of ways) {
     using scene = optionScene(name);
     if (!isSet) scene.env["F2B_LOG"] ??= scene.log;
-    const result = await command(scene, ...way(scene));
+    const result = await scene.f2bWatch(...way(scene));
     expect([way.toString(), holds(scene, result)]).toEqual([way.toString(), isSet]);
     if (!isSet) expect(result).toEqual({ code: 0, out: "", err: "" });
   }
@@ -129,7 +122,7 @@ test.each(SAMPLES)("--%s: by flag, variable and env file", async (name, value, h
 
 test("an option's value can be written behind an equals sign", async () => {
   using scene = smallScene();
-  expect(await command(scene, `--log=${scene.log}`, "--host=a=b")).toMatchObject({ code: 0 });
+  expect(await scene.f2bWatch(`--log=${scene.log}`, "--host=a=b")).toMatchObject({ code: 0 });
   expect(usernames(scene)).toEqual(["Fail2Ban · a=b"]);
 });
 
@@ -174,100 +167,81 @@ test.each([
   expect([code, out !== "", scene.discord.messages.length]).toEqual([0, dry, dry ? 0 : 1]);
 });
 
-describe("bad usage is refused with 64 before anything is read or sent", () => {
-  const cases: [string, string[], RegExp][] = [
-    ["an unknown option", ["--bogus"], /--bogus/],
-    ["an unknown short option", ["-x"], /-x/],
-    ["letters behind one dash", ["-log", "/x"], /-l/],
-    ["words behind --", ["--", "word"], /--/],
-    ["options behind --", ["--", "--verbose"], /--/],
-    ["a missing value", ["--host"], /--host/],
-    ["a missing value behind an equals sign", ["--host="], /--host/],
-    ["a flag in place of a value", ["--host", "--verbose"], /--host/],
-    ["an empty path", ["--state", ""], /--state.*""/],
-    ["a path with NUL", ["--state", "a\0b"], /--state/],
-    ["a blank host", ["--host", " "], /--host/],
-    ["a from that is neither start nor end", ["--from", "middle"], /--from.*start or end.*middle/],
-    ["a time that is below nothing", ["--max-time=-1"], /--max-time.*-1/],
-    ["a time that looks like an option", ["--max-time", "-1"], /--max-time: expected .*"-1"/],
-    ["an inline that is below nothing", ["--inline", "-1"], /--inline: expected .*"-1"/],
-    ["a time of nothing", ["--max-time", "0"], /--max-time.*"0"/],
-    ["a time in scientific notation", ["--max-time", "1e3"], /--max-time.*1e3/],
-    ["a time in hexadecimal", ["--max-time", "0x10"], /--max-time.*0x10/],
-    ["a time with blanks", ["--max-time", " 12 "], /--max-time/],
-    ["a time with a fraction", ["--max-time", "1.5"], /--max-time.*1\.5/],
-    ["a time with a unit", ["--max-time", "5m"], /--max-time.*5m/],
-    ["an empty time", ["--max-time", ""], /--max-time/],
-    ["an endless time", ["--max-time", "99999999999999999999"], /--max-time/],
-    ["a switch that swallows a word", ["--dry-run", "foo"], /foo/],
-    ["a switch with a value that is none", ["--dry-run=foo"], /foo/],
-    ["a word behind a switch with its value", ["--dry-run=1", "foo"], /foo/],
-    ["a number behind a switch", ["--dry-run", "0"], /unknown command: "0"/],
-    ["a question in place of a value", ["--host", "-h"], /--host.*missing/],
-    ["an unknown option beside a question", ["--bogus", "--help"], /--bogus/],
-    [
-      "a short option that is unknown beside a question",
-      ["-x", "--version"],
-      /unknown option: "-x"/,
-    ],
-    ["an empty word", [""], /unknown command: ""/],
-    ["an empty word behind a switch", ["--verbose", ""], /unknown command: ""/],
-    ["another switch with a value that is none", ["--verbose=foo"], /foo/],
-    ["an option given twice", ["--host", "a", "--host", "b"], /--host.*twice/],
-    ["an option given twice alike", ["--host=a", "--host=a"], /--host.*twice/],
-    ["a switch given twice", ["--verbose", "--verbose"], /--verbose.*twice/],
-    ["another switch given twice", ["--dry-run", "--dry-run"], /--dry-run.*twice/],
-    ["a switch given twice in two ways", ["--dry-run", "--dry-run=1"], /--dry-run.*twice/],
-    ["an option of an option", ["--host.x", "1"], /--host\.x/],
-    ["an option of an option behind the option", ["--host", "a", "--host.x", "1"], /--host/],
-    ["an option of an option with an equals sign", ["--host.x=1"], /--host\.x/],
-    ["a name that every object has", ["--constructor", "1"], /--constructor/],
-    ["a name that objects are made with", ["--__proto__", "1"], /--__proto__/],
-    ["an option's name in camel case", ["--maxTime", "60"], /--maxTime/],
-    ["a switch's name in camel case", ["--dryRun"], /--dryRun/],
-    ["the opposite of a switch", ["--no-dry-run"], /--(no-)?dry-run/],
-    ["the opposite of an option", ["--no-host"], /--(no-)?host/],
-    ["a line end in an option", ["--bo\ngus"], /--bo/],
-  ];
-
-  test.each(cases)("%s", async (_, argv, names) => {
+// prettier-ignore
+const BAD_USAGE: [argv: string | string[], told: RegExp][] = [
+  ["--bogus", /unknown option: "--bogus"/],
+  ["-x", /unknown option: "-x"/],
+  ["-log /x", /unknown option: "-log"/],
+  ["-- word", /--/],
+  ["-- --verbose", /--/],
+  ["--host", /--host <name>: the value is missing/],
+  ["--host --verbose", /--host.*missing/],
+  ["--host -h", /--host.*missing/],
+  ["--host=", /--host/],
+  [["--host", " "], /--host/],
+  [["--log", ""], /--log.*""/],
+  [["--state", ""], /--state.*""/],
+  [["--state", "a\0b"], /--state/],
+  ["--env-file=", /--env-file.*""/],
+  ["--from middle", /--from.*start or end.*middle/],
+  ["--max-time=-1", /--max-time.*-1/],
+  ["--max-time -1", /--max-time: expected .*"-1"/],
+  ["--inline -1", /--inline: expected .*"-1"/],
+  ...["0", "1e3", "0x10", "1.5", "5m", "99999999999999999999"].map((time): [string[], RegExp] =>
+    [["--max-time", time], new RegExp(`--max-time: expected whole seconds.*"${time}"`)]),
+  [["--max-time", " 12 "], /--max-time/],
+  [["--max-time", ""], /--max-time/],
+  ["--dry-run foo", /unknown command: "foo"/],
+  ["--dry-run=1 foo", /unknown command: "foo"/],
+  ["--dry-run 0", /unknown command: "0"/],
+  ["--dry-run=foo", /--dry-run.*foo/],
+  ["--verbose=foo", /--verbose.*foo/],
+  ["--bogus --help", /--bogus/],
+  ["-x --version", /unknown option: "-x"/],
+  [[""], /unknown command: ""/],
+  [["--verbose", ""], /unknown command: ""/],
+  ...["--log a --log b", "--host a --host b", "--host=a --host=a", "--verbose --verbose",
+    "--dry-run --dry-run", "--dry-run --dry-run=1"].map((words): [string, RegExp] =>
+    [words, new RegExp(`${words.split(/[ =]/)[0]}: given twice`)]),
+  ...["--host.x", "--log.x", "--constructor", "--__proto__", "--maxTime"].map(
+    (flag): [string, RegExp] => [`${flag} 1`, new RegExp(`unknown option: "${flag}"`)]),
+  ["--host a --host.x 1", /--host/],
+  ["--host.x=1", /unknown option: "--host\.x"/],
+  ["--dryRun", /--dryRun/],
+  ["--no-dry-run", /--no-dry-run/],
+  ["--no-host", /--no-host/],
+  [["--bo\ngus"], /--bo/],
+  ...["WEBHOOK", "--webhook WEBHOOK", "--webhook=WEBHOOK", "--WEBHOOK", "-- WEBHOOK", "--from WEBHOOK",
+    "--max-time WEBHOOK", "--dry-run=WEBHOOK", "--verbose=WEBHOOK"].map((words): [string, RegExp] =>
+    [words.replace("WEBHOOK", WEBHOOK), /f2b-watch/]),
+  // What was meant is named.
+  ["chek", /unknown command: "chek"\nhint: did you mean check\?/],
+  ["statsu", /did you mean status\?/],
+  ["dig", /did you mean digest\?/],
+  ["help chekc", /did you mean check\?/],
+  ["nonsense", /unknown command: "nonsense"\nhint: f2b-watch help lists/],
+  ["check nonsense", /unexpected word behind check: "nonsense"\nhint: f2b-watch help check/],
+  ["--formt raw", /unknown option: "--formt"\nhint: did you mean --format\?/],
+  ["--maxtime 3", /did you mean --max-time\?/],
+  ["--jails sshd", /did you mean --jail\?/],
+  ["--webhook x", /unknown option: "--webhook"\nhint: f2b-watch help lists/],
+  ["--send", /--send is an option of status and digest\nhint: f2b-watch help status shows/],
+  ["--json", /--json is an option of check, status and digest\n/],
+  ["check --since 7d", /--since is an option of digest\n/],
+  ["status --hello", /--hello is an option of check\n/],
+  ["--format event", /--format: expected raw, compact or events, found "event"\nhint: did you mean events\?/],
+  ["--only bans", /did you mean ban\?/],
+  ["digest --since 2999-01-01", /--since: expected .*not in the future.*, found "2999-01-01"/],
+];
+test.each(BAD_USAGE)(
+  "%j is refused with 64, before anything is read or sent",
+  async (given, told) => {
     using scene = smallScene();
-    expectFault(scene, await scene.run(...argv), 64, names);
+    const argv = typeof given === "string" ? given.split(" ") : given;
+    expectFault(scene, await scene.f2bWatch(...argv), 64, told);
     expect(fs.existsSync(scene.state)).toBe(false);
-  });
-
-  test("--log given twice", async () => {
-    using scene = smallScene();
-    expectFault(scene, await scene.run("--log", scene.log), 64, /--log.*twice/);
-  });
-
-  test("an empty log", async () => {
-    using scene = smallScene();
-    expectFault(scene, await command(scene, "--log", ""), 64, /--log.*""/);
-  });
-
-  test("an option of the log, alone", async () => {
-    using scene = smallScene();
-    scene.env["F2B_LOG"] = scene.log;
-    expectFault(scene, await command(scene, "--log.x", "1"), 64, /--log/);
-  });
-
-  test.each([
-    "<webhook>",
-    "--webhook <webhook>",
-    "--webhook=<webhook>",
-    "--<webhook>",
-    "-- <webhook>",
-    "--from <webhook>",
-    "--max-time <webhook>",
-    "--dry-run=<webhook>",
-    "--verbose=<webhook>",
-  ])("a webhook among the arguments is not echoed: %s", async (words) => {
-    using scene = smallScene();
-    const argv = words.split(" ").map((word) => word.replace("<webhook>", WEBHOOK));
-    expectFault(scene, await scene.run(...argv), 64, /f2b-watch/);
-  });
-});
+  },
+);
 
 test("a value that looks like a number stays as it was typed", async () => {
   for (const host of ["007", "0x10", "1e3", "12345678901234567890", "0", "true"]) {
@@ -293,14 +267,14 @@ test("-- without words behind it is harmless", async () => {
 
 test("--help names every option, every variable's form, the destination and every exit status", async () => {
   using scene = smallScene();
-  const { code, out, err } = await command(scene, "--help");
+  const { code, out, err } = await scene.f2bWatch("--help");
   expect({ code, err }).toEqual({ code: 0, err: "" });
   for (const name of [...OPTIONS, "help", "version"])
     expect(out).toMatch(new RegExp(`--${name}[ )]`));
   for (const text of ["-h", "-V", "F2B_", "DISCORD_WEBHOOK"]) expect(out).toContain(text);
   for (const status of [0, 64, 66, 69, 70, 73, 75, 78])
     expect(out).toMatch(new RegExp(`\\b${status} `));
-  expect(await command(scene, "-h")).toEqual({ code, out, err });
+  expect(await scene.f2bWatch("-h")).toEqual({ code, out, err });
 });
 
 test("the variables that are known are those of the options in --help", async () => {
@@ -390,8 +364,8 @@ test("proxies of the env file reach whoever connects; the environment wins", asy
 test("--version equals package.json", async () => {
   using scene = smallScene();
   const told = { code: 0, out: `f2b-watch ${manifest.version}\n`, err: "" };
-  expect(await command(scene, "--version")).toEqual(told);
-  expect(await command(scene, "-V")).toEqual(told);
+  expect(await scene.f2bWatch("--version")).toEqual(told);
+  expect(await scene.f2bWatch("-V")).toEqual(told);
   expect(VERSION).toBe(manifest.version);
 });
 
@@ -417,7 +391,7 @@ test("help and version work where the configuration is broken", async () => {
   using scene = smallScene();
   scene.env = { DISCORD_WEBHOOK: "nonsense", F2B_FORMT: "1" };
   for (const words of ["--help", "help", "help check", "digest --help", "--version", "version"])
-    expect(await command(scene, ...words.split(" "))).toMatchObject({ code: 0, err: "" });
+    expect(await scene.f2bWatch(...words.split(" "))).toMatchObject({ code: 0, err: "" });
 });
 
 describe("help", () => {
@@ -428,7 +402,7 @@ describe("help", () => {
   ];
   test.each(OWN)("%s: that command alone, with examples", async (name, own, others) => {
     using scene = smallScene();
-    const { out } = await command(scene, "help", name);
+    const { out } = await scene.f2bWatch("help", name);
     expect(out).toStartWith(`f2b-watch ${name} `);
     for (const option of own) expect(out).toContain(`\n  --${option} `);
     for (const option of others) expect(out).not.toContain(`--${option} `);
@@ -439,10 +413,10 @@ describe("help", () => {
       ["-h", name],
       [name, "-h", "--log", "x"],
     ])
-      expect((await command(scene, ...ways)).out).toBe(out);
+      expect((await scene.f2bWatch(...ways)).out).toBe(out);
     for (const example of examples) {
       const argv = example.trim().split(" ").slice(1);
-      const { code } = await command(scene, ...argv, "--log", scene.log);
+      const { code } = await scene.f2bWatch(...argv, "--log", scene.log);
       expect([example, code]).not.toEqual([example, 64]);
     }
   });
@@ -450,36 +424,11 @@ describe("help", () => {
   test("all of it fits into 80 columns", async () => {
     using scene = smallScene();
     for (const words of [[], ["check"], ["status"], ["digest"], ["help"], ["version"]]) {
-      const { out } = await command(scene, "help", ...words);
+      const { out } = await scene.f2bWatch("help", ...words);
       expect(out.split("\n").filter((text) => [...text].length > 80)).toEqual([]);
       expect(out).not.toMatch(/undefined|\[object| $/m);
     }
   });
-});
-
-// prettier-ignore
-const MEANT: [string, RegExp][] = [
-  ["chek", /unknown command: "chek"\nhint: did you mean check\?/],
-  ["statsu", /did you mean status\?/],
-  ["dig", /did you mean digest\?/],
-  ["help chekc", /did you mean check\?/],
-  ["nonsense", /unknown command: "nonsense"\nhint: f2b-watch help lists/],
-  ["check nonsense", /unexpected word behind check: "nonsense"\nhint: f2b-watch help check/],
-  ["--formt raw", /unknown option: "--formt"\nhint: did you mean --format\?/],
-  ["--maxtime 3", /did you mean --max-time\?/],
-  ["--jails sshd", /did you mean --jail\?/],
-  ["--webhook x", /unknown option: "--webhook"\nhint: f2b-watch help lists/],
-  ["--send", /--send is an option of status and digest\nhint: f2b-watch help status shows/],
-  ["--json", /--json is an option of check, status and digest\n/],
-  ["check --since 7d", /--since is an option of digest\n/],
-  ["status --hello", /--hello is an option of check\n/],
-  ["--format event", /--format: expected raw, compact or events, found "event"\nhint: did you mean events\?/],
-  ["--only bans", /did you mean ban\?/],
-  ["digest --since 2999-01-01", /--since: expected .*a date that is not in the future.*, found "2999-01-01"/],
-];
-test.each(MEANT)("%s: what was meant is named", async (words, told) => {
-  using scene = smallScene();
-  expectFault(scene, await command(scene, ...words.split(" ")), 64, told);
 });
 
 test("a crontab's options of a run may be given to every command", async () => {

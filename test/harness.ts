@@ -7,6 +7,7 @@ import { join, resolve } from "node:path";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 import { loadPackages, main, realWorld, type World } from "../f2b-watch.ts";
 import { Discord } from "./discord.ts";
+import type { Slack } from "./slack.ts";
 
 // For tests of what validates without a run before it.
 await loadPackages();
@@ -87,6 +88,11 @@ export class Scene {
 
   [Symbol.dispose](): void {
     fs.rmSync(this.directory, { recursive: true, force: true });
+  }
+
+  /** The service that questions are about. */
+  get channel(): Discord | Slack {
+    return this.discord;
   }
 
   path(suffix: string): string {
@@ -204,7 +210,7 @@ export class Scene {
 
   /** The lines posted since the last question, in order. */
   newlyPosted(): string[] {
-    const all = this.discord.lines();
+    const all = this.channel.lines();
     const fresh = all.slice(this.#seen);
     this.#seen = all.length;
     return fresh;
@@ -213,13 +219,15 @@ export class Scene {
   /** Exactly these lines were posted since the last question, and nothing about it was wrong. */
   expectPosted(...expected: string[]): void {
     expect(this.newlyPosted()).toEqual(expected);
-    expect(this.discord.violations).toEqual([]);
-    expect(this.discord.count429).toBe(0);
+    expect(this.channel.violations).toEqual([]);
+    expect(this.channel.count429).toBe(0);
   }
 
-  /** Text outside of the fences: notices, marks. */
+  /** Text outside of the fences, but for the host that Slack is told: notices, marks. */
   notices(): string[] {
-    const texts = this.discord.messages.map(({ content }) => content.replace(/```\n[^]*\n```/, ""));
+    const texts = this.channel.messages.map(({ content }) =>
+      content.replace(/```\n[^]*\n```/, "").replace(/^\*web-1\*\n/, ""),
+    );
     return texts.filter((text) => text !== "").map((text) => text.trim());
   }
 
@@ -250,12 +258,12 @@ export class Scene {
 
   /** A further pass finds nothing, says nothing and writes nothing. */
   async expectQuiet(): Promise<void> {
-    const before = this.discord.requests.length;
+    const before = this.channel.requests.length;
     const written = () =>
       fs.readdirSync(this.state).map((name) => fs.statSync(join(this.state, name)).mtimeMs + name);
     const files = written();
     await this.pass();
-    expect(this.discord.requests.length).toBe(before);
+    expect(this.channel.requests.length).toBe(before);
     expect(written()).toEqual(files);
   }
 }

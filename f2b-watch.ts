@@ -2211,7 +2211,7 @@ function lastLine(before: Uint8Array): Uint8Array {
 }
 
 /** What proves that a reader stood at `offset`, from the file's head and the bytes before it. */
-export function anchorFrom(head: Uint8Array, before: Uint8Array, offset: number): Anchor {
+function anchorFrom(head: Uint8Array, before: Uint8Array, offset: number): Anchor {
   const line = lastLine(before);
   const longest = Math.min(offset, HEAD_BYTES);
   const lengths = [...HEAD_LENGTHS.filter((length) => length < offset), longest];
@@ -2224,7 +2224,7 @@ export function anchorFrom(head: Uint8Array, before: Uint8Array, offset: number)
   };
 }
 
-export function sameAnchor(a: Anchor, b: Anchor): boolean {
+function sameAnchor(a: Anchor, b: Anchor): boolean {
   return (
     a.offset === b.offset &&
     a.lastLineHash === b.lastLineHash &&
@@ -2234,7 +2234,7 @@ export function sameAnchor(a: Anchor, b: Anchor): boolean {
 }
 
 /** Whether a file of `size` bytes with this head begins like the one that the anchor stood in. */
-export function beginsLike(anchor: Anchor, head: Uint8Array, size: number): boolean {
+function beginsLike(anchor: Anchor, head: Uint8Array, size: number): boolean {
   const rung = HEAD_LENGTHS.findLastIndex((length) => length <= size && length < anchor.offset);
   const first = firstLine(head.subarray(0, size));
   const sameFirst = fingerprint(first) === anchor.firstLineHash;
@@ -2269,7 +2269,7 @@ function firstTimeIn(bytes: Uint8Array): string {
  * An anchor with what it takes to be searched for. `before`: the bytes up to `offset`, at most 32 KiB of
  * them count; `total`: lines ever read; `trail`: the lines that were known before.
  */
-export function cursorFrom(
+function cursorFrom(
   head: Uint8Array,
   before: Uint8Array,
   offset: number,
@@ -2321,10 +2321,7 @@ function packingOf(head: Uint8Array): (typeof PACKINGS)[number]["program"] | und
 }
 
 /** What a name beside the log's may be: absent when it shares no stem with it. */
-export function siblingName(
-  log: string,
-  name: string,
-): { rest: string; number?: number } | undefined {
+function siblingName(log: string, name: string): { rest: string; number?: number } | undefined {
   const dot = log.lastIndexOf(".");
   const [stem, ending] = dot > 0 ? [log.slice(0, dot), log.slice(dot)] : [log, ""];
   if (name === log || !name.startsWith(stem)) return undefined;
@@ -2337,7 +2334,7 @@ export function siblingName(
 }
 
 /** What decides the order of rotated files. */
-export interface Aged {
+interface Aged {
   readonly name: string;
   readonly number?: number | undefined;
   readonly size: number;
@@ -2348,7 +2345,7 @@ export interface Aged {
  * The oldest first. Numbers give their own order; all others stand where their first date puts them. A
  * file without a date is as old as the one before it in the order of numbers, or older than all.
  */
-export function byAge<File extends Aged>(files: readonly File[]): File[] {
+function byAge<File extends Aged>(files: readonly File[]): File[] {
   const ages = new Map(files.map((file) => [file, file.firstTime]));
   const ageOf = (file: File) => ages.get(file) ?? "";
   const numberOf = ({ number = -1 }: File) => number;

@@ -1,7 +1,7 @@
 /** Many logs in one pass, and many hosts on one webhook. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import * as fs from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { main, type World } from "../f2b-watch.ts";
 import { Discord } from "./discord.ts";
 import { line, lines, Scene } from "./harness.ts";
@@ -144,6 +144,53 @@ describe("--log with a glob", () => {
     expect(files()).toEqual(written);
     expect(scene.discord.requests.length).toBe(before);
   });
+
+  test("serves a quiet log beside noisy ones that sort before it: a run begins where the last one ended", async () => {
+    using scene = new Hosts();
+    scene.appendAt("z-quiet", line(1));
+    await scene.watch();
+    const quiet = () => scene.told()["Fail2Ban · z-quiet"];
+    scene.appendAt("z-quiet", line(2));
+    for (let run = 0; run < 6 && quiet()?.length !== 2; run++) {
+      for (const host of ["a", "b", "c"])
+        scene.appendAt(host, ...lines(1_000 * run, 1_000 * run + 999));
+      expect((await scene.watch("--max-time", "30")).code).toBe(75);
+      scene.wait(60_000);
+    }
+    expect(quiet()).toEqual(lines(1, 2));
+    expect(scene.discord.violations).toEqual([]);
+  });
+
+  test("is not fooled by a folder that calls itself *", async () => {
+    using scene = new Hosts();
+    scene.appendAt("*", line(1));
+    scene.appendAt("web-1", line(2));
+    expect(await scene.watch()).toEqual(DONE);
+    scene.expectPosted(...lines(1, 2));
+  });
+
+  test("follows no link that it found", async () => {
+    using scene = new Hosts();
+    scene.appendAt("b", line(1));
+    fs.mkdirSync(dirname(scene.at("a")));
+    fs.writeFileSync(join(scene.directory, "secret"), "root:x:0:0\n");
+    fs.symlinkSync(join(scene.directory, "secret"), scene.at("a"));
+    expect(await scene.watch()).toMatchObject({
+      code: 66,
+      err: expect.stringContaining("it is a link"),
+    });
+    scene.expectPosted(line(1));
+  });
+
+  test.each(["a\nb", "&".repeat(200), "$&"])(
+    "makes a host's name of the folder %j, harmless",
+    async (name) => {
+      using scene = new Hosts();
+      scene.appendAt(name, line(1));
+      expect(await scene.watch()).toEqual(DONE);
+      scene.expectPosted(line(1));
+    },
+  );
 });
 
 /** Time that passes only when everybody waits. */

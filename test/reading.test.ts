@@ -4,17 +4,7 @@ import * as fs from "node:fs";
 import { createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { gzipSync } from "node:zlib";
-import {
-  anchorFrom,
-  beginsLike,
-  byAge,
-  cursorFrom,
-  planRead,
-  siblingName,
-  type Aged,
-  type LogFile,
-  sameAnchor,
-} from "../f2b-watch.ts";
+import { planRead, type LogFile } from "../f2b-watch.ts";
 import { fencedLines } from "./discord.ts";
 import { line, lines, Scene, type RunResult } from "./harness.ts";
 
@@ -152,19 +142,6 @@ describe("first runs and plain growth", () => {
     await scene.passPosts(...lines(501, 502));
   });
 
-  test("1. no state: rotated files from before are not posted, nor when the log rotates", async () => {
-    using scene = new Scene();
-    scene.write(text(...lines(101, 105)), ".2");
-    scene.compress(".2");
-    scene.write(text(...lines(106, 109)), ".1");
-    scene.append(...lines(1, 3));
-    await scene.passPosts(...lines(1, 3));
-    scene.append(line(4));
-    scene.rotate();
-    scene.append(line(5));
-    await scene.passPosts(...lines(4, 5));
-  });
-
   test("1. --dry-run prints what the first pass will post, no rotated file", async () => {
     using scene = new Scene();
     scene.write(text(...lines(101, 105)), ".1");
@@ -196,32 +173,6 @@ describe("first runs and plain growth", () => {
     expect(over.err).toMatch(/^f2b-watch: .*\n$/);
     scene.expectPosted(...lines(1, 3));
     await scene.expectQuiet();
-  });
-
-  test("3. 5 lines, 3 more, none", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.append(...lines(6, 8));
-    await scene.passPosts(...lines(6, 8));
-    await scene.passPosts();
-  });
-
-  test("4. log empty at the first run, then 3 lines", async () => {
-    using scene = new Scene();
-    scene.append();
-    await scene.passPosts();
-    scene.append(...lines(1, 3));
-    await scene.passPosts(...lines(1, 3));
-  });
-
-  test("5. log empty at the first run, 3 lines, rotation, 2 lines", async () => {
-    using scene = new Scene();
-    scene.write(text(...lines(101, 105)), ".1");
-    scene.append();
-    await scene.passPosts();
-    scene.append(...lines(1, 3));
-    scene.rotate();
-    scene.append(...lines(4, 5));
-    await scene.passPosts(...lines(1, 5));
   });
 
   test("6. 4000 lines, stopped after some messages: the next run posts only the rest", async () => {
@@ -263,50 +214,6 @@ describe("first runs and plain growth", () => {
 });
 
 describe("rotation by renaming", () => {
-  test("9. unread tail in .1, new file shorter than the old offset", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.append(line(6));
-    scene.rotate();
-    scene.append(line(7));
-    await scene.passPosts(...lines(6, 7));
-  });
-
-  test("10. unread tail in .1, new file longer than the old offset", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.append(line(6));
-    scene.rotate();
-    scene.append(...lines(7, 37));
-    await scene.passPosts(...lines(6, 37));
-  });
-
-  test("11. unread tail in .1, new file empty", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.append(line(6));
-    scene.rotate();
-    await scene.passPosts(line(6));
-    scene.append(line(7));
-    await scene.passPosts(line(7));
-  });
-
-  test("12. the flushlogs window: the old file still grows", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.append(line(6));
-    scene.rotate();
-    await scene.passPosts(line(6));
-    scene.write(text(...lines(7, 8)), ".1");
-    scene.append(...lines(9, 10));
-    await scene.passPosts(...lines(7, 10));
-  });
-
-  test("12. a line's first part in the old file when it is left, its rest never came", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.rotate();
-    scene.write(line(6).slice(0, 30), ".1");
-    await scene.passPosts();
-    scene.write(`${line(6).slice(30)}\n`, ".1");
-    await scene.passPosts(line(6));
-  });
-
   test.each([
     ["a minute apart", 60_000],
     ["one after the other", 0],
@@ -335,38 +242,6 @@ describe("rotation by renaming", () => {
     },
   );
 
-  test("14. two rotations between runs", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.append(line(6));
-    scene.rotate();
-    scene.append(line(7));
-    scene.rotate();
-    scene.append(line(8));
-    await scene.passPosts(...lines(6, 8));
-  });
-
-  test("14. two rotations between runs, the newer log empty", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.append(line(6));
-    scene.rotate();
-    scene.append(line(7));
-    scene.rotate();
-    await scene.passPosts(...lines(6, 7));
-    scene.append(line(8));
-    await scene.passPosts(line(8));
-  });
-
-  test("15. four rotations between runs, the older files compressed", async () => {
-    using scene = await Scene.after(1, 5);
-    for (let number = 6; number <= 9; number++) {
-      scene.append(line(number));
-      scene.rotate({ keep: 4 });
-      if (number > 6) scene.compress(".2");
-    }
-    scene.append(line(10));
-    await scene.passPosts(...lines(6, 10));
-  });
-
   test("16. more rotations than are kept: a notice, then all that still exists", async () => {
     using scene = await Scene.after(1, 5);
     for (let number = 6; number <= 9; number++) {
@@ -376,26 +251,6 @@ describe("rotation by renaming", () => {
     scene.append(line(10));
     await scene.passPostsAfterGap(5, ...lines(8, 10));
     expect(scene.notices()[0]).toContain(line(5).slice(0, 19));
-  });
-
-  test("16. more rotations than are kept: files read in full before are not posted again", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.rotate();
-    scene.append(...lines(6, 8));
-    await scene.passPosts(...lines(6, 8));
-    scene.remove();
-    scene.append(...lines(9, 10));
-    await scene.passPostsAfterGap(3, ...lines(9, 10));
-  });
-
-  test("17. log missing at one run, its tail in .1; back later", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.append(line(6));
-    scene.rotate({ create: false });
-    await scene.passPosts(line(6));
-    await scene.passPosts();
-    scene.append(line(7));
-    await scene.passPosts(line(7));
   });
 
   test("18. log and .1 both missing: 66, the state is kept; the old log back goes on", async () => {
@@ -425,30 +280,6 @@ describe("rotation by renaming", () => {
     await scene.expectQuiet();
   });
 
-  test("22. .1 ends without a line end for good: the fragment is posted once, marked", async () => {
-    using scene = await Scene.after(1, 5);
-    const fragment = line(6).slice(0, 40);
-    scene.write(fragment);
-    scene.rotate();
-    await scene.passPosts();
-    scene.append(...lines(7, 8));
-    await scene.passPosts(`${fragment}…`, ...lines(7, 8));
-    scene.rotate();
-    scene.compress(".2");
-    scene.append(line(9));
-    await scene.passPosts(line(9));
-  });
-
-  test("22. the same, the file compressed before it is left", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.write(`${line(6)}\nfragment`);
-    scene.rotate();
-    await scene.passPosts(line(6));
-    scene.compress(".1");
-    scene.append(line(7));
-    await scene.passPosts("fragment…", line(7));
-  });
-
   test("22. a fragment longer than a message: cut, and gone on with by the next run", async () => {
     using scene = await Scene.after(1, 5);
     const fragment = "0123456789".repeat(500);
@@ -460,15 +291,6 @@ describe("rotation by renaming", () => {
     expect(rejoined(scene.newlyPosted())).toEqual([`${fragment}…`, line(6)]);
     expect(scene.notices()).toEqual([]);
     await scene.expectQuiet();
-  });
-
-  test("23. rotated into another folder, which is not searched: a notice, then the new lines", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.append(...lines(6, 7));
-    fs.mkdirSync(join(scene.directory, "old"));
-    fs.renameSync(scene.log, join(scene.directory, "old/fail2ban.log.1"));
-    scene.append(...lines(8, 9));
-    await scene.passPostsAfterGap(5, ...lines(8, 9));
   });
 
   test("24. the whole folder is renamed and made anew: a notice, then the new file", async () => {
@@ -498,57 +320,6 @@ describe("rotation by renaming", () => {
     await scene.expectQuiet();
   });
 
-  test("25. rotated, then moved back before anything new was written", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.append(line(6));
-    scene.rotate();
-    await scene.passPosts(line(6));
-    fs.renameSync(scene.path(".1"), scene.log);
-    await scene.passPosts();
-    scene.append(line(7));
-    await scene.passPosts(line(7));
-  });
-
-  test("26. another file is renamed over the log: its lines once", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.write(text(...lines(6, 7)), ".new");
-    fs.renameSync(scene.path(".new"), scene.log);
-    await scene.passPostsAfterGap(5, ...lines(6, 7));
-    scene.write(text(...lines(8, 12)), ".new");
-    scene.remove();
-    fs.renameSync(scene.path(".new"), scene.log);
-    await scene.passPostsAfterGap(2, ...lines(8, 12));
-  });
-
-  test("27. dateext: two dated files between runs", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.append(line(6));
-    scene.rotateByDate("20261121");
-    scene.append(line(7));
-    scene.rotateByDate("20261122");
-    scene.append(line(8));
-    await scene.passPosts(...lines(6, 8));
-  });
-
-  test("28. dateext with a stale, unrelated .1: it is not posted", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.write(text(...lines(-105, -101)), ".1");
-    scene.append(line(6));
-    scene.rotateByDate("20261122");
-    scene.append(line(7));
-    await scene.passPosts(...lines(6, 7));
-  });
-
-  test("28. numbers between two runs give way to dates: both are read", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.append(line(6));
-    scene.rotate();
-    scene.append(line(7));
-    scene.rotateByDate("20261122");
-    scene.append(line(8));
-    await scene.passPosts(...lines(6, 8));
-  });
-
   test("28. the cursor lost, numbers and dates unread, the run stopped between: both are read", async () => {
     using scene = await Scene.after(1, 5);
     scene.remove();
@@ -561,29 +332,6 @@ describe("rotation by renaming", () => {
     expect(scene.notices()).toHaveLength(1);
     await scene.expectQuiet();
   });
-
-  for (const [older, younger] of [
-    ["-2026112209", "-2026112210"],
-    ["-1795338000", "-1795341600"],
-    [".2026-11-21", ".2026-11-22"],
-    ["-20261122-090000", "-20261122-100000"],
-    ["-20261122", "-20261122-1"],
-    ["-20261122.gz", "-20261123"],
-    [".10", ".9"],
-    [".2.zst", ".1"],
-  ] as const) {
-    test(`29. ${older} is older than ${younger}`, async () => {
-      using scene = await Scene.after(1, 5);
-      scene.append(line(6));
-      const plain = older.replace(/\.(gz|zst)$/, "");
-      fs.renameSync(scene.log, scene.path(plain));
-      if (plain !== older) scene.compress(plain, older.endsWith("gz") ? "gz" : "zst");
-      scene.write(text(line(7)), younger);
-      scene.append(line(8));
-      fs.utimesSync(scene.path(older), 2e9, 2e9);
-      await scene.passPosts(...lines(6, 8));
-    });
-  }
 
   test("30. bogus siblings are never read, not even when the log's own are lost", async () => {
     using scene = await Scene.after(1, 5);
@@ -599,17 +347,6 @@ describe("rotation by renaming", () => {
     scene.remove();
     scene.append(line(8));
     await scene.passPostsAfterGap(1, line(8));
-  });
-
-  test("31. .1 is a plain copy of the live log: nothing twice", async () => {
-    using scene = await Scene.after(1, 5);
-    fs.copyFileSync(scene.log, scene.path(".1"));
-    await scene.passPosts();
-    scene.append(line(6));
-    await scene.passPosts(line(6));
-    scene.rotate();
-    scene.append(line(7));
-    await scene.passPosts(line(7));
   });
 });
 
@@ -744,38 +481,6 @@ describe("races", () => {
 });
 
 describe("compressed files", () => {
-  for (const kind of ["gz", "zst"] as const) {
-    test(`32. .1.${kind} at once, with an unread tail`, async () => {
-      using scene = await Scene.after(1, 5);
-      scene.append(line(6));
-      scene.rotate();
-      scene.compress(".1", kind);
-      scene.append(line(7));
-      await scene.passPosts(...lines(6, 7));
-    });
-
-    test(`32. .1.${kind} at once, the new log empty: read in full, and left for the next line`, async () => {
-      using scene = await Scene.after(1, 5);
-      scene.append(line(6));
-      scene.rotate();
-      scene.compress(".1", kind);
-      await scene.passPosts(line(6));
-      scene.append(line(7));
-      await scene.passPosts(line(7));
-    });
-
-    test(`33. .2.${kind} tail, whole .1, new`, async () => {
-      using scene = await Scene.after(1, 5);
-      scene.append(line(6));
-      scene.rotate();
-      scene.append(line(7));
-      scene.rotate();
-      scene.compress(".2", kind);
-      scene.append(line(8));
-      await scene.passPosts(...lines(6, 8));
-    });
-  }
-
   test("34. .1 and a half written .1.gz: the plain one is used, once", async () => {
     using scene = await Scene.after(1, 5);
     scene.append(...lines(6, 105));
@@ -831,17 +536,6 @@ describe("compressed files", () => {
     await scene.passPosts(...lines(6, 8));
   });
 
-  for (const ending of ["xz", "bz2", "lz4"]) {
-    test(`37. a plain file named .${ending} is known by its contents`, async () => {
-      using scene = await Scene.after(1, 5);
-      scene.append(line(6));
-      scene.rotate();
-      fs.renameSync(scene.path(".1"), scene.path(`.1.${ending}`));
-      scene.append(line(7));
-      await scene.passPosts(...lines(6, 7));
-    });
-  }
-
   test("37. a year of files that cannot be unpacked: the notice still fits into a message", async () => {
     using scene = await Scene.after(1, 5);
     scene.remove();
@@ -887,107 +581,6 @@ describe("compressed files", () => {
 });
 
 describe("truncation and rewriting", () => {
-  test("39. copytruncate, new shorter, unread tail in .1", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.append(line(6));
-    scene.copytruncate();
-    scene.append(line(7));
-    await scene.passPosts(...lines(6, 7));
-  });
-
-  test("39. copytruncate, new still empty", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.append(line(6));
-    scene.copytruncate();
-    await scene.passPosts(line(6));
-    scene.append(line(7));
-    await scene.passPosts(line(7));
-  });
-
-  test("40. copytruncate, new longer than the offset, tail unread", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.append(line(6));
-    scene.copytruncate();
-    scene.append(...lines(7, 27));
-    await scene.passPosts(...lines(6, 27));
-  });
-
-  test("41. copytruncate, new exactly as long as the offset, tail unread", async () => {
-    using scene = await Scene.after(11, 15);
-    const offset = bytesOf(scene);
-    scene.append(line(16));
-    scene.copytruncate();
-    scene.append(...lines(17, 21));
-    expect(bytesOf(scene)).toBe(offset);
-    await scene.passPosts(...lines(16, 21));
-  });
-
-  test("42. copytruncate, old part read in full, new longer, then as short as can be", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.copytruncate();
-    scene.append(...lines(6, 26));
-    await scene.passPosts(...lines(6, 26));
-    scene.copytruncate();
-    scene.append("x");
-    await scene.passPosts("x");
-  });
-
-  test("43. copytruncate twice between runs", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.append(line(6));
-    scene.copytruncate();
-    scene.append(line(7));
-    scene.copytruncate();
-    scene.append(line(8));
-    await scene.passPosts(...lines(6, 8));
-  });
-
-  test("44. sent to its end and then emptied: what follows, without a notice", async () => {
-    using scene = await Scene.after(1, 5);
-    fs.truncateSync(scene.log, 0);
-    scene.append(...lines(6, 7));
-    await scene.passPosts(...lines(6, 7));
-  });
-
-  for (const length of [50, 94, 300]) {
-    test(`45. cut to ${length} bytes in place: nothing again, a notice, later lines follow`, async () => {
-      using scene = await Scene.after(1, 5);
-      fs.truncateSync(scene.log, length);
-      await scene.passPostsAfterGap(5);
-      scene.append(line(6));
-      await scene.passPosts(line(6));
-    });
-  }
-
-  test("46. head trimmed in place, with new lines behind", async () => {
-    using scene = await Scene.after(1, 2_000);
-    fs.writeFileSync(scene.log, text(...lines(1_001, 2_000)));
-    await scene.passPosts();
-    scene.append(...lines(2_001, 2_002));
-    await scene.passPosts(...lines(2_001, 2_002));
-  });
-
-  test("46. head trimmed down to the last line, with new lines behind", async () => {
-    using scene = await Scene.after(1, 20);
-    fs.writeFileSync(scene.log, text(...lines(20, 22)));
-    await scene.passPosts(...lines(21, 22));
-  });
-
-  test("46. head trimmed by bytes, so that the first line is a part of one", async () => {
-    using scene = await Scene.after(1, 20);
-    fs.writeFileSync(scene.log, scene.read().slice(-1_000));
-    scene.append(line(21));
-    await scene.passPosts(line(21));
-  });
-
-  test("46. head trimmed, then rotated", async () => {
-    using scene = await Scene.after(1, 20);
-    fs.writeFileSync(scene.log, text(...lines(16, 21)));
-    scene.rotate();
-    scene.append(line(22));
-    await scene.passPosts(...lines(21, 22));
-  });
-
   test("46. head trimmed where the last line repeats: the lines before it decide", async () => {
     using scene = new Scene();
     const all = [line(1), "same", line(2), "same", line(3), "same"];
@@ -995,46 +588,6 @@ describe("truncation and rewriting", () => {
     await scene.passPosts(...all);
     fs.writeFileSync(scene.log, text(...all.slice(2), "same", line(4), "same"));
     await scene.passPosts("same", line(4), "same");
-  });
-
-  test("47. copied back by sed -i: same content, new inode, 2 more lines", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.write(scene.read(), ".new");
-    fs.renameSync(scene.path(".new"), scene.log);
-    scene.append(...lines(6, 7));
-    await scene.passPosts(...lines(6, 7));
-  });
-
-  test("48. a new file with the same first line, longer", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.copytruncate();
-    scene.append(line(1), ...lines(6, 26));
-    await scene.passPosts(line(1), ...lines(6, 26));
-  });
-
-  for (const rotation of ["rotate", "copytruncate"] as const) {
-    for (const [length, last] of [
-      ["shorter", 35],
-      ["longer", 90],
-    ] as const) {
-      test(`49. first 2 KiB the same after ${rotation}, new file ${length}`, async () => {
-        using scene = await Scene.after(1, 60);
-        scene.append(line(61));
-        const head = lines(1, 30);
-        expect(text(...head).length).toBeGreaterThan(2048);
-        scene[rotation]();
-        scene.append(...head, ...lines(200, 200 + last));
-        await scene.passPosts(line(61), ...head, ...lines(200, 200 + last));
-      });
-    }
-  }
-
-  test("50. other, longer content in the same inode: all of it", async () => {
-    using scene = await Scene.after(1, 5);
-    const { ino } = fs.statSync(scene.log);
-    fs.writeFileSync(scene.log, text(...lines(6, 26)));
-    expect(fs.statSync(scene.log).ino).toBe(ino);
-    await scene.passPosts(...lines(6, 26));
   });
 
   test("51. a hole of 500 MB is skipped in bounded memory", async () => {
@@ -1084,24 +637,6 @@ describe("truncation and rewriting", () => {
     scene.append(line(9));
     await scene.passPosts(line(9));
   });
-
-  test("53. 50 truncations, growing content, the inode constant: every line once", async () => {
-    using scene = await Scene.after(1, 1);
-    const { ino } = fs.statSync(scene.log);
-    withoutSync(scene);
-    let last = 1;
-    for (let round = 1; round <= 50; round++) {
-      const fresh = lines(last + 1, last + 1 + round);
-      last += 1 + round;
-      fs.truncateSync(scene.log, 0);
-      scene.append(...fresh);
-      await scene.pass();
-      scene.expectPosted(...fresh);
-    }
-    expect(fs.statSync(scene.log).ino).toBe(ino);
-    expect(scene.notices()).toEqual([]);
-    await scene.expectQuiet();
-  });
 });
 
 describe("inodes and devices prove nothing", () => {
@@ -1130,19 +665,6 @@ describe("inodes and devices prove nothing", () => {
       await scene.passPostsAfterGap(5, ...lines(from, to));
     });
   }
-
-  test("56. rotate 1: the new log gets the deleted file's inode", async () => {
-    using scene = await Scene.after(1, 5);
-    const inodes: number[] = [];
-    for (let number = 6; number <= 12; number += 2) {
-      scene.append(line(number));
-      scene.rotate({ keep: 1 });
-      scene.append(line(number + 1));
-      inodes.push(fs.statSync(scene.log).ino);
-      await scene.passPosts(...lines(number, number + 1));
-    }
-    expect(inodes).toHaveLength(4);
-  });
 
   test("57. another device number after a remount: nothing again", async () => {
     using scene = await Scene.after(1, 5);
@@ -1177,34 +699,6 @@ describe("inodes and devices prove nothing", () => {
 });
 
 describe("text", () => {
-  test("59. a partial last line waits, and is posted whole", async () => {
-    using scene = await Scene.after(1, 5);
-    for (const part of [line(6).slice(0, 10), line(6).slice(10, 50)]) {
-      scene.write(part);
-      await scene.passPosts();
-    }
-    scene.write(`${line(6).slice(50)}\n`);
-    await scene.passPosts(line(6));
-  });
-
-  test("60. the first line of a new file is still partial: it waits", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.append(line(6));
-    scene.rotate();
-    scene.write(line(7).slice(0, 10));
-    await scene.passPosts(line(6));
-    scene.write(`${line(7).slice(10)}\n`);
-    await scene.passPosts(line(7));
-  });
-
-  test("60. the very first line of the first run is still partial: it waits", async () => {
-    using scene = new Scene();
-    scene.write(line(1).slice(0, 10));
-    await scene.passPosts();
-    scene.write(`${line(1).slice(10)}\n`);
-    await scene.passPosts(line(1));
-  });
-
   test("61. CRLF ends a line; lone CR, U+2028 and blanks stay in it, visible; empty lines count", async () => {
     using scene = new Scene();
     scene.write("one\r\ntwo\rstill two\nthree\u2028still three\n\n   \n\n\nend\n");
@@ -1801,131 +1295,5 @@ describe("planRead()", () => {
     expect(isGap).toBe(false);
     expect(segments.map(({ file, from }) => `${file.name} ${from}`)).toEqual(["log.1 0", "log 0"]);
     expect(planRead(nowhere, []).segments).toEqual([]);
-  });
-});
-
-describe("names and ages of siblings", () => {
-  test("siblingName() knows whatever shares the log's stem, and numbers", () => {
-    const known: Record<string, number | undefined> = {
-      "fail2ban.log.1": 1,
-      "fail2ban.log.12.gz": 12,
-      "fail2ban.log.365.zst": 365,
-      "fail2ban.1.log": 1,
-      "fail2ban.2.log.bz2": 2,
-      "fail2ban.log.1.1": undefined,
-      "fail2ban.log-20261122.xz": undefined,
-      "fail2ban.log-22112026": undefined,
-      "fail2ban.log_20261122": undefined,
-      "fail2ban-20261122.log": undefined,
-      "fail2ban.log.old": undefined,
-      "fail2ban.log~": undefined,
-    };
-    for (const [name, number] of Object.entries(known)) {
-      expect([name, siblingName("fail2ban.log", name)?.number]).toEqual([name, number]);
-      expect(siblingName("fail2ban.log", name)).toBeDefined();
-    }
-    for (const name of [
-      "fail2ban.log",
-      "xfail2ban.log.1",
-      "fail2banxlog.1",
-      "fail2ban",
-      "auth.log.1",
-    ])
-      expect(siblingName("fail2ban.log", name)).toBeUndefined();
-  });
-
-  test("byAge(): numbers in their order, all others by their first date", () => {
-    const aged = (name: string, day: number | undefined, number?: number): Aged => ({
-      ...{ name, number, size: 1 },
-      firstTime: day === undefined ? "" : `2026-11-${String(day).padStart(2, "0")} 00:00:00`,
-    });
-    const files = [
-      aged("log.10", 2, 10),
-      aged("log-03112026", 3),
-      aged("log.2", undefined, 2),
-      aged("log.old", 4),
-      aged("log.1", 5, 1),
-      aged("log-202611", 6),
-    ];
-    const names = files.map(({ name }) => name);
-    names.splice(1, 2, "log.2", "log-03112026");
-    for (const listing of [files, files.toReversed()])
-      expect(byAge(listing).map(({ name }) => name)).toEqual(names);
-  });
-});
-
-describe("anchors", () => {
-  const bytes = (content: string) => new TextEncoder().encode(content);
-  const all = text(...lines(1, 20));
-  /** The anchor at the end of `content`, from no more than a reader would have at hand. */
-  const anchorOf = (content: string) => {
-    const whole = bytes(content);
-    return anchorFrom(whole.subarray(0, 512), whole.subarray(-4_097), whole.length);
-  };
-
-  test("anchorFrom() is the same for the same content, however much stands before", () => {
-    const whole = bytes(all);
-    const anchor = anchorFrom(whole, whole, whole.length);
-    expect(anchor).toEqual(anchorOf(all));
-    expect(sameAnchor(anchor, anchorOf(all))).toBe(true);
-    expect(anchor).toMatchObject({ offset: whole.length, lastLineBytes: line(20).length + 1 });
-  });
-
-  test("anchorFrom() differs by offset, by last line and by head", () => {
-    const flipped = (at: number) => `${all.slice(0, at)}#${all.slice(at + 1)}`;
-    expect(sameAnchor(anchorOf(all), anchorOf(text(line(21), ...lines(2, 20))))).toBe(false);
-    for (const at of [0, 31, 100, 127, 300, 511, all.length - 90, all.length - 2]) {
-      expect(sameAnchor(anchorOf(all), anchorOf(flipped(at)))).toBe(false);
-    }
-    expect(sameAnchor(anchorOf(all), anchorOf(`x\n${all}`))).toBe(false);
-  });
-
-  test("anchorFrom() hashes no more than what was read of a short file", () => {
-    const grown = bytes("one\ntwo\n");
-    expect(anchorFrom(grown, bytes("one\n"), 4)).toEqual(anchorOf("one\n"));
-  });
-
-  test("anchorFrom() hashes the last 4 KiB of a longer line", () => {
-    const long = `${"a".repeat(9_000)}${"b".repeat(4_095)}\n`;
-    const anchor = anchorOf(long);
-    expect(anchor.lastLineBytes).toBe(4_096);
-    expect(anchor.lastLineHash).toBe(anchorOf(`${"b".repeat(4_095)}\n`).lastLineHash);
-  });
-
-  test("beginsLike() knows a file that was cut short by its beginning, not another file", () => {
-    const anchor = anchorOf(all);
-    const head = (content: string) => bytes(content).subarray(0, 512);
-    for (const length of [32, 50, 128, 300, 512, 1_500]) {
-      expect(beginsLike(anchor, head(all.slice(0, length)), length)).toBe(true);
-      const other = `${line(21)}\n${all}`.slice(0, length);
-      expect(beginsLike(anchor, head(other), length)).toBe(false);
-    }
-    const cutAndGrown = text(line(1), line(21), line(22), line(23), line(24), line(25), line(26));
-    expect(beginsLike(anchor, head(cutAndGrown), cutAndGrown.length)).toBe(true);
-    expect(beginsLike(anchor, head(""), 0)).toBe(false);
-    expect(beginsLike(anchor, head(all.slice(0, 31)), 31)).toBe(false);
-  });
-
-  test("cursorFrom() knows the last lines one by one, and ever fewer of the older ones", () => {
-    const head = bytes(all).subarray(0, 512);
-    let cursor = cursorFrom(head, bytes(all), all.length, 20, 20);
-    expect(cursor.trail?.slice(0, 8).map(([at]) => at)).toEqual([20, 19, 18, 17, 16, 15, 14, 13]);
-    expect(cursor.trail?.[0]).toEqual([20, cursor.lastLineHash, cursor.lastTime ?? ""]);
-    for (let at = 21; at <= 20_000; at++) {
-      const near = bytes(text(...lines(Math.max(1, at - 20), at)));
-      cursor = cursorFrom(head, near, 100 * at, at, at, cursor.trail);
-    }
-    const known = cursor.trail?.map(([at]) => 20_000 - at) ?? [];
-    expect(known.length).toBeLessThan(120);
-    for (const [index, distance] of known.entries())
-      expect(distance).toBeLessThanOrEqual(1.5 * (known[index - 1] ?? 0) + 4);
-    expect(known.at(-1)).toBeGreaterThan(12_000);
-  });
-
-  test("cursorFrom() leaves out a line whose start is not at hand", () => {
-    const some = bytes(text(...lines(15, 20)));
-    expect(cursorFrom(some, some, some.length, 6).trail).toHaveLength(6);
-    expect(cursorFrom(some, some.subarray(10), some.length, 6).trail).toHaveLength(5);
-    expect(cursorFrom(some, bytes(""), 0, 0).trail).toEqual([]);
   });
 });

@@ -27,6 +27,10 @@ function stateNames(scene: Scene): string[] {
     .toSorted();
 }
 
+function chownAway(path: string): void {
+  fs.chownSync(path, 4711, 4711);
+}
+
 function modeOf(path: string): number {
   return fs.lstatSync(path).mode & 0o777;
 }
@@ -669,6 +673,41 @@ describe("93: what could be somebody else's doing is refused before anything is 
     fs.chmodSync(path, 0o606);
     expectFault(await scene.run(), 73, /writable by others/);
     fs.chmodSync(path, 0o600);
+    await expectNothingThenAll(scene);
+  });
+
+  // Only root can give a file to somebody else.
+  test
+    .skipIf(process.getuid?.() !== 0)
+    .each<[string, (scene: Scene) => string, (path: string) => void, RegExp]>([
+      [
+        "a state file",
+        (scene) => scene.stateFile(),
+        chownAway,
+        /state .* it belongs to somebody else/,
+      ],
+      ["a state directory", (scene) => scene.state, chownAway, /state belongs to somebody else/],
+      [
+        "the folder around it",
+        (scene) => scene.directory,
+        chownAway,
+        /lies in .*, which belongs to/,
+      ],
+      [
+        "the folder around it, where others may move it away",
+        (scene) => scene.directory,
+        (path) => fs.chmodSync(path, 0o777),
+        /lies in .*, which is writable by others/,
+      ],
+    ])("%s of another owner", async (_, pathOf, change, why) => {
+    using scene = await goingScene();
+    const path = pathOf(scene);
+    const { uid, gid, mode } = fs.statSync(path);
+    change(path);
+    expectFault(await scene.run(), 73, why);
+    expectFault(await scene.run("--dry-run"), 73, why);
+    fs.chownSync(path, uid, gid);
+    fs.chmodSync(path, mode);
     await expectNothingThenAll(scene);
   });
 

@@ -688,20 +688,25 @@ function durationText(ms: number): string {
 export const KINDS = ["alert", "ban", "unban", "restore", "found", "life", "other"] as const;
 type Kind = (typeof KINDS)[number];
 
-/** A record's first line: its event, and the parts, all text, that the event's row in `MESSAGES` names. */
+/** A record's first line. */
+interface Line {
+  readonly kind: Kind;
+  readonly jail?: string | undefined;
+  date: string;
+  readonly time: string;
+  readonly level: string;
+  readonly message: string;
+  /** The numbers that count it: those of an unban may have to move. */
+  counted?: Record<Kind, number>;
+}
+
+/** What each of these events says: the parts, all text, that its row in `MESSAGES` names. */
 type Says<Event extends string, Parts extends string = never, Perhaps extends string = never> =
   // For each event a type of its own.
   Event extends string
-    ? {
-        readonly event: Event;
-        readonly kind: Kind;
-        readonly jail?: string | undefined;
-        /** The numbers that count it: those of an unban may have to move. */
-        counted?: Record<Kind, number>;
-        date: string;
-      } & Readonly<
-        Record<"time" | "level" | "message" | Parts, string> & Record<Perhaps, string | undefined>
-      >
+    ? Line & { readonly event: Event } & Readonly<
+          Record<Parts, string> & Record<Perhaps, string | undefined>
+        >
     : never;
 
 /** `switch` on its `event`, and its parts are there. An `id` is an address, a network or any other text. */
@@ -748,7 +753,7 @@ function pattern(text: TemplateStringsArray, ...parts: readonly RegExp[]): RegEx
 const PREFIXES = lazily(() => {
   const stamp = /(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)[.,\d]{0,10}/;
   const level = pattern`(DEBUG|INFO|NOTICE?|WARNI(?:NG)?|ERROR|CRITI(?:CAL)?|MSG|TRACE(?:DEBUG)?|
-    HEAVY(?:DEBUG)?|Level(?: \d\d)?|#\d\d-Lev\.)`;
+    HEAVY(?:DEBUG)?|Level(?: \d{1,2})?|(?<=\[\d{1,10}\]: )\S+)`;
   return {
     // What most lines are: one look instead of many. The grammar would say the same.
     usual: pattern`^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d),\d{3}[ ]
@@ -3208,24 +3213,12 @@ function afterPing(down: Channel["down"], { kind, at }: Ping, host: string) {
 // ── Core: digest ────────────────────────────────────────────────────────────────────────────────
 // Pure. Adds up what happened in a period, and sets it in one message.
 
-/** A stretch of the log's own wall clock, as `2026-11-22 10:32:26`; both ends are in it. */
-export interface Period {
-  readonly since: string;
-  readonly until: string;
+/** A stretch of the log's own wall clock, read as UTC; both ends are in it. */
+interface Period {
+  readonly sinceMs: number;
+  readonly untilMs: number;
   /** It ended before now; else what is later than its end is of a clock that was put back. */
-  readonly past?: boolean;
-}
-
-/** Which period: from so long ago, from a time of the log's wall clock read as UTC, or a day. */
-type Since = { kind: "ago" | "at"; ms: number } | { kind: "today" } | { kind: "yesterday" };
-
-function periodOf(since: Since, wallNowMs: number): Period {
-  const midnight = wallNowMs - (wallNowMs % DAY);
-  if (since.kind === "yesterday")
-    return { since: stampOf(midnight - DAY), until: stampOf(midnight - SECOND), past: true };
-  if (since.kind === "today") return { since: stampOf(midnight), until: stampOf(wallNowMs) };
-  const sinceMs = since.kind === "at" ? since.ms : wallNowMs - since.ms;
-  return { since: stampOf(sinceMs), until: stampOf(Math.max(wallNowMs, sinceMs)) };
+  readonly isPast: boolean;
 }
 
 const HOUR_LENGTH = "2026-11-22 10".length;
@@ -3237,13 +3230,15 @@ const USUAL_FOUND = lazily(() => {
 });
 
 /** Adds up the lines of a period, each by its own date; of some jails, or of all where none is named. */
-export class Tally {
+class Tally {
   readonly #asked;
   readonly #counts: Counts;
   readonly #reader: LogContext;
   /** By hour, or by day where the period is long, the first one first: what was found and banned. */
   readonly #chart = new Map<string, { readonly from: string; count: number }>();
   readonly #unit: "hour" | "day";
+  /** Of the period, as the log writes them. */
+  readonly #ends: { readonly since: string; readonly until: string };
   /** An hour that is in the period from its first minute on, and its bar of the chart. */
   #hour = "";
   #bar = { from: "", count: 0 };
@@ -3259,12 +3254,12 @@ export class Tally {
     this.#asked = asked;
     this.#reader = new LogContext({ lastDay: asked.lastDay });
     this.#counts = new Counts(asked.ownSecrets);
-    const since = wallClockMs(asked.period.since);
-    const until = wallClockMs(asked.period.until);
-    this.#unit = until - since <= 2 * DAY ? "hour" : "day";
+    const { sinceMs, untilMs } = asked.period;
+    this.#ends = { since: stampOf(sinceMs), until: stampOf(untilMs) };
+    this.#unit = untilMs - sinceMs <= 2 * DAY ? "hour" : "day";
     const [barMs, minutes] = this.#unit === "hour" ? [HOUR, ":00"] : [DAY, ""];
-    const last = until - (until % barMs);
-    const first = Math.max(since - (since % barMs), last - 999 * barMs);
+    const last = untilMs - (untilMs % barMs);
+    const first = Math.max(sinceMs - (sinceMs % barMs), last - 999 * barMs);
     for (let at = first; at <= last; at += barMs) {
       const name = this.#barName(stampOf(at));
       this.#chart.set(name, { from: name + minutes, count: 0 });
@@ -3314,9 +3309,9 @@ export class Tally {
 
   /** The bar of its hour or day; absent where it is not in the period. */
   #barOf({ date, time }: LogRecord): { count: number } | undefined {
-    const { since, until, past } = this.#asked.period;
+    const { since, until } = this.#ends;
     const stamp = `${date} ${time}`;
-    if (stamp < since || (past && stamp > until)) return undefined;
+    if (stamp < since || (this.#asked.period.isPast && stamp > until)) return undefined;
     // What is later than now is of now: the clock was put back.
     const name = this.#barName(stamp < until ? stamp : until);
     const bar = this.#chart.get(name) ?? { from: name, count: 0 };
@@ -3349,8 +3344,7 @@ export class Tally {
       return { address: clean(id), ...counts, ...(country !== undefined && { country }) };
     });
     return {
-      since: this.#asked.period.since,
-      until: this.#asked.period.until,
+      ...this.#ends,
       found: sumOf(jails, "found"),
       banned: sumOf(jails, "banned"),
       unbanned: sumOf(jails, "unbanned"),
@@ -3384,7 +3378,7 @@ export class Tally {
 }
 
 /** What happened in a period, as `digest --json` has it; all text in it is clean. */
-export type Digest = ReturnType<Tally["digest"]>;
+type Digest = ReturnType<Tally["digest"]>;
 
 function sumOf<Key extends string>(counts: readonly Record<Key, number>[], key: Key): number {
   return counts.reduce((sum, count) => sum + count[key], 0);
@@ -3407,7 +3401,7 @@ function addUp<Name extends string, Each extends Busy>(
 }
 
 /** The /24 or /64 that an address is in; absent for any other id. */
-export function networkOf(id: string): string | undefined {
+function networkOf(id: string): string | undefined {
   const version = process.getBuiltinModule("node:net").isIP(id);
   if (version === 4) return id.replace(/\d+$/, "0/24");
   if (version !== 6) return undefined;
@@ -3483,7 +3477,7 @@ function chartLines({ chart: { unit, bars } }: Digest): string[] {
 }
 
 /** The message without its title, each line with its end; as many rows as `fits` lets pass. */
-export function digestText(digest: Digest, fits: (text: string) => boolean): string {
+function digestText(digest: Digest, fits: (text: string) => boolean): string {
   const { lines, notRead, failedActions, otherAlerts, serverStarts } = digest;
   const alerts = Object.entries({
     "failed actions": failedActions,
@@ -7281,10 +7275,9 @@ async function siblingsSince(
 
 /** Reads what happened in the period that was asked for. */
 async function readDigest(world: World, settings: Settings): Promise<Digest> {
-  const { log, since, view, verbose, ownSecrets } = settings;
-  const period = periodOf(since, wallClock(world.now()));
+  const { log, since: period, view, verbose, ownSecrets } = settings;
   // A line so much older ends the search for where the period begins: clocks are put back.
-  const limit = stampOf(wallClockMs(period.since) - 3 * HOUR);
+  const limit = stampOf(period.sinceMs - 3 * HOUR);
   const live = openLive(world, log, settings.isFound);
   const files = live ? [live] : [];
   try {
@@ -7376,17 +7369,22 @@ function wholeNumber(least: number, most: number) {
 
 function period({ now }: World) {
   const unitsMs: Readonly<Record<string, number>> = { m: MINUTE, h: HOUR, d: DAY, w: 7 * DAY };
-  const read = z.transform((text: string): Since => {
-    if (text === "today" || text === "yesterday") return { kind: text };
+  const nowMs = wallClock(now());
+  const midnight = nowMs - (nowMs % DAY);
+  const read = z.transform((text: string): Period => {
+    if (text === "yesterday")
+      return { sinceMs: midnight - DAY, untilMs: midnight - SECOND, isPast: true };
     const isDate = /^\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?$/.test(text);
-    if (isDate) return { kind: "at", ms: wallClockMs(text) };
     const parts = /^(?:\d{1,5}[wdhm])+$/.test(text) ? text.matchAll(/(\d+)(.)/g) : [];
     const lengths = Array.from(parts, ([, count, unit = ""]) => +count! * (unitsMs[unit] ?? 0));
-    return { kind: "ago", ms: lengths.reduce((sum, ms) => sum + ms, 0) || Number.NaN };
+    const ago = lengths.reduce((sum, ms) => sum + ms, 0) || Number.NaN;
+    const sinceMs = text === "today" ? midnight : isDate ? wallClockMs(text) : nowMs - ago;
+    return { sinceMs, untilMs: nowMs, isPast: false };
   });
-  // A longer period would start in a year before 1000.
-  const mostMs = { ago: 99_999 * 7 * DAY, at: wallClock(now()) };
-  return read.check(z.refine((since) => !("ms" in since) || since.ms <= mostMs[since.kind]));
+  // A longer period would start in a year before 1000, which has no four digits.
+  const firstMs = nowMs - 99_999 * 7 * DAY;
+  const isKnown = ({ sinceMs }: Period) => sinceMs <= nowMs && sinceMs >= firstMs;
+  return read.check(z.refine(isKnown));
 }
 
 type CommandName = "pass" | "check" | "status" | "digest" | "help" | "version";

@@ -462,23 +462,20 @@ test.each([
   ["0", "x", 0],
   ["0", "-1", 0],
   ["1", "90", 0],
-])(
-  "what Discord's headers say is heeded: %s left, reset after %s s",
-  async (left, reset, waitMs) => {
-    using scene = new SendingScene("Discord", line(1));
-    const headers = { "x-ratelimit-remaining": left, "x-ratelimit-reset-after": reset };
-    scene.answerWith(() => json(200, { id: "1" }, headers));
-    await scene.pass();
-    scene.overrides.fetch = scene.wire;
-    scene.append(line(2));
-    const before = scene.clockMs;
-    if (waitMs > MINUTE) await scene.expectCode(75, "--max-time", "60");
-    scene.wait(Math.max(0, waitMs - MINUTE + SECOND));
-    await scene.expectCode(0, "--max-time", "60");
-    expect(scene.clockMs - before).toBeWithin(waitMs, waitMs + 2 * MINUTE);
-    scene.expectPosted(line(2));
-  },
-);
+])("Discord's headers are heeded: %s left, reset after %s s", async (left, reset, waitMs) => {
+  using scene = new SendingScene("Discord", line(1));
+  const headers = { "x-ratelimit-remaining": left, "x-ratelimit-reset-after": reset };
+  scene.answerWith(() => json(200, { id: "1" }, headers));
+  await scene.pass();
+  scene.overrides.fetch = scene.wire;
+  scene.append(line(2));
+  const before = scene.clockMs;
+  if (waitMs > MINUTE) await scene.expectCode(75, "--max-time", "60");
+  scene.wait(Math.max(0, waitMs - MINUTE + SECOND));
+  await scene.expectCode(0, "--max-time", "60");
+  expect(scene.clockMs - before).toBeWithin(waitMs, waitMs + 2 * MINUTE);
+  scene.expectPosted(line(2));
+});
 
 // ── 429 ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -529,7 +526,7 @@ describe("a 429", () => {
   });
 
   test.each(WAYS)(
-    "of %s that is too long is remembered: 75, nobody asks before it is over",
+    "of %s that is too long is remembered: nobody asks before it is over",
     async (way) => {
       using scene = new SendingScene(way, line(1));
       scene.fail({ kind: "rate-limit", retryAfterS: 1_000 });
@@ -632,17 +629,14 @@ const UNCLEAR: [string, Way, Fault, boolean][] = [
 ].map(([way, fault, saved]) => [`${way} ${JSON.stringify(fault)}`, way, fault, saved]);
 
 describe("an unclear answer", () => {
-  test.each(UNCLEAR)(
-    "%s: tried again and marked, then all is well",
-    async (_, way, fault, saved) => {
-      using scene = new SendingScene(way, ...longLines(1, 3));
-      scene.fail(fault);
-      await scene.pass();
-      scene.expectAllOnce(longLines(1, 3));
-      const marks = scene.contents().map((text) => text.includes(`${RESENT}\n\`\`\`\n`));
-      expect(marks).toEqual(saved ? [false, true, false, false] : [true, false, false]);
-    },
-  );
+  test.each(UNCLEAR)("%s: tried again and marked", async (_, way, fault, saved) => {
+    using scene = new SendingScene(way, ...longLines(1, 3));
+    scene.fail(fault);
+    await scene.pass();
+    scene.expectAllOnce(longLines(1, 3));
+    const marks = scene.contents().map((text) => text.includes(`${RESENT}\n\`\`\`\n`));
+    expect(marks).toEqual(saved ? [false, true, false, false] : [true, false, false]);
+  });
 
   test.each(UNCLEAR)("%s: three tries a run, two marked, then 75", async (_, way, fault) => {
     using scene = new SendingScene(way, ...longLines(1, 2));
@@ -796,7 +790,7 @@ describe("a message that provably was not sent", () => {
   });
 
   test.each(WAYS)(
-    "to %s: seven tries in a minute or two, ever slower; then 75, the next run at once",
+    "to %s: seven tries in a minute, ever slower; the next run at once",
     async (way) => {
       using scene = new SendingScene(way, line(1));
       scene.failAlways({ kind: "refused" });
@@ -1004,21 +998,18 @@ test("76: dead for days, across rotations: afterwards all that still exists, in 
 test.each<[Way, Fault]>([
   ["Discord", { kind: "empty-204" }],
   ["Slack", { kind: "no-ts" }],
-])(
-  "what %s does not confirm counts, and is reported once, also across runs",
-  async (way, fault) => {
-    using scene = new SendingScene(way, ...longLines(1, 3));
-    scene.failAlways(fault);
-    const err = `f2b-watch: ${way} takes messages without saying that it kept them\n`;
-    expect(await scene.run()).toEqual({ code: 0, out: "", err });
-    for (let number = 4; number < 8; number++) {
-      scene.append(line(number));
-      scene.wait(HOUR);
-      await scene.pass();
-    }
-    scene.expectPosted(...longLines(1, 3), ...lines(4, 7));
-  },
-);
+])("what %s does not confirm counts, and is reported once", async (way, fault) => {
+  using scene = new SendingScene(way, ...longLines(1, 3));
+  scene.failAlways(fault);
+  const err = `f2b-watch: ${way} takes messages without saying that it kept them\n`;
+  expect(await scene.run()).toEqual({ code: 0, out: "", err });
+  for (let number = 4; number < 8; number++) {
+    scene.append(line(number));
+    scene.wait(HOUR);
+    await scene.pass();
+  }
+  scene.expectPosted(...longLines(1, 3), ...lines(4, 7));
+});
 
 // ── Refused content ─────────────────────────────────────────────────────────────────────────────
 
@@ -1049,7 +1040,7 @@ describe("a line whose content is refused", () => {
   });
 
   test.each(WAYS)(
-    "by %s is found by halving, kept in a private file, told once here and there",
+    "by %s is found by halving, kept in private, told once here and there",
     async (way) => {
       using scene = new SendingScene(way, ...lines(1, 49), "poison", ...lines(51, 100));
       scene.refusePoison();
@@ -1350,15 +1341,12 @@ describe("a failure that lasts is told when it begins, after an hour, then daily
   test.each([
     [400, 50041, 78],
     [404, 10015, 69],
-  ])(
-    "of %d %d and a dead network it is %d: what a person must act on",
-    async (status, code, worse) => {
-      using scene = new SendingScene("both", line(1));
-      scene.fail({ kind: "code", status, code });
-      scene.slack.failAlways({ kind: "refused" });
-      await scene.expectCode(worse);
-    },
-  );
+  ])("of %d %d and a dead network it is %d", async (status, code, worse) => {
+    using scene = new SendingScene("both", line(1));
+    scene.fail({ kind: "code", status, code });
+    scene.slack.failAlways({ kind: "refused" });
+    await scene.expectCode(worse);
+  });
 });
 
 // ── Crash and delivery ──────────────────────────────────────────────────────────────────────────
@@ -1421,7 +1409,7 @@ describe("killed or stopped", () => {
       (scene) => fs.rmSync(scene.state, { recursive: true }),
     ],
   ])(
-    "%s, at any step: nothing is lost, one message at most comes twice and is marked",
+    "%s, at any step: nothing is lost, one message at most comes twice",
     async (name, way, texts, before) => {
       let step = 1;
       for (; ; step++) {
@@ -1451,7 +1439,7 @@ describe("killed or stopped", () => {
   });
 
   test.each(["before", "after"])(
-    "78: SIGTERM %s the answer: the message in flight is finished and saved, the rest waits",
+    "78: SIGTERM %s the answer: the message in flight is finished and saved",
     async (when) => {
       using scene = new SendingScene("Discord", ...longLines(1, 4));
       scene.onFetch(async (wire, ...call) => {

@@ -47,7 +47,7 @@ import type * as Zod from "zod/mini";
 // ── Constants ───────────────────────────────────────────────────────────────────────────────────
 // What several sections share; every other limit stands where it is used, with its source.
 
-export const VERSION = "1.1.0";
+const VERSION = "1.1.0";
 
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
@@ -66,10 +66,6 @@ const HOST_LIMIT = 80;
 /** zod: loaded with cac when something is to be validated, which in an idle run nothing is. */
 let z: typeof Zod;
 let cac: typeof Cac.cac;
-
-export async function loadPackages(): Promise<void> {
-  [z, { cac }] = await Promise.all([import("zod/mini"), import("cac")]);
-}
 
 /** Makes a schema when it is first used. */
 function lazily<Made>(make: () => Made): () => Made {
@@ -160,13 +156,13 @@ const State = lazily(() => {
     validated: z.optional(z.object({ marks: z.array(z.string()), names: z.array(z.string()) })),
   });
 });
-export type State = Zod.infer<ReturnType<typeof State>>;
+type State = Zod.infer<ReturnType<typeof State>>;
 type Progress = State["destinations"][string];
 type Anchor = Progress["finished"][number];
 type Cursor = NonNullable<Progress["cursor"]>;
 type KnownLine = NonNullable<Cursor["trail"]>[number];
 type Channel = State["channels"][string];
-export type Pause = NonNullable<Channel["pause"]>;
+type Pause = NonNullable<Channel["pause"]>;
 
 /** A failure that a person can act on, told in one line, with a hint where one helps. */
 class Fault extends Error {
@@ -3501,7 +3497,7 @@ function digestText(digest: Digest, fits: (text: string) => boolean): string {
 // All effects go through one `World`: tests hand in their own.
 
 /** What another program said. */
-export type Ran =
+type Ran =
   { kind: "ended"; code: number; out: string; err: string } | { kind: "missing" | "timedOut" };
 
 /** Everything outside the program: tests hand in their own. */
@@ -6761,7 +6757,7 @@ async function overLogs(
 // but for --hello; writes nothing, but to call again who refused and is alive.
 
 /** One thing that was checked; only a failure has a hint and an exit code. */
-export interface Row {
+interface Row {
   readonly name: string;
   /** `unknown`: only a test message can show it, or this user or runtime may not ask. */
   readonly state: "ok" | "failed" | "unknown";
@@ -7872,7 +7868,7 @@ interface Settings extends Readonly<ReturnType<typeof readSettings>> {
 export function main(argv: readonly string[], world: World): Promise<number> {
   return toldIfFailed(world, async () => {
     if (unlessFault(() => isIdle(world, argv))) return 0;
-    await loadPackages();
+    [z, { cac }] = await Promise.all([import("zod/mini"), import("cac")]);
     const line = readCommandLine(argv);
     const { run, examples } = COMMANDS[line.command];
     // help and version work where the configuration is broken.

@@ -3,9 +3,9 @@ import { describe, expect, test } from "bun:test";
 import { DatabaseSync } from "node:sqlite";
 import * as fs from "node:fs";
 import { dirname, join } from "node:path";
-import { VERSION, type Ran, type Row } from "../f2b-watch.ts";
+import manifest from "../package.json";
 import { Discord, type DiscordOptions } from "./discord.ts";
-import { line, lines, Scene, type RunResult } from "./harness.ts";
+import { line, lines, Scene, type RunResult, type Ran, type Row } from "./harness.ts";
 import { Slack, type SlackOptions } from "./slack.ts";
 
 const MINUTE = 60_000;
@@ -225,7 +225,7 @@ const FRESH: Case[] = [
       scene.fail2ban["status"] = jails("sshd");
     },
     "settings", "✓",
-    `f2b-watch ${VERSION}; host web-1; format compact; new logs from the end; only ban, alert; jails sshd`],
+    `f2b-watch ${manifest.version}; host web-1; format compact; new logs from the end; only ban, alert; jails sshd`],
   ["an env file that only we can read", nothing, "env file", "✓", /\.env, 600 root:root$/],
   ["an env file that our own group can read",
     (scene) => fs.chmodSync(scene.path(".env"), 0o640), "env file", "✓", /\.env, 640 root:root$/],
@@ -886,7 +886,7 @@ describe("--hello", () => {
       { name: "Discord", state: "ok", text },
       { name: "Slack", state: "ok", text: "@f2b of Example; the test message is there" },
     ]);
-    const hello = `👋 web-1: f2b-watch ${VERSION} can post here, it watches \`${scene.log}\``;
+    const hello = `👋 web-1: f2b-watch ${manifest.version} can post here, it watches \`${scene.log}\``;
     expect(scene.discord.messages.map(({ content }) => content)).toEqual([hello]);
     expect(scene.slack.messages.map(({ content }) => content)).toEqual([`*web-1*\n${hello}`]);
     expect([...scene.discord.violations, ...scene.slack.violations]).toEqual([]);
@@ -955,7 +955,7 @@ describe("--hello", () => {
     using scene = new CheckScene().useSlack();
     const { code, out } = await scene.f2bWatch("check", "--hello", "--dry-run", "--log", scene.log);
     expect(code).toBe(0);
-    expect(out).toContain(`👋 web-1: f2b-watch ${VERSION}`);
+    expect(out).toContain(`👋 web-1: f2b-watch ${manifest.version}`);
     expect(out).toContain("? Slack");
     expect((await scene.row("Slack", "--hello", "--dry-run")).state).toBe("unknown");
     expect(scene.slack.messages).toEqual([]);

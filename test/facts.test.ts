@@ -4,9 +4,9 @@ import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { Facts, lookUpFacts, type Ran, type World } from "../f2b-watch.ts";
+import { Facts, lookUpFacts, type World } from "../f2b-watch.ts";
 import { Fail2ban, machine } from "./fail2ban.ts";
-import { line, Scene, testWith } from "./harness.ts";
+import { line, Scene, testWith, type Ran } from "./harness.ts";
 import { DONE, Machine, STARTERS } from "./machine.ts";
 import { MMDB_PROGRAMS, writeMmdb } from "./mmdb.ts";
 

@@ -5,8 +5,7 @@
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { gunzipSync, gzipSync } from "node:zlib";
-import type { Ran } from "../f2b-watch.ts";
-import { Scene } from "./harness.ts";
+import { Scene, type Ran } from "./harness.ts";
 
 process.env["TZ"] = "UTC";
 

@@ -5,12 +5,22 @@ import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { gzipSync, zstdCompressSync } from "node:zlib";
-import { loadPackages, main, realWorld, type World } from "../f2b-watch.ts";
+import { main, type parseState, realWorld, type World } from "../f2b-watch.ts";
 import { Discord } from "./discord.ts";
 import type { Slack } from "./slack.ts";
 
-// For tests of what validates without a run before it.
-await loadPackages();
+/** What another program said. */
+export type Ran = Awaited<ReturnType<World["runProgram"]>>;
+/** What is saved for a log. */
+export type State = NonNullable<ReturnType<typeof parseState>>;
+/** A row of `check --json`. */
+export interface Row {
+  name: string;
+  state: "ok" | "failed" | "unknown";
+  text: string;
+  hint: string;
+  exitCode: number;
+}
 
 /** Where the script lies, wherever the tests are started. */
 export const repository = resolve(import.meta.dirname, "..");
@@ -266,4 +276,10 @@ export class Scene {
     expect(this.channel.requests.length).toBe(before);
     expect(written()).toEqual(files);
   }
+}
+
+// Loads zod, for tests of what validates without a run before it.
+{
+  using scene = new Scene();
+  await scene.f2bWatch("version");
 }

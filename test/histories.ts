@@ -16,8 +16,8 @@ import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync, zstdCompressSync } from "node:zlib";
-import { fingerprint, main, parseState, type State, type World } from "../f2b-watch.ts";
-import { machine } from "./harness.ts";
+import { fingerprint, main, parseState, type World } from "../f2b-watch.ts";
+import { machine, type State } from "./harness.ts";
 
 // ── Histories ───────────────────────────────────────────────────────────────────────────────────
 

@@ -4,9 +4,8 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
-import { type Ran, type Row } from "../f2b-watch.ts";
 import { Fail2ban, machine } from "./fail2ban.ts";
-import { lines, Scene, testWith } from "./harness.ts";
+import { lines, Scene, testWith, type Ran, type Row } from "./harness.ts";
 import { Logrotate, succeed } from "./logrotate.ts";
 
 setDefaultTimeout(180_000);

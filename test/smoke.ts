@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { VERSION } from "../f2b-watch.ts";
+import manifest from "../package.json";
 
 function expectOutput(binary: string, args: string[], expected: string): void {
   const run = spawnSync(binary, args, { encoding: "utf8", cwd: "/", env: {} });
@@ -22,7 +22,7 @@ process.on("exit", () => fs.rmSync(folder, { recursive: true }));
 const [, , binary = "dist/f2b-watch"] = process.argv;
 const path = resolve(binary);
 const sample = resolve(import.meta.dirname, "fixtures/single-jail.log");
-expectOutput(path, ["--version"], `f2b-watch ${VERSION}`);
+expectOutput(path, ["--version"], `f2b-watch ${manifest.version}`);
 expectOutput(
   path,
   ["--dry-run", "--env-file", noSettings, "--log", sample, "--state", "/nonexistent"],

@@ -2,8 +2,8 @@
 import { describe, expect, test } from "bun:test";
 import * as fs from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
-import { parseState, sealState, type State, stateFileName } from "../f2b-watch.ts";
-import { line, lines, type RunResult, Scene } from "./harness.ts";
+import { parseState, sealState, stateFileName } from "../f2b-watch.ts";
+import { line, lines, type RunResult, Scene, type State } from "./harness.ts";
 
 const MINUTE = 60_000;
 

@@ -3,8 +3,7 @@ import { describe, expect, test } from "bun:test";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import type { Ran } from "../f2b-watch.ts";
-import { line, lines, type RunResult, Scene } from "./harness.ts";
+import { line, lines, type RunResult, Scene, type Ran } from "./harness.ts";
 import { addSlack } from "./slack.ts";
 
 const SECOND = 1_000;

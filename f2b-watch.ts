@@ -6505,11 +6505,10 @@ function nothingNew(
   const text = readCopy(world, statePathOf(kept)) ?? "";
   const state = unsealed(text, log);
   if (!state) return false;
-  const names = namesIn(state);
-  if (!names) return false;
   let live: OpenFile | undefined;
   try {
-    if (state.failures["log"]) return false;
+    const names = namesIn(state);
+    if (!names || state.failures["log"]) return false;
     live = openLive(world, log);
     if (!live) return false;
     const file = live;

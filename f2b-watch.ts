@@ -6755,22 +6755,19 @@ async function overLogs(
 // Each row asks what a run would ask, on its own, so that no failure hides another. Posts nothing,
 // but for --hello; writes nothing, but to call again who refused and is alive.
 
-/** One thing that was checked; only a failure has a hint and an exit code. */
-interface Row {
-  readonly name: string;
-  /** `unknown`: only a test message can show it, or this user or runtime may not ask. */
-  readonly state: "ok" | "failed" | "unknown";
-  readonly text: string;
-  readonly hint: string;
-  readonly exitCode: number;
-}
+type Row = ReturnType<typeof rowOf>;
 
-function rowOf(name: string, found: string | Fault): Row {
-  if (typeof found === "string") return { name, state: "ok", text: found, hint: "", exitCode: 0 };
-  const { exitCode, message: text, hint = "" } = found;
-  if (!(found instanceof Closed)) return { name, state: "failed", text, hint, exitCode };
-  // A run does without it.
-  return { ...rowOf(name, hint ? `${text}; ${hint}` : text), state: "unknown" };
+/**
+ * What was found, or why not. `unknown`: only a test message can show it, or this user or runtime may
+ * not ask, and a run does without it.
+ */
+function rowOf(name: string, found: string | Fault) {
+  const isOk = typeof found === "string";
+  const { exitCode, message, hint = "" } = isOk ? new Fault(0, found) : found;
+  const state = isOk ? "ok" : found instanceof Closed ? "unknown" : "failed";
+  if (state === "failed") return { name, state, text: message, hint, exitCode } as const;
+  const text = hint ? `${message}; ${hint}` : message;
+  return { name, state, text, hint: "", exitCode: 0 } as const;
 }
 
 /** `exitCode`: of errors of the system. */
@@ -6824,20 +6821,16 @@ async function check(world: World, settings: Settings): Promise<number> {
   const clean = (text: string) => cleanText(text.replace(/\s+/g, " "), ownSecrets);
   const shown = rows.map((row) => ({ ...row, text: clean(row.text), hint: clean(row.hint) }));
   const exitCode = worstExit(rows.map((row) => row.exitCode));
-  const report = `${JSON.stringify({ exitCode, rows: shown }, undefined, 2)}\n`;
-  await print(world, json ? report : renderRows(shown, world.terminal ? 80 : Infinity));
-  return exitCode;
-}
-
-function renderRows(rows: readonly Row[], width: number): string {
-  const longest = Math.max(...rows.map(({ name }) => name.length));
+  const width = Math.max(...rows.map(({ name }) => name.length));
   const signs = { ok: "✓", failed: "✗", unknown: "?" };
-  const texts = rows.map(({ name, state, text, hint }) => {
-    const row = columns([[`${signs[state]} ${name.padEnd(longest)}`, text]], width);
+  const table = shown.map(({ name, state, text, hint }) => {
+    const head = `${signs[state]} ${name.padEnd(width)}`;
     // Hints never wrap, so that commands can be copied.
-    return hint ? `${row}  → ${hint}\n` : row;
+    return columns([[head, text]], world.terminal ? 80 : Infinity) + (hint && `  → ${hint}\n`);
   });
-  return texts.join("");
+  const report = `${JSON.stringify({ exitCode, rows: shown }, undefined, 2)}\n`;
+  await print(world, json ? report : table.join(""));
+  return exitCode;
 }
 
 function settingsText({ host, view, from }: Settings): string {
@@ -7053,13 +7046,14 @@ async function destinationRows(world: World, settings: Settings): Promise<Row[]>
   const [first = log] = logsOrPath(world, log);
   const saved = unlessFault(() => readState(world, { ...settings, log: first }));
   const { channels = {}, failures = {} } = saved?.kind === "known" ? saved.state : {};
+  const now = world.now();
   const asking = destinations.map(async (destination): Promise<Finding> => {
     const pause = channels[destination.name]?.pause;
-    const holds = pause && isPaused(pause, world.now(), destination.settings);
+    const holds = pause && isPaused(pause, now, destination.settings);
     const refusal = (holds && pause.settings !== undefined && pause.why) || "";
     const asked = await tried(75, async () => {
       if (holds && refusal === "") {
-        const why = `quiet for another ${durationText(pause.until - world.now())}: ${pause.why}`;
+        const why = `quiet for another ${durationText(pause.until - now)}: ${pause.why}`;
         return new Fault(pause.exitCode, why, pause.hint);
       }
       const answer = await askService(world, destination);
@@ -7072,30 +7066,26 @@ async function destinationRows(world: World, settings: Settings): Promise<Row[]>
   });
   const findings = await Promise.all(asking);
   const outcomes = await callAgain(world, settings, findings);
-  return findings.map(({ destination: { name, title }, asked, refusal }) => {
-    const failure = failures[name];
-    const age = failure
-      ? `; runs have failed for ${durationText(world.now() - failure.since)}`
-      : "";
-    if (asked instanceof Fault)
-      return rowOf(title, new Fault(asked.exitCode, asked.message + age, asked.hint));
+  const textOf = ({ destination: { name, title }, asked, refusal }: Finding): string | Fault => {
+    const { since } = failures[name] ?? {};
+    const age = since === undefined ? "" : `; runs have failed for ${durationText(now - since)}`;
+    if (asked instanceof Fault) return new Fault(asked.exitCode, asked.message + age, asked.hint);
     // What a dry run printed proves nothing.
     const outcome = dryRun ? undefined : outcomes.get(name);
-    if (outcome?.kind === "stopped")
-      return rowOf(title, new Fault(75, `${asked.text}; stopped`, "check again"));
+    if (outcome?.kind === "stopped") return new Fault(75, `${asked.text}; stopped`, "check again");
     if (outcome?.kind === "failed") {
       const { exitCode, message, hint } = outcome.fault;
       const why = `${asked.text}; but ${message.replace(`${title}: `, "")}`;
-      return rowOf(title, new Fault(exitCode, why, hint?.replace("@<the bot>", asked.bot ?? "$&")));
+      return new Fault(exitCode, why, hint?.replace("@<the bot>", asked.bot ?? "$&"));
     }
     const notes = [asked.text + age];
     if (outcome) notes.push("the test message is there");
     else if (refusal) notes.push(`refused before (${refusal}), is called again`);
     if (failures[`${name} unverified`]) notes.push("it does not say that it keeps messages");
-    if (!asked.doubt || outcome) return rowOf(title, notes.join("; "));
-    notes.push(`${asked.doubt} only check --hello can tell`);
-    return rowOf(title, new Closed(0, notes.join("; ")));
-  });
+    if (!asked.doubt || outcome) return notes.join("; ");
+    return new Closed(0, [...notes, `${asked.doubt} only check --hello can tell`].join("; "));
+  };
+  return findings.map((finding) => rowOf(finding.destination.title, textOf(finding)));
 }
 
 /**

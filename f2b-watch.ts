@@ -5494,40 +5494,42 @@ interface Source<M extends Message = Message> {
 }
 
 /** The run was asked to stop before the next message was found. */
-class Stopped extends Error {}
+class Stopped extends Fault {}
+const stopped = () => new Stopped(75, "stopped", "check again");
 
 const TIME_IS_UP = "time is up, the rest follows in the next run";
 
-/** Posts a source's messages one by one, each until the destination has it or refuses it permanently. */
+/**
+ * Posts a source's messages one by one, each until the destination has it or refuses it permanently.
+ * Returns how many arrived; throws what stops it.
+ */
 async function deliver<M extends Message>(
   run: Job,
   destination: Destination,
   source: Source<M>,
-): Promise<Outcome> {
+): Promise<number> {
   const { world, deadline } = run;
   const { title, settings, prints } = destination;
   const channel = run.channel(destination.name);
-  const failed = (exitCode: number, why: string, hint?: string): Outcome => {
-    const fault = new Fault(exitCode, `${title}: ${why}`, hint);
-    return { kind: "failed", fault, waiting: () => source.waiting() };
-  };
+  const failed = (exitCode: number, why: string, hint?: string) =>
+    new Fault(exitCode, `${title}: ${why}`, hint);
   let [attempt, sent, named] = [FIRST_ATTEMPT, 0, true];
   for (;;) {
     const message = await source.next(attempt);
     if (!message && run.settings.dryRun)
       complain(world, `dry run: ${amount(sent, "message")} for ${title}, none sent`);
-    if (!message) return { kind: "done", sent };
-    if (world.stopping.aborted) return { kind: "stopped" };
+    if (!message) return sent;
+    if (world.stopping.aborted) throw stopped();
     const { pause } = channel;
     if (pause && !prints && isPaused(pause, world.now(), settings))
-      return failed(pause.exitCode, pause.why, pause.hint);
+      throw failed(pause.exitCode, pause.why, pause.hint);
     const waitMs = prints ? 0 : turnDelayMs(channel, destination.pace, world.now());
     // The first message goes out however late it is, or a slow start would never get anywhere.
-    if (world.now() + waitMs >= deadline && (sent > 0 || waitMs > 0)) return failed(75, TIME_IS_UP);
+    if (world.now() + waitMs >= deadline && (sent > 0 || waitMs > 0)) throw failed(75, TIME_IS_UP);
     if (waitMs > 0) {
       showProgress(run, `${title}: ${sent} sent, next in ${Math.ceil(waitMs / SECOND)} s`);
       await world.sleep(waitMs);
-      if (world.stopping.aborted) return { kind: "stopped" };
+      if (world.stopping.aborted) throw stopped();
     }
     source.begin(message);
     const how = { named, leftMs: deadline - world.now() };
@@ -5554,16 +5556,16 @@ async function deliver<M extends Message>(
         break;
       case "setAside": {
         const left = source.refused(message, verdict.why);
-        if (left instanceof Fault) return failed(left.exitCode, left.message, left.hint);
+        if (left instanceof Fault) throw failed(left.exitCode, left.message, left.hint);
         if (left === "left") attempt = afterDone(attempt, message.lines, true);
         break;
       }
       case "dropName":
-        if (!named) return failed(78, "it takes no name of ours");
+        if (!named) throw failed(78, "it takes no name of ours");
         named = false;
         break;
       case "stop":
-        return failed(step.exitCode, verdict.why, hintFor(verdict, destination.host));
+        throw failed(step.exitCode, verdict.why, hintFor(verdict, destination.host));
     }
   }
 }
@@ -5685,7 +5687,7 @@ class LogSource implements Source<LogMessage> {
   async #breathe(): Promise<void> {
     const { world, deadline } = this.#run;
     await world.sleep(0);
-    if (world.stopping.aborted) throw new Stopped();
+    if (world.stopping.aborted) throw stopped();
     if (world.now() >= deadline) throw new Fault(75, `${this.#destination.title}: ${TIME_IS_UP}`);
   }
 
@@ -6258,14 +6260,13 @@ async function startProgress(run: Job): Promise<Progress> {
 /** What a session says to each destination; nothing where nothing is to be said. */
 type Work = (job: Job, destination: Destination) => Promise<Source | undefined>;
 
-/** How a destination's part of the pass ended; absent where nothing was to be said. */
-type Outcome =
-  | { kind: "done"; sent: number }
-  | { kind: "stopped" }
-  /** `waiting` reads all that is unread, so it is asked only where the failure is reported. */
-  | { kind: "failed"; fault: Fault; waiting?: () => string };
-
-type Ended = readonly (readonly [Destination, Outcome | undefined])[];
+/** How a destination's part of a session ended. */
+interface Ended {
+  readonly destination: Destination;
+  /** Messages that were sent, or what went wrong; absent where nothing was to be said. */
+  readonly outcome: number | Fault | undefined;
+  readonly source: Source | undefined;
+}
 
 interface Turn {
   readonly deadline: number;
@@ -6276,7 +6277,7 @@ interface Turn {
   /** Where a run that is refused the lock leaves its mark; taken down before the log is looked at. */
   readonly markPath?: string;
   /** Says how it ended; on stderr unless told otherwise. */
-  readonly conclude?: (job: Job, ended: Ended) => void;
+  readonly conclude?: (job: Job, ended: readonly Ended[]) => void;
 }
 
 /**
@@ -6311,17 +6312,24 @@ async function session(world: World, settings: Settings, work: Work, turn: Turn)
       try {
         if (work === newLines && group[0] === destinations[0]) await reportMismatches(job);
         const ended = await Promise.all(
-          group.map(async (each) => {
-            const outcome = await work(job, each)
-              .then((source) => source && deliver(job, each, source))
-              .catch(asFailed);
-            await each.flush();
-            return [each, outcome] as const;
+          group.map(async (destination): Promise<Ended> => {
+            let [outcome, source]: [Ended["outcome"], Ended["source"]] = [undefined, undefined];
+            try {
+              source = await work(job, destination);
+              outcome = source && (await deliver(job, destination, source));
+            } catch (error) {
+              // What goes wrong with one destination stays with it.
+              if (!(error instanceof Fault)) throw error;
+              outcome = error;
+            }
+            await destination.flush();
+            return { destination, outcome, source };
           }),
         );
         if (world.terminal) world.writeError("\r\x1b[K");
         conclude(job, ended);
-        const code = worstExit(ended.map(([, outcome]) => exitCodeOf(outcome)));
+        const codes = ended.map(({ outcome }) => (outcome instanceof Fault ? outcome.exitCode : 0));
+        const code = worstExit(codes);
         exitCode = worstExit([exitCode, code]);
         if (markPath) job.state.validated = validatedBy(settings);
         // What could not be saved is not tried once more: it was reported.
@@ -6374,18 +6382,6 @@ function unlessFault<Result>(work: () => Result): Result | undefined {
   }
 }
 
-/** What goes wrong with one destination stays with it. */
-function asFailed(error: unknown): Outcome {
-  if (error instanceof Stopped) return { kind: "stopped" };
-  if (error instanceof Fault) return { kind: "failed", fault: error };
-  throw error;
-}
-
-function exitCodeOf(outcome: Outcome | undefined): number {
-  if (outcome?.kind === "failed") return outcome.fault.exitCode;
-  return outcome?.kind === "stopped" ? 75 : 0;
-}
-
 /** The log's new lines, for one destination. */
 async function newLines(job: Job, destination: Destination): Promise<Source> {
   const { state, logFault, firstRun } = job;
@@ -6399,21 +6395,23 @@ async function newLines(job: Job, destination: Destination): Promise<Source> {
 }
 
 /** Reports how the part of each destination ended. */
-function reportEnded(job: Job, ended: Ended): void {
+function reportEnded(job: Job, ended: readonly Ended[]): void {
   const { world, settings, state, live } = job;
   reportFacts(job);
-  const unread = ended.find(([, outcome]) => exitCodeOf(outcome) === 66)?.[1];
-  const fault = unread?.kind === "failed" ? unread.fault : undefined;
-  for (const [{ name }] of fault ? [] : ended) reportStuck(job, name, state.destinations[name]);
-  if (fault || live) report(job, "log", fault, `${settings.log} can be read again`);
-  for (const [{ name, title, prints }, outcome] of ended) {
-    if (outcome?.kind === "failed" && outcome.fault.exitCode !== 66)
-      report(job, name, outcome.fault, "", outcome.waiting);
-    if (outcome?.kind !== "done") continue;
-    report(job, name, undefined, `${title} works again`);
-    const { sent } = outcome;
-    const text = sent > 0 ? `${amount(sent, "message")} sent to` : "nothing new for";
-    if (world.terminal && !prints) complain(world, `${text} ${title}`);
+  const faults = ended.flatMap(({ outcome }) => (outcome instanceof Fault ? outcome : []));
+  const unread = faults.find(({ exitCode }) => exitCode === 66);
+  if (unread || live) report(job, "log", unread, `${settings.log} can be read again`);
+  for (const { destination, outcome, source } of ended) {
+    const { name, title, prints } = destination;
+    if (!unread) reportStuck(job, name, state.destinations[name]);
+    if (outcome === undefined || outcome instanceof Stopped) continue;
+    const fault = outcome instanceof Fault ? outcome : undefined;
+    if (fault?.exitCode === 66) continue;
+    // What waits is read to its end, so only where the failure is reported.
+    report(job, name, fault, `${title} works again`, () => source?.waiting() ?? "");
+    const text =
+      outcome === 0 ? "nothing new for" : `${amount(Number(outcome), "message")} sent to`;
+    if (!fault && world.terminal && !prints) complain(world, `${text} ${title}`);
   }
 }
 
@@ -7072,9 +7070,8 @@ async function destinationRows(world: World, settings: Settings): Promise<Row[]>
     if (asked instanceof Fault) return new Fault(asked.exitCode, asked.message + age, asked.hint);
     // What a dry run printed proves nothing.
     const outcome = dryRun ? undefined : outcomes.get(name);
-    if (outcome?.kind === "stopped") return new Fault(75, `${asked.text}; stopped`, "check again");
-    if (outcome?.kind === "failed") {
-      const { exitCode, message, hint } = outcome.fault;
+    if (outcome instanceof Fault) {
+      const { exitCode, message, hint } = outcome;
       const why = `${asked.text}; but ${message.replace(`${title}: `, "")}`;
       return new Fault(exitCode, why, hint?.replace("@<the bot>", asked.bot ?? "$&"));
     }
@@ -7094,11 +7091,10 @@ async function destinationRows(world: World, settings: Settings): Promise<Row[]>
  */
 async function callAgain(world: World, settings: Settings, findings: readonly Finding[]) {
   const { host, log, hello, dryRun, json } = settings;
-  const outcomes = new Map<string, Outcome>();
+  const outcomes = new Map<string, NonNullable<Ended["outcome"]>>();
   const alive = findings.filter(({ asked }) => !(asked instanceof Fault));
   const posts = hello && !(dryRun && json);
   if (!alive.some(({ refusal }) => posts || (refusal && !dryRun))) return outcomes;
-  const failed = (error: unknown): Outcome => ({ kind: "failed", fault: asFault(error, 73) });
   const logs = logsOrPath(world, log);
   const path = neutralise(redact(log.replaceAll("`", "'"), []));
   const text = `👋 ${host}: f2b-watch ${VERSION} can post here, it watches \`${path}\``;
@@ -7110,14 +7106,15 @@ async function callAgain(world: World, settings: Settings, findings: readonly Fi
     const isFirst = job.settings.log === logs[0];
     return posts && isFirst ? textSource(job, destination, text, "") : undefined;
   };
-  const conclude = (_: Job, ended: Ended) => {
-    for (const [{ name }, outcome] of ended) if (outcome) outcomes.set(name, outcome);
+  const conclude = (_: Job, ended: readonly Ended[]) => {
+    for (const { destination, outcome } of ended)
+      if (outcome !== undefined) outcomes.set(destination.name, outcome);
   };
   try {
     // Each log remembers for itself who refused.
     for (const each of logs) await sendBeside(world, { ...settings, log: each }, callOn, conclude);
   } catch (error) {
-    for (const { destination } of alive) outcomes.set(destination.name, failed(error));
+    for (const { destination } of alive) outcomes.set(destination.name, asFault(error, 73));
   }
   if (world.terminal) world.writeError("\r\x1b[K");
   return outcomes;

@@ -3520,7 +3520,7 @@ export interface World {
   fetch(url: string, init: RequestInit): Promise<Response>;
   hostName(): string;
   /** What a program makes of an open file; throws where it is missing or fails. */
-  streamProgram(program: string, args: readonly string[], input: number): AsyncIterable<Uint8Array>;
+  streamProgram(program: string, input: Iterable<Uint8Array>): AsyncIterable<Uint8Array>;
   /** Runs a program that may be missing or hang; its environment has none of our secrets. */
   runProgram(program: string, args: readonly string[], timeoutMs?: number): Promise<Ran>;
   writeOut(text: string): Promise<void>;
@@ -3565,24 +3565,22 @@ function programEnvironment(): Record<string, string | undefined> {
 
 async function* streamProgram(
   program: string,
-  args: readonly string[],
-  input: number,
+  input: Iterable<Uint8Array>,
 ): AsyncGenerator<Uint8Array> {
   const { spawn } = process.getBuiltinModule("node:child_process");
-  const stdio = [input, "pipe", "ignore"] as const;
-  const child = spawn(program, args, { env: programEnvironment(), stdio: [...stdio] });
+  const { Readable, pipeline } = process.getBuiltinModule("node:stream");
+  const stdio = ["pipe", "pipe", "ignore"] as const;
+  const child = spawn(program, ["-dc"], { env: programEnvironment(), stdio: [...stdio] });
   const timer = setTimeout(() => child.kill("SIGKILL"), 2 * MINUTE);
   const ended = new Promise<number>((done, failed) => {
     child.once("error", failed);
     child.once("close", (code) => done(code ?? -1));
   });
   ended.catch(() => undefined);
+  pipeline(Readable.from(input), child.stdin, () => undefined);
   try {
-    for await (const chunk of child.stdout ?? []) yield chunk;
+    for await (const chunk of child.stdout) yield chunk;
     if ((await ended) !== 0) throw new Error(`${program} failed`);
-  } catch (error) {
-    if (isDenied(error) || errorCode(error) === "ENOENT") throw error;
-    throw new Error(`${program} failed`, { cause: error });
   } finally {
     clearTimeout(timer);
     child.kill("SIGKILL");
@@ -4100,14 +4098,13 @@ function writeAll(world: World, descriptor: number, bytes: Uint8Array): number {
 /** What a compressed file unpacks to, by Node or by the program that made it. */
 function unpackedChunks(world: World, packed: OpenFile): AsyncIterable<Uint8Array> {
   const program = packingOf(packed.head) ?? "";
-  if (program !== "gzip" && program !== "zstd")
-    return world.streamProgram(program, ["-dc"], packed.descriptor);
-  const zlib = process.getBuiltinModule("node:zlib");
-  const { Readable, pipeline } = process.getBuiltinModule("node:stream");
   // In blocks so small that even a bomb's blocks unpack to some MiB each.
   const blocks = function* (length = 8 * 1024) {
     for (let at = 0; at < packed.size; at += length) yield packed.read(at, length);
   };
+  if (program !== "gzip" && program !== "zstd") return world.streamProgram(program, blocks());
+  const zlib = process.getBuiltinModule("node:zlib");
+  const { Readable, pipeline } = process.getBuiltinModule("node:stream");
   const decoder = program === "gzip" ? zlib.createGunzip() : zlib.createZstdDecompress();
   return pipeline(Readable.from(blocks()), decoder, () => undefined);
 }
@@ -4170,9 +4167,6 @@ const NO_SIBLINGS = {
 };
 type LogFiles = typeof NO_SIBLINGS;
 
-/** Whether a compressed sibling is to be unpacked. */
-type Wants = (packed: OpenFile, isNewest: boolean) => boolean | Promise<boolean>;
-
 /**
  * The files among those opened that are the log's: by their first lines, and by when they were written.
  * A name that neither a number nor a date makes a rotated one may be that of another log: its lines are
@@ -4204,105 +4198,99 @@ function ownFiles(base: string, live: OpenFile | undefined, open: readonly OpenF
   });
 }
 
-/**
- * Opens what is listed, but for the log itself, without following links: it must be of root or of the
- * log's owner. Of what is compressed only what is wanted.
- */
-async function openListed(
-  world: World,
-  listed: readonly Listed[],
-  live: OpenFile | undefined,
-  scratchPath: string,
-  wants: Wants,
-) {
-  const open: OpenFile[] = [];
-  const leftOut: LeftOut[] = [];
-  const keys: string[] = [];
-  const owner = live?.stat.uid ?? world.uid();
-  const problemOf = ({ uid, nlink }: fs.Stats) => {
+/** Opens one sibling without following links: it must be of root or of the log's owner. */
+function openSibling(world: World, { name, number, path }: Listed, owner: number): OpenFile {
+  const opened = openRegular(world, path, world.fs.constants.O_NOFOLLOW, ({ uid, nlink }) => {
     if (uid === owner || (uid === 0 && nlink === 1)) return undefined;
     return uid === 0 ? "a hard link" : "of another owner";
-  };
-  const newestMs = Math.max(...listed.map(({ writtenMs }) => writtenMs));
-  for (const each of listed) {
-    const { name, rest, number, path, inode, size, writtenMs } = each;
-    if (live && inode === inodeOf(live.stat)) continue;
-    try {
-      const opened = openRegular(world, path, world.fs.constants.O_NOFOLLOW, problemOf);
-      const file = new OpenFile(world, { name, number, ...opened });
-      // Else another file has taken the name since it was listed.
-      const isListed = inodeOf(file.stat) === inode;
-      if (isListed && file.key) keys.push(file.key);
-      if (isListed && !file.key) open.push(file);
-      else if (isListed && (await wants(file, writtenMs === newestMs)))
-        open.push(await unpack(world, file, scratchPath));
-      else file.close();
-    } catch (error) {
-      if (error instanceof Fault) throw error;
-      if (!ROTATED_NAME.test(rest)) continue;
-      const why = errorCode(error) === "ELOOP" ? "a link" : reason(error);
-      leftOut.push({ name, number, writtenMs, why, key: `${name} ${inode} ${size}` });
-    }
-  }
-  return { open, leftOut, keys };
+  });
+  return new OpenFile(world, { name, number, ...opened });
 }
 
 /**
- * Opens the siblings of the log, the oldest first. Listed anew until two listings agree: a rotation in
- * the middle would show one file twice, or hide one; and what is being rotated may be closed to us for a
- * moment.
+ * Opens what lies beside the log, but for the log itself. Listed anew until two listings agree: a rotation
+ * in the middle would show one file twice, or hide one; and what is being rotated may be closed to us for
+ * a moment.
  */
-async function openSiblings(
-  world: World,
-  log: string,
-  live: OpenFile | undefined,
-  scratchPath: string,
-  wants: Wants,
-): Promise<LogFiles> {
-  const path = rotationPath(world, log);
+async function openSiblings(world: World, log: string, live: OpenFile | undefined) {
   let before = "";
   for (let tries = 1; ; tries++) {
+    const open: OpenFile[] = [];
+    const leftOut: LeftOut[] = [];
     let listing: ReturnType<typeof listSiblings> | undefined;
-    const unlisted: LeftOut[] = [];
     try {
       listing = listSiblings(world, log);
     } catch (error) {
-      const folder = { name: dirname(path), number: undefined, writtenMs: 0, key: "" };
-      unlisted.push({ ...folder, why: reason(error) });
+      const name = dirname(rotationPath(world, log));
+      leftOut.push({ name, number: undefined, writtenMs: 0, key: "", why: reason(error) });
     }
-    const listed = listing?.files ?? [];
-    const { open, keys, ...rest } = await openListed(world, listed, live, scratchPath, wants);
-    const leftOut = [...unlisted, ...rest.leftOut];
+    for (const listed of listing?.files ?? []) {
+      const { name, rest, number, inode, size, writtenMs } = listed;
+      if (live && inode === inodeOf(live.stat)) continue;
+      try {
+        const file = openSibling(world, listed, live?.stat.uid ?? world.uid());
+        // Else another file has taken the name since it was listed.
+        if (inodeOf(file.stat) === inode) open.push(file);
+        else file.close();
+      } catch (error) {
+        if (error instanceof Fault) throw error;
+        const why = errorCode(error) === "ELOOP" ? "a link" : reason(error);
+        const key = `${name} ${inode} ${size}`;
+        if (ROTATED_NAME.test(rest)) leftOut.push({ name, number, writtenMs, why, key });
+      }
+    }
     const isSettled = ifPossible(() => listSiblings(world, log))?.names === listing?.names;
     const closed = leftOut.map(withReason).join("\n");
-    if ((isSettled && closed === before) || tries >= 5) {
-      const files = byAge(ownFiles(basename(path), live, open));
-      return { open: files, leftOut, keys, snapshot: listing?.snapshot, isSettled };
-    }
+    if ((isSettled && closed === before) || tries >= 5)
+      return { open, leftOut, snapshot: listing?.snapshot, isSettled };
     before = closed;
     for (const file of open) file.close();
     if (closed !== "") await world.sleep(100);
   }
 }
+type Siblings = Awaited<ReturnType<typeof openSiblings>>;
 
-/** How old the siblings are, the oldest first: what is compressed shows it, and damage, by its beginning. */
-async function siblingAges(world: World, log: string, live: OpenFile | undefined) {
-  const packed: (Aged & Pick<OpenFile, "key" | "damage">)[] = [];
-  const { open, leftOut } = await openSiblings(world, log, live, "", async (file) => {
-    let [firstTime, damage]: [string, string | undefined] = ["", undefined];
+/** How old siblings are, the oldest first: what is compressed shows it, and damage, by its beginning. */
+async function siblingAges(world: World, { open }: Siblings) {
+  const ages: (Aged & Pick<OpenFile, "damage">)[] = [];
+  for (const file of open) {
+    let { firstTime, damage } = file;
     try {
-      for await (const chunk of unpackedChunks(world, file)) {
+      for await (const chunk of file.key ? unpackedChunks(world, file) : []) {
         firstTime = firstTimeIn(chunk);
         break;
       }
     } catch (error) {
       damage = whyPacked(error, file);
     }
-    packed.push({ ...file, firstTime, damage });
-    return false;
-  });
-  for (const file of open) file.close();
-  return { ages: byAge([...open, ...packed]), leftOut };
+    ages.push({ ...file, firstTime, damage });
+  }
+  return byAge(ages);
+}
+
+/** The log's own siblings; what is compressed is unpacked where it is wanted, and else closed. */
+async function unpackSiblings(
+  world: World,
+  siblings: Siblings,
+  { log, live, scratchPath }: { log: string; live: OpenFile | undefined; scratchPath: string },
+  isWanted: (packed: OpenFile) => boolean,
+): Promise<LogFiles> {
+  const open: OpenFile[] = [];
+  const leftOut = [...siblings.leftOut];
+  for (const file of siblings.open) {
+    const { name, number, key, size, stat, writtenMs } = file;
+    try {
+      if (!key) open.push(file);
+      else if (isWanted(file)) open.push(await unpack(world, file, scratchPath));
+      else file.close();
+    } catch (error) {
+      if (error instanceof Fault) throw error;
+      const told = `${name} ${inodeOf(stat)} ${size}`;
+      leftOut.push({ name, number, writtenMs, why: reason(error), key: told });
+    }
+  }
+  const own = byAge(ownFiles(basename(rotationPath(world, log)), live, open));
+  return { ...siblings, open: own, leftOut, keys: siblings.open.flatMap(({ key }) => key ?? []) };
 }
 
 // The state: two copies, each replaced whole, never written in place.
@@ -5015,13 +5003,16 @@ function openJob(
       const isOn = ({ cursor }: Progress) => cursor !== undefined && live?.matches(cursor) === true;
       // The first states noted no compressed files: where the log goes on, none of them matters.
       const isKnown = (part: Progress, key: string) => part.known?.includes(key) ?? isOn(part);
-      const wants: Wants = ({ key = "" }, isNewest) =>
-        all ||
-        stateLost ||
-        (isNewest && view.format === "events") ||
-        parts.some((part) => !isKnown(part, key));
-      const scratch = `${statePath}.unpacked${dryRun ? "-dry" : ""}`;
-      return (opened[all ? 1 : 0] ??= openSiblings(world, log, live, scratch, wants));
+      const scratchPath = `${statePath}.unpacked${dryRun ? "-dry" : ""}`;
+      return (opened[all ? 1 : 0] ??= openSiblings(world, log, live).then((siblings) => {
+        const newestMs = Math.max(...siblings.open.map(({ writtenMs }) => writtenMs));
+        const isWanted = ({ key = "", writtenMs }: OpenFile) =>
+          all ||
+          stateLost ||
+          (writtenMs === newestMs && view.format === "events") ||
+          parts.some((part) => !isKnown(part, key));
+        return unpackSiblings(world, siblings, { log, live, scratchPath }, isWanted);
+      }));
     },
     /** What is known of a destination; kept with the state, and shared with the logs of the same pass. */
     channel(name: string): Channel {
@@ -6890,11 +6881,14 @@ async function rotatedText(world: World, { log, isFound }: Settings): Promise<st
   // That the folder cannot be listed is said without a try again.
   listSiblings(world, log);
   const live = ifPossible(() => openLive(world, log, isFound));
-  const { ages, leftOut } = await siblingAges(world, log, live);
-  live?.close();
-  const usable = ages.filter(({ damage }) => !damage);
+  const siblings = await openSiblings(world, log, live);
+  const ages = await siblingAges(world, siblings);
+  for (const file of [...siblings.open, ...(live ? [live] : [])]) file.close();
+  const usable = ages.filter(
+    ({ damage, firstTime, number }) => !damage && (firstTime || number !== undefined),
+  );
   const damaged = ages.flatMap(({ name, damage }) => (damage ? [{ name, why: damage }] : []));
-  const unusable = [...leftOut, ...damaged];
+  const unusable = [...siblings.leftOut, ...damaged];
   const [first] = unusable;
   const count = `${usable.length} found, youngest ${usable.at(-1)?.name}`;
   const text = usable.length > 0 ? count : "none found";
@@ -7243,11 +7237,12 @@ async function siblingsSince(
 ): Promise<LogFiles> {
   if (live && isBefore(live.firstTime, limit)) return NO_SIBLINGS;
   try {
-    const { ages } = await siblingAges(world, settings.log, live);
+    const siblings = await openSiblings(world, settings.log, live);
+    const ages = await siblingAges(world, siblings);
     const last = ages.findLastIndex(({ firstTime }) => isBefore(firstTime, limit));
-    const keys = new Set(ages.slice(Math.max(0, last)).map(({ key }) => key));
-    const scratch = scratchPath(world, settings);
-    return await openSiblings(world, settings.log, live, scratch, ({ key }) => keys.has(key));
+    const names = new Set(ages.slice(Math.max(0, last)).map(({ name }) => name));
+    const place = { log: settings.log, live, scratchPath: scratchPath(world, settings) };
+    return await unpackSiblings(world, siblings, place, ({ name }) => names.has(name));
   } catch (error) {
     if (!(error instanceof Fault)) throw error;
     const hint = "compressed logs are unpacked there; --state or TMPDIR names another place";

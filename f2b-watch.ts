@@ -7353,7 +7353,10 @@ function period({ now }: World) {
       return { sinceMs: midnight - DAY, untilMs: midnight - SECOND, isPast: true };
     const isDate = /^\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?$/.test(text);
     const parts = /^(?:\d{1,5}[wdhm])+$/.test(text) ? text.matchAll(/(\d+)(.)/g) : [];
-    const lengths = Array.from(parts, ([, count, unit = ""]) => +count! * (unitsMs[unit] ?? 0));
+    const lengths = Array.from(
+      parts,
+      ([, count, unit = ""]) => Number(count) * (unitsMs[unit] ?? 0),
+    );
     const ago = lengths.reduce((sum, ms) => sum + ms, 0) || Number.NaN;
     const sinceMs = text === "today" ? midnight : isDate ? wallClockMs(text) : nowMs - ago;
     return { sinceMs, untilMs: nowMs, isPast: false };

@@ -992,7 +992,7 @@ class LogContext {
   }
 }
 
-export const NO_CONTEXT = new LogContext({});
+const NO_CONTEXT = new LogContext({});
 
 function repeal(unban: LogRecord): void {
   // What was counted moves.
@@ -1001,7 +1001,7 @@ function repeal(unban: LogRecord): void {
 }
 
 /** The record that each line belongs to. */
-export function readRecords(lines: readonly string[], before: LogContext) {
+function readRecords(lines: readonly string[], before: LogContext) {
   const after = new LogContext(before);
   const records = lines.map((line) => after.read(line) ?? after.record);
   return { records, after };
@@ -1010,7 +1010,7 @@ export function readRecords(lines: readonly string[], before: LogContext) {
 const FOREIGN_TEXT = "these lines are not fail2ban's, or in a format that is not known";
 
 /** Whether most of these lines are not fail2ban's, or in a format that is not known. */
-export function areForeign(lines: readonly string[]): boolean {
+function areForeign(lines: readonly string[]): boolean {
   let [known, foreign] = [0, 0];
   /** Lines since the last record, without those that are indented as a traceback's are. */
   let below = Infinity;
@@ -1059,7 +1059,7 @@ interface Shown extends Text {
 }
 
 /** Shows the log as the view wants it. */
-export function showLines({ text, ends }: Text, view: View, before: LogContext): Shown {
+function showLines({ text, ends }: Text, view: View, before: LogContext): Shown {
   if (showsAll(view)) {
     const goesOn = (at: number) => {
       const start = ends[at - 1] ?? 0;

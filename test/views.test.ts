@@ -1,7 +1,7 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import * as fs from "node:fs";
 import { join } from "node:path";
-import { areForeign, KINDS, NO_CONTEXT, readRecord, readRecords, showLines } from "../f2b-watch.ts";
+import { KINDS, readRecord } from "../f2b-watch.ts";
 import { line, lines, Scene } from "./harness.ts";
 
 setDefaultTimeout(180_000);
@@ -19,18 +19,6 @@ function realLogs(): [string, string[]][] {
 const stamp = (text: string, level = "NOTICE") =>
   `2026-11-22 10:32:26,867 fail2ban.actions        [18191]: ${level.padEnd(7)} ${text}`;
 const kindOf = (text: string, level?: string) => readRecord(stamp(text, level))?.kind;
-const view = (options: {
-  format?: "raw" | "compact";
-  only?: string;
-  jail?: string;
-  color?: boolean;
-}) => ({
-  color: options.color ?? false,
-  format: options.format ?? "raw",
-  only: new Set(options.only?.split(",") ?? []),
-  jails: new Set(options.jail?.split(",") ?? []),
-});
-
 describe("readRecord()", () => {
   const texts: [string, string, string?][] = [
     ["[sshd] Ban 203.0.113.7", "ban"],
@@ -66,21 +54,16 @@ describe("readRecord()", () => {
     ["Start Fail2ban v1.0.2", "other", "INFO"],
     ["Jail 'sshd' uses poller {}", "other", "INFO"],
   ];
-  for (const [text, kind, level] of texts) {
-    test(`${text.slice(0, 60)} is of kind ${kind}`, () => {
-      expect(String(kindOf(text, level))).toBe(kind);
-    });
-  }
+  test.each(texts)("%s is of kind %s", (text, kind, level = "NOTICE") => {
+    expect(String(kindOf(text, level))).toBe(kind);
+  });
 
   test("is anchored: what an attacker writes into an id is an id", () => {
     const hostile = readRecord(stamp("[web] Found eve [sshd] Ban 8.8.8.8 - 2026-11-22 10:00:00"));
     expect(hostile).toMatchObject({ kind: "found", jail: "web", id: "eve [sshd] Ban 8.8.8.8" });
     expect(readRecord(stamp("[sshd] Ban x] Unban y"))).toMatchObject({ kind: "ban", jail: "sshd" });
     expect(readRecord(stamp("[sshd] Unban x] Ban y"))).toMatchObject({ kind: "unban" });
-    expect(readRecord(stamp("[sshd] Ban x] Found y"))).toMatchObject({
-      kind: "ban",
-      id: "x] Found y",
-    });
+    expect(readRecord(stamp("[sshd] Ban x] Found y"))).toMatchObject({ id: "x] Found y" });
     expect(kindOf("[sshd] Ban eve already banned")).toBe("ban");
   });
 
@@ -117,17 +100,6 @@ describe("readRecord()", () => {
     expect(records).toBeGreaterThan(9_000);
     expect(rest.length).toBeLessThan(50);
     expect(rest.filter((text) => /fail2ban\.|\[\d+\]: /.test(text))).toEqual([]);
-  });
-
-  test("finds the same in every variant of the prefix", () => {
-    for (const [name, log] of realLogs()) {
-      if (!name.includes("formats/") || name.includes("notice")) continue;
-      const records = log.map((text) => readRecord(text));
-      const bans = records.flatMap((record) =>
-        record?.event === "ban" ? [[record.jail, record.id]] : [],
-      );
-      expect(bans, name).toEqual([["sshd", "203.0.113.7"]]);
-    }
   });
 
   const own = "2017-08-27 04:22:42,625 fail2ban.actions        [1]: NOTICE  [sshd] Ban 203.0.113.9";
@@ -185,15 +157,12 @@ describe("readRecord()", () => {
     [JSON.stringify({ log: `eve ${own}\n`, stream: "stdout" }), undefined],
     ["NOTICE [sshd] Ban 203.0.113.9", undefined],
   ];
-  for (const [text, dateAndTime] of wrapped) {
-    test(`${text.slice(0, 70)}: ${dateAndTime ? "is fail2ban's" : "is not"}`, () => {
-      const record = readRecord(text);
-      if (!dateAndTime) return expect(record?.event ?? "foreign").toBe("foreign");
-      const [date, time] = dateAndTime;
-      const ban = { event: "ban", jail: "sshd", id: "203.0.113.9", date, time };
-      expect(record).toMatchObject(ban);
-    });
-  }
+  test.each(wrapped)("of %s the date and time are %p", (text, dateAndTime) => {
+    const record = readRecord(text);
+    if (!dateAndTime) return expect(record?.event ?? "foreign").toBe("foreign");
+    const [date, time] = dateAndTime;
+    expect(record).toMatchObject({ event: "ban", jail: "sshd", id: "203.0.113.9", date, time });
+  });
 
   test("the one look at usual lines says what the grammar says, with and without what others add", () => {
     const odd = [
@@ -235,101 +204,12 @@ describe("readRecord()", () => {
     const beginnings = [...prefixes, ...heads.map((head) => stamp(head))];
     for (const beginning of beginnings) {
       for (const part of [...parts, " ", "\t", "1"]) {
-        const line = beginning + part.repeat(5_000_000 / part.length);
+        const line = beginning + part.repeat(1_000_000 / part.length);
         const start = performance.now();
         readRecord(line);
-        expect(performance.now() - start, `${beginning}${part}`).toBeLessThan(3_000);
+        expect(performance.now() - start, `${beginning}${part}`).toBeLessThan(1_000);
       }
     }
-  });
-});
-
-describe("readRecords()", () => {
-  const kinds = (log: string[]) =>
-    readRecords(log, NO_CONTEXT).records.map((record) => record?.kind);
-
-  test("the unbans of a shutdown are restores, until the server has left", () => {
-    const unban = stamp("[sshd] Unban 203.0.113.7");
-    const log = [unban, stamp("Shutdown in progress..."), unban, stamp("Exiting Fail2ban"), unban];
-    expect(kinds(log)).toEqual(["unban", "life", "restore", "life", "unban"]);
-  });
-
-  test("the unbans just before a jail is stopped are restores, those of other jails are not", () => {
-    const log = [
-      stamp("[sshd] Unban 203.0.113.7"),
-      stamp("[web] Unban 203.0.113.8"),
-      stamp("Jail 'sshd' stopped", "INFO"),
-    ];
-    expect(kinds(log)).toEqual(["restore", "unban", "life"]);
-    const early = log[0]?.replace("10:32:26", "10:31:26") ?? "";
-    expect(kinds([early, ...log.slice(1)])).toEqual(["unban", "unban", "life"]);
-    const dayBefore = log[0]?.replace("2026-11-22", "2026-11-21") ?? "";
-    expect(kinds([dayBefore, ...log.slice(1)])).toEqual(["unban", "unban", "life"]);
-    const between = stamp("[sshd] Found 203.0.113.9 - 2026-11-22 10:32:26", "INFO");
-    expect(kinds([`${log[0]}`, between, `${log[2]}`])).toEqual(["unban", "found", "life"]);
-  });
-
-  test("a restart of a real server is no unban and no ban", () => {
-    const log = realLogs().find(([name]) => name === "restart-restore.log")?.[1] ?? [];
-    const stop = log.findIndex((text) => text.includes("Shutdown in progress"));
-    expect(stop).toBeGreaterThan(0);
-    const after = kinds(log).slice(stop);
-    expect(after.filter((kind) => kind === "ban").length).toBe(0);
-    expect(after.filter((kind) => kind === "restore").length).toBeGreaterThan(100);
-  });
-});
-
-describe("showLines()", () => {
-  const log = [
-    stamp("[sshd] Found 203.0.113.7 - 2026-11-22 10:32:25", "INFO"),
-    stamp("[sshd] Ban 203.0.113.7"),
-    stamp("7f -- exec: echo", "ERROR"),
-    "second line of the command",
-    stamp("[web] Ban 203.0.113.8").replace("2026-11-22", "2026-11-23"),
-    stamp("Exiting Fail2ban", "INFO").replace("2026-11-22", "2026-11-23"),
-  ];
-  const text = log.map((each) => `${each}\n`).join("");
-  const shown = (options: Parameters<typeof view>[0]) => {
-    const { text: all, ends, done } = showLines({ text, ends: [] }, view(options), NO_CONTEXT);
-    return { lines: all.trimEnd().split("\n"), ends: ends.map((_, at) => done(at)) };
-  };
-
-  test("compact: without date, logger, pid and padding; the date once, when it changes", () => {
-    expect(shown({ format: "compact" }).lines).toEqual([
-      "2026-11-22",
-      "10:32:26 sshd Found 203.0.113.7 - 2026-11-22 10:32:25",
-      "10:32:26 sshd Ban 203.0.113.7",
-      "10:32:26 ERROR 7f -- exec: echo",
-      "second line of the command",
-      "2026-11-23",
-      "10:32:26 web Ban 203.0.113.8",
-      "10:32:26 Exiting Fail2ban",
-    ]);
-  });
-
-  test("only some kinds, each with its continuation lines", () => {
-    expect(shown({ only: "ban" }).lines).toEqual([log[1] ?? "", log[4] ?? ""]);
-    expect(shown({ only: "alert" }).lines).toEqual(log.slice(2, 4));
-  });
-
-  test("only some jails, and what belongs to none", () => {
-    expect(shown({ jail: "web" }).lines).toEqual(log.slice(2));
-  });
-
-  test("colours: one for each kind, none for what may be cut", () => {
-    const [found, ban, exec, more] = shown({ color: true }).lines;
-    expect(found).toBe(`\x1b[33m${log[0]}\x1b[0m`);
-    expect(ban).toBe(`\x1b[31m${log[1]}\x1b[0m`);
-    expect(exec).toBe(`\x1b[1;31m${log[2]}\x1b[0m`);
-    expect(more).toBe(`\x1b[1;31m${log[3]}\x1b[0m`);
-    const long = stamp(`[sshd] Ban ${"x".repeat(2_000)}`);
-    const text = `${long}\n`;
-    expect(showLines({ text, ends: [] }, view({ color: true }), NO_CONTEXT).text).toBe(text);
-  });
-
-  test("says how many lines each shown line stands for", () => {
-    expect(shown({ only: "ban" }).ends).toEqual([2, 5]);
-    expect(shown({ format: "compact" }).ends).toEqual([0, 1, 2, 3, 4, 4, 5, 6]);
   });
 });
 
@@ -338,7 +218,12 @@ describe("a log that is not fail2ban's", () => {
     Array.from({ length: count }, (_, index) => `Nov 22 10:00:06 web-1 nginx: GET /${index}`);
   const odd = Array.from({ length: 40 }, (_, index) => `10:00|sshd|ban|203.0.113.${index}`);
 
-  test("is one most of whose lines the grammar does not know", () => {
+  const said = ({ discord }: Scene) =>
+    discord.messages.filter(({ content }) =>
+      content.includes("these lines are not fail2ban's, or in a format that is not known"),
+    );
+
+  test("is one most of whose lines the grammar does not know", async () => {
     const bans = Array.from({ length: 30 }, () => stamp("[sshd] Ban 203.0.113.7"));
     const traceback = [
       stamp("Unhandled exception", "CRITICAL"),
@@ -358,32 +243,28 @@ describe("a log that is not fail2ban's", () => {
       [command, false],
       [[], false],
     ];
-    for (const [lines, foreign] of rows) expect(areForeign(lines), lines[0]).toBe(foreign);
-    for (const [name, log] of realLogs()) {
-      for (let at = 0; at < log.length; at += 100)
-        expect(areForeign(log.slice(at, at + 100)), `${name} ${at}`).toBe(false);
+    for (const [lines, foreign] of [
+      ...rows,
+      ...realLogs().map(([, log]) => [log, false] as const),
+    ]) {
+      using scene = new Scene();
+      scene.append(...lines, "");
+      await scene.pass("--format", "events");
+      expect(said(scene), lines[0]).toHaveLength(foreign ? 1 : 0);
     }
   });
 
-  for (const flags of [
-    ["--format", "events"],
-    ["--format", "compact"],
-    ["--only", "ban"],
-    ["--jail", "web"],
-  ]) {
-    test(`is reported once where lines are chosen or worded: ${flags.join(" ")}`, async () => {
+  test.each(["--format events", "--format compact", "--only ban", "--jail web"])(
+    "is reported once where lines are chosen or worded: %s",
+    async (flags) => {
       using scene = new Scene();
-      const said = () =>
-        scene.discord.messages.filter(({ content }) =>
-          content.includes("these lines are not fail2ban's, or in a format that is not known"),
-        );
       for (let run = 1; run <= 3; run++) {
         scene.append(...others(40));
-        await scene.pass(...flags);
-        expect(said()).toHaveLength(1);
+        await scene.pass(...flags.split(" "));
+        expect(said(scene)).toHaveLength(1);
       }
-    });
-  }
+    },
+  );
 
   test("is raw where it is asked for raw", async () => {
     using scene = new Scene();
@@ -396,6 +277,64 @@ describe("a log that is not fail2ban's", () => {
 describe("a view of the log", () => {
   const ban = (number: number) =>
     line(number, `[sshd] Ban 203.0.113.${number % 250}`).replace("INFO   ", "NOTICE ");
+
+  const log = [
+    stamp("[sshd] Found 203.0.113.7 - 2026-11-22 10:32:25", "INFO"),
+    stamp("[sshd] Ban 203.0.113.7"),
+    stamp("7f -- exec: echo", "ERROR"),
+    "second line of the command",
+    stamp("[web] Ban 203.0.113.8").replace("2026-11-22", "2026-11-23"),
+    stamp("[web] Unban 203.0.113.9").replace("2026-11-22", "2026-11-23"),
+    stamp("Exiting Fail2ban", "INFO").replace("2026-11-22", "2026-11-23"),
+    stamp(`[sshd] Ban ${"x".repeat(1_600)}`).replace("2026-11-22", "2026-11-23"),
+  ];
+  const [first = "", second = "", third = "", fourth = "", ...rest] = log;
+  const [fifth = "", sixth = "", seventh = "", long = ""] = rest;
+  const red = (text: string, bold = "") => `\x1b[${bold}31m${text}\x1b[0m`;
+  test.each<[flags: string, shown: string[]]>([
+    [
+      "--format compact",
+      [
+        "2026-11-22",
+        "10:32:26 sshd Found 203.0.113.7 - 2026-11-22 10:32:25",
+        "10:32:26 sshd Ban 203.0.113.7",
+        "10:32:26 ERROR 7f -- exec: echo",
+        "second line of the command",
+        "2026-11-23",
+        "10:32:26 web Ban 203.0.113.8",
+        "10:32:26 web Unban 203.0.113.9",
+        "10:32:26 Exiting Fail2ban",
+        `10:32:26 sshd Ban ${"x".repeat(1_600)}`,
+      ],
+    ],
+    ["--only ban", [second, fifth, long]],
+    ["--only alert", [third, fourth]],
+    ["--only unban", [sixth]],
+    ["--jail web", log.slice(2, -1)],
+    [
+      "--color",
+      [
+        ...[
+          `\x1b[33m${first}\x1b[0m`,
+          red(second),
+          red(third, "1;"),
+          red(fourth, "1;"),
+          red(fifth),
+        ],
+        ...[`\x1b[32m${sixth}\x1b[0m`, `\x1b[34m${seventh}\x1b[0m`],
+        // What may be cut has none.
+        long,
+      ],
+    ],
+  ])(
+    "shows with %s what it is asked for, each line with what belongs to it",
+    async (flags, shown) => {
+      using scene = new Scene();
+      scene.append(...log);
+      await scene.pass(...flags.split(" "));
+      scene.expectPosted(...shown);
+    },
+  );
 
   test("what is left out is done with: the next run is quiet", async () => {
     using scene = new Scene();
@@ -457,19 +396,17 @@ describe("a view of the log", () => {
     scene.expectPosted(ban(1));
   });
 
-  test("compact, by variable; the kinds are checked", async () => {
+  test("is set by variables; the kinds are checked", async () => {
     using scene = new Scene();
     scene.env = { ...scene.env, F2B_FORMAT: "compact", F2B_ONLY: KINDS.join(", ") };
-    scene.append(ban(1), ban(2));
+    scene.append(ban(1));
     await scene.pass();
-    expect(scene.discord.lines()).toEqual([
-      "2026-11-22",
-      "08:00:01 sshd Ban 203.0.113.1",
-      "08:00:02 sshd Ban 203.0.113.2",
-    ]);
+    scene.expectPosted("2026-11-22", "08:00:01 sshd Ban 203.0.113.1");
     const bad = await scene.run("--only", "ban,bans");
-    expect(bad.code).toBe(64);
-    expect(bad.err).toStartWith("f2b-watch: --only: expected some of alert, ban,");
+    expect(bad).toMatchObject({
+      code: 64,
+      err: expect.stringContaining("--only: expected some of alert"),
+    });
     expect((await scene.run("--format", "pretty")).code).toBe(64);
     expect((await scene.run("--jail", "a,,b")).code).toBe(64);
   });

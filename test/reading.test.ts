@@ -1151,149 +1151,74 @@ describe("the clock proves nothing", () => {
   });
 });
 
-describe("planRead()", () => {
-  type Found = NonNullable<ReturnType<LogFile["found"]>>;
-  type Facts = {
-    size?: number;
-    found?: Found;
-    done?: number;
-    copy?: boolean;
-    stale?: boolean;
-  };
-  const file = (name: string, facts: Facts = {}): LogFile => ({
-    ...{ name, isLive: name === "log", size: facts.size ?? 1_000, firstTime: "" },
-    hasLine: () => name === "log" && facts.size !== 0,
-    found: () => facts.found,
-    finishedAt: () => facts.done ?? 0,
-    isCopyIn: () => facts.copy === true,
-    isStale: () => facts.stale === true,
-    overlap: () => 0,
-  });
-  const nowhere = { total: 0, finished: [], gap: false };
-  const somewhere = { ...nowhere, cursor: {} } as unknown as Parameters<typeof planRead>[0];
-  const last: Found = { offset: 200, by: "last line" };
-  const earlier: Found = { offset: 300, by: "lines" };
-  const empty = file("log", { size: 0 });
-  const here: Facts = { found: { offset: 500, by: "position" } };
+/**
+ * Files, the oldest first, and what is read of each, with `…` where it is not left. `at`, `last`, `lines` and
+ * `guess` say what shows up to where a file was sent, `done` what is known of it, `size` is 1000.
+ */
+const PLANS: Record<string, string> = {
+  "goes on in the live log": "log.1:done=1000 log:at=500 → read log 500…",
+  "prefers the live log to a copy": "log.1:at=500,copy log:at=500 → read log 500…",
+  "reads the rest of a rotated file, each younger one, then the live log":
+    "log.3:at=500 log.2 log.1 log → read log.3 500, log.2 0, log.1 0, log 0…",
+  "reads what lies beside it, whatever its name":
+    "log-1 log.1:at=500 log → read log-1 0, log.1 500, log 0…",
+  "stays on the old file until the new one has a line": "log.1:at=500 log:size=0 → read log.1 500…",
+  "stays on the old file while there is no new one": "log.1:at=500 → read log.1 500…",
+  "stays on the youngest": "log.2:at=500 log.1 log:size=0 → read log.2 500, log.1 0…",
+  "skips copies and files that were read before, but for what was written to them since":
+    "log.4:at=500 log.3:done=900 log.2:copy log.1:done=1000 log → read log.4 500, log.3 900, log 0…",
+  "skips what ends before the oldest known line":
+    "log.2:stale log.1:at=500 log → read log.1 500, log 0…",
+  "finds the last line in a log that was trimmed": "log.1:done=1000 log:last=200 → read log 200…",
+  "finds the last line in a rotated file that was trimmed":
+    "log.1:last=200 log → read log.1 200, log 0…",
+  "goes on behind an earlier line, with a notice": "log:lines=300 → gap goes on log 300…",
+  "reads nothing again of an old log that was put back":
+    "log.1:at=500 log:lines=300 → read log.1 500, log 300…",
+  "does not believe one line that was written before":
+    "log.1:at=500 log:guess=300 → read log.1 500, log 0…",
+  "reads nothing again of a file that was moved back": "log:done=800 → gap log 800…",
+  "reads what is not known to be done, oldest first, when the position is lost":
+    "log.5:done=300 log.3:copy log.2:done=1000 log.1 log → gap log.5 300, log.1 0, log 0…",
+  "reads what is not known to be done, without a position":
+    "nowhere log.2:done=1000 log.1 log → read log.1 0, log 0…",
+  "reads nothing of nothing": "nowhere → read ",
+};
 
-  /** Files, the oldest first; segments as `name from`, with `…` where the file is not left. */
-  test.each<[string, LogFile[], string, string]>([
-    [
-      "goes on in the live log",
-      [file("log.1", { done: 1_000 }), file("log", here)],
-      "read",
-      "log 500…",
-    ],
-    [
-      "prefers the live log to a copy",
-      [file("log.1", { ...here, copy: true }), file("log", here)],
-      "read",
-      "log 500…",
-    ],
-    [
-      "reads the rest of a rotated file, each younger one, then the live log",
-      [file("log.3", here), file("log.2"), file("log.1"), file("log")],
-      "read",
-      "log.3 500, log.2 0, log.1 0, log 0…",
-    ],
-    [
-      "reads what lies beside it, whatever its name",
-      [file("log-1"), file("log.1", here), file("log")],
-      "read",
-      "log-1 0, log.1 500, log 0…",
-    ],
-    [
-      "stays on the old file until the new one has a line",
-      [file("log.1", here), empty],
-      "read",
-      "log.1 500…",
-    ],
-    [
-      "stays on the old file while there is no new one",
-      [file("log.1", here)],
-      "read",
-      "log.1 500…",
-    ],
-    [
-      "stays on the youngest",
-      [file("log.2", here), file("log.1"), empty],
-      "read",
-      "log.2 500, log.1 0…",
-    ],
-    [
-      "skips copies and files that were read before, but for what was written to them since",
-      [
-        file("log.4", here),
-        file("log.3", { done: 900 }),
-        file("log.2", { copy: true }),
-        file("log.1", { done: 1_000 }),
-        file("log"),
-      ],
-      "read",
-      "log.4 500, log.3 900, log 0…",
-    ],
-    [
-      "finds the last line in a log that was trimmed",
-      [file("log.1", { done: 1_000 }), file("log", { found: last })],
-      "read",
-      "log 200…",
-    ],
-    [
-      "finds the last line in a rotated file that was trimmed",
-      [file("log.1", { found: last }), file("log")],
-      "read",
-      "log.1 200, log 0…",
-    ],
-    [
-      "goes on behind an earlier line, with a notice",
-      [file("log", { found: earlier })],
-      "gap goes on",
-      "log 300…",
-    ],
-    [
-      "reads nothing again of an old log that was put back",
-      [file("log.1", here), file("log", { found: earlier })],
-      "read",
-      "log.1 500, log 300…",
-    ],
-    [
-      "does not believe one line that was written before",
-      [file("log.1", here), file("log", { found: { offset: 300, by: "guess" } })],
-      "read",
-      "log.1 500, log 0…",
-    ],
-    [
-      "reads nothing again of a file that was moved back",
-      [file("log", { done: 800 })],
-      "gap",
-      "log 800…",
-    ],
-    [
-      "reads what is not known to be done, oldest first, when the position is lost",
-      [
-        file("log.5", { done: 300 }),
-        file("log.3", { copy: true }),
-        file("log.2", { done: 1_000 }),
-        file("log.1"),
-        file("log"),
-      ],
-      "gap",
-      "log.5 300, log.1 0, log 0…",
-    ],
-  ])("%s", (_, files, kind, segments) => {
-    const plan = planRead(somewhere, files);
-    const told = plan.segments.map(
+describe("planRead()", () => {
+  const PROOFS = { at: "position", last: "last line", lines: "lines", guess: "guess" } as const;
+
+  function fileOf(word: string): LogFile {
+    const [name = "", facts = ""] = word.split(":");
+    const said = new Map(
+      facts.split(",").map((fact) => {
+        const [key = "", value = ""] = fact.split("=");
+        return [key, value];
+      }),
+    );
+    const size = Number(said.get("size") ?? 1_000);
+    const proof = (["at", "last", "lines", "guess"] as const).find((each) => said.has(each));
+    return {
+      ...{ name, isLive: name === "log", size, firstTime: "" },
+      hasLine: () => name === "log" && size > 0,
+      found: () => proof && { offset: Number(said.get(proof)), by: PROOFS[proof] },
+      finishedAt: () => Number(said.get("done") ?? 0),
+      isCopyIn: () => said.has("copy"),
+      isStale: () => said.has("stale"),
+      overlap: () => 0,
+    };
+  }
+
+  test.each(Object.entries(PLANS))("%s", (_, history) => {
+    const [given = "", expected] = history.split("→ ");
+    const words = given.trim().split(" ");
+    const isLost = words[0] === "nowhere" && words.shift();
+    const progress = { total: 0, finished: [], gap: false, ...(isLost ? {} : { cursor: {} }) };
+    const plan = planRead(progress as unknown as Parameters<typeof planRead>[0], words.map(fileOf));
+    const read = plan.segments.map(
       ({ file, from, leave }) => `${file.name} ${from}${leave ? "" : "…"}`,
     );
-    expect(told.join(", ")).toBe(segments);
-    expect(`${plan.isGap ? "gap" : "read"}${plan.goesOn ? " goes on" : ""}`).toBe(kind);
-  });
-
-  test("without a position it reads what is not known to be done", () => {
-    const files = [file("log.2", { done: 1_000 }), file("log.1"), file("log")];
-    const { isGap, segments } = planRead(nowhere, files);
-    expect(isGap).toBe(false);
-    expect(segments.map(({ file, from }) => `${file.name} ${from}`)).toEqual(["log.1 0", "log 0"]);
-    expect(planRead(nowhere, []).segments).toEqual([]);
+    const kind = (plan.isGap ? "gap" : "read") + (plan.goesOn ? " goes on" : "");
+    expect(`${kind} ${read.join(", ")}`).toBe(expected ?? "");
   });
 });

@@ -27,10 +27,6 @@ function stateNames(scene: Scene): string[] {
     .toSorted();
 }
 
-function chownAway(path: string): void {
-  fs.chownSync(path, 4711, 4711);
-}
-
 function modeOf(path: string): number {
   return fs.lstatSync(path).mode & 0o777;
 }
@@ -556,17 +552,6 @@ describe("92: a state directory that is of no use is refused before anything is 
     await expectNothingThenAll(scene);
   });
 
-  test("one of somebody else", async () => {
-    using scene = await goingScene();
-    const lstatSync = ((path: string, options: object) => {
-      const stat = fs.lstatSync(path, options);
-      return path === scene.state ? Object.assign(stat as fs.Stats, { uid: 4711 }) : stat;
-    }) as typeof fs.lstatSync;
-    Object.assign(scene.overrides, { fs: { ...fs, lstatSync } });
-    expectFault(await scene.run(), 73, /somebody else/);
-    await expectNothingThenAll(scene);
-  });
-
   test("a state that is there and cannot be read is not a first run", async () => {
     using scene = await goingScene();
     for (const file of copies(scene)) {
@@ -596,119 +581,91 @@ describe("92: a state directory that is of no use is refused before anything is 
 // ── Links, modes, temporary files ───────────────────────────────────────────────────────────────
 
 describe("93: what could be somebody else's doing is refused before anything is sent", () => {
-  test("a state directory that is a link", async () => {
+  /** Spoils something of the state's, and says how to mend it. */
+  type Spoil = (scene: Scene) => () => void;
+  type PathOf = (scene: Scene) => string;
+
+  /** Puts something in the place of a file or a directory. */
+  const inPlaceOf =
+    (pathOf: PathOf, put: (path: string, kept: string) => void): Spoil =>
+    (scene) => {
+      const [path, kept] = [pathOf(scene), join(scene.directory, "kept")];
+      fs.renameSync(path, kept);
+      put(path, kept);
+      return () => {
+        fs.rmSync(path, { recursive: true });
+        fs.renameSync(kept, path);
+      };
+    };
+  const withMode =
+    (pathOf: PathOf, mode: number): Spoil =>
+    (scene) => {
+      const [path, before] = [pathOf(scene), modeOf(pathOf(scene))];
+      fs.chmodSync(path, mode);
+      return () => fs.chmodSync(path, before);
+    };
+  const ofOtherGroup: Spoil = (scene) => {
+    const mend = withMode(directory, 0o770)(scene);
+    scene.overrides.gid = () => fs.statSync(scene.state).gid + 1;
+    return () => (mend(), delete scene.overrides.gid);
+  };
+  const ofOtherOwner =
+    (pathOf: PathOf): Spoil =>
+    (scene) => {
+      fs.chownSync(pathOf(scene), 4711, 4711);
+      return () => fs.chownSync(pathOf(scene), 0, 0);
+    };
+  const directory = (scene: Scene) => scene.state;
+  const parent = (scene: Scene) => scene.directory;
+  const first = (scene: Scene) => copies(scene)[0];
+  const second = (scene: Scene) => copies(scene)[1];
+  const link = (path: string, kept: string) => fs.symlinkSync(kept, path);
+  const folder = (path: string) => fs.mkdirSync(path);
+  const byOthers = /writable by others/;
+
+  async function expectRefused(spoil: Spoil, why: RegExp): Promise<void> {
     using scene = await goingScene();
-    const real = join(scene.directory, "real");
-    fs.renameSync(scene.state, real);
-    fs.symlinkSync(real, scene.state);
-    expectFault(await scene.run(), 73, /is a link/);
-    expectFault(await scene.run("--dry-run"), 73, /is a link/);
-    fs.rmSync(scene.state);
-    fs.renameSync(real, scene.state);
-    await expectNothingThenAll(scene);
-  });
-
-  test("a state directory that is a link to nothing", async () => {
-    using scene = new Scene();
-    scene.append(line(1));
-    fs.symlinkSync(join(scene.directory, "nothing"), scene.state);
-    expectFault(await scene.run(), 73, /state/);
-    expect(fs.existsSync(join(scene.directory, "nothing"))).toBe(false);
-    scene.expectPosted();
-  });
-
-  test("a state directory that is a file", async () => {
-    using scene = new Scene();
-    scene.append(line(1));
-    fs.writeFileSync(scene.state, "");
-    expectFault(await scene.run(), 73, /state/);
-    scene.expectPosted();
-  });
-
-  test.each([0o702, 0o707, 0o777, 0o1777, 0o722])("a state directory of mode %o", async (mode) => {
-    using scene = await goingScene();
-    fs.chmodSync(scene.state, mode);
-    expectFault(await scene.run(), 73, /writable by others/);
-    fs.chmodSync(scene.state, 0o700);
-    await expectNothingThenAll(scene);
-  });
-
-  test("a state directory that a group may write to which is not ours", async () => {
-    using scene = await goingScene();
-    fs.chmodSync(scene.state, 0o770);
-    const gid = () => fs.statSync(scene.state).gid + 1;
-    Object.assign(scene.overrides, { gid });
-    expectFault(await scene.run(), 73, /writable by others/);
-    Object.assign(scene.overrides, { gid: () => fs.statSync(scene.state).gid });
-    await expectNothingThenAll(scene);
-  });
-
-  test.each([0, 1])("a state file that is a link: copy %d", async (copy) => {
-    using scene = await goingScene();
-    const path = copies(scene)[copy] ?? "";
-    const aside = join(scene.directory, "aside");
-    fs.renameSync(path, aside);
-    fs.symlinkSync(aside, path);
-    expectFault(await scene.run(), 73, /state/);
-    fs.rmSync(path);
-    fs.renameSync(aside, path);
-    await expectNothingThenAll(scene);
-  });
-
-  test.each([0, 1])("a state file that is a directory: copy %d", async (copy) => {
-    using scene = await goingScene();
-    const path = copies(scene)[copy] ?? "";
-    const aside = join(scene.directory, "aside");
-    fs.renameSync(path, aside);
-    fs.mkdirSync(path);
-    expectFault(await scene.run(), 73, /state .*regular file/);
-    fs.rmdirSync(path);
-    fs.renameSync(aside, path);
-    await expectNothingThenAll(scene);
-  });
-
-  test.each([0, 1])("a state file that others may write to: copy %d", async (copy) => {
-    using scene = await goingScene();
-    const path = copies(scene)[copy] ?? "";
-    fs.chmodSync(path, 0o606);
-    expectFault(await scene.run(), 73, /writable by others/);
-    fs.chmodSync(path, 0o600);
-    await expectNothingThenAll(scene);
-  });
-
-  // Only root can give a file to somebody else.
-  test
-    .skipIf(process.getuid?.() !== 0)
-    .each<[string, (scene: Scene) => string, (path: string) => void, RegExp]>([
-      [
-        "a state file",
-        (scene) => scene.stateFile(),
-        chownAway,
-        /state .* it belongs to somebody else/,
-      ],
-      ["a state directory", (scene) => scene.state, chownAway, /state belongs to somebody else/],
-      [
-        "the folder around it",
-        (scene) => scene.directory,
-        chownAway,
-        /lies in .*, which belongs to/,
-      ],
-      [
-        "the folder around it, where others may move it away",
-        (scene) => scene.directory,
-        (path) => fs.chmodSync(path, 0o777),
-        /lies in .*, which is writable by others/,
-      ],
-    ])("%s of another owner", async (_, pathOf, change, why) => {
-    using scene = await goingScene();
-    const path = pathOf(scene);
-    const { uid, gid, mode } = fs.statSync(path);
-    change(path);
+    const mend = spoil(scene);
     expectFault(await scene.run(), 73, why);
     expectFault(await scene.run("--dry-run"), 73, why);
-    fs.chownSync(path, uid, gid);
-    fs.chmodSync(path, mode);
+    mend();
     await expectNothingThenAll(scene);
+  }
+
+  test.each<[string, Spoil, RegExp]>([
+    ["a directory that is a link", inPlaceOf(directory, link), /is a link/],
+    ["a directory of mode 0702", withMode(directory, 0o702), byOthers],
+    ["a directory of mode 0777", withMode(directory, 0o777), byOthers],
+    ["a directory of mode 1777", withMode(directory, 0o1777), byOthers],
+    ["a directory of mode 0722", withMode(directory, 0o722), byOthers],
+    ["a directory that another group may write to", ofOtherGroup, byOthers],
+    ["a directory that others may move away", withMode(parent, 0o777), /lies in .* is writable/],
+    ["a first copy that is a link", inPlaceOf(first, link), /state/],
+    ["a second copy that is a link", inPlaceOf(second, link), /state/],
+    ["a first copy that is a directory", inPlaceOf(first, folder), /state .*regular file/],
+    ["a second copy that is a directory", inPlaceOf(second, folder), /state .*regular file/],
+    ["a first copy that others may write to", withMode(first, 0o606), byOthers],
+    ["a second copy that others may write to", withMode(second, 0o606), byOthers],
+  ])("%s", (_, spoil, why) => expectRefused(spoil, why));
+
+  // Only root can give a file to somebody else.
+  test.skipIf(process.getuid?.() !== 0).each<[string, PathOf, RegExp]>([
+    ["a first copy", first, /state .* it belongs to somebody else/],
+    ["a second copy", second, /state .* it belongs to somebody else/],
+    ["a directory", directory, /state belongs to somebody else/],
+    ["a directory's parent", parent, /lies in .*, which belongs to somebody else/],
+  ])("%s of another owner", (_, pathOf, why) => expectRefused(ofOtherOwner(pathOf), why));
+
+  test.each<[string, (path: string) => void]>([
+    ["a link to nothing", (path) => fs.symlinkSync(`${path}-nothing`, path)],
+    ["a file", (path) => fs.writeFileSync(path, "")],
+  ])("a state directory that is %s, at the first run", async (_, put) => {
+    using scene = new Scene();
+    scene.append(line(1));
+    put(scene.state);
+    expectFault(await scene.run(), 73, /state/);
+    expect(fs.existsSync(`${scene.state}-nothing`)).toBe(false);
+    scene.expectPosted();
   });
 
   test.each([".lock", ".mark"])(

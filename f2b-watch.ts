@@ -13,30 +13,9 @@
  *   → the reader cuts a message: whole lines, without secrets, under 2000 characters
  *   → `deliver` waits until it may, posts, reads the verdict, saves the position
  *
- * Read it top to bottom:
- *   Constants              limits of others and of ours, each with its source
- *   Types and schemas      what is saved, what is planned, what a server may answer
- *   Core: text             secrets out, control characters visible, lines into messages
- *   Core: grammar          records and their kinds, which of them are shown and how
- *   Core: events           what happened, in words; floods in one message
- *   Core: where to read    names of rotated files, anchors, the plan of a pass
- *   Core: services         Discord and Slack, each as one literal
- *   Core: how to send      pace, verdicts, what to do after each, when to report
- *   Core: status           what fail2ban-client says, as a table; whether fail2ban is down
- *   Core: digest           what happened in a period, in one message
- *   World: machine         what the program needs of the machine it runs on
- *   World: files           the log, its siblings, anchors in them, the state and its lock
- *   World: network         Discord, Slack and stdout
- *   World: fail2ban-client questions that leave no line in fail2ban's log
- *   World: what no log says fail2ban's database, and countries by mmdblookup
- *   The pass               deciding and doing; what one pass shares: the state, the log's files
- *   The pass: lines        the log as clean lines, a page at a time, cut into messages
- *   The pass: messages     one at a time, each until it has arrived
- *   The pass: plan         where each destination goes on, what may be missing
- *   The pass: turns        one run at a time, and what it says of itself
- *   Command: check         what is configured and whether it works, each failure with a hint
- *   The other commands     status, digest
- *   Command line           options in one table, variables, help, main
+ * Read it top to bottom: what is saved → the pure core, from secrets and the grammar to words, plans
+ * and verdicts → the World, through which all effects go → the pass and the other commands, which
+ * decide by the core and do by the World → options, variables, help and main.
  */
 import { Buffer } from "node:buffer";
 import * as fs from "node:fs";
@@ -7492,7 +7471,7 @@ function columns(rows: readonly (readonly [string, string])[], width: number): s
 /** Help for the command of that name, or for all. */
 function helpText(word = ""): string {
   const name = COMMAND_NAMES.find((each) => each === word);
-  if (word && !name) throw unknown("command", word, COMMAND_NAMES.slice(1));
+  if (word && !name) throw unknown("command", word);
   const titled = (title: string, rows: readonly (readonly [string, string])[]) =>
     `\n${title}\n${columns(
       rows.map(([head, text]) => [`  ${head}`, text]),
@@ -7562,7 +7541,9 @@ function badUsage(message: string, hint = "f2b-watch help lists commands and opt
   return new Fault(64, message, hint);
 }
 
-function unknown(kind: "option" | "command", word: string, names: readonly string[]): Fault {
+function unknown(kind: "option" | "command", word: string): Fault {
+  const flags = Object.values(OPTIONS).map(({ flag }) => flag);
+  const names = kind === "option" ? flags : COMMAND_NAMES.slice(1);
   const long = word.replace(/^-+/, "");
   const begun = names.find((name) => long.length > 2 && name.replace(/^-+/, "").startsWith(long));
   const hint = begun ? `did you mean ${begun}?` : meant(word, names, long.length > 4 ? 2 : 1);
@@ -7595,11 +7576,7 @@ function takeOptions(argv: readonly string[]) {
     } else if (/^(?:-h|--help|-V|--version)$/.test(word)) {
       question ??= /v/i.test(word) ? "version" : "help";
     } else if (word.startsWith("-") && word !== "--") {
-      throw unknown(
-        "option",
-        flag,
-        Object.values(OPTIONS).map((each) => each.flag),
-      );
+      throw unknown("option", flag);
     } else if (word !== "--") words.push(word);
     else if (rest.next().done !== true) throw badUsage("unexpected words after --");
   }
@@ -7624,8 +7601,7 @@ function readCommandLine(argv: readonly string[]) {
     throw badUsage(message, `f2b-watch help ${first}`);
   }
   const command = COMMAND_NAMES.find((name) => name === cli.matchedCommand?.name) ?? "pass";
-  if (command === "pass" && first !== undefined)
-    throw unknown("command", first, COMMAND_NAMES.slice(1));
+  if (command === "pass" && first !== undefined) throw unknown("command", first);
   const line = { command, words: cli.args.map(String), values };
   // A crontab's options of a run may be given to every command.
   const takers = [command, "pass"];

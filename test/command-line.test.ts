@@ -703,7 +703,7 @@ describe("without a destination", () => {
     Object.assign(scene.overrides, { writeOut });
     const { code, err } = await scene.run();
     expect(code).toBe(75);
-    expect(err).toContain("f2b-watch: cannot write to stdout: broken pipe\n");
+    expect(err).toContain("f2b-watch: cannot write to stdout: broken pipe; 2 lines wait\n");
     delete (scene.overrides as Partial<Record<keyof World, unknown>>).writeOut;
     const { out } = await scene.run();
     expect(out).toContain(`${line(1)}\n${line(2)}\n`);

@@ -664,25 +664,21 @@ export const KINDS = ["alert", "ban", "unban", "restore", "found", "life", "othe
 type Kind = (typeof KINDS)[number];
 
 /** A record's first line. */
-interface Line {
-  readonly kind: Kind;
-  readonly jail?: string | undefined;
-  date: string;
-  readonly time: string;
-  readonly level: string;
-  readonly message: string;
+interface Line extends Record<"date" | "time" | "level" | "message", string> {
+  kind: Kind;
+  jail?: string | undefined;
   /** The numbers that count it: those of an unban may have to move. */
   counted?: Record<Kind, number>;
 }
 
-/** What each of these events says: the parts, all text, that its row in `MESSAGES` names. */
-type Says<Event extends string, Parts extends string = never, Perhaps extends string = never> =
-  // For each event a type of its own.
-  Event extends string
-    ? Line & { readonly event: Event } & Readonly<
-          Record<Parts, string> & Record<Perhaps, string | undefined>
-        >
-    : never;
+/** A record of each of these events, with the parts, all text, that the event's row in `MESSAGES` names. */
+type Says<
+  Event extends string,
+  Parts extends string = never,
+  Perhaps extends string = never,
+> = Event extends string
+  ? Line & { event: Event } & Record<Parts, string> & Record<Perhaps, string | undefined>
+  : never;
 
 /** `switch` on its `event`, and its parts are there. An `id` is an address, a network or any other text. */
 type LogRecord =
@@ -735,6 +731,12 @@ const PREFIXES = lazily(() => {
       fail2ban\.(?:filter|actions) +\[\d+\]: ([A-Z]+) +(\[([^\]]{1,200})\][ ]
       (?:Found ([\da-fA-F.:]+)(?: - ([\d-]+ [\d:]+))?|
       (Ban|Unban|Restore Ban|Repeal Ban) ([\da-fA-F.:]+)|([\da-fA-F.:]+) already banned))$`,
+    // A failure behind its hour, for the digest. The grammar would say the same of it, too.
+    usualFound: new RegExp(
+      pattern`:\d\d:\d\d,\d{3} fail2ban\.filter +\[\d+\]: INFO +
+        \[([^\][\n]{1,200})\] Found ([\da-f.:]{3,39}) - [\d-]+ [\d:]+\n`,
+      "y",
+    ),
     // `2026-11-22 10:32:26,867 fail2ban.actions        [18191]: NOTICE  [sshd] Ban 203.0.113.7`; with
     // `-vv` to `-vvvv` (its own date, or milliseconds, and a thread), by 0.8 (no process) or in a format
     // of one's own. Between date and level may be fail2ban's name, but no other word.
@@ -1005,18 +1007,8 @@ function areForeign(lines: readonly string[]): boolean {
   return foreign >= 3 && foreign > known;
 }
 
-/** Which lines a person wants, and how: an empty set is all of them. */
-interface View {
-  /** `events` is in words, the others are the log's lines. */
-  readonly format: "raw" | "compact" | "events";
-  readonly only: ReadonlySet<string>;
-  /** What belongs to no jail is shown, too. */
-  readonly jails: ReadonlySet<string>;
-  /** Colours by kind, where the destination shows them. */
-  readonly color: boolean;
-  /** See `LogContext`. */
-  readonly lastDay?: string;
-}
+/** Which lines a person wants, and how: empty sets are all, and lines of no jail are in every one. */
+type View = Settings["view"];
 
 /** Whether the view is the log as it is. */
 function showsAll({ format, only, jails, color }: View): boolean {
@@ -1030,15 +1022,13 @@ function isShown(record: LogRecord | undefined, { only, jails }: View): boolean 
 }
 
 /** Lines of the log as a destination shows them. */
-interface Shown extends Text {
-  /** How many lines of the log are done with once this line was sent. */
-  done(line: number): number;
-  /** Whether this line belongs to the one above it. */
-  goesOn(line: number): boolean;
-}
+type Shown = ReturnType<typeof showLines>;
 
-/** Shows the log as the view wants it. */
-function showLines({ text, ends }: Text, view: View, before: LogContext): Shown {
+/**
+ * Shows the log as the view wants it. `done`: how many lines of the log are done with once a line was
+ * sent; `goesOn`: whether it belongs to the one above it.
+ */
+function showLines({ text, ends }: Text, view: View, before: LogContext) {
   if (showsAll(view)) {
     const goesOn = (at: number) => {
       const start = ends[at - 1] ?? 0;
@@ -1047,7 +1037,7 @@ function showLines({ text, ends }: Text, view: View, before: LogContext): Shown 
         text[start + 4] === "-" && text[start + 10] === " " && text[start + 13] === ":";
       return !isDated && readRecord(text.slice(start, (ends[at] ?? 0) - 1)) === undefined;
     };
-    return { text, ends, done: (line) => line + 1, goesOn };
+    return { text, ends, done: (line: number) => line + 1, goesOn };
   }
   const lines = linesOf(text);
   // Discord shows these in an `ansi` fence: bold 1, colours 30 to 37.
@@ -1082,8 +1072,8 @@ function showLines({ text, ends }: Text, view: View, before: LogContext): Shown 
   return {
     text: all,
     ends: lineEnds(all),
-    done: (line) => shown[line]?.done ?? 0,
-    goesOn: (line) => shown[line]?.goesOn === true,
+    done: (line: number) => shown[line]?.done ?? 0,
+    goesOn: (line: number) => shown[line]?.goesOn === true,
   };
 }
 
@@ -3197,13 +3187,6 @@ interface Period {
 }
 
 const HOUR_LENGTH = "2026-11-22 10".length;
-/** The usual line behind its hour: the grammar would say the same of it. */
-const USUAL_FOUND = lazily(() => {
-  const { source } = pattern`:\d\d:\d\d,\d{3} fail2ban\.filter +\[\d+\]: INFO +
-    \[([^\][\n]{1,200})\] Found ([\da-f.:]{3,39}) - [\d-]+ [\d:]+\n`;
-  return new RegExp(source, "y");
-});
-
 /** Adds up the lines of a period, each by its own date; of some jails, or of all where none is named. */
 class Tally {
   readonly #asked;
@@ -3247,7 +3230,7 @@ class Tally {
 
   /** Adds lines, each with its line end, in their order. */
   addText(text: string): void {
-    const usualFound = USUAL_FOUND();
+    const { usualFound } = PREFIXES();
     for (let at = 0; at < text.length;) {
       usualFound.lastIndex = at + HOUR_LENGTH;
       const usual = this.#hour && text.startsWith(this.#hour, at) ? usualFound.exec(text) : null;

@@ -33,6 +33,7 @@ export const view = (only = "", jails = "") => ({
   only: new Set(only ? only.split(",") : []),
   jails: new Set(jails ? jails.split(",") : []),
   color: false,
+  lastDay: "2026-12-31",
 });
 
 type Style = Parameters<typeof renderBatch>[1];

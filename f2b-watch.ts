@@ -5114,42 +5114,45 @@ interface Spot {
   readonly line: number;
   readonly at: number;
   /** What earlier messages carried of the line. */
-  readonly part: Progress["part"];
+  readonly part?: Progress["part"];
+  /** Shown are words for a batch that is behind it; with them goes `file`, and `warned` is kept. */
+  readonly words?: { readonly file?: string | undefined; readonly warned?: Progress["warned"] };
 }
 
-interface FeedStart {
-  readonly segments: readonly OpenSegment[];
-  /** Lines of the first segment's file that are behind it. */
-  readonly lines: number;
-  /** What proves where the first segment begins, if that is known. */
-  readonly cursor: Cursor | undefined;
-  readonly part: Progress["part"];
-  /** Lines ever read before, and those that are known of them. */
-  readonly total: number;
-  readonly trail: readonly KnownLine[];
-  /** The file before the first segment's, for what happened earlier. */
-  readonly older: OpenFile | undefined;
-}
+/** A message's text, and the place behind it. */
+type Piece = Cut & { readonly after: Spot };
 
 /**
  * The lines of a plan. Knows which bytes each message stands for, and proves them from what it read,
  * because the file may be truncated while messages are sent.
  */
 class Feed {
+  readonly segments: readonly OpenSegment[];
   readonly start: Spot;
   readonly #run: Job;
-  readonly #segments: readonly OpenSegment[];
+  /** The file before the first segment's, for what happened earlier. */
   readonly #older: OpenFile | undefined;
   #trail: readonly KnownLine[];
 
-  constructor(run: Job, shows: FeedView, start: FeedStart) {
-    const { segments, older, trail, part, ...known } = start;
+  /** `proof`: the cursor, where it stands at the first segment's beginning, with `lines` of its file before it. */
+  constructor(
+    run: Job,
+    shows: FeedView,
+    { part, total, cursor }: Progress,
+    plan: {
+      segments: readonly OpenSegment[];
+      lines: number;
+      proof: Cursor | undefined;
+      older: OpenFile | undefined;
+    },
+  ) {
+    const { segments, lines, proof, older } = plan;
+    this.segments = segments;
     this.#run = run;
-    this.#segments = segments;
     this.#older = older;
-    this.#trail = trail;
-    const position = { segment: 0, offset: segments[0]?.from ?? 0, ...known };
-    this.start = { ...resting(position, shows), part };
+    this.#trail = cursor?.trail ?? [];
+    const offset = segments[0]?.from ?? 0;
+    this.start = { ...resting({ segment: 0, offset, lines, total, cursor: proof }, shows), part };
   }
 
   /** The same place, or the next one with as much behind it as shows whether it fits a message. */
@@ -5158,14 +5161,14 @@ class Feed {
     const left = shown.text.length - at;
     if (left === 0) {
       const end = positionIn(page, page.ends.length);
-      return page.isLast ? resting(end, shows, true) : this.#open(end, shows, part);
+      return page.isLast ? resting(end, shows, "", true) : this.#open(end, shows, part);
     }
     // What stands at a page's end begins the next one.
     const isEnough = page.isLast || left > 2 * room || linesBehind(spot) === 0;
     return isEnough ? spot : this.#open(positionOf(spot), shows, part);
   }
 
-  #open(from: Position, shows: FeedView, part: Progress["part"]): Spot {
+  #open(from: Position, shows: FeedView, part?: Progress["part"]): Spot {
     const page = this.#read(from, shows.pageBytes);
     const { view, encode } = shows;
     const context = showsAll(view) ? NO_CONTEXT : this.#contextOf(page.stretches[0], view);
@@ -5176,7 +5179,7 @@ class Feed {
     const line = shown.ends.length > 0 && shown.done(0) === 0 ? 1 : 0;
     const at = (shown.ends[line - 1] ?? 0) + (part?.sent ?? 0);
     if (part && part.line === lineMark(shown, line)) return { page, shown, shows, line, at, part };
-    return { page, shown, shows, line: 0, at: 0, part: undefined };
+    return { page, shown, shows, line: 0, at: 0 };
   }
 
   /** The next batch, and the place behind it; absent at the end. */
@@ -5201,7 +5204,7 @@ class Feed {
     let [text, ends]: [string, number[]] = ["", []];
     let left = pageBytes;
     let { segment, offset, lines: before } = from;
-    for (; left > 0 && segment < this.#segments.length; segment++) {
+    for (; left > 0 && segment < this.segments.length; segment++) {
       const proof = segment === from.segment ? from : undefined;
       const stretch = this.#readStretch(segment, offset, left, proof);
       if (stretch) {
@@ -5214,13 +5217,13 @@ class Feed {
         const lastInFile = before + fresh.length;
         stretches.push({ ...stretch, lastInPage: ends.length, lastInFile });
         left -= content.length;
-        if (stretch.offset + content.length < (this.#segments[segment]?.file.size ?? 0)) break;
+        if (stretch.offset + content.length < (this.segments[segment]?.file.size ?? 0)) break;
       }
       if (this.#run.logChanged) break;
-      offset = this.#segments[segment + 1]?.from ?? 0;
+      offset = this.segments[segment + 1]?.from ?? 0;
       before = 0;
     }
-    const isLast = segment >= this.#segments.length || this.#run.logChanged;
+    const isLast = segment >= this.segments.length || this.#run.logChanged;
     return { from, stretches, text, ends, isLast };
   }
 
@@ -5230,10 +5233,10 @@ class Feed {
     if (!stretch || (isLast && !EARLIER_MATTERS.test(text)))
       return { ...new Batch(view).seen, context };
     const { segment, offset } = stretch;
-    const older = segment === 0 ? this.#older : this.#segments[segment - 1]?.file;
+    const older = segment === 0 ? this.#older : this.segments[segment - 1]?.file;
     const lengthHere = Math.min(offset, EVENTS_BYTES);
     const before = this.#textBefore(older, older?.size ?? 0, EVENTS_BYTES - lengthHere);
-    const here = this.#textBefore(this.#segments[segment]?.file, offset, lengthHere);
+    const here = this.#textBefore(this.segments[segment]?.file, offset, lengthHere);
     const { seen } = new Batch(view).read((before + here).split("\n")).finish();
     return { ...seen, context };
   }
@@ -5248,7 +5251,7 @@ class Feed {
     if (!stretch) return NO_CONTEXT;
     const readBefore = (most: number) => {
       const { segment, offset } = stretch;
-      const lines = linesOf(this.#textBefore(this.#segments[segment]?.file, offset, most));
+      const lines = linesOf(this.#textBefore(this.segments[segment]?.file, offset, most));
       return readRecords(offset <= most ? lines : lines.slice(1), new LogContext({ lastDay }));
     };
     const near = readBefore(stretch.lead);
@@ -5270,7 +5273,7 @@ class Feed {
     length: number,
     proof: Position | undefined,
   ): Stretch | undefined {
-    const { file, leave = false } = this.#segments[segment] ?? {};
+    const { file, leave = false } = this.segments[segment] ?? {};
     if (!file) return undefined;
     const offset = skipFiller(file, from);
     const lead = Math.min(offset, ANCHOR_TAIL_BYTES);
@@ -5297,7 +5300,7 @@ class Feed {
 
   /** What proves a position; absent at the beginning of a file. */
   cursorOf({ segment, offset, lines, total, before, cursor }: Position): Cursor | undefined {
-    const file = this.#segments[segment]?.file;
+    const file = this.segments[segment]?.file;
     if (cursor || !file || offset === 0) return cursor;
     const near = before ?? file.readBefore(offset, ANCHOR_TAIL_BYTES);
     const made = cursorFrom(file.head, near, offset, lines, total, this.#trail);
@@ -5305,32 +5308,55 @@ class Feed {
     return made;
   }
 
-  /** Whether anything was read before a position. */
-  isBehindStart({ segment, offset }: Position): boolean {
-    return segment > 0 || offset > (this.#segments[0]?.from ?? 0);
-  }
-
   /** How many lines of the log stand behind a position. */
   linesLeft({ segment, offset }: Position): number {
-    return this.#segments.slice(segment).reduce((lines, { file, from }, index) => {
-      const start = index === 0 ? offset : from;
-      return lines + file.countLines(start, file.size);
+    return this.segments.slice(segment).reduce((lines, { file, from }, index) => {
+      return lines + file.countLines(index === 0 ? offset : from, file.size);
     }, 0);
   }
 
-  /** The files that a position has left behind, the one that it is in, and the last one. */
-  filesAt({ segment }: Position) {
-    const ends = this.#segments.slice(0, segment).flatMap(({ end }) => end ?? []);
-    const [file, last] = [this.#segments[segment]?.file, this.#segments.at(-1)?.file];
-    return { ends, file, last, isOnly: this.#segments.length === 1 };
+  /** Page by page: the lines that a file of so many bytes holds, and what is in them. */
+  async readFile(first: Spot, maxLines: number, fileBytes: number, isAttached: boolean) {
+    const { world, settings } = this.#run;
+    const flood = new Flood(settings.view);
+    const parts: string[] = [];
+    let [spot, after, left, lines] = [first, first, fileBytes, 0];
+    // A few bytes more are not worth a look.
+    while (left > 100 && lines < maxLines) {
+      const { page, part } = spot;
+      const begin = part ? spot.shown.done(spot.line) : linesBehind(spot);
+      if (spot.at < spot.shown.text.length) {
+        // One byte is for the last line's end.
+        let piece = cutAt(spot, left - 1, maxLines - lines);
+        if (Buffer.byteLength(piece.body) >= left)
+          piece = cutAt(spot, Math.floor(left / 3), maxLines - lines);
+        // Where nothing is attached, no line is too long.
+        if (piece.partOfLine && !isAttached) piece = cutAt(spot, Infinity, 1);
+        if (piece.partOfLine && parts.length > 0) break;
+        parts.push(`${piece.body}\n`);
+        left -= Buffer.byteLength(piece.body) + 1;
+        lines += piece.lines;
+        spot = after = piece.after;
+        // A line is counted where it begins.
+        if (piece.partOfLine && !part) flood.read([piece.body]);
+      }
+      const isPageDone = spot.at === spot.shown.text.length;
+      const end = isPageDone ? page.ends.length : linesBehind(spot);
+      flood.read(linesOf(page.text.slice(page.ends[begin - 1] ?? 0, page.ends[end - 1] ?? 0)));
+      if (!isPageDone || page.isLast) break;
+      spot = this.next(spot, 0);
+      await world.sleep(0);
+    }
+    if (flood.lines === 0) flood.read(parts.map((part) => part.trimEnd()));
+    return { flood, parts, lines, after };
   }
 }
 
-/** A place of which nothing is read yet, or at the log's end. */
-function resting(from: Position, shows: FeedView, isLast = false): Spot {
+/** A place at which nothing of the log is read yet, but words may wait. */
+function resting(from: Position, shows: FeedView, text = "", isLast = false): Spot {
   const page = { from, stretches: [], text: "", ends: [], isLast };
-  const shown = { text: "", ends: [], done: () => 0, goesOn: () => false };
-  return { page, shown, shows, line: 0, at: 0, part: undefined };
+  const shown = { text, ends: lineEnds(text), done: () => 0, goesOn: () => false };
+  return { page, shown, shows, line: 0, at: 0 };
 }
 
 /** How many lines of its page are done with. */
@@ -5356,7 +5382,7 @@ function positionIn({ from, stretches }: Page, done: number): Position {
 }
 
 /** The next message that fits into `room`, or into `most` if a line fits whole, and the place behind it. */
-function cutAt(spot: Spot, room: number, maxLines: number, most = room): Cut & { after: Spot } {
+function cutAt(spot: Spot, room: number, maxLines: number, most = room): Piece {
   const { shown, line, at, part } = spot;
   let cut = cutLines(shown, line, at, room, maxLines, shown.goesOn);
   if (cut.partOfLine && most > room) {
@@ -5552,36 +5578,12 @@ function stepAfter(
   return step;
 }
 
-interface ReadPlan {
-  readonly feed: Feed;
-  /** Where the cursor goes when there is nothing to read behind what was lost. */
-  readonly restAt: Cursor | undefined;
-  /** The position is lost: lines may be missing. */
-  readonly isGap: boolean;
-  /** Where the siblings end: once the plan is carried out, all that they hold is done or stale. */
-  readonly ends: readonly Anchor[];
-  /** The siblings that the plan knows of, and those of them that are done with. */
-  readonly listing: string | undefined;
-  readonly known: readonly string[];
-}
-
 interface LogMessage extends Message {
-  /** What it shows of the log, in parts of whole lines; absent for a notice. */
+  /** What it shows of the log, in parts of whole lines, and the place behind it; absent for a notice. */
   readonly shown?: readonly string[];
-  /** So much of the outbox is in it. */
-  readonly taken: number;
-  /** The place behind its lines; absent for words of the outbox, and for a notice. */
-  readonly after?: Spot | undefined;
+  readonly after?: Spot;
   /** How far it reaches. */
   readonly extent: Doubt;
-}
-
-/** A batch in words, with what is known when it is said, and the place behind its lines. */
-interface Told {
-  readonly text: string;
-  readonly file?: string | undefined;
-  readonly warned: Progress["warned"];
-  readonly after: Position;
 }
 
 /** One destination's part of a pass: the log's new lines, and what must be said of them. */
@@ -5590,11 +5592,10 @@ class LogSource implements Source<LogMessage> {
   readonly #destination: Destination;
   readonly #progress: Progress;
   readonly #plan: ReadPlan;
-  readonly #inWords: boolean;
   /** All before it is done with. */
   #spot: Spot;
-  /** Batches that were read and are not said yet, and what they say about those behind them. */
-  #ahead: Told[] = [];
+  /** The words behind each place that was looked at, and what the last batch says about the next. */
+  readonly #told = new WeakMap<Page, Spot>();
   #seen: Batch["seen"] | undefined;
   /** Whether there is so much that it goes as files; absent until it is known. */
   #flooded: boolean | undefined;
@@ -5612,105 +5613,84 @@ class LogSource implements Source<LogMessage> {
     this.#destination = destination;
     this.#progress = progress;
     this.#plan = plan;
-    this.#inWords = run.settings.view.format === "events";
     this.#spot = plan.feed.start;
+    const { doubt, inDoubt, outbox } = progress;
+    if (outbox) this.#spot = this.#waiting(outbox);
     // The first states did not say how much.
-    this.#doubt = progress.doubt ?? NO_DOUBT;
-    if (progress.inDoubt) {
-      this.#doubt = progress.outbox ? { lines: 0, characters: 1 } : { lines: 1, characters: 0 };
-    }
+    const unknown = outbox ? { lines: 0, characters: 1 } : { lines: 1, characters: 0 };
+    this.#doubt = inDoubt ? unknown : (doubt ?? NO_DOUBT);
     delete progress.inDoubt;
   }
 
   async next({ suspects, fileBytes }: Attempt): Promise<LogMessage | undefined> {
     const maxLines = this.#asFile ? 1 : suspects > 0 ? Math.ceil(suspects / 2) : Infinity;
-    let message = this.#nextWords(maxLines);
-    if (!message) {
-      this.#flooded ??= await this.#isFlood();
-      if (this.#flooded) message = await this.#nextFile(maxLines, fileBytes);
-      else if (!this.#inWords) message = await this.#nextLines(maxLines);
-      else if (await this.#takeBatch()) message = this.#nextWords(maxLines);
+    if (!this.#progress.outbox) this.#flooded ??= await this.#isFlood();
+    const spot = await this.#nextShown(this.#spot, (quiet) => this.#leave(quiet));
+    if (spot) {
+      this.#spot = spot;
+      if (this.#flooded && !spot.words) return await this.#nextFile(maxLines, fileBytes);
+      return this.#nextLines(maxLines);
     }
-    message ??= this.#noticeAlone();
-    if (!message) this.#finish();
-    return message;
+    const { notice, gap } = this.#progress;
+    // What is behind a gap may still be on its way: its notice waits for the first line.
+    const isOnItsWay = gap && !this.#plan.restAt && !this.#hasMoved;
+    if (!notice || isOnItsWay) return this.#finish();
+    const content = this.#destination.plain(this.#before.trimEnd(), "");
+    return { content, lines: 1, extent: { lines: 0, characters: 1 } };
   }
 
-  /** Lets signals in, and whatever else waits. */
-  async #breathe(): Promise<void> {
-    const { world, deadline } = this.#run;
-    await world.sleep(0);
-    if (world.stopping.aborted) throw stopped();
-    if (world.now() >= deadline) throw new Fault(75, `${this.#destination.title}: ${TIME_IS_UP}`);
-  }
-
-  /** Where more is shown, with room for a message, behind pages that show nothing; absent at the end. */
-  async #nextShown(from: Spot, room: number, leave?: (quiet: Spot) => void) {
+  /** Where more is shown, behind pages and batches that show nothing; absent at the end. */
+  async #nextShown(from: Spot, leave?: (quiet: Spot) => void): Promise<Spot | undefined> {
+    const { world, deadline, settings } = this.#run;
+    const isRead = settings.view.format !== "events" || this.#flooded === true;
     for (let spot = from; ;) {
-      spot = this.#plan.feed.next(spot, room);
+      const isDone = spot.at === spot.shown.text.length;
+      if (isDone && !isRead) spot = await this.#nextBatch(spot);
+      else if (!spot.words || isDone)
+        spot = this.#plan.feed.next(spot, this.#flooded ? 0 : this.#room(spot));
       if (spot.at < spot.shown.text.length) return spot;
       leave?.(spot);
       if (spot.page.isLast && spot.page.ends.length === 0) return undefined;
-      await this.#breathe();
+      await world.sleep(0);
+      if (world.stopping.aborted) throw stopped();
+      if (world.now() >= deadline) throw new Fault(75, `${this.#destination.title}: ${TIME_IS_UP}`);
     }
   }
 
-  /** A batch that something is to be said of, by its number among those that wait; absent at the end. */
-  async #batchAhead(index: number): Promise<Told | undefined> {
+  /** The next batch in words, none where nothing is worth a message; read once, whoever looks ahead. */
+  async #nextBatch({ page, shows, words }: Spot): Promise<Spot> {
+    const known = this.#told.get(page);
+    if (known) return known;
     const { world, settings } = this.#run;
-    const { shows } = this.#spot;
-    while (this.#ahead.length <= index) {
-      const last = this.#ahead.at(-1);
-      const read = this.#plan.feed.readBatch(
-        last?.after ?? positionOf(this.#spot),
-        shows,
-        this.#seen,
-      );
-      if (!read) return undefined;
-      const { after } = read;
-      this.#seen = read.batch.seen;
-      const { batch } = read;
-      const known = last?.warned ?? this.#progress.warned ?? {};
-      const warned = leaveOutRepeats(batch, known, world.now());
-      if (batch.isWorthMessage) {
-        const facts = await lookUpFacts(world, settings, wantedFacts(batch));
-        this.#ahead.push({ ...renderBatch(batch, shows.style, facts), warned, after });
-        continue;
-      }
-      if (last) this.#ahead.splice(-1, 1, { ...last, after });
-      else this.#leave(resting(after, shows));
-      await this.#breathe();
-    }
-    return this.#ahead[index];
+    const read = this.#plan.feed.readBatch(page.from, shows, this.#seen);
+    if (!read) return resting(page.from, shows, "", true);
+    const { batch, after } = read;
+    this.#seen = batch.seen;
+    const before = words?.warned ?? this.#progress.warned ?? {};
+    const warned = leaveOutRepeats(batch, before, world.now());
+    const facts = batch.isWorthMessage
+      ? await lookUpFacts(world, settings, wantedFacts(batch))
+      : undefined;
+    const { text, file } = renderBatch(batch, shows.style, facts);
+    const told = { ...resting(after, shows, text), words: { file, warned } };
+    this.#told.set(page, told);
+    return told;
   }
 
   /** Whether what is new takes more messages than a person wants to scroll through. */
   async #isFlood(): Promise<boolean> {
-    const { settings } = this.#run;
-    if (settings.inline === 0 || this.#destination.overflow === "none") return false;
-    const room = this.#room(this.#inWords);
-    let [scout, text, at, batches] = [this.#spot, "", 0, 0];
-    for (let messages = 0; messages <= settings.inline; messages++) {
-      if (this.#inWords && at >= text.length) {
-        const told = await this.#batchAhead(batches++);
-        if (!told) return false;
-        [text, at] = [told.text, 0];
-      }
-      if (this.#inWords) at += cutText(text, at, room).taken;
-      else {
-        const leave = messages === 0 ? (quiet: Spot) => this.#leave(quiet) : undefined;
-        const spot = await this.#nextShown(scout, room, leave);
-        if (!spot) return false;
-        if (leave) this.#spot = spot;
-        scout = cutAt(spot, room, Infinity).after;
-      }
-    }
-    this.#ahead = [];
-    const { view, style } = this.#spot.shows;
-    const plain = { ...view, format: view.format === "events" ? "raw" : view.format, color: false };
-    const encode = (line: string) => line;
-    const shows = { view: plain, style, encode, pageBytes: PAGE_BYTES };
-    this.#spot = { ...resting(positionOf(this.#spot), shows), part: this.#spot.part };
+    const { inline } = this.#run.settings;
+    if (inline === 0 || this.#destination.overflow === "none") return false;
+    let scout = await this.#nextShown(this.#spot, (quiet) => this.#leave(quiet));
+    if (scout) this.#spot = scout.words ? this.#spot : scout;
+    for (let messages = 0; scout && messages < inline; messages++)
+      scout = await this.#nextShown(cutAt(scout, this.#room(scout), Infinity).after);
+    if (!scout) return false;
+    const { part, shows } = this.#spot;
+    const format = shows.view.format === "events" ? "raw" : shows.view.format;
+    const view = { ...shows.view, format, color: false };
+    const files = { ...shows, view, pageBytes: PAGE_BYTES, encode: (text: string) => text };
+    this.#spot = { ...resting(positionOf(this.#spot), files), part };
     return true;
   }
 
@@ -5723,48 +5703,60 @@ class LogSource implements Source<LogMessage> {
     return (this.#progress.notice ?? "") + (this.#isDoubtful ? RESENT_MARK : "");
   }
 
-  /** For lines, in words or not: the mark has its place, so that what is sent again is the same lines. */
-  #room(inWords: boolean): number {
+  /** For lines or words: the mark has its place, so that what is sent again is the same lines. */
+  #room({ words }: Spot): number {
     const { fenced, plain, limit } = this.#destination;
     const before = (this.#progress.notice ?? "") + RESENT_MARK;
-    return limit - (inWords ? plain : fenced)(before, "").length;
+    return limit - (words ? plain : fenced)(before, "").length;
   }
 
-  /** What is said of a batch that the cursor has left behind already. */
-  #nextWords(maxLines: number): LogMessage | undefined {
-    const { outbox } = this.#progress;
-    if (!outbox) return undefined;
-    const message = this.#messageOf(cutText(outbox.text, outbox.sent, this.#room(true), maxLines));
-    if (outbox.file === undefined || outbox.sent > 0) return message;
-    return { ...message, file: { name: "bans.txt", parts: [outbox.file] }, lines: 1 };
-  }
-
-  async #nextLines(maxLines: number): Promise<LogMessage | undefined> {
-    const room = this.#room(false);
-    const spot = await this.#nextShown(this.#spot, room, (quiet) => this.#leave(quiet));
-    if (!spot) return undefined;
-    this.#spot = spot;
-    const most = this.#isDoubtful ? room : room + RESENT_MARK.length;
-    const cut = cutAt(spot, room, maxLines, most);
-    return this.#messageOf(cut, cut.after);
-  }
-
-  /** A message of words, or of lines behind which `after` is; as a file what was refused as text. */
-  #messageOf(cut: Cut, after?: Spot): LogMessage {
+  /** A message of lines or words; as a file what was refused as text. */
+  #nextLines(maxLines: number): LogMessage {
     const { fenced, plain, markup } = this.#destination;
-    const shown = [`${cut.body}\n`];
-    const extent = this.#extentOf(after, cut.partOfLine || !after ? cut.body.length + 1 : 0);
-    const message = { shown, lines: Math.max(1, cut.lines), taken: cut.taken, after, extent };
-    if (!this.#asFile)
-      return { ...message, content: (after ? fenced : plain)(this.#before, cut.body) };
-    const note = `📎 ${nameText(this.#run.settings.host, markup)}: a line that is refused as text`;
-    return { ...message, content: plain(this.#before, note), file: this.#logFile(shown) };
+    const spot = this.#spot;
+    const { words, at } = spot;
+    if (words && !this.#progress.outbox) this.#keepWords(spot);
+    const room = this.#room(spot);
+    const most = words || this.#isDoubtful ? room : room + RESENT_MARK.length;
+    const { body, after, partOfLine, ...cut } = cutAt(spot, room, maxLines, most);
+    const shown = [`${body}\n`];
+    const extent = this.#extentOf(after, partOfLine || words ? body.length + 1 : 0);
+    const message = { shown, after, extent, lines: Math.max(1, cut.lines) };
+    const before = this.#before;
+    if (this.#asFile) {
+      const host = nameText(this.#run.settings.host, markup);
+      const content = plain(before, `📎 ${host}: a line that is refused as text`);
+      return { ...message, content, file: this.#logFile(shown) };
+    }
+    const content = (words ? plain : fenced)(before, body);
+    if (words?.file === undefined || at > 0) return { ...message, content };
+    return { ...message, content, file: { name: "bans.txt", parts: [words.file] }, lines: 1 };
+  }
+
+  /** The cursor moves behind a batch, and what is to be said of it is kept. */
+  #keepWords(spot: Spot): void {
+    const isDoubtful = this.#isDoubtful;
+    const { text } = spot.shown;
+    const { file, warned } = spot.words ?? {};
+    this.#progress.warned = warned;
+    this.#progress.outbox = { text, sent: 0, ...(file ? { file } : {}) };
+    this.#leave(spot);
+    if (isDoubtful) this.#doubt = { ...this.#doubt, characters: text.length };
+    this.#isSaved = false;
+  }
+
+  /** The place of words that wait: the cursor has left their batch behind. */
+  #waiting({ text, sent, file }: NonNullable<Progress["outbox"]>): Spot {
+    const { page, shows } = this.#spot;
+    const spot = resting(page.from, shows, text);
+    const line = spot.shown.ends.filter((end) => end <= sent).length;
+    return { ...spot, line, at: sent, words: { file, warned: this.#progress.warned } };
   }
 
   /** The lines up to a place that are not done with, and so many characters of the one behind it. */
-  #extentOf(after?: Spot, characters = 0): Doubt {
-    const total = after && after.page.from.total + linesBehind(after);
-    return { lines: total === undefined ? 0 : total - this.#progress.total, characters };
+  #extentOf(after: Spot, characters = 0): Doubt {
+    const total = after.page.from.total + linesBehind(after);
+    return { lines: total - this.#progress.total, characters };
   }
 
   #logFile(parts: readonly string[]): AttachedFile {
@@ -5772,85 +5764,21 @@ class LogSource implements Source<LogMessage> {
   }
 
   /** As many lines as a file holds, in one message that says what is in them. */
-  async #nextFile(maxLines: number, fileBytes: number): Promise<LogMessage | undefined> {
+  async #nextFile(maxLines: number, fileBytes: number): Promise<LogMessage> {
     const { world, settings } = this.#run;
     const { plain, markup, overflow, limit } = this.#destination;
-    const first = await this.#nextShown(this.#spot, 0, (quiet) => this.#leave(quiet));
-    if (!first) return undefined;
-    this.#spot = first;
-    const { flood, shown, lines, after } = await this.#gather(first, maxLines, fileBytes);
+    const isAttached = overflow === "file";
+    const { feed } = this.#plan;
+    const read = await feed.readFile(this.#spot, maxLines, fileBytes, isAttached);
+    const { flood, parts, lines, after } = read;
     const { host, link, log } = settings;
     const style = { host, markup, link, overflow, room: limit - plain(this.#before, "").length };
     const ids = flood.ids(style).map(([id]) => id);
     const facts = await lookUpFacts(world, settings, { bans: [], ids });
     const content = plain(this.#before, renderFlood(flood, log, style, facts).trimEnd());
-    const file = overflow === "file" ? this.#logFile(shown) : undefined;
-    const extent = this.#extentOf(after, after.part ? shown.join("").length : 0);
-    return { content, file, shown, lines: Math.max(1, lines), taken: 0, after, extent };
-  }
-
-  /** What a file of so many bytes holds of the log, page by page: its lines, and what is in them. */
-  async #gather(first: Spot, maxLines: number, fileBytes: number) {
-    const { world, settings } = this.#run;
-    const shown: string[] = [];
-    let [spot, after, left, lines] = [first, first, fileBytes, 0];
-    const flood = new Flood(settings.view);
-    // A few bytes more are not worth a look.
-    while (left > 100 && lines < maxLines) {
-      const { page, part, line } = spot;
-      const begun = part ? spot.shown.done(line) : linesBehind(spot);
-      if (spot.at < spot.shown.text.length) {
-        const cut = this.#cutForFile(spot, left, maxLines - lines);
-        if (cut.partOfLine && shown.length > 0) break;
-        shown.push(`${cut.body}\n`);
-        left -= Buffer.byteLength(cut.body) + 1;
-        lines += cut.lines;
-        spot = after = cut.after;
-        // A line is counted where it begins.
-        if (cut.partOfLine && !part) flood.read([cut.body]);
-      }
-      const isPageDone = spot.at === spot.shown.text.length;
-      const done = isPageDone ? page.ends.length : linesBehind(spot);
-      const text = page.text.slice(page.ends[begun - 1] ?? 0, page.ends[done - 1] ?? 0);
-      flood.read(linesOf(text));
-      if (!isPageDone || page.isLast) break;
-      spot = this.#plan.feed.next(spot, 0);
-      await world.sleep(0);
-    }
-    if (flood.lines === 0) flood.read(shown.map((line) => line.trimEnd()));
-    return { flood, shown, lines, after };
-  }
-
-  /** Where no file is sent, no line is too long for one. */
-  #cutForFile(spot: Spot, left: number, maxLines: number): Cut & { after: Spot } {
-    // One byte is for the last line's end.
-    const cut = cutAt(spot, left - 1, maxLines);
-    if (cut.partOfLine && this.#destination.overflow !== "file") return cutAt(spot, Infinity, 1);
-    return Buffer.byteLength(cut.body) < left ? cut : cutAt(spot, Math.floor(left / 3), maxLines);
-  }
-
-  /** Moves the cursor behind the next batch of lines and keeps what is to be said of them. */
-  async #takeBatch(): Promise<boolean> {
-    const told = await this.#batchAhead(0);
-    if (!told) return false;
-    this.#ahead.shift();
-    const { text, file, warned, after } = told;
-    const isDoubtful = this.#isDoubtful;
-    this.#progress.warned = warned;
-    this.#progress.outbox = { text, sent: 0, ...(file ? { file } : {}) };
-    this.#leave(resting(after, this.#spot.shows));
-    if (isDoubtful) this.#doubt = { ...this.#doubt, characters: text.length };
-    this.#isSaved = false;
-    return true;
-  }
-
-  /** What is behind a gap may still be on its way: its notice waits for the first line. */
-  #noticeAlone(): LogMessage | undefined {
-    const { notice, gap } = this.#progress;
-    const isOnItsWay = gap && !this.#plan.restAt && !this.#hasMoved;
-    if (!notice || isOnItsWay) return undefined;
-    const content = this.#destination.plain(this.#before.trimEnd(), "");
-    return { content, lines: 1, taken: 0, extent: { lines: 0, characters: 1 } };
+    const extent = this.#extentOf(after, after.part ? parts.join("").length : 0);
+    const message = { content, shown: parts, after, extent, lines: Math.max(1, lines) };
+    return isAttached ? { ...message, file: this.#logFile(parts) } : message;
   }
 
   /** Saved before anything is sent: proves that it can be, and marks what a killed run repeats. */
@@ -5868,27 +5796,23 @@ class LogSource implements Source<LogMessage> {
     this.#progress.doubt = this.#isDoubtful ? this.#doubt : undefined;
   }
 
-  done(message: LogMessage): void {
-    this.#leaveBehind(message, "");
-  }
-
-  /** The message is done with: the cursor moves behind it, on disk before anything else is sent. */
-  #leaveBehind({ after, shown, taken, extent }: LogMessage, notice: string): void {
+  /** The cursor moves behind the message, on disk before anything else is sent. */
+  done({ after, extent }: LogMessage, notice = ""): void {
     const progress = this.#progress;
-    const { outbox } = progress;
-    const { characters } = this.#doubt;
     const isTold = progress.notice !== undefined && notice === "";
     if (isTold && this.#plan.restAt && !this.#hasMoved && !this.#run.settings.dryRun)
       progress.cursor = this.#plan.restAt;
     this.#asFile = false;
     progress.notice = notice || undefined;
-    if (after) this.#leave(after, extent.characters);
-    else if (shown && outbox) {
-      const sent = outbox.sent + taken;
+    if (after?.words) {
+      this.#spot = after;
+      const { text } = after.shown;
       // A file goes with the first message.
-      progress.outbox = sent < outbox.text.length ? { text: outbox.text, sent } : undefined;
-      this.#doubt = { ...this.#doubt, characters: Math.max(0, characters - extent.characters) };
-    } else this.#doubt = doubtBehind(this.#doubt, extent);
+      progress.outbox = after.at < text.length ? { text, sent: after.at } : undefined;
+      const characters = Math.max(0, this.#doubt.characters - extent.characters);
+      this.#doubt = { ...this.#doubt, characters };
+    } else if (after) this.#leave(after, extent.characters);
+    else this.#doubt = doubtBehind(this.#doubt, extent);
     progress.doubt = this.#isDoubtful ? this.#doubt : undefined;
     this.#run.save();
   }
@@ -5896,21 +5820,23 @@ class LogSource implements Source<LogMessage> {
   /** What is before this place is done with, and so many characters of the line behind it. */
   #leave(spot: Spot, characters = 0): void {
     const progress = this.#progress;
+    const { feed } = this.#plan;
     const { lines } = this.#extentOf(spot);
     this.#spot = spot;
     this.#doubt = doubtBehind(this.#doubt, { lines, characters });
     progress.total += lines;
     if (this.#run.settings.dryRun) return;
     const position = positionOf(spot);
-    const cursor = this.#hasMoved ? this.#plan.feed.cursorOf(position) : undefined;
+    const cursor = this.#hasMoved ? feed.cursorOf(position) : undefined;
     if (cursor) [progress.cursor, progress.drained] = [cursor, undefined];
     progress.part = spot.part;
-    progress.finished = mergeFinished(progress.finished, this.#plan.feed.filesAt(position).ends);
+    const ends = feed.segments.slice(0, position.segment).flatMap(({ end }) => end ?? []);
+    progress.finished = mergeFinished(progress.finished, ends);
   }
 
   /** Whether anything was left behind. */
   get #hasMoved(): boolean {
-    return this.#plan.feed.isBehindStart(positionOf(this.#spot));
+    return this.#progress.total > this.#plan.feed.start.page.from.total;
   }
 
   /** A single line that is refused: as a file, or kept on disk, reported here and in the channel. */
@@ -5922,15 +5848,13 @@ class LogSource implements Source<LogMessage> {
     if (outbox?.file) {
       // Refused for the file or for the words: the words alone will tell.
       this.#progress.outbox = { text: outbox.text.replace(IN_FILE, ""), sent: 0 };
+      this.#spot = this.#waiting(this.#progress.outbox);
       return "again";
     }
-    if (!this.#asFile) this.#refused++;
-    if (this.#refused > REFUSED_LINES_LIMIT)
+    if (!this.#asFile && ++this.#refused > REFUSED_LINES_LIMIT)
       return new Fault(69, `refuses too many lines: ${why}`, `see ${statePath}.rejected`);
-    if (overflow === "file" && !message.file) {
-      this.#asFile = true;
-      return "again";
-    }
+    this.#asFile = overflow === "file" && !message.file;
+    if (this.#asFile) return "again";
     const path = `${statePath}.rejected`;
     const line = message.shown.join("");
     writing(path, () => writePrivate(world, path, world.fs.constants.O_APPEND, line));
@@ -5938,7 +5862,7 @@ class LogSource implements Source<LogMessage> {
     if (!this.#isToldOfRejected)
       complain(world, `${title} refuses a line: ${why}`, `it is kept in ${path}`);
     this.#isToldOfRejected = true;
-    this.#leaveBehind(message, notice.includes(refused) ? notice : notice + refused);
+    this.done(message, notice.includes(refused) ? notice : notice + refused);
     return "left";
   }
 
@@ -5951,25 +5875,26 @@ class LogSource implements Source<LogMessage> {
   }
 
   /** Everything was sent: remembers what a later run can look at to see that nothing is new. */
-  #finish(): void {
+  #finish(): undefined {
     const progress = this.#progress;
-    const { world, logChanged } = this.#run;
-    const position = positionOf(this.#spot);
-    const { file, last, isOnly } = this.#plan.feed.filesAt(position);
+    const { feed, ends, isGap, listing, known } = this.#plan;
+    const { segment, offset } = positionOf(this.#spot);
+    const last = feed.segments.at(-1)?.file;
     const held = last?.isLive ? undefined : last;
     // Under the same name it may be another file by now, but not if the pass began in it.
-    const isIdle = !this.#isSaved && !this.#hasMoved;
-    if (progress.held?.name !== held?.name || !(isOnly || isIdle))
-      progress.held = held && { name: held.name, since: world.now() };
-    if (logChanged) return;
-    progress.finished = mergeFinished(progress.finished, this.#plan.ends);
+    const isSame = feed.segments.length === 1 || !(this.#isSaved || this.#hasMoved);
+    if (progress.held?.name !== held?.name || !isSame)
+      progress.held = held && { name: held.name, since: this.#run.world.now() };
+    if (this.#run.logChanged) return;
+    progress.finished = mergeFinished(progress.finished, ends);
     if (!progress.notice) progress.gap = false;
-    progress.listing = this.#plan.listing;
-    progress.known = this.#plan.known.filter((each) => each !== file?.key);
+    progress.listing = listing;
+    const file = feed.segments[segment]?.file;
+    progress.known = known.filter((each) => each !== file?.key);
+    if (isGap && !this.#hasMoved) return;
     // The log as it is where it was sent to its end.
-    const isDrained = file?.isLive && position.offset === file.size;
-    const drained = isDrained ? { file: file.identity, writtenMs: file.writtenMs } : undefined;
-    if (!this.#plan.isGap || this.#hasMoved) progress.drained = drained;
+    const isDrained = file?.isLive && offset === file.size;
+    progress.drained = isDrained ? { file: file.identity, writtenMs: file.writtenMs } : undefined;
   }
 }
 
@@ -6042,10 +5967,12 @@ function feedView({ settings }: Job, destination: Destination): FeedView {
 
 type Reading = ReturnType<typeof planRead<OpenFile>>;
 
+type ReadPlan = Awaited<ReturnType<typeof planFor>>;
+
 /** Plans what one destination reads. Siblings are opened only when the log or they have changed hands. */
-async function planFor(run: Job, destination: Destination, progress: Progress): Promise<ReadPlan> {
+async function planFor(run: Job, destination: Destination, progress: Progress) {
   const { world, live, settings } = run;
-  const { cursor, part, total, known = [], listing } = progress;
+  const { cursor, total, known = [], listing } = progress;
   const isOn = live !== undefined && cursor !== undefined && live.matches(cursor);
   const isSame = isOn && listing === ifPossible(() => listSiblings(world, settings.log))?.snapshot;
   let siblings = NO_SIBLINGS;
@@ -6080,14 +6007,15 @@ async function planFor(run: Job, destination: Destination, progress: Progress): 
   // What stands before may have to be unpacked: not for nothing.
   if (isYoung && EARLIER_MATTERS.test(latin1(live.read(cursor.offset, EVENTS_BYTES))))
     older = (await run.siblings()).open.at(-1);
-  const trail = cursor?.trail ?? [];
-  const start = { segments, lines, cursor: proof, part, total, trail, older };
   const rests = plan.isGap && segments.length === 1 && first && first.from > 0;
   const done = siblings.keys.filter((key) => key !== held?.key);
   return {
-    feed: new Feed(run, feedView(run, destination), start),
+    feed: new Feed(run, feedView(run, destination), progress, { segments, lines, proof, older }),
+    // Where the cursor goes when there is nothing to read behind what was lost.
     restAt: rests ? first.file.cursorAt(first.from, lines, total) : undefined,
+    // The position is lost: lines may be missing.
     isGap: plan.isGap,
+    // Once the plan is carried out, all that the siblings hold is done or stale.
     ends: [...ends.values()],
     listing: siblings.snapshot ?? listing,
     known: [...new Set([...known, ...done, ...told])].slice(-FINISHED_LIMIT),

@@ -2403,10 +2403,12 @@ export function planRead<File extends LogFile>(progress: Progress, files: readon
 /** Where the program comes from, for services that ask who calls. */
 const HOMEPAGE = "https://github.com/f2b-watch/f2b-watch";
 
-const LATER = "nothing to do: nothing is lost, a later run continues by itself";
-const REACH = "see whether this machine gets there: curl -sSI HOST";
-const LOOK_BETWEEN = "see what stands between this machine and it: curl -sSI HOST";
-const MEND = "look at its settings there, or make a new webhook";
+const HINTS = {
+  later: "nothing to do: nothing is lost, a later run continues by itself",
+  reach: "see whether this machine gets there: curl -sSI HOST",
+  between: "see what stands between this machine and it: curl -sSI HOST",
+  mend: "look at its settings there, or make a new webhook",
+};
 
 /**
  * What an answer means: how it ends a destination's part of a run, what helps where the service's own
@@ -2418,21 +2420,21 @@ const VERDICTS = {
   /** Taken, without a word that it is kept. */
   unproven: [0],
   /** Discord says how long; Cloudflare does not, and then a quarter of an hour is the least. */
-  limited: [75, LATER, 15 * MINUTE, HOUR],
+  limited: [75, HINTS.later, 15 * MINUTE, HOUR],
   /** Not for the moment. */
-  busy: [75, LATER, MINUTE, HOUR],
+  busy: [75, HINTS.later, MINUTE, HOUR],
   /** It provably never left. */
-  unsent: [75, REACH],
+  unsent: [75, HINTS.reach],
   /** It may have arrived. */
-  unclear: [75, REACH, MINUTE, 10 * MINUTE],
+  unclear: [75, HINTS.reach, MINUTE, 10 * MINUTE],
   /** For its content. */
   refused: [69, "see what the channel's filters refuse: words, links"],
   tooLarge: [69],
   badName: [78],
   /** By a code that says so for good. */
-  dead: [69, MEND, DAY, DAY],
-  denied: [69, MEND, HOUR, HOUR],
-  misconfigured: [78, MEND, HOUR, DAY],
+  dead: [69, HINTS.mend, DAY, DAY],
+  denied: [69, HINTS.mend, HOUR, HOUR],
+  misconfigured: [78, HINTS.mend, HOUR, DAY],
   /** By the runtime. */
   forbidden: [78],
 } satisfies Record<string, Ending>;
@@ -2514,16 +2516,15 @@ interface Service {
 
 /** A service that is set up. */
 interface Connected extends Service {
-  /** Tells changed settings from unchanged ones. */
-  readonly access: string;
+  /** Tells changed settings from unchanged ones, for a destination that refused. */
+  readonly settings: string;
   readonly host: string;
   /** What must never be shown. */
   readonly secrets: readonly string[];
   /** A message; without a sender under the service's own name for us. */
   post(content: string, sender: string | undefined, file: AttachedFile | undefined): Call;
-  /** What can be asked without posting; absent where nothing can. */
-  readonly ask: Call | undefined;
-  answer(reply: Reply): Asked | Verdict;
+  /** What can be asked without posting, or what there is to say where nothing can. */
+  readonly ask: (Call & { read(reply: Reply): Asked | Verdict }) | Asked;
 }
 
 /** All that an answer may hold for us; what has another shape is as good as missing. */
@@ -2597,7 +2598,7 @@ function notAs(title: string, { status }: Reply): Verdict {
   return {
     kind: "unclear",
     why: `answers ${status}, but not as ${title} does`,
-    hint: LOOK_BETWEEN,
+    hint: HINTS.between,
   };
 }
 
@@ -2699,7 +2700,7 @@ export const DISCORD: Service = {
     const url = `${webhook}?wait=true${thread ? `&thread_id=${thread}` : ""}`;
     return {
       ...this,
-      access: url,
+      settings: fingerprint(url),
       host,
       secrets: [webhook.replace(/.*\//, "")],
       post(content, username, file) {
@@ -2712,16 +2713,18 @@ export const DISCORD: Service = {
         body.set("files[0]", new Blob([...file.parts], { type }), file.name);
         return { url, body };
       },
-      ask: { url: webhook },
-      answer: (reply) => {
-        if (!isSuccess(reply)) return readReply(this, reply);
-        const { id, name, channel_id: channel = "?" } = answerIn(reply);
-        if (!id) return notAs("Discord", reply);
-        return {
-          text: `webhook "${name?.slice(0, HOST_LIMIT) ?? "without a name"}" of channel ${channel}`,
-          doubt: thread ? `whether thread ${thread} is there` : "",
-          untouched: thread ? /code (?:10003|50001|50013|50083|160005)\b/ : undefined,
-        };
+      ask: {
+        url: webhook,
+        read: (reply) => {
+          if (!isSuccess(reply)) return readReply(this, reply);
+          const { id, name, channel_id: channel = "?" } = answerIn(reply);
+          if (!id) return notAs("Discord", reply);
+          return {
+            text: `webhook "${name?.slice(0, HOST_LIMIT) ?? "without a name"}" of channel ${channel}`,
+            doubt: thread ? `whether thread ${thread} is there` : "",
+            untouched: thread ? /code (?:10003|50001|50013|50083|160005)\b/ : undefined,
+          };
+        },
       },
     };
   },
@@ -2820,12 +2823,11 @@ export const SLACK: Service = {
       const { href: url, host, pathname } = urlOf(this, "SLACK_WEBHOOK", webhook, example);
       return {
         ...this,
-        access: `${url}""`,
+        settings: fingerprint(`${url}""`),
         host,
         secrets: [pathname, pathname.replace(/.*\//, "")],
         post: (text) => ({ url, body: { ...quiet, text } }),
-        ask: undefined,
-        answer: () => ({ text: "an incoming webhook", doubt: "whether it works", untouched: /./ }),
+        ask: { text: "an incoming webhook", doubt: "whether it works", untouched: /./ },
       };
     }
     if (!token) return undefined;
@@ -2833,14 +2835,16 @@ export const SLACK: Service = {
     const headers = { authorization: `Bearer ${token}` };
     return {
       ...this,
-      access: url + JSON.stringify({ token, channel }),
+      settings: fingerprint(url + JSON.stringify({ token, channel })),
       host: api.host,
       secrets: [token],
       post: (text, username) => {
         return { url, headers, body: { channel, username, icon_emoji: icon, ...quiet, text } };
       },
-      ask: { url: new URL("auth.test", url).href, headers, body: {} },
-      answer: (reply) => readIdentity(reply, channel),
+      ask: {
+        ...{ url: new URL("auth.test", url).href, headers, body: {} },
+        read: (reply) => readIdentity(reply, channel),
+      },
     };
   },
 };
@@ -2907,12 +2911,16 @@ export function readFetchError(error: unknown): Verdict {
   }
   const text = `${code} ${message} ${deeper}`.replace(/https?:\/\/\S+/g, "");
   if (/redirect/i.test(text))
-    return { kind: "misconfigured", why: "it answers with a redirect", hint: LOOK_BETWEEN };
+    return { kind: "misconfigured", why: "it answers with a redirect", hint: HINTS.between };
   // Codes and texts of failures that happen before a request leaves, on Bun and on Deno.
-  const isUnsent =
-    /ECONNREFUSED|ENOTFOUND|EPROTO|client error \(connect\)|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ERR_TLS|CERT|SELF_SIGNED|UNABLE_TO|ERR_PROXY|UnsupportedProxy|connection refused|dns error|failed to lookup|invalid peer certificate|unreachable/i;
+  const early = [
+    "ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|connection refused|unreachable",
+    "EPROTO|ERR_TLS|CERT|SELF_SIGNED|UNABLE_TO|ERR_PROXY|UnsupportedProxy|dns error",
+    "client error \\(connect\\)|failed to lookup|invalid peer certificate",
+  ];
   const known = /^[A-Z_]+$/.test(String(code)) ? ` (${code})` : "";
-  if (isUnsent.test(text)) return { kind: "unsent", why: `cannot connect${known}` };
+  if (new RegExp(early.join("|"), "i").test(text))
+    return { kind: "unsent", why: `cannot connect${known}` };
   return { kind: "unclear", why: `connection lost${known}` };
 }
 
@@ -4528,13 +4536,11 @@ function proxyOf({ env }: World, { protocol, hostname }: URL): string | undefine
 type Destination = ReturnType<typeof destinationOf>;
 
 function destinationOf(world: World, { host, view }: Settings, service: Connected) {
-  const { access, header, encode } = service;
+  const { header, encode } = service;
   const colors = service.hasColors && view.color;
   const sender = discordName(host);
   return {
     ...service,
-    /** Tells changed settings from unchanged ones, for a destination that refused. */
-    settings: access && fingerprint(access),
     colors,
     /** Its messages are printed: nobody paces or refuses them. */
     prints: false,
@@ -4606,12 +4612,11 @@ const STDOUT: Connected = {
   },
   hasColors: false,
   overflow: "none",
-  access: "",
+  settings: "",
   host: "",
   secrets: [],
   post: () => ({ url: "" }),
-  ask: undefined,
-  answer: () => ({ kind: "unclear", why: "stdout cannot be asked" }),
+  ask: { text: "", doubt: "", untouched: undefined },
 };
 
 function destinationsOf(world: World, settings: Settings): Destination[] {
@@ -4641,10 +4646,8 @@ function complain(world: World, message: string, hint?: string): void {
 
 /** Asks a service without posting; throws what a run would meet. */
 async function askService(world: World, destination: Destination): Promise<Asked> {
-  const { ask, host, answer } = destination;
-  const asked = ask
-    ? await request(world, destination, ask, answer)
-    : answer({ status: 0, headers: {}, body: "" });
+  const { ask, host } = destination;
+  const asked = "url" in ask ? await request(world, destination, ask, ask.read) : ask;
   if (!("kind" in asked)) return asked;
   throw new Fault(VERDICTS[asked.kind][0], asked.why, hintFor(asked, host));
 }
@@ -6320,7 +6323,7 @@ async function reportMismatches({ world, settings, live, state, firstRun }: Job)
   if (firstRun && world.terminal) complain(world, `first run: starts at the ${from} of ${log}`);
   if (manyLogs) return;
   const jails = [...view.jails].join();
-  const isStill = live !== undefined && isQuiet(world, live);
+  const isStill = live !== undefined && world.now() - live.stat.mtimeMs > DAY;
   if (!isStill) delete state.failures["quiet"];
   const watchedTarget = async () => {
     await askClient(world, "ping");
@@ -6341,29 +6344,17 @@ async function reportMismatches({ world, settings, live, state, firstRun }: Job)
   }
 }
 
-/** Whether a whole line, or more than a glance shows, stands behind `offset`. */
-function lineBehind(file: OpenFile, offset: number): boolean {
-  const glance = 64 * 1024;
-  return file.size - offset > glance || file.read(offset, glance).includes(NEWLINE);
-}
-
 function upToDate(world: World, log: string, live: OpenFile, progress?: Progress): boolean {
   if (!progress || progress.outbox || (progress.notice && !progress.gap)) return false;
-  const { cursor, listing } = progress;
+  const { cursor, listing, held, gap } = progress;
   if (listing !== ifPossible(() => listSiblings(world, log))?.snapshot) return false;
-  if (cursor && live.matches(cursor)) return !lineBehind(live, cursor.offset);
+  const isHere = cursor !== undefined && live.matches(cursor);
   // In a rotated file, or lost and told of: only a line in the log is news.
-  const isElsewhere = !cursor || progress.held !== undefined || progress.gap;
-  return isElsewhere && !lineBehind(live, 0);
-}
-
-/** Nothing was written for a day: fail2ban may log elsewhere. */
-function isQuiet(world: World, { descriptor }: OpenFile): boolean {
-  try {
-    return world.now() - world.fs.fstatSync(descriptor).mtimeMs > DAY;
-  } catch {
-    return false;
-  }
+  if (!isHere && cursor && held === undefined && !gap) return false;
+  const from = isHere ? cursor.offset : 0;
+  // A whole line, or more than a glance shows, is news.
+  const glance = 64 * 1024;
+  return live.size - from <= glance && !live.read(from, glance).includes(NEWLINE);
 }
 
 function isAsked({ failures }: State, key: string, now: number): boolean {
@@ -6391,7 +6382,9 @@ function nothingNew(
     live = openLive(world, log);
     if (!live) return false;
     const file = live;
-    if (isQuiet(world, file) && !isAsked(state, "quiet", world.now())) return false;
+    const now = world.now();
+    // Nothing was written for a day: fail2ban may log elsewhere.
+    if (now - live.stat.mtimeMs > DAY && !isAsked(state, "quiet", now)) return false;
     return names.every((name) => upToDate(world, log, file, state.destinations[name]));
   } catch (error) {
     // Told by the pass, which remembers that it was; a state of a wrong shape, by its schema.
@@ -6443,8 +6436,12 @@ async function pass(
   const pinged = ping ? await tellPing(world, ofMachine(world, settings), turn) : 0;
   if (pinged === 73) return pinged;
   const names = destinationNames(settings);
-  const waiting = longestWaiting(world, settings, logs);
-  const watched = await overLogs(world, waiting, async (log) => {
+  // The logs whose state was saved longest ago first: a run begins where the last one ended.
+  const savedMs = (log: string) =>
+    world.fs.statSync(statePathOf({ state, log }), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  const waiting = logs.map((log) => [savedMs(log), log] as const);
+  waiting.sort(([one], [other]) => one - other);
+  const work = async (log: string) => {
     const own = settingsFor(settings, log);
     if (dryRun) return (await session(world, own, newLines, turn))?.exitCode ?? 0;
     if (nothingNew(world, { state, log }, () => names)) {
@@ -6470,7 +6467,12 @@ async function pass(
       if (ended.logChanged) await world.sleep(100);
     }
     return worstExit([exitCode, 75]);
-  });
+  };
+  const watched = await overLogs(
+    world,
+    waiting.map(([, log]) => log),
+    work,
+  );
   return worstExit([pinged, watched]);
 }
 
@@ -6571,16 +6573,6 @@ function findLogs(world: World, path: string): string[] {
 /** The logs, or where there is none the path that was meant to find them. */
 function logsOrPath(world: World, path: string): string[] {
   return unlessFault(() => findLogs(world, path)) ?? [path];
-}
-
-/** The logs whose state was saved longest ago first: a run begins where the last one ended. */
-function longestWaiting(world: World, { state }: Settings, logs: readonly string[]): string[] {
-  if (logs.length === 1) return [...logs];
-  const saved = logs.map((log) => {
-    const stat = world.fs.statSync(statePathOf({ state, log }), { throwIfNoEntry: false });
-    return { log, atMs: stat?.mtimeMs ?? 0 };
-  });
-  return saved.sort((a, b) => a.atMs - b.atMs).map(({ log }) => log);
 }
 
 /** The settings for one log: `{dir}` in the host's name is the folder that the log lies in. */

@@ -2304,12 +2304,7 @@ function siblingName(log: string, name: string): { rest: string; number?: number
 }
 
 /** What decides the order of rotated files. */
-interface Aged {
-  readonly name: string;
-  readonly number?: number | undefined;
-  readonly size: number;
-  readonly firstTime: string;
-}
+type Aged = Pick<LogFile, "name" | "number" | "size" | "firstTime">;
 
 /**
  * The oldest first. Numbers give their own order; all others stand where their first date puts them. A
@@ -2332,21 +2327,24 @@ function byAge<File extends Aged>(files: readonly File[]): File[] {
   });
 }
 
-interface Found {
-  readonly offset: number;
-  readonly by: "position" | "last line" | "lines" | "guess";
-}
+type Found = NonNullable<ReturnType<LogFile["found"]>>;
 
 /** What a plan asks of a file, each only when it must know. */
-export interface LogFile extends Aged {
+export interface LogFile {
+  readonly name: string;
   readonly isLive: boolean;
+  readonly number?: number | undefined;
+  readonly size: number;
+  readonly firstTime: string;
   /** Whether a whole line is in it. */
   hasLine(): boolean;
   /**
    * Where the last line that is known to be sent ends, and what shows it: the proof at the cursor's
    * offset, the last line elsewhere, one of those just before it among others, or less.
    */
-  found(progress: Progress): Found | undefined;
+  found(
+    progress: Progress,
+  ): { offset: number; by: "position" | "last line" | "lines" | "guess" } | undefined;
   /** Bytes that were sent before the cursor left this file; 0 when it is not known. */
   finishedAt(progress: Progress): number;
   /** Whether a younger file holds all of it: a backup copy. */
@@ -3748,12 +3746,12 @@ class OpenFile implements LogFile {
     this.stat = file.stat;
     this.size = file.size ?? file.stat.size;
     this.head = this.fill(0, Buffer.alloc(Math.min(this.size, HEAD_BYTES)));
-    // Compressed files end in a checksum of all they hold.
-    const tail = () => this.readBefore(this.size, 64);
-    const isPacked = packingOf(this.head) !== undefined && !this.isLive;
-    const packedKey = () => `${this.size}:${fingerprint(this.head)}:${fingerprint(tail())}`;
-    this.key = file.key ?? (isPacked ? packedKey() : undefined);
+    this.key = file.key;
     this.damage = file.damage;
+    if (this.isLive || this.key || !packingOf(this.head)) return;
+    // Compressed files end in a checksum of all they hold.
+    const tail = this.readBefore(this.size, 64);
+    this.key = `${this.size}:${fingerprint(this.head)}:${fingerprint(tail)}`;
   }
 
   close(): void {
@@ -4124,19 +4122,6 @@ async function unpack(world: World, packed: OpenFile, scratchPath: string): Prom
 type LeftOut = Pick<Listed, "name" | "number" | "writtenMs"> &
   Readonly<{ why: string; key: string }>;
 
-const NO_SIBLINGS = {
-  /** The oldest first. */
-  open: [] as readonly OpenFile[],
-  leftOut: [] as readonly LeftOut[],
-  /** Of all that are compressed. */
-  keys: [] as readonly string[],
-  /** The listing that they are of. */
-  snapshot: undefined as string | undefined,
-  /** No name changed hands meanwhile. */
-  isSettled: true,
-};
-type LogFiles = typeof NO_SIBLINGS;
-
 /**
  * The files among those opened that are the log's: by their first lines, and by when they were written.
  * A name that neither a number nor a date makes a rotated one may be that of another log: its lines are
@@ -4180,7 +4165,7 @@ function openSibling(world: World, { name, number, path }: Listed, owner: number
 /**
  * Opens what lies beside the log, but for the log itself. Listed anew until two listings agree: a rotation
  * in the middle would show one file twice, or hide one; and what is being rotated may be closed to us for
- * a moment.
+ * a moment. `isSettled`: no name changed hands meanwhile.
  */
 async function openSiblings(world: World, log: string, live: OpenFile | undefined) {
   let before = "";
@@ -4219,6 +4204,12 @@ async function openSiblings(world: World, log: string, live: OpenFile | undefine
   }
 }
 type Siblings = Awaited<ReturnType<typeof openSiblings>>;
+/** The log's own, the oldest first, and the keys of all that are compressed. */
+type LogFiles = Siblings & { readonly keys: readonly string[] };
+const NO_SIBLINGS: LogFiles = {
+  ...{ open: [], leftOut: [], keys: [] },
+  ...{ snapshot: undefined, isSettled: true },
+};
 
 /** How old siblings are, the oldest first: what is compressed shows it, and damage, by its beginning. */
 async function siblingAges(world: World, { open }: Siblings) {
@@ -4264,9 +4255,6 @@ async function unpackSiblings(
 }
 
 // The state: two copies, each replaced whole, never written in place.
-
-/** Which log's state is meant, and in which directory. */
-type Kept = Pick<Settings, "state" | "log">;
 
 /** `var-log-fail2ban.log-1a2b3c4d.json` */
 export function stateFileName(log: string): string {
@@ -4415,11 +4403,11 @@ function checksumOf(text: string): string {
 }
 
 /** Where the state of a log is; what belongs to it has this name and an ending. */
-function statePathOf({ state, log }: Kept): string {
+function statePathOf({ state, log }: Pick<Settings, "state" | "log">): string {
   return resolve(state, stateFileName(log));
 }
 
-function readState(world: World, kept: Kept) {
+function readState(world: World, kept: Pick<Settings, "state" | "log">) {
   const { log } = kept;
   const path = statePathOf(kept);
   const [text, older] = [path, `${path}.bak`].map((copy) => readCopy(world, copy));
@@ -6368,7 +6356,7 @@ function isAsked({ failures }: State, key: string, now: number): boolean {
  */
 function nothingNew(
   world: World,
-  kept: Kept,
+  kept: Pick<Settings, "state" | "log">,
   namesIn: (state: State) => readonly string[] | undefined,
 ): boolean {
   const { log } = kept;

@@ -114,6 +114,15 @@ function status(scene: Scene, ...words: string[]): Promise<RunResult> {
   return scene.f2bWatch("status", "--log", scene.log, ...words);
 }
 
+/** Slack takes nothing before the state has this text, which Discord's message brings. */
+function onceKnown(scene: Scene, text: string, slack: ReturnType<typeof addSlack>): void {
+  scene.overrides.fetch = async (url, init) => {
+    if (!new URL(url).host.includes("slack")) return scene.discord.fetch(url, init);
+    while (!fs.readFileSync(scene.stateFile(), "utf8").includes(text)) await Bun.sleep(1);
+    return slack.fetch(url, init);
+  };
+}
+
 /** Succeeds without a word. */
 async function sends(scene: Scene, ...words: string[]): Promise<void> {
   expect(await status(scene, "--send", ...words)).toEqual({ code: 0, out: "", err: "" });
@@ -158,31 +167,25 @@ describe("status prints", () => {
     expect(client.asked.slice(1).map(([, name]) => name)).toEqual(list.split(", "));
   });
 
-  test("the named jails only, and asks for no other", async () => {
+  test.each<[argv: string[], asked: string[]]>([
+    [
+      ["sshd", "recidive", "sshd"],
+      ["recidive", "sshd"],
+    ],
+    [["--jail", "recidive,gone"], ["recidive"]],
+  ])("%j only, and asks for no other", async (argv, jails) => {
     using scene = new Scene();
     const client = attacked(scene);
-    const { code, out } = await status(scene, "sshd", "recidive", "sshd");
+    const { code, out } = await status(scene, ...argv);
     expect(code).toBe(0);
-    expect(out.match(/^\w+/gm)).toEqual(["jail", "recidive", "sshd"]);
-    expect(client.asked).toEqual([["status"], ["status", "recidive"], ["status", "sshd"]]);
-  });
-
-  test("the jails of --jail where none is named", async () => {
-    using scene = new Scene();
-    const client = attacked(scene);
-    expect((await status(scene, "--jail", "recidive,gone")).code).toBe(0);
-    expect(client.asked).toEqual([["status"], ["status", "recidive"]]);
+    expect(out.match(/^\w+/gm)).toEqual(["jail", ...jails]);
+    expect(client.asked).toEqual([["status"], ...jails.map((jail) => ["status", jail])]);
   });
 
   test("that there are no jails", async () => {
     using scene = new Scene();
     Client.with(scene, {});
     expect(await status(scene)).toEqual({ code: 0, out: "no jails\n", err: "" });
-    expect(await status(scene, "sshd")).toEqual({
-      code: 64,
-      out: "",
-      err: 'f2b-watch: no such jail: "sshd"\nhint: there are none\n',
-    });
   });
 
   test("what a jail watches under its row where a row has no room for it, in a message shortened", async () => {
@@ -276,38 +279,41 @@ describe("status prints", () => {
 });
 
 describe("status refuses", () => {
-  test("a jail that fail2ban does not have: it is not asked about it", async () => {
+  test.each<[what: string, argv: string[], code: number, err: RegExp, jails?: string[]]>([
+    [
+      "a jail that fail2ban does not have",
+      ["sshd", "no\x1bjail"],
+      64,
+      /^f2b-watch: no such jail: "no\\u001bjail"\nhint: there are: recidive, sshd\n$/,
+    ],
+    [
+      "a filter that no jail passes: it must not look like a server without jails",
+      ["--jail", "gone", "--send"],
+      64,
+      /^f2b-watch: --jail: fail2ban has none of these jails\nhint: there are: recidive, sshd\n$/,
+    ],
+    ["any jail where there are none", ["sshd"], 64, /: "sshd"\nhint: there are none\n$/, []],
+    [
+      "names that cannot be told apart",
+      [],
+      66,
+      /^f2b-watch: .*no answer that can be read\nhint: .*comma.*\n$/,
+      ["a, b", "sshd"],
+    ],
+    [
+      "to send where no destination is set",
+      ["--send"],
+      78,
+      /^f2b-watch: --send: no destination is set\nhint: set DISCORD_WEBHOOK/,
+    ],
+  ])("%s: it asks about none", async (_, argv, code, err, jails = ["recidive", "sshd"]) => {
     using scene = new Scene();
-    const client = attacked(scene);
-    expect(await status(scene, "sshd", "no\x1bjail")).toEqual({
-      code: 64,
-      out: "",
-      err:
-        'f2b-watch: no such jail: "no\\u001bjail"\n' +
-        "hint: there are: nginx-http-auth, recidive, sshd\n",
-    });
-    expect(client.asked).toEqual([["status"]]);
-  });
-
-  test("a filter that no jail passes: it must not look like a server without jails", async () => {
-    using scene = new Scene();
-    attacked(scene);
-    expect(await status(scene, "--jail", "gone", "--send")).toEqual({
-      code: 64,
-      out: "",
-      err:
-        "f2b-watch: --jail: fail2ban has none of these jails\n" +
-        "hint: there are: nginx-http-auth, recidive, sshd\n",
-    });
-  });
-
-  test("names that cannot be told apart: it asks about none", async () => {
-    using scene = new Scene();
-    const client = new Client(scene, () => said(printedList(["a, b", "sshd"])));
-    const { code, err } = await status(scene);
-    expect(code).toBe(66);
-    expect(err).toMatch(/^f2b-watch: .*no answer that can be read\nhint: .*comma.*\n$/);
-    expect(client.asked).toEqual([["status"]]);
+    if (code === 78) scene.env = {};
+    const client = new Client(scene, () => said(printedList(jails)));
+    const result = await status(scene, ...argv);
+    expect(result).toMatchObject({ code, out: "" });
+    expect(result.err).toMatch(err);
+    expect(client.asked).toEqual(code === 78 ? [] : [["status"]]);
   });
 
   const troubles: [string, Ran, RegExp, RegExp][] = [
@@ -449,28 +455,14 @@ sshd     1/5     2/2  /var/log/auth.log
     scene.wait(HOUR);
     expect((await status(scene, "--send")).code).toBe(0);
     expect([scene.discord.messages.length, slack.messages.length]).toEqual([2, 2]);
-  });
-
-  test("where nothing is news nobody is called, nor said to work again", async () => {
-    using scene = new Scene();
-    const client = Client.with(scene, ban("203.0.113.7"));
-    await sends(scene);
+    // Where nothing is news nobody is called, nor said to work again.
     scene.discord.failAlways({ kind: "status", status: 503 });
     client.has(ban());
     expect((await status(scene, "--send")).code).toBe(75);
-    client.has(ban("203.0.113.7"));
+    client.has(ban("203.0.113.8"));
     const before = scene.discord.requests.length;
     await sends(scene);
     expect(scene.discord.requests).toHaveLength(before);
-  });
-
-  test("without a destination it is refused", async () => {
-    using scene = new Scene();
-    scene.env = {};
-    Client.with(scene, ban("203.0.113.7"));
-    const { code, out, err } = await status(scene, "--send");
-    expect({ code, out }).toEqual({ code: 78, out: "" });
-    expect(err).toStartWith("f2b-watch: --send: no destination is set\nhint: set DISCORD_WEBHOOK");
   });
 
   test("with --json it prints the object and nothing else, and posts unless messages are printed", async () => {
@@ -527,12 +519,7 @@ sshd     1/5     2/2  /var/log/auth.log
     using scene = new Scene();
     const slack = addSlack(scene);
     Client.with(scene, ban("203.0.113.7"));
-    const known = () => fs.readFileSync(scene.stateFile(), "utf8").includes('"status"');
-    scene.overrides.fetch = async (url, init) => {
-      if (!new URL(url).host.includes("slack")) return scene.discord.fetch(url, init);
-      while (!known()) await Bun.sleep(1);
-      return slack.fetch(url, init);
-    };
+    onceKnown(scene, '"status"', slack);
     await sends(scene);
     expect(slack.messages).toHaveLength(1);
   });
@@ -572,29 +559,69 @@ describe("--ping", () => {
     delete scene.overrides.fs;
   }
 
-  test("asks nothing but ping, and nothing at all where it is not wanted", async () => {
+  const up = said(real("single-jail-ping"));
+  const UP_AGAIN = "✅ web-1: fail2ban answers again, after";
+  test.each<[name: string, steps: [answer: Ran, waitMs: number, told?: string][]]>([
+    [
+      "a dead socket of a killed server is down",
+      [
+        [failed(REFUSED), MINUTE],
+        [failed(REFUSED), 2 * MINUTE, DOWN_FOR_2],
+      ],
+    ],
+    [
+      "a hiccup is no outage, however often there is one",
+      [1, 2, 3].flatMap(
+        () =>
+          [
+            [failed(DOWN), 2 * MINUTE],
+            [up, 2 * MINUTE],
+          ] as [Ran, number][],
+      ),
+    ],
+    [
+      "a clock that is put back delays it by no more than that",
+      [
+        [failed(DOWN), MINUTE],
+        [failed(DOWN), -5 * HOUR],
+        [failed(DOWN), 2 * MINUTE, DOWN_FOR_2],
+      ],
+    ],
+    [
+      "what is unclear neither begins nor ends an outage",
+      [
+        ...([
+          [failed(DOWN), MINUTE],
+          [failed(DENIED), 2 * MINUTE],
+        ] as [Ran, number][]),
+        [failed(DOWN), 2 * MINUTE, DOWN_FOR_2.replace("2 min", "4 min")],
+        ...([[failed(DENIED), 2 * MINUTE]] as [Ran, number][]),
+        [up, 2 * MINUTE, `${UP_AGAIN} 8 min`],
+      ],
+    ],
+  ])("%s", async (_, steps) => {
     using scene = await Scene.after(1, 2);
     const client = Client.pinging(scene);
-    await scene.pass();
-    expect(client.asked).toEqual([]);
-    await scene.pass("--ping");
-    expect(client.asked).toEqual([["ping"]]);
-  });
-
-  test("a pass with nothing new leaves no trace while fail2ban answers", async () => {
-    using scene = await Scene.after(1, 2);
-    Client.pinging(scene);
-    await expectNoTrace(scene);
-    scene.append(line(3));
-    await scene.pass("--ping");
-    await expectNoTrace(scene);
-    expect(scene.notices()).toEqual([]);
+    for (const [answer, waitMs, told] of steps) {
+      client.answer = () => answer;
+      scene.wait(waitMs);
+      const before = scene.notices().length;
+      const isUnclear = answer.kind === "ended" && answer.err === DENIED;
+      expect((await scene.run("--ping")).code).toBe(isUnclear ? 66 : 0);
+      expect(scene.notices().slice(before)).toEqual(told === undefined ? [] : [told]);
+    }
   });
 
   test("down in two passes a minute apart is told once, back is told once", async () => {
     using scene = await Scene.after(1, 2);
     const client = Client.pinging(scene);
+    await scene.pass();
+    expect(client.asked).toEqual([]);
+    await expectNoTrace(scene);
+    expect(client.asked).toEqual([["ping"]]);
+    scene.append(line(3));
     await scene.pass("--ping");
+    await expectNoTrace(scene);
     client.down();
     expect(await later(scene)).toEqual([]);
     expect(await later(scene, 59 * SECOND)).toEqual([]);
@@ -607,24 +634,6 @@ describe("--ping", () => {
     await expectNoTrace(scene);
     expect(await later(scene)).toEqual([]);
     expect(JSON.parse(fs.readFileSync(scene.stateFile(), "utf8"))).not.toHaveProperty("outage");
-  });
-
-  test("the dead socket of a killed server counts as down", async () => {
-    using scene = await Scene.after(1, 2);
-    const client = Client.pinging(scene);
-    client.answer = () => failed(REFUSED);
-    expect([...(await later(scene)), ...(await later(scene))]).toEqual([DOWN_FOR_2]);
-  });
-
-  test("a hiccup is no outage, however often there is one", async () => {
-    using scene = await Scene.after(1, 2);
-    const client = Client.pinging(scene);
-    for (let hiccup = 0; hiccup < 4; hiccup++) {
-      client.down();
-      expect(await later(scene)).toEqual([]);
-      client.up();
-      expect(await later(scene)).toEqual([]);
-    }
   });
 
   test("is told beside new lines, and where the log cannot be read", async () => {
@@ -694,11 +703,10 @@ describe("--ping", () => {
     using scene = new Scene();
     const client = Client.pinging(scene);
     client.down();
-    expect((await scene.run("--ping")).code).toBe(66);
-    scene.wait(2 * MINUTE);
-    expect((await scene.run("--ping")).code).toBe(66);
-    scene.wait(2 * MINUTE);
-    expect((await scene.run("--ping")).code).toBe(66);
+    for (let run = 0; run < 3; run++) {
+      expect((await scene.run("--ping")).code).toBe(66);
+      scene.wait(2 * MINUTE);
+    }
     expect(scene.notices()).toEqual([DOWN_FOR_2]);
   });
 
@@ -733,12 +741,7 @@ describe("--ping", () => {
     const slack = addSlack(scene);
     Client.pinging(scene).down();
     await later(scene);
-    const known = () => /"told": true/.test(fs.readFileSync(scene.stateFile(), "utf8"));
-    scene.overrides.fetch = async (url, init) => {
-      if (!new URL(url).host.includes("slack")) return scene.discord.fetch(url, init);
-      while (!known()) await Bun.sleep(1);
-      return slack.fetch(url, init);
-    };
+    onceKnown(scene, '"told": true', slack);
     expect(await later(scene)).toEqual([DOWN_FOR_2]);
     expect(slack.messages).toHaveLength(1);
   });
@@ -783,15 +786,6 @@ describe("--ping", () => {
     expect(scene.notices()).toHaveLength(2);
   });
 
-  test("a clock that is put back delays it by no more than that", async () => {
-    using scene = await Scene.after(1, 2);
-    const client = Client.pinging(scene);
-    client.down();
-    await later(scene);
-    expect(await later(scene, -5 * HOUR)).toEqual([]);
-    expect(await later(scene)).toEqual([DOWN_FOR_2]);
-  });
-
   test("--dry-run prints what would be told, and changes nothing", async () => {
     using scene = await Scene.after(1, 2);
     const client = Client.pinging(scene);
@@ -832,30 +826,11 @@ describe("--ping", () => {
       const over = { code: 0, out: "", err: "f2b-watch: fail2ban-client can be used again\n" };
       expect(await scene.run("--ping")).toEqual(over);
       await expectNoTrace(scene);
+      client.answer = () => answer;
+      scene.overrides.terminal = true;
+      for (let run = 0; run < 2; run++) expect((await scene.run("--ping")).err).toMatch(message);
     },
   );
-
-  test("on a terminal each run says that it cannot ask", async () => {
-    using scene = await Scene.after(1, 2);
-    scene.overrides.terminal = true;
-    for (let run = 0; run < 2; run++)
-      expect((await scene.run("--ping")).err).toContain("fail2ban-client is not installed");
-  });
-
-  test("what is unclear neither begins nor ends an outage", async () => {
-    using scene = await Scene.after(1, 2);
-    const client = Client.pinging(scene);
-    client.down();
-    await later(scene);
-    client.answer = () => failed(DENIED);
-    scene.wait(2 * MINUTE);
-    expect((await scene.run("--ping")).code).toBe(66);
-    expect(scene.notices()).toEqual([]);
-    client.down();
-    scene.wait(2 * MINUTE);
-    await scene.run("--ping");
-    expect(scene.notices()).toEqual([expect.stringContaining("(for 4 min)")]);
-  });
 
   test("what is worse than a client that cannot be used keeps its exit status", async () => {
     using scene = await Scene.after(1, 2);

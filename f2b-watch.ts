@@ -190,6 +190,7 @@ const CHANNEL_URLS = String.raw`
 /** What is a secret wherever it stands, in any case of its letters. */
 const SHAPES = String.raw`
   (services${SLASH})T[A-Z\d]+${SLASH}B${IN_URL}+
+  ((?:webhookb2|IncomingWebhook)${SLASH})${IN_URL}+
   # Tokens that their vendors give a shape of their own.
   \b(?:gh[opsur]_\w{16,}|github_pat_\w+|gl[a-z]{1,6}-[\w-]{16,}  # GitHub, GitLab
     |A(?:KIA|SIA)(?=\w{0,16}\d)\w{12,}|AIza[\w-]{20,}|ya29\.[\w.-]+|GOCSPX-[\w-]+  # AWS, Google
@@ -200,12 +201,13 @@ const SHAPES = String.raw`
     |glsa_\w+|NR(?:AK|II|JS|RA|BR)-\w+|PMAK-[\w-]+|ATATT\w[\w=-]+  # Grafana, New Relic, Postman, Atlassian
     |sy[tl]_\w{16,}|tk_\w{16,}|o\.\w{32}|SCT\d\w{15,}  # Matrix, ntfy, Pushbullet, ServerChan
     |tskey-[\w-]+|AGE-SECRET-KEY-\w+|lin_api_\w+|cf[a-z]{2}_\w{20,}  # Tailscale, age, Linear, Cloudflare
-    |eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?|\d{6,10}(?::|%3A)[\w-]{30,}  # JWT, Telegram
+    |(?<!-)eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?|\d{6,10}(?::|%3A)[\w-]{30,}  # JWT, Telegram
     |(?:xox[a-z]|xapp|xwfp|xoxe\.xox[a-z])-(?=[\w%-]{0,80}\d)[\w%-]+)  # Slack
   (\.[\w-]{6}\.)[\w-]{27,}  # the parts of a Discord bot's token
   # A private key in PEM, its line ends maybe written as \n.
   (-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----)(?:(?:\s|\\n)*[A-Za-z0-9+/=]{8,})+
   # Services whose whole path is the secret, and what stands before the secret part of a path.
+  (\bntfy\.sh/)${IN_URL}+
   (//(?:hooks?\.[\w.-]*|[\w.-]*(?:hc-ping\.com|ftqq\.com|api\.day\.app|webhook\.site|notify\.run
     |nosnch\.in|simplepu\.sh|simplepush\.io|make\.com|integromat\.com|cronitor\.link|ifttt\.com
     |zendee\.cn|pipedream\.net))[\w.:-]{0,80}/)${IN_URL}+
@@ -226,7 +228,7 @@ const SHAPES = String.raw`
     (?<!(?:mailto|sips?|xmpp|acct|tel|im):)(?=[^\s@"']*[\dA-Z!#$%^&*+])[^\s/"'@\\]+(?=@)`;
 /** A word as long as a key that looks like one: mixed, or of a known length. No path, no value. */
 const LONG_WORD = String.raw`
-  (?<![\w.+:=-]|%3D)(?=\w[\w-]{23})(?=[\w-]*\d)(?:(?=[\w-]*[a-z])(?=[\w-]*[A-Z])[\w-]+={0,2}
+  (?<![\w.+:=-]|%3D)(?=\w[\w-]{23})(?![\w-]*[Ff]ail2[Bb]an)(?=[\w-]*\d)(?:(?=[\w-]*[a-z])(?=[\w-]*[A-Z])[\w-]+={0,2}
     |[0-9a-f]{80}(?![\w-])|[au][a-z0-9]{29}(?![\w-]))(?<!(?:^|\s)[^\s:]{0,200}/[\w-]+={0,2})`;
 
 const QUOTE = String.raw`[$]?\\{0,8}["']|%22|&quot;`;
@@ -241,13 +243,13 @@ const NAMED = String.raw`
     |credentials?|authorization|cookie|jwt|bearer|cli_auth|mdp|senha)
     |(?<![a-z0-9])(?<weak>auth|session(?:_?id)?|sid|sig|signature|code|hmac|otp|dsn|license|community
     |user|webhook|hook|url|id|p|pw))(?:[_-]?\d{1,3}|_base|_value)?(?:\[?\]|%5D)?
-    (?:(?<equal>${BLANKS}(?:=>?|:[=-]|＝|%3D)${BLANKS})
+    (?:(?<equal>${BLANKS}(?:=>?|:[=-]|<<<|＝|%3D)${BLANKS})
     |(?<closed>${QUOTE})[}\]]{0,2}${BLANKS}(?:[:,]|=>?|%3A|%3D)${BLANKS}\[?|(?<colon>[ \t]*:${BLANKS})
     |(?<tag>(?:[ \t][^<>\n]{0,80})?>|</name>\s*<value>(?:<string>)?)|(?<blank>(?:[ \t]|\\\n)${BLANKS}))`;
 /** Values that are no secret: an address, a small number, a variable, a path, a word of configuration. */
 const NO_SECRET = String.raw`
   ^(?:\w+ )?(?:\[redacted.*|true|false|yes|no|on|off|none|null|nil|undefined|\d{1,2}|<[\w./-]+>|\*+
-    |\.{3}|\d{1,3}(?:\.\d{1,3}){3}(?:/\d+)?|[\da-f]{0,4}:[\da-f]*:[\da-f:.]*(?:/\d+)?|%\w.{0,2}|%\(.*
+    |[<@](?:-|[.~]?/.*)|\.{3}|\d{1,3}(?:\.\d{1,3}){3}(?:/\d+)?|[\da-f]{0,4}:[\da-f]*:[\da-f:.]*(?:/\d+)?|%\w.{0,2}|%\(.*
     |[$][\w@-]+|[$][{(].*|\x60.*|[\w./~-]+\.(?:pem|key|crt|cnf|txt|json|conf|ya?ml|py|sh)
     |~?\.{0,2}/(?:etc|var|root|home|usr|opt|run|srv|tmp|dev|proc|mnt)/.*)$`;
 
@@ -262,6 +264,8 @@ const PASSWORD_OPTIONS = String.raw`
   mysql\w*|mariadb\w*|unrar|7za? -p(?=\S)
   mosquitto_\w+|sqlcmd|bcp|ipmitool|zip|unzip -P
   redis-cli -a
+  ssh-keygen -[PN]
+  gotify -t(?=[\s=]+["']?[AC][\w.-]{14}(?![\w.-]))
   ldap\w+ -w
   cscli|openssl -k
   openssl -pass(?:in|out)? pass:
@@ -269,11 +273,14 @@ const PASSWORD_OPTIONS = String.raw`
   plink|pscp|psftp|putty -pw
   smbclient|rpcclient|winexe|smbget|net -U [^\s%]{0,64}%
   lftp -u [^\s,]{0,64},
+  curl (?:-E|--cert) [^\s:]{1,64}:
   nsupdate|rndc -y (?:[\w-]+:){1,2}
   snmp\w+ -[cAX]
   htpasswd -\w{0,4}b\w{0,4} \S+\s+\S+\s+
   x?freerdp /p:
   net /user:\S+\s`;
+const ARGUMENT = String.raw`(?:"[^"\n]*"|'[^'\n]*'|\S+) +`;
+const READS_SECRET = "sudo -S|kinit|chpasswd|cryptsetup|-stdin|--with-token|--passphrase-fd";
 /** Statements behind which a secret begins. */
 const STATEMENTS = String.raw`
   # -u user -p password
@@ -283,13 +290,20 @@ const STATEMENTS = String.raw`
   \blogin[ \t]+\S{1,128}[ \t]+password[ \t]+
   ssword:?[^\n]{0,40}?send(?: --)?[ \t]+
   \bkey[ \t]+(?:hmac-[\w-]+:)?[\w.-]{1,128}[ \t]+(?=[\w+/]{16})
+  # words in their order: wpa_passphrase ssid password, radclient host auth secret, isql source user password
+  \b(?:wpa_passphrase |smbclient (?=["']?//)|isql (?:-\w+ +)*${ARGUMENT}|mc alias set ${ARGUMENT}${ARGUMENT}
+    |radclient (?:\S+ +){0,8}?(?=auth|acct|status|coa)|mysqladmin (?:\S+ +){0,8}?(?=password)) *${ARGUMENT}
+  \b(?:sqlplus|rman|expdp|impdp|sqlldr) +(?:\S+ +){0,4}?["']?[\w$#]{1,64}/
+  # -t aB3dE5gH7jK9
+  (?<=[ \t"'])-[A-Za-z][ \t=]+(?=["']?(?!\w*[Ff]ail2[Bb]an)(?=\w*\d)(?=\w*[a-z])(?=\w*[A-Z])\w{12,}(?![^\s"']))
   # login("user", "password"), PDO(source, user, password)
   \b(?:login|[aA]uth|BasicAuth)=?\([ \t]*["'][^"'\n]{0,128}["'],[ \t]*(?=["'])
   ->__construct\([^,\n]{0,128},[^,\n]{0,128},[ \t]*(?=["'])
   # echo password | docker login --password-stdin, password=$(echo password)
-  \b(?:echo|printf)[ \t]+(?:-\w+[ \t]+|["'][^"'\n]{0,16}%s[^"'\n]{0,8}["'][ \t]+)*
-    (?:(?<=(?:eval[ =]["']?|=\x60|=\$\()\w+[ \t]+)|(?=[^|\n]{1,200}\|[ \t]*
-    (?:sudo -S|base64|kinit|chpasswd|cryptsetup|[^|\n]{0,64}-stdin)))`;
+  \b(?:echo|printf)[ \t]+(?:-\w+[ \t]+|["'][^"'\n]{0,16}%s[^"'\n]{0,8}["'][ \t]+){0,4}
+    (?:(?<=(?:eval[ =]["']?|=\x60|=\$\()\w+[ \t]+)|(?=[^|\n]{1,200}\|[^|\n]{0,64}?(?:base64|${READS_SECRET})))
+  # docker login --password-stdin <<< password
+  <<<[ \t]*(?<=(?:${READS_SECRET})[^|;\n]{0,100}<<<[ \t]*)`;
 
 /** A secret follows the match's first group, or it is the value behind the match. */
 type Rule = readonly [kind: "shape" | "named" | "login" | "asked", pattern: RegExp];
@@ -325,6 +339,7 @@ const patterns = lazily(() => {
     // What stands before a name: a quote or `<`, and the name's beginning.
     beforeName: /(?<=(\\{0,8}["'])?(<\/?)?([\w.:[-]{0,64}))/y,
     opening: new RegExp(QUOTE, "y"),
+    closings: new Map<string, RegExp>(),
     // A bare word: up to a blank, to a quote, or to the next parameter.
     bare: new RegExp(
       String.raw`(?:[^\s"'\\&<>]|\\{1,8}(?:["'](?=\w)|[^\s"'\\nt]|[nt](?=[a-z]))` +
@@ -348,7 +363,10 @@ function endOf(pattern: RegExp, text: string, at: number): number {
 
 /** Where a quote closes, which is escaped as deep as it was opened; else the line's end. */
 function closingOf(quote: string, text: string, from: number): number {
-  const closing = new RegExp(`(?<!\\\\)${RegExp.escape(quote)}|\\n|$`, "g");
+  const { closings } = patterns();
+  const known = closings.get(quote);
+  const closing = known ?? new RegExp(`(?<!\\\\)(?:${RegExp.escape(quote)}|\\n)|$`, "g");
+  if (!known) closings.set(quote, closing);
   closing.lastIndex = from;
   return closing.exec(text)?.index ?? text.length;
 }
@@ -403,6 +421,7 @@ function secretOf(kind: Rule[0], text: string, match: RegExpExecArray): Extent {
     if (weak) {
       if (/^pw?$/i.test(weak) && !/[?&]$/.test(before)) return front === "--";
       if (isHeader && /^x-$/i.test(front)) return true;
+      if ((closed && start === 0) || (weak === "id" && !isHeader)) return false;
       return (
         (!blank || front.startsWith("-")) && !/:\/\/|^\//.test(value) && looksRandom.test(value)
       );
@@ -424,7 +443,12 @@ function secretOf(kind: Rule[0], text: string, match: RegExpExecArray): Extent {
     if (closed && start === 0) return /^[\w$]/.test(value) && !match[0].includes(",");
     if (closed && /^-{1,2}[a-z-]+$/i.test(value)) return false;
     if (closed && /^key$/i.test(front + strong)) return !/^["']\s*,\s*["']value["']/.test(rest);
-    return !(equal?.startsWith(" ") && /^[a-z_]+\.[a-z_.]+(?:\(.*)?$/i.test(value));
+    // Nor the name of a file, nor `token = self.token` or `self.token = token`.
+    if (/(?<![\w:.])\/(?:etc|home|opt|root|run|srv|tmp|usr|var)\/[\w./-]*$/.test(before))
+      return false;
+    return (
+      !(equal?.startsWith(" ") && /^[a-z_]+\.[a-z_.]+(?:\(.*)?$/i.test(value)) && value !== strong
+    );
   };
   // In quotes a user's name may have blanks.
   const login = start > 0 ? /^[^:\n]{0,128}:(?!\s)["']?/ : /^[^\s:]{0,128}?["']?:["']?/;

@@ -28,7 +28,7 @@ function leftOf(secret: string, text: string): string | undefined {
 
 describe("the corpus, written by a real fail2ban whose actions failed", () => {
   /** What may survive of each verdict; `hidden` and `MUST` are the contract's own shapes. */
-  const ALLOWED = { hidden: 0, MUST: 0, SHOULD: 5, low: 5 };
+  const ALLOWED = { hidden: 0, MUST: 0, SHOULD: 0, low: 2 };
   const rows = linesOf("corpus.rot13.tsv").map((row) => row.split("\t"));
 
   for (const [verdict, allowed] of Object.entries(ALLOWED)) {
@@ -44,13 +44,6 @@ describe("the corpus, written by a real fail2ban whose actions failed", () => {
       expect(survivors.length, survivors.join(" ")).toBeLessThanOrEqual(allowed);
     });
   }
-
-  test("at most 3 innocent lines are changed", () => {
-    const changed = linesOf("innocent.rot13.txt").filter(
-      (line) => cleanText(`${line}\n`, []) !== `${line}\n`,
-    );
-    expect(changed.length, changed.join("\n")).toBeLessThanOrEqual(3);
-  });
 
   test("the lines do not depend on their neighbours", () => {
     const text = rows.map(([, , , ...line]) => `${line.join("\t").replaceAll("␤", "\n")}\n`);
@@ -70,7 +63,7 @@ describe("commands and messages as they are written by hand", () => {
     return kind === "T" ? rest : `${UTILS}exec: ${rest}`;
   }
 
-  test("what stands in « » is hidden, in all but 20 of 537 lines", () => {
+  test("what stands in « » is hidden, in all but 12 of 572 lines", () => {
     const survivors = linesOf("more.rot13.txt").filter((line) => {
       const secrets = Array.from(line.matchAll(/«([^»]*)»/g), ([, secret = ""]) => secret);
       expect(secrets.length, line).toBeGreaterThan(/[«]/.test(line) ? 0 : -1);
@@ -78,132 +71,99 @@ describe("commands and messages as they are written by hand", () => {
       const cleaned = cleanText(`${text}\n`, []);
       return secrets.some((secret) => leftOf(secret, cleaned));
     });
-    expect(survivors.length, survivors.join("\n")).toBeLessThanOrEqual(20);
+    expect(survivors.length, survivors.join("\n")).toBeLessThanOrEqual(12);
   });
 
-  test("a header without quotes ends where the next option begins", () => {
-    const command =
-      "curl --header=Private-Token:abcde12345 --user 'bob:fghij67890' https://x.example";
-    const cleaned = cleanText(`${logged(command)}\n`, []);
-    expect(cleaned).toEndWith(
-      "curl --header=Private-Token:[redacted] --user '[redacted]' https://x.example\n",
-    );
+  test("of 250 innocent lines none is changed", () => {
+    const byHand = linesOf("more-innocent.rot13.txt").map(logged);
+    const lines = [...linesOf("innocent.rot13.txt"), ...byHand].map((line) => `${line}\n`);
+    expect(lines.filter((line) => cleanText(line, []) !== line)).toEqual([]);
   });
 
-  test("a user's name with a blank hides no password", () => {
+  test("nothing beside the secret is hidden", () => {
+    const rows = ["--header=Private-Token:abcde12345 --user 'bob:fghij67890' https://x.example"];
     for (const option of ["-u ", "--user=", "--proxy-user "])
-      for (const quote of [`"`, "'"]) {
-        const login = `${quote}John Doe:abcde12345${quote}`;
-        const cleaned = cleanText(`${logged(`curl ${option}${login} https://x.example`)}\n`, []);
-        expect(cleaned).toEndWith(`curl ${option}${quote}[redacted]${quote} https://x.example\n`);
-      }
-  });
-
-  test("innocent lines stay as they are, but for 1", () => {
-    const lines = linesOf("more-innocent.rot13.txt").map((line) => `${logged(line)}\n`);
-    const changed = lines.filter((line) => cleanText(line, []) !== line);
-    expect(changed.length, changed.join("")).toBeLessThanOrEqual(1);
+      for (const quote of [`"`, "'"])
+        rows.push(`${option}${quote}John Doe:abcde12345${quote} https://x.example`);
+    const hidden = (row: string) => row.replace(/abcde12345|John.*5|bob:\w+/g, "[redacted]");
+    for (const row of rows)
+      expect(cleanText(`${logged(`curl ${row}`)}\n`, [])).toEndWith(`curl ${hidden(row)}\n`);
   });
 });
 
 describe("a jail's lines keep their ids, and no command passes as one", () => {
-  const ids = [
-    "sip:1001@198.51.100.2",
-    "a:b@c",
-    "bob:Secret1@host",
-    "key=value1",
-    "token=S3cretValue",
-  ];
+  const JAIL = "2026-11-22 10:00:00,123 fail2ban.actions        [1]: NOTICE  [sshd]";
   const prefixes = [
-    "2026-11-22 10:00:00,123 fail2ban.actions        [1]: NOTICE  ",
-    "Nov 22 10:00:00 web-1 fail2ban.actions[1]: NOTICE ",
-    "fail2ban  | 2026-11-22 10:00:00,123 fail2ban.actions        [1]: NOTICE  ",
-    " 2026-11-22 10:00:00,123 7F48409C0B80 NOTICE  ",
-  ];
-  const verbs = ["Ban ID", "Unban ID", "Restore Ban ID", "ID already banned"];
-  const found = [
-    "Found ID - 2026-11-22 10:00:00",
-    "Increase Ban ID (2 # 0:20:00 -> 2026-11-22 10:30:00)",
+    JAIL,
+    "Nov 22 10:00:00 web-1 fail2ban.actions[1]: NOTICE [sshd]",
+    `fail2ban  | ${JAIL}`,
+    " 2026-11-22 10:00:00,123 7F48409C0B80 NOTICE  [sshd]",
   ];
 
   test("ids stay whole, behind every prefix", () => {
+    const ids = "sip:1001@198.51.100.2 a:b@c bob:Secret1@host key=value1 token=S3cretValue".split(
+      " ",
+    );
     for (const id of ids)
       for (const prefix of prefixes)
-        for (const text of [...verbs, ...found]) {
-          const line = `${prefix}[sshd] ${text.replace("ID", id)}\n`;
-          expect(cleanText(line, [])).toBe(line);
-        }
+        for (const text of [
+          ...[`Ban ${id}`, `Unban ${id}`, `Restore Ban ${id}`, `${id} already banned`],
+          `Found ${id} - 2026-11-22 10:00:00`,
+          `Increase Ban ${id} (2 # 0:20:00 -> 2026-11-22 10:30:00)`,
+        ])
+          expect(cleanText(`${prefix} ${text}\n`, [])).toBe(`${prefix} ${text}\n`);
   });
 
   test("channels' URLs and our own secrets are hidden there too", () => {
-    const line = (id: string) => `${prefixes[0]}[sshd] Ban ${id}\n`;
     const webhook = "https://discord.com/api/webhooks/123456789012345678/abcdefgh";
-    expect(cleanText(line(webhook), [])).not.toContain("abcdefgh");
-    expect(cleanText(line("deadbeef"), ["deadbeef"])).toBe(line("[redacted]"));
-    expect(cleanText(line("x").replace("sshd", "mytoken1"), ["mytoken1"])).not.toContain(
-      "mytoken1",
-    );
+    expect(cleanText(`${JAIL} Ban ${webhook}\n`, [])).not.toContain("abcdefgh");
+    expect(cleanText(`${JAIL} Ban deadbeef\n`, ["deadbeef"])).toBe(`${JAIL} Ban [redacted]\n`);
+    const named = `${JAIL.replace("sshd", "mytoken1")} Ban x\n`;
+    expect(cleanText(named, ["mytoken1"])).not.toContain("mytoken1");
   });
 
   test("a command that holds a jail's line is read closely", () => {
-    const jail = `${prefixes[0]}[sshd] Ban 203.0.113.7`;
     for (const line of [
-      `${jail}" -H "X-Api-Key: S3CR3T1"`,
-      `${jail} -u bob:S3CR3T1`,
+      `${JAIL} Ban 203.0.113.7" -H "X-Api-Key: S3CR3T1"`,
+      `${JAIL} Ban 203.0.113.7 -u bob:S3CR3T1`,
       `2026-11-22 10:00:00,123 fail2ban.utils [1]: ERROR   7f11 -- exec: sshpass -p S3CR3T1 x NOTICE  [sshd] Ban x`,
-      `curl -H 'Key: S3CR3T1' -d '${jail}`,
-      `TOKEN=S3CR3T1 run ${jail}`,
+      `curl -H 'Key: S3CR3T1' -d '${JAIL} Ban 203.0.113.7`,
+      `TOKEN=S3CR3T1 run ${JAIL} Ban 203.0.113.7`,
     ])
       expect(cleanText(`${line}\n`, []), line).not.toContain("S3CR3T1");
   });
 });
 
-test("200 random texts are cleaned in time that grows with their length", () => {
+test("random texts are cleaned in time that grows with their length", () => {
   const parts = [
-    "a",
-    "A1",
-    "/",
-    "://",
-    "@",
-    ":",
-    "'",
-    '"',
-    "\\",
-    " ",
-    "-u ",
-    "-p ",
-    "key=",
-    "'key':",
-    "token ",
-    "&",
-    "`",
-  ];
-  const more = [
-    "=",
-    "$",
-    "(",
-    "<",
-    ">",
-    "\n",
-    "\\\n",
-    "\\n",
-    "url=",
-    "x-key: ",
-    "mysql ",
-    "/hooks/",
-    "http://",
-    "éß",
-    "\0",
+    ...String.raw`a A1 / :// @ : ' " \ key= 'key': & \x60 = $ ( < > \n url= /hooks/ http://`.split(
+      " ",
+    ),
+    ...[
+      " ",
+      "-u ",
+      "-p ",
+      "token ",
+      "\n",
+      "\\\n",
+      "x-key: ",
+      "mysql ",
+      "\0",
+      "echo ",
+      "<<< ",
+      "eyJ",
+    ],
   ];
   let state = 7;
   const random = (below: number) => {
     state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
     return Math.floor((state / 2 ** 32) * below);
   };
-  const all = [...parts, ...more];
-  const pick = () => all[random(all.length)] ?? "";
-  for (let round = 0; round < 200; round++) {
-    const unit = Array.from({ length: 1 + random(6) }, pick).join("");
+  const pick = () => parts[random(parts.length)] ?? "";
+  const units = Array.from({ length: 200 }, () =>
+    Array.from({ length: 1 + random(6) }, pick).join(""),
+  );
+  for (const unit of [...units, "-echo ", "eyJ-", "'p="]) {
     const text = `${unit.repeat(Math.ceil(100_000 / unit.length))}\n`;
     const begun = performance.now();
     const lines = cleanText(text, ["own-secret"]).split("\n").length;

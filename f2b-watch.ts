@@ -7208,57 +7208,44 @@ function digest(world: World, allSettings: Settings): Promise<number> {
 /** What a value must look like, in words and as a schema. */
 type Values<Value> = readonly [expects: string, schema: (world: World) => Zod.ZodMiniType<Value>];
 
+/** A text of this shape, and what it means where that is fine. */
+function shaped<Value>(shape: RegExp, read: (text: string) => Value, isFine = (_: Value) => true) {
+  const text = z.string().check(z.regex(shape));
+  return z.pipe(text, z.transform(read).check(z.refine(isFine)));
+}
+
 const SWITCH: Values<boolean> = [
   "no value (or 1, 0, true, false)",
-  () => z.stringbool({ truthy: ["1", "true"], falsy: ["0", "false"], case: "sensitive" }),
+  () => shaped(/^(?:1|0|true|false)$/, (text) => text === "1" || text === "true"),
 ];
-const PATH: Values<string> = ["a path", () => pathOr(undefined)];
+const PATH: Values<string> = ["a path", () => shaped(/^[^\0]+$/, (path) => resolve(path))];
 
-/** An absolute path; `none` is the word for an empty one. */
-function pathOr(none: string | undefined) {
-  const absolute = z.transform((path: string) => (path === none ? "" : resolve(path)));
-  return z.pipe(z.string().check(z.regex(/^[^\0]+$/)), absolute);
-}
-
-/** A web page about an address: the URL holds it behind the host. Empty for no link. */
-function pageUrl() {
-  const url = /^none$|^https?:\/\/[^\s/?#{}<>|`\\]+\/[^\s<>|`\\]*\{ip\}[^\s<>|`\\]*$/;
-  const orEmpty = z.transform((text: string) => (text === "none" ? "" : text));
-  return z.pipe(z.string().check(z.regex(url), z.maxLength(300)), orEmpty);
-}
-
-function listOf(each: Zod.ZodMiniType<string, string>) {
-  const list = z.transform((text: string) => text.split(",").map((name) => name.trim()));
-  const unique = z.transform((names: string[]): ReadonlySet<string> => new Set(names));
-  return z.pipe(list, z.pipe(z.array(each), unique));
+function listed(text: string): ReadonlySet<string> {
+  return new Set(text.split(",").map((name) => name.trim()));
 }
 
 function wholeNumber(least: number, most: number) {
-  const number = z.pipe(z.transform(Number), z.int().check(z.minimum(least), z.maximum(most)));
-  return z.pipe(z.string().check(z.regex(/^\d{1,6}$/)), number);
+  return shaped(/^\d{1,6}$/, Number, (number) => number >= least && number <= most);
 }
 
 function period({ now }: World) {
   const unitsMs: Readonly<Record<string, number>> = { m: MINUTE, h: HOUR, d: DAY, w: 7 * DAY };
   const nowMs = wallClock(now());
   const midnight = nowMs - (nowMs % DAY);
-  const read = z.transform((text: string): Period => {
+  const read = (text: string): Period => {
     if (text === "yesterday")
       return { sinceMs: midnight - DAY, untilMs: midnight - SECOND, isPast: true };
     const isDate = /^\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?$/.test(text);
     const parts = /^(?:\d{1,5}[wdhm])+$/.test(text) ? text.matchAll(/(\d+)(.)/g) : [];
-    const lengths = Array.from(
-      parts,
-      ([, count, unit = ""]) => Number(count) * (unitsMs[unit] ?? 0),
-    );
-    const ago = lengths.reduce((sum, ms) => sum + ms, 0) || Number.NaN;
-    const sinceMs = text === "today" ? midnight : isDate ? wallClockMs(text) : nowMs - ago;
+    let ago = 0;
+    for (const [, count, unit = ""] of parts) ago += Number(count) * (unitsMs[unit] ?? 0);
+    const sinceMs =
+      text === "today" ? midnight : isDate ? wallClockMs(text) : nowMs - (ago || Number.NaN);
     return { sinceMs, untilMs: nowMs, isPast: false };
-  });
+  };
   // A longer period would start in a year before 1000, which has no four digits.
   const firstMs = nowMs - 99_999 * 7 * DAY;
-  const isKnown = ({ sinceMs }: Period) => sinceMs <= nowMs && sinceMs >= firstMs;
-  return read.check(z.refine(isKnown));
+  return shaped(/^/, read, ({ sinceMs }) => sinceMs <= nowMs && sinceMs >= firstMs);
 }
 
 type CommandName = "pass" | "check" | "status" | "digest" | "help" | "version";
@@ -7296,13 +7283,13 @@ const OPTIONS = {
     ["raw, compact or events", () => z.enum(["raw", "compact", "events"])],
     "raw: the log's lines; compact: shorter ones; events: readable messages"),
   only: option("--only <kinds>", "pass check", undefined,
-    [`some of ${KINDS.join(", ")}`, () => listOf(z.enum(KINDS))],
+    [`some of ${KINDS.join(", ")}`, () => shaped(/^/, listed, (names) => names.isSubsetOf(new Set<string>(KINDS)))],
     `only these kinds, separated by commas: ${KINDS.join(", ")}`),
   jail: option("--jail <names>", "*", undefined,
-    ["names with commas between them", () => listOf(z.string().check(z.minLength(1)))],
+    ["names with commas between them", () => shaped(/^/, listed, (names) => !names.has(""))],
     "only these jails, separated by commas; lines that belong to no jail always pass"),
   host: option("--host <name>", "*", undefined,
-    ["a name", () => z.string().check(z.regex(/\S/))],
+    ["a name", () => shaped(/\S/, String)],
     "shown in every message (the machine's name); {dir} in it is the log's folder"),
   color: option("--color", "pass check", "0", SWITCH,
     "Discord only: colors by kind of line"),
@@ -7313,12 +7300,15 @@ const OPTIONS = {
     ["a whole number from 0 to 100000", () => wholeNumber(0, 100_000)],
     "more messages than this become a summary with the lines as a file; 0: never"),
   link: option("--link <url>", "pass check", "https://db-ip.com/{ip}",
-    ["none, or an http(s) URL with {ip} in its path", pageUrl],
+    // The URL holds the address behind its host. Empty for no link.
+    ["none, or an http(s) URL with {ip} in its path", () => shaped(
+      /^none$|^https?:\/\/[^\s/?#{}<>|`\\]+\/[^\s<>|`\\]*\{ip\}[^\s<>|`\\]*$/,
+      (url) => (url === "none" ? "" : url), (url) => url.length <= 300)],
     "events: where an address leads; none for no link"),
   geo: option("--geo <file>", "pass check digest", undefined, PATH,
     "events, digest: countries from this .mmdb, read by mmdblookup"),
   database: option("--database <file>", "pass check", undefined,
-    ["a path, or none", () => pathOr("none")],
+    ["a path, or none", () => shaped(/^[^\0]+$/, (path) => (path === "none" ? "" : resolve(path)))],
     `events: fail2ban's own record of bans, or none (${DATABASE})`),
   userNames: option("--user-names", "pass check", "0", SWITCH,
     "events: the user names tried, from that record; people type passwords there"),

@@ -1351,7 +1351,7 @@ export class Batch {
   #server: Of<"server"> | undefined;
   #isRunning: boolean;
 
-  /** `before` is what the lines before these say: `seen` of the batch that had those. */
+  /** `before` is what the lines before these say: `seen` of the batch that had those, which is used up. */
   constructor(view: View, before?: Batch["seen"]) {
     const { failures, banned } = this.seen;
     const context = new LogContext({ lastDay: view.lastDay });
@@ -1417,7 +1417,10 @@ export class Batch {
     { jail = "", id = "" }: Partial<Record<"jail" | "id", string | undefined>>,
     what: Happenings[Event],
   ): Of<Event> {
-    const told = { ...what, event, place: this.#place, shown: this.#shown, jail, id } as Happening;
+    // Strings of their own: pieces of a line would keep its whole page in memory.
+    const [ofJail, ofId] = keyOf({ jail, id }).split("\n");
+    const rest = { place: this.#place, shown: this.#shown, jail: ofJail, id: ofId };
+    const told = { ...what, event, ...rest } as Happening;
     this.happenings.push(told);
     return told as Of<Event>;
   }
@@ -1512,7 +1515,7 @@ export class Batch {
 
   #failuresOf(ban: { jail: string; id: string }): number[] {
     const key = keyOf(ban);
-    const times = this.seen.failures.get(key) ?? [...(this.#before.failures.get(key) ?? [])];
+    const times = this.seen.failures.get(key) ?? this.#before.failures.get(key) ?? [];
     // No jail's maxretry is near this.
     if (times.length >= 1_000) times.splice(0, 500);
     this.seen.failures.set(key, times);
@@ -1537,7 +1540,8 @@ export class Batch {
     const ban = known?.form === "longer" ? known : this.#newBan(record);
     ban.seconds ??= this.seen.settings.get(`${jail}\nbanTime`);
     const form = event === "ban" ? "new" : "again";
-    Object.assign(ban, { place: this.#place, time: `${date} ${time}`.trim(), form, failures });
+    const at = `${date} ${time}`.trim();
+    Object.assign(ban, { place: this.#place, time: at, form, failures });
   }
 
   #newBan(record: RecordOf<"ban" | "reban" | "increase">): Of<"ban"> {

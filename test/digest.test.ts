@@ -284,39 +284,33 @@ describe("the period", () => {
     }
   }
 
-  test("counts back from now on the host's wall clock, or begins at a date of the log's", async () => {
-    using scene = new Scene();
-    scene.append(found("2026-11-21 11:59:59"), found("2026-11-21 12:00:00"));
-    scene.append(found("2026-11-22 02:00:00"), found("2026-11-22 12:00:00"));
-    expect(await digestOf(scene, "UTC")).toMatchObject({
-      since: "2026-11-21 12:00:00",
-      until: "2026-11-22 12:00:00",
-      found: 3,
-    });
-    const west = await digestOf(scene, "America/New_York");
-    expect(west).toMatchObject({ since: "2026-11-21 07:00:00", until: "2026-11-22 07:00:00" });
-    expect(await digestOf(scene, "UTC", "--since", "90m")).toMatchObject({ found: 1 });
-    expect(await digestOf(scene, "UTC", "--since", "7d")).toMatchObject({ found: 4 });
-    expect(await digestOf(scene, "UTC", "--since", "2026-11-22")).toMatchObject({ found: 2 });
-    const since = ["--since", "2026-11-22 02:00:01"];
-    expect(await digestOf(scene, "UTC", ...since)).toMatchObject({ found: 1 });
-  });
-
-  test.each<[since: string, found: number, begins: string, ends?: string]>([
-    ["today", 2, "2026-11-22 00:00:00"],
-    ["yesterday", 3, "2026-11-21 00:00:00", "2026-11-21 23:59:59"],
+  const NOON = "2026-11-22 12:00:00";
+  test.each<[since: string, found: number, begins: string, ends?: string, zone?: string]>([
+    ["24h", 5, "2026-11-21 12:00:00"],
+    ["24h", 6, "2026-11-21 07:00:00", "2026-11-22 07:00:00", "America/New_York"],
+    ["today", 3, "2026-11-22 00:00:00"],
+    ["yesterday", 4, "2026-11-21 00:00:00", "2026-11-21 23:59:59"],
+    ["90m", 1, "2026-11-22 10:30:00"],
     ["1h30m", 1, "2026-11-22 10:30:00"],
-    ["1d12h1m", 5, "2026-11-20 23:59:00"],
-    ["2w", 6, "2026-11-08 12:00:00"],
-    ["2026-11-22 12:00", 1, "2026-11-22 12:00:00"],
-  ])("--since %s", async (since, count, begins, ends = "2026-11-22 12:00:00") => {
-    using scene = new Scene();
-    scene.append(found("2026-11-20 23:58:59"), found("2026-11-21 00:00:00"));
-    scene.append(found("2026-11-21 23:59:58"), found("2026-11-21 23:59:59"));
-    scene.append(found("2026-11-22 00:00:00"), found("2026-11-22 12:00:00"));
-    const expected = { since: begins, until: ends, found: count };
-    expect(await digestOf(scene, "UTC", "--since", since)).toMatchObject(expected);
-  });
+    ["1d12h1m", 7, "2026-11-20 23:59:00"],
+    ["7d", 8, "2026-11-15 12:00:00"],
+    ["2w", 8, "2026-11-08 12:00:00"],
+    ["2026-11-22", 3, "2026-11-22 00:00:00"],
+    ["2026-11-22 12:00", 1, NOON],
+    ["2026-11-22 02:00:01", 1, "2026-11-22 02:00:01"],
+  ])(
+    "--since %s counts %d, from %s on",
+    async (since, count, begins, ends = NOON, zone = "UTC") => {
+      using scene = new Scene();
+      for (const time of ["20 23:58:59", "21 00:00:00", "21 11:59:59", "21 12:00:00"])
+        scene.append(found(`2026-11-${time}`));
+      for (const time of ["21 23:59:59", "22 00:00:00", "22 02:00:00", "22 12:00:00"])
+        scene.append(found(`2026-11-${time}`));
+      const expected = { since: begins, until: ends, found: count };
+      expect(await digestOf(scene, zone, "--since", since)).toMatchObject(expected);
+      if (since === "24h") expect(await digestOf(scene, zone)).toMatchObject(expected);
+    },
+  );
 
   test("a day is a day of the wall clock, also when the clock is put back", async () => {
     using scene = new Scene();
@@ -333,14 +327,8 @@ describe("the files", () => {
   /** A day of lines, `count` of them, the first at its beginning. */
   const day = (date: string, count: number, id = "203.0.113.7") =>
     Array.from({ length: count }, (_, index) => {
-      const seconds = Math.floor((index * 86_400) / count);
-      return found(
-        new Date(Date.parse(`${date}T00:00:00Z`) + seconds * 1_000)
-          .toISOString()
-          .slice(0, 19)
-          .replace("T", " "),
-        id,
-      );
+      const ms = Date.parse(`${date}T00:00:00Z`) + Math.floor((index * 86_400) / count) * 1_000;
+      return found(new Date(ms).toISOString().slice(0, 19).replace("T", " "), id);
     });
   /** A log with a day in each of its files: .3.zst, .2.gz, .1 and itself. */
   function rotatedScene(): Scene {
@@ -413,30 +401,24 @@ describe("the files", () => {
     expect(places.slice(4).every((place) => !place.endsWith(".unpacked"))).toBe(true);
   });
 
-  test("where nothing can be written, what is not compressed is read all the same", async () => {
-    using scene = rotatedScene();
-    const openSync: typeof fs.openSync = (path, flags, mode) => {
-      if (typeof flags !== "number" || !(flags & fs.constants.O_CREAT))
-        return fs.openSync(path, flags, mode);
-      throw Object.assign(new Error("EROFS: read-only file system, open"), { code: "EROFS" });
-    };
-    scene.withFs({ openSync });
-    expect(await json(scene)).toMatchObject({ found: 150 });
-    const { code, err } = await scene.run("digest", "--since", "30d");
-    expect(code).toBe(73);
-    expect(err).toMatch(/^f2b-watch: cannot write to .*: read-only file system\nhint: .*TMPDIR/);
-  });
-
-  test("a full disk is told with a way out", async () => {
-    using scene = rotatedScene();
-    const full = () => {
-      throw Object.assign(new Error("ENOSPC: no space left on device, write"), { code: "ENOSPC" });
-    };
-    scene.withFs({ writeSync: full });
-    const { code, out, err } = await scene.run("digest", "--since", "30d");
-    expect({ code, out }).toEqual({ code: 73, out: "" });
-    expect(err).toMatch(/^f2b-watch: cannot write to .*: no space left on device\nhint: .*TMPDIR/);
-  });
+  test.each(["EROFS: read-only file system", "ENOSPC: no space left on device"])(
+    "where nothing can be written, what is not compressed is read all the same: %s",
+    async (text) => {
+      using scene = rotatedScene();
+      const [code = "", reason = ""] = text.split(": ");
+      const fail = () => {
+        throw Object.assign(new Error(`${text}, write`), { code });
+      };
+      const openSync: typeof fs.openSync = (path, flags, mode) =>
+        Number(flags) & fs.constants.O_CREAT ? fail() : fs.openSync(path, flags, mode);
+      scene.withFs(code === "EROFS" ? { openSync } : { writeSync: fail });
+      expect(await json(scene)).toMatchObject({ found: 150 });
+      const result = await scene.run("digest", "--since", "30d");
+      expect(result).toMatchObject({ code: 73, out: "" });
+      expect(result.err).toMatch(/^f2b-watch: cannot write to .*\nhint: .*TMPDIR/);
+      expect(result.err).toContain(`: ${reason}\n`);
+    },
+  );
 
   test("a copy counts once, and so does what stands in two files", async () => {
     using scene = rotatedScene();
@@ -523,7 +505,7 @@ describe("the files", () => {
 
   test("no byte breaks a line: CRLF, NUL, invisible signs, a line of megabytes, a partial one", async () => {
     using scene = new Scene();
-    const now = "2026-11-22 11:00:00";
+    const now = NOW;
     scene.write(`${"\0".repeat(5_000)}${ban(now, "192.0.2.1")}\r\r\n`);
     scene.append(ban(now, "eve\u2028mallory"), ban(now, "a\u202eb"), ban(now, "zürich"));
     scene.append(ban(now, `long ${"x".repeat(2_000_000)} already banned`));
@@ -547,10 +529,9 @@ describe("the files", () => {
 
   test("a stop at the end of one file and the beginning of the next is one", async () => {
     using scene = new Scene();
-    const now = "2026-11-22 11:00:00";
-    scene.append(ban(now), at(now, "Shutdown in progress...", "server"), unban(now));
+    scene.append(ban(), at(NOW, "Shutdown in progress...", "server"), unban());
     scene.rotate();
-    scene.append(unban(now), at(now, "Exiting Fail2ban", "server"), unban(now));
+    scene.append(unban(), at(NOW, "Exiting Fail2ban", "server"), unban());
     expect(await json(scene)).toMatchObject({ banned: 1, unbanned: 1 });
   });
 });

@@ -2222,13 +2222,10 @@ function anchorFrom(head: Uint8Array, before: Uint8Array, offset: number): Ancho
   };
 }
 
-function sameAnchor(a: Anchor, b: Anchor): boolean {
-  return (
-    a.offset === b.offset &&
-    a.lastLineHash === b.lastLineHash &&
-    a.headHash.join() === b.headHash.join() &&
-    (a.offset > 0 || a.firstLineHash === b.firstLineHash)
-  );
+function sameAnchor(one: Anchor, other: Anchor): boolean {
+  const proofOf = ({ offset, lastLineHash, headHash, firstLineHash }: Anchor) =>
+    [offset, lastLineHash, headHash, offset > 0 || firstLineHash].join();
+  return proofOf(one) === proofOf(other);
 }
 
 /** Whether a file of `size` bytes with this head begins like the one that the anchor stood in. */
@@ -2285,9 +2282,8 @@ function cursorFrom(
     const start = lastLineStart(rest);
     const isCutOff = start === 0 && near.length < offset && rest.length < ANCHOR_LINE_BYTES;
     if (isCutOff) break;
-    const line = rest.subarray(Math.max(start, rest.length - ANCHOR_LINE_BYTES));
     const time = isKept(at) || lastTime === "" ? lineTime(rest.subarray(start)) : "";
-    if (isKept(at)) known.push([at, fingerprint(line), time]);
+    if (isKept(at)) known.push([at, fingerprint(lastLine(rest)), time]);
     lastTime ||= time;
     rest = rest.subarray(0, start);
   }

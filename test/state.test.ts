@@ -327,15 +327,6 @@ describe("84: both copies damaged: a notice, then all that is still there, never
     scene.expectPosted(...lines(1, 8));
     expect(scene.notices()).toEqual([expect.stringContaining("may be missing")]);
   });
-
-  test("never a refusal for good: the run after it is an ordinary one", async () => {
-    using scene = await goingScene();
-    for (const path of copies(scene)) fs.writeFileSync(path, "x");
-    await scene.run();
-    for (const path of copies(scene)) {
-      expect(parseState(fs.readFileSync(path, "utf8"), scene.log)).toBeDefined();
-    }
-  });
 });
 
 test("an offset beyond the log, under a right checksum, is a gap: told, and nothing is lost", async () => {
@@ -865,32 +856,6 @@ describe("destinations", () => {
     return out.split("\n").filter((text) => text.includes(" fail2ban."));
   }
 
-  test("added later begin where the furthest stands", async () => {
-    using scene = new Scene();
-    scene.append(...lines(1, 5));
-    expect(await toStdout(scene)).toEqual(lines(1, 5));
-    await scene.pass();
-    scene.expectPosted();
-    scene.append(...lines(6, 7));
-    await scene.pass();
-    scene.expectPosted(...lines(6, 7));
-  });
-
-  test("have cursors of their own", async () => {
-    using scene = await goingScene();
-    await scene.pass();
-    scene.expectPosted(...lines(6, 8));
-    expect(await toStdout(scene)).toEqual([]);
-    scene.append(line(9));
-    await scene.pass();
-    scene.append(line(10));
-    expect(await toStdout(scene)).toEqual(lines(9, 10));
-    scene.append(line(11));
-    await scene.pass();
-    expect(await toStdout(scene)).toEqual([line(11)]);
-    scene.expectPosted(...lines(9, 11));
-  });
-
   test("have cursors of their own across rotations", async () => {
     using scene = await goingScene();
     await scene.pass();
@@ -942,13 +907,6 @@ describe("destinations", () => {
     expect((await scene.run()).code).toBe(0);
     scene.expectPosted(...lines(6, 9));
     expect(await toStdout(scene)).toEqual([]);
-  });
-
-  test("keep their cursor when the webhook changes", async () => {
-    using scene = await goingScene();
-    scene.env["DISCORD_WEBHOOK"] += "?thread_id=12";
-    await scene.pass();
-    scene.expectPosted(...lines(6, 8));
   });
 });
 

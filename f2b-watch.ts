@@ -1227,21 +1227,6 @@ interface Markup {
 /** A backtick cannot be escaped in inline code: another character stands for it. */
 const inCode = (text: string) => text.replaceAll("\u200b", "").replaceAll("`", "ˋ") || " ";
 
-export const DISCORD_MARKUP: Markup = {
-  bold: (text) => `**${text}**`,
-  code: (text, limit) => `\`${shortened(inCode(text), limit)}\``,
-  // In angle brackets no preview follows.
-  link: (url, label) => `[${label}](<${url}>)`,
-  small: (text) => `-# ${text}`,
-};
-
-export const SLACK_MARKUP: Markup = {
-  bold: (text) => `*${text}*`,
-  code: (text, limit) => `\`${shortened(escapeSlack(inCode(text)), limit)}\``,
-  link: (url, label) => `<${escapeSlack(url)}|${label}>`,
-  small: (text) => `_${text}_`,
-};
-
 // Step one: what happened.
 
 /** `why` is empty where nothing proves it. */
@@ -1722,16 +1707,11 @@ function leaveOutRepeats(batch: Batch, warned: Readonly<Record<string, number>>,
 // Step two: in words.
 
 /** How things are put in words, and for whom. */
-interface Style {
-  readonly host: string;
-  readonly markup: Markup;
-  /** Where an address leads, `https://db-ip.com/{ip}`; empty for no link. */
-  readonly link: string;
-  /** What becomes of more bans than a message holds: a file, their number, or more messages. */
-  readonly overflow: "file" | "summary" | "none";
-  /** UTF-16 units of one message. */
-  readonly room: number;
-}
+type Style = Pick<Settings, "host" | "link"> &
+  Pick<Service, "markup" | "overflow"> & {
+    /** UTF-16 units of one message. */
+    readonly room: number;
+  };
 
 /** So that the longest line fits a message: inline code must not be cut. */
 const ID_LIMIT = 120;
@@ -2047,8 +2027,8 @@ class Words {
 
 /** A batch in words, empty when nothing is worth a message; `file`: all bans, where some do not fit. */
 export function renderBatch(batch: Batch, style: Style, facts = new Facts()) {
-  const lines: { place: number; text: string; file?: string }[] = [];
   if (!batch.isWorthMessage) return { text: "" };
+  const lines: { place: number; text: string; file?: string }[] = [];
   const words = new Words(style, facts);
   const { own, many } = ownAndMany(batch);
   // Equal lines are one with their number, where the last was; what is of an address stays in its order.
@@ -2673,7 +2653,13 @@ export const DISCORD: Service = {
     [5, 2_000],
     [29, 60_000],
   ],
-  markup: DISCORD_MARKUP,
+  markup: {
+    bold: (text) => `**${text}**`,
+    code: (text, limit) => `\`${shortened(inCode(text), limit)}\``,
+    // In angle brackets no preview follows.
+    link: (url, label) => `[${label}](<${url}>)`,
+    small: (text) => `-# ${text}`,
+  },
   hasColors: true,
   overflow: "file",
   /** https://docs.discord.com/developers/topics/opcodes-and-status-codes */
@@ -2774,7 +2760,12 @@ export const SLACK: Service = {
   limit: 1_999,
   /** One message per second and channel, https://docs.slack.dev/apis/web-api/rate-limits */
   pace: [[1, 1_000]],
-  markup: SLACK_MARKUP,
+  markup: {
+    bold: (text) => `*${text}*`,
+    code: (text, limit) => `\`${shortened(escapeSlack(inCode(text)), limit)}\``,
+    link: (url, label) => `<${escapeSlack(url)}|${label}>`,
+    small: (text) => `_${text}_`,
+  },
   hasColors: false,
   overflow: "summary",
   /** https://docs.slack.dev/reference/methods/chat.postMessage, and what its webhooks say in plain text. */
@@ -2804,7 +2795,7 @@ export const SLACK: Service = {
   // Slack may show another name than ours: the host stands in the text.
   header(host, words) {
     // A line of ours names it, behind its sign.
-    const isNamed = words.startsWith(nameText(host, SLACK_MARKUP), words.indexOf(" ") + 1);
+    const isNamed = words.startsWith(nameText(host, SLACK.markup), words.indexOf(" ") + 1);
     return isNamed ? "" : `*${escapeSlack(host)}*\n`;
   },
   /** JSON of the API, also with status 200 for a failure; plain text of a webhook. */
@@ -5683,9 +5674,7 @@ class LogSource implements Source<LogMessage> {
     this.#seen = batch.seen;
     const before = words?.warned ?? this.#progress.warned ?? {};
     const warned = leaveOutRepeats(batch, before, world.now());
-    const facts = batch.isWorthMessage
-      ? await lookUpFacts(world, settings, wantedFacts(batch))
-      : undefined;
+    const facts = await lookUpFacts(world, settings, wantedFacts(batch));
     const { text, file } = renderBatch(batch, shows.style, facts);
     const told = { ...resting(after, shows, text), words: { file, warned } };
     this.#told.set(page, told);

@@ -1,6 +1,6 @@
 /** What went wrong elsewhere, line by line as it was reported, and what people must be told instead. */
 import { describe, expect, test } from "bun:test";
-import { DISCORD_MARKUP, SLACK_MARKUP } from "../f2b-watch.ts";
+import { DISCORD, SLACK } from "../f2b-watch.ts";
 import { dice } from "./histories.ts";
 import {
   ban,
@@ -288,7 +288,7 @@ describe("what fail2ban's database and the map of countries know", () => {
     );
     const [slack = ""] = told([line], {
       ...known(line, { users: ["<!here>"] }),
-      markup: SLACK_MARKUP,
+      markup: SLACK.markup,
     });
     expect(slack).toContain("tried `&lt;!here&gt;` · ");
   });
@@ -403,7 +403,7 @@ test("whatever an attacker writes, a line fits a message and nothing in it is le
     const users = Array.from({ length: 9 }, text);
     const known = () => ({ users });
     const link = `https://example.org/${"x".repeat(250)}/{ip}`;
-    for (const markup of [DISCORD_MARKUP, SLACK_MARKUP])
+    for (const markup of [DISCORD.markup, SLACK.markup])
       for (const overflow of ["file", "summary", "none"] as const)
         for (const line of told(log, { markup, known, style: { link, overflow } })) {
           expect(line.length).toBeLessThan(1_900);

@@ -1,7 +1,7 @@
 /** What events and floods must not say, and must not do, whatever the log and the moment. */
 import { describe, expect, test } from "bun:test";
 import * as fs from "node:fs";
-import { SLACK_MARKUP } from "../f2b-watch.ts";
+import { SLACK } from "../f2b-watch.ts";
 import {
   ban,
   contents,
@@ -224,7 +224,7 @@ describe("the last line", () => {
     );
     expect(footer([`${early}`, `${late}`])).toBe("-# 2026-11-20 10:00:00 to 2026-11-21 10:00:01");
     const undated = "Nov 20 10:00:00 web-1 fail2ban.actions[1]: NOTICE [sshd] Ban 203.0.113.1";
-    expect(footer([undated, `${late}`])).toBe("-# 10:00:00 to 2026-11-21 10:00:01");
+    expect(footer([undated, `${late}`])).toBe("-# 2026-11-20 10:00:00 to 2026-11-21 10:00:01");
   });
 });
 
@@ -258,7 +258,7 @@ describe("on Slack", () => {
 
   test("code is cut at its length after escaping, and not inside of a sign", () => {
     for (const sign of ["&", "<", "x"]) {
-      const code = SLACK_MARKUP.code(sign.repeat(400), 300);
+      const code = SLACK.markup.code(sign.repeat(400), 300);
       expect(code.length).toBeLessThanOrEqual(302);
       expect(code).toMatch(/^`(?:&amp;|&lt;|x)*…`$/);
     }

@@ -1,7 +1,7 @@
 /** What people are told: events in words, and floods in one message. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import * as fs from "node:fs";
-import { SLACK_MARKUP } from "../f2b-watch.ts";
+import { SLACK } from "../f2b-watch.ts";
 import {
   ban,
   clock,
@@ -32,7 +32,7 @@ describe("a ban", () => {
   });
 
   test("on Slack in Slack's own marks", () => {
-    expect(told([found("203.0.113.7"), ban("203.0.113.7")], { markup: SLACK_MARKUP })).toEqual([
+    expect(told([found("203.0.113.7"), ban("203.0.113.7")], { markup: SLACK.markup })).toEqual([
       "🔔 web-1 *[sshd]* *BANNED* 203.0.113.7 after 1 failed attempt logged · " +
         "<https://db-ip.com/203.0.113.7|db-ip.com> · `fail2ban-client unban 203.0.113.7`",
     ]);
@@ -122,7 +122,7 @@ describe("a ban", () => {
   test("of a jail with a strange name has that in inline code too", () => {
     expect(told([ban("203.0.113.7", "my jail")])[0]).toContain("**[my jail]**");
     expect(told([ban("203.0.113.7", "it's**a")])[0]).toContain("**[`it's**a`]**");
-    expect(told([ban("203.0.113.7", "<!here>")], { markup: SLACK_MARKUP })[0]).toContain(
+    expect(told([ban("203.0.113.7", "<!here>")], { markup: SLACK.markup })[0]).toContain(
       "`&lt;!here&gt;`",
     );
   });

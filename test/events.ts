@@ -1,7 +1,7 @@
 /** Lines of a log as fail2ban writes them one after the other, and what people read about them. */
 import * as fs from "node:fs";
 import { join } from "node:path";
-import { Batch, DISCORD_MARKUP, Facts, renderBatch } from "../f2b-watch.ts";
+import { Batch, DISCORD, Facts, renderBatch } from "../f2b-watch.ts";
 import type { Scene } from "./harness.ts";
 import { addSlack, type Slack } from "./slack.ts";
 
@@ -54,7 +54,7 @@ interface Reading {
 /** How people read it who said nothing else. */
 export const STYLE: Style = {
   host: "web-1",
-  markup: DISCORD_MARKUP,
+  markup: DISCORD.markup,
   link: "https://db-ip.com/{ip}",
   overflow: "none",
   room: 1_999,
@@ -63,7 +63,7 @@ export const STYLE: Style = {
 /** What people read about these lines, the lines of counts among it; `before`: of runs before it. */
 function read(
   log: readonly string[],
-  { splits = [], shows = view(), markup = DISCORD_MARKUP, known, style }: Reading,
+  { splits = [], shows = view(), markup = DISCORD.markup, known, style }: Reading,
 ): string[] {
   const ends = [...splits, log.length];
   return ends.flatMap((end, index) => {

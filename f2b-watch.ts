@@ -3668,7 +3668,7 @@ function reason(error: unknown): string {
   return /^[A-Z0-9]+: ([^,]+)/.exec(message)?.[1] ?? message;
 }
 
-/** What can be done without, if it can be had. */
+/** The result of something that may fail; absent where it does. */
 function ifPossible<Result>(work: () => Result): Result | undefined {
   try {
     return work();
@@ -3701,7 +3701,7 @@ function asFault(error: unknown, exitCode: number): Fault {
 }
 
 /**
- * Opens a regular file for reading, unless `problemOf` it is a reason not to trust it; a FIFO or device
+ * Opens a regular file for reading, unless `problemOf` gives a reason not to trust it; a FIFO or device
  * neither blocks nor opens.
  */
 function openRegular(
@@ -3801,7 +3801,7 @@ class OpenFile implements LogFile {
     return this.read(start, end - start);
   }
 
-  /** The first time in it. */
+  /** The time of its first record. */
   get firstTime(): string {
     const search = () => firstTimeIn(this.read(0, RECORD_SEARCH_BYTES));
     return (this.#firstTime ??= lineTime(this.head) || search());
@@ -3815,7 +3815,7 @@ class OpenFile implements LogFile {
     }
   }
 
-  /** A hint only: the same file, emptied, has the same. */
+  /** A hint only: a file that was emptied keeps it. */
   get identity(): string {
     // Whole milliseconds: Deno, which may go on with a state that Bun wrote, knows no parts of one.
     return `${inodeOf(this.stat)}:${Math.floor(this.stat.birthtimeMs)}`;
@@ -3956,7 +3956,7 @@ class OpenFile implements LogFile {
       recent.length = Math.min(recent.length, KNOWN_DENSE);
     }
     if (!best) {
-      // Behind the last line that is not younger than the cursor's, in a file that begins like its.
+      // No line is known: behind the last one that is not younger, if the file begins like the cursor's.
       const { lastTime } = cursor;
       if (lastTime === undefined || !beginsLike(cursor, this.head, this.size)) return undefined;
       const offset = this.#behindSent(0, "", [lastTime], Infinity);
@@ -3972,13 +3972,13 @@ class OpenFile implements LogFile {
   }
 
   /**
-   * Behind the lines from `from` on, at most so many, whose times show that they were sent: between
-   * `since` and the next of the `newer` times of known lines. And behind what a cut left of one.
+   * Where the lines from `from` on end that were sent, by their times: at most `most` of them, between
+   * `since` and the next of the `newer` times of known lines; with what a cut left of a line.
    */
   #behindSent(from: number, since: string, newer: readonly string[], most: number): number {
     const [lastTime = ""] = newer;
     const until = newer.at(-1) || lastTime;
-    // What a cut left of a line has the next one behind it.
+    // What a cut left of a line, with the next line right behind it.
     const isGlued = (line: Uint8Array) =>
       /.\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} /.test(utf8.decode(line));
     let [offset, left, isSent] = [from, most, false];
@@ -4199,7 +4199,7 @@ async function openSiblings(world: World, log: string, live: OpenFile | undefine
       if (live && inode === inodeOf(live.stat)) continue;
       try {
         const file = openSibling(world, listed, live?.stat.uid ?? world.uid());
-        // Else another file has taken the name since it was listed.
+        // Otherwise another file has taken the name since it was listed.
         if (inodeOf(file.stat) === inode) open.push(file);
         else file.close();
       } catch (error) {
@@ -4226,7 +4226,7 @@ const NO_SIBLINGS: LogFiles = {
   ...{ snapshot: undefined, isSettled: true },
 };
 
-/** How old siblings are, the oldest first: what is compressed shows it, and damage, by its beginning. */
+/** Siblings with their first time, the oldest first; of compressed ones only the beginning is unpacked. */
 async function siblingAges(world: World, { open }: Siblings) {
   const ages: (Aged & Pick<OpenFile, "damage">)[] = [];
   for (const file of open) {
@@ -4244,7 +4244,7 @@ async function siblingAges(world: World, { open }: Siblings) {
   return byAge(ages);
 }
 
-/** The log's own siblings; what is compressed is unpacked where it is wanted, and else closed. */
+/** The log's own siblings; compressed ones are unpacked where they are wanted, and closed otherwise. */
 async function unpackSiblings(
   world: World,
   siblings: Siblings,
@@ -4305,7 +4305,7 @@ function ownershipProblem(
 /** Where systemd keeps the state of services with DynamicUser; only root may enter. */
 const SYSTEMD_PRIVATE = "/var/lib/private";
 
-/** What lets others plant files or links in a directory, or, by its parents, another directory. */
+/** What lets others plant files or links in a directory, or put another one in its place. */
 function directoryProblem(world: World, path: string): string | undefined {
   const own = world.fs.lstatSync(path, { throwIfNoEntry: false });
   if (!own) return undefined;
@@ -4323,7 +4323,7 @@ function directoryProblem(world: World, path: string): string | undefined {
     // Deno may not let us look.
     if (!stat) return undefined;
     const { mode, uid, gid } = stat;
-    // In a sticky directory nobody can put another one in its place.
+    // In a sticky directory nobody can replace what others own.
     const isSticky = (mode & 0o1000) !== 0;
     const wrong = ownershipProblem(world, { mode: isSticky ? 0 : mode, uid, gid });
     if (wrong) return `lies in ${at}, which ${wrong}`;
@@ -6716,12 +6716,8 @@ function settingsText({ host, view, from }: Settings): string {
 /** `640 root:adm`: numbers where /etc/passwd and /etc/group have no names. */
 function ownerText(world: World, { mode, uid, gid }: fs.Stats): string {
   const nameIn = (list: "passwd" | "group", id: number) => {
-    try {
-      const entry = new RegExp(`^([^:\\n]*):[^:\\n]*:${id}:`, "m");
-      return entry.exec(world.fs.readFileSync(`/etc/${list}`, "utf8"))?.[1] ?? id;
-    } catch {
-      return id;
-    }
+    const entries = ifPossible(() => world.fs.readFileSync(`/etc/${list}`, "utf8")) ?? "";
+    return new RegExp(`^([^:\\n]*):[^:\\n]*:${id}:`, "m").exec(entries)?.[1] ?? id;
   };
   const octal = (mode & 0o777).toString(8).padStart(3, "0");
   return `${octal} ${nameIn("passwd", uid)}:${nameIn("group", gid)}`;
@@ -6887,14 +6883,10 @@ function lockText(world: World, settings: Settings): string | Fault {
   world.fs.accessSync(path, world.fs.constants.R_OK | world.fs.constants.W_OK);
   // The process that holds it, by the kernel's list: taking it would turn a run away. 0 is none; absent
   // if there is no such list (processes in other containers are not in it).
-  let holder: number | undefined;
-  try {
-    // The byte that SQLite locks to write.
-    const held = new RegExp(`POSIX .* (\\d+) \\w+:\\w+:${stat.ino} ${0x40000001} `);
-    holder = Number(held.exec(world.fs.readFileSync("/proc/locks", "utf8"))?.[1] ?? 0);
-  } catch {
-    holder = undefined;
-  }
+  const locks = ifPossible(() => world.fs.readFileSync("/proc/locks", "utf8"));
+  // The byte that SQLite locks to write.
+  const held = new RegExp(`POSIX .* (\\d+) \\w+:\\w+:${stat.ino} ${0x40000001} `);
+  const holder = locks === undefined ? undefined : Number(held.exec(locks)?.[1] ?? 0);
   const mark = world.fs.statSync(`${statePathOf(settings)}.mark`, { throwIfNoEntry: false });
   const waitMs = mark && holder !== 0 ? world.now() - mark.mtimeMs : 0;
   if (waitMs > settings.maxTimeMs + MINUTE) {

@@ -649,11 +649,17 @@ function filled(words: readonly string[], width: number): string[] {
   return lines;
 }
 
-/** A few of the names, and how many more there are. */
-function someOf(names: readonly string[]): string {
-  const more = names.length - 5;
-  const shown = names.slice(0, 5).join(", ");
-  return more > 0 ? `${shown} and ${more} more` : shown;
+/** As many words as `room` has place for, and how many more there are. */
+function fitting(words: readonly string[], room: number): string {
+  let text = "";
+  for (const [index, word] of words.entries()) {
+    const next = index === 0 ? word : `${text}, ${word}`;
+    const more = (shown: number) => ` and ${(words.length - shown).toLocaleString("en")} more`;
+    const rest = index < words.length - 1 ? more(index + 1) : "";
+    if (next.length + rest.length > room) return `${text}${more(index)}`.trim();
+    text = next;
+  }
+  return text;
 }
 
 /** Slack reads `&`, `<` and `>` as its own signs, in fences too. */
@@ -855,10 +861,6 @@ const MESSAGES = lazily((): [event: LogRecord["event"], kind: Kind, message: Reg
   ];
 });
 
-const USUAL_VERBS: Readonly<Record<string, "ban" | "unban" | "restore" | "repeal">> = {
-  ...({ Ban: "ban", Unban: "unban", "Restore Ban": "restore", "Repeal Ban": "repeal" } as const),
-};
-
 /** Reads the first line of a record; absent for a continuation line, and for what is not known. */
 export function readRecord(line: string): LogRecord | undefined {
   const { usual, own, afterTag } = PREFIXES();
@@ -866,9 +868,10 @@ export function readRecord(line: string): LogRecord | undefined {
   if (match) {
     const [, date, time, level, message, jail, found, at, verb = "", other, again] = match;
     const id = found ?? other ?? again;
-    const did = USUAL_VERBS[verb];
-    const event = did ?? (found ? "found" : "alreadyBanned");
-    const kind = did === "repeal" ? "restore" : (did ?? "found");
+    // `Ban`, `Unban`, `Restore Ban` or `Repeal Ban`.
+    const did = verb.split(" ", 1)[0]?.toLowerCase();
+    const event = did || (found ? "found" : "alreadyBanned");
+    const kind = did === "repeal" ? "restore" : did || "found";
     return { date, time, level, message, kind, event, jail, id, at } as LogRecord;
   }
   const plain = own.exec(line);
@@ -946,7 +949,7 @@ class LogContext {
   readonly lastDay: string | undefined;
   #day = { given: "", date: "" };
 
-  constructor(before: Partial<LogContext>) {
+  constructor(before: Partial<LogContext> = {}) {
     const unbans = [...(before.unbans ?? [])].map(([jail, all]) => [jail, [...all]] as const);
     Object.assign(this, before, { unbans: new Map(unbans) });
   }
@@ -997,8 +1000,6 @@ class LogContext {
   }
 }
 
-const NO_CONTEXT = new LogContext({});
-
 function repeal(unban: LogRecord): void {
   // What was counted moves.
   if (unban.counted) [unban.counted.unban--, unban.counted.restore++];
@@ -1045,9 +1046,6 @@ function isShown(record: LogRecord | undefined, { only, jails }: View): boolean 
   return (only.size === 0 || only.has(kind)) && (jails.size === 0 || !jail || jails.has(jail));
 }
 
-/** Lines of the log as a destination shows them. */
-type Shown = ReturnType<typeof showLines>;
-
 /**
  * Shows the log as the view wants it. `done`: how many lines of the log are done with once a line was
  * sent; `goesOn`: whether it belongs to the one above it.
@@ -1069,29 +1067,23 @@ function showLines({ text, ends }: Text, view: View, before: LogContext) {
     ...{ alert: "1;31", ban: "31", unban: "32", restore: "36", found: "33", life: "34", other: "" },
   };
   const { records } = readRecords(lines, before);
-  const shown: { line: string; done: number; goesOn: boolean }[] = [];
-  let last = before.record?.date ?? "";
-  for (const [index, line] of lines.entries()) {
+  let day = before.record?.date ?? "";
+  const shown = lines.flatMap((line, index) => {
     const record = records[index];
-    if (!isShown(record, view)) continue;
-    const goesOn = record === records[index - 1] || record === before.record;
-    let plain = line;
-    let isNewDay = false;
-    if (record && !goesOn && view.format === "compact") {
-      // `10:32:26 sshd Ban 203.0.113.7`; what is serious keeps its level.
-      const { date, time, level, message } = record;
-      const text = message.replace(/^\[(.{1,200}?)\] /, "$1 ");
-      plain = [time, SERIOUS.test(level) ? level : "", text]
-        .filter((part) => part !== "")
-        .join(" ");
-      isNewDay = date !== "" && date !== last;
-      if (isNewDay) shown.push({ line: (last = date), done: index, goesOn: false });
-    }
+    if (!isShown(record, view)) return [];
+    const goesOn = record === (index > 0 ? records[index - 1] : before.record);
+    const first = view.format === "compact" && !goesOn ? record : undefined;
+    // `10:32:26 sshd Ban 203.0.113.7`; what is serious keeps its level.
+    const text = first?.message.replace(/^\[(.{1,200}?)\] /, "$1 ");
+    const level = first && SERIOUS.test(first.level) ? first.level : "";
+    const plain = first ? [first.time, level, text].filter(Boolean).join(" ") : line;
     // A longer line may be cut, and a cut must not part a colour from its end.
     const color = view.color && plain.length <= 1_500 && record && colors[record.kind];
     const painted = color ? `\x1b[${color}m${plain}\x1b[0m` : plain;
-    shown.push({ line: painted, done: index + 1, goesOn: goesOn || isNewDay });
-  }
+    const isNewDay = first !== undefined && first.date !== "" && first.date !== day;
+    const own = { line: painted, done: index + 1, goesOn: goesOn || isNewDay };
+    return isNewDay ? [{ line: (day = first.date), done: index, goesOn: false }, own] : [own];
+  });
   const all = shown.map(({ line }) => `${line}\n`).join("");
   return {
     text: all,
@@ -1300,7 +1292,7 @@ export class Batch {
   to: LogRecord | undefined;
   /** What it says about the lines behind it; times are in ms, keys are jail and id. */
   seen = {
-    context: NO_CONTEXT,
+    context: new LogContext(),
     /** Failures since the last ban. */
     failures: new Map<string, number[]>(),
     banned: new Map<string, number>(),
@@ -1784,19 +1776,6 @@ function banLength(seconds: number): string {
     return count > 0 ? [amount(count, ...words)] : [];
   });
   return `for ${parts.slice(0, 2).join(" ") || "0 s"}`;
-}
-
-/** As many words as `room` has place for, and how many more there are. */
-function fitting(words: readonly string[], room: number): string {
-  let text = "";
-  for (const [index, word] of words.entries()) {
-    const next = index === 0 ? word : `${text}, ${word}`;
-    const more = (shown: number) => ` and ${(words.length - shown).toLocaleString("en")} more`;
-    const rest = index < words.length - 1 ? more(index + 1) : "";
-    if (next.length + rest.length > room) return `${text}${more(index)}`.trim();
-    text = next;
-  }
-  return text;
 }
 
 /** Values with the events that have them, the most frequent first. */
@@ -3466,7 +3445,7 @@ function digestText(digest: Digest, fits: (text: string) => boolean): string {
   const notes: string[] = [];
   if (lines.undated > lines.dated)
     notes.push(`${lines.undated} lines have no date: they are not counted`);
-  if (notRead.length > 0) notes.push(shortened(`not read: ${someOf(notRead)}`, 80));
+  if (notRead.length > 0) notes.push(`not read: ${fitting(notRead, 70)}`);
   for (let rows = 12; ; rows--) {
     const [jails = [], ...busiest] = digestTables(digest, rows);
     const sections = [jails, alerts, chartLines(digest), ...busiest, notes];
@@ -5115,7 +5094,7 @@ interface FeedView {
 /** Where the next message begins: in which line of what is shown of a page, and where in its text. */
 interface Spot {
   readonly page: Page;
-  readonly shown: Shown;
+  readonly shown: ReturnType<typeof showLines>;
   readonly shows: FeedView;
   readonly line: number;
   readonly at: number;
@@ -5177,7 +5156,7 @@ class Feed {
   #open(from: Position, shows: FeedView, part?: Progress["part"]): Spot {
     const page = this.#read(from, shows.pageBytes);
     const { view, encode } = shows;
-    const context = showsAll(view) ? NO_CONTEXT : this.#contextOf(page.stretches[0], view);
+    const context = showsAll(view) ? new LogContext() : this.#contextOf(page.stretches[0], view);
     const plain = showLines(page, view, context);
     const text = encode(plain.text);
     const shown = text === plain.text ? plain : { ...plain, text, ends: lineEnds(text) };
@@ -5254,7 +5233,7 @@ class Feed {
 
   /** What the lines before a stretch say about its first ones. */
   #contextOf(stretch: Stretch | undefined, { lastDay }: View): LogContext {
-    if (!stretch) return NO_CONTEXT;
+    if (!stretch) return new LogContext();
     const readBefore = (most: number) => {
       const { segment, offset } = stretch;
       const lines = linesOf(this.#textBefore(this.segments[segment]?.file, offset, most));
@@ -6099,7 +6078,8 @@ function noticeMissing(
     let details = lines === undefined ? "" : ` after line ${lines}`;
     if (lastTime) details += ` (${lastTime})`;
     if (goesOn) details += "; it was cut short or edited, continuing after its last known line";
-    if (unread.length > 0) details += `; not read: ${neutralise(someOf(unread.map(withReason)))}`;
+    if (unread.length > 0)
+      details += `; not read: ${neutralise(fitting(unread.map(withReason), 200))}`;
     progress.notice = gapNotice(settings, details);
   }
   if (isLost) progress.gap = true;
@@ -6782,7 +6762,7 @@ async function rotatedText(world: World, { log, isFound }: Settings): Promise<st
   const hint = program
     ? `install ${program}, so that it can be unpacked`
     : (hints[first.why] ?? "move it to another directory");
-  return new Fault(66, `${text}; left out: ${someOf(unusable.map(withReason))}`, hint);
+  return new Fault(66, `${text}; left out: ${fitting(unusable.map(withReason), 200)}`, hint);
 }
 
 const LASTING = "the same in /etc/fail2ban/fail2ban.local";

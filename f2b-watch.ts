@@ -6079,7 +6079,7 @@ function noticeMissing(
     if (lastTime) details += ` (${lastTime})`;
     if (goesOn) details += "; it was cut short or edited, continuing after its last known line";
     if (unread.length > 0)
-      details += `; not read: ${neutralise(fitting(unread.map(withReason), 200))}`;
+      details += `; not read: ${neutralise(fitting(unread.map(withReason), 250))}`;
     progress.notice = gapNotice(settings, details);
   }
   if (isLost) progress.gap = true;
@@ -6762,7 +6762,7 @@ async function rotatedText(world: World, { log, isFound }: Settings): Promise<st
   const hint = program
     ? `install ${program}, so that it can be unpacked`
     : (hints[first.why] ?? "move it to another directory");
-  return new Fault(66, `${text}; left out: ${fitting(unusable.map(withReason), 200)}`, hint);
+  return new Fault(66, `${text}; left out: ${fitting(unusable.map(withReason), 250)}`, hint);
 }
 
 const LASTING = "the same in /etc/fail2ban/fail2ban.local";

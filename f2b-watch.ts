@@ -2374,7 +2374,8 @@ export function planRead<File extends LogFile>(progress: Progress, files: readon
   }
   const last = segments.at(-1);
   if (last && !leavesSiblings) segments.splice(-1, 1, { ...last, leave: false });
-  return { isGap, goesOn: isGap && files.some((file) => knownIn(file) > 0), segments };
+  const goesOn = isGap && files.some((file) => knownIn(file) > file.finishedAt(progress));
+  return { isGap, goesOn, segments };
 }
 
 // ── Core: services ──────────────────────────────────────────────────────────────────────────────
@@ -3897,7 +3898,8 @@ class OpenFile implements LogFile {
 
   overlap(older: OpenFile): number {
     const found = this.#find(older.cursorAt(older.lastLineEnd(), 0));
-    return found?.by === "last line" ? found.offset : 0;
+    const isBehind = found?.by === "last line" && this.firstTime >= older.firstTime;
+    return isBehind ? found.offset : 0;
   }
 
   found({ cursor }: Progress): Found | undefined {
@@ -4122,8 +4124,7 @@ type LeftOut = Pick<Listed, "name" | "number" | "writtenMs"> &
  * younger than all of ours, or fall between them.
  */
 function ownFiles(base: string, live: OpenFile | undefined, open: readonly OpenFile[]) {
-  const isRotated = ({ name, number }: OpenFile) =>
-    name.startsWith(base) && (number !== undefined || /\d{6}/.test(name));
+  const isRotated = ({ name, number }: OpenFile) => number !== undefined || /\d{6}/.test(name);
   const certain = [...(live ? [live] : []), ...open.filter(isRotated)];
   const firstHash = ({ head }: OpenFile) => fingerprint(firstLine(head));
   const isOther = (file: OpenFile) => {
@@ -5860,7 +5861,7 @@ class LogSource implements Source<LogMessage> {
   /** Everything was sent: remembers what a later run can look at to see that nothing is new. */
   #finish(): undefined {
     const progress = this.#progress;
-    const { feed, ends, isGap, listing, known } = this.#plan;
+    const { feed, ends, listing, known } = this.#plan;
     const { segment, offset } = positionOf(this.#spot);
     const last = feed.segments.at(-1)?.file;
     const held = last?.isLive ? undefined : last;
@@ -5874,10 +5875,9 @@ class LogSource implements Source<LogMessage> {
     progress.listing = listing;
     const file = feed.segments[segment]?.file;
     progress.known = known.filter((each) => each !== file?.key);
-    if (isGap && !this.#hasMoved) return;
-    // The log as it is where it was sent to its end.
+    // The log as it is where it was sent to its end; a copy of it, as long as it is empty, says no less.
     const isDrained = file?.isLive && offset === file.size;
-    progress.drained = isDrained ? { file: file.identity, writtenMs: file.writtenMs } : undefined;
+    if (isDrained) progress.drained = { file: file.identity, writtenMs: file.writtenMs };
   }
 }
 

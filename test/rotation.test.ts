@@ -386,3 +386,32 @@ test("a younger rotated file that stays closed is told once, however often anoth
   }
   expect(scene.notices()).toHaveLength(1);
 });
+
+test("sent to its end behind a rotation, then emptied: no gap, though older lines are known in .1", async () => {
+  using scene = await Scene.after(1, 5);
+  scene.rotate();
+  scene.append(...lines(6, 7));
+  await scene.passPosts(...lines(6, 7));
+  fs.truncateSync(scene.log, 0);
+  scene.append(line(8));
+  await scene.passPosts(line(8));
+});
+
+test("emptied by copytruncate, and its copy removed before the next line: no gap", async () => {
+  using scene = await Scene.after(1, 5);
+  scene.copytruncate();
+  await scene.passPosts();
+  scene.remove(".1");
+  scene.append(line(6));
+  await scene.passPosts(line(6));
+});
+
+test("a dated name of the stem is the log's, also beside a log that was put back", async () => {
+  using scene = await Scene.after(1, 3);
+  const before = scene.read();
+  fs.truncateSync(scene.log, 0);
+  scene.append(...lines(4, 6));
+  fs.renameSync(scene.log, scene.log.replace(".log", "-20261122.log"));
+  scene.write(before);
+  await scene.passPosts(...lines(4, 6));
+});

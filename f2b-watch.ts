@@ -1178,7 +1178,7 @@ class Counts {
     const known = this.jails.get(name);
     if (known) return known;
     const kinds = Object.fromEntries(KINDS.map((kind) => [kind, 0])) as Record<Kind, number>;
-    const fresh = { kinds, found: 0, banned: 0, ids: new Set<string>() };
+    const fresh = { found: 0, banned: 0, kinds, ids: new Set<string>() };
     this.jails.set(ownCopy(name), fresh);
     return fresh;
   }
@@ -3187,53 +3187,49 @@ interface Period {
   readonly isPast: boolean;
 }
 
-const HOUR_LENGTH = "2026-11-22 10".length;
 /** Adds up the lines of a period, each by its own date; of some jails, or of all where none is named. */
 class Tally {
-  readonly #asked;
-  readonly #counts: Counts;
+  readonly counts: Counts;
+  readonly #period: Period;
+  readonly #jails: ReadonlySet<string>;
   readonly #reader: LogContext;
   /** By hour, or by day where the period is long, the first one first: what was found and banned. */
   readonly #chart = new Map<string, { readonly from: string; count: number }>();
   readonly #unit: "hour" | "day";
   /** Of the period, as the log writes them. */
   readonly #ends: { readonly since: string; readonly until: string };
-  /** An hour that is in the period from its first minute on, and its bar of the chart. */
+  /** `2026-11-22 10`, an hour that is in the period from its first minute on, and its bar of the chart. */
   #hour = "";
   #bar = { from: "", count: 0 };
   #isDated = false;
   readonly #lines = { dated: 0, undated: 0 };
 
-  constructor(asked: {
-    period: Period;
-    jails: ReadonlySet<string>;
-    ownSecrets: readonly string[];
-    lastDay?: string;
-  }) {
-    this.#asked = asked;
-    this.#reader = new LogContext({ lastDay: asked.lastDay });
-    this.#counts = new Counts(asked.ownSecrets);
-    const { sinceMs, untilMs } = asked.period;
+  constructor(period: Period, { jails, lastDay }: View, ownSecrets: readonly string[]) {
+    this.#period = period;
+    this.#jails = jails;
+    this.#reader = new LogContext({ lastDay });
+    this.counts = new Counts(ownSecrets);
+    const { sinceMs, untilMs } = period;
     this.#ends = { since: stampOf(sinceMs), until: stampOf(untilMs) };
     this.#unit = untilMs - sinceMs <= 2 * DAY ? "hour" : "day";
-    const [barMs, minutes] = this.#unit === "hour" ? [HOUR, ":00"] : [DAY, ""];
+    const barMs = this.#unit === "hour" ? HOUR : DAY;
     const last = untilMs - (untilMs % barMs);
     const first = Math.max(sinceMs - (sinceMs % barMs), last - 999 * barMs);
     for (let at = first; at <= last; at += barMs) {
-      const name = this.#barName(stampOf(at));
-      this.#chart.set(name, { from: name + minutes, count: 0 });
+      const from = this.#barName(stampOf(at));
+      this.#chart.set(from, { from, count: 0 });
     }
   }
 
   #barName(stamp: string): string {
-    return stamp.slice(0, this.#unit === "hour" ? HOUR_LENGTH : "2026-11-22".length);
+    return this.#unit === "hour" ? `${stamp.slice(0, 13)}:00` : stamp.slice(0, 10);
   }
 
   /** Adds lines, each with its line end, in their order. */
   addText(text: string): void {
     const { usualFound } = PREFIXES();
     for (let at = 0; at < text.length;) {
-      usualFound.lastIndex = at + HOUR_LENGTH;
+      usualFound.lastIndex = at + 13;
       const usual = this.#hour && text.startsWith(this.#hour, at) ? usualFound.exec(text) : null;
       const end = usual ? usualFound.lastIndex - 1 : text.indexOf("\n", at);
       if (end < 0) return;
@@ -3247,9 +3243,9 @@ class Tally {
     this.#isDated = true;
     this.#lines.dated++;
     if (this.#reader.unbans.size > 0) this.#reader.unbans.delete(jail);
-    if (this.#asked.jails.size > 0 && !this.#asked.jails.has(jail)) return;
+    if (this.#jails.size > 0 && !this.#jails.has(jail)) return;
     this.#bar.count++;
-    this.#counts.addFound(jail, id);
+    this.counts.addFound(jail, id);
   }
 
   #addLine(line: string): void {
@@ -3257,12 +3253,10 @@ class Tally {
     if (record) this.#isDated = record.date !== "";
     this.#lines[this.#isDated ? "dated" : "undated"]++;
     if (!record) return;
-    const { jails } = this.#asked;
     const { jail, event } = record;
     const bar = this.#hour && line.startsWith(this.#hour) ? this.#bar : this.#barOf(record);
-    const isAsked = jails.size === 0 || jail === undefined || jails.has(jail);
-    if (!isAsked || !bar) return;
-    this.#counts.add(record);
+    if (!bar || (this.#jails.size > 0 && jail !== undefined && !this.#jails.has(jail))) return;
+    this.counts.add(record);
     if (event === "found" || event === "ban") bar.count++;
   }
 
@@ -3270,35 +3264,28 @@ class Tally {
   #barOf({ date, time }: LogRecord): { count: number } | undefined {
     const { since, until } = this.#ends;
     const stamp = `${date} ${time}`;
-    if (stamp < since || (this.#asked.period.isPast && stamp > until)) return undefined;
+    if (stamp < since || (this.#period.isPast && stamp > until)) return undefined;
     // What is later than now is of now: the clock was put back.
-    const name = this.#barName(stamp < until ? stamp : until);
-    const bar = this.#chart.get(name) ?? { from: name, count: 0 };
-    const hour = stamp.slice(0, HOUR_LENGTH);
+    const from = this.#barName(stamp < until ? stamp : until);
+    const bar = this.#chart.get(from) ?? { from, count: 0 };
+    const hour = stamp.slice(0, 13);
     if (`${hour}:00:00` >= since) [this.#hour, this.#bar] = [ownCopy(hour), bar];
     return bar;
-  }
-
-  /** The busiest ids, as many as are listed. */
-  busiest() {
-    return this.#counts.busiest(100);
   }
 
   /**
    * What was counted. `notRead`: files that could not be read, or not to their end, with reasons;
    * `known`: the countries of the busiest addresses, `DE`, or `AS64500`.
    */
-  digest(notRead: readonly string[], known = new Facts().countries) {
-    const clean = (text: string) => cleanText(text, this.#asked.ownSecrets);
-    const { failedActions, atLeast, banned, jails: counted, ids } = this.#counts;
-    const jails = [...counted].map(([name, jail]) => ({
-      jail: clean(name),
-      found: jail.found,
-      banned: jail.banned,
-      unbanned: jail.kinds.unban,
-      bannedAddresses: jail.ids.size,
-    }));
-    const addresses = this.busiest().map(({ id, ...counts }) => {
+  digest(notRead: readonly string[], ownSecrets: readonly string[], known: Facts["countries"]) {
+    const clean = (text: string) => cleanText(text, ownSecrets);
+    const { failedActions, atLeast, banned, jails: counted, ids } = this.counts;
+    const jails = Array.from(counted, ([name, { kinds, ids: bannedIds, ...counts }]) => {
+      const bannedAddresses = bannedIds.size;
+      return { jail: clean(name), ...counts, unbanned: kinds.unban, bannedAddresses };
+    });
+    const alerts = Array.from(counted.values(), ({ kinds }) => kinds);
+    const addresses = this.counts.busiest(100).map(({ id, ...counts }) => {
       const country = known.get(id);
       return { address: clean(id), ...counts, ...(country !== undefined && { country }) };
     });
@@ -3309,10 +3296,7 @@ class Tally {
       unbanned: sumOf(jails, "unbanned"),
       bannedAddresses: banned.size,
       failedActions,
-      otherAlerts: [...counted.values()].reduce(
-        (sum, { kinds }) => sum + kinds.alert,
-        -failedActions,
-      ),
+      otherAlerts: sumOf(alerts, "alert") - failedActions,
       serverStarts: counted.get("")?.kinds.life ?? 0,
       /** The busiest first, as all lists here. */
       jails: jails
@@ -3321,7 +3305,7 @@ class Tally {
       /** Different addresses, or other ids, that were found or banned. */
       seenAddresses: atLeast.seenAddresses ? IDS_LIMIT : ids.size,
       addresses,
-      networks: addUp("network", this.#counts.busiest(), ({ id }) => networkOf(id))
+      networks: addUp("network", this.counts.busiest(), ({ id }) => networkOf(id))
         .filter((network) => network.addresses > 1)
         .slice(0, 100),
       /** Of the addresses above whose country is known. */
@@ -7116,7 +7100,7 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
     const { open, leftOut } = await siblingsSince(world, settings, live, limit);
     files.unshift(...open);
     if (files.length === 0) throw logMissing(settings);
-    const tally = new Tally({ period, ...view, ownSecrets });
+    const tally = new Tally(period, view, ownSecrets);
     for (const file of files) {
       if (file.isCopyIn(files)) continue;
       const from = readingStart(file, limit);
@@ -7124,12 +7108,12 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
       await addLines(world, tally, file, from);
     }
     const damaged = files.flatMap(({ name, damage }) => (damage ? { name, why: damage } : []));
-    const ids = tally.busiest().map(({ id }) => id);
+    const ids = tally.counts.busiest(100).map(({ id }) => id);
     const { countries } = await lookUpFacts(world, settings, { bans: [], ids });
     for (const fault of settings.facts.news.values()) {
       if (fault) complain(world, fault.message, fault.hint);
     }
-    return tally.digest([...damaged, ...leftOut].map(withReason), countries);
+    return tally.digest([...damaged, ...leftOut].map(withReason), ownSecrets, countries);
   } finally {
     for (const file of files) file.close();
   }

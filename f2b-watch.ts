@@ -2537,26 +2537,29 @@ function answerIn({ body }: Reply): Zod.infer<ReturnType<typeof Answer>> {
   }
 }
 
-function isSuccess({ status }: Reply): boolean {
-  return status >= 200 && status < 300;
-}
-
-/** Seconds from a header, as milliseconds; below 0 when it is not a number. */
-function headerMs({ headers }: Reply, name: string): number {
-  const seconds = Number.parseFloat(headers[name] ?? "");
-  return seconds >= 0 && seconds < Infinity ? seconds * SECOND : -1;
-}
-
 /** What an answer to a posted message means. */
 export function readReply(service: Service, reply: Reply): Verdict {
+  const msOf = (name: string) => {
+    const seconds = Number.parseFloat(reply.headers[name] ?? "");
+    return seconds >= 0 && seconds < Infinity ? seconds * SECOND : -1;
+  };
   const isLast = reply.headers["x-ratelimit-remaining"] === "0";
-  const delayMs = isLast ? Math.min(headerMs(reply, "x-ratelimit-reset-after"), DAY) : -1;
+  const delayMs = isLast ? Math.min(msOf("x-ratelimit-reset-after"), DAY) : -1;
   const delay = delayMs > 0 ? { delayMs } : {};
   if (reply.status !== 429) return { ...service.read(reply), ...delay };
   // The longest wait that it asks for: in its header, and Discord's in its body, too.
   const { retry_after = -1 } = answerIn(reply);
-  const waitMs = Math.max(retry_after * SECOND, headerMs(reply, "retry-after"));
+  const waitMs = Math.max(retry_after * SECOND, msOf("retry-after"));
   return { kind: "limited", why: "rate limited", ...(waitMs < 0 ? {} : { waitMs }), ...delay };
+}
+
+/** An answer that the service itself would not give. */
+function notAs(title: string, { status }: Reply): Verdict {
+  return {
+    kind: "unclear",
+    why: `answers ${status}, but not as ${title} does`,
+    hint: HINTS.between,
+  };
 }
 
 /** What `error` in an answer means: by its code, else by the status. */
@@ -2573,15 +2576,6 @@ function readError(service: Service, code: string, reply: Reply): Verdict {
     return { kind: "denied", why: `access refused ${label}` };
   }
   return { kind: "misconfigured", why: `our messages are rejected ${label}` };
-}
-
-/** An answer that the service itself would not give. */
-function notAs(title: string, { status }: Reply): Verdict {
-  return {
-    kind: "unclear",
-    why: `answers ${status}, but not as ${title} does`,
-    hint: HINTS.between,
-  };
 }
 
 /** The text of a variable; absent where it is empty or not set. */
@@ -2661,7 +2655,7 @@ export const DISCORD: Service = {
   header: () => "",
   read(reply) {
     const { id, code = 0, errors } = answerIn(reply);
-    if (isSuccess(reply)) {
+    if (reply.status < 300) {
       if (id) return { kind: "confirmed", why: "" };
       if (reply.status === 204) return { kind: "unproven", why: "" };
       return { kind: "unclear", why: `an answer without a message id (${reply.status})` };
@@ -2704,7 +2698,7 @@ export const DISCORD: Service = {
       ask: {
         url: webhook,
         read: (reply) => {
-          if (!isSuccess(reply)) return readReply(this, reply);
+          if (reply.status >= 300) return readReply(this, reply);
           const { id, name, channel_id: channel = "?" } = answerIn(reply);
           if (!id) return notAs("Discord", reply);
           return {
@@ -2790,7 +2784,7 @@ export const SLACK: Service = {
     const isKnown = this.meanings.some(([codes]) => codes.split(" ").includes(code));
     // Receivers that are nearly Slack: Rocket.Chat, Mattermost, Slack's own workflow triggers.
     const isNo = /"(?:ok|success)"\s*:\s*false/.test(reply.body) || isKnown;
-    if (!isSuccess(reply) || isNo) return readError(this, code, reply);
+    if (reply.status >= 300 || isNo) return readError(this, code, reply);
     return { kind: ts !== undefined || text === "ok" ? "confirmed" : "unproven", why: "" };
   },
   /** As a bot in a channel, or by an incoming webhook. */
@@ -4587,11 +4581,9 @@ const STDOUT: Connected = {
 };
 
 function destinationsOf(world: World, settings: Settings): Destination[] {
-  const { services, dryRun } = settings;
-  return (services.length > 0 ? services : [STDOUT]).map((service) => {
+  return settings.services.map((service) => {
     const destination = destinationOf(world, settings, service);
-    const isPrinted = dryRun || services.length === 0;
-    return isPrinted ? printing(world, settings, destination) : destination;
+    return settings.prints ? printing(world, settings, destination) : destination;
   });
 }
 
@@ -6245,14 +6237,25 @@ async function newLines(job: Job, destination: Destination): Promise<Source> {
 
 /** Reports how the part of each destination ended. */
 function reportEnded(job: Job, ended: readonly Ended[]): void {
-  const { world, settings, state, live } = job;
+  const { world, state, live, totals } = job;
+  const { log, dryRun } = job.settings;
   reportFacts(job);
   const faults = ended.flatMap(({ outcome }) => (outcome instanceof Fault ? outcome : []));
   const unread = faults.find(({ exitCode }) => exitCode === 66);
-  if (unread || live) report(job, "log", unread, `${settings.log} can be read again`);
+  if (unread || live) report(job, "log", unread, `${log} can be read again`);
   for (const { destination, outcome, source } of ended) {
     const { name, title, prints } = destination;
-    if (!unread) reportStuck(job, name, state.destinations[name]);
+    const { held, total = 0 } = state.destinations[name] ?? {};
+    if (!held && !unread) report(job, "stuck", undefined, `fail2ban writes to ${log} again`);
+    if (held && !dryRun && total > (totals.get(name) ?? total)) {
+      held.passes = (held.passes ?? 0) + 1;
+      // Between the rename and fail2ban's new file it is as it should be, for a moment; after five runs
+      // with new lines in it, or a minute, fail2ban was not told, and goes on in it for good.
+      if (held.passes >= 5 || world.now() - held.since >= MINUTE) {
+        const message = `fail2ban still writes to ${resolve(dirname(log), held.name)}`;
+        report(job, "stuck", new Fault(0, message, "run: fail2ban-client flushlogs"), "");
+      }
+    }
     if (outcome === undefined || outcome instanceof Stopped) continue;
     const fault = outcome instanceof Fault ? outcome : undefined;
     if (fault?.exitCode === 66) continue;
@@ -6262,21 +6265,6 @@ function reportEnded(job: Job, ended: readonly Ended[]): void {
       outcome === 0 ? "nothing new for" : `${amount(Number(outcome), "message")} sent to`;
     if (!fault && world.terminal && !prints) complain(world, `${text} ${title}`);
   }
-}
-
-/** fail2ban that was not told of a rotation goes on in the rotated file for good. */
-function reportStuck(job: Job, name: string, progress: Progress | undefined): void {
-  const { world, settings, totals } = job;
-  if (!progress || settings.dryRun) return;
-  const { held, total } = progress;
-  if (!held) return report(job, "stuck", undefined, `fail2ban writes to ${settings.log} again`);
-  if (total <= (totals.get(name) ?? total)) return;
-  held.passes = (held.passes ?? 0) + 1;
-  // Between the rename and fail2ban's new file it is as it should be, for a moment; after five runs
-  // with new lines in it, or a minute, nobody told fail2ban.
-  if (held.passes < 5 && world.now() - held.since < MINUTE) return;
-  const message = `fail2ban still writes to ${resolve(dirname(settings.log), held.name)}`;
-  report(job, "stuck", new Fault(0, message, "run: fail2ban-client flushlogs"), "");
 }
 
 /**
@@ -6365,7 +6353,7 @@ function nothingNew(
 function validatedBy(settings: Settings): State["validated"] {
   const { verbose, ping, databaseNamed, manyLogs, marks } = settings;
   if (verbose || ping || databaseNamed || manyLogs) return undefined;
-  return { marks, names: destinationNames(settings) };
+  return { marks, names: settings.services.map(({ name }) => name) };
 }
 
 /** A mark that nobody takes down means that the run at work hangs; told each hour. */
@@ -6400,7 +6388,7 @@ async function pass(
   const turn = turnOf(world, settings, logs, deadline);
   const pinged = ping ? await tellPing(world, ofMachine(world, settings), turn) : 0;
   if (pinged === 73) return pinged;
-  const names = destinationNames(settings);
+  const names = settings.services.map(({ name }) => name);
   // The logs whose state was saved longest ago first: a run begins where the last one ended.
   const savedMs = (log: string) =>
     world.fs.statSync(statePathOf({ state, log }), { throwIfNoEntry: false })?.mtimeMs ?? 0;
@@ -6446,7 +6434,7 @@ async function tellPing(world: World, settings: Settings, turn: Turn): Promise<n
   const ping = await pingFail2ban(world);
   const fault = ping.kind === "unusable" ? ping.fault : undefined;
   const exitCode = fault?.exitCode ?? 0;
-  const names = destinationNames(settings);
+  const names = settings.services.map(({ name }) => name);
   // Seen without the lock, like `nothingNew()`. A state that cannot be read is for the pass to report.
   const saved = unlessFault(() => readState(world, settings));
   if (!saved) return exitCode;
@@ -6512,10 +6500,6 @@ function turnOf(
       channels.set(name, mergeChannels(channel, channels.get(name)));
   }
   return { deadline: dryRun ? Infinity : deadline, channels };
-}
-
-function destinationNames({ services }: Settings): string[] {
-  return services.length > 0 ? services.map(({ name }) => name) : [STDOUT.name];
 }
 
 const GLOB = /[*?[{]/;
@@ -6961,7 +6945,7 @@ async function callAgain(world: World, settings: Settings, findings: readonly Fi
 /** Prints what fail2ban-client says of all or the named jails, or sends it where it is news. */
 async function status(world: World, given: Settings, named: readonly string[]): Promise<number> {
   const settings = ofMachine(world, given);
-  const { json, host, send, dryRun, services } = settings;
+  const { json, host, send, prints } = settings;
   const answer = await jailStatuses(world, settings, named).catch((error: unknown) => {
     if (send && error instanceof Fault && error.exitCode === 66) return error;
     throw error;
@@ -6969,7 +6953,7 @@ async function status(world: World, given: Settings, named: readonly string[]): 
   if (answer instanceof Fault) {
     // What cron sends is reported as rarely as a run that fails.
     const exitCode = await sendBeside(world, settings, async (job, { name }) => {
-      if (name === destinationNames(settings)[0]) report(job, "status", answer, "");
+      if (name === settings.services[0]?.name) report(job, "status", answer, "");
       return undefined;
     });
     return worstExit([exitCode, answer.exitCode]);
@@ -6978,7 +6962,7 @@ async function status(world: World, given: Settings, named: readonly string[]): 
   if (json) await print(world, `${JSON.stringify({ host, jails }, undefined, 2)}\n`);
   else if (!send) await print(world, statusTable(jails, 80) || "no jails\n");
   // Where messages would be printed too, the object is the message.
-  if (!send || (json && (dryRun || services.length === 0))) return 0;
+  if (!send || (json && prints)) return 0;
   // Jails and banned addresses in any order; counters do not matter.
   const sets = jails.map(({ jail, banned }) => [jail, ...new Set(banned.toSorted())].join("\n"));
   const mark = fingerprint(JSON.stringify(sets.sort()));
@@ -7123,7 +7107,7 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
 function digest(world: World, allSettings: Settings): Promise<number> {
   return overLogs(world, findLogs(world, allSettings.log), async (path) => {
     const settings = settingsFor(allSettings, path);
-    const { log, host, json, send, dryRun, services, view } = settings;
+    const { log, host, json, send, prints, view } = settings;
     const report = await readDigest(world, settings);
     const { jails, failedActions, otherAlerts, serverStarts, lines } = report;
     // `web-1: digest of fail2ban.log, sshd, 2026-11-21 12:00 to 2026-11-22 12:00`
@@ -7139,7 +7123,7 @@ function digest(world: World, allSettings: Settings): Promise<number> {
     else if (!send)
       await print(world, `${title}\n${textFor(destinationOf(world, settings, STDOUT))}`);
     // Where messages would be printed too, the object is the message.
-    if (!send || (json && (dryRun || services.length === 0))) return 0;
+    if (!send || (json && prints)) return 0;
     return sendBeside(world, settings, async (job, destination) =>
       textSource(job, destination, title, textFor(destination)),
     );
@@ -7634,11 +7618,12 @@ function readSettings(world: World, { command, values }: ReturnType<typeof readC
     OPTION_NAMES.map((name) => [name, optionValue(world, name, values, variable)]),
   ) as { [Name in OptionName]: OptionValue<(typeof OPTIONS)[Name]> };
   const { log, state, database, host, format, only, jail, color, maxTime } = options;
-  const services = SERVICES.flatMap((service) => service.connect(trimmed) ?? []);
+  const connected = SERVICES.flatMap((service) => service.connect(trimmed) ?? []);
+  const services = connected.length > 0 ? connected : [STDOUT];
   const sending = (["send", "hello"] as const).find(
     (name) => options[name] && OPTIONS[name].commands.includes(command),
   );
-  if (sending && services.length === 0)
+  if (sending && connected.length === 0)
     throw new Fault(78, `--${sending}: no destination is set`, SET_ONE);
   const all: ReadonlySet<string> = new Set();
   return {
@@ -7662,6 +7647,8 @@ function readSettings(world: World, { command, values }: ReturnType<typeof readC
     facts: new Facts(),
     maxTimeMs: maxTime * SECOND,
     services,
+    /** Its messages go to stdout. */
+    prints: options.dryRun || connected.length === 0,
     ownSecrets: services.flatMap(({ secrets }) => secrets).filter(({ length }) => length >= 8),
   };
 }

@@ -7017,25 +7017,6 @@ function lineStartAfter(file: OpenFile, position: number): number {
   return end < 0 ? file.size : position + end;
 }
 
-/** Whether what has this time is older than `limit`; what has none may be of any time. */
-function isBefore(time: string, limit: string): boolean {
-  return time !== "" && time < limit;
-}
-
-/**
- * Where to begin, so that all lines from `limit` on are read: the file's end when its last line is
- * older. Lines may be out of order, by as much as the limit is earlier than what is wanted.
- */
-function readingStart(file: OpenFile, limit: string): number {
-  if (isBefore(file.lastTime, limit)) return file.size;
-  const stepBytes = 4 * 1024 * 1024;
-  for (let at = file.size - stepBytes; at > 0; at -= stepBytes) {
-    const start = lineStartAfter(file, at);
-    if (isBefore(firstTimeIn(file.read(start, DATES_BYTES)), limit)) return start;
-  }
-  return 0;
-}
-
 /**
  * Where compressed files are unpacked: beside the state, where that is ours to write to. The name
  * is one that nobody else has, nor can guess: who has the file takes its name away.
@@ -7051,43 +7032,48 @@ function scratchPath(world: World, { state, log }: Settings): string {
   }
 }
 
-/** The rotated files that may have lines from `limit` on, and plain ones besides. */
-async function siblingsSince(
-  world: World,
-  settings: Settings,
-  live: OpenFile | undefined,
-  limit: string,
-): Promise<LogFiles> {
-  if (live && isBefore(live.firstTime, limit)) return NO_SIBLINGS;
-  try {
-    const siblings = await openSiblings(world, settings.log, live);
-    const ages = await siblingAges(world, siblings);
-    const last = ages.findLastIndex(({ firstTime }) => isBefore(firstTime, limit));
-    const names = new Set(ages.slice(Math.max(0, last)).map(({ name }) => name));
-    const place = { log: settings.log, live, scratchPath: scratchPath(world, settings) };
-    return await unpackSiblings(world, siblings, place, ({ name }) => names.has(name));
-  } catch (error) {
-    if (!(error instanceof Fault)) throw error;
-    const hint = "compressed logs are unpacked there; --state or TMPDIR names another place";
-    throw new Fault(error.exitCode, error.message, hint);
-  }
-}
-
 /** Reads what happened in the period that was asked for. */
 async function readDigest(world: World, settings: Settings): Promise<Digest> {
   const { log, since: period, view, verbose, ownSecrets } = settings;
   // A line so much older ends the search for where the period begins: clocks are put back.
   const limit = stampOf(period.sinceMs - 3 * HOUR);
+  // What has no time may be of any.
+  const isOlder = (time: string) => time !== "" && time < limit;
+  /** So that all lines from the limit on are read: the file's end when its last line is older. */
+  const startIn = (file: OpenFile) => {
+    if (isOlder(file.lastTime)) return file.size;
+    const stepBytes = 4 * 1024 * 1024;
+    for (let at = file.size - stepBytes; at > 0; at -= stepBytes) {
+      const start = lineStartAfter(file, at);
+      if (isOlder(firstTimeIn(file.read(start, DATES_BYTES)))) return start;
+    }
+    return 0;
+  };
+  /** The rotated files that may have lines from the limit on, and plain ones besides. */
+  const openOlder = async () => {
+    const siblings = await openSiblings(world, log, live);
+    const ages = await siblingAges(world, siblings);
+    const last = ages.findLastIndex(({ firstTime }) => isOlder(firstTime));
+    const names = new Set(ages.slice(Math.max(0, last)).map(({ name }) => name));
+    const place = { log, live, scratchPath: scratchPath(world, settings) };
+    const isWanted = ({ name }: OpenFile) => names.has(name);
+    return unpackSiblings(world, siblings, place, isWanted).catch((error: unknown) => {
+      if (!(error instanceof Fault)) throw error;
+      const hint = "compressed logs are unpacked there; --state or TMPDIR names another place";
+      throw new Fault(error.exitCode, error.message, hint);
+    });
+  };
   const live = openLive(world, log, settings.isFound);
   const files = live ? [live] : [];
   try {
-    const { open, leftOut } = await siblingsSince(world, settings, live, limit);
+    const isWhole = live !== undefined && isOlder(live.firstTime);
+    const { open, leftOut } = isWhole ? NO_SIBLINGS : await openOlder();
     files.unshift(...open);
     if (files.length === 0) throw logMissing(settings);
     const tally = new Tally(period, view, ownSecrets);
     for (const file of files) {
       if (file.isCopyIn(files)) continue;
-      const from = readingStart(file, limit);
+      const from = startIn(file);
       if (verbose) world.writeError(`f2b-watch: ${file.name} from ${from} to ${file.size}\n`);
       await addLines(world, tally, file, from);
     }

@@ -187,6 +187,8 @@ const CHANNEL_URLS = String.raw`
   (webhooks${SLASH})\d+${SLASH}${IN_URL}+
   (hooks\.slack(?:-gov)?\.com${SLASH})${IN_URL}+
   (/bot|%2Fbot)\d+(?::|%3A)[^\s"'<>/\\]+`;
+const QUOTE = String.raw`[$]?\\{0,8}["']|%22|&quot;`;
+const BLANKS = String.raw`(?:[ \t]|\\{1,3}(?:\n|n))*`;
 /** What is a secret wherever it stands, in any case of its letters. */
 const SHAPES = String.raw`
   (services${SLASH})T[A-Z\d]+${SLASH}B${IN_URL}+
@@ -225,19 +227,9 @@ const SHAPES = String.raw`
   (://)(?=[\w-]{0,64}\d)[\w-]{16,128}(?=@)
   # user:password@, where a word is none
   (:)(?=[^\s/"'@\\]{5,128}@)(?<=(?:^|[\s/"'=@,;(<])[^\s:/"'=@,;(<\\]{1,128}:)
-    (?<!(?:mailto|sips?|xmpp|acct|tel|im):)(?=[^\s@"']*[\dA-Z!#$%^&*+])[^\s/"'@\\]+(?=@)`;
-/** A word as long as a key that looks like one: mixed, or of a known length. No path, no value. */
-const LONG_WORD = String.raw`
-  (?<![\w.+:=-]|%3D)(?=\w[\w-]{23})(?![\w-]*[Ff]ail2[Bb]an)(?=[\w-]*\d)(?:(?=[\w-]*[a-z])(?=[\w-]*[A-Z])[\w-]+={0,2}
-    |[0-9a-f]{80}(?![\w-])|[au][a-z0-9]{29}(?![\w-]))(?<!(?:^|\s)[^\s:]{0,200}/[\w-]+={0,2})`;
-
-const QUOTE = String.raw`[$]?\\{0,8}["']|%22|&quot;`;
-const BLANKS = String.raw`(?:[ \t]|\\{0,3}\n|\\{1,3}n)*`;
-/**
- * The end of a name whose value is a secret, or is one if it looks random; and what stands between it
- * and its value: `=`, `":`, `',`, `:`, `>` or blanks.
- */
-const NAMED = String.raw`
+    (?<!(?:mailto|sips?|xmpp|acct|tel|im):)(?=[^\s@"']*[\dA-Z!#$%^&*+])[^\s/"'@\\]+(?=@)
+  # The end of a name whose value is a secret, or is one if it looks random; and what stands between it
+  # and its value: =, ":, ',, :, > or blanks.
   (?:(?<strong>(?<!\b(?:mon|hoc|tur|don|joc|whis|dis|hot|lac))key|token|tkn|secret|passw(?:or)?d
     |passwort|kennwort|passphrase|passcode|(?<!com|by|tres|sur|over|under)pass|pwd|psw|pword|psk
     |credentials?|authorization|cookie|jwt|bearer|cli_auth|mdp|senha)
@@ -253,11 +245,16 @@ const NO_SECRET = String.raw`
     |[$][\w@-]+|[$][{(].*|\x60.*|[\w./~-]+\.(?:pem|key|crt|cnf|txt|json|conf|ya?ml|py|sh)
     |~?\.{0,2}/(?:etc|var|root|home|usr|opt|run|srv|tmp|dev|proc|mnt)/.*)$`;
 
-const BETWEEN = String.raw`(?:[ \t=]|\\{0,3}\n|\\{1,3}n|["'],[ \t]*(?=["']))*`;
-/** user:password behind -u and its like. */
-const LOGIN = String.raw`
-  (?<=^|[\s"'(\x60]|\\n)(?:-[A-Za-z]{0,16}[uUa]|--?(?:proxy-|http-)?(?:user(?:pwd)?|auth)
-    |user[ \t]*=[ \t]*(?="[^":\s]{0,128}:))${BETWEEN}`;
+const BETWEEN = String.raw`(?:[ \t=]|\\{1,3}(?:\n|n)|["'],[ \t]*(?=["']))*`;
+/** What is a secret in just these letters. */
+const EXACT_SHAPES = String.raw`
+  # A word as long as a key that looks like one: mixed, or of a known length. No path, no value.
+  (?<![\w.+:=-]|%3D)(?=\w[\w-]{23})(?![\w-]*[Ff]ail2[Bb]an)(?=[\w-]*\d)(?:(?=[\w-]*[a-z])(?=[\w-]*[A-Z])
+    [\w-]+={0,2}|[0-9a-f]{80}(?![\w-])|[au][a-z0-9]{29}(?![\w-]))(?<!(?:^|\s)[^\s:]{0,200}/[\w-]+={0,2})
+  # user:password behind -u and its like, but not of programs whose -u is something else
+  (?<login>(?<=^|[\s"'(\x60]|\\n)(?:-[A-Za-z]{0,16}[uUa]|--?(?:proxy-|http-)?(?:user(?:pwd)?|auth)
+    |user[ \t]*=[ \t]*(?="[^":\s]{0,128}:))(?<!\b(?:docker|podman|date|rsync|sort|cut|logger|notify-send
+    |sudo|chown|install)\b[^|;&\n]{0,200})${BETWEEN}(?!["']?(?:[+/]|\d+:\d+(?!\w)|\S{0,99}://)))`;
 /** Programs, their option whose value is a secret, and what stands before that in the value. */
 const PASSWORD_OPTIONS = String.raw`
   sshpass|mongo\w*|ncftp\w*|smbpasswd|signal-cli|unrar|7za?|login -p
@@ -305,36 +302,28 @@ const STATEMENTS = String.raw`
   # docker login --password-stdin <<< password
   <<<[ \t]*(?<=(?:${READS_SECRET})[^|;\n]{0,100}<<<[ \t]*)`;
 
-/** A secret follows the match's first group, or it is the value behind the match. */
-type Rule = readonly [kind: "shape" | "named" | "login" | "asked", pattern: RegExp];
-
+/** Behind a match with named groups a value stands; of another all but its first group is the secret. */
 const patterns = lazily(() => {
   const rowsOf = (text: string) => {
     const rows = text.replace(/ *(?<=\n|  )# .*/g, "").replace(/\n {3,}/g, "");
     return rows.trim().split(/\s*\n\s*/);
   };
-  const rules = (kind: Rule[0], text: string, flags: string) =>
-    rowsOf(text).map((row): Rule => [kind, new RegExp(row, flags)]);
+  const all = (text: string, flags: string) => rowsOf(text).map((row) => new RegExp(row, flags));
+  const one = (text: string, flags: string) => new RegExp(rowsOf(text).join("|"), flags);
   const options = rowsOf(PASSWORD_OPTIONS).map((row) => {
     const [programs, option, before = ""] = row.split(" ");
     const program = String.raw`(?:\b|\\n)(?:${programs})\b(?:[^|;\n]{0,100}[ \t"'])?`;
     return `(?<=[ \\t"'])${option}(?<=${program}${option})${BETWEEN}${before}`;
   });
-  const pattern = (text: string, flags: string) => new RegExp(rowsOf(text).join("|"), flags);
-  const channels = rules("shape", CHANNEL_URLS, "gi");
+  const asked = [...options, ...rowsOf(STATEMENTS)].join("|");
+  const channels = all(CHANNEL_URLS, "gi");
+  const shapes = [...channels, ...all(SHAPES, "gim"), ...all(EXACT_SHAPES, "gm")];
   return {
-    usualLines: pattern(USUAL_LINES, "y"),
-    jailLine: pattern(JAIL_LINE, "y"),
+    usualLines: one(USUAL_LINES, "y"),
+    jailLine: one(JAIL_LINE, "y"),
     channels,
-    secrets: [
-      ...channels,
-      ...rules("shape", SHAPES, "gim"),
-      ...rules("shape", LONG_WORD, "g"),
-      ...rules("named", NAMED, "gi"),
-      ...rules("login", LOGIN, "gm"),
-      ...rules("asked", [...options, ...rowsOf(STATEMENTS)].join("|"), "g"),
-    ],
-    noSecret: pattern(NO_SECRET, "i"),
+    secrets: [...shapes, new RegExp(`(?<asked>${asked})`, "g")],
+    noSecret: one(NO_SECRET, "i"),
     looksRandom: /^(?=.*\d)(?=.*[a-z])[\x21-\x7e]{8,}$|^(?=.*[a-z])(?=.*[A-Z])[\w-]{16,}$/i,
     // What stands before a name: a quote or `<`, and the name's beginning.
     beforeName: /(?<=(\\{0,8}["'])?(<\/?)?([\w.:[-]{0,64}))/y,
@@ -353,8 +342,6 @@ const patterns = lazily(() => {
   };
 });
 
-type Extent = readonly [start: number, end: number];
-
 /** The end of a sticky pattern's match at a place; the place itself when there is none. */
 function endOf(pattern: RegExp, text: string, at: number): number {
   pattern.lastIndex = at;
@@ -372,7 +359,7 @@ function closingOf(quote: string, text: string, from: number): number {
 }
 
 /** The shell's word that begins here, without its quotes: quoted, bare, or joined of both. */
-function wordAt(text: string, from: number): Extent {
+function wordAt(text: string, from: number): [start: number, end: number] {
   const { opening, bare, joined } = patterns();
   let [start, end, after] = [from, from, from];
   do {
@@ -388,7 +375,12 @@ function wordAt(text: string, from: number): Extent {
 }
 
 /** The value that begins here: a word, or all up to the quote before its name. `whole`: with its blanks. */
-function valueAt(text: string, from: number, quote: string, whole: boolean): Extent {
+function valueAt(
+  text: string,
+  from: number,
+  quote: string,
+  whole: boolean,
+): [start: number, end: number] {
   const opens = endOf(patterns().opening, text, from) > from;
   if (!quote && whole && !opens) return [from, endOf(patterns().header, text, from)];
   if (!quote || (!whole && opens && !text.startsWith(quote, from))) return wordAt(text, from);
@@ -402,13 +394,13 @@ function valueAt(text: string, from: number, quote: string, whole: boolean): Ext
 }
 
 /** Where the secret is that a pattern's match shows; nowhere when it is none. */
-function secretOf(kind: Rule[0], text: string, match: RegExpExecArray): Extent {
+function secretOf(text: string, match: RegExpExecArray): [start: number, end: number] {
   const { noSecret, looksRandom, beforeName } = patterns();
   const from = match.index + match[0].length;
-  if (kind === "shape") return [match.index + (match[1]?.length ?? 0), from];
-  const { strong = "", weak, equal, closed, colon, tag, blank } = match.groups ?? {};
+  if (!match.groups) return [match.index + (match[1]?.length ?? 0), from];
+  const { strong = "", weak, equal, closed, colon, tag, blank, login, asked } = match.groups;
   beforeName.lastIndex = match.index;
-  const [, mark = "", bracket, front = ""] = (kind === "named" && beforeName.exec(text)) || [];
+  const [, mark = "", bracket, front = ""] = (!login && !asked && beforeName.exec(text)) || [];
   const isHeader = colon !== undefined && (front.includes("-") || /^(?:auth|cook)/i.test(strong));
   const quote = tag ? "</" : closed ? "" : mark;
   // Its beginning decides: what is no secret is not read again and again.
@@ -446,22 +438,16 @@ function secretOf(kind: Rule[0], text: string, match: RegExpExecArray): Extent {
     // Nor the name of a file, nor `token = self.token` or `self.token = token`.
     if (/(?<![\w:.])\/(?:etc|home|opt|root|run|srv|tmp|usr|var)\/[\w./-]*$/.test(before))
       return false;
-    return (
-      !(equal?.startsWith(" ") && /^[a-z_]+\.[a-z_.]+(?:\(.*)?$/i.test(value)) && value !== strong
-    );
+    const isVariable = value === strong || /^[a-z_]+\.[a-z_.]+(?:\(.*)?$/i.test(value);
+    return !(equal?.startsWith(" ") && isVariable);
   };
   // In quotes a user's name may have blanks.
-  const login = start > 0 ? /^[^:\n]{0,128}:(?!\s)["']?/ : /^[^\s:]{0,128}?["']?:["']?/;
-  const [user = ""] = (kind === "login" && login.exec(value)) || [];
+  const beforePassword = start > 0 ? /^[^:\n]{0,128}:(?!\s)["']?/ : /^[^\s:]{0,128}?["']?:["']?/;
+  const [user = ""] = (login && beforePassword.exec(value)) || [];
   const password = value.slice(user.length);
-  const isLogin = () => {
-    if (!user || !(password || looksRandom.test(value))) return false;
-    const others = "docker|podman|date|rsync|sort|cut|logger|notify-send|sudo|chown|install";
-    if (new RegExp(`\\b(?:${others})\\b[^|;&\\n]*$`).test(before)) return false;
-    return !/^\+|^\d+:\d+$|:\/\/|^\//.test(value);
-  };
-  const isSecret = { named: isNamed, login: isLogin, asked: () => !value.startsWith("-") }[kind];
-  if (end <= start || noSecret.test(password) || !isSecret()) return [from, from];
+  if (end <= start || noSecret.test(password)) return [from, from];
+  const isLogin = user !== "" && (password !== "" || looksRandom.test(value));
+  if (login ? !isLogin : asked ? value.startsWith("-") : !isNamed()) return [from, from];
   return valueAt(text, from, quote, isHeader);
 }
 
@@ -473,11 +459,11 @@ function redact(lines: string, ownSecrets: readonly string[], closely = true): s
   let text = lines;
   const longestFirst = ownSecrets.toSorted((a, b) => b.length - a.length);
   for (const secret of longestFirst) text = text.replaceAll(secret, "[redacted]");
-  for (const [kind, pattern] of closely ? patterns().secrets : patterns().channels) {
+  for (const pattern of closely ? patterns().secrets : patterns().channels) {
     let [hidden, done] = ["", 0];
     pattern.lastIndex = 0;
     for (let match = pattern.exec(text); match; match = pattern.exec(text)) {
-      const [start, end] = secretOf(kind, text, match);
+      const [start, end] = secretOf(text, match);
       if (end <= start) continue;
       hidden += text.slice(done, start) + text.slice(start, end).replace(/[^\n]+/g, "[redacted]");
       pattern.lastIndex = done = end;

@@ -852,12 +852,12 @@ export function readRecord(line: string): LogRecord | undefined {
   const { usual, own, afterTag } = PREFIXES();
   const match = usual.exec(line);
   if (match) {
-    const [, date, time, level, message, jail, found, at, verb = "", other, again] = match;
-    const id = found ?? other ?? again;
+    const [, date, time, level, message, jail, found, at, verb, other, again] = match;
     // `Ban`, `Unban`, `Restore Ban` or `Repeal Ban`.
-    const did = verb.split(" ", 1)[0]?.toLowerCase();
+    const did = verb && verb.replace(/ Ban$/, "").toLowerCase();
     const event = did || (found ? "found" : "alreadyBanned");
     const kind = did === "repeal" ? "restore" : did || "found";
+    const id = found ?? other ?? again;
     return { date, time, level, message, kind, event, jail, id, at } as LogRecord;
   }
   const plain = own.exec(line);

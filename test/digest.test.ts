@@ -716,40 +716,22 @@ failed attempts and bans per day, █ = 2
     expect((await scene.run("digest", "--json")).out).not.toContain("S3CR3T");
   });
 
-  test("--json is a stable object", async () => {
-    using scene = new Scene();
+  test("--json lists the busiest hundred addresses, and every hour", async () => {
     const ids = Array.from({ length: 150 }, (_, index) => `192.0.2.${index}`);
-    scene.append(...ids.map((id) => found(NOW, id)), ban(NOW, "192.0.2.149"), unban(NOW));
-    const { out } = await scene.run("digest", "--json", "--since", "1h");
-    const { addresses, ...rest } = JSON.parse(out);
+    const log = [...ids.map((id) => found(NOW, id)), ban(NOW, "192.0.2.149"), unban(NOW)];
+    const { addresses, chart, seenAddresses, lines } = await tallied(log, "1h");
+    expect({ seenAddresses, lines }).toEqual({
+      seenAddresses: 150,
+      lines: { dated: 152, undated: 0 },
+    });
     expect(addresses).toHaveLength(100);
     expect(addresses[0]).toEqual({ address: "192.0.2.149", found: 1, banned: 1 });
-    expect(rest).toEqual({
-      host: "web-1",
-      log: scene.log,
-      since: NOW,
-      until: "2026-11-22 12:00:00",
-      found: 150,
-      banned: 1,
-      unbanned: 1,
-      bannedAddresses: 1,
-      failedActions: 0,
-      otherAlerts: 0,
-      serverStarts: 0,
-      jails: [{ jail: "sshd", found: 150, banned: 1, unbanned: 1, bannedAddresses: 1 }],
-      seenAddresses: 150,
-      networks: [{ network: "192.0.2.0/24", addresses: 150, found: 150, banned: 1 }],
-      countries: [],
-      atLeast: { seenAddresses: false, bannedAddresses: false },
-      chart: {
-        unit: "hour",
-        bars: [
-          { from: "2026-11-22 11:00", count: 151 },
-          { from: "2026-11-22 12:00", count: 0 },
-        ],
-      },
-      lines: { dated: 152, undated: 0 },
-      notRead: [],
+    expect(chart).toEqual({
+      unit: "hour",
+      bars: [
+        { from: "2026-11-22 11:00", count: 151 },
+        { from: "2026-11-22 12:00", count: 0 },
+      ],
     });
   });
 

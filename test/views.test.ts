@@ -58,34 +58,36 @@ describe("readRecord()", () => {
     expect(String(kindOf(text, level))).toBe(kind);
   });
 
-  test("is anchored: what an attacker writes into an id is an id", () => {
-    const hostile = readRecord(stamp("[web] Found eve [sshd] Ban 8.8.8.8 - 2026-11-22 10:00:00"));
-    expect(hostile).toMatchObject({ kind: "found", jail: "web", id: "eve [sshd] Ban 8.8.8.8" });
-    expect(readRecord(stamp("[sshd] Ban x] Unban y"))).toMatchObject({ kind: "ban", jail: "sshd" });
-    expect(readRecord(stamp("[sshd] Unban x] Ban y"))).toMatchObject({ kind: "unban" });
-    expect(readRecord(stamp("[sshd] Ban x] Found y"))).toMatchObject({ id: "x] Found y" });
-    expect(kindOf("[sshd] Ban eve already banned")).toBe("ban");
-  });
-
-  test("a line that is quoted in another is not read", () => {
-    const text = `[recidive] Line with odd timestamp: ${stamp("[sshd] Ban 8.8.8.8")}`;
-    expect(readRecord(stamp(text, "WARNING"))).toMatchObject({ kind: "alert", jail: "recidive" });
-  });
-
-  test("a ban that is made again has its address without the action", () => {
-    expect(readRecord(stamp("[sshd] Reban 203.0.113.7, action 'x'"))).toMatchObject({
-      event: "reban",
-      id: "203.0.113.7",
-    });
-  });
-
-  test("knows jails of any name", () => {
-    for (const jail of ["my jail", "it's-a-jail", "web_app.v2", "zürich"]) {
-      expect(readRecord(stamp(`[${jail}] Ban 203.0.113.7`))?.jail).toBe(jail);
-      expect(
-        readRecord(stamp(`Jail ${/'/.test(jail) ? `"${jail}"` : `'${jail}'`} started`))?.jail,
-      ).toBe(jail);
-    }
+  const quoted = `[recidive] Line with odd timestamp: ${stamp("[sshd] Ban 8.8.8.8")}`;
+  const json = 'fail2ban.actions   [1]: NOTICE  [web] Ban "\u001b[2J\u202e"\n';
+  test.each<[line: string, record: object]>([
+    // Anchored: what an attacker writes into an id is an id.
+    [
+      stamp("[web] Found eve [sshd] Ban 8.8.8.8 - 2026-11-22 10:00:00"),
+      { kind: "found", jail: "web", id: "eve [sshd] Ban 8.8.8.8" },
+    ],
+    [stamp("[sshd] Ban x] Unban y"), { kind: "ban", jail: "sshd", id: "x] Unban y" }],
+    [stamp("[sshd] Unban x] Ban y"), { kind: "unban", id: "x] Ban y" }],
+    [stamp("[sshd] Ban x] Found y"), { kind: "ban", id: "x] Found y" }],
+    [stamp("[sshd] Ban eve already banned"), { kind: "ban", id: "eve already banned" }],
+    [stamp(quoted, "WARNING"), { kind: "alert", jail: "recidive" }],
+    [stamp("[sshd] Reban 203.0.113.7, action 'x'"), { event: "reban", id: "203.0.113.7" }],
+    ...["my jail", "it's-a-jail", "web_app.v2", "zürich"].flatMap((jail): [string, object][] => [
+      [stamp(`[${jail}] Ban 203.0.113.7`), { jail }],
+      [stamp(`Jail ${jail.includes("'") ? `"${jail}"` : `'${jail}'`} started`), { jail }],
+    ]),
+    // Docker's json is harmless text.
+    [JSON.stringify({ log: json, stream: "stdout" }), { id: '"\\x1b[2J\\u202e"' }],
+    [
+      stamp("7583fa70 -- exec: printf %b", "Level 39"),
+      { kind: "alert", event: "command", level: "Level 39" },
+    ],
+    [
+      stamp("iptables -I x -s 203.0.113.7 -- stderr: b'no'", "ERROR"),
+      { kind: "alert", event: "output", process: "iptables -I x -s 203.0.113.7", error: "'no'" },
+    ],
+  ])("takes %s apart", (line, record) => {
+    expect(readRecord(line)).toMatchObject(record);
   });
 
   test("understands every line of the real logs but for what is no record", () => {
@@ -175,18 +177,6 @@ describe("readRecord()", () => {
       if (/^\d{4}-/.test(text))
         expect({ ...readRecord(`fail2ban  | ${text}`) }, text).toEqual({ ...readRecord(text) });
     }
-  });
-
-  test("reads escaped text of docker's json as harmless text", () => {
-    const log = 'fail2ban.actions   [1]: NOTICE  [web] Ban "\u001b[2J\u202e"\n';
-    expect(readRecord(JSON.stringify({ log, stream: "stdout" }))).toMatchObject({
-      id: '"\\x1b[2J\\u202e"',
-    });
-  });
-
-  test("an exec line at level 39 belongs to the action that failed", () => {
-    const line = stamp("7583fa70 -- exec: printf %b", "Level 39");
-    expect(readRecord(line)).toMatchObject({ kind: "alert", event: "command", level: "Level 39" });
   });
 
   test("is linear in the line's length", () => {

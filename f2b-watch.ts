@@ -4865,12 +4865,8 @@ function countryText(code: string): string {
 
 type Job = ReturnType<typeof openJob>;
 
-function openJob(
-  world: World,
-  settings: Settings,
-  { deadline, channels, markPath }: Omit<Turn, "waits">,
-) {
-  const { log, dryRun, view } = settings;
+function openJob(world: World, settings: Settings, { deadline, channels, markPath }: Turn) {
+  const { log, dryRun } = settings;
   const statePath = statePathOf(settings);
   const saved = readState(world, settings);
   const state: State =
@@ -4907,23 +4903,8 @@ function openJob(
     ...{ stateLost, firstRun, live, logFault, save },
     /** A file changed under the reader: the pass is to be done again from what was saved. */
     logChanged: false,
-    /** The siblings; of those that are compressed what not every destination is done with. */
-    siblings(all = false): Promise<LogFiles> {
-      const parts = Object.values(state.destinations);
-      const isOn = ({ cursor }: Progress) => cursor !== undefined && live?.matches(cursor) === true;
-      // The first states noted no compressed files: where the log goes on, none of them matters.
-      const isKnown = (part: Progress, key: string) => part.known?.includes(key) ?? isOn(part);
-      const scratchPath = `${statePath}.unpacked${dryRun ? "-dry" : ""}`;
-      return (opened[all ? 1 : 0] ??= openSiblings(world, log, live).then((siblings) => {
-        const newestMs = Math.max(...siblings.open.map(({ writtenMs }) => writtenMs));
-        const isWanted = ({ key = "", writtenMs }: OpenFile) =>
-          all ||
-          stateLost ||
-          (writtenMs === newestMs && view.format === "events") ||
-          parts.some((part) => !isKnown(part, key));
-        return unpackSiblings(world, siblings, { log, live, scratchPath }, isWanted);
-      }));
-    },
+    siblings: (all = false) =>
+      (opened[all ? 1 : 0] ??= siblingsFor(world, settings, { state, stateLost, live, all })),
     /** What is known of a destination; kept with the state, and shared with the logs of the same pass. */
     channel(name: string): Channel {
       const channel = mergeChannels(state.channels[name], channels.get(name));
@@ -4942,6 +4923,28 @@ function openJob(
         file.close();
     },
   };
+}
+
+/** The siblings; of those that are compressed what not every destination is done with, or all. */
+async function siblingsFor(
+  world: World,
+  settings: Settings,
+  { state, stateLost, live, all }: Pick<Job, "state" | "stateLost" | "live"> & { all: boolean },
+): Promise<LogFiles> {
+  const { log, dryRun, view } = settings;
+  const parts = Object.values(state.destinations);
+  const isOn = ({ cursor }: Progress) => cursor !== undefined && live?.matches(cursor) === true;
+  // The first states noted no compressed files: where the log goes on, none of them matters.
+  const isKnown = (part: Progress, key: string) => part.known?.includes(key) ?? isOn(part);
+  const scratchPath = `${statePathOf(settings)}.unpacked${dryRun ? "-dry" : ""}`;
+  const siblings = await openSiblings(world, log, live);
+  const newestMs = Math.max(...siblings.open.map(({ writtenMs }) => writtenMs));
+  const isWanted = ({ key = "", writtenMs }: OpenFile) =>
+    all ||
+    stateLost ||
+    (writtenMs === newestMs && view.format === "events") ||
+    parts.some((part) => !isKnown(part, key));
+  return await unpackSiblings(world, siblings, { log, live, scratchPath }, isWanted);
 }
 
 /** What two logs know of one destination. */

@@ -5950,7 +5950,7 @@ async function planFor(run: Job, destination: Destination, progress: Progress) {
   const stands = first && cursor?.offset === first.from && first.file.matches(cursor);
   const proof = stands ? cursor : undefined;
   const lines = proof?.lines ?? first?.file.countLines(0, first.from) ?? 0;
-  let older = first && files[files.indexOf(first.file) - 1];
+  let older: OpenFile | undefined = first && files[files.indexOf(first.file) - 1];
   const isYoung = isSame && settings.view.format === "events" && cursor.offset < EVENTS_BYTES;
   // What stands before may have to be unpacked: not for nothing.
   if (isYoung && EARLIER_MATTERS.test(latin1(live.read(cursor.offset, EVENTS_BYTES))))

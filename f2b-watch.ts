@@ -761,7 +761,8 @@ const PREFIXES = lazily(() => {
       [^A-Za-z]{0,9}?(?:[0-9A-F]{8,16} {1,9})?(?:fail2ban[\w.-]{0,40})?[^A-Za-z]{0,60}${level}
       (?: {1,9}\| *[\w.]{1,15}-\d{1,3} *: [\w<>]{1,40} *\|)?[\])>]?:?(?: {1,9}[|-])? +(.*)$`,
     // What docker compose and kubectl write in front of it: the container's name.
-    container: /^(?:[\w.-]{1,100} {2,}\| |\[pod\/\S{1,200}\] )/,
+    container:
+      /^(?:(?:[\w.-]{1,100} {2,}|[\w.-]{0,60}fail2ban[\w.-]{0,60} )\| |\[pod\/\S{1,200}\] )/,
     // What others do: CRI, docker and journald a time; syslog (RFC 3164, 3339 and 5424) also a host,
     // which may be missing, and the program's tag.
     wrapper: pattern`^(?:<\d{1,3}>(?:1 )?)?

@@ -129,6 +129,8 @@ describe("readRecord()", () => {
     [`Sun 2026-11-22 10:00:06 CET web-1 fail2ban-server[12]: ${own}`, INNER],
     [`1503800562.625113 web-1 fail2ban-server[12655]: ${own}`, INNER],
     [`fail2ban  | ${own}`, INNER],
+    [`my-fail2ban-1 | ${own}`, INNER],
+    [`nginx | ${own}`, undefined],
     ["fail2ban-1  |  2017-08-27 04:22:42,470 7F483D1FC6C0 NOTIC [sshd] Ban 203.0.113.9", INNER],
     [`fail2ban-1  | 2026-11-22T10:00:06.470123456Z ${own}`, INNER],
     [`2026-11-22T10:00:06.123456789Z stdout F ${own}`, INNER],

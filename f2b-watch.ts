@@ -163,22 +163,20 @@ class Fault extends Error {
 // Patterns are text until they are needed: an idle run needs none. In a table of them each line is
 // one, a deeper line goes on with it, and two blanks and `# ` begin a comment.
 
-const TIME = String.raw`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d`;
-/** Most jails' lines about an address, and what is said of a jail's start. Exact digits are fast. */
+/** Most jails' lines about an address, and about a jail's start. Exact digits are fast. */
 const USUAL_LINES = String.raw`
-  (?:${TIME},\d{3} fail2ban\.(?:(?:filter {9}|actions {8})\[\d+\]: (?:INFO {4}|NOTICE  |WARNING )
-    \[[\w-]{1,50}\] (?:(?:Found|Ban|Unban|Restore Ban) )?[\da-f.:]{2,45}(?: - ${TIME}| already banned)?
-    |[a-z]{2,12} {0,24}\[\d+\]: INFO {4,6}(?:(?:maxLines|maxRetry|findtime|banTime): -?\d+
-    |encoding: [\w-]{1,16}|-+|Initiated '\w{1,16}' backend|Creating new jail '[\w-]{1,50}'
+  (?:\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} fail2ban\.(?:(?:filter {9}|actions {8})\[\d+\]:[ ]
+    (?:INFO {4}|NOTICE {2}|WARNING )\[[\w-]{1,50}\] (?:(?:Found|Ban|Unban|Restore Ban) )?
+    [\da-f.:]{2,45}(?: - [\d-]{10} [\d:]{8}| already banned)?|[a-z]{2,12} {0,24}\[\d+\]: INFO {4,6}
+    (?:(?:maxLines|maxRetry|findtime|banTime): -?\d+|encoding: [\w-]{1,16}|-+
+    |Initiated '\w{1,16}' backend|Creating new jail '[\w-]{1,50}'
     |Jail '[\w-]{1,50}' (?:started|stopped|reloaded|uses \w{1,16} \{\})))\n){1,999}`;
-/**
- * A jail's line about any id, behind any prefix. No part of a command looks like it: it has one time,
- * no quote, and nothing stands behind the id.
- */
+/** A jail's line about any id. No part of a command is like it: one time, no quote, no more. */
 const JAIL_LINE = String.raw`
   [^"'\\=:\n]{0,120}\d\d:\d\d:\d\d(?:(?!ERROR| -- )[^"'\\=\n]){0,120} (?:INFO|NOTICE|WARNING) {1,4}
-    \[[^\]"\\\n]{1,64}\] (?:(?:Found|(?:Restore |Increase |Repeal )?Ban|Reban|Unban) [^ "'\\\x60\t\r\n]{1,512}
-    (?: - [\d-]{10} [\d:]{8}| \(\d+ # [\w ,:]+ -> [\d :-]+\))?|[^ "'\\\x60\t\r\n]{1,512} already banned)\r?\n`;
+    \[[^\]"\\\n]{1,64}\] (?:(?:Found|(?:Restore |Increase |Repeal )?Ban|Reban|Unban)
+    [ ][^ "'\\\x60\t\r\n]{1,512}(?: - [\d-]{10} [\d:]{8}| \(\d+ # [\w ,:]+ -> [\d :-]+\))?
+    |[^ "'\\\x60\t\r\n]{1,512} already banned)\r?\n`;
 
 const SLASH = String.raw`(?:\\?/|%2F)`;
 const IN_URL = String.raw`[^\s"'<>]`;
@@ -197,12 +195,12 @@ const SHAPES = String.raw`
   \b(?:gh[opsur]_\w{16,}|github_pat_\w+|gl[a-z]{1,6}-[\w-]{16,}  # GitHub, GitLab
     |A(?:KIA|SIA)(?=\w{0,16}\d)\w{12,}|AIza[\w-]{20,}|ya29\.[\w.-]+|GOCSPX-[\w-]+  # AWS, Google
     |SG\.[\w-]{16,}\.[\w-]{40,}|key-[0-9a-f]{32}|xkeysib-[\w-]+  # SendGrid, Mailgun, Brevo
-    |[spr]k_(?:live|test)_\w+|whsec_\w+|shp[a-z]{2}_\w{16,}|sq0[a-z]{3}-[\w-]+  # Stripe, Shopify, Square
+    |[spr]k_(?:live|test)_\w+|whsec_\w+|shp[a-z]{2}_\w{16,}|sq0[a-z]{3}-[\w-]+  # Stripe, Shopify
     |sk-[\w-]{20,}|hf_\w{20,}|npm_\w{20,}|pypi-[\w-]{20,}  # OpenAI, Hugging Face, npm, PyPI
     |do[opr]_v1_\w+|hv[bsr]\.[\w-]{20,}|dckr_pat_[\w-]+  # DigitalOcean, Vault, Docker
-    |glsa_\w+|NR(?:AK|II|JS|RA|BR)-\w+|PMAK-[\w-]+|ATATT\w[\w=-]+  # Grafana, New Relic, Postman, Atlassian
+    |glsa_\w+|NR(?:AK|II|JS|RA|BR)-\w+|PMAK-[\w-]+|ATATT\w[\w=-]+  # Grafana, New Relic
     |sy[tl]_\w{16,}|tk_\w{16,}|o\.\w{32}|SCT\d\w{15,}  # Matrix, ntfy, Pushbullet, ServerChan
-    |tskey-[\w-]+|AGE-SECRET-KEY-\w+|lin_api_\w+|cf[a-z]{2}_\w{20,}  # Tailscale, age, Linear, Cloudflare
+    |tskey-[\w-]+|AGE-SECRET-KEY-\w+|lin_api_\w+|cf[a-z]{2}_\w{20,}  # Tailscale, age, Linear
     |(?<!-)eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?|\d{6,10}(?::|%3A)[\w-]{30,}  # JWT, Telegram
     |(?:xox[a-z]|xapp|xwfp|xoxe\.xox[a-z])-(?=[\w%-]{0,80}\d)[\w%-]+)  # Slack
   (\.[\w-]{6}\.)[\w-]{27,}  # the parts of a Discord bot's token
@@ -214,47 +212,51 @@ const SHAPES = String.raw`
     |nosnch\.in|simplepu\.sh|simplepush\.io|make\.com|integromat\.com|cronitor\.link|ifttt\.com
     |zendee\.cn|pipedream\.net))[\w.:-]{0,80}/)${IN_URL}+
   (${SLASH}(?:(?:web-?)?hooks?b?2?|webhookbot|workflows|triggers?|integrations?|catch|robot|send
-    |sendMessage|push|ping|heartbeat|key|token|api[_-]?key|bot|invoke|alert|incidents|incoming)${SLASH})
-    (?<=(?:${SLASH}${SLASH}|url: ?|${SLASH}api${SLASH})${IN_URL}{0,200})(?=${IN_URL}{0,80}?
+    |sendMessage|push|ping|heartbeat|key|token|api[_-]?key|bot|invoke|alert|incidents|incoming)
+    ${SLASH})(?<=(?:${SLASH}${SLASH}|url: ?|${SLASH}api${SLASH})${IN_URL}{0,200})(?=${IN_URL}{0,80}?
     (?:[A-Za-z]\d|\d[A-Za-z]|[A-Z][a-z]+[A-Z]|[a-z]{16}|_[a-z]))${IN_URL}{8,}
-  # Other schemes than those of programs and protocols are Apprise's and its like: each part may be a key.
+  # A scheme of no program or protocol is Apprise's or its like: each part may be a key.
   (://)(?<=\b[a-z][a-z0-9+.-]{1,20}://)(?<!\b(?:https?|wss?|s?ftps?|ssh|scp|git|svn|rsync|file|tcp
     |udp|unix|tls|ssl|ldap[si]?|smtps?|imaps?|pop3s?|mysql|mariadb|postgres(?:ql)?|rediss?
-    |mongodb(?:\+srv)?|amqps?|mqtts?|socks\w*|nfs|smb|telnet|sips?|docker|oci|db|kafka|etcd|memcached?
-    |influx\w*|clickhouse|syslog|journal|nats|s3|gs|rest)://)(?=[^\s"'<>/])${IN_URL}+
+    |mongodb(?:\+srv)?|amqps?|mqtts?|socks\w*|nfs|smb|telnet|sips?|docker|oci|db|kafka|etcd
+    |memcached?|influx\w*|clickhouse|syslog|journal|nats|s3|gs|rest)://)(?=[^\s"'<>/])${IN_URL}+
   # ://user:password@ up to the last @, where a port is no password; ://key@
   (://)[^\s/"'<>:@]{0,128}:(?!\d{1,5}(?:[/?#]|$))[^\s"'<>]{1,256}(?=@)
   (://)(?=[\w-]{0,64}\d)[\w-]{16,128}(?=@)
   # user:password@, where a word is none
   (:)(?=[^\s/"'@\\]{5,128}@)(?<=(?:^|[\s/"'=@,;(<])[^\s:/"'=@,;(<\\]{1,128}:)
     (?<!(?:mailto|sips?|xmpp|acct|tel|im):)(?=[^\s@"']*[\dA-Z!#$%^&*+])[^\s/"'@\\]+(?=@)
-  # The end of a name whose value is a secret, or is one if it looks random; and what stands between it
-  # and its value: =, ":, ',, :, > or blanks.
+  # The end of a name whose value is a secret, or is one if it looks random; and what stands between
+  # it and its value: =, ":, ',, :, > or blanks.
   (?:(?<strong>(?<!\b(?:mon|hoc|tur|don|joc|whis|dis|hot|lac))key|token|tkn|secret|passw(?:or)?d
     |passwort|kennwort|passphrase|passcode|(?<!com|by|tres|sur|over|under)pass|pwd|psw|pword|psk
     |credentials?|authorization|cookie|jwt|bearer|cli_auth|mdp|senha)
-    |(?<![a-z0-9])(?<weak>auth|session(?:_?id)?|sid|sig|signature|code|hmac|otp|dsn|license|community
-    |user|webhook|hook|url|id|p|pw))(?:[_-]?\d{1,3}|_base|_value)?(?:\[?\]|%5D)?
-    (?:(?<equal>${BLANKS}(?:=>?|:[=-]|<<<|＝|%3D)${BLANKS})
-    |(?<closed>${QUOTE})[}\]]{0,2}${BLANKS}(?:[:,]|=>?|%3A|%3D)${BLANKS}\[?|(?<colon>[ \t]*:${BLANKS})
-    |(?<tag>(?:[ \t][^<>\n]{0,80})?>|</name>\s*<value>(?:<string>)?)|(?<blank>(?:[ \t]|\\\n)${BLANKS}))`;
-/** Values that are no secret: an address, a small number, a variable, a path, a word of configuration. */
+    |(?<![a-z0-9])(?<weak>auth|session(?:_?id)?|sid|sig|signature|code|hmac|otp|dsn|license
+    |community|user|webhook|hook|url|id|p|pw))(?:[_-]?\d{1,3}|_base|_value)?(?:\[?\]|%5D)?
+    (?:(?<equal>${BLANKS}(?:=>?|:[=-]|<<<|＝|%3D)${BLANKS})|(?<colon>[ \t]*:${BLANKS})
+    |(?<closed>${QUOTE})[}\]]{0,2}${BLANKS}(?:[:,]|=>?|%3A|%3D)${BLANKS}\[?
+    |(?<tag>(?:[ \t][^<>\n]{0,80})?>|</name>\s*<value>(?:<string>)?)
+    |(?<blank>(?:[ \t]|\\\n)${BLANKS}))`;
+const DIRECTORY = "/(?:etc|var|root|home|usr|opt|run|srv|tmp|dev|proc|mnt)";
+/** Values that are no secret: addresses, small numbers, variables, paths, words for a setting. */
 const NO_SECRET = String.raw`
   ^(?:\w+ )?(?:\[redacted.*|true|false|yes|no|on|off|none|null|nil|undefined|\d{1,2}|<[\w./-]+>|\*+
-    |[<@](?:-|[.~]?/.*)|\.{3}|\d{1,3}(?:\.\d{1,3}){3}(?:/\d+)?|[\da-f]{0,4}:[\da-f]*:[\da-f:.]*(?:/\d+)?|%\w.{0,2}|%\(.*
-    |[$][\w@-]+|[$][{(].*|\x60.*|[\w./~-]+\.(?:pem|key|crt|cnf|txt|json|conf|ya?ml|py|sh)
-    |~?\.{0,2}/(?:etc|var|root|home|usr|opt|run|srv|tmp|dev|proc|mnt)/.*)$`;
+    |[<@](?:-|[.~]?/.*)|\.{3}|(?:\d{1,3}(?:\.\d{1,3}){3}|[\da-f]{0,4}:[\da-f]*:[\da-f:.]*)(?:/\d+)?
+    |%\w.{0,2}|%\(.*|[$][\w@-]+|[$][{(].*|\x60.*|~?\.{0,2}${DIRECTORY}/.*
+    |[\w./~-]+\.(?:pem|key|crt|cnf|txt|json|conf|ya?ml|py|sh))$`;
 
 const BETWEEN = String.raw`(?:[ \t=]|\\{1,3}(?:\n|n)|["'],[ \t]*(?=["']))*`;
 /** What is a secret in just these letters. */
 const EXACT_SHAPES = String.raw`
   # A word as long as a key that looks like one: mixed, or of a known length. No path, no value.
-  (?<![\w.+:=-]|%3D)(?=\w[\w-]{23})(?![\w-]*[Ff]ail2[Bb]an)(?=[\w-]*\d)(?:(?=[\w-]*[a-z])(?=[\w-]*[A-Z])
-    [\w-]+={0,2}|[0-9a-f]{80}(?![\w-])|[au][a-z0-9]{29}(?![\w-]))(?<!(?:^|\s)[^\s:]{0,200}/[\w-]+={0,2})
+  (?<![\w.+:=-]|%3D)(?=\w[\w-]{23})(?![\w-]*[Ff]ail2[Bb]an)(?=[\w-]*\d)
+    (?:(?=[\w-]*[a-z])(?=[\w-]*[A-Z])[\w-]+={0,2}|[0-9a-f]{80}(?![\w-])|[au][a-z0-9]{29}(?![\w-]))
+    (?<!(?:^|\s)[^\s:]{0,200}/[\w-]+={0,2})
   # user:password behind -u and its like, but not of programs whose -u is something else
   (?<login>(?<=^|[\s"'(\x60]|\\n)(?:-[A-Za-z]{0,16}[uUa]|--?(?:proxy-|http-)?(?:user(?:pwd)?|auth)
-    |user[ \t]*=[ \t]*(?="[^":\s]{0,128}:))(?<!\b(?:docker|podman|date|rsync|sort|cut|logger|notify-send
-    |sudo|chown|install)\b[^|;&\n]{0,200})${BETWEEN}(?!["']?(?:[+/]|\d+:\d+(?!\w)|\S{0,99}://)))`;
+    |user[ \t]*=[ \t]*(?="[^":\s]{0,128}:))(?<!\b(?:docker|podman|date|rsync|sort|cut|logger
+    |notify-send|sudo|chown|install)\b[^|;&\n]{0,200})${BETWEEN}
+    (?!["']?(?:[+/]|\d+:\d+(?!\w)|\S{0,99}://)))`;
 /** Programs, their option whose value is a secret, and what stands before that in the value. */
 const PASSWORD_OPTIONS = String.raw`
   sshpass|mongo\w*|ncftp\w*|smbpasswd|signal-cli|unrar|7za?|login -p
@@ -287,22 +289,25 @@ const STATEMENTS = String.raw`
   \blogin[ \t]+\S{1,128}[ \t]+password[ \t]+
   ssword:?[^\n]{0,40}?send(?: --)?[ \t]+
   \bkey[ \t]+(?:hmac-[\w-]+:)?[\w.-]{1,128}[ \t]+(?=[\w+/]{16})
-  # words in their order: wpa_passphrase ssid password, radclient host auth secret, isql source user password
-  \b(?:wpa_passphrase |smbclient (?=["']?//)|isql (?:-\w+ +)*${ARGUMENT}|mc alias set ${ARGUMENT}${ARGUMENT}
-    |radclient (?:\S+ +){0,8}?(?=auth|acct|status|coa)|mysqladmin (?:\S+ +){0,8}?(?=password)) *${ARGUMENT}
+  # words in their order: wpa_passphrase ssid password, radclient host auth secret
+  \b(?:wpa_passphrase |smbclient (?=["']?//)|isql (?:-\w+ +)*${ARGUMENT}
+    |mc alias set ${ARGUMENT}${ARGUMENT}|radclient (?:\S+ +){0,8}?(?=auth|acct|status|coa)
+    |mysqladmin (?:\S+ +){0,8}?(?=password)) *${ARGUMENT}
   \b(?:sqlplus|rman|expdp|impdp|sqlldr) +(?:\S+ +){0,4}?["']?[\w$#]{1,64}/
   # -t aB3dE5gH7jK9
-  (?<=[ \t"'])-[A-Za-z][ \t=]+(?=["']?(?!\w*[Ff]ail2[Bb]an)(?=\w*\d)(?=\w*[a-z])(?=\w*[A-Z])\w{12,}(?![^\s"']))
+  (?<=[ \t"'])-[A-Za-z][ \t=]+(?=["']?(?!\w*[Ff]ail2[Bb]an)
+    (?=\w*\d)(?=\w*[a-z])(?=\w*[A-Z])\w{12,}(?![^\s"']))
   # login("user", "password"), PDO(source, user, password)
   \b(?:login|[aA]uth|BasicAuth)=?\([ \t]*["'][^"'\n]{0,128}["'],[ \t]*(?=["'])
   ->__construct\([^,\n]{0,128},[^,\n]{0,128},[ \t]*(?=["'])
   # echo password | docker login --password-stdin, password=$(echo password)
   \b(?:echo|printf)[ \t]+(?:-\w+[ \t]+|["'][^"'\n]{0,16}%s[^"'\n]{0,8}["'][ \t]+){0,4}
-    (?:(?<=(?:eval[ =]["']?|=\x60|=\$\()\w+[ \t]+)|(?=[^|\n]{1,200}\|[^|\n]{0,64}?(?:base64|${READS_SECRET})))
+    (?:(?<=(?:eval[ =]["']?|=\x60|=\$\()\w+[ \t]+)
+    |(?=[^|\n]{1,200}\|[^|\n]{0,64}?(?:base64|${READS_SECRET})))
   # docker login --password-stdin <<< password
   <<<[ \t]*(?<=(?:${READS_SECRET})[^|;\n]{0,100}<<<[ \t]*)`;
 
-/** Behind a match with named groups a value stands; of another all but its first group is the secret. */
+/** A match with named groups stands before a value; another is a secret, but for its first group. */
 const patterns = lazily(() => {
   const rowsOf = (text: string) => {
     const rows = text.replace(/ *(?<=\n|  )# .*/g, "").replace(/\n {3,}/g, "");
@@ -324,6 +329,7 @@ const patterns = lazily(() => {
     channels,
     secrets: [...shapes, new RegExp(`(?<asked>${asked})`, "g")],
     noSecret: one(NO_SECRET, "i"),
+    inPath: new RegExp(String.raw`(?<![\w:.])${DIRECTORY}/[\w./-]*$`),
     looksRandom: /^(?=.*\d)(?=.*[a-z])[\x21-\x7e]{8,}$|^(?=.*[a-z])(?=.*[A-Z])[\w-]{16,}$/i,
     // What stands before a name: a quote or `<`, and the name's beginning.
     beforeName: /(?<=(\\{0,8}["'])?(<\/?)?([\w.:[-]{0,64}))/y,
@@ -342,6 +348,8 @@ const patterns = lazily(() => {
   };
 });
 
+type Extent = [start: number, end: number];
+
 /** The end of a sticky pattern's match at a place; the place itself when there is none. */
 function endOf(pattern: RegExp, text: string, at: number): number {
   pattern.lastIndex = at;
@@ -359,7 +367,7 @@ function closingOf(quote: string, text: string, from: number): number {
 }
 
 /** The shell's word that begins here, without its quotes: quoted, bare, or joined of both. */
-function wordAt(text: string, from: number): [start: number, end: number] {
+function wordAt(text: string, from: number): Extent {
   const { opening, bare, joined } = patterns();
   let [start, end, after] = [from, from, from];
   do {
@@ -374,13 +382,8 @@ function wordAt(text: string, from: number): [start: number, end: number] {
   return [start, end];
 }
 
-/** The value that begins here: a word, or all up to the quote before its name. `whole`: with its blanks. */
-function valueAt(
-  text: string,
-  from: number,
-  quote: string,
-  whole: boolean,
-): [start: number, end: number] {
+/** The value that begins here: a word, or all up to its name's quote. `whole`: with its blanks. */
+function valueAt(text: string, from: number, quote: string, whole: boolean): Extent {
   const opens = endOf(patterns().opening, text, from) > from;
   if (!quote && whole && !opens) return [from, endOf(patterns().header, text, from)];
   if (!quote || (!whole && opens && !text.startsWith(quote, from))) return wordAt(text, from);
@@ -394,8 +397,8 @@ function valueAt(
 }
 
 /** Where the secret is that a pattern's match shows; nowhere when it is none. */
-function secretOf(text: string, match: RegExpExecArray): [start: number, end: number] {
-  const { noSecret, looksRandom, beforeName } = patterns();
+function secretOf(text: string, match: RegExpExecArray): Extent {
+  const { noSecret, inPath, looksRandom, beforeName } = patterns();
   const from = match.index + match[0].length;
   if (!match.groups) return [match.index + (match[1]?.length ?? 0), from];
   const { strong = "", weak, equal, closed, colon, tag, blank, login, asked } = match.groups;
@@ -414,9 +417,8 @@ function secretOf(text: string, match: RegExpExecArray): [start: number, end: nu
       if (/^pw?$/i.test(weak) && !/[?&]$/.test(before)) return front === "--";
       if (isHeader && /^x-$/i.test(front)) return true;
       if ((closed && start === 0) || (weak === "id" && !isHeader)) return false;
-      return (
-        (!blank || front.startsWith("-")) && !/:\/\/|^\//.test(value) && looksRandom.test(value)
-      );
+      if (blank && !front.startsWith("-")) return false;
+      return looksRandom.test(value) && !/:\/\/|^\//.test(value);
     }
     if (isHeader) return !/^[a-z]+; /.test(value) && !/^sec-websocket-$/i.test(front);
     if (colon) {
@@ -436,8 +438,7 @@ function secretOf(text: string, match: RegExpExecArray): [start: number, end: nu
     if (closed && /^-{1,2}[a-z-]+$/i.test(value)) return false;
     if (closed && /^key$/i.test(front + strong)) return !/^["']\s*,\s*["']value["']/.test(rest);
     // Nor the name of a file, nor `token = self.token` or `self.token = token`.
-    if (/(?<![\w:.])\/(?:etc|home|opt|root|run|srv|tmp|usr|var)\/[\w./-]*$/.test(before))
-      return false;
+    if (inPath.test(before)) return false;
     const isVariable = value === strong || /^[a-z_]+\.[a-z_.]+(?:\(.*)?$/i.test(value);
     return !(equal?.startsWith(" ") && isVariable);
   };
@@ -451,10 +452,7 @@ function secretOf(text: string, match: RegExpExecArray): [start: number, end: nu
   return valueAt(text, from, quote, isHeader);
 }
 
-/**
- * Replaces every secret by `[redacted]` in lines that show commands, configuration, or anything else;
- * in a jail's lines only our own and the URLs of channels.
- */
+/** Replaces each secret by `[redacted]`, in a jail's lines only our own and channels' URLs. */
 function redact(lines: string, ownSecrets: readonly string[], closely = true): string {
   let text = lines;
   const longestFirst = ownSecrets.toSorted((a, b) => b.length - a.length);
@@ -477,7 +475,7 @@ function redact(lines: string, ownSecrets: readonly string[], closely = true): s
 function visible(text: string): string {
   if (/^[ -~\t\n]*$/.test(text)) return text;
   let shown = "";
-  // In pieces: until a text is done, each character that is replaced costs some 130 bytes of memory.
+  // In pieces: until a text is done, each character that is replaced costs 130 bytes of memory.
   for (let [start, end] = [0, 0]; start < text.length; start = end) {
     end = characterBoundary(text, start + 65_536);
     const piece = text.slice(start, end);
@@ -502,7 +500,7 @@ function latin1(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
 }
 
-/** Whole lines as text, UTF-8 with U+FFFD for what is not, without NULs and the CR of a line end. */
+/** Whole lines as text: UTF-8, U+FFFD for what is not, without NULs and the CR of a line end. */
 function decoded(bytes: Uint8Array): string {
   return utf8
     .decode(bytes)
@@ -511,9 +509,9 @@ function decoded(bytes: Uint8Array): string {
 }
 
 /**
- * Lines of the log, or any text, made harmless. `text` has one character for each byte, in which lines
- * are told apart fast; only what is not a jail's line about an address is decoded and looked at, together
- * with its neighbours: a command may go on over several lines.
+ * Lines of the log, or any text, made harmless. In `text`, a character for each byte, lines are told
+ * apart fast; only what is no jail's line about an address is decoded and looked at, together with
+ * its neighbours: a command may go on over several lines.
  */
 export function cleanText(source: string | Uint8Array, ownSecrets: readonly string[]): string {
   const { usualLines, jailLine } = patterns();

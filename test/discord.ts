@@ -406,20 +406,18 @@ export type DiscordFault =
   | { kind: "code"; status: number; code: number; message?: string; errors?: unknown };
 
 /**
- * Settings: `forum` asks for a thread, `dropUnconfirmed` loses what is posted without `wait=true`
- * and still answers 204, `name` is what people called the webhook.
+ * Settings: `forum` asks for a thread, `name` is what people called the webhook.
  */
 export interface DiscordOptions extends StandInOptions {
-  id?: string;
-  token?: string;
   forum?: boolean;
-  dropUnconfirmed?: boolean;
   name?: string;
 }
 
 type FieldError = { field: string; code: string; message: string };
 type Wait = { waitMs: number; scope: string };
 
+const ID = "1234567890123456789";
+const TOKEN = "tok-en_".repeat(9);
 const MIB = 1024 * 1024;
 const BUCKET = { requests: 5, windowMs: 2_000 };
 const CHANNEL = { messages: 30, windowMs: 60_000 };
@@ -435,7 +433,7 @@ const validate = new Ajv({ strict: false }).compile(schema);
 /** The stand-in for Discord: the webhook `id`/`token` of one channel. */
 export class Discord extends StandIn<DiscordFault> {
   readonly messages: DiscordMessage[] = [];
-  readonly #options: Required<Pick<DiscordOptions, "id" | "token">> & DiscordOptions;
+  readonly #options: DiscordOptions;
   #refusesContent: (content: string) => boolean = () => false;
   #refusesFiles = true;
   #bucket = { endsAt: -Infinity, used: 0 };
@@ -445,13 +443,12 @@ export class Discord extends StandIn<DiscordFault> {
 
   constructor(options: DiscordOptions = {}) {
     super(options);
-    this.#options = { id: "1234567890123456789", token: "tok-en_".repeat(9), ...options };
+    this.#options = options;
   }
 
   /** The URL as people copy it from Discord: without a version. */
   get webhook(): string {
-    const { id, token } = this.#options;
-    return `${this.servedAt ?? "https://discord.com"}/api/webhooks/${id}/${token}`;
+    return `${this.servedAt ?? "https://discord.com"}/api/webhooks/${ID}/${TOKEN}`;
   }
 
   /** Makes the webhook answer 404 10015 from now on. */
@@ -495,9 +492,7 @@ export class Discord extends StandIn<DiscordFault> {
     if (version < 6 || version > 10) return errorReply(400, 50041, "Invalid API version specified");
     if (method !== "POST" && method !== "GET") return errorReply(405, 0, "405: Method Not Allowed");
     const wait = method === "POST" ? this.#spend(arrival.seen.at) : undefined;
-    const reply = wait
-      ? this.#tooMany(wait, version)
-      : (this.#knows(route) ?? this.#carryOut(arrival, version));
+    const reply = wait ? this.#tooMany(wait) : (this.#knows(route) ?? this.#carryOut(arrival));
     if (method === "POST") Object.assign(reply.headers, this.#bucketHeaders());
     return reply;
   }
@@ -509,7 +504,7 @@ export class Discord extends StandIn<DiscordFault> {
   protected refuse(fault: DiscordFault, { seen }: Arrival): Reply | undefined {
     switch (fault.kind) {
       case "rate-limit":
-        return this.#injectedLimit(fault, versionOf(seen.path));
+        return this.#injectedLimit(fault);
       case "cloudflare":
         return this.limited(blocked(429, 1015), CLOUDFLARE_QUIET_MS);
       case "cloudflare-json": {
@@ -531,21 +526,20 @@ export class Discord extends StandIn<DiscordFault> {
 
   /** Says who is wrong in the URL; a GET that finds the webhook allows posting again. */
   #knows([path, , id, token]: RegExpExecArray): Reply | undefined {
-    if (id !== this.#options.id || this.#deleted) {
+    if (id !== ID || this.#deleted) {
       this.#goneSince.set(path, this.now());
       return errorReply(404, 10015, "Unknown Webhook");
     }
-    if (token !== this.#options.token) return errorReply(401, 50027, "Invalid Webhook Token");
+    if (token !== TOKEN) return errorReply(401, 50027, "Invalid Webhook Token");
     this.#goneSince.delete(path);
     return undefined;
   }
 
-  #carryOut(arrival: Arrival, version: number): Reply {
-    const { id, token } = this.#options;
+  #carryOut(arrival: Arrival): Reply {
     if (arrival.seen.method === "GET") {
       return replyOf(200, {
-        id,
-        token,
+        id: ID,
+        token: TOKEN,
         type: 1,
         name: this.#options.name ?? "Spidey Bot",
         channel_id: "2",
@@ -553,36 +547,35 @@ export class Discord extends StandIn<DiscordFault> {
         url: this.webhook,
       });
     }
-    const refusal = this.#refusal(arrival, version);
+    const refusal = this.#refusal(arrival);
     const confirmed = isTrue(arrival.seen.query["wait"]) || arrival.files.length > 0;
     if (refusal) return refusal;
-    if (!confirmed && this.#options.dropUnconfirmed) return replyOf(204, "");
     const message = this.#save(arrival);
-    return confirmed ? replyOf(200, messageObject(message, id)) : replyOf(204, "");
+    return confirmed ? replyOf(200, messageObject(message)) : replyOf(204, "");
   }
 
-  #refusal({ json, files, byteCount, seen }: Arrival, version: number): Reply | undefined {
+  #refusal({ json, files, byteCount, seen }: Arrival): Reply | undefined {
     if (files.some((file) => file.byteCount > 10 * MIB) || byteCount > 25 * MIB) {
       return errorReply(413, 40005, "Request entity too large");
     }
     if (files.length > 10) return errorReply(400, 30015, "Maximum number of attachments reached");
     const body = json as Record<string, unknown> | undefined;
-    if (typeof body !== "object" || body === null) return malformed(seen, version);
+    if (typeof body !== "object" || body === null) return malformed(seen);
     const errors = fieldErrors(body);
     const content = String(body["content"] ?? "").trim();
     const texts = [content, ...(this.#refusesFiles ? files.map(({ text }) => text) : [])];
     const refused = texts.some((text) => text !== "" && this.#refusesContent(text));
     if (refused) errors.push({ field: "content", code: "REFUSED", message: "Not accepted." });
-    if (errors.length > 0) return formError(version, errors);
+    if (errors.length > 0) return formError(errors);
     const empty = content === "" && files.length === 0 && !body["embeds"] && !body["components"];
     if (empty) return errorReply(400, 50006, "Cannot send an empty message");
-    return this.#threadError(seen.query["thread_id"], body["thread_name"], version);
+    return this.#threadError(seen.query["thread_id"], body["thread_name"]);
   }
 
-  #threadError(id: string | undefined, name: unknown, version: number): Reply | undefined {
+  #threadError(id: string | undefined, name: unknown): Reply | undefined {
     if (id !== undefined && !/^\d+$/.test(id)) {
       const message = `Value "${id}" is not snowflake.`;
-      return formError(version, [{ field: "thread_id", code: "NUMBER_TYPE_COERCE", message }]);
+      return formError([{ field: "thread_id", code: "NUMBER_TYPE_COERCE", message }]);
     }
     if (id !== undefined && name) return errorReply(400, 220002, "Both thread_name and thread_id");
     if (!this.#options.forum) return name ? errorReply(400, 220003, "Not a forum") : undefined;
@@ -632,22 +625,20 @@ export class Discord extends StandIn<DiscordFault> {
     };
   }
 
-  #tooMany({ waitMs, scope }: Wait, version: number, global = false): Reply {
-    const [seconds, milliseconds] = [waitMs / 1000, Math.ceil(waitMs)];
-    const modern = version >= 8;
+  #tooMany({ waitMs, scope }: Wait, global = false): Reply {
+    const seconds = waitMs / 1000;
     const headers = {
-      "retry-after": String(modern ? Math.ceil(seconds) : milliseconds),
+      "retry-after": String(Math.ceil(seconds)),
       "x-ratelimit-scope": scope,
       ...(global && { "x-ratelimit-global": "true" }),
     };
-    const message = "You are being rate limited.";
-    const body = { message, retry_after: modern ? seconds : milliseconds, global };
+    const body = { message: "You are being rate limited.", retry_after: seconds, global };
     return this.limited(replyOf(429, body, headers), waitMs);
   }
 
-  #injectedLimit(fault: DiscordFault & { kind: "rate-limit" }, version: number): Reply {
+  #injectedLimit(fault: DiscordFault & { kind: "rate-limit" }): Reply {
     const { retryAfterS = 1, global = false, scope = global ? "global" : "user" } = fault;
-    const reply = this.#tooMany({ waitMs: retryAfterS * 1000, scope }, version, global);
+    const reply = this.#tooMany({ waitMs: retryAfterS * 1000, scope }, global);
     if (fault.header === false) delete reply.headers["retry-after"];
     return reply;
   }
@@ -719,19 +710,16 @@ function lengthOf(text: unknown): number {
 }
 
 /** A body that could not be read at all. */
-function malformed({ headers }: SeenRequest, version: number): Reply {
+function malformed({ headers }: SeenRequest): Reply {
   if (/^(application\/json|multipart\/form-data)\b/.test(headers["content-type"] ?? "")) {
     return errorReply(400, 50109, "The request body contains invalid JSON.");
   }
   const message = 'Expected "Content-Type" header to be one of {"application/json"}.';
-  return formError(version, [{ field: "_misc", code: "CONTENT_TYPE_INVALID", message }]);
+  return formError([{ field: "_misc", code: "CONTENT_TYPE_INVALID", message }]);
 }
 
-/** The error of an invalid form: nested since API version 8, flat before. */
-function formError(version: number, errors: FieldError[]): Reply {
-  if (version < 8) {
-    return replyOf(400, Object.fromEntries(errors.map(({ field, message }) => [field, [message]])));
-  }
+/** The error of an invalid form, as API version 8 and later have it. */
+function formError(errors: FieldError[]): Reply {
   const nested = errors.map(({ field, code, message }) => [
     field,
     { _errors: [{ code, message }] },
@@ -748,24 +736,20 @@ function blocked(status: number, code: number): Reply {
   return replyOf(status, `error code: ${code}`, {}, "text/plain; charset=UTF-8");
 }
 
-function messageObject(message: DiscordMessage, webhookId: string): Record<string, unknown> {
+function messageObject(message: DiscordMessage): Record<string, unknown> {
   const { id, content, username, files, at } = message;
   return {
     id,
     type: 0,
     content,
     channel_id: "2",
-    webhook_id: webhookId,
-    author: { id: webhookId, username, bot: true },
+    webhook_id: ID,
+    author: { id: ID, username, bot: true },
     attachments: files.map(({ name, byteCount }, index) => {
       return { id: String(index), filename: name, size: byteCount };
     }),
     timestamp: new Date(at).toISOString(),
   };
-}
-
-function versionOf(path: string): number {
-  return Number(ROUTE.exec(path)?.[1] ?? 6);
 }
 
 function isTrue(value: string | undefined): boolean {

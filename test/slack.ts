@@ -25,26 +25,22 @@ export interface SlackMessage {
 export type SlackFault =
   | { kind: "rate-limit"; retryAfterS?: number; header?: boolean }
   | { kind: "error"; error: string; status?: number }
-  | { kind: "warning"; warning: string }
   | { kind: "no-ts" };
 
 /**
  * Settings: `channels` are the ids and names that exist, the first is the webhook's; `outside` are
- * those that the bot is not in; `scopes` is what the token may; `ignoreName` posts under the app's own
- * name; `links` matches the `<…>` that is meant as a link.
+ * those that the bot is not in; `scopes` is what the token may; `links` matches the `<…>` that is
+ * meant as a link.
  */
 export interface SlackOptions extends StandInOptions {
-  token?: string;
   channels?: string[];
   outside?: string[];
   scopes?: string[];
-  ignoreName?: boolean;
   links?: RegExp;
 }
 
 const HOOK_PATH = "/services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX";
 const SPLIT_AT = 4_000;
-const TRUNCATE_AT = 40_000;
 const BURST = { messages: 3, windowMs: 1_000 };
 const PACE = { spare: 1, refillMs: 1_000 };
 const RATE_LIMITED = { ok: false, error: "ratelimited" };
@@ -67,7 +63,7 @@ const WEBHOOK_STATUSES: Record<string, number> = {
 /** The stand-in for Slack: one workspace with one bot token and one incoming webhook. */
 export class Slack extends StandIn<SlackFault> {
   readonly messages: SlackMessage[] = [];
-  readonly token: string;
+  readonly token = "xoxb-0123456789-test";
   readonly channel: string;
   readonly #options: SlackOptions;
   readonly #channels: string[];
@@ -83,7 +79,6 @@ export class Slack extends StandIn<SlackFault> {
     this.#channels = options.channels ?? ["C0123456789", "#alerts"];
     this.channel = this.#channels[0] ?? "";
     this.#scopes = options.scopes ?? ["chat:write", "chat:write.customize"];
-    this.token = options.token ?? "xoxb-0123456789-test";
   }
 
   /** The base URL of the Web API, with the slash at its end. */
@@ -149,11 +144,10 @@ export class Slack extends StandIn<SlackFault> {
     return reply;
   }
 
-  protected spoil(fault: SlackFault, reply: Reply): Reply {
+  protected spoil(_: SlackFault, reply: Reply): Reply {
     if (!reply.body.startsWith("{")) return { ...reply, body: "" };
     const body = JSON.parse(reply.body);
-    if (fault.kind === "warning") Object.assign(body, warned([fault.warning]));
-    else delete body.ts;
+    delete body.ts;
     return replyOf(200, body);
   }
 
@@ -189,13 +183,8 @@ export class Slack extends StandIn<SlackFault> {
     const error = this.#textError(json);
     if (error) return apiError(error);
     if (this.#isFlooded(channel, seen.at)) return this.#tooMany(seen, 1);
-    const warnings = hasCharset(seen) ? [] : ["missing_charset"];
-    const message = this.#save(seen, json, channel);
-    const { length } = String(json["text"]);
-    if (length > TRUNCATE_AT) warnings.push("message_truncated");
-    const extra = length > SPLIT_AT ? { is_auto_split: true } : {};
-    const sent = { text: message.content, username: message.username, ...extra };
-    return replyOf(200, { ok: true, channel, ts: message.id, message: sent, ...warned(warnings) });
+    const { id: ts, content: text, username } = this.#save(seen, json, channel);
+    return replyOf(200, { ok: true, channel, ts, message: { text, username } });
   }
 
   #answerHook({ seen, json }: Arrival): Reply {
@@ -223,19 +212,19 @@ export class Slack extends StandIn<SlackFault> {
     return this.#refusesContent(text) ? this.#refusal : undefined;
   }
 
-  /** Saves a text, in as many messages as Slack makes of it; returns the first. */
   #save(seen: SeenRequest, body: Record<string, unknown>, channel: string): SlackMessage {
-    const text = String(body["text"] ?? "").slice(0, TRUNCATE_AT);
-    const username = this.#options.ignoreName ? "f2b" : String(body["username"] ?? "f2b");
-    const via = isHook(seen) ? "webhook" : "api";
-    const firstIndex = this.messages.length;
-    for (let start = 0; start === 0 || start < text.length; start += SPLIT_AT) {
-      const content = text.slice(start, start + SPLIT_AT);
-      const number = String(this.messages.length).padStart(6, "0");
-      const id = `${Math.trunc(seen.at / 1000)}.${number}`;
-      this.messages.push({ id, at: seen.at, channel, content, username, body, via });
-    }
-    return this.messages[firstIndex] as SlackMessage;
+    const number = String(this.messages.length).padStart(6, "0");
+    const message: SlackMessage = {
+      id: `${Math.trunc(seen.at / 1000)}.${number}`,
+      at: seen.at,
+      channel,
+      content: String(body["text"] ?? ""),
+      username: String(body["username"] ?? "f2b"),
+      body,
+      via: isHook(seen) ? "webhook" : "api",
+    };
+    this.messages.push(message);
+    return message;
   }
 
   /** Takes a message into account; true if the burst is more than Slack puts up with. */
@@ -275,8 +264,7 @@ function bodyViolations(body: Record<string, unknown>, links?: RegExp): string[]
   const plain = links ? text.replaceAll(new RegExp(links, "g"), "") : text;
   const unescaped = /[<>]|&(?!(?:amp|lt|gt);)/.exec(plain)?.[0];
   if (unescaped) texts.push(`unescaped ${unescaped}`);
-  if (text.length > TRUNCATE_AT) texts.push(`text of ${text.length} characters is truncated`);
-  else if (text.length > SPLIT_AT) texts.push(`text of ${text.length} characters is split`);
+  if (text.length > SPLIT_AT) texts.push(`text of ${text.length} characters is split`);
   const parts = text.split("```");
   if (parts.length % 2 === 0) texts.push("a code fence is left open");
   const tagged = parts.some((part, index) => index % 2 === 1 && /^[a-z]+\n/.test(part));
@@ -294,12 +282,6 @@ function apiError(error: string, status = 200): Reply {
 
 function hookError(error: string, status = WEBHOOK_STATUSES[error] ?? 400): Reply {
   return replyOf(status, error, {}, "text/html");
-}
-
-/** The part of a reply that carries warnings. */
-function warned(warnings: string[]): Record<string, unknown> {
-  if (warnings.length === 0) return {};
-  return { warning: warnings.join(","), response_metadata: { warnings } };
 }
 
 function isHook(seen: SeenRequest): boolean {

@@ -3001,35 +3001,6 @@ function worstExit(codes: readonly number[]): number {
 // ── Core: status ────────────────────────────────────────────────────────────────────────────────
 // Pure. Reads what fail2ban-client prints, and makes a table of it.
 
-/** Somebody else could ask: this user, or this runtime, may not. */
-class Closed extends Fault {}
-
-/** fail2ban's socket cannot be reached: the one fault that a ping is for. */
-class Down extends Fault {}
-
-function unreadable(question = "status", hint = ""): Fault {
-  const command = `fail2ban-client ${question}`;
-  return new Fault(66, `${command} gives no answer that can be read`, `see it: ${command}${hint}`);
-}
-
-/** What fail2ban-client, 0.9 to 1.1.1, printed; throws where it failed, without its own words. */
-function readClient(ran: Ran): string {
-  const without = "or do without status and --ping";
-  if (ran.kind === "missing")
-    throw new Fault(66, "fail2ban-client is not installed", `install fail2ban, ${without}`);
-  if (ran.kind !== "ended")
-    throw new Fault(66, "fail2ban does not answer in time", "systemctl restart fail2ban");
-  if (ran.code === 0) return ran.out;
-  const text = ran.out + ran.err;
-  if (/permission denied/i.test(text))
-    throw new Closed(66, "only root may ask fail2ban", `run as root, ${without}`);
-  // What is left of a killed server refuses connections.
-  if (!/Failed to access socket|Unable to contact server|Connection re(?:fused|set)/.test(text))
-    throw unreadable();
-  const hint = "systemctl restart fail2ban; if it stays down: journalctl -u fail2ban";
-  throw new Down(66, "fail2ban does not answer: its socket cannot be reached", hint);
-}
-
 /**
  * The labels in fail2ban-client's tree with their texts. An id may hold line ends: a line that is no
  * branch belongs to the one above it, and of two with one label the first counts.
@@ -3138,14 +3109,11 @@ function statusTable(
   return table.map((line) => `${line.trimEnd()}\n`).join("");
 }
 
-/** What fail2ban-client answered to a ping, and when. */
-type Ping = { kind: "up" | "down"; at: number } | { kind: "unusable"; at: number; fault: Fault };
-
 /** What a ping makes of an outage: what is remembered of it, and what a destination is told, if anything. */
-function afterPing(down: Channel["down"], { kind, at }: Ping, host: string) {
+function afterPing(down: Channel["down"], isUp: boolean, at: number, host: string) {
   const known = down && down.since <= at ? down : { since: at, told: false };
   const ageMs = at - (down?.since ?? at);
-  if (kind === "up") {
+  if (isUp) {
     const notice = `✅ ${host}: fail2ban answers again, after ${durationText(ageMs)}`;
     return { down: undefined, notice: down?.told ? notice : "" };
   }
@@ -4599,25 +4567,36 @@ async function askService(world: World, destination: Destination): Promise<Asked
 // ── World: fail2ban-client ──────────────────────────────────────────────────────────────────────
 // Asked only for what it knows: an unknown jail would make fail2ban log a line, for us to send.
 
-/** What fail2ban-client prints; throws where it says nothing. */
-async function askClient(world: World, ...words: readonly string[]): Promise<string> {
-  try {
-    return readClient(await world.runProgram("fail2ban-client", words));
-  } catch (error) {
-    throw isDenied(error) ? asFault(error, 78) : error;
-  }
+/** Somebody else could ask: this user, or this runtime, may not. */
+class Closed extends Fault {}
+
+/** fail2ban's socket cannot be reached: the one fault that a ping is for. */
+class Down extends Fault {}
+
+function unreadable(question = "status", hint = ""): Fault {
+  const command = `fail2ban-client ${question}`;
+  return new Fault(66, `${command} gives no answer that can be read`, `see it: ${command}${hint}`);
 }
 
-async function pingFail2ban(world: World): Promise<Ping> {
-  try {
-    const out = await askClient(world, "ping");
-    if (!out.includes("pong")) throw unreadable("ping");
-    return { kind: "up", at: world.now() };
-  } catch (error) {
-    if (!(error instanceof Fault)) throw error;
-    const at = world.now();
-    return error instanceof Down ? { kind: "down", at } : { kind: "unusable", at, fault: error };
-  }
+/** What fail2ban-client, 0.9 to 1.1.1, prints; throws where it fails, without its own words. */
+async function askClient(world: World, ...words: readonly string[]): Promise<string> {
+  const ran = await world.runProgram("fail2ban-client", words).catch((error: unknown) => {
+    throw isDenied(error) ? asFault(error, 78) : error;
+  });
+  const without = "or do without status and --ping";
+  if (ran.kind === "missing")
+    throw new Fault(66, "fail2ban-client is not installed", `install fail2ban, ${without}`);
+  if (ran.kind !== "ended")
+    throw new Fault(66, "fail2ban does not answer in time", "systemctl restart fail2ban");
+  if (ran.code === 0) return ran.out;
+  const text = ran.out + ran.err;
+  if (/permission denied/i.test(text))
+    throw new Closed(66, "only root may ask fail2ban", `run as root, ${without}`);
+  // What is left of a killed server refuses connections.
+  if (!/Failed to access socket|Unable to contact server|Connection re(?:fused|set)/.test(text))
+    throw unreadable();
+  const hint = "systemctl restart fail2ban; if it stays down: journalctl -u fail2ban";
+  throw new Down(66, "fail2ban does not answer: its socket cannot be reached", hint);
 }
 
 /** What fail2ban says of the named jails, of those of `--jail`, or of all. */
@@ -6419,8 +6398,13 @@ async function pass(
 
 /** Asks whether fail2ban answers, and tells who has yet to hear of it, unless another run is at work. */
 async function tellPing(world: World, settings: Settings, turn: Turn): Promise<number> {
-  const ping = await pingFail2ban(world);
-  const fault = ping.kind === "unusable" ? ping.fault : undefined;
+  const found = await askClient(world, "ping").then(
+    (out): Fault | undefined => (out.includes("pong") ? undefined : unreadable("ping")),
+    (error: unknown) => asFault(error, 66),
+  );
+  const at = world.now();
+  const fault = found instanceof Down ? undefined : found;
+  const after = (down: Channel["down"]) => afterPing(down, !found, at, settings.host);
   const exitCode = fault?.exitCode ?? 0;
   const names = settings.services.map(({ name }) => name);
   // Seen without the lock, like `nothingNew()`. A state that cannot be read is for the pass to report.
@@ -6428,20 +6412,16 @@ async function tellPing(world: World, settings: Settings, turn: Turn): Promise<n
   if (!saved) return exitCode;
   const { channels = {}, failures = {} } = saved.kind === "known" ? saved.state : {};
   const isNews = fault
-    ? world.terminal || settings.dryRun || isReportDue(failures["ping"], ping.at, exitCode)
+    ? world.terminal || settings.dryRun || isReportDue(failures["ping"], at, exitCode)
     : failures["ping"] !== undefined ||
-      names.some((name) => {
-        const known = channels[name]?.down;
-        const { down, notice } = afterPing(known, ping, settings.host);
-        return down !== known || notice !== "";
-      });
+      names.some((name) => after(channels[name]?.down).down !== channels[name]?.down);
   if (!isNews) return exitCode;
   const tell: Work = async (job, destination) => {
     const { name } = destination;
     if (name === names[0]) report(job, "ping", fault, "fail2ban-client can be used again");
     if (fault) return undefined;
     const channel = job.channel(name);
-    const { down, notice } = afterPing(channel.down, ping, settings.host);
+    const { down, notice } = after(channel.down);
     const remember = () => (channel.down = down);
     if (notice !== "") return textSource(job, destination, notice, "", remember);
     remember();

@@ -1,110 +1,63 @@
-/** What people are told: events in words, and floods in one message. */
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+/** What people are told of a log: what happened, in words. */
+import { describe, expect, test } from "bun:test";
 import * as fs from "node:fs";
-import { SLACK } from "../f2b-watch.ts";
-import {
-  ban,
-  clock,
-  contents,
-  EVENTS,
-  FIXTURES,
-  fixture,
-  footer,
-  found,
-  info,
-  says,
-  slackIn,
-  told,
-  unban,
-  view,
-} from "./events.ts";
-import { Scene } from "./harness.ts";
+import { join } from "node:path";
+import { DISCORD, SLACK } from "../f2b-watch.ts";
+import { clock, failed, FIXTURES, fixture, log, read, says, short, told, view } from "./events.ts";
+import { dice } from "./histories.ts";
 
-setDefaultTimeout(180_000);
+/** What one case of fixtures/events.txt says. */
+function caseOf(text: string) {
+  const [name = "", ...rest] = text.trimEnd().split("\n");
+  const behind = (mark: string) =>
+    rest.flatMap((line) => (line.startsWith(mark) ? line.slice(mark.length) : []));
+  const entries = rest.filter((line) => !/^[>@]|^$/.test(line));
+  return [name, entries, behind("> "), behind("@ runs "), behind("@ only ")] as const;
+}
+
+for (const part of fs.readFileSync(join(FIXTURES, "events.txt"), "utf8").split(/^== /m).slice(1)) {
+  const [title = "", ...cases] = part.split(/\n# /);
+  describe(title, () => {
+    test.each(cases.map(caseOf))("%s", (_, entries, events, [runs = ""], [only]) => {
+      const splits = runs.split(",").filter(Boolean).map(Number);
+      expect(short(log(...entries), { splits, shows: view(only) })).toEqual(events);
+    });
+  });
+}
+
+const markup = SLACK.markup;
+const BANNED = "🔔 [sshd] BANNED .7";
+
+test("a ban has bell, host, jail, address, failures, a link without preview and the way back", () => {
+  const lines = log("found .7", "found .7", "ban .7");
+  const text = "203.0.113.7 after 2 failed attempts logged";
+  expect(told(lines)).toEqual([
+    `🔔 web-1 **[sshd]** **BANNED** ${text} · ` +
+      "[db-ip.com](<https://db-ip.com/203.0.113.7>) · `fail2ban-client unban 203.0.113.7`",
+  ]);
+  expect(told(lines, { style: { markup } })).toEqual([
+    `🔔 web-1 *[sshd]* *BANNED* ${text} · ` +
+      "<https://db-ip.com/203.0.113.7|db-ip.com> · `fail2ban-client unban 203.0.113.7`",
+  ]);
+});
 
 describe("a ban", () => {
-  test("has bell, host, jail, address, failures, a link without preview and the way back", () => {
-    const line = told([found("203.0.113.7"), found("203.0.113.7"), ban("203.0.113.7")])[0];
-    expect(line).toBe(
-      "🔔 web-1 **[sshd]** **BANNED** 203.0.113.7 after 2 failed attempts logged · " +
-        "[db-ip.com](<https://db-ip.com/203.0.113.7>) · `fail2ban-client unban 203.0.113.7`",
-    );
-  });
-
-  test("on Slack in Slack's own marks", () => {
-    expect(told([found("203.0.113.7"), ban("203.0.113.7")], { markup: SLACK.markup })).toEqual([
-      "🔔 web-1 *[sshd]* *BANNED* 203.0.113.7 after 1 failed attempt logged · " +
-        "<https://db-ip.com/203.0.113.7|db-ip.com> · `fail2ban-client unban 203.0.113.7`",
-    ]);
-  });
-
-  test("says nothing of failures where none is known", () => {
-    expect(told([ban("203.0.113.7")])[0]).toContain("203.0.113.7 · ");
-  });
-
-  test("counts the failures of its own jail and address since the last ban", () => {
-    const lines = [
-      ...[found("203.0.113.7"), found("203.0.113.7"), ban("203.0.113.7"), unban("203.0.113.7")],
-      ...[found("203.0.113.7"), found("203.0.113.8"), found("203.0.113.7", "web")],
-      ban("203.0.113.7"),
-    ];
-    expect(told(lines).at(-1)).toContain("after 1 failed attempt logged");
-  });
-
-  test("counts within the jail's own findtime, ten minutes where the log names none", () => {
-    const settings = [
-      info("Creating new jail 'slow'"),
-      says("  findtime: 60", "INFO", "filter"),
-      info("Creating new jail 'sshd'"),
-    ];
-    const minutesAgo = [found("203.0.113.7", "slow"), found("203.0.113.7")];
-    clock.seconds += 120;
-    const now = [found("203.0.113.7", "slow"), found("203.0.113.7")];
-    const bans = [ban("203.0.113.7", "slow"), ban("203.0.113.7")];
-    const lines = told([...settings, ...minutesAgo, ...now, ...bans]);
-    expect(lines[0]).toContain("after 1 failed attempt logged");
-    expect(lines[1]).toContain("after 2 failed attempts logged");
-  });
-
-  test("does not count the observer's second line for a failure", () => {
-    const bad = says(
-      "[sshd] Found 203.0.113.7, bad - 2026-11-22 10:32:25, 1 # -> 2.0, Ban",
-      "INFO",
-    );
-    expect(told([found("203.0.113.7"), bad, ban("203.0.113.7")])[0]).toContain(
-      "after 1 failed attempt logged",
-    );
-  });
-
-  test("carries how often and how long where the log says so", () => {
-    const increase = says("[sshd] Increase Ban 203.0.113.7 (2 # 1h 30m -> 2026-11-22 11:32:26)");
-    expect(told([ban("203.0.113.7"), increase])).toEqual([
-      expect.stringContaining("203.0.113.7, 2nd ban, for 1 h 30 min · "),
-    ]);
-    // The observer works beside the jail, and may be faster.
-    expect(told([increase, ban("203.0.113.7")])).toEqual(told([ban("203.0.113.7"), increase]));
-    expect(told([increase])).toEqual([
-      expect.stringContaining("**BANNED** 203.0.113.7 for longer, 2nd ban, for 1 h 30 min · "),
-    ]);
-    const later = told([increase, unban("203.0.113.7"), ban("203.0.113.7")]);
-    expect(later).toHaveLength(3);
-    expect(later[2]).not.toContain("2nd ban");
-    const forGood = says("[sshd] Increase Ban 203.0.113.7 (11 # permanent -> infinite)");
-    expect(told([ban("203.0.113.7"), forGood])[0]).toContain("11th ban, permanently");
-  });
-
   test("of an id that is no address has neither link nor command", () => {
     for (const id of [
       ...["localhost", "not an ip", "1.2.3.4.5", "fe80::1%eth0", "203.0.113.0/33", "203.0.113"],
       ...["2001:db8::/129", "203.0.113.7 ", "abc", "1/2"],
     ]) {
-      const line = told([ban(id)])[0];
-      expect(line).toContain(`**BANNED** \`${id}\``);
-      expect(line).not.toMatch(/db-ip|unban/);
+      const [line] = told([says(`[sshd] Ban ${id}`)]);
+      expect(line).toBe(`🔔 web-1 **[sshd]** **BANNED** \`${id}\``);
     }
-    expect(told([ban("2001:db8::/48")])[0]).toContain("https://db-ip.com/2001:db8::>");
-    expect(told([ban("192.0.2.0/24")])[0]).toContain("`fail2ban-client unban 192.0.2.0/24`");
-    expect(told([ban("2001:db8::7")])[0]).toContain("https://db-ip.com/2001:db8::7");
+    for (const [id, address] of Object.entries({
+      "192.0.2.0/24": "192.0.2.0",
+      "2001:db8::/48": "2001:db8::",
+      "2001:db8::7": "2001:db8::7",
+    })) {
+      const [line] = told(log(`ban ${id}`));
+      expect(line).toEndWith(`(<https://db-ip.com/${address}>) · \`fail2ban-client unban ${id}\``);
+    }
   });
 
   test.each([
@@ -114,407 +67,359 @@ describe("a ban", () => {
     "<@123> [x](https://evil.example)",
     "_i_ ~~s~~",
   ])("of the id %s cannot leave its inline code", (id) => {
-    const line = told([ban(id)])[0] ?? "";
+    const [line = ""] = told([says(`[sshd] Ban ${id}`)]);
     expect(line.match(/`/g)?.length).toBe(2);
     expect(line.replace(/`[^`]*`/, "")).toBe("🔔 web-1 **[sshd]** **BANNED** ");
   });
 
-  test("of a jail with a strange name has that in inline code too", () => {
-    expect(told([ban("203.0.113.7", "my jail")])[0]).toContain("**[my jail]**");
-    expect(told([ban("203.0.113.7", "it's**a")])[0]).toContain("**[`it's**a`]**");
-    expect(told([ban("203.0.113.7", "<!here>")], { markup: SLACK.markup })[0]).toContain(
-      "`&lt;!here&gt;`",
+  test("leads where --link says, and nowhere for none", () => {
+    const ended = (link: string) => told(log("ban 2001:db8::7"), { style: { link } })[0];
+    expect(ended("https://example.org/whois/{ip}?full")).toContain(
+      " · [example.org](<https://example.org/whois/2001:db8::7?full>) · `fail2ban-client",
     );
+    expect(ended("")).toEndWith("**BANNED** 2001:db8::7 · `fail2ban-client unban 2001:db8::7`");
+  });
+
+  test("is said with what fail2ban's database and the map of countries know of it alone", () => {
+    const lines = log("found .7", "ban .7", "ban .7");
+    const users = ["root", "`@everyone`", "x".repeat(500), ..."01234567890123"];
+    const known = (time: string) => (lines[1]?.startsWith(time) ? { count: 3, users } : undefined);
+    const tried = "`root`, `ˋ@everyoneˋ`, `" + "x".repeat(31) + "…`, `0`, `1` and 12 more";
+    expect(short(lines, { known })).toEqual([
+      `${BANNED} 🇳🇱 NL after 5 failed attempts, 3rd ban, for 10 min · tried ${tried}`,
+      `${BANNED} 🇳🇱 NL`,
+    ]);
+    const [slack] = told(log("ban .7"), {
+      known: () => ({ users: ["<!here>"] }),
+      style: { markup },
+    });
+    expect(slack).toContain("tried `&lt;!here&gt;` · ");
   });
 });
 
 describe("many", () => {
   const ids = Array.from({ length: 40 }, (_, index) => `203.0.113.${index}`);
+  const all = (verb: string, some: readonly string[]) => log(...some.map((id) => `${verb} ${id}`));
 
   test("bans are a list by jail, with every address", () => {
-    const lines = told([
-      ...ids.map((id) => ban(id)),
-      ban("203.0.113.1"),
-      ban("198.51.100.1", "web"),
-    ]);
+    const lines = told([...all("ban", [...ids, ".1"]), ...log("ban 198.51.100.1 @web")]);
     expect(lines[0]).toBe("🔔 web-1 **42 bans** in 2 jails");
     expect(lines[1]).toStartWith(
       "**[sshd]** 41: 203.0.113.0/24 ×40 (203.0.113.1 ×2, 203.0.113.0, 203.0.113.2,",
     );
     const text = lines.join("\n");
-    for (const id of ids)
-      expect(text).toMatch(new RegExp(`\\b${RegExp.escape(id)}(,| |\\)|$)`, "m"));
+    for (const id of ids) expect(text).toMatch(new RegExp(`\\b${RegExp.escape(id)}[, )]`));
     expect(lines.at(-1)).toBe("**[web]** 1: 198.51.100.1");
     for (const line of lines) expect(line.length).toBeLessThan(400);
   });
 
-  test("unbans are one line with counts by jail, three are a line each", () => {
-    const few = ids.slice(0, 3).map((id) => unban(id));
-    expect(told(few)).toHaveLength(3);
-    expect(told(few)[0]).toBe("🔓 web-1 **[sshd]** **UNBANNED** 203.0.113.0");
-    expect(told([...few, unban("203.0.113.9", "web")])).toEqual([
-      "🔓 web-1 **4 unbanned**: **[sshd]** 3, **[web]** 1",
+  test("unbans, restores and what a jail's stop lifts are counts by jail, three are a line each", () => {
+    const some = ids.slice(0, 4);
+    const stop = () => log("INFO Jail 'sshd' stopped");
+    const three = some.slice(0, 3).map((id) => `[sshd] UNBANNED ${id}`);
+    expect(short(all("unban", some.slice(0, 3)))).toEqual(
+      three.map((line) => `🔓 ${line.replace("203.0.113", "")}`),
+    );
+    expect(short([...all("unban", some), ...log("unban .9 @web")])).toEqual([
+      "🔓 5 unbanned: [sshd] 4, [web] 1",
     ]);
+    expect(short(all("restore", ids))).toEqual(["♻️ 40 restored: [sshd] 40"]);
+    expect(short(log("restore .7"))).toEqual(["♻️ [sshd] ban restored: .7"]);
+    expect(short([...log("unban .7"), ...stop()])[0]).toBe("♻️ [sshd] unbanned (jail stopped): .7");
+    expect(short([...all("unban", some), ...stop()])[0]).toBe(
+      "♻️ 4 unbanned (jail stopped): [sshd] 4",
+    );
   });
 
-  test("restores without a start are one line with counts by jail", () => {
-    const lines = ids.map((id) => says(`[sshd] Restore Ban ${id}`));
-    expect(told(lines)).toEqual(["♻️ web-1 **40 restored**: **[sshd]** 40"]);
+  const hosts = Array.from(
+    { length: 900 },
+    (_, index) => `10.${index % 7}.${index >> 8}.${index & 255}`,
+  );
+  const more = ["10.3.0.3", "2001:db8::1", "2001:db8::2"];
+
+  test.each(["file", "summary"] as const)(
+    "bans that do not fit a message are counts, the busiest, and a number (%s)",
+    (overflow) => {
+      const lines = told(all("ban", [...hosts, ...more]), { style: { overflow } });
+      const file = overflow === "file" ? ", all of them in the file" : "";
+      expect(lines[0]).toBe(`🔔 web-1 **903 bans** in 1 jail${file}`);
+      expect(lines[1]).toBe("**[sshd]** 903");
+      expect(lines[2]).toMatch(/^busiest networks: 10\.\d\.\d\.0\/24 ×\d+, .*2001:db8::\/64 ×2/);
+      expect(lines[3]).toMatch(/^addresses: 10\.3\.0\.3 ×2, 10\.0\.0\.0, .* and 8\d\d more$/);
+      expect(lines.join("\n").length).toBeLessThan(1_900);
+    },
+  );
+
+  test("bans that failed are told apart from those that do not fit", () => {
+    const lines = [...all("ban", hosts), ...log("ban .7", "failed .7 nft: no such table")];
+    expect(short(lines, { style: { overflow: "summary" } }).at(-1)).toBe(
+      `${BANNED} · ⚠️ action \`nft\` failed: \`no such table\``,
+    );
+  });
+
+  test("bans that failed alike are a group with its reason, and no address is left out", () => {
+    const some = ids.slice(0, 30);
+    const lines = told(
+      log(
+        ...some.flatMap((id) => [
+          `ban ${id}; run curl https://notify.example/${id} -- returned 6`,
+          `failed ${id} notify: Error banning ${id}`,
+        ]),
+      ),
+    );
+    expect(lines[0]).toStartWith(
+      "🔔 web-1 **[sshd]** 30 bans · ⚠️ **action `notify` failed**: `returned 6`: 203.0.113.0, ",
+    );
+    const list = lines.slice(1).join(" ");
+    for (const id of some) expect(list).toMatch(new RegExp(`\\b${RegExp.escape(id)}[,)]`));
   });
 });
 
 describe("the server", () => {
+  const restarted = fixture("restart-restore.log");
   test("restarted is one line, whatever it lifts and restores", () => {
-    const stop = fixture("restart-restore.log");
-    const from = stop.findIndex((line) => line.includes("Shutdown in progress"));
-    const restores = stop.findLastIndex(
+    const from = restarted.findIndex((line) => line.includes("Shutdown in progress"));
+    const to = restarted.findLastIndex(
       (line, at) => line.includes("Restore Ban") && at < from + 120,
     );
-    const lines = told(stop.slice(from, restores + 1)).filter((line) => line.includes("fail2ban"));
-    expect(lines[0]).toBe("🔄 web-1 fail2ban 1.0.2 restarted: 2 jails, 24 bans restored");
-    expect(told(stop).filter((line) => line.includes("♻️"))).toEqual([]);
+    const lines = short(restarted.slice(from, to + 1)).filter((line) => line.includes("fail2ban"));
+    expect(lines[0]).toBe("🔄 fail2ban 1.0.2 restarted: 2 jails, 24 bans restored");
+    expect(short(restarted).join("\n")).not.toContain("♻️");
   });
 
-  test("that ended without a word says so when it starts again", () => {
-    const start = [info("Starting Fail2ban v1.1.1"), info("Jail 'sshd' started")];
-    const line = "✅ web-1 fail2ban 1.1.1 started";
-    expect(told(start)).toEqual([`${line}: 1 jail`]);
-    expect(told([...start, ...start])[1]).toBe(
-      `${line.replace("web-1 ", "")} after a crash: 1 jail`,
-    );
+  test("wherever runs come: it crashed when it was killed alone, and nobody is let in", () => {
+    for (let split = 1; split < restarted.length; split++) {
+      const lines = short(restarted, { splits: [split] });
+      const crashes = lines.filter((line) => line.includes("after a crash"));
+      const unbans = lines.filter((line) => line.includes("UNBANNED"));
+      expect({ split, crashes: crashes.length, unbans }).toEqual({
+        ...{ split, crashes: 1 },
+        unbans: ["🔓 [sshd] UNBANNED .3"],
+      });
+    }
+    const killedAt = restarted.findLastIndex((line) => line.includes("Starting Fail2ban"));
+    const before = short(restarted.slice(0, killedAt), { splits: [1, 157, 159] });
+    expect(before.join("\n")).not.toContain("after a crash");
   });
 
-  test("stopped says how many bans it lifts, also as 1.1.1 words it", () => {
-    const lifted = ["203.0.113.7", "203.0.113.8"].map((id) => says(`[sshd] Repeal Ban ${id}`));
-    const lines = [info("Shutdown in progress..."), ...lifted, info("Jail 'sshd' stopped")];
-    expect(told([...lines, info("Exiting Fail2ban")])).toEqual([
-      "⛔ web-1 fail2ban stopped: 1 jail, 2 bans lifted",
-    ]);
-  });
-
-  test("with a change of its log's place did not restart", () => {
-    const lines = [
-      info("Start Fail2ban v1.0.2"),
-      info("Changed logging target to x for Fail2ban v1.0.2"),
-    ];
-    expect(told(lines)).toEqual([]);
-  });
-
-  test("jails started, stopped and reloaded alone are a line each", () => {
-    const lines = ["started", "stopped", "reloaded"].map((did) => info(`Jail 'sshd' ${did}`));
-    expect(told(lines)).toEqual([
-      "✅ web-1 **[sshd]** jail started",
-      "⛔ **[sshd]** jail stopped",
-      "🔄 **[sshd]** jail reloaded",
-    ]);
+  test("tells of its way down in a line, also where the run before has told that it stops", () => {
+    const from = restarted.findIndex((line) => line.includes("Shutdown in progress"));
+    const to = restarted.findIndex((line) => line.includes("Exiting Fail2ban")) + 1;
+    for (let split = from + 1; split < to; split++) {
+      const lines = told(restarted.slice(0, to), { splits: [from, split] });
+      const down = lines.filter((line) => /⛔|♻️/.test(line));
+      expect(down.length).toBeLessThanOrEqual(2);
+      for (const line of down) expect(line).toStartWith("⛔ web-1 fail2ban stopped");
+    }
   });
 });
 
 describe("a failed action", () => {
-  test("stands in its ban's own line, with why", () => {
-    const lines = told(fixture("failing-action.log"));
-    const line = lines.find((text) => text.includes("**[webhook]** **BANNED** 203.0.113.7"));
-    expect(line).toContain("**action `lab-webhook` failed**: `curl: (7) Failed to connect");
-    expect(lines.find((text) => text.includes("**[pyaction]** **BANNED**"))).toContain(
-      "**action `lab-py` failed**: `first line of the exception`",
+  test("is said of whom it failed for: not of the jail's last ban, nor of whom an attacker names", () => {
+    const unbanned = [...log("ban .7", "ban .8", "unban .7"), failed("unban", "sshd", "'fid': 1")];
+    expect(short(unbanned).at(-1)).toContain("failed at unban of .7");
+    for (const details of ["'ip': '203.0.113.7'", "'fid': 1"]) {
+      const restored = log("ban .7", "INFO Starting Fail2ban v1.1.0", "restore .7");
+      const lines = short([...restored, failed("ban", "sshd", details)]);
+      expect(lines[0]).toBe(BANNED);
+      expect(lines.at(-1)).toContain("failed at ban of .7");
+    }
+    const attack = failed("ban", "sshd", `'fid': 1, 'matches': "user 'ip': '203.0.113.8'"`);
+    const [, line] = short([...log("ban .8", "ban .7"), attack]);
+    expect(line).toContain(`${BANNED} · ⚠️ action \`act\` failed`);
+  });
+
+  test("of real servers", () => {
+    const real = fixture("failing-action.log");
+    const lines = short(real);
+    const lineOf = (text: string) => lines.find((line) => line.includes(text));
+    expect(lineOf("[webhook] BANNED .7")).toContain(
+      "action `lab-webhook` failed: `curl: (7) Failed to connect",
+    );
+    expect(lineOf("[pyaction] BANNED")).toContain(
+      "action `lab-py` failed: `first line of the exception`",
     );
     // `sleep 30` says neither for whom nor for which jail it ran: it stands alone.
-    const slow = lines.find((text) => text.includes("**[slow]** **BANNED**"));
-    expect(slow).toContain("**action `lab-slow` failed** · ");
+    expect(lineOf("[slow] BANNED")).toEndWith("action `lab-slow` failed");
     expect(lines.at(-1)).toBe("⚠️ `sleep 30 timed out after 3 seconds` ×4");
-  });
-
-  test("stands there beside the other actions that failed for that ban", () => {
-    const failed = (action: string, why: string) =>
-      says(
-        `Failed to execute ban jail 'sshd' action '${action}' info 'ActionInfo({'ip': '203.0.113.7'})': ${why}`,
-        "ERROR",
-      );
-    const lines = told([ban("203.0.113.7"), failed("mail", "no relay"), failed("nft", "no table")]);
-    expect(lines.filter((line) => line.includes("failed"))).toHaveLength(1);
-    expect(lines[0]).toContain(
-      "`mail` failed**: `no relay` · ⚠️ **action `nft` failed**: `no table`",
+    expect(lines.join("\n")).not.toContain("NOT blocked");
+    const [alone] = short(
+      real.filter((line) => line.includes("Failed to execute ban jail 'sshd'")),
+    );
+    expect(alone).toStartWith("⚠️ [sshd] action `lab-fail` failed at ban of .7");
+    const checked = short(fixture("failing-invariant.log"));
+    const blocked = checked.filter((line) => line.includes("NOT blocked")).join("\n");
+    for (const ban of ["[invariant] BANNED .7", "[invariant] BANNED .8", "[repaired] BANNED .8"])
+      expect(blocked).toContain(ban);
+    expect(blocked).not.toContain("[repaired] BANNED .7");
+    expect(checked.join("\n")).not.toContain("Invariant");
+    const [sshd, web, ...more] = short(fixture("cases/interleaved-failures.log"));
+    expect(more).toEqual([]);
+    expect(sshd).toContain(
+      "[sshd] BANNED .7 · ⚠️ action `notify` failed: `curl: (6) Could not resolve",
+    );
+    expect(web).toContain(
+      "[web] BANNED .8 · ⚠️ action `nftables` failed: `Error: Could not process",
+    );
+    const [unmade, ...others] = short(fixture("cases/not-blocked-0.10.log"));
+    expect(others).toEqual([]);
+    expect(unmade).toContain(".9 after 1 failed attempt logged, but 🚨 NOT blocked");
+    expect(unmade).toContain(
+      "action `iptables-allports` failed: `iptables: No chain/target/match by that name.",
     );
   });
 
-  test("whose ban came in an earlier pass has a line of its own", () => {
-    const lines = fixture("failing-action.log");
-    const [failed] = told(
-      lines.filter((line) => line.includes("Failed to execute ban jail 'sshd'")),
-    );
-    expect(failed).toStartWith(
-      "⚠️ web-1 **[sshd]** **action `lab-fail` failed** at ban of 203.0.113.7",
-    );
+  test("stands in its ban's line although alerts are not asked for, alone", () => {
+    for (const name of ["failing-action.log", "failing-invariant.log"]) {
+      const lines = fixture(name);
+      for (let split = lines.length; split > 1; split -= 7) {
+        const only = told(lines, { splits: [split], shows: view("ban") });
+        for (const line of only) expect(line).toStartWith("🔔");
+      }
+      const bans = short(lines).filter((line) => line.startsWith("🔔"));
+      expect(short(lines, { shows: view("ban") })).toEqual(bans);
+    }
+  });
+});
+
+test("an exception says what was raised", () => {
+  const raised = "InterfaceError: Error binding parameter 3 - probably unsupported type.";
+  expect(told(fixture("cases/traceback.log"))).toEqual([
+    `⚠️ web-1 \`CRITICAL Unhandled exception in Fail2Ban: ${raised}\``,
+  ]);
+  const lines = log(
+    `ERROR [sshd] unhandled error in actions thread: ${"x".repeat(500)}`,
+    ...["| Traceback (most recent call last):; |   File ...; | KeyError: 'ip'; | more"],
+  );
+  expect(told(lines)[0]).toEndWith("x… KeyError: 'ip'`");
+});
+
+describe("a ban that does not work", () => {
+  const banned = fixture("cases/already-banned.log");
+  const hass =
+    "⚠️ the ban does not work: .9 is banned in [hass] and still gets through (2 more attempts)";
+
+  test("is told once, with how often the address came again, wherever the ban was", () => {
+    expect(short(banned).slice(1)).toEqual([hass]);
+    expect(short(banned, { shows: view("alert") })).toEqual([hass]);
+    expect(short(banned, { shows: view("ban") })).toHaveLength(1);
+    expect(short(banned, { splits: [2] }).slice(1)).toEqual([hass]);
+    // Only fail2ban's level says so.
+    expect(short(banned.slice(3))).toEqual([hass]);
   });
 
-  test("says NOT blocked only where a firewall check failed", () => {
-    expect(told(fixture("failing-action.log")).join("\n")).not.toContain("NOT blocked");
-    const lines = told(fixture("failing-invariant.log"));
-    const blocked = (ban: string) =>
-      lines.find((line) => line.includes(ban))?.includes("NOT blocked");
-    expect(blocked("**[invariant]** **BANNED** 203.0.113.7")).toBe(true);
-    expect(blocked("**[invariant]** **BANNED** 203.0.113.8")).toBe(true);
-    expect(blocked("**[repaired]** **BANNED** 203.0.113.7")).toBe(false);
-    expect(blocked("**[repaired]** **BANNED** 203.0.113.8")).toBe(true);
-    expect(lines.join("\n")).not.toContain("Invariant");
-  });
-
-  test("of another jail beside a failed check is no false alarm", () => {
-    const action = (jail: string, name: string) =>
-      `Failed to execute ban jail '${jail}' action '${name}' info 'ActionInfo({'ip': '203.0.113.7'})': Error banning 203.0.113.7`;
-    const lines = [
-      ban("203.0.113.7", "web"),
-      ban("203.0.113.7", "sshd"),
-      says("Invariant check failed. Trying to restore a sane environment", "ERROR"),
-      says("7f15e5f574b0 -- exec: curl https://example.org/?ip=203.0.113.7", "ERROR", "utils"),
-      says("7f15e5f574b0 -- returned 7", "ERROR", "utils"),
-      says(action("web", "notify"), "ERROR"),
-    ];
-    const text = told(lines).join("\n");
-    expect(text).not.toContain("NOT blocked");
-    expect(text).toContain("**action `notify` failed**: `returned 7`");
-    expect(text).toContain("Invariant check failed");
+  test("of many addresses is a line a jail, the busiest first", () => {
+    const ids = Array.from({ length: 20 }, (_, index) => `.${index}`);
+    const lines = log(
+      ...ids.map((id) => `ban ${id}`),
+      "wait 60",
+      ...[...ids, ".9"].map((id) => `warned ${id}`),
+    );
+    expect(short(lines).at(-1)).toStartWith(
+      "⚠️ the ban does not work: 20 addresses are banned in [sshd] and still get through (21 more attempts): .9 ×2, .0, ",
+    );
   });
 });
 
 describe("what is only counted", () => {
-  test("stands in the last line, with the time", () => {
+  const footer = (entries: readonly string[], shows = view()) => {
     clock.seconds = 0;
-    const lines = [
-      found("203.0.113.7"),
-      found("203.0.113.7"),
-      info("rollover"),
-      ban("203.0.113.7"),
-    ];
-    expect(footer(lines)).toBe("-# 10:00:00 to 10:00:03 · 2 failed attempts · 1 other line");
-  });
+    return read(log(...entries), { shows }).at(-1);
+  };
 
-  test("is not worth a message, unless it was asked for by name", () => {
-    const lines = [found("203.0.113.7"), info("rollover performed")];
-    expect(footer(lines)).toBeUndefined();
-    expect(footer(lines, view("ban,found"))).toContain("1 failed attempt");
-  });
+  test.each<[lines: string[], last: string | undefined, only: string]>([
+    [
+      ["found .7; found .7; INFO rollover; ban .7"],
+      "-# 10:00:00 to 10:00:03 · 2 failed attempts · 1 other line",
+      "",
+    ],
+    [["found .7; INFO rollover performed"], undefined, ""],
+    [
+      ["found .7; INFO rollover performed"],
+      "-# 10:00:00 to 10:00:01 · 1 failed attempt",
+      "ban,found",
+    ],
+    [["| fail2ban.actions [1]: NOTICE [sshd] Ban a*b"], "🔔 web-1 **[sshd]** **BANNED** `a*b`", ""],
+    [["ban .7; wait 86400; ban .7"], "-# 2026-11-22 10:00:00 to 2026-11-23 10:00:01", ""],
+    [
+      ["| Nov 20 10:00:00 web-1 fail2ban.actions[1]: NOTICE [sshd] Ban 203.0.113.1; ban .7"],
+      "-# 2026-11-20 10:00:00 to 2026-11-22 10:00:00",
+      "",
+    ],
+  ])("%j: %s", (lines, last, only) => expect(footer(lines, view(only))).toBe(last));
 
   test("--only and --jail leave out what they leave out, failures are counted all the same", () => {
-    const lines = [
-      found("203.0.113.7"),
-      ban("203.0.113.7"),
-      unban("203.0.113.7"),
-      ban("203.0.113.8", "web"),
-    ];
-    const shown = told(lines, { shows: view("ban", "sshd") });
-    expect(shown).toEqual([expect.stringContaining("203.0.113.7 after 1 failed attempt logged")]);
+    const lines = log("found .7", "ban .7", "unban .7", "ban .8 @web");
+    const shows = view("ban", "sshd");
+    expect(short(lines, { shows })).toEqual([`${BANNED} after 1 failed attempt logged`]);
   });
 });
 
-describe("a pass with --format events", () => {
-  test("tells several events in one message, without a fence, and nothing twice", async () => {
-    using scene = new Scene();
-    scene.append(found("203.0.113.7"), ban("203.0.113.7"), unban("203.0.113.7"));
-    await scene.pass(...EVENTS);
-    await scene.pass(...EVENTS);
-    expect(contents(scene)).toHaveLength(1);
-    expect(contents(scene)[0]).toMatch(
-      /^🔔 web-1 .*after 1 failed attempt logged.*\n🔓 \*.*\n-# [^\n]*1 failed attempt$/,
+test("on Slack code is cut at its length after escaping, and not inside of a sign", () => {
+  for (const sign of ["&", "<", "x"]) {
+    const code = markup.code(sign.repeat(400), 300);
+    expect(code.length).toBeLessThanOrEqual(302);
+    expect(code).toMatch(/^`(?:&amp;|&lt;|x)*…`$/);
+  }
+  expect(told(log("ban .7 @<!here>"), { style: { markup } })[0]).toContain("`&lt;!here&gt;`");
+});
+
+test("whatever an attacker writes, a line fits a message and nothing in it is left open", () => {
+  const nasty = ["`", "```", "@everyone", "<!here>", "&".repeat(400), "x".repeat(3_000), "[a](b)"];
+  const random = dice(7);
+  const roll = (sides: number) => Math.floor(random() * sides);
+  const text = () => Array.from({ length: 1 + roll(3) }, () => nasty[roll(nasty.length)]).join("");
+  const jail = () => text().replaceAll("]", "");
+  const writers = [
+    () => says(`[${jail()}] Ban ${text()}`),
+    () => says(`[sshd] Unban ${text()}`),
+    () => says(`[${jail()}] Restore Ban ${text()}`),
+    () => says(`[sshd] ${text()} already banned`, "WARNING"),
+    () => says(text(), "ERROR"),
+    () => says(`Jail '${text()}' started`, "INFO"),
+    () => says(`Starting Fail2ban v${text()}`, "INFO"),
+    () => failed("ban", "sshd", "'ip': '203.0.113.7'", `${text().replaceAll("'", "")}: ${text()}`),
+    () => says("[sshd] Ban 203.0.113.7"),
+    () => says(`[sshd] Increase Ban ${text()} (2 # ${text()} -> x)`),
+  ];
+  for (let round = 0; round < 150; round++) {
+    const lines = Array.from(
+      { length: 1 + roll(60) },
+      () => writers[roll(writers.length)]?.() ?? "",
     );
-    expect(contents(scene)[0]).not.toContain("```");
-    expect(scene.discord.violations).toEqual([]);
-    await scene.expectQuiet();
-  });
-
-  test("counts failures that earlier passes have seen, also in the rotated file", async () => {
-    using scene = new Scene();
-    scene.append(found("203.0.113.7"), found("203.0.113.8"));
-    await scene.pass(...EVENTS);
-    expect(contents(scene)).toEqual([]);
-    scene.append(found("203.0.113.7"));
-    await scene.pass(...EVENTS);
-    scene.rotate();
-    scene.append(found("203.0.113.7"));
-    await scene.pass(...EVENTS);
-    scene.append(ban("203.0.113.7"));
-    await scene.pass(...EVENTS);
-    expect(contents(scene)).toEqual([expect.stringContaining("after 3 failed attempts logged")]);
-  });
-
-  test("goes on in the middle of what it had to say, whatever happened to the log", async () => {
-    using scene = new Scene();
-    const ids = Array.from({ length: 400 }, (_, index) => `10.0.${index >> 8}.${index & 255}`);
-    scene.append(...ids.map((id) => says(`no rule for ${id}`, "ERROR")));
-    scene.discord.fail({ kind: "slow", ms: 0 }, { kind: "status", status: 500 });
-    scene.discord.failAlways({ kind: "status", status: 500 });
-    scene.discord.failAlways(undefined);
-    let posts = 0;
-    scene.overrides.fetch = (url, init) => {
-      if (++posts === 3) scene.stop.abort();
-      return scene.discord.fetch(url, init);
-    };
-    expect((await scene.run(...EVENTS)).code).toBe(75);
-    const first = contents(scene).length;
-    expect(first).toBeGreaterThan(0);
-    scene.rotate();
-    scene.append(unban("10.0.0.1"));
-    Object.assign(scene.overrides, { stopping: new AbortController().signal });
-    expect((await scene.run(...EVENTS)).code).toBe(0);
-    const text = contents(scene).join("\n");
-    for (const id of ids) {
-      const times = text.split(new RegExp(`\\b${RegExp.escape(id)}(?=[\\x60\\n]|$)`)).length - 1;
-      expect(times).toBe(id === "10.0.0.1" ? 2 : 1);
-    }
-    expect(contents(scene).every((content) => content.length < 2000)).toBe(true);
-    await scene.expectQuiet();
-  });
-
-  test("real logs of every kind: never a violation, never a secret, no open mark", async () => {
-    for (const name of fs.readdirSync(FIXTURES).filter((entry) => entry.endsWith(".log"))) {
-      using scene = new Scene();
-      scene.append(...fixture(name));
-      scene.env["F2B_INLINE"] = "20";
-      await scene.pass(...EVENTS);
-      expect(scene.discord.violations).toEqual([]);
-      const text = contents(scene).join("\n");
-      expect(text.length).toBeGreaterThan(100);
-      expect(text).not.toMatch(/FAKE-not-a-real-token/);
-      for (const line of text.split("\n")) {
-        expect(line.match(/`/g)?.length ?? 0).toSatisfy((count: number) => count % 2 === 0);
-        expect(line.match(/\*\*/g)?.length ?? 0).toSatisfy((count: number) => count % 2 === 0);
+    const users = Array.from({ length: 9 }, text);
+    const link = `https://example.org/${"x".repeat(250)}/{ip}`;
+    for (const markup of [DISCORD.markup, SLACK.markup])
+      for (const overflow of ["file", "summary", "none"] as const) {
+        const reading = { known: () => ({ users }), style: { markup, link, overflow } };
+        for (const line of told(lines, reading)) {
+          expect(line.length).toBeLessThan(1_900);
+          expect(line.split("`").length % 2).toBe(1);
+        }
       }
-    }
-  });
+  }
 });
 
-describe("a flood", () => {
-  const burst = fixture("attack-burst.log");
-
-  test("of lines is one message on Discord: what is in them, and a file with all of them", async () => {
-    for (const [format, inline] of [
-      ["raw", "20"],
-      ["compact", "20"],
-      ["events", "1"],
-    ] as const) {
-      using scene = new Scene();
-      scene.append(...burst);
-      await scene.pass("--format", format, "--inline", inline);
-      expect(scene.discord.messages).toHaveLength(1);
-      const [message] = scene.discord.messages;
-      expect(message?.files.map(({ name }) => name)).toEqual(["fail2ban.log"]);
-      const text = message?.files[0]?.text;
-      if (format === "compact")
-        expect(text?.includes("\n12:00:14 sshd Ban 198.18.216.9\n")).toBe(true);
-      else expect(text === `${burst.join("\n")}\n`).toBe(true);
-      expect(message?.content).toContain("7,086 lines");
-      expect(message?.content).toMatch(
-        /\*\*\[sshd\]\*\* 276 ban, 1 restore|\*\*\[sshd\]\*\* 276 ban/,
+test("lines of 5 MB, thousands of jails and thousands of failed actions take no long time", () => {
+  const long = "x".repeat(5_000_000);
+  const lines = [
+    ...log(
+      `ban ${long}`,
+      `ban .7 @${"j".repeat(190)}`,
+      `warned ${long}`,
+      `run ${long} -- returned 1`,
+    ),
+    ...Array.from({ length: 3_000 }, (_, index) => {
+      const id = `10.1.${index >> 8}.${index & 255}`;
+      return log(
+        ...[`ban ${id} @jail-${index}; run nft add ${id} -- returned 1`],
+        "ERROR Invariant check failed. Trying to restore a sane environment",
+        `failed ${id} @jail-${index} nft: Error banning ${id}`,
       );
-      expect(message?.content).toContain("2026-11-22");
-      expect(scene.discord.violations).toEqual([]);
-      await scene.expectQuiet();
-    }
-  });
-
-  test("goes as one file where one of 4 MiB holds it, to the last lines", async () => {
-    using scene = new Scene();
-    const line = (id: number) =>
-      `2026-11-22 10:00:00,000 fail2ban.actions [1]: NOTICE  [sshd] Ban ${"x".repeat(3_260)}${id}`;
-    scene.append(...Array.from({ length: 1_255 }, (_, at) => line(1_000 + at)));
-    expect(fs.statSync(scene.log).size).toBeGreaterThan(4 * 1024 * 1024 - 64 * 1024);
-    await scene.pass("--inline", "1");
-    expect(scene.discord.messages).toHaveLength(1);
-  });
-
-  test("is what needs more messages than --inline says, not one less; 0 is never", async () => {
-    using scene = new Scene();
-    const lines = Array.from({ length: 60 }, (_, index) => says(`${index} ${"x".repeat(900)}`));
-    scene.append(...lines);
-    await scene.pass("--inline", "30");
-    expect(scene.discord.messages).toHaveLength(30);
-    scene.append(...lines);
-    await scene.pass("--inline", "29");
-    expect(scene.discord.messages).toHaveLength(31);
-    scene.append(...lines);
-    await scene.pass("--inline", "0");
-    expect(scene.discord.messages).toHaveLength(61);
-  });
-
-  test("leaves out what --only and --jail leave out, and is redacted", async () => {
-    using scene = new Scene();
-    scene.append(...burst, says("[sshd] x https://discord.com/api/webhooks/123/secret-token-abc"));
-    await scene.pass("--only", "ban", "--inline", "3");
-    const text = scene.discord.messages[0]?.files[0]?.text ?? "";
-    expect(text.split("\n").slice(0, -1)).toEqual(burst.filter((line) => line.includes("] Ban ")));
-    scene.append(...burst, says("[sshd] x https://discord.com/api/webhooks/123/secret-token-abc"));
-    await scene.pass("--inline", "3");
-    expect(scene.discord.messages[1]?.files[0]?.text).not.toContain("secret-token");
-  });
-
-  test("of more than a file holds is several files, whole lines, each once", async () => {
-    using scene = new Scene();
-    const lines = Array.from({ length: 26_000 }, (_, index) => says(`${index} ${"é".repeat(500)}`));
-    scene.append(...lines);
-    await scene.pass("--inline", "20");
-    const files = scene.discord.messages.map(({ files: [file] }) => file);
-    expect(files.length).toBeGreaterThan(1);
-    for (const file of files) expect(file?.byteCount).toBeLessThanOrEqual(10 * 1024 * 1024);
-    const sent = files.flatMap((file) => file?.text.split("\n").slice(0, -1) ?? []);
-    expect(sent.length).toBe(lines.length);
-    expect(sent).toEqual(lines);
-    await scene.expectQuiet();
-  });
-
-  test("whose answer is lost comes again marked, the file too", async () => {
-    using scene = new Scene();
-    scene.append(...burst);
-    scene.discord.fail({ kind: "reset-after-saving" });
-    await scene.pass("--inline", "20");
-    const marks = scene.discord.messages.map(({ content }) => content.startsWith("(resent)"));
-    expect(marks).toEqual([false, true]);
-    expect(scene.discord.messages[1]?.files).toHaveLength(1);
-  });
-
-  test("on Slack is the summary, every banned address that fits, the file, its first and last line", async () => {
-    using scene = new Scene();
-    const slack = slackIn(scene);
-    scene.env["F2B_INLINE"] = "20";
-    scene.append(...burst);
-    await scene.pass();
-    expect(slack.messages).toHaveLength(1);
-    const text = slack.messages[0]?.content ?? "";
-    expect(text.length).toBeLessThan(2000);
-    expect(text).toContain("*7,086 lines*");
-    expect(text).toContain(scene.log);
-    expect(text).toContain(burst[0]?.slice(0, 80) ?? "");
-    expect(text).toContain(burst.at(-1)?.slice(0, 80) ?? "");
-    expect(text).toMatch(/banned: 198\.18\.25\.167, .* and \d+ more$/m);
-    expect(slack.violations).toEqual([]);
-  });
-
-  test("with nothing set is printed line by line", async () => {
-    using scene = new Scene();
-    scene.env = { F2B_INLINE: "20" };
-    scene.append(...burst);
-    const { out } = await scene.run();
-    expect(out.split("\n").filter((line) => line.startsWith("2026-"))).toEqual(burst);
-  });
-
-  test("as a dry run prints summary and file, and leaves no trace", async () => {
-    using scene = new Scene();
-    scene.append(...burst);
-    const { out } = await scene.run("--dry-run", "--inline", "20");
-    expect(out).toContain("7,086 lines");
-    expect(out.endsWith(`[fail2ban.log]\n${burst.join("\n")}\n`)).toBe(true);
-    expect(scene.discord.messages).toEqual([]);
-  });
-
-  test("on Slack keeps to its room, whatever the jails and ids are called", async () => {
-    using scene = new Scene();
-    const slack = slackIn(scene);
-    scene.append(
-      ...Array.from({ length: 3_000 }, (_, index) =>
-        ban(`${"&<>".repeat(60)}${index}`, `${"<jail>".repeat(30)}${index}`),
-      ),
-    );
-    await scene.pass("--inline", "1");
-    expect(slack.messages[0]?.content).toContain("3,000 lines");
-    expect(slack.violations).toEqual([]);
-  });
+    }).flat(),
+  ];
+  const before = performance.now();
+  const all = told(lines, { style: { overflow: "file" } });
+  expect(performance.now() - before).toBeLessThan(10_000);
+  for (const line of all) expect(line.length).toBeLessThan(1_900);
 });

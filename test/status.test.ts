@@ -103,13 +103,6 @@ function attacked(scene: Scene): Client {
   return Client.printing(scene, real("attack-burst-status"), Object.fromEntries(texts));
 }
 
-/** The real server of `multi-jail.log`, with names and ids of every kind. */
-function manifold(scene: Scene): Client {
-  const texts = real("multi-jail-status-all-jails").split(/^(?=Status for)/m);
-  const jails = texts.map((text) => [/^Status for the jail: (.*)/.exec(text)?.[1], text]);
-  return Client.printing(scene, real("multi-jail-status"), Object.fromEntries(jails));
-}
-
 function status(scene: Scene, ...words: string[]): Promise<RunResult> {
   return scene.f2bWatch("status", "--log", scene.log, ...words);
 }
@@ -152,22 +145,8 @@ describe("status prints", () => {
     expect(fs.existsSync(scene.state)).toBe(false);
   });
 
-  test("every jail of a real server, whatever its name and its ids", async () => {
-    using scene = new Scene();
-    const client = manifold(scene);
-    const { code, out } = await status(scene);
-    expect(code).toBe(0);
-    for (const name of ["it's-a-jail", "my jail", "zürich", "web_app.v2", "journal-ssh"])
-      expect(out).toMatch(new RegExp(`^${RegExp.escape(name)} +\\d+/\\d+ +\\d+/\\d+`, "m"));
-    expect(out).toContain("_SYSTEMD_UNIT=sshd.service + _COMM=sshd");
-    expect(out).toContain('"eve @everyone"');
-    expect(out).not.toContain("```");
-    expect(client.asked[0]).toEqual(["status"]);
-    const [, list = ""] = /Jail list:\t(.*)/.exec(real("multi-jail-status")) ?? [];
-    expect(client.asked.slice(1).map(([, name]) => name)).toEqual(list.split(", "));
-  });
-
   test.each<[argv: string[], asked: string[]]>([
+    [[], ["nginx-http-auth", "recidive", "sshd"]],
     [
       ["sshd", "recidive", "sshd"],
       ["recidive", "sshd"],
@@ -178,7 +157,7 @@ describe("status prints", () => {
     const client = attacked(scene);
     const { code, out } = await status(scene, ...argv);
     expect(code).toBe(0);
-    expect(out.match(/^\w+/gm)).toEqual(["jail", ...jails]);
+    expect(out.match(/^[\w-]+/gm)).toEqual(["jail", ...jails]);
     expect(client.asked).toEqual([["status"], ...jails.map((jail) => ["status", jail])]);
   });
 
@@ -186,6 +165,7 @@ describe("status prints", () => {
     using scene = new Scene();
     Client.with(scene, {});
     expect(await status(scene)).toEqual({ code: 0, out: "no jails\n", err: "" });
+    expect(JSON.parse((await status(scene, "--json")).out)).toEqual({ host: "web-1", jails: [] });
   });
 
   test("what a jail watches under its row where a row has no room for it, in a message shortened", async () => {
@@ -226,36 +206,6 @@ describe("status prints", () => {
     expect(withLabel.totalBanned).toBe(3);
     expect(long).toHaveLength(5);
     for (const { totalBanned } of long) expect(totalBanned).toBe(1);
-  });
-
-  test("an object for programs with --json, and nothing else", async () => {
-    using scene = new Scene();
-    Client.with(scene, {
-      "it's-a-jail": {},
-      sshd: {
-        failed: [2, 11],
-        watches: "/var/log/a.log /var/log/b.log",
-        banned: ["203.0.113.7", "::7"],
-      },
-    });
-    const { code, out, err } = await status(scene, "--json", "sshd");
-    expect({ code, err }).toEqual({ code: 0, err: "" });
-    expect(JSON.parse(out)).toEqual({
-      host: "web-1",
-      jails: [
-        {
-          jail: "sshd",
-          currentlyFailed: 2,
-          totalFailed: 11,
-          currentlyBanned: 2,
-          totalBanned: 2,
-          watches: "/var/log/a.log /var/log/b.log",
-          banned: ["203.0.113.7", "::7"],
-        },
-      ],
-    });
-    Client.with(scene, {});
-    expect(JSON.parse((await status(scene, "--json")).out)).toEqual({ host: "web-1", jails: [] });
   });
 
   test("no secret and nothing that moves the cursor, also as an object", async () => {
@@ -356,21 +306,6 @@ describe("status refuses", () => {
 describe("status --send", () => {
   const ban = (...banned: string[]): Record<string, Jail> => ({ sshd: { failed: [1, 5], banned } });
 
-  test("posts a title and the table, and is silent here", async () => {
-    using scene = new Scene();
-    Client.with(scene, ban("203.0.113.7", "2001:db8::7"));
-    await sends(scene);
-    expect(contents(scene)).toEqual([
-      `web-1: 1 jail, 2 banned
-\`\`\`
-jail  failed  banned  watches
-sshd     1/5     2/2  /var/log/auth.log
-  203.0.113.7 2001:db8::7
-\`\`\``,
-    ]);
-    expect(scene.discord.violations).toEqual([]);
-  });
-
   test("posts again when a jail or an address comes or goes, and for nothing else", async () => {
     using scene = new Scene();
     const client = Client.with(scene, ban("203.0.113.7", "203.0.113.8"));
@@ -408,14 +343,11 @@ sshd     1/5     2/2  /var/log/auth.log
   test("no id can leave the fence, ping anyone, or fill the channel", async () => {
     using scene = new Scene();
     const slack = addSlack(scene);
-    manifold(scene);
-    await sends(scene);
-    const before = contents(scene).length;
     Client.with(scene, {
       lab: { banned: ["```", "<!channel>", "@here", "x".repeat(100_000), "\x1b[31m", "a\nb"] },
     });
     await sends(scene);
-    expect(contents(scene).length - before).toBe(1);
+    expect(contents(scene)).toHaveLength(1);
     expect([...scene.discord.violations, ...slack.violations]).toEqual([]);
     for (const { content } of [...scene.discord.messages, ...slack.messages]) {
       expect(content.match(/```/g)).toHaveLength(2);

@@ -127,12 +127,6 @@ function rejoined(posted: string[]): string[] {
 }
 
 describe("first runs and plain growth", () => {
-  test("1. no state: a log with 500 lines is posted from its start", async () => {
-    using scene = await Scene.after(1, 500);
-    scene.append(line(501));
-    await scene.passPosts(line(501));
-  });
-
   test("1. no state, --from end: only what comes later is posted", async () => {
     using scene = new Scene();
     scene.append(...lines(1, 500));
@@ -186,18 +180,6 @@ describe("first runs and plain growth", () => {
     await scene.expectQuiet();
   });
 
-  test("7. touch, chmod, chown: nothing is posted", async () => {
-    using scene = await Scene.after(1, 5);
-    fs.utimesSync(scene.log, new Date(2040, 0, 1), new Date(2040, 0, 1));
-    await scene.passPosts();
-    fs.utimesSync(scene.log, 0, 0);
-    await scene.passPosts();
-    fs.chmodSync(scene.log, 0o600);
-    await scene.passPosts();
-    if (isRoot) fs.chownSync(scene.log, 1234, 1234);
-    await scene.passPosts();
-  });
-
   test("8. lines written during the run wait for the next: it ends where it began to read", async () => {
     using scene = new Scene();
     scene.append(...lines(1, 100));
@@ -242,17 +224,6 @@ describe("rotation by renaming", () => {
     },
   );
 
-  test("16. more rotations than are kept: a notice, then all that still exists", async () => {
-    using scene = await Scene.after(1, 5);
-    for (let number = 6; number <= 9; number++) {
-      scene.append(line(number));
-      scene.rotate({ keep: 2 });
-    }
-    scene.append(line(10));
-    await scene.passPostsAfterGap(5, ...lines(8, 10));
-    expect(scene.notices()[0]).toContain(line(5).slice(0, 19));
-  });
-
   test("18. log and .1 both missing: 66, the state is kept; the old log back goes on", async () => {
     using scene = await Scene.after(1, 5);
     const kept = scene.read();
@@ -290,33 +261,6 @@ describe("rotation by renaming", () => {
     await scene.pass();
     expect(rejoined(scene.newlyPosted())).toEqual([`${fragment}…`, line(6)]);
     expect(scene.notices()).toEqual([]);
-    await scene.expectQuiet();
-  });
-
-  test("24. the whole folder is renamed and made anew: a notice, then the new file", async () => {
-    using scene = new Scene();
-    const folder = join(scene.directory, "logs");
-    Object.assign(scene, { log: join(folder, "fail2ban.log") });
-    fs.mkdirSync(folder);
-    scene.append(...lines(1, 5));
-    await scene.passPosts(...lines(1, 5));
-    fs.renameSync(folder, `${folder}.old`);
-    fs.mkdirSync(folder);
-    scene.append(...lines(6, 7));
-    await scene.passPostsAfterGap(5, ...lines(6, 7));
-  });
-
-  test("25. rotated, then moved back by the admin: nothing twice", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.rotate();
-    scene.append(...lines(6, 7));
-    await scene.passPosts(...lines(6, 7));
-    fs.renameSync(scene.path(".1"), scene.log);
-    await scene.pass();
-    scene.append(line(8));
-    await scene.pass();
-    scene.expectPosted(line(8));
-    expect(scene.notices().length).toBeLessThanOrEqual(1);
     await scene.expectQuiet();
   });
 
@@ -515,16 +459,6 @@ describe("compressed files", () => {
     });
   }
 
-  test("35. the .gz with the cursor is not even gzip: a notice, then the new lines", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.append(line(6));
-    scene.rotate();
-    fs.rmSync(scene.path(".1"));
-    scene.write("this is not gzip\n", ".1.gz");
-    scene.append(line(7));
-    await scene.passPostsAfterGap(5, line(7));
-  });
-
   test("36. gzip of several members: all of them", async () => {
     using scene = await Scene.after(1, 5);
     scene.append(line(6));
@@ -622,80 +556,6 @@ describe("truncation and rewriting", () => {
     expect(peakMiB).toBeLessThan(200);
     expect(runAlone(scene).out).toBe("");
   });
-
-  test("52. a block of NULs in mid-file: the lines around it are whole", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.append(line(6));
-    scene.write(new Uint8Array(4096));
-    scene.append(line(7));
-    await scene.passPosts(...lines(6, 7));
-    scene.write(new Uint8Array(100));
-    await scene.passPosts();
-    scene.append(line(8));
-    await scene.passPosts(line(8));
-    scene.rotate();
-    scene.append(line(9));
-    await scene.passPosts(line(9));
-  });
-});
-
-describe("inodes and devices prove nothing", () => {
-  /** All files look as if they were one and the same. */
-  const oneInode = (scene: Scene, changes: Partial<fs.Stats>) => {
-    const alike = (stat: fs.Stats | undefined) => stat && Object.assign(stat, changes);
-    scene.withFs({
-      fstatSync: ((descriptor: number) => alike(fs.fstatSync(descriptor))) as typeof fs.fstatSync,
-      statSync: ((path: string) =>
-        alike(fs.statSync(path, { throwIfNoEntry: false }))) as typeof fs.statSync,
-      lstatSync: ((path: string) =>
-        alike(fs.lstatSync(path, { throwIfNoEntry: false }))) as typeof fs.lstatSync,
-    });
-  };
-
-  for (const [number, name, from, to] of [
-    [54, "longer", 16, 36],
-    [55, "exactly the same size", 16, 20],
-  ] as const) {
-    test(`${number}. deleted and made anew with the same inode, ${name}`, async () => {
-      using scene = await Scene.after(11, 15);
-      const { ino } = fs.statSync(scene.log);
-      scene.remove();
-      scene.append(...lines(from, to));
-      oneInode(scene, { ino });
-      await scene.passPostsAfterGap(5, ...lines(from, to));
-    });
-  }
-
-  test("57. another device number after a remount: nothing again", async () => {
-    using scene = await Scene.after(1, 5);
-    oneInode(scene, { dev: 4711 });
-    await scene.passPosts();
-    scene.append(line(6));
-    await scene.passPosts(line(6));
-  });
-
-  test("57. another device number while the rotated file is held", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.rotate();
-    await scene.passPosts();
-    oneInode(scene, { dev: 4711 });
-    await scene.pass();
-    scene.write(text(line(6)), ".1");
-    scene.append(line(7));
-    await scene.passPosts(...lines(6, 7));
-  });
-
-  test("58. no birth time, no other times: rotation is still understood", async () => {
-    using scene = await Scene.after(1, 5);
-    oneInode(scene, { birthtimeMs: 0, mtimeMs: 0, ctimeMs: 0, atimeMs: 0 });
-    scene.append(line(6));
-    scene.rotate();
-    scene.append(line(7));
-    await scene.passPosts(...lines(6, 7));
-    scene.copytruncate();
-    scene.append(line(8));
-    await scene.passPosts(line(8));
-  });
 });
 
 describe("text", () => {
@@ -744,16 +604,6 @@ describe("text", () => {
     scene.rotate();
     scene.append("end");
     await scene.passPosts("after", "end");
-  });
-
-  test("63. a byte order mark at the start: not shown, no change", async () => {
-    using scene = new Scene();
-    scene.write(`\ufeff${text(...lines(1, 3))}`);
-    await scene.passPosts(...lines(1, 3));
-    scene.append(line(4));
-    scene.rotate();
-    scene.write(`\ufeff${text(line(5))}`);
-    await scene.passPosts(...lines(4, 5));
   });
 
   test("64. fences, mentions, colours, blanks: the fence holds, nobody is called", async () => {
@@ -1117,24 +967,6 @@ describe("the clock proves nothing", () => {
       if (zone === undefined) delete process.env["TZ"];
       else process.env["TZ"] = zone;
     }
-  });
-
-  test("104. mtimes of the rotated files shuffled: the order comes from their names", async () => {
-    using scene = await Scene.after(1, 5);
-    for (let number = 6; number <= 9; number++) {
-      scene.append(line(number));
-      scene.rotate();
-    }
-    scene.append(line(10));
-    for (const [suffix, time] of [
-      [".1", 1e9],
-      [".2", 2e9],
-      [".3", 5e8],
-      [".4", 15e8],
-    ] as const) {
-      fs.utimesSync(scene.path(suffix), time, time);
-    }
-    await scene.passPosts(...lines(6, 10));
   });
 
   test("105. a state written in the future is still used", async () => {

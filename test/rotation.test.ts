@@ -19,11 +19,15 @@ setDefaultTimeout(60_000);
  *   truncate         copied to .1 and emptied; `hole`: and as long as it was, with NULs
  *   keep=6-8 cut=50 tail=50 empty   rewritten in place: these lines, the first or last bytes, nothing
  *   copy.1 link.1 back.1 rm.1 gz.1 zst.1   the log copied, linked, replaced by a file; removed, packed
+ *   nul=9 bom junk.1 bytes that are no text: NULs, a byte order mark, something that is not packed
+ *   mtime.1=9 chmod=600 dev inode timeless  what proves nothing: times, modes, numbers of devices and inodes
  *   longer equal     how long the log is now, beside what it was at the last run
  */
 class Story extends Scene {
   #size = 0;
   #sizeAtRun = 0;
+  #inodeAtRun = 0;
+  #lastPosted = "";
 
   /** Lines as they are written, or as they are posted. */
   #texts(ranges: string, isPosted: boolean): string[] {
@@ -42,6 +46,17 @@ class Story extends Scene {
     return suffix.startsWith("/") ? join(this.directory, suffix) : this.path(suffix);
   }
 
+  /** From now on every file looks like this. */
+  #pretend(changes: Partial<fs.Stats>): void {
+    const alike = (stat: fs.Stats | undefined) => stat && Object.assign(stat, changes);
+    const options = { throwIfNoEntry: false } as const;
+    this.withFs({
+      fstatSync: ((descriptor: number) => alike(fs.fstatSync(descriptor))) as typeof fs.fstatSync,
+      statSync: ((path: string) => alike(fs.statSync(path, options))) as typeof fs.statSync,
+      lstatSync: ((path: string) => alike(fs.lstatSync(path, options))) as typeof fs.lstatSync,
+    });
+  }
+
   async act(word: string): Promise<void> {
     const [, verb = "", count, suffix = "", , value = ""] =
       /^([a-z]*)(\d*)([./_~-][^+=]*)?(?:([+=])(.*))?$/.exec(word) ?? [];
@@ -51,7 +66,10 @@ class Story extends Scene {
     const size = () => fs.statSync(log).size;
     const verbs: Record<string, () => unknown> = {
       new: () => undefined,
-      gap: () => this.passPostsAfterGap(Number(count), ...posts()),
+      gap: async () => {
+        await this.passPostsAfterGap(Number(count), ...posts());
+        expect(this.notices().at(-1)).toContain(this.#lastPosted.slice(0, 19));
+      },
       move: () => this.rotate({ create: false }),
       rotate: () => {
         if (suffix === "") return this.rotate({ keep: number || 9 });
@@ -71,6 +89,14 @@ class Story extends Scene {
       rm: () => fs.rmSync(path),
       gz: () => this.compress(suffix, "gz"),
       zst: () => this.compress(suffix, "zst"),
+      nul: () => this.write(new Uint8Array(number)),
+      bom: () => this.write("\ufeff"),
+      junk: () => fs.writeFileSync(path, "this is not packed\n"),
+      mtime: () => fs.utimesSync(path, number, number),
+      chmod: () => fs.chmodSync(path, parseInt(value, 8)),
+      dev: () => this.#pretend({ dev: 4711 }),
+      inode: () => this.#pretend({ ino: this.#inodeAtRun }),
+      timeless: () => this.#pretend({ birthtimeMs: 0, mtimeMs: 0, ctimeMs: 0, atimeMs: 0 }),
       longer: () => expect(size()).toBeGreaterThan(this.#sizeAtRun),
       equal: () => expect(size()).toBe(this.#sizeAtRun),
     };
@@ -80,7 +106,10 @@ class Story extends Scene {
       fs.appendFileSync(path, this.#texts(value, false).join(""), { mode: 0o640 });
     else if (word.startsWith("=")) await this.passPosts(...posts());
     else throw new Error(`no word: ${word}`);
-    if (fs.existsSync(log) && /^(?:gap|=)/.test(word)) this.#sizeAtRun = size();
+    if (!/^(?:gap|=)/.test(word)) return;
+    const stat = fs.statSync(log, { throwIfNoEntry: false });
+    [this.#sizeAtRun, this.#inodeAtRun] = [stat?.size ?? 0, stat?.ino ?? 0];
+    this.#lastPosted = posts().at(-1) ?? this.#lastPosted;
   }
 
   static async play(history: string): Promise<void> {
@@ -97,6 +126,7 @@ const HISTORIES: Record<string, string> = {
   "3. 5 lines, 3 more, none": "+6-8 =6-8 =",
   "4. empty at the first run, then 3 lines": "new + = +1-3 =1-3",
   "5. empty at the first run, grows, rotates": "new .1+101-105 + = +1-3 rotate +4-5 =1-5",
+  "7. touched, other modes": "mtime=2208988800 = mtime=0 = chmod=600 = +6 =6",
   "9. unread tail in .1, new file shorter": "+6-8 rotate +9-10 =6-10",
   "10. unread tail in .1, new file longer": "+6-8 rotate +9-37 longer =6-37",
   "11. unread tail in .1, new file empty": "+6 rotate =6 +7 =7",
@@ -115,6 +145,7 @@ const HISTORIES: Record<string, string> = {
   "22. .1 ends without a line end for good": "+6< rotate = +7-8 =6<,7-8 rotate gz.2 +9 =9",
   "22. the same, compressed before it is left": "+6 +7< rotate =6 gz.1 +8 =7<,8",
   "23. rotated into another folder": "+6-7 rotate/old/fail2ban.log.1 +8-9 gap5=8-9",
+  "25. rotated, then moved back": "rotate +6-7 =6-7 back.1 gap2= +8 =8",
   "25. rotated, then moved back before anything new": "+6 rotate =6 back.1 = +7 =7",
   "26. other files are renamed over it": ".x+6-7 back.x gap5=6-7 .x+8-12 rm back.x gap2=8-12",
   "27. dateext": "+6-8 rotate-20261122 +9-10 =6-10",
@@ -132,6 +163,7 @@ const HISTORIES: Record<string, string> = {
   "32. compressed at once": "+6-8 rotate gz.1 +9-10 =6-10",
   "32. compressed at once, the new log empty": "+6 rotate gz.1 =6 +7 =7",
   "33. .2.gz tail, whole .1, new": "+6-8 rotate +9-12 rotate gz.2 +13-14 =6-14",
+  "35. what should be packed is not": "+6 rotate rm.1 junk.1.gz +7 gap5=7",
   "37. a plain file that is named as if packed": "+6 rotate.1.xz +7 =6-7",
   "39. copytruncate, new shorter": "+6-8 truncate +9-10 =6-10",
   "39. copytruncate, new still empty": "+6 truncate =6 +7 =7",
@@ -150,10 +182,20 @@ const HISTORIES: Record<string, string> = {
   "48. the same first line, copytruncate": "truncate +1,6-26 =1,6-26",
   "50. other, longer content in the same inode": "keep=6-26 =6-26",
   "51. copytruncate under a writer that leaves a hole": "+6-7 truncate hole +8-9 =6-9",
+  "52. a block of NULs": "+6 nul=4096 +7 =6-7 nul=100 = +8 =8 rotate +9 =9",
+  "54. made anew with the same inode, longer": "new +11-15 =11-15 rm +16-36 inode gap5=16-36",
+  "55. made anew with the same inode, as long":
+    "new +11-15 =11-15 rm +16-20 inode equal gap5=16-20",
+  "57. another device number after a remount": "dev = +6 =6",
+  "57. another device number while a rotated file is held": "rotate = dev = .1+6 +7 =6-7",
+  "58. no times": "timeless +6 rotate +7 =6-7 truncate +8 =8",
   "56. rotate 1": "+6 rotate=1 +7 =6-7 +8 rotate=1 +9 =8-9 +10 rotate=1 +11 =10-11",
   "59. a partial last line waits": "+6< = +6> =6",
   "60. the first line of a new file is partial": "+6 rotate +7< =6 +7> =7",
   "60. the first line of the first run is partial": "new +1< = +1> =1",
+  "63. byte order marks": "new bom +1-3 =1-3 +4 rotate bom +5 =4-5",
+  "104. times of the rotated files are shuffled":
+    "+6 rotate +7 rotate +8 rotate +9 rotate +10 mtime.1=1e9 mtime.2=2e9 mtime.3=5e8 mtime.4=15e8 =6-10",
   "the log is back at its first 40 lines": "new +1-60 =1-60 keep=1-40,61-65 gap60=61-65",
   "the last 3 lines are lost": "new +1-30 =1-30 keep=1-27,61-70 gap30=61-70",
   "the last line is deleted": "new +1-10 =1-10 keep=1-9,61-63 gap10=61-63",

@@ -2446,6 +2446,9 @@ interface Asked {
   readonly bot?: string;
 }
 
+/** What some of a service's codes mean: names of errors or numbers, separated by spaces. */
+type Meaning = readonly [codes: string, kind: Verdict["kind"], why: string, hint?: string];
+
 interface Service {
   readonly name: string;
   readonly title: string;
@@ -2464,13 +2467,7 @@ interface Service {
   readonly hasColors: boolean;
   /** What becomes of more lines than a person wants to scroll through. */
   readonly overflow: "file" | "summary" | "none";
-  /** What its codes mean: names of errors or numbers, separated by spaces. */
-  readonly meanings: readonly (readonly [
-    codes: string,
-    kind: Verdict["kind"],
-    why: string,
-    hint?: string,
-  ])[];
+  readonly meanings: readonly Meaning[];
   /** Log text as the service wants it. */
   encode(text: string): string;
   /** What stands above a message that begins with these words. */
@@ -2540,11 +2537,8 @@ export function readReply(service: Service, reply: Reply): Verdict {
 
 /** An answer that the service itself would not give. */
 function notAs(title: string, { status }: Reply): Verdict {
-  return {
-    kind: "unclear",
-    why: `answers ${status}, but not as ${title} does`,
-    hint: HINTS.between,
-  };
+  const why = `answers ${status}, but not as ${title} does`;
+  return { kind: "unclear", why, hint: HINTS.between };
 }
 
 /** What `error` in an answer means: by its code, else by the status. */
@@ -6358,7 +6352,7 @@ async function pass(
   const names = settings.services.map(({ name }) => name);
   // The logs whose state was saved longest ago first: a run begins where the last one ended.
   const savedMs = (log: string) =>
-    world.fs.statSync(statePathOf({ state, log }), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+    ifPossible(() => world.fs.statSync(statePathOf({ state, log })).mtimeMs) ?? 0;
   const waiting = logs.map((log) => [savedMs(log), log] as const);
   waiting.sort(([one], [other]) => one - other);
   const work = async (log: string) => {

@@ -310,7 +310,7 @@ const STATEMENTS = String.raw`
 /** A match with named groups stands before a value; another is a secret, but for its first group. */
 const patterns = lazily(() => {
   const rowsOf = (text: string) => {
-    const rows = text.replace(/ *(?<=\n|  )# .*/g, "").replace(/\n {3,}/g, "");
+    const rows = text.replace(/ *(?<=\n| {2})# .*/g, "").replace(/\n {3,}/g, "");
     return rows.trim().split(/\s*\n\s*/);
   };
   const all = (text: string, flags: string) => rowsOf(text).map((row) => new RegExp(row, flags));
@@ -891,14 +891,14 @@ function unwrap(line: string) {
       // A line that was cut, or damaged.
     }
   }
-  const [around = "", month = "", day = "", clock = "", whole = "", time = clock, program] =
+  const [around = "", month = "", day = "", clock = "", whole = "", time, program] =
     (own.test(bare) ? null : wrapper.exec(bare)) ?? [];
   const number = 1 + "JanFebMarAprMayJunJulAugSepOctNovDec".indexOf(month) / 3;
   const date = month && `${String(number).padStart(2, "0")}-${day.replace(" ", "0")}`;
   return {
     text: logged ?? bare.slice(around.length),
     date: date || whole,
-    time,
+    time: time ?? clock,
     tag: isForeign ? service.replace(/[ |]+$/, "") : program,
   };
 }
@@ -6060,7 +6060,10 @@ async function startProgress(run: Job): Promise<Progress> {
 // exits. What fails is reported as often as a person wants to read it.
 
 /** What a session says to each destination; nothing where nothing is to be said. */
-type Work = (job: Job, destination: Destination) => Promise<Source | undefined>;
+type Work = (
+  job: Job,
+  destination: Destination,
+) => Promise<Source | undefined> | Source | undefined;
 
 /** How a destination's part of a session ended. */
 interface Ended {
@@ -6410,7 +6413,7 @@ async function tellPing(world: World, settings: Settings, turn: Turn): Promise<n
     : failures["ping"] !== undefined ||
       names.some((name) => after(channels[name]?.down).down !== channels[name]?.down);
   if (!isNews) return exitCode;
-  const tell: Work = async (job, destination) => {
+  const tell: Work = (job, destination) => {
     const { name } = destination;
     if (name === names[0]) report(job, "ping", fault, "fail2ban-client can be used again");
     if (fault) return undefined;
@@ -6877,7 +6880,7 @@ async function callAgain(world: World, settings: Settings, findings: readonly Fi
   const logs = logsOrPath(world, log);
   const path = neutralise(redact(log.replaceAll("`", "'"), []));
   const text = `👋 ${host}: f2b-watch ${VERSION} can post here, it watches \`${path}\``;
-  const callOn: Work = async (job, destination) => {
+  const callOn: Work = (job, destination) => {
     const { name } = destination;
     if (!alive.some((finding) => finding.destination.name === name)) return undefined;
     const channel = job.channel(name);
@@ -6914,7 +6917,7 @@ async function status(world: World, given: Settings, named: readonly string[]): 
   });
   if (answer instanceof Fault) {
     // What cron sends is reported as rarely as a run that fails.
-    const exitCode = await sendBeside(world, settings, async (job, { name }) => {
+    const exitCode = await sendBeside(world, settings, (job, { name }) => {
       if (name === settings.services[0]?.name) report(job, "status", answer, "");
       return undefined;
     });
@@ -6933,7 +6936,7 @@ async function status(world: World, given: Settings, named: readonly string[]): 
   const title = `${host}: ${jails.length > 0 ? counts : "no jails"}`;
   // A phone shows about 40 columns, and 20 words of each list are enough there.
   const table = statusTable(jails, 40, 20, 80);
-  return sendBeside(world, settings, async (job, destination) => {
+  return sendBeside(world, settings, (job, destination) => {
     report(job, "status", undefined, "fail2ban-client can be used again");
     const channel = job.channel(destination.name);
     if (channel.status === mark) return undefined;
@@ -7072,7 +7075,7 @@ function digest(world: World, allSettings: Settings): Promise<number> {
       await print(world, `${title}\n${textFor(destinationOf(world, settings, STDOUT))}`);
     // Where messages would be printed too, the object is the message.
     if (!send || (json && prints)) return 0;
-    return sendBeside(world, settings, async (job, destination) =>
+    return sendBeside(world, settings, (job, destination) =>
       textSource(job, destination, title, textFor(destination)),
     );
   });

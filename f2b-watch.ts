@@ -2295,8 +2295,6 @@ function byAge<File extends Aged>(files: readonly File[]): File[] {
   });
 }
 
-type Found = NonNullable<ReturnType<LogFile["found"]>>;
-
 /** What a plan asks of a file, each only when it must know. */
 export interface LogFile {
   readonly name: string;
@@ -2338,7 +2336,7 @@ interface Segment<File> {
  */
 export function planRead<File extends LogFile>(progress: Progress, files: readonly File[]) {
   const finds = new Map(files.map((file) => [file, file.found(progress)]));
-  const foundBy = (proof: Found["by"]) => files.findLast((file) => finds.get(file)?.by === proof);
+  const foundBy = (proof: string) => files.findLast((file) => finds.get(file)?.by === proof);
   const holder = foundBy("position") ?? foundBy("last line");
   const isGap = progress.cursor !== undefined && !holder;
   // Where the position is known, a file that begins like an older one is another one nevertheless.
@@ -3827,16 +3825,16 @@ class OpenFile implements LogFile {
     return isBehind ? found.offset : 0;
   }
 
-  found({ cursor }: Progress): Found | undefined {
-    if (!cursor) return undefined;
-    return this.matches(cursor) ? { offset: cursor.offset, by: "position" } : this.#find(cursor);
+  found({ cursor }: Progress) {
+    if (!cursor || !this.matches(cursor)) return cursor && this.#find(cursor);
+    return { offset: cursor.offset, by: "position" as const };
   }
 
   /**
    * Looks for the lines that a cursor knows, the newest first. A line without a time proves nothing by
    * itself: what stands before it must be known, too.
    */
-  #find(cursor: Cursor): Found | undefined {
+  #find(cursor: Cursor) {
     // What begins later than a line was written does not hold that line.
     if (cursor.lastTime && this.firstTime > cursor.lastTime) return undefined;
     const { trail: known = [] } = cursor;
@@ -3866,15 +3864,16 @@ class OpenFile implements LogFile {
       const { lastTime } = cursor;
       if (lastTime === undefined || !beginsLike(cursor, this.head, this.size)) return undefined;
       const offset = this.#behindSent(0, "", [lastTime], Infinity);
-      return offset > 0 ? { offset, by: "guess" } : undefined;
+      return offset > 0 ? { offset, by: "guess" as const } : undefined;
     }
     const { rank, offset } = best;
-    if (rank === 0) return { offset, by: "last line" };
+    if (rank === 0) return { offset, by: "last line" as const };
     const [at = 0, , since = ""] = known[rank] ?? [];
     const distance = (known[0]?.[0] ?? 0) - at;
     const newer = known.slice(0, rank).map(([, , time]) => time);
     const behind = since === "" ? offset : this.#behindSent(offset, since, newer, distance);
-    return { offset: behind, by: hits > 1 && distance < KNOWN_DENSE ? "lines" : "guess" };
+    const by = hits > 1 && distance < KNOWN_DENSE ? ("lines" as const) : ("guess" as const);
+    return { offset: behind, by };
   }
 
   /**
@@ -4050,44 +4049,39 @@ type LeftOut = Pick<Listed, "name" | "number" | "writtenMs"> &
  */
 function ownFiles(base: string, live: OpenFile | undefined, open: readonly OpenFile[]) {
   const isRotated = ({ name, number }: OpenFile) => number !== undefined || /\d{6}/.test(name);
-  const certain = [...(live ? [live] : []), ...open.filter(isRotated)];
+  const known = [...(live ? [live] : []), ...open.filter(isRotated)];
   const firstHash = ({ head }: OpenFile) => fingerprint(firstLine(head));
   const isOther = (file: OpenFile) => {
     if (live?.firstTime && file.firstTime > live.lastTime) return true;
-    const end = file.name.startsWith(base) ? "" : file.lastTime;
-    return certain.some(
-      (known) =>
-        known.firstTime !== "" &&
-        firstHash(known) !== firstHash(file) &&
-        known.firstTime < end &&
-        file.firstTime < known.lastTime,
+    if (file.name.startsWith(base)) return false;
+    return known.some(
+      (each) =>
+        each.firstTime !== "" &&
+        firstHash(each) !== firstHash(file) &&
+        each.firstTime < file.lastTime &&
+        file.firstTime < each.lastTime,
     );
   };
   return open.filter((file) => {
-    const isPlain = file.key === undefined && PACKED_NAME.test(file.name);
-    const isOurs = isRotated(file)
-      ? file.firstTime !== "" || !isPlain
-      : file.firstTime !== "" && !isOther(file);
+    const isLog = file.firstTime !== "" && (isRotated(file) || !isOther(file));
+    const isOurs = isLog || (isRotated(file) && (file.key || !PACKED_NAME.test(file.name)));
     if (!isOurs) file.close();
     return isOurs;
   });
 }
 
-/** Opens one sibling without following links: it must be of root or of the log's owner. */
-function openSibling(world: World, { name, number, path }: Listed, owner: number): OpenFile {
-  const opened = openRegular(world, path, world.fs.constants.O_NOFOLLOW, ({ uid, nlink }) => {
-    if (uid === owner || (uid === 0 && nlink === 1)) return undefined;
-    return uid === 0 ? "a hard link" : "of another owner";
-  });
-  return new OpenFile(world, { name, number, ...opened });
-}
-
 /**
- * Opens what lies beside the log, but for the log itself. Listed anew until two listings agree: a rotation
- * in the middle would show one file twice, or hide one; and what is being rotated may be closed to us for
- * a moment. `isSettled`: no name changed hands meanwhile.
+ * Opens what lies beside the log, but for the log itself, without following links: it must be of root or
+ * of the log's owner. Listed anew until two listings agree: a rotation in the middle would show one file
+ * twice, or hide one; and what is being rotated may be closed to us for a moment. `isSettled`: no name
+ * changed hands meanwhile.
  */
 async function openSiblings(world: World, log: string, live: OpenFile | undefined) {
+  const owner = live?.stat.uid ?? world.uid();
+  const problemOf = ({ uid, nlink }: fs.Stats) => {
+    if (uid === owner || (uid === 0 && nlink === 1)) return undefined;
+    return uid === 0 ? "a hard link" : "of another owner";
+  };
   let before = "";
   for (let tries = 1; ; tries++) {
     const open: OpenFile[] = [];
@@ -4099,11 +4093,11 @@ async function openSiblings(world: World, log: string, live: OpenFile | undefine
       const name = dirname(rotationPath(world, log));
       leftOut.push({ name, number: undefined, writtenMs: 0, key: "", why: reason(error) });
     }
-    for (const listed of listing?.files ?? []) {
-      const { name, rest, number, inode, size, writtenMs } = listed;
+    for (const { name, rest, number, path, inode, size, writtenMs } of listing?.files ?? []) {
       if (live && inode === inodeOf(live.stat)) continue;
       try {
-        const file = openSibling(world, listed, live?.stat.uid ?? world.uid());
+        const opened = openRegular(world, path, world.fs.constants.O_NOFOLLOW, problemOf);
+        const file = new OpenFile(world, { name, number, ...opened });
         // Otherwise another file has taken the name since it was listed.
         if (inodeOf(file.stat) === inode) open.push(file);
         else file.close();
@@ -4117,20 +4111,13 @@ async function openSiblings(world: World, log: string, live: OpenFile | undefine
     const isSettled = ifPossible(() => listSiblings(world, log))?.names === listing?.names;
     const closed = leftOut.map(withReason).join("\n");
     if ((isSettled && closed === before) || tries >= 5)
-      return { open, leftOut, snapshot: listing?.snapshot, isSettled };
+      return { log, live, open, leftOut, snapshot: listing?.snapshot, isSettled };
     before = closed;
     for (const file of open) file.close();
     if (closed !== "") await world.sleep(100);
   }
 }
 type Siblings = Awaited<ReturnType<typeof openSiblings>>;
-/** The log's own, the oldest first, and the keys of all that are compressed. */
-type LogFiles = Siblings & { readonly keys: readonly string[] };
-const NO_SIBLINGS: LogFiles = {
-  ...{ open: [], leftOut: [], keys: [] },
-  ...{ snapshot: undefined, isSettled: true },
-};
-
 /** Siblings with their first time, the oldest first; of compressed ones only the beginning is unpacked. */
 async function siblingAges(world: World, { open }: Siblings) {
   const ages: (Aged & Pick<OpenFile, "damage">)[] = [];
@@ -4149,16 +4136,15 @@ async function siblingAges(world: World, { open }: Siblings) {
   return byAge(ages);
 }
 
-/** The log's own siblings; compressed ones are unpacked where they are wanted, and closed otherwise. */
+/** The log's own siblings, the oldest first; compressed ones are unpacked where they are wanted, and closed otherwise. */
 async function unpackSiblings(
   world: World,
-  siblings: Siblings,
-  { log, live, scratchPath }: { log: string; live: OpenFile | undefined; scratchPath: string },
+  { log, live, open: opened, leftOut, snapshot, isSettled }: Siblings,
+  scratchPath: string,
   isWanted: (packed: OpenFile) => boolean,
-): Promise<LogFiles> {
+) {
   const open: OpenFile[] = [];
-  const leftOut = [...siblings.leftOut];
-  for (const file of siblings.open) {
+  for (const file of opened) {
     const { name, number, key, size, stat, writtenMs } = file;
     try {
       if (!key) open.push(file);
@@ -4171,8 +4157,15 @@ async function unpackSiblings(
     }
   }
   const own = byAge(ownFiles(basename(rotationPath(world, log)), live, open));
-  return { ...siblings, open: own, leftOut, keys: siblings.open.flatMap(({ key }) => key ?? []) };
+  // Of all that are compressed.
+  const keys = opened.flatMap(({ key }) => key ?? []);
+  return { open: own, leftOut, keys, snapshot, isSettled };
 }
+type LogFiles = Awaited<ReturnType<typeof unpackSiblings>>;
+const NO_SIBLINGS: LogFiles = {
+  ...{ open: [], leftOut: [], keys: [] },
+  ...{ snapshot: undefined, isSettled: true },
+};
 
 // The state: two copies, each replaced whole, never written in place.
 
@@ -4916,7 +4909,7 @@ async function siblingsFor(
     stateLost ||
     (writtenMs === newestMs && view.format === "events") ||
     parts.some((part) => !isKnown(part, key));
-  return await unpackSiblings(world, siblings, { log, live, scratchPath }, isWanted);
+  return await unpackSiblings(world, siblings, scratchPath, isWanted);
 }
 
 /** What two logs know of one destination. */
@@ -7020,9 +7013,9 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
     const ages = await siblingAges(world, siblings);
     const last = ages.findLastIndex(({ firstTime }) => isOlder(firstTime));
     const names = new Set(ages.slice(Math.max(0, last)).map(({ name }) => name));
-    const place = { log, live, scratchPath: scratchPath(world, settings) };
+    const scratch = scratchPath(world, settings);
     const isWanted = ({ name }: OpenFile) => names.has(name);
-    return unpackSiblings(world, siblings, place, isWanted).catch((error: unknown) => {
+    return unpackSiblings(world, siblings, scratch, isWanted).catch((error: unknown) => {
       if (!(error instanceof Fault)) throw error;
       const hint = "compressed logs are unpacked there; --state or TMPDIR names another place";
       throw new Fault(error.exitCode, error.message, hint);

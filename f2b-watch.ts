@@ -3382,10 +3382,6 @@ function digestText(digest: Digest, fits: (text: string) => boolean): string {
 // ── World: machine ──────────────────────────────────────────────────────────────────────────────
 // All effects go through one `World`: tests hand in their own.
 
-/** What another program said. */
-type Ran =
-  { kind: "ended"; code: number; out: string; err: string } | { kind: "missing" | "timedOut" };
-
 /** Everything outside the program: tests hand in their own. */
 export interface World {
   readonly env: Record<string, string | undefined>;
@@ -3408,7 +3404,13 @@ export interface World {
   /** What a program makes of an open file; throws where it is missing or fails. */
   streamProgram(program: string, input: Iterable<Uint8Array>): AsyncIterable<Uint8Array>;
   /** Runs a program that may be missing or hang; its environment has none of our secrets. */
-  runProgram(program: string, args: readonly string[], timeoutMs?: number): Promise<Ran>;
+  runProgram(
+    program: string,
+    args: readonly string[],
+    timeoutMs?: number,
+  ): Promise<
+    { kind: "ended"; code: number; out: string; err: string } | { kind: "missing" | "timedOut" }
+  >;
   writeOut(text: string): Promise<void>;
   writeError(text: string): void;
 }
@@ -6691,8 +6693,6 @@ async function rotatedText(world: World, { log, isFound }: Settings): Promise<st
   return new Fault(66, `${text}; left out: ${fitting(unusable.map(withReason), 250)}`, hint);
 }
 
-const LASTING = "the same in /etc/fail2ban/fail2ban.local";
-
 /** Where fail2ban logs: a path, or `SYSLOG` and the like; empty if it does not say. */
 function logTarget(world: World, { log, manyLogs }: Settings, answer: string): string | Fault {
   const target = /`- (.+)$/m.exec(answer)?.[1]?.trim() ?? "";
@@ -6700,7 +6700,7 @@ function logTarget(world: World, { log, manyLogs }: Settings, answer: string): s
     return target;
   if (target.includes("/"))
     return new Fault(66, `fail2ban writes to ${target}, not to ${log}`, `--log ${target}`);
-  const hint = `fail2ban-client set logtarget ${log}; ${LASTING}`;
+  const hint = `fail2ban-client set logtarget ${log}; the same in /etc/fail2ban/fail2ban.local`;
   return new Fault(66, `fail2ban logs to ${target}, not to a file`, hint);
 }
 
@@ -6708,7 +6708,7 @@ function levelText(answer: string): string | Fault {
   const level = /level is '?(\w+)/.exec(answer)?.[1] ?? "";
   if (level === "NOTICE") return "NOTICE: bans, but neither failed attempts nor restarts";
   if (!["WARNING", "ERROR", "CRITICAL"].includes(level)) return level;
-  const hint = `fail2ban-client set loglevel INFO; ${LASTING}`;
+  const hint = "fail2ban-client set loglevel INFO; the same in /etc/fail2ban/fail2ban.local";
   return new Fault(66, `${level}: fail2ban does not log its bans`, hint);
 }
 

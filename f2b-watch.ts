@@ -466,7 +466,7 @@ function redact(lines: string, ownSecrets: readonly string[], closely = true): s
       hidden += text.slice(done, start) + text.slice(start, end).replace(/[^\n]+/g, "[redacted]");
       pattern.lastIndex = done = end;
     }
-    text = hidden + text.slice(done);
+    if (done > 0) text = hidden + text.slice(done);
   }
   return text;
 }

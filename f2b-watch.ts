@@ -185,7 +185,7 @@ const CHANNEL_URLS = String.raw`
   (webhooks${SLASH})\d+${SLASH}${IN_URL}+
   (hooks\.slack(?:-gov)?\.com${SLASH})${IN_URL}+
   (/bot|%2Fbot)\d+(?::|%3A)[^\s"'<>/\\]+`;
-const QUOTE = String.raw`[$]?\\{0,8}["']|%22|&quot;`;
+const QUOTE = String.raw`[$]?\\{0,8}["']|%(?:25)?22|\\u0022|&(?:quot|#34);`;
 const BLANKS = String.raw`(?:[ \t]|\\{1,3}(?:\n|n))*`;
 /** What is a secret wherever it stands, in any case of its letters. */
 const SHAPES = String.raw`
@@ -233,14 +233,14 @@ const SHAPES = String.raw`
     |credentials?|authorization|cookie|jwt|bearer|cli_auth|mdp|senha)
     |(?<![a-z0-9])(?<weak>auth|session(?:_?id)?|sid|sig|signature|code|hmac|otp|dsn|license
     |community|user|webhook|hook|url|id|p|pw))(?:[_-]?\d{1,3}|_base|_value)?(?:\[?\]|%5D)?
-    (?:(?<equal>${BLANKS}(?:=>?|:[=-]|<<<|＝|%3D)${BLANKS})|(?<colon>[ \t]*:${BLANKS})
-    |(?<closed>${QUOTE})[}\]]{0,2}${BLANKS}(?:[:,]|=>?|%3A|%3D)${BLANKS}\[?
+    (?:(?<equal>${BLANKS}(?:\\?=>?|:[=-]|<<<|＝|%(?:25)?3D|\\u003d|&#61;)${BLANKS})|(?<colon>[ \t]*:${BLANKS})
+    |(?<closed>(?:${QUOTE}){1,2})[}\]]{0,2}${BLANKS}(?:[:,]|=>?|%3A|%3D)${BLANKS}(?:\[|string\(\d+\) )?
     |(?<tag>(?:[ \t][^<>\n]{0,80})?>|</name>\s*<value>(?:<string>)?)
     |(?<blank>(?:[ \t]|\\\n)${BLANKS}))`;
 const DIRECTORY = "/(?:etc|var|root|home|usr|opt|run|srv|tmp|dev|proc|mnt)";
 /** Values that are no secret: addresses, small numbers, variables, paths, words for a setting. */
 const NO_SECRET = String.raw`
-  ^(?:\w+ )?(?:\[redacted.*|true|false|yes|no|on|off|none|null|nil|undefined|\d{1,2}|<[\w./-]+>|\*+
+  ^(?:(?:basic|bearer|token|key|bot) )?(?:\[redacted.*|true|false|yes|no|on|off|none|null|nil|undefined|stdin|\d{1,2}|<[\w./-]+>|\*+
     |[<@](?:-|[.~]?/.*)|\.{3}|(?:\d{1,3}(?:\.\d{1,3}){3}|[\da-f]{0,4}:[\da-f]*:[\da-f:.]*)(?:/\d+)?
     |%\w.{0,2}|%\(.*|[$][\w@-]+|[$][{(].*|\x60.*|~?\.{0,2}${DIRECTORY}/.*
     |[\w./~-]+\.(?:pem|key|crt|cnf|txt|json|conf|ya?ml|py|sh))$`;
@@ -253,7 +253,7 @@ const EXACT_SHAPES = String.raw`
     (?:(?=[\w-]*[a-z])(?=[\w-]*[A-Z])[\w-]+={0,2}|[0-9a-f]{80}(?![\w-])|[au][a-z0-9]{29}(?![\w-]))
     (?<!(?:^|\s)[^\s:]{0,200}/[\w-]+={0,2})
   # user:password behind -u and its like, but not of programs whose -u is something else
-  (?<login>(?<=^|[\s"'(\x60]|\\n)(?:-[A-Za-z]{0,16}[uUa]|--?(?:proxy-|http-)?(?:user(?:pwd)?|auth)
+  (?<login>(?<=^|[\s"'(\x60]|\\n)(?:-[A-Za-z]{0,16}[uUa]|--?(?:proxy-|http-)?(?:user(?:pwd)?|auth|login)(?![\w-])
     |user[ \t]*=[ \t]*(?="[^":\s]{0,128}:))(?<!\b(?:docker|podman|date|rsync|sort|cut|logger
     |notify-send|sudo|chown|install)\b[^|;&\n]{0,200})${BETWEEN}
     (?!["']?(?:[+/]|\d+:\d+(?!\w)|\S{0,99}://)))`;
@@ -268,7 +268,7 @@ const PASSWORD_OPTIONS = String.raw`
   ldap\w+ -w
   cscli|openssl -k
   openssl -pass(?:in|out)? pass:
-  ssmtp|swaks|send[eE]mail -[ax]p
+  ssmtp|swaks|send[eE]mail --?[ax]p
   plink|pscp|psftp|putty -pw
   smbclient|rpcclient|winexe|smbget|net -U [^\s%]{0,64}%
   lftp -u [^\s,]{0,64},
@@ -279,14 +279,14 @@ const PASSWORD_OPTIONS = String.raw`
   x?freerdp /p:
   net /user:\S+\s`;
 const ARGUMENT = String.raw`(?:"[^"\n]*"|'[^'\n]*'|\S+) +`;
-const READS_SECRET = "sudo -S|kinit|chpasswd|cryptsetup|-stdin|--with-token|--passphrase-fd";
+const READS_SECRET = "sudo -S|kinit|chpasswd|cryptsetup|[- ]stdin|--with-token|--passphrase-fd";
 /** Statements behind which a secret begins. */
 const STATEMENTS = String.raw`
   # -u user -p password
   -p(?:ass)?(?=[ =](?!\d{1,5}\b))(?<=-u(?:ser(?:name)?)?[ =]?[^\s=]{1,64}[ \t]-p(?:ass)?)[ =]
   # SQL, Redis, SMTP, FTP; .netrc, expect, nsupdate
   \b(?:IDENTIFIED BY|SET PASSWORD[^=\n]{0,64}=|requirepass|AUTH(?: PLAIN| LOGIN)?|PASS)[ \t]+
-  \blogin[ \t]+\S{1,128}[ \t]+password[ \t]+
+  \blogin[ \t]+\S{1,128}\s+password[ \t]+
   ssword:?[^\n]{0,40}?send(?: --)?[ \t]+
   \bkey[ \t]+(?:hmac-[\w-]+:)?[\w.-]{1,128}[ \t]+(?=[\w+/]{16})
   # words in their order: wpa_passphrase ssid password, radclient host auth secret
@@ -297,9 +297,9 @@ const STATEMENTS = String.raw`
   # -t aB3dE5gH7jK9
   (?<=[ \t"'])-[A-Za-z][ \t=]+(?=["']?(?!\w*[Ff]ail2[Bb]an)
     (?=\w*\d)(?=\w*[a-z])(?=\w*[A-Z])\w{12,}(?![^\s"']))
-  # login("user", "password"), PDO(source, user, password)
+  # login("user", "password"), connect(source, user, password)
   \b(?:login|[aA]uth|BasicAuth)=?\([ \t]*["'][^"'\n]{0,128}["'],[ \t]*(?=["'])
-  ->__construct\([^,\n]{0,128},[^,\n]{0,128},[ \t]*(?=["'])
+  (?:->__construct|connect)\([^,\n]{0,128},[^,\n]{0,128},[ \t]*(?=["'])
   # echo password | docker login --password-stdin, password=$(echo password)
   \b(?:echo|printf)[ \t]+(?:-\w+[ \t]+|["'][^"'\n]{0,16}%s[^"'\n]{0,8}["'][ \t]+){0,4}
     (?:(?<=(?:eval[ =]["']?|=\x60|=\$\()\w+[ \t]+)
@@ -341,8 +341,8 @@ const patterns = lazily(() => {
         String.raw`|&(?![&\s"']|[\w.%-]{1,64}=)|<(?!/))+`,
       "y",
     ),
-    // What goes on with a word behind its quote or its end: 'a':'b', "a"b, a"b".
-    joined: /[\w$#!]|:["'\w]|(?<!["'])\\{0,8}["'][\w$#!@]/y,
+    // What goes on with a word behind its quote or its end: 'a':'b', "a"b, a"b", 'a'\''b'.
+    joined: /[\w$#!]|:["'\w]|\\''|(?<!["'])\\{0,8}["'][\w$#!@]/y,
     // A header's value without quotes.
     header: /(?:="[^"\n]*"|='[^'\n]*'|(?! --?[A-Za-z])[^"'\n])*/y,
   };
@@ -371,7 +371,7 @@ function wordAt(text: string, from: number): Extent {
   const { opening, bare, joined } = patterns();
   let [start, end, after] = [from, from, from];
   do {
-    if (after > from && text[after] === ":") after++;
+    if (after > from) after += text[after] === ":" ? 1 : text.startsWith("\\''", after) ? 2 : 0;
     const inner = endOf(opening, text, after);
     const quote = text.slice(after, inner).replace("$", "");
     end = quote ? closingOf(quote, text, inner) : endOf(bare, text, inner);
@@ -405,7 +405,7 @@ function secretOf(text: string, match: RegExpExecArray): Extent {
   beforeName.lastIndex = match.index;
   const [, mark = "", bracket, front = ""] = (!login && !asked && beforeName.exec(text)) || [];
   const isHeader = colon !== undefined && (front.includes("-") || /^(?:auth|cook)/i.test(strong));
-  const quote = tag ? "</" : closed ? "" : mark;
+  const quote = tag ? "</" : closed || blank ? "" : mark;
   // Its beginning decides: what is no secret is not read again and again.
   const near = text.slice(from, from + 256);
   const [start, end] = valueAt(near, 0, quote, isHeader);
@@ -414,7 +414,8 @@ function secretOf(text: string, match: RegExpExecArray): Extent {
   const isNamed = () => {
     if (tag) return !weak && (bracket === "<" || tag.startsWith("<")) && /^<\/|^$/.test(rest);
     if (weak) {
-      if (/^pw?$/i.test(weak) && !/[?&]$/.test(before)) return front === "--";
+      if (front === "--" && /^pw?$/i.test(weak)) return true;
+      if (/^p$/i.test(weak) && !/[?&]$/.test(before)) return false;
       if (isHeader && /^x-$/i.test(front)) return true;
       if ((closed && start === 0) || (weak === "id" && !isHeader)) return false;
       if (blank && !front.startsWith("-")) return false;
@@ -430,7 +431,7 @@ function secretOf(text: string, match: RegExpExecArray): Extent {
       if (front.startsWith("-")) return !value.startsWith("-");
       if (/\b(?:action|set)[ \t]+(?:[\w-]+[ \t]+)?$/.test(before)) return !/^[-=]/.test(value);
       // In a sentence: a word with digits.
-      const least = /^(?:bearer|pass)/i.test(strong) ? 8 : 16;
+      const least = start > 0 ? 6 : /^(?:bearer|pass)/i.test(strong) ? 8 : 16;
       return value.length >= least && /^(?=.*\d)(?=.*[a-z])[\w+/=.-]+[),;]?$/i.test(value);
     }
     // Not the next option of a list, nor {"key":"Jail","value":"sshd"}.
@@ -462,7 +463,12 @@ function redact(lines: string, ownSecrets: readonly string[], closely = true): s
     pattern.lastIndex = 0;
     for (let match = pattern.exec(text); match; match = pattern.exec(text)) {
       const [start, end] = secretOf(text, match);
-      if (end <= start) continue;
+      if (end <= start) {
+        // What stands between a name and its value may hold the next name.
+        const { strong, weak } = match.groups ?? {};
+        pattern.lastIndex -= match[0].length - (strong ?? weak ?? match[0]).length;
+        continue;
+      }
       hidden += text.slice(done, start) + text.slice(start, end).replace(/[^\n]+/g, "[redacted]");
       pattern.lastIndex = done = end;
     }

@@ -63,7 +63,7 @@ describe("commands and messages as they are written by hand", () => {
     return kind === "T" ? rest : `${UTILS}exec: ${rest}`;
   }
 
-  test("what stands in « » is hidden, in all but 12 of 572 lines", () => {
+  test("what stands in « » is hidden, in all but 12 of 591 lines", () => {
     const survivors = linesOf("more.rot13.txt").filter((line) => {
       const secrets = Array.from(line.matchAll(/«([^»]*)»/g), ([, secret = ""]) => secret);
       expect(secrets.length, line).toBeGreaterThan(/[«]/.test(line) ? 0 : -1);
@@ -74,7 +74,7 @@ describe("commands and messages as they are written by hand", () => {
     expect(survivors.length, survivors.join("\n")).toBeLessThanOrEqual(12);
   });
 
-  test("of 250 innocent lines none is changed", () => {
+  test("of 253 innocent lines none is changed", () => {
     const byHand = linesOf("more-innocent.rot13.txt").map(logged);
     const lines = [...linesOf("innocent.rot13.txt"), ...byHand].map((line) => `${line}\n`);
     expect(lines.filter((line) => cleanText(line, []) !== line)).toEqual([]);

@@ -4972,7 +4972,7 @@ function report(
   const isDue = isReportDue(last, now, exitCode);
   // A state that cannot be saved cannot remember what was reported.
   if (isDue || exitCode === 73 || world.terminal || settings.dryRun) {
-    const unsent = unlessFault(waiting);
+    const unsent = ifPossible(waiting);
     complain(world, unsent ? `${message}; ${unsent}` : message, hint);
   }
   if (!isDue) return;
@@ -6154,14 +6154,14 @@ async function session(world: World, settings: Settings, work: Work, turn: Turn)
 /** A restart seen in its middle would be told in two halves: what restores bans is let end. */
 async function restored(world: World, settings: Settings, deadline: number): Promise<void> {
   if (settings.view.format !== "events") return;
-  const saved = unlessFault(() => readState(world, settings));
+  const saved = ifPossible(() => readState(world, settings));
   if (saved?.kind !== "known") return;
   // Restoring bans takes fail2ban some seconds.
   const until = Math.min(deadline, world.now() + 10 * SECOND);
   const offsets = Object.values(saved.state.destinations).map(({ cursor }) => cursor?.offset ?? 0);
   let from = Math.min(...offsets);
   for (;;) {
-    const live = unlessFault(() => openLive(world, settings.log));
+    const live = ifPossible(() => openLive(world, settings.log));
     if (!live) return;
     const start = from > live.size ? 0 : Math.max(from, live.size - 64 * 1024);
     const text = latin1(live.read(start, live.size - start));
@@ -6170,21 +6170,6 @@ async function restored(world: World, settings: Settings, deadline: number): Pro
     const isOver = !/Restore Ban|Starting Fail2ban|Jail '[^']*' started/.test(text);
     if (isOver || world.now() >= until || world.stopping.aborted) return;
     await world.sleep(SECOND);
-  }
-}
-
-/** What is wrong is reported by who needs it. */
-function asNothing(error: unknown): undefined {
-  if (error instanceof Fault) return undefined;
-  throw error;
-}
-
-/** What something comes to, if it can be done. */
-function unlessFault<Result>(work: () => Result): Result | undefined {
-  try {
-    return work();
-  } catch (error) {
-    return asNothing(error);
   }
 }
 
@@ -6255,7 +6240,7 @@ async function reportMismatches({ world, settings, live, state, firstRun }: Job)
   ] as const) {
     const now = world.now();
     if (!key || isAsked(state, key, now)) continue;
-    const found = await look().catch(asNothing);
+    const found = await look().catch(() => undefined);
     const fault = found instanceof Fault ? found : undefined;
     if (fault && !state.failures[key]?.exitCode) complain(world, fault.message, fault.hint);
     state.failures[key] = { since: now, told: now, exitCode: fault?.exitCode ?? 0 };
@@ -6406,7 +6391,7 @@ async function tellPing(world: World, settings: Settings, turn: Turn): Promise<n
   const exitCode = fault?.exitCode ?? 0;
   const names = settings.services.map(({ name }) => name);
   // Seen without the lock, like `nothingNew()`. A state that cannot be read is for the pass to report.
-  const saved = unlessFault(() => readState(world, settings));
+  const saved = ifPossible(() => readState(world, settings));
   if (!saved) return exitCode;
   const { channels = {}, failures = {} } = saved.kind === "known" ? saved.state : {};
   const isNews = fault
@@ -6459,7 +6444,7 @@ function turnOf(
   const channels = new Map<string, Channel>();
   // Messages beside the pass are remembered under the name that stands for all logs.
   for (const each of logs.length > 1 ? [log, ...logs] : []) {
-    const saved = unlessFault(() => readState(world, { state, log: each }));
+    const saved = ifPossible(() => readState(world, { state, log: each }));
     for (const [name, channel] of Object.entries(
       saved?.kind === "known" ? saved.state.channels : {},
     ))
@@ -6487,7 +6472,7 @@ function findLogs(world: World, path: string): string[] {
 
 /** The logs, or where there is none the path that was meant to find them. */
 function logsOrPath(world: World, path: string): string[] {
-  return unlessFault(() => findLogs(world, path)) ?? [path];
+  return ifPossible(() => findLogs(world, path)) ?? [path];
 }
 
 /** The settings for one log: `{dir}` in the host's name is the folder that the log lies in. */
@@ -6769,7 +6754,7 @@ function progressText(world: World, settings: Settings): string | Fault {
     return new Fault(66, text, "fail2ban-client flushlogs");
   }
   // Where it cannot be read, the log's own row shows why.
-  const live = unlessFault(() => openLive(world, log));
+  const live = ifPossible(() => openLive(world, log));
   const texts = destinations.map(([name, { cursor, outbox }]) => {
     const waits = outbox ? ", 1 message waiting" : "";
     if (!cursor) return `${name} at the log's start${waits}`;
@@ -6823,7 +6808,7 @@ async function destinationRows(world: World, settings: Settings): Promise<Row[]>
   if (destinations.some(({ name }) => name === "stdout"))
     return [rowOf("destination", `none: messages go to stdout (${SET_ONE})`)];
   const [first = log] = logsOrPath(world, log);
-  const saved = unlessFault(() => readState(world, { ...settings, log: first }));
+  const saved = ifPossible(() => readState(world, { ...settings, log: first }));
   const { channels = {}, failures = {} } = saved?.kind === "known" ? saved.state : {};
   const now = world.now();
   const asking = destinations.map(async (destination): Promise<Finding> => {
@@ -7614,7 +7599,7 @@ interface Settings extends Readonly<ReturnType<typeof readSettings>> {
 /** Runs the program: arguments without the program's name in, exit status out. */
 export function main(argv: readonly string[], world: World): Promise<number> {
   return toldIfFailed(world, async () => {
-    if (unlessFault(() => isIdle(world, argv))) return 0;
+    if (ifPossible(() => isIdle(world, argv))) return 0;
     [z, { cac }] = await Promise.all([import("zod/mini"), import("cac")]);
     const line = readCommandLine(argv);
     const { run, examples } = COMMANDS[line.command];

@@ -1294,8 +1294,8 @@ export class Batch {
   };
   readonly #before: Batch["seen"];
   readonly #view: View;
-  /** Unbans at the end of what was read: what became of them is said behind them. */
-  #waiting: readonly string[] = [];
+  /** A stop of their jail, which is said behind them, may have lifted them. */
+  readonly #unbans: [unban: Happening, record: LogRecord][] = [];
   /** Of the record at hand: its line's number, whether it is shown, its time. */
   #place = -1;
   #shown = false;
@@ -1322,28 +1322,37 @@ export class Batch {
   /** `before` is what the lines before these say: `seen` of the batch that had those, which is used up. */
   constructor(view: View, before?: Batch["seen"]) {
     const { failures, banned } = this.seen;
-    const context = new LogContext({ lastDay: view.lastDay });
+    const context = new LogContext(before?.context ?? { lastDay: view.lastDay });
     this.#view = view;
-    this.#before = { ...this.seen, context, ...before };
-    this.seen = { ...this.#before, failures, banned };
-    this.#isRunning = this.seen.context.running;
+    this.#before = { ...this.seen, ...before };
+    this.seen = { ...this.#before, failures, banned, context };
+    this.#isRunning = context.running;
     // That it stops was told; what it does on its way down is told together.
-    if (this.seen.context.stopping) this.#beginServer(true);
+    if (context.stopping) this.#beginServer(true);
   }
 
-  /** Some lines at a time: the records of a whole batch have no place in memory. */
   read(lines: readonly string[]): this {
-    for (let start = 0; start < lines.length; start += 2_000) {
-      const block = this.#waiting.concat(lines.slice(start, start + 2_000));
-      const end = block.findLastIndex((line) => !line.includes("] Unban ")) + 1;
-      this.#waiting = block.slice(end);
-      this.#readBlock(block.slice(0, end));
+    const { context } = this.seen;
+    for (const line of lines) {
+      const record = context.read(line);
+      this.#place++;
+      if (record) {
+        this.#shown = isShown(record, this.#view);
+        this.#continue = undefined;
+        this.#read(record);
+        if (record.time) this.from ??= record;
+        if (record.time) this.to = record;
+      } else if (context.record) this.#continue?.(unwrap(line).text);
+      else this.other++;
     }
     return this;
   }
 
   finish(): this {
-    this.#readBlock(this.#waiting);
+    for (const [unban, record] of this.#unbans) {
+      const event = record.event === "repeal" ? "lift" : "unban";
+      Object.assign(unban, { event, shown: isShown(record, this.#view) });
+    }
     this.happenings = this.happenings.filter(({ shown }) => shown);
     this.happenings.sort((a, b) => a.place - b.place);
     return this;
@@ -1353,25 +1362,6 @@ export class Batch {
     const { only } = this.#view;
     const isAsked = only.has("found") || only.has("other");
     return this.happenings.length > 0 || (isAsked && this.found + this.other > 0);
-  }
-
-  #readBlock(lines: readonly string[]): void {
-    let above = this.seen.context.record;
-    const { records, after } = readRecords(lines, this.seen.context);
-    for (const [index, record] of records.entries()) {
-      this.#place++;
-      if (!record) this.other++;
-      else if (record === above) this.#continue?.(unwrap(lines[index] ?? "").text);
-      else {
-        this.#shown = isShown(record, this.#view);
-        this.#continue = undefined;
-        this.#read(record);
-        if (record.time) this.from ??= record;
-        if (record.time) this.to = record;
-      }
-      above = record;
-    }
-    this.seen.context = after;
   }
 
   /** Most lines have the time of the one above. */
@@ -1528,8 +1518,9 @@ export class Batch {
     this.#bans.delete(key);
     if (event === "restore") this.seen.banned.set(key, this.#ms(record));
     else this.seen.banned.delete(key);
-    const did = event === "restore" ? event : kind === "unban" ? kind : "lift";
-    if (this.#shown && !this.#isOfServer(did)) this.#tell(did, record, {});
+    const did = event === "restore" ? event : "lift";
+    if (kind === "unban") this.#unbans.push([this.#tell(kind, record, {}), record]);
+    else if (this.#shown && !this.#isOfServer(did)) this.#tell(did, record, {});
   }
 
   /** fail2ban warns from a minute after the ban on, by the failure's time; 0.9 never warns. */

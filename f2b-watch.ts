@@ -228,33 +228,36 @@ const SHAPES = String.raw`
     (?<!(?:mailto|sips?|xmpp|acct|tel|im):)(?=[^\s@"']*[\dA-Z!#$%^&*+])[^\s/"'@\\]+(?=@)
   # The end of a name whose value is a secret, or is one if it looks random; and what stands between
   # it and its value: =, ":, ',, :, > or blanks.
-  (?:(?<strong>(?<!\b(?:mon|hoc|tur|don|joc|whis|dis|hot|lac))key|token|tkn|secret|passw(?:or)?d
-    |passwort|kennwort|passphrase|passcode|(?<!com|by|tres|sur|over|under)pass|pwd|psw|pword|psk
-    |credentials?|authorization|cookie|jwt|bearer|cli_auth|mdp|senha)
+  (?:(?<strong>(?<!\b(?:mon|hoc|tur|don|joc|whis|dis|hot|lac|pub|public[_-]?))key|token|tkn|secret
+    |passw(?:or)?d|passwort|kennwort|passphrase|passcode|(?<!com|by|tres|sur|over|under)pass|pwd|psw
+    |pword|psk|credentials?|authorization|cookie|jwt|bearer|cli_auth|mdp|senha)
     |(?<![a-z0-9])(?<weak>auth|session(?:_?id)?|sid|sig|signature|code|hmac|otp|dsn|license
     |community|user|webhook|hook|url|id|p|pw))(?:[_-]?\d{1,3}|_base|_value)?(?:\[?\]|%5D)?
-    (?:(?<equal>${BLANKS}(?:\\?=>?|:[=-]|<<<|＝|%(?:25)?3D|\\u003d|&#61;)${BLANKS})|(?<colon>[ \t]*:${BLANKS})
-    |(?<closed>(?:${QUOTE}){1,2})[}\]]{0,2}${BLANKS}(?:[:,]|=>?|%3A|%3D)${BLANKS}(?:\[|string\(\d+\) )?
+    (?:(?<equal>${BLANKS}(?:\\?=>?|:[=-]|<<<|＝|%(?:25)?3D|\\u003d|&#61;)${BLANKS})
+    |(?<colon>[ \t]*:${BLANKS})
+    |(?<closed>(?:${QUOTE}){1,2})[}\]]{0,2}${BLANKS}(?:[:,]|=>?|%3[AD])${BLANKS}(?:\[|string\(\d+\) )?
     |(?<tag>(?:[ \t][^<>\n]{0,80})?>|</name>\s*<value>(?:<string>)?)
     |(?<blank>(?:[ \t]|\\\n)${BLANKS}))`;
 const DIRECTORY = "/(?:etc|var|root|home|usr|opt|run|srv|tmp|dev|proc|mnt)";
 /** Values that are no secret: addresses, small numbers, variables, paths, words for a setting. */
 const NO_SECRET = String.raw`
-  ^(?:(?:basic|bearer|token|key|bot) )?(?:\[redacted.*|true|false|yes|no|on|off|none|null|nil|undefined|stdin|\d{1,2}|<[\w./-]+>|\*+
-    |[<@](?:-|[.~]?/.*)|\.{3}|(?:\d{1,3}(?:\.\d{1,3}){3}|[\da-f]{0,4}:[\da-f]*:[\da-f:.]*)(?:/\d+)?
-    |%\w.{0,2}|%\(.*|[$][\w@-]+|[$][{(].*|\x60.*|~?\.{0,2}${DIRECTORY}/.*
-    |[\w./~-]+\.(?:pem|key|crt|cnf|txt|json|conf|ya?ml|py|sh))$`;
+  ^(?:(?:basic|bearer|token|key|bot) )?(?:\[redacted.*|true|false|yes|no|on|off|none|null|nil|stdin
+    |undefined|\d{1,2}|0x[\da-f]+|<[\w./+=-]+>?|\*+|\.{3}|[<@](?:-|[.~]?/.*)|%\w.{0,2}|%\(.*|\x60.*
+    |(?:\d{1,3}(?:\.\d{1,3}){3}|[\da-f]{0,4}:[\da-f]*:[\da-f:.]*)(?:/\d+)?|[$][\w@-]+|[$][{(].*
+    |~?\.{0,2}${DIRECTORY}/.*|[\w./~-]+\.(?:pem|key|crt|cnf|txt|json|conf|ya?ml|py|sh))[,;)]*$`;
 
 const BETWEEN = String.raw`(?:[ \t=]|\\{1,3}(?:\n|n)|["'],[ \t]*(?=["']))*`;
+const SLUG_PART = String.raw`(?:[a-z]*(?:[A-Z][a-z]+)*|[A-Z]+|\d+)`;
 /** What is a secret in just these letters. */
 const EXACT_SHAPES = String.raw`
   # A word as long as a key that looks like one: mixed, or of a known length. No path, no value.
   (?<![\w.+:=-]|%3D)(?=\w[\w-]{23})(?![\w-]*[Ff]ail2[Bb]an)(?=[\w-]*\d)
+    (?!${SLUG_PART}(?:[_-]${SLUG_PART})*(?![\w-]))
     (?:(?=[\w-]*[a-z])(?=[\w-]*[A-Z])[\w-]+={0,2}|[0-9a-f]{80}(?![\w-])|[au][a-z0-9]{29}(?![\w-]))
     (?<!(?:^|\s)[^\s:]{0,200}/[\w-]+={0,2})
   # user:password behind -u and its like, but not of programs whose -u is something else
-  (?<login>(?<=^|[\s"'(\x60]|\\n)(?:-[A-Za-z]{0,16}[uUa]|--?(?:proxy-|http-)?(?:user(?:pwd)?|auth|login)(?![\w-])
-    |user[ \t]*=[ \t]*(?="[^":\s]{0,128}:))(?<!\b(?:docker|podman|date|rsync|sort|cut|logger
+  (?<login>(?<=^|[\s"'(\x60]|\\n)(?:-[A-Za-z]{0,16}[uUa]
+    |--?(?:proxy-|http-)?(?:user(?:pwd)?|auth|login)(?![\w-])|user[ \t]*=[ \t]*(?="[^":\s]{0,128}:))(?<!\b(?:docker|podman|date|rsync|sort|cut|logger
     |notify-send|sudo|chown|install)\b[^|;&\n]{0,200})${BETWEEN}
     (?!["']?(?:[+/]|\d+:\d+(?!\w)|\S{0,99}://)))`;
 /** Programs, their option whose value is a secret, and what stands before that in the value. */
@@ -285,7 +288,9 @@ const STATEMENTS = String.raw`
   # -u user -p password
   -p(?:ass)?(?=[ =](?!\d{1,5}\b))(?<=-u(?:ser(?:name)?)?[ =]?[^\s=]{1,64}[ \t]-p(?:ass)?)[ =]
   # SQL, Redis, SMTP, FTP; .netrc, expect, nsupdate
-  \b(?:IDENTIFIED BY|SET PASSWORD[^=\n]{0,64}=|requirepass|AUTH(?: PLAIN| LOGIN)?|PASS)[ \t]+
+  \b(?:IDENTIFIED BY|SET PASSWORD[^=\n]{0,64}=|requirepass)[ \t]+
+  (?<=["'\n]|quote )(?:AUTH(?! PLAIN| LOGIN)|PASS)[ \t]+
+  \bAUTH (?:PLAIN|LOGIN)[ \t]+(?=["']?[\w+/=]{8})
   \blogin[ \t]+\S{1,128}\s+password[ \t]+
   ssword:?[^\n]{0,40}?send(?: --)?[ \t]+
   \bkey[ \t]+(?:hmac-[\w-]+:)?[\w.-]{1,128}[ \t]+(?=[\w+/]{16})
@@ -302,12 +307,12 @@ const STATEMENTS = String.raw`
   (?:->__construct|connect)\([^,\n]{0,128},[^,\n]{0,128},[ \t]*(?=["'])
   # echo password | docker login --password-stdin, password=$(echo password)
   \b(?:echo|printf)[ \t]+(?:-\w+[ \t]+|["'][^"'\n]{0,16}%s[^"'\n]{0,8}["'][ \t]+){0,4}
-    (?:(?<=(?:eval[ =]["']?|=\x60|=\$\()\w+[ \t]+)
+    (?:(?<=(?:eval[ =]["']?|(?i:key|pass\w*|pwd|secret|token)=["']?(?:\x60|\$\())\w+[ \t]+)
     |(?=[^|\n]{1,200}\|[^|\n]{0,64}?(?:base64|${READS_SECRET})))
   # docker login --password-stdin <<< password
   <<<[ \t]*(?<=(?:${READS_SECRET})[^|;\n]{0,100}<<<[ \t]*)`;
 
-/** A match with named groups stands before a value; another is a secret, but for its first group. */
+/** A match with named groups stands before a value; another is a secret but for its first group. */
 const patterns = lazily(() => {
   const rowsOf = (text: string) => {
     const rows = text.replace(/ *(?<=\n| {2})# .*/g, "").replace(/\n {3,}/g, "");
@@ -329,7 +334,7 @@ const patterns = lazily(() => {
     channels,
     secrets: [...shapes, new RegExp(`(?<asked>${asked})`, "g")],
     noSecret: one(NO_SECRET, "i"),
-    inPath: new RegExp(String.raw`(?<![\w:.])${DIRECTORY}/[\w./-]*$`),
+    inPath: new RegExp(String.raw`(?<![\w:])${DIRECTORY}/[\w./-]*$`),
     looksRandom: /^(?=.*\d)(?=.*[a-z])[\x21-\x7e]{8,}$|^(?=.*[a-z])(?=.*[A-Z])[\w-]{16,}$/i,
     // What stands before a name: a quote or `<`, and the name's beginning.
     beforeName: /(?<=(\\{0,8}["'])?(<\/?)?([\w.:[-]{0,64}))/y,
@@ -412,6 +417,7 @@ function secretOf(text: string, match: RegExpExecArray): Extent {
   const [value, rest] = [near.slice(start, end), near.slice(end)];
   const before = text.slice(Math.max(0, match.index - 264), match.index - front.length);
   const isNamed = () => {
+    if (inPath.test(before)) return false;
     if (tag) return !weak && (bracket === "<" || tag.startsWith("<")) && /^<\/|^$/.test(rest);
     if (weak) {
       if (front === "--" && /^pw?$/i.test(weak)) return true;
@@ -419,6 +425,7 @@ function secretOf(text: string, match: RegExpExecArray): Extent {
       if (isHeader && /^x-$/i.test(front)) return true;
       if ((closed && start === 0) || (weak === "id" && !isHeader)) return false;
       if (blank && !front.startsWith("-")) return false;
+      if (colon && !isHeader && /[^\w+/=.-]/.test(value)) return false;
       return looksRandom.test(value) && !/:\/\/|^\//.test(value);
     }
     if (isHeader) return !/^[a-z]+; /.test(value) && !/^sec-websocket-$/i.test(front);
@@ -438,8 +445,7 @@ function secretOf(text: string, match: RegExpExecArray): Extent {
     if (closed && start === 0) return /^[\w$]/.test(value) && !match[0].includes(",");
     if (closed && /^-{1,2}[a-z-]+$/i.test(value)) return false;
     if (closed && /^key$/i.test(front + strong)) return !/^["']\s*,\s*["']value["']/.test(rest);
-    // Nor the name of a file, nor `token = self.token` or `self.token = token`.
-    if (inPath.test(before)) return false;
+    // Nor `token = self.token`, `self.token = token`.
     const isVariable = value === strong || /^[a-z_]+\.[a-z_.]+(?:\(.*)?$/i.test(value);
     return !(equal?.startsWith(" ") && isVariable);
   };
@@ -515,7 +521,7 @@ function decoded(bytes: Uint8Array): string {
 }
 
 /**
- * Lines of the log, or any text, made harmless. In `text`, a character for each byte, lines are told
+ * Lines of the log, or any text, made harmless. In `text`, a character for a byte, lines are told
  * apart fast; only what is no jail's line about an address is decoded and looked at, together with
  * its neighbours: a command may go on over several lines.
  */

@@ -3608,21 +3608,18 @@ function asFault(error: unknown, exitCode: number): Fault {
   return new Fault(exitCode, `cannot be looked at: ${message}`, hint);
 }
 
-/**
- * Opens a regular file for reading, unless `problemOf` gives a reason not to trust it; a FIFO or device
- * neither blocks nor opens.
- */
+/** Opens a regular file for reading, unless it is distrusted; a FIFO or device neither blocks nor opens. */
 function openRegular(
   world: World,
   path: string,
+  distrust: (stat: fs.Stats) => string | undefined,
   flags = 0,
-  problemOf: (stat: fs.Stats) => string | undefined = () => undefined,
 ) {
   const { O_RDONLY, O_NONBLOCK } = world.fs.constants;
   const descriptor = world.fs.openSync(path, O_RDONLY | O_NONBLOCK | flags);
   try {
     const stat = world.fs.fstatSync(descriptor);
-    const problem = stat.isFile() ? problemOf(stat) : "it is not a regular file";
+    const problem = stat.isFile() ? distrust(stat) : "it is not a regular file";
     if (problem) throw new Error(problem);
     return { descriptor, stat };
   } catch (error) {
@@ -3909,7 +3906,7 @@ class OpenFile implements LogFile {
 /** Opens the log itself, which may be a link; absent when it is not there. */
 function openLive(world: World, path: string, isFound = false): OpenFile | undefined {
   try {
-    const { descriptor, stat } = openRegular(world, path, 0, ({ uid }) => {
+    const { descriptor, stat } = openRegular(world, path, ({ uid }) => {
       const link = world.fs.lstatSync(path, { throwIfNoEntry: false });
       if (!link?.isSymbolicLink()) return undefined;
       if (isFound) return "it is a link";
@@ -4083,7 +4080,7 @@ function ownFiles(base: string, live: OpenFile | undefined, open: readonly OpenF
  */
 async function openSiblings(world: World, log: string, live: OpenFile | undefined) {
   const owner = live?.stat.uid ?? world.uid();
-  const problemOf = ({ uid, nlink }: fs.Stats) => {
+  const distrust = ({ uid, nlink }: fs.Stats) => {
     if (uid === owner || (uid === 0 && nlink === 1)) return undefined;
     return uid === 0 ? "a hard link" : "of another owner";
   };
@@ -4101,7 +4098,7 @@ async function openSiblings(world: World, log: string, live: OpenFile | undefine
     for (const { name, rest, number, path, inode, size, writtenMs } of listing?.files ?? []) {
       if (live && inode === inodeOf(live.stat)) continue;
       try {
-        const opened = openRegular(world, path, world.fs.constants.O_NOFOLLOW, problemOf);
+        const opened = openRegular(world, path, distrust, world.fs.constants.O_NOFOLLOW);
         const file = new OpenFile(world, { name, number, ...opened });
         // Otherwise another file has taken the name since it was listed.
         if (inodeOf(file.stat) === inode) open.push(file);
@@ -4259,22 +4256,34 @@ function prepareStateDirectory(world: World, { state: path, dryRun }: Settings):
   checkStateDirectory(world, path);
 }
 
+/** Distrusts what somebody else than this user, root, or these owners may have written. */
+function ofOthers(world: World, ...owners: readonly number[]) {
+  return (stat: fs.Stats) => {
+    const problem = ownershipProblem(world, stat, ...owners);
+    return problem && `it ${problem}`;
+  };
+}
+
+/** The text of a file that nobody else may have written. */
+function readOwned(world: World, path: string, flags = 0, ...owners: readonly number[]): string {
+  const { descriptor } = openRegular(world, path, ofOthers(world, ...owners), flags);
+  try {
+    return world.fs.readFileSync(descriptor, "utf8");
+  } finally {
+    world.fs.closeSync(descriptor);
+  }
+}
+
 /** The text of one copy; absent when there is none. One that is closed to us, or newer, is a fault. */
 function readCopy(world: World, path: string): string | undefined {
-  let descriptor: number | undefined;
   let text: string;
   try {
-    ({ descriptor } = openRegular(world, path, world.fs.constants.O_NOFOLLOW, (stat) => {
-      const problem = ownershipProblem(world, stat, world.fs.statSync(dirname(path)).uid);
-      return problem && `it ${problem}`;
-    }));
-    text = world.fs.readFileSync(descriptor, "utf8");
+    const { uid } = world.fs.statSync(dirname(path));
+    text = readOwned(world, path, world.fs.constants.O_NOFOLLOW, uid);
   } catch (error) {
     if (errorCode(error) === "ENOENT") return undefined;
     const hint = "it must be a file of this user, mode 600; or --state names another directory";
     throw new Fault(73, `cannot read state ${path}: ${reason(error)}`, hint);
-  } finally {
-    if (descriptor !== undefined) world.fs.closeSync(descriptor);
   }
   const version = Number(/"version": ?(\d+)/.exec(text)?.[1] ?? 0);
   const newer = `the state is of a newer f2b-watch (version ${version})`;
@@ -4701,13 +4710,11 @@ function requireDatabase(world: World, { database, databaseNamed }: Settings): v
  * fail2ban hardly waits; in WAL mode, which fail2ban does not use, even reading makes files beside it.
  */
 function openDatabase(world: World, path: string) {
-  const { descriptor, stat } = openRegular(world, path);
+  const { descriptor } = openRegular(world, path, ofOthers(world));
   const head = Buffer.alloc(20);
   world.fs.readSync(descriptor, head, 0, head.length, 0);
   // At once: closing it later would take away the locks of SQLite, too.
   world.fs.closeSync(descriptor);
-  const wrong = ownershipProblem(world, stat);
-  if (wrong) throw new Error(`it ${wrong}`);
   if (!latin1(head).startsWith("SQLite format 3\0")) throw new Error("it is not a database");
   if (head[18] === 2) throw new Error("it is in WAL mode, which cannot be read without writing");
   const { DatabaseSync } = process.getBuiltinModule("node:sqlite");
@@ -7398,13 +7405,8 @@ const ENV_FILE_HINT =
 /** The env file's variables; the default one may be missing, a named one may not. */
 function readEnvFile(world: World, path: string, named: boolean): ReadonlyMap<string, string> {
   const variables = new Map<string, string>();
-  let opened: ReturnType<typeof openRegular> | undefined;
   try {
-    opened = openRegular(world, path);
-    const wrong = ownershipProblem(world, opened.stat);
-    if (wrong) throw new Fault(78, `env file ${path} ${wrong}`, ENV_FILE_HINT);
-    const text = world.fs.readFileSync(opened.descriptor, "utf8");
-    for (const [index, line] of text.split(/\r?\n/).entries()) {
+    for (const [index, line] of readOwned(world, path).split(/\r?\n/).entries()) {
       if (/^\s*(#|$)/.test(line)) continue;
       // The value is the rest of the line.
       const [, name, value = ""] = /^\s*([A-Za-z_]\w*)=(.*)$/.exec(line) ?? [];
@@ -7420,10 +7422,9 @@ function readEnvFile(world: World, path: string, named: boolean): ReadonlyMap<st
   } catch (error) {
     if (error instanceof Fault) throw error;
     if (!named && errorCode(error) === "ENOENT") return variables;
-    const hint = errorCode(error) === "EACCES" ? "run as root, or as its owner" : undefined;
+    let hint = errorCode(error) || isDenied(error) ? undefined : ENV_FILE_HINT;
+    if (errorCode(error) === "EACCES") hint = "run as root, or as its owner";
     throw new Fault(78, `cannot read env file ${path}: ${reason(error)}`, hint);
-  } finally {
-    if (opened) world.fs.closeSync(opened.descriptor);
   }
 }
 

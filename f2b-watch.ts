@@ -2368,7 +2368,7 @@ export function planRead<File extends LogFile>(progress: Progress, files: readon
 // Pure. Where messages go: each service is one literal, and SERVICES is the only place that knows
 // them all. What a service is sent and what it answers is data; "World: network" makes the request.
 
-/** Where the program comes from, for services that ask who calls. */
+/** Named to services that want to know who is calling. */
 const HOMEPAGE = "https://github.com/f2b-watch/f2b-watch";
 
 const HINTS = {
@@ -2379,27 +2379,27 @@ const HINTS = {
 };
 
 /**
- * What an answer means: how it ends a destination's part of a run, what helps where the service's own
- * code says no more, and for how long it is quiet, doubled each time up to a longest.
+ * How each verdict ends a destination's part of a run: the exit code, a hint if the service's own code
+ * has none, and how long to leave it alone, doubled each time up to a maximum.
  */
 type Ending = readonly [exitCode: number, hint?: string, firstMs?: number, longestMs?: number];
 const VERDICTS = {
   confirmed: [0],
-  /** Taken, without a word that it is kept. */
+  /** Accepted, but not confirmed. */
   unproven: [0],
-  /** Discord says how long; Cloudflare does not, and then a quarter of an hour is the least. */
+  /** Discord says how long; Cloudflare does not, so wait at least a quarter of an hour. */
   limited: [75, HINTS.later, 15 * MINUTE, HOUR],
-  /** Not for the moment. */
+  /** Temporarily. */
   busy: [75, HINTS.later, MINUTE, HOUR],
   /** It provably never left. */
   unsent: [75, HINTS.reach],
   /** It may have arrived. */
   unclear: [75, HINTS.reach, MINUTE, 10 * MINUTE],
-  /** For its content. */
+  /** Because of its content. */
   refused: [69, "see what the channel's filters refuse: words, links"],
   tooLarge: [69],
   badName: [78],
-  /** By a code that says so for good. */
+  /** Permanently, by a code of the service's own. */
   dead: [69, HINTS.mend, DAY, DAY],
   denied: [69, HINTS.mend, HOUR, HOUR],
   misconfigured: [78, HINTS.mend, HOUR, DAY],
@@ -2407,7 +2407,7 @@ const VERDICTS = {
   forbidden: [78],
 } satisfies Record<string, Ending>;
 
-/** What an answer, or its absence, says about one message; `why` and `hint` are for people. */
+/** What a reply, or the lack of one, means for one message; `why` and `hint` are for people. */
 export interface Verdict {
   readonly kind: keyof typeof VERDICTS;
   readonly why: string;
@@ -2417,7 +2417,7 @@ export interface Verdict {
   readonly delayMs?: number;
 }
 
-/** An answer as it came: the body is text of any kind. */
+/** A reply as received; the body may be any text. */
 interface Reply {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
@@ -2436,14 +2436,14 @@ interface AttachedFile {
   readonly parts: readonly string[];
 }
 
-/** What a service says when it is asked without posting. */
+/** What a service reports when asked without posting. */
 interface Asked {
   readonly text: string;
-  /** What only a message can tell. */
+  /** What only a real message can show. */
   readonly doubt: string;
-  /** Refusals that may stand all the same; absent where the answer disproves them all. */
+  /** Earlier refusals that this reply does not disprove; absent if it disproves all of them. */
   readonly untouched: RegExp | undefined;
-  /** The name under which Slack knows us. */
+  /** The bot's name in Slack. */
   readonly bot?: string;
 }
 
@@ -2453,46 +2453,46 @@ type Meaning = readonly [codes: string, kind: Verdict["kind"], why: string, hint
 interface Service {
   readonly name: string;
   readonly title: string;
-  /** Its variables, each with what `--help` says of it. */
+  /** Its variables, each with its text for `--help`. */
   readonly variables: Readonly<Record<string, string>>;
-  /** Which of them to set. */
+  /** Which of them must be set. */
   readonly needs: string;
   readonly userAgent: string;
-  /** Hosts, or hosts and paths, that are its own. */
+  /** Matches its own hosts and paths. */
   readonly owns: RegExp;
-  /** Characters of a message. */
+  /** Characters per message. */
   readonly limit: number;
-  /** No more posts than this within so long. */
+  /** At most this many posts in each window. */
   readonly pace: readonly (readonly [posts: number, windowMs: number])[];
   readonly markup: Markup;
   readonly hasColors: boolean;
-  /** What becomes of more lines than a person wants to scroll through. */
+  /** How a flood is sent. */
   readonly overflow: "file" | "summary" | "none";
   readonly meanings: readonly Meaning[];
   /** Log text as the service wants it. */
   encode(text: string): string;
-  /** What stands above a message that begins with these words. */
+  /** The line above a message that begins with these words. */
   header(host: string, words: string): string;
   /** What an answer to a message means, but for a 429. */
   read(reply: Reply): Verdict;
-  /** As its variables set it up; absent where none is set. */
+  /** Reads its variables; absent if none is set. */
   connect(variable: Lookup): Connected | undefined;
 }
 
-/** A service that is set up. */
+/** A configured service. */
 interface Connected extends Service {
   /** Tells changed settings from unchanged ones, for a destination that refused. */
   readonly settings: string;
   readonly host: string;
   /** What must never be shown. */
   readonly secrets: readonly string[];
-  /** A message; without a sender under the service's own name for us. */
+  /** Without `sender` the service shows its own name for us. */
   post(content: string, sender: string | undefined, file: AttachedFile | undefined): Call;
-  /** What can be asked without posting, or what there is to say where nothing can. */
+  /** How to ask without posting, or what to report if that is impossible. */
   readonly ask: (Call & { read(reply: Reply): Asked | Verdict }) | Asked;
 }
 
-/** All that an answer may hold for us; what has another shape is as good as missing. */
+/** Every field of a reply that we read; one of another type counts as missing. */
 const Answer = lazily(() => {
   const orMissing = <Type>(type: Zod.ZodMiniType<Type>) => z.catch(z.optional(type), undefined);
   const text = orMissing(z.string());
@@ -2520,7 +2520,7 @@ function answerIn({ body }: Reply): Zod.infer<ReturnType<typeof Answer>> {
   }
 }
 
-/** What an answer to a posted message means. */
+/** The verdict on a reply to a posted message. */
 export function readReply(service: Service, reply: Reply): Verdict {
   const msOf = (name: string) => {
     const seconds = Number.parseFloat(reply.headers[name] ?? "");
@@ -2530,19 +2530,19 @@ export function readReply(service: Service, reply: Reply): Verdict {
   const delayMs = isLast ? Math.min(msOf("x-ratelimit-reset-after"), DAY) : -1;
   const delay = delayMs > 0 ? { delayMs } : {};
   if (reply.status !== 429) return { ...service.read(reply), ...delay };
-  // The longest wait that it asks for: in its header, and Discord's in its body, too.
+  // The longer of two waits: the header's, and the one in the body of Discord's reply.
   const { retry_after = -1 } = answerIn(reply);
   const waitMs = Math.max(retry_after * SECOND, msOf("retry-after"));
   return { kind: "limited", why: "rate limited", ...(waitMs < 0 ? {} : { waitMs }), ...delay };
 }
 
-/** An answer that the service itself would not give. */
+/** A reply that cannot come from the service itself. */
 function notAs(title: string, { status }: Reply): Verdict {
   const why = `answers ${status}, but not as ${title} does`;
   return { kind: "unclear", why, hint: HINTS.between };
 }
 
-/** What `error` in an answer means: by its code, else by the status. */
+/** The verdict on an error: by its code, else by the status. */
 function readError(service: Service, code: string, reply: Reply): Verdict {
   const { status } = reply;
   const known = service.meanings.find(([codes]) => code !== "" && codes.split(" ").includes(code));
@@ -2558,12 +2558,12 @@ function readError(service: Service, code: string, reply: Reply): Verdict {
   return { kind: "misconfigured", why: `our messages are rejected ${label}` };
 }
 
-/** The text of a variable; absent where it is empty or not set. */
+/** A variable's text; absent if it is empty or unset. */
 type Lookup = (name: string) => string | undefined;
 
 const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/;
 
-/** A URL out of a variable, `https:` or to this machine, and no other service's; never echoed. */
+/** Parses a variable's URL: `https:` or loopback, and not another service's; never echoes it. */
 function urlOf(service: Service, name: string, text: string, example: string, path = /^/): URL {
   const expected = (found: string, hint = `copy it again from ${service.title}`) =>
     new Fault(78, `${name}: expected ${example}, found ${found}`, hint);
@@ -2577,7 +2577,7 @@ function urlOf(service: Service, name: string, text: string, example: string, pa
   if (owner && owner !== service) {
     throw expected(`a URL of ${owner.title}`, `for that one set ${owner.needs}`);
   }
-  // Services that people have webhooks of, and that we do not know.
+  // Other services that people have webhooks for.
   for (const [title, host] of [
     ["Telegram", /(?:^|\.)telegram\.org$/],
     ["Microsoft Teams", /(?:^|\.)(?:office|office365|logic\.azure|powerplatform)\.com$/],
@@ -2597,12 +2597,12 @@ export const DISCORD: Service = {
   title: "Discord",
   variables: { DISCORD_WEBHOOK: "https://discord.com/api/webhooks/…[?thread_id=…]" },
   needs: "DISCORD_WEBHOOK",
-  /** The form that Discord asks for, https://docs.discord.com/developers/reference#user-agent */
+  /** In the form that https://docs.discord.com/developers/reference#user-agent requires. */
   userAgent: `DiscordBot (${HOMEPAGE}, ${VERSION})`,
   owns: /^(?:[^/]+\.)?discord(?:app)?\.com\/|^[^/]+\/api\/(?:v\d+\/)?webhooks\//,
-  /** It takes 2000; ours are under that (the design card). */
+  /** Discord allows 2000. */
   limit: 1_999,
-  /** 5 requests in 2 s a webhook (headers), 30 in 60 s a channel (in no header); one is left as slack. */
+  /** 5 in 2 s per webhook (in headers), 30 in 60 s per channel (in no header); one to spare. */
   pace: [
     [5, 2_000],
     [29, 60_000],
@@ -2621,11 +2621,13 @@ export const DISCORD: Service = {
   meanings: [
     ["10015", "dead", "the webhook was deleted", NEW_WEBHOOK],
     ["50027", "dead", "the webhook's token is not valid", NEW_WEBHOOK],
-    ["10003", "dead", "the channel or thread was deleted", "set DISCORD_WEBHOOK to one that exists"],
+    ["10003", "dead", "the channel or thread was deleted",
+      "set DISCORD_WEBHOOK to one that exists"],
     ["50001 50013", "dead", "the webhook may not post to its channel", NEW_WEBHOOK],
     ["50006 200000 240000", "refused", "its content is refused"],
     ["40005", "tooLarge", "the message is too large"],
-    ["50083", "misconfigured", "the thread is archived", "unarchive it in Discord, or name another"],
+    ["50083", "misconfigured", "the thread is archived",
+      "unarchive it in Discord, or name another"],
     ["160005", "misconfigured", "the thread is locked", "unlock it in Discord, or name another"],
     ["220001 220002 220003 220004", "misconfigured", "a forum takes posts in a thread only",
       "append ?thread_id=<id> to DISCORD_WEBHOOK"],
@@ -2652,8 +2654,9 @@ export const DISCORD: Service = {
     const example = "https://discord.com/api/webhooks/<id>/<token>";
     const named = urlOf(this, "DISCORD_WEBHOOK", text, example, path);
     const host = named.host === "discordapp.com" ? "discord.com" : named.host;
-    // Without a version Discord answers as v6, and without wait=true it does not say what it kept.
-    const webhook = `${named.protocol}//${host}${named.pathname.replace(path, "/api/v10/webhooks/$1/$2")}`;
+    // Without a version Discord replies as v6; without wait=true it does not confirm messages.
+    const versioned = named.pathname.replace(path, "/api/v10/webhooks/$1/$2");
+    const webhook = `${named.protocol}//${host}${versioned}`;
     const thread = named.searchParams.get("thread_id");
     if (thread && !/^\d{1,20}$/.test(thread)) {
       const expected = "expected ?thread_id=<digits>, found something else";
@@ -2666,7 +2669,7 @@ export const DISCORD: Service = {
       host,
       secrets: [webhook.replace(/.*\//, "")],
       post(content, username, file) {
-        // 1 << 2: no embeds made of links.
+        // 1 << 2: no link previews.
         const payload = { content, allowed_mentions: { parse: [] }, flags: 4, username };
         if (!file) return { url, body: payload };
         const body = new FormData();
@@ -2681,8 +2684,9 @@ export const DISCORD: Service = {
           if (reply.status >= 300) return readReply(this, reply);
           const { id, name, channel_id: channel = "?" } = answerIn(reply);
           if (!id) return notAs("Discord", reply);
+          const title = name?.slice(0, HOST_LIMIT) ?? "without a name";
           return {
-            text: `webhook "${name?.slice(0, HOST_LIMIT) ?? "without a name"}" of channel ${channel}`,
+            text: `webhook "${title}" of channel ${channel}`,
             doubt: thread ? `whether thread ${thread} is there` : "",
             untouched: thread ? /code (?:10003|50001|50013|50083|160005)\b/ : undefined,
           };
@@ -2710,7 +2714,7 @@ export const SLACK: Service = {
   needs: "SLACK_WEBHOOK, or SLACK_TOKEN and SLACK_CHANNEL",
   userAgent: `f2b-watch/${VERSION} (${HOMEPAGE})`,
   owns: /^(?:[^/]+\.)?slack(?:-gov)?\.com\//,
-  /** After escaping; it splits what is over 4,000, in the middle of a fence. */
+  /** After escaping; Slack splits text over 4,000 characters, even inside a fence. */
   limit: 1_999,
   /** One message per second and channel, https://docs.slack.dev/apis/web-api/rate-limits */
   pace: [[1, 1_000]],
@@ -2722,7 +2726,7 @@ export const SLACK: Service = {
   },
   hasColors: false,
   overflow: "summary",
-  /** https://docs.slack.dev/reference/methods/chat.postMessage, and what its webhooks say in plain text. */
+  /** https://docs.slack.dev/reference/methods/chat.postMessage, and the texts of its webhooks. */
   // prettier-ignore
   meanings: [
     ["not_in_channel", "dead", "the bot is not in the channel", INVITE],
@@ -2735,34 +2739,35 @@ export const SLACK: Service = {
     ["not_authed invalid_auth account_inactive token_revoked token_expired not_allowed_token_type",
       "dead", "the token is not valid", `${SLACK_PERMISSIONS}: copy the token, set SLACK_TOKEN`],
     ["no_permission restricted_action restricted_action_read_only_channel ekm_access_denied " +
-      "restricted_action_thread_only_channel access_denied accesslimited enterprise_is_restricted " +
-      "two_factor_setup_required deprecated_endpoint method_deprecated action_prohibited " +
+      "restricted_action_thread_only_channel access_denied accesslimited " +
+      "enterprise_is_restricted two_factor_setup_required deprecated_endpoint " +
+      "method_deprecated action_prohibited " +
       "user_not_found posting_to_general_channel_denied",
       "dead", "Slack does not let us post there"],
-    // Of these Slack says that the message may have arrived.
+    // After these, says Slack, the message may have arrived.
     ["internal_error fatal_error request_timeout rollup_error", "unclear", "server error"],
     ["service_unavailable team_added_to_org org_login_required", "busy", "Slack is not available"],
     ["ratelimited rate_limited message_limit_exceeded", "limited", "rate limited"],
     ["msg_too_long no_text", "refused", "its content is refused"],
   ],
   encode: escapeSlack,
-  // Slack may show another name than ours: the host stands in the text.
+  // Slack may ignore our sender's name, so the text names the host.
   header(host, words) {
     // A line of ours names it, behind its sign.
     const isNamed = words.startsWith(nameText(host, SLACK.markup), words.indexOf(" ") + 1);
     return isNamed ? "" : `*${escapeSlack(host)}*\n`;
   },
-  /** JSON of the API, also with status 200 for a failure; plain text of a webhook. */
+  /** The API replies in JSON, with status 200 even for failures; a webhook in plain text. */
   read(reply) {
     const { ok, ts, error = "", warning } = answerIn(reply);
     const text = ok === undefined ? reply.body.trim() : error;
     const code = /^[a-z_]{1,60}$/.test(text) ? text : "";
-    // Posted without its end: sent again in halves, because doubled is better than lost.
+    // Posted without its end: sent again in halves, because a duplicate is better than a loss.
     if (warning?.includes("message_truncated")) {
       return { kind: "refused", why: "it was cut short (message_truncated)" };
     }
     const isKnown = this.meanings.some(([codes]) => codes.split(" ").includes(code));
-    // Receivers that are nearly Slack: Rocket.Chat, Mattermost, Slack's own workflow triggers.
+    // Compatible receivers: Rocket.Chat, Mattermost, Slack's own workflow triggers.
     const isNo = /"(?:ok|success)"\s*:\s*false/.test(reply.body) || isKnown;
     if (reply.status >= 300 || isNo) return readError(this, code, reply);
     return { kind: ts !== undefined || text === "ok" ? "confirmed" : "unproven", why: "" };
@@ -2816,7 +2821,7 @@ export const SLACK: Service = {
   },
 };
 
-/** Reads the answer of Slack's `auth.test`. */
+/** Reads the reply of Slack's `auth.test`. */
 function readIdentity(reply: Reply, channel: string): Asked | Verdict {
   const { ok, user = "bot", team = "a team without a name" } = answerIn(reply);
   if (!ok) {
@@ -2842,30 +2847,30 @@ const SERVICES: readonly Service[] = [DISCORD, SLACK];
 
 const SET_ONE = `set ${SERVICES.map(({ needs }) => needs).join(", ")}`;
 
-/** What a person can do about it; `host` is what the hint is to name. */
+/** What a person can do about it; the hint names `host`. */
 function hintFor({ kind, hint }: Verdict, host: string): string | undefined {
   const [, general]: Ending = VERDICTS[kind];
   const text = hint ?? general;
   const isLocal = LOOPBACK.test(host.replace(/:\d+$/, ""));
-  // Between this machine and itself there is nothing to look at.
+  // Nothing stands between this machine and itself.
   return isLocal && text?.includes("curl") ? undefined : text?.replace("HOST", host);
 }
 
 // ── Core: how to send ───────────────────────────────────────────────────────────────────────────
-// Pure. Keeps a service's limits, says what comes after each verdict, and when to report a failure.
+// Pure. Keeps a service's limits and decides what follows each verdict.
 
-/** How long to wait, for the pace and for what the service's headers asked. */
+/** How long to wait for the pace and for what the service's headers asked. */
 function turnDelayMs({ posts, asked }: Channel, pace: Service["pace"], now: number): number {
   const ends = pace.map(([count, windowMs]) => {
     const oldest = posts.at(-count);
-    // A stamp from the future means that the clock was put back.
+    // A time in the future means that the clock was set back.
     return oldest === undefined || oldest > now ? now : oldest + windowMs + 1;
   });
   if (asked && asked.at <= now) ends.push(asked.at + asked.delayMs);
   return Math.max(now, ...ends) - now;
 }
 
-/** Sorts a failed fetch. Its texts may hold the URL, so that only words of ours come out. */
+/** The verdict on a failed fetch. Error texts may contain the URL, so `why` is in our own words. */
 export function readFetchError(error: unknown): Verdict {
   type Described = { name?: unknown; code?: unknown; message?: unknown; cause?: unknown };
   const { name, code, message, cause }: Described = Object(error);
@@ -2879,7 +2884,7 @@ export function readFetchError(error: unknown): Verdict {
   const text = `${code} ${message} ${deeper}`.replace(/https?:\/\/\S+/g, "");
   if (/redirect/i.test(text))
     return { kind: "misconfigured", why: "it answers with a redirect", hint: HINTS.between };
-  // Codes and texts of failures that happen before a request leaves, on Bun and on Deno.
+  // Codes and texts of failures before the request left, on Bun and on Deno.
   const early = [
     "ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|connection refused|unreachable",
     "EPROTO|ERR_TLS|CERT|SELF_SIGNED|UNABLE_TO|ERR_PROXY|UnsupportedProxy|dns error",
@@ -2892,24 +2897,24 @@ export function readFetchError(error: unknown): Verdict {
 }
 
 /**
- * Whether a pause still holds: not with other settings than those that were refused, and not when it
- * is from the future or further ahead than a day, because then the clock was put back.
+ * Whether a pause still holds: not after the refused settings changed, and not if it was set in the
+ * future or ends more than a day ahead, because then the clock was set back.
  */
 function isPaused(pause: Pause | undefined, now: number, settings: string): boolean {
   if (!pause || pause.setAt > now || pause.until - now > DAY) return false;
   return pause.until > now && (pause.settings ?? settings) === settings;
 }
 
-/** What has been tried for the message at hand. */
+/** What has been tried for the current message. */
 interface Attempt {
   readonly tries: Partial<Readonly<Record<Verdict["kind"], number>>>;
-  /** Lines among which one is refused; 0 when none is known to be. */
+  /** How many of the next lines contain a refused one; 0 if none is known to. */
   readonly suspects: number;
-  /** Bytes of a file that is not too large, as far as it is known. */
+  /** The largest file believed to be accepted. */
   readonly fileBytes: number;
 }
 
-/** Discord takes files of 10 MiB; what makes one needs thirty times its size in memory. */
+/** Discord accepts files of 10 MiB; making one takes thirty times its size in memory. */
 const FILE_LIMIT_BYTES = 4 * 1024 * 1024;
 
 const FIRST_ATTEMPT: Attempt = { tries: {}, suspects: 0, fileBytes: FILE_LIMIT_BYTES };
@@ -2917,7 +2922,7 @@ const FIRST_ATTEMPT: Attempt = { tries: {}, suspects: 0, fileBytes: FILE_LIMIT_B
 interface Situation {
   readonly attempt: Attempt;
   readonly lines: number;
-  /** Bytes of its file; 0 where it has none. */
+  /** Bytes of its file; 0 without one. */
   readonly fileBytes: number;
   readonly pause: Pause | undefined;
   readonly settings: string;
@@ -2940,16 +2945,16 @@ function nextStep({ kind, why, hint, waitMs }: Verdict, situation: Situation): S
   if (kind === "tooLarge" || kind === "refused") {
     if (lines === 1) return { kind: "setAside" };
     const isFile = kind === "tooLarge" && fileBytes > 0;
-    // Less than half: around the file there is a form.
+    // Less than half: the form around the file counts, too.
     const change = isFile ? { fileBytes: Math.floor(fileBytes / 2) - 1_024 } : { suspects: lines };
     return { kind: "split", attempt: { ...attempt, ...change } };
   }
   const { [kind]: tried = 0 } = attempt.tries;
   let afterMs = Infinity;
-  // Seven tries are about a minute; after three it is a later run's turn.
+  // Seven tries take about a minute; what may have arrived gets three per run.
   if (kind === "unsent" && tried < 6) afterMs = Math.min(2 ** tried, 30) * SECOND + jitterMs;
   if (kind === "unclear" && tried < 2) afterMs = 3 ** tried * SECOND + jitterMs;
-  // Many hosts may share the limit: those that were refused together must not come back together.
+  // Many hosts may share the limit: those refused together must not return together.
   if (waitMs !== undefined) afterMs = Math.min(waitMs + jitterMs * 2 ** Math.min(tried, 6), DAY);
   if (now + afterMs < deadline) {
     const tries = { ...attempt.tries, [kind]: tried + 1 };
@@ -2965,12 +2970,12 @@ function nextStep({ kind, why, hint, waitMs }: Verdict, situation: Situation): S
   return { kind: "stop", exitCode, pause: exitCode === 75 ? pause : { ...pause, settings } };
 }
 
-/** The attempt that follows a message that is done with. */
+/** The attempt for the message after one that is done. */
 function afterDone({ suspects, fileBytes }: Attempt, lines: number, isSetAside = false): Attempt {
   return { tries: {}, suspects: isSetAside ? 0 : Math.max(0, suspects - lines), fileBytes };
 }
 
-/** How much of what comes next may have arrived already: log lines, and characters of the next. */
+/** How much of what comes next may have arrived: log lines, and characters of the line after. */
 type Doubt = NonNullable<Progress["doubt"]>;
 
 const NO_DOUBT: Doubt = { lines: 0, characters: 0 };
@@ -2981,7 +2986,7 @@ function furtherDoubt(one: Doubt, other: Doubt): Doubt {
   return lines >= 0 ? one : other;
 }
 
-/** What is left of a doubt behind a message. */
+/** What remains of a doubt after a message. */
 function doubtBehind(doubt: Doubt, { lines, characters }: Doubt): Doubt {
   if (lines < doubt.lines) return { ...doubt, lines: doubt.lines - lines };
   if (lines > doubt.lines) return NO_DOUBT;
@@ -4392,7 +4397,7 @@ function acquireLock(path: string) {
 // ── World: network ──────────────────────────────────────────────────────────────────────────────
 // One message in, one verdict out. No URL, token or error object leaves this section.
 
-/** Makes one request, and reads the answer, or what it means that there is none. */
+/** Makes one request and reads the reply; without one, the verdict on its absence. */
 async function request<Result>(
   world: World,
   { userAgent }: Service,
@@ -4405,9 +4410,9 @@ async function request<Result>(
     const packed = body && new Response(isForm ? body : JSON.stringify(body));
     const type = isForm ? packed?.headers.get("content-type") : "application/json; charset=utf-8";
     const bytes = await packed?.arrayBuffer();
-    // On a slow line, 100 KB/s, a file of 4 MiB takes most of a minute.
+    // At 100 KB/s a file of 4 MiB takes most of a minute.
     const uploadMs = isForm ? Math.ceil((bytes?.byteLength ?? 0) / 100) : 0;
-    // A post that is cut short may have arrived: it has two seconds, also where the run has less.
+    // A post that is cut short may have arrived: it gets two seconds even if the run has less.
     const limitMs = Math.min(20 * SECOND + uploadMs, Math.max(leftMs, 2 * SECOND));
     const response = await world.fetch(url, {
       ...(bytes && { method: "POST", body: bytes }),
@@ -4424,7 +4429,7 @@ async function request<Result>(
     let text = "";
     for await (const chunk of response.body ?? []) {
       text += decoder.decode(chunk, { stream: true });
-      // A server may lie about its length or never end.
+      // A reply may never end.
       if (text.length > 64 * 1024) break;
     }
     const { status, headers: answered } = response;
@@ -4438,7 +4443,7 @@ async function request<Result>(
   }
 }
 
-/** The variable whose proxy the runtime uses for this URL. */
+/** The variable that names the proxy for this URL. */
 function proxyOf({ env }: World, { protocol, hostname }: URL): string | undefined {
   const find = (wanted: string) =>
     Object.keys(env).find((name) => env[name] && name.toLowerCase() === wanted);
@@ -4457,14 +4462,14 @@ function destinationOf(world: World, { host, view }: Settings, service: Connecte
   return {
     ...service,
     colors,
-    /** Its messages are printed: nobody paces or refuses them. */
+    /** Messages are printed, so nothing paces or refuses them. */
     prints: false,
-    /** A whole message: what is to be said before the lines, and the lines in a fence. */
+    /** A whole message: words, then lines in a fence. */
     fenced: (before: string, lines: string) =>
       `${header(host, "")}${encode(before)}\`\`\`${colors ? "ansi" : ""}\n${lines}\n\`\`\``,
-    /** A whole message without a fence: what is said before, and words in the service's markup. */
+    /** A whole message without a fence; `words` are in the service's markup. */
     plain: (before: string, words: string) => header(host, words) + encode(before) + words,
-    /** `named`: under our own name, which services may refuse; `leftMs`: what the run has left. */
+    /** `named`: under our own name, which may be refused; `leftMs`: the run's remaining time. */
     send(
       content: string,
       file: AttachedFile | undefined,
@@ -4473,7 +4478,7 @@ function destinationOf(world: World, { host, view }: Settings, service: Connecte
       const call = service.post(content, named ? sender : undefined, file);
       return request(world, service, call, (reply) => readReply(service, reply), leftMs);
     },
-    /** Prints what is left. */
+    /** Prints what is buffered. */
     flush: () => Promise.resolve(),
   };
 }
@@ -4481,7 +4486,7 @@ function destinationOf(world: World, { host, view }: Settings, service: Connecte
 /** The same messages, printed as a channel would show them: sender, text, file. */
 function printing(world: World, { host, dryRun }: Settings, destination: Destination): Destination {
   const name = discordName(host);
-  // How much is printed at once: one text that grows takes twice as long.
+  // Parts of this size are printed twice as fast as one growing text.
   const partLength = 64 * 1024;
   let [texts, length, isTold]: [string[], number, boolean] = [[], 0, dryRun];
   const flush = async () => {
@@ -4502,7 +4507,7 @@ function printing(world: World, { host, dryRun }: Settings, destination: Destina
       isTold = true;
       texts.push(`${name}\n${content}\n${file ? `[${file.name}]\n` : ""}`);
       length += texts.at(-1)?.length ?? 0;
-      // One after the other: a second copy of a whole file has no place in memory.
+      // One at a time: memory has no room for a second copy of a whole file.
       for (const part of file?.parts ?? []) {
         texts.push(part);
         await flush();
@@ -4514,7 +4519,7 @@ function printing(world: World, { host, dryRun }: Settings, destination: Destina
   };
 }
 
-/** Where messages go that nobody has named a service for. */
+/** Where messages go if no service is configured. */
 const STDOUT: Connected = {
   ...DISCORD,
   name: "stdout",
@@ -4550,7 +4555,7 @@ async function print(world: World, text: string): Promise<number> {
   return 0;
 }
 
-/** One line, and one with a hint; on a terminal they take the place of a progress line. */
+/** Writes one line, and one with a hint; on a terminal they replace the progress line. */
 function complain(world: World, message: string, hint?: string): void {
   const lines = [`f2b-watch: ${message}`, ...(hint ? [`hint: ${hint}`] : [])];
   const clean = lines.map((line) => neutralise(redact(line, [])).replaceAll("\n", "\\n"));
@@ -4837,8 +4842,8 @@ function countryText(code: string): string {
 }
 
 // ── The pass ────────────────────────────────────────────────────────────────────────────────────
-// Reads by plan, posts by verdict, saves after each confirmed message. The job is handed down: the state,
-// and the log's files, each opened once.
+// Reads by plan, posts by verdict, saves after each confirmed message. The job that is handed down
+// holds the state and the log's files, each opened once.
 
 type Job = ReturnType<typeof openJob>;
 
@@ -4850,13 +4855,13 @@ function openJob(world: World, settings: Settings, { deadline, channels, markPat
     saved.kind === "known"
       ? saved.state
       : { version: 1, log, destinations: {}, channels: {}, failures: {} };
-  /** Both copies of the state were damaged: nothing is known to be done. */
+  /** Both copies of the state were damaged. */
   const stateLost = saved.kind === "damaged";
-  /** There was no state: nothing of this log was ever read. */
+  /** There was no state: nothing of this log has ever been read. */
   const firstRun = !stateLost && Object.keys(state.destinations).length === 0;
   let isDamaged = stateLost || (saved.kind === "known" && saved.fromCopy);
   const before = JSON.stringify(state);
-  /** How far each destination was. */
+  /** How many lines each destination had consumed. */
   const totals = new Map(
     Object.entries(state.destinations).map(([name, { total }]) => [name, total]),
   );
@@ -4870,7 +4875,7 @@ function openJob(world: World, settings: Settings, { deadline, channels, markPat
     logFault = error;
   }
   const save = () => {
-    // What was lost with a damaged state is for the next pass to report: it must find it damaged.
+    // Only a pass reports a damaged state, so nothing else may repair it.
     if (dryRun || (stateLost && !markPath)) return;
     saveState(world, statePath, state, isDamaged);
     isDamaged = false;
@@ -4878,17 +4883,17 @@ function openJob(world: World, settings: Settings, { deadline, channels, markPat
   return {
     ...{ world, settings, statePath, deadline, state, totals },
     ...{ stateLost, firstRun, live, logFault, save },
-    /** A file changed under the reader: the pass is to be done again from what was saved. */
+    /** A file changed while it was read: the pass starts again from the saved state. */
     logChanged: false,
     siblings: (all = false) =>
       (opened[all ? 1 : 0] ??= siblingsFor(world, settings, { state, stateLost, live, all })),
-    /** What is known of a destination; kept with the state, and shared with the logs of the same pass. */
+    /** What is known of a destination; saved with the state, shared by all logs of a pass. */
     channel(name: string): Channel {
       const channel = mergeChannels(state.channels[name], channels.get(name));
       channels.set(name, channel);
       return (state.channels[name] = channel);
     },
-    /** The last save of a pass; afterwards both copies know every message that was confirmed. */
+    /** The last save of a pass; afterwards both copies know every confirmed message. */
     saveChanges(): void {
       if (JSON.stringify(state) === before && !isDamaged) return;
       save();
@@ -4902,7 +4907,7 @@ function openJob(world: World, settings: Settings, { deadline, channels, markPat
   };
 }
 
-/** The siblings; of those that are compressed what not every destination is done with, or all. */
+/** The siblings; compressed ones only if some destination has not finished them, or all. */
 async function siblingsFor(
   world: World,
   settings: Settings,
@@ -4911,7 +4916,7 @@ async function siblingsFor(
   const { log, dryRun, view } = settings;
   const parts = Object.values(state.destinations);
   const isOn = ({ cursor }: Progress) => cursor !== undefined && live?.matches(cursor) === true;
-  // The first states noted no compressed files: where the log goes on, none of them matters.
+  // The first states noted no compressed files: where the log continues, none of them matters.
   const isKnown = (part: Progress, key: string) => part.known?.includes(key) ?? isOn(part);
   const scratchPath = `${statePathOf(settings)}.unpacked${dryRun ? "-dry" : ""}`;
   const siblings = await openSiblings(world, log, live);
@@ -4929,7 +4934,7 @@ function mergeChannels(one: Channel = { posts: [] }, other: Channel = one): Chan
   if (one === other) return one;
   const asked = (other.asked?.at ?? 0) > (one.asked?.at ?? 0) ? other.asked : one.asked;
   const pause = (other.pause?.until ?? 0) > (one.pause?.until ?? 0) ? other.pause : one.pause;
-  // Usually the one holds all of the other's: equal stamps are two posts only within one of them.
+  // Usually one contains the other: equal times are two posts only within one list.
   const more = other.posts.filter((at) => !one.posts.includes(at));
   const posts = [...one.posts, ...more].sort((a, b) => a - b);
   return { ...one, posts, asked, pause };
@@ -4939,25 +4944,25 @@ function say({ world, settings }: Job, message: string): void {
   if (settings.verbose) world.writeError(`f2b-watch: ${message}\n`);
 }
 
-/** One line on a terminal that each call replaces; nothing anywhere else. */
+/** A line on a terminal that each call replaces. */
 function showProgress({ world }: Job, text: string): void {
   if (world.terminal) world.writeError(`\r\x1b[K${text}`);
 }
 
-/** A lasting failure is reported when it begins, when it changes, after an hour, then daily. */
+/** A failure is reported when it begins or changes, after an hour, then daily. */
 function isReportDue(
   last: State["failures"][string] | undefined,
   now: number,
   exitCode: number,
 ): boolean {
   if (!last || last.told > now || last.exitCode !== exitCode) return true;
-  // Nobody can have seen it yet.
+  // Nobody has seen it yet.
   if (last.told < last.since) return true;
   const isFirstHour = last.told - last.since < HOUR;
   return isFirstHour ? now - last.since >= HOUR : now - last.told >= DAY;
 }
 
-/** Reports a failure as often as a person wants to read it, and once that it is over. */
+/** Reports a failure when that is due, and once when it is over. */
 function report(
   { world, state, settings }: Job,
   key: string,
@@ -4974,7 +4979,7 @@ function report(
   const { exitCode, message, hint } = fault;
   const now = world.now();
   const isDue = isReportDue(last, now, exitCode);
-  // A state that cannot be saved cannot remember what was reported.
+  // If the state cannot be saved, the report cannot be remembered.
   if (isDue || exitCode === 73 || world.terminal || settings.dryRun) {
     const unsent = ifPossible(waiting);
     complain(world, unsent ? `${message}; ${unsent}` : message, hint);
@@ -6061,10 +6066,10 @@ async function startProgress(run: Job): Promise<Progress> {
 }
 
 // ── The pass: turns ─────────────────────────────────────────────────────────────────────────────
-// One run at a time works; all others leave a mark and exit, and the one at work looks for it before it
-// exits. What fails is reported as often as a person wants to read it.
+// One run works at a time; the others leave a mark and exit, and the working run checks for it before
+// it exits.
 
-/** What a session says to each destination; nothing where nothing is to be said. */
+/** What a session sends to each destination; absent if nothing. */
 type Work = (
   job: Job,
   destination: Destination,
@@ -6073,27 +6078,27 @@ type Work = (
 /** How a destination's part of a session ended. */
 interface Ended {
   readonly destination: Destination;
-  /** Messages that were sent, or what went wrong; absent where nothing was to be said. */
+  /** How many messages were sent, or what went wrong; absent if there was nothing to send. */
   readonly outcome: number | Fault | undefined;
   readonly source: Source | undefined;
 }
 
 interface Turn {
   readonly deadline: number;
-  /** What is known of the destinations: many logs share one limit. */
+  /** What is known of the destinations: all logs share their limits. */
   readonly channels: Map<string, Channel>;
-  /** Waits for a run in progress to end, until the deadline; else it leaves the work to that run. */
+  /** Waits for a run in progress until the deadline, instead of leaving the work to it. */
   readonly waits?: boolean;
-  /** Where a run that is refused the lock leaves its mark; taken down before the log is looked at. */
+  /** Where a run that does not get the lock leaves its mark; removed before the log is read. */
   readonly markPath?: string;
-  /** Says how it ended; on stderr unless told otherwise. */
+  /** Reports how it ended; by default to stderr. */
   readonly conclude?: (job: Job, ended: readonly Ended[]) => void;
 }
 
 /**
- * One turn at the state: takes the lock or waits for it, sends what there is for each destination at
- * once, reports, saves, lets go. Absent where another run is in progress. A dry run takes no lock, and
- * what it does for one destination is not what the next one finds.
+ * One turn with the state: takes the lock or waits for it, sends to all destinations at once,
+ * reports, saves, releases. Absent if another run is in progress. A dry run takes no lock, and gives
+ * each destination a job of its own, because nothing is saved.
  */
 async function session(world: World, settings: Settings, work: Work, turn: Turn) {
   const { dryRun } = settings;
@@ -6142,7 +6147,7 @@ async function session(world: World, settings: Settings, work: Work, turn: Turn)
         const code = worstExit(codes);
         exitCode = worstExit([exitCode, code]);
         if (markPath) job.state.validated = validatedBy(settings);
-        // What could not be saved is not tried once more: it was reported.
+        // A failed save has been reported and is not retried.
         if (code !== 73) job.saveChanges();
         logChanged ||= job.logChanged;
       } finally {
@@ -6155,12 +6160,12 @@ async function session(world: World, settings: Settings, work: Work, turn: Turn)
   }
 }
 
-/** A restart seen in its middle would be told in two halves: what restores bans is let end. */
+/** Lets a restart finish restoring bans, so that it is reported as a whole. */
 async function restored(world: World, settings: Settings, deadline: number): Promise<void> {
   if (settings.view.format !== "events") return;
   const saved = ifPossible(() => readState(world, settings));
   if (saved?.kind !== "known") return;
-  // Restoring bans takes fail2ban some seconds.
+  // It takes fail2ban some seconds.
   const until = Math.min(deadline, world.now() + 10 * SECOND);
   const offsets = Object.values(saved.state.destinations).map(({ cursor }) => cursor?.offset ?? 0);
   let from = Math.min(...offsets);
@@ -6182,7 +6187,7 @@ async function newLines(job: Job, destination: Destination): Promise<Source> {
   const { state, logFault, firstRun } = job;
   if (logFault) throw logFault;
   const progress = (state.destinations[destination.name] ??= await startProgress(job));
-  // From here on the log is known: what is rotated away before the first message is not from before.
+  // From here on the log is known: what is rotated away now is not from before.
   if (firstRun) job.save();
   const plan = await planFor(job, destination, progress);
   noticeForeign(job, progress);
@@ -6203,8 +6208,8 @@ function reportEnded(job: Job, ended: readonly Ended[]): void {
     if (!held && !unread) report(job, "stuck", undefined, `fail2ban writes to ${log} again`);
     if (held && !dryRun && total > (totals.get(name) ?? total)) {
       held.passes = (held.passes ?? 0) + 1;
-      // Between the rename and fail2ban's new file it is as it should be, for a moment; after five runs
-      // with new lines in it, or a minute, fail2ban was not told, and goes on in it for good.
+      // For a moment after a rename that is normal; after five runs with new lines in it, or a
+      // minute, fail2ban was never told to reopen its log.
       if (held.passes >= 5 || world.now() - held.since >= MINUTE) {
         const message = `fail2ban still writes to ${resolve(dirname(log), held.name)}`;
         report(job, "stuck", new Fault(0, message, "run: fail2ban-client flushlogs"), "");
@@ -6213,7 +6218,7 @@ function reportEnded(job: Job, ended: readonly Ended[]): void {
     if (outcome === undefined || outcome instanceof Stopped) continue;
     const fault = outcome instanceof Fault ? outcome : undefined;
     if (fault?.exitCode === 66) continue;
-    // What waits is read to its end, so only where the failure is reported.
+    // Counting what waits reads all of it, so that is done only for a report.
     report(job, name, fault, `${title} works again`, () => source?.waiting() ?? "");
     const text =
       outcome === 0 ? "nothing new for" : `${amount(Number(outcome), "message")} sent to`;
@@ -6222,8 +6227,8 @@ function reportEnded(job: Job, ended: readonly Ended[]): void {
 }
 
 /**
- * What fail2ban knows better is asked once a day, and where it cannot be, in silence: jails that it does
- * not have, and a log that it does not write to, would be silent for ever.
+ * Asks fail2ban once a day about a jail that it may not have, or a log that it may not write to:
+ * both would stay silent for ever. If it cannot be asked, nothing is reported.
  */
 async function reportMismatches({ world, settings, live, state, firstRun }: Job): Promise<void> {
   const { log, view, manyLogs, dryRun, from } = settings;
@@ -6256,7 +6261,7 @@ function upToDate(world: World, log: string, live: OpenFile, progress?: Progress
   const { cursor, listing, held, gap } = progress;
   if (listing !== ifPossible(() => listSiblings(world, log))?.snapshot) return false;
   const isHere = cursor !== undefined && live.matches(cursor);
-  // In a rotated file, or lost and told of: only a line in the log is news.
+  // In a rotated file, or lost and reported: only a new line in the log is news.
   if (!isHere && cursor && held === undefined && !gap) return false;
   const from = isHere ? cursor.offset : 0;
   // A whole line, or more than a glance shows, is news.
@@ -6270,7 +6275,7 @@ function isAsked({ failures }: State, key: string, now: number): boolean {
 }
 
 /**
- * Whether nothing is new for anybody: seen without the lock, from a few KiB whatever the log's size.
+ * Whether nothing is new for anybody: seen without the lock, from a few KiB of a log of any size.
  * Nearly every run ends here, so that it does without the schemas.
  */
 function nothingNew(
@@ -6303,20 +6308,20 @@ function nothingNew(
   }
 }
 
-/** What lets the next run with these settings, or fewer, see that nothing is new without validating them. */
+/** Lets the next run with these settings, or fewer, see that nothing is new without validating. */
 function validatedBy(settings: Settings): State["validated"] {
   const { verbose, ping, databaseNamed, manyLogs, marks } = settings;
   if (verbose || ping || databaseNamed || manyLogs) return undefined;
   return { marks, names: settings.services.map(({ name }) => name) };
 }
 
-/** A mark that nobody takes down means that the run at work hangs; told each hour. */
+/** A mark this old means that the running run hangs; reported hourly. */
 function reportLongRun(world: World, settings: Settings, markPath: string): void {
   const stat = world.fs.statSync(markPath, { throwIfNoEntry: false });
   const now = world.now();
   if (!stat || now - stat.mtimeMs < settings.maxTimeMs + MINUTE) return;
   if (stat.atimeMs > stat.mtimeMs && now - stat.atimeMs < HOUR) return;
-  complain(world, `another run has been at it since ${stat.mtime.toISOString()}`);
+  complain(world, `another run has been in progress since ${stat.mtime.toISOString()}`);
   try {
     world.fs.utimesSync(markPath, now / SECOND, stat.mtime);
   } catch (error) {
@@ -6325,10 +6330,10 @@ function reportLongRun(world: World, settings: Settings, markPath: string): void
 }
 
 /**
- * Sends what is new and exits: a turn for each log, and another while the log changes or somebody was
- * refused meanwhile. Whoever is refused has left a mark before it tried; the holder takes the mark
- * down before it looks at the log, and looks for a new one after it let go. So a line that was there
- * when a run started is delivered by that run or by one that is still at work.
+ * Sends what is new and exits: a session for each log, and another while the log changes or a run
+ * was turned away meanwhile. A run leaves its mark before it tries the lock; the holder removes the
+ * mark before it reads the log, and checks for a new one after it released the lock. So a line that
+ * existed when a run started is delivered by that run or by one still in progress.
  */
 async function pass(
   world: World,
@@ -6343,7 +6348,7 @@ async function pass(
   const pinged = ping ? await tellPing(world, ofMachine(world, settings), turn) : 0;
   if (pinged === 73) return pinged;
   const names = settings.services.map(({ name }) => name);
-  // The logs whose state was saved longest ago first: a run begins where the last one ended.
+  // Logs saved longest ago come first, so a run continues where the last one stopped.
   const savedMs = (log: string) =>
     ifPossible(() => world.fs.statSync(statePathOf({ state, log })).mtimeMs) ?? 0;
   const waiting = logs.map((log) => [savedMs(log), log] as const);
@@ -6355,12 +6360,12 @@ async function pass(
       if (verbose || world.terminal) world.writeError(`f2b-watch: nothing new in ${log}\n`);
       return 0;
     }
-    // Out of time with other logs: what is left is for the next run.
+    // Other logs took all the time: the next run does the rest.
     if (world.now() >= deadline) return 75;
     const markPath = `${statePathOf(own)}.mark`;
     touch(world, markPath);
     let exitCode = 0;
-    // The log may change under a run 20 times; then the next run tries.
+    // After the log changed 20 times it is left to the next run.
     for (let changes = 0; changes < 20;) {
       const ended = await session(world, own, newLines, { ...turn, markPath });
       if (!ended) {
@@ -6383,7 +6388,7 @@ async function pass(
   return worstExit([pinged, watched]);
 }
 
-/** Asks whether fail2ban answers, and tells who has yet to hear of it, unless another run is at work. */
+/** Asks whether fail2ban answers; notifies who has not heard, unless another run is in progress. */
 async function tellPing(world: World, settings: Settings, turn: Turn): Promise<number> {
   const found = await askClient(world, "ping").then(
     (out): Fault | undefined => (out.includes("pong") ? undefined : unreadable("ping")),
@@ -6394,7 +6399,7 @@ async function tellPing(world: World, settings: Settings, turn: Turn): Promise<n
   const after = (down: Channel["down"]) => afterPing(down, !found, at, settings.host);
   const exitCode = fault?.exitCode ?? 0;
   const names = settings.services.map(({ name }) => name);
-  // Seen without the lock, like `nothingNew()`. A state that cannot be read is for the pass to report.
+  // Without the lock, like `nothingNew()`. The pass reports a state that cannot be read.
   const saved = ifPossible(() => readState(world, settings));
   if (!saved) return exitCode;
   const { channels = {}, failures = {} } = saved.kind === "known" ? saved.state : {};
@@ -6419,8 +6424,8 @@ async function tellPing(world: World, settings: Settings, turn: Turn): Promise<n
 }
 
 /**
- * Sends beside the pass, under its lock. A pass that came meanwhile found the lock taken and left its
- * lines to us: it is made up for.
+ * Sends something else than the log's lines, under the same lock. A pass that found the lock taken
+ * meanwhile left its lines to us, so one is run afterwards.
  */
 async function sendBeside(
   world: World,
@@ -6438,7 +6443,7 @@ async function sendBeside(
   return worstExit([exitCode, await pass(world, { ...settings, ping: false }, deadline)]);
 }
 
-/** What many logs share: one time to end, and for each destination one limit, as their states know it. */
+/** What many logs share: a deadline, and the limits of destinations, gathered from their states. */
 function turnOf(
   world: World,
   { state, log, dryRun }: Settings,
@@ -6446,7 +6451,7 @@ function turnOf(
   deadline: number,
 ): Turn {
   const channels = new Map<string, Channel>();
-  // Messages beside the pass are remembered under the name that stands for all logs.
+  // What is sent besides their lines is remembered under the path that stands for all logs.
   for (const each of logs.length > 1 ? [log, ...logs] : []) {
     const saved = ifPossible(() => readState(world, { state, log: each }));
     for (const [name, channel] of Object.entries(
@@ -6462,10 +6467,10 @@ const GLOB = /[*?[{]/;
 /** The logs that a path with wildcards stands for; a path without is one log, there or not. */
 function findLogs(world: World, path: string): string[] {
   if (!GLOB.test(path)) return [path];
-  // One that was rotated away and not written anew is a log all the same.
+  // A log that was rotated away and not created again is still a log.
   const rotated = world.fs.globSync(`${path}.1`).map((name) => name.slice(0, -".1".length));
   const logs = [...new Set([...world.fs.globSync(path), ...rotated])].sort();
-  // A folder may call itself `*`; a file whose name has such a sign is one log where nothing else is found.
+  // A file whose name has such a sign is one log if nothing else matches.
   if (logs.length === 0 && world.fs.existsSync(path)) return [path];
   if (logs.length === 0) throw new Fault(66, `no log matches ${path}`);
   // Another one's with a number, a date or a word for old ones is no log of its own.
@@ -6474,7 +6479,7 @@ function findLogs(world: World, path: string): string[] {
   return logs.filter((log) => !logs.some((other) => isRotatedOf(other, log)));
 }
 
-/** The logs, or where there is none the path that was meant to find them. */
+/** The logs, or the path itself if there are none. */
 function logsOrPath(world: World, path: string): string[] {
   return ifPossible(() => findLogs(world, path)) ?? [path];
 }
@@ -6487,13 +6492,13 @@ function settingsFor(settings: Settings, log: string): Settings {
   return { ...settings, log, host: host.slice(0, HOST_LIMIT), isFound };
 }
 
-/** The settings for what concerns no log: the machine itself. */
+/** The settings for what concerns the machine, not a log. */
 function ofMachine(world: World, settings: Settings): Settings {
   const { host } = settings;
   return { ...settings, hostOfLogs: host, host: host.replaceAll("{dir}", world.hostName()) };
 }
 
-/** Says what went wrong, in one line; returns the exit status for it. */
+/** Reports what went wrong in one line; returns the exit status. */
 async function toldIfFailed(world: World, work: () => Promise<number>): Promise<number> {
   try {
     return await work();
@@ -6511,7 +6516,7 @@ async function toldIfFailed(world: World, work: () => Promise<number>): Promise<
   }
 }
 
-/** One log that fails, or is being read when the run is asked to stop, is no reason to forget the others. */
+/** Works on each log, even after one fails; a request to stop ends it. */
 async function overLogs(
   world: World,
   logs: readonly string[],

@@ -2492,32 +2492,15 @@ interface Connected extends Service {
   readonly ask: (Call & { read(reply: Reply): Asked | Verdict }) | Asked;
 }
 
-/** Every field of a reply that we read; one of another type counts as missing. */
-const Answer = lazily(() => {
-  const orMissing = <Type>(type: Zod.ZodMiniType<Type>) => z.catch(z.optional(type), undefined);
-  const text = orMissing(z.string());
-  return z.object({
-    id: text,
-    name: text,
-    channel_id: text,
-    code: orMissing(z.number()),
-    errors: orMissing(z.record(z.string(), z.unknown())),
-    retry_after: orMissing(z.number()),
-    ok: orMissing(z.boolean()),
-    ts: text,
-    error: text,
-    warning: text,
-    team: text,
-    user: text,
-  });
-});
-
-function answerIn({ body }: Reply): Zod.infer<ReturnType<typeof Answer>> {
-  try {
-    return z.safeParse(Answer(), JSON.parse(body)).data ?? {};
-  } catch {
-    return {};
-  }
+/** Reads fields of a reply in JSON; one of another type counts as missing. */
+function fieldsOf({ body }: Reply) {
+  const fields = ifPossible((): unknown => JSON.parse(body));
+  const as =
+    <Type>(schema: Zod.ZodMiniType<Type>) =>
+    (name: string) =>
+      z.safeParse(schema, Object(fields)[name]).data;
+  const object = as(z.record(z.string(), z.unknown()));
+  return { text: as(z.string()), number: as(z.number()), flag: as(z.boolean()), object };
 }
 
 /** The verdict on a reply to a posted message. */
@@ -2531,8 +2514,8 @@ export function readReply(service: Service, reply: Reply): Verdict {
   const delay = delayMs > 0 ? { delayMs } : {};
   if (reply.status !== 429) return { ...service.read(reply), ...delay };
   // The longer of two waits: the header's, and the one in the body of Discord's reply.
-  const { retry_after = -1 } = answerIn(reply);
-  const waitMs = Math.max(retry_after * SECOND, msOf("retry-after"));
+  const seconds = fieldsOf(reply).number("retry_after") ?? -1;
+  const waitMs = Math.max(seconds * SECOND, msOf("retry-after"));
   return { kind: "limited", why: "rate limited", ...(waitMs < 0 ? {} : { waitMs }), ...delay };
 }
 
@@ -2636,9 +2619,10 @@ export const DISCORD: Service = {
   encode: (text) => text,
   header: () => "",
   read(reply) {
-    const { id, code = 0, errors } = answerIn(reply);
+    const { text, number, object } = fieldsOf(reply);
+    const [code, errors] = [number("code") ?? 0, object("errors")];
     if (reply.status < 300) {
-      if (id) return { kind: "confirmed", why: "" };
+      if (text("id")) return { kind: "confirmed", why: "" };
       if (reply.status === 204) return { kind: "unproven", why: "" };
       return { kind: "unclear", why: `an answer without a message id (${reply.status})` };
     }
@@ -2682,11 +2666,11 @@ export const DISCORD: Service = {
         url: webhook,
         read: (reply) => {
           if (reply.status >= 300) return readReply(this, reply);
-          const { id, name, channel_id: channel = "?" } = answerIn(reply);
-          if (!id) return notAs("Discord", reply);
-          const title = name?.slice(0, HOST_LIMIT) ?? "without a name";
+          const { text: field } = fieldsOf(reply);
+          if (!field("id")) return notAs("Discord", reply);
+          const title = field("name")?.slice(0, HOST_LIMIT) ?? "without a name";
           return {
-            text: `webhook "${title}" of channel ${channel}`,
+            text: `webhook "${title}" of channel ${field("channel_id") ?? "?"}`,
             doubt: thread ? `whether thread ${thread} is there` : "",
             untouched: thread ? /code (?:10003|50001|50013|50083|160005)\b/ : undefined,
           };
@@ -2759,18 +2743,19 @@ export const SLACK: Service = {
   },
   /** The API replies in JSON, with status 200 even for failures; a webhook in plain text. */
   read(reply) {
-    const { ok, ts, error = "", warning } = answerIn(reply);
-    const text = ok === undefined ? reply.body.trim() : error;
+    const { text: field, flag } = fieldsOf(reply);
+    const text = flag("ok") === undefined ? reply.body.trim() : (field("error") ?? "");
     const code = /^[a-z_]{1,60}$/.test(text) ? text : "";
     // Posted without its end: sent again in halves, because a duplicate is better than a loss.
-    if (warning?.includes("message_truncated")) {
+    if (field("warning")?.includes("message_truncated")) {
       return { kind: "refused", why: "it was cut short (message_truncated)" };
     }
     const isKnown = this.meanings.some(([codes]) => codes.split(" ").includes(code));
     // Compatible receivers: Rocket.Chat, Mattermost, Slack's own workflow triggers.
     const isNo = /"(?:ok|success)"\s*:\s*false/.test(reply.body) || isKnown;
     if (reply.status >= 300 || isNo) return readError(this, code, reply);
-    return { kind: ts !== undefined || text === "ok" ? "confirmed" : "unproven", why: "" };
+    const isProven = field("ts") !== undefined || text === "ok";
+    return { kind: isProven ? "confirmed" : "unproven", why: "" };
   },
   /** As a bot in a channel, or by an incoming webhook. */
   connect(variable) {
@@ -2823,11 +2808,12 @@ export const SLACK: Service = {
 
 /** Reads the reply of Slack's `auth.test`. */
 function readIdentity(reply: Reply, channel: string): Asked | Verdict {
-  const { ok, user = "bot", team = "a team without a name" } = answerIn(reply);
-  if (!ok) {
+  const { text: field, flag } = fieldsOf(reply);
+  if (!flag("ok")) {
     const verdict = readReply(SLACK, reply);
     return /confirmed|unproven/.test(verdict.kind) ? notAs("Slack", reply) : verdict;
   }
+  const [user = "bot", team = "a team without a name"] = [field("user"), field("team")];
   const bot = `@${user.slice(0, HOST_LIMIT)}`;
   const text = `${bot} of ${team.slice(0, HOST_LIMIT)}`;
   const scopes = reply.headers["x-oauth-scopes"]?.split(/[, ]+/);
@@ -4470,11 +4456,7 @@ function destinationOf(world: World, { host, view }: Settings, service: Connecte
     /** A whole message without a fence; `words` are in the service's markup. */
     plain: (before: string, words: string) => header(host, words) + encode(before) + words,
     /** `named`: under our own name, which may be refused; `leftMs`: the run's remaining time. */
-    send(
-      content: string,
-      file: AttachedFile | undefined,
-      { named, leftMs }: { named: boolean; leftMs: number },
-    ): Promise<Verdict> {
+    send({ content, file }: Message, named: boolean, leftMs: number): Promise<Verdict> {
       const call = service.post(content, named ? sender : undefined, file);
       return request(world, service, call, (reply) => readReply(service, reply), leftMs);
     },
@@ -4501,7 +4483,7 @@ function printing(world: World, { host, dryRun }: Settings, destination: Destina
     pace: [],
     prints: true,
     flush,
-    async send(content, file) {
+    async send({ content, file }) {
       if (!isTold && destination.name === STDOUT.name)
         complain(world, "no destination is set, messages go to stdout", SET_ONE);
       isTold = true;
@@ -5444,8 +5426,7 @@ async function deliver<M extends Message>(
       if (world.stopping.aborted) throw stopped();
     }
     source.begin(message);
-    const how = { named, leftMs: deadline - world.now() };
-    const verdict = await destination.send(message.content, message.file, how);
+    const verdict = await destination.send(message, named, deadline - world.now());
     const step: Step = prints
       ? { kind: "save" }
       : stepAfter(run, destination, message, attempt, verdict);

@@ -189,8 +189,6 @@ const QUOTE = String.raw`[$]?\\{0,8}["']|%(?:25)?22|\\u0022|&(?:quot|#34);`;
 const BLANKS = String.raw`(?:[ \t]|\\{1,3}(?:\n|n))*`;
 /** What is a secret wherever it stands, in any case of its letters. */
 const SHAPES = String.raw`
-  (services${SLASH})T[A-Z\d]+${SLASH}B${IN_URL}+
-  ((?:webhookb2|IncomingWebhook)${SLASH})${IN_URL}+
   # Tokens that their vendors give a shape of their own.
   \b(?:gh[opsur]_\w{16,}|github_pat_\w+|gl[a-z]{1,6}-[\w-]{16,}  # GitHub, GitLab
     |A(?:KIA|SIA)(?=\w{0,16}\d)\w{12,}|AIza[\w-]{20,}|ya29\.[\w.-]+|GOCSPX-[\w-]+  # AWS, Google
@@ -204,10 +202,9 @@ const SHAPES = String.raw`
     |(?<!-)eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?|\d{6,10}(?::|%3A)[\w-]{30,}  # JWT, Telegram
     |(?:xox[a-z]|xapp|xwfp|xoxe\.xox[a-z])-(?=[\w%-]{0,80}\d)[\w%-]+)  # Slack
   (\.[\w-]{6}\.)[\w-]{27,}  # the parts of a Discord bot's token
-  # A private key in PEM, its line ends maybe written as \n.
-  (-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----)(?:(?:\s|\\n)*[A-Za-z0-9+/=]{8,})+
+  (-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----)(?:(?:\s|\\n)*[A-Za-z0-9+/=]{8,})+  # in PEM, or with \n
   # Services whose whole path is the secret, and what stands before the secret part of a path.
-  (\bntfy\.sh/)${IN_URL}+
+  (services${SLASH}(?=T[A-Z\d]+${SLASH}B)|\bntfy\.sh/|(?:webhookb2|IncomingWebhook)${SLASH})${IN_URL}+
   (//(?:hooks?\.[\w.-]*|[\w.-]*(?:hc-ping\.com|ftqq\.com|api\.day\.app|webhook\.site|notify\.run
     |nosnch\.in|simplepu\.sh|simplepush\.io|make\.com|integromat\.com|cronitor\.link|ifttt\.com
     |zendee\.cn|pipedream\.net))[\w.:-]{0,80}/)${IN_URL}+
@@ -220,10 +217,9 @@ const SHAPES = String.raw`
     |udp|unix|tls|ssl|ldap[si]?|smtps?|imaps?|pop3s?|mysql|mariadb|postgres(?:ql)?|rediss?
     |mongodb(?:\+srv)?|amqps?|mqtts?|socks\w*|nfs|smb|telnet|sips?|docker|oci|db|kafka|etcd
     |memcached?|influx\w*|clickhouse|syslog|journal|nats|s3|gs|rest)://)(?=[^\s"'<>/])${IN_URL}+
-  # ://user:password@ up to the last @, where a port is no password; ://key@
+  # ://user:password@ up to the last @, where a port is no password; ://key@; user:password@
   (://)[^\s/"'<>:@]{0,128}:(?!\d{1,5}(?:[/?#]|$))[^\s"'<>]{1,256}(?=@)
   (://)(?=[\w-]{0,64}\d)[\w-]{16,128}(?=@)
-  # user:password@, where a word is none
   (:)(?=[^\s/"'@\\]{5,128}@)(?<=(?:^|[\s/"'=@,;(<])[^\s:/"'=@,;(<\\]{1,128}:)
     (?<!(?:mailto|sips?|xmpp|acct|tel|im):)(?=[^\s@"']*[\dA-Z!#$%^&*+])[^\s/"'@\\]+(?=@)
   # The end of a name whose value is a secret, or is one if it looks random; and what stands between
@@ -262,54 +258,38 @@ const EXACT_SHAPES = String.raw`
     (?!["']?(?:[+/]|\d+:\d+(?!\w)|\S{0,99}://)))`;
 /** Programs, their option whose value is a secret, and what stands before that in the value. */
 const PASSWORD_OPTIONS = String.raw`
-  sshpass|mongo\w*|ncftp\w*|smbpasswd|signal-cli|unrar|7za?|login -p
-  mysql\w*|mariadb\w*|unrar|7za? -p(?=\S)
-  mosquitto_\w+|sqlcmd|bcp|ipmitool|zip|unzip -P
-  redis-cli -a
-  ssh-keygen -[PN]
-  gotify -t(?=[\s=]+["']?[AC][\w.-]{14}(?![\w.-]))
-  ldap\w+ -w
-  cscli|openssl -k
-  openssl -pass(?:in|out)? pass:
-  ssmtp|swaks|send[eE]mail --?[ax]p
-  plink|pscp|psftp|putty -pw
-  smbclient|rpcclient|winexe|smbget|net -U [^\s%]{0,64}%
-  lftp -u [^\s,]{0,64},
-  curl (?:-E|--cert) [^\s:]{1,64}:
-  nsupdate|rndc -y (?:[\w-]+:){1,2}
-  snmp\w+ -[cAX]
-  htpasswd -\w{0,4}b\w{0,4} \S+\s+\S+\s+
-  x?freerdp /p:
-  net /user:\S+\s`;
+  sshpass|mongo\w*|ncftp\w*|smbpasswd|signal-cli|unrar|7za?|login -p; mysql\w*|mariadb\w* -p(?=\S)
+  mosquitto_\w+|sqlcmd|bcp|ipmitool|zip|unzip -P; redis-cli -a; ldap\w+ -w; snmp\w+ -[cAX]
+  cscli|openssl -k; openssl -pass(?:in|out)? pass:; plink|pscp|psftp|putty -pw; ssh-keygen -[PN]
+  ssmtp|swaks|send[eE]mail --?[ax]p; gotify -t(?=[\s=]+["']?[AC][\w.-]{14}(?![\w.-]))
+  smbclient|rpcclient|winexe|smbget|net -U [^\s%]{0,64}%; lftp -u [^\s,]{0,64},; x?freerdp /p:
+  curl (?:-E|--cert) [^\s:]{1,64}:; nsupdate|rndc -y (?:[\w-]+:){1,2}; net /user:\S+\s
+  htpasswd -\w{0,4}b\w{0,4} \S+\s+\S+\s+`;
 const ARGUMENT = String.raw`(?:"[^"\n]*"|'[^'\n]*'|\S+) +`;
 const READS_SECRET = "sudo -S|kinit|chpasswd|cryptsetup|[- ]stdin|--with-token|--passphrase-fd";
 /** Statements behind which a secret begins. */
 const STATEMENTS = String.raw`
-  # -u user -p password
   -p(?:ass)?(?=[ =](?!\d{1,5}\b))(?<=-u(?:ser(?:name)?)?[ =]?[^\s=]{1,64}[ \t]-p(?:ass)?)[ =]
-  # SQL, Redis, SMTP, FTP; .netrc, expect, nsupdate
-  \b(?:IDENTIFIED BY|SET PASSWORD[^=\n]{0,64}=|requirepass)[ \t]+
-  (?<=["'\n]|quote )(?:AUTH(?! PLAIN| LOGIN)|PASS)[ \t]+
-  \bAUTH (?:PLAIN|LOGIN)[ \t]+(?=["']?[\w+/=]{8})
-  \blogin[ \t]+\S{1,128}\s+password[ \t]+
-  ssword:?[^\n]{0,40}?send(?: --)?[ \t]+
-  \bkey[ \t]+(?:hmac-[\w-]+:)?[\w.-]{1,128}[ \t]+(?=[\w+/]{16})
+  \b(?:IDENTIFIED BY|SET PASSWORD[^=\n]{0,64}=|requirepass)[ \t]+  # SQL, Redis
+  (?<=["'\n]|quote )(?:AUTH(?! PLAIN| LOGIN)|PASS)[ \t]+  # Redis, FTP
+  \bAUTH (?:PLAIN|LOGIN)[ \t]+(?=["']?[\w+/=]{8})  # SMTP
+  \blogin[ \t]+\S{1,128}\s+password[ \t]+  # .netrc
+  ssword:?[^\n]{0,40}?send(?: --)?[ \t]+  # expect
+  \bkey[ \t]+(?:hmac-[\w-]+:)?[\w.-]{1,128}[ \t]+(?=[\w+/]{16})  # nsupdate
   # words in their order: wpa_passphrase ssid password, radclient host auth secret
   \b(?:wpa_passphrase |smbclient (?=["']?//)|isql (?:-\w+ +)*${ARGUMENT}
     |mc alias set ${ARGUMENT}${ARGUMENT}|radclient (?:\S+ +){0,8}?(?=auth|acct|status|coa)
     |mysqladmin (?:\S+ +){0,8}?(?=password)) *${ARGUMENT}
   \b(?:sqlplus|rman|expdp|impdp|sqlldr) +(?:\S+ +){0,4}?["']?[\w$#]{1,64}/
-  # -t aB3dE5gH7jK9
-  (?<=[ \t"'])-[A-Za-z][ \t=]+(?=["']?(?!\w*[Ff]ail2[Bb]an)
-    (?=\w*\d)(?=\w*[a-z])(?=\w*[A-Z])\w{12,}(?![^\s"']))
+  (?<=[ \t"'])-[A-Za-z][ \t=]+(?=["']?(?!\w*[Ff]ail2[Bb]an)(?=\w*\d)(?=\w*[a-z])(?=\w*[A-Z])\w{12,}
+    (?![^\s"']))  # -t aB3dE5gH7jK9
   # login("user", "password"), connect(source, user, password)
   \b(?:login|[aA]uth|BasicAuth)=?\([ \t]*["'][^"'\n]{0,128}["'],[ \t]*(?=["'])
   (?:->__construct|connect)\([^,\n]{0,128},[^,\n]{0,128},[ \t]*(?=["'])
-  # echo password | docker login --password-stdin, password=$(echo password)
+  # password=$(echo password), echo password | docker login --password-stdin, and with <<<
   \b(?:echo|printf)[ \t]+(?:-\w+[ \t]+|["'][^"'\n]{0,16}%s[^"'\n]{0,8}["'][ \t]+){0,4}
     (?:(?<=(?:eval[ =]["']?|(?i:key|pass\w*|pwd|secret|token)=["']?(?:\x60|\$\())\w+[ \t]+)
     |(?=[^|\n]{1,200}\|[^|\n]{0,64}?(?:base64|${READS_SECRET})))
-  # docker login --password-stdin <<< password
   <<<[ \t]*(?<=(?:${READS_SECRET})[^|;\n]{0,100}<<<[ \t]*)`;
 
 /** A match with named groups stands before a value; another is a secret but for its first group. */
@@ -320,11 +300,13 @@ const patterns = lazily(() => {
   };
   const all = (text: string, flags: string) => rowsOf(text).map((row) => new RegExp(row, flags));
   const one = (text: string, flags: string) => new RegExp(rowsOf(text).join("|"), flags);
-  const options = rowsOf(PASSWORD_OPTIONS).map((row) => {
-    const [programs, option, before = ""] = row.split(" ");
-    const program = String.raw`(?:\b|\\n)(?:${programs})\b(?:[^|;\n]{0,100}[ \t"'])?`;
-    return `(?<=[ \\t"'])${option}(?<=${program}${option})${BETWEEN}${before}`;
-  });
+  const options = PASSWORD_OPTIONS.trim()
+    .split(/; |\n */)
+    .map((row) => {
+      const [programs, option, before = ""] = row.split(" ");
+      const program = String.raw`(?:\b|\\n)(?:${programs})\b(?:[^|;\n]{0,100}[ \t"'])?`;
+      return `(?<=[ \\t"'])${option}(?<=${program}${option})${BETWEEN}${before}`;
+    });
   const asked = [...options, ...rowsOf(STATEMENTS)].join("|");
   const channels = all(CHANNEL_URLS, "gi");
   const shapes = [...channels, ...all(SHAPES, "gim"), ...all(EXACT_SHAPES, "gm")];

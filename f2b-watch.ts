@@ -4406,8 +4406,8 @@ async function request<Result>(
     const verdict = readFetchError(error);
     const proxy = proxyOf(world, new URL(url));
     if (verdict.kind !== "unsent" || !proxy) return verdict;
-    const why = `${verdict.why} by the proxy of ${proxy}`;
-    return { ...verdict, why, hint: `see whether ${proxy} is right: http://<host>:<port>` };
+    const why = `${verdict.why} through the proxy in ${proxy}`;
+    return { ...verdict, why, hint: `check ${proxy}: http://<host>:<port>` };
   }
 }
 
@@ -6466,16 +6466,11 @@ async function toldIfFailed(world: World, work: () => Promise<number>): Promise<
   try {
     return await work();
   } catch (error) {
-    if (error instanceof Fault) {
-      complain(world, error.message, error.hint);
-      return error.exitCode;
-    }
-    if (isDenied(error)) {
-      complain(world, reason(error), "README lists the permissions that Deno must give");
-      return 78;
-    }
-    complain(world, `a bug in f2b-watch ${VERSION}: ${reason(error).split("\n")[0]}`);
-    return 70;
+    const bug = `a bug in f2b-watch ${VERSION}: ${reason(error).split("\n")[0]}`;
+    const unforeseen = isDenied(error) ? asFault(error, 78) : new Fault(70, bug);
+    const { exitCode, message, hint } = error instanceof Fault ? error : unforeseen;
+    complain(world, message, hint);
+    return exitCode;
   }
 }
 

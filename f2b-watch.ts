@@ -3417,7 +3417,7 @@ function stdoutWriter(): World["writeOut"] {
   };
 }
 
-/** Without our secrets, and with sbin, which cron's PATH has not. */
+/** Without our secrets, and with sbin, which cron's PATH lacks. */
 function programEnvironment(): Record<string, string | undefined> {
   const services = SERVICES.map(({ name }) => name.toUpperCase()).join("|");
   const ours = new RegExp(`^(?:F2B|${services})_`);
@@ -6490,14 +6490,14 @@ async function overLogs(
 }
 
 // ── Command: check ──────────────────────────────────────────────────────────────────────────────
-// Each row asks what a run would ask, on its own, so that no failure hides another. Posts nothing,
-// but for --hello; writes nothing, but to call again who refused and is alive.
+// Each row asks what a run would ask, on its own, so that no failure hides another. Nothing is posted
+// without --hello, and nothing written unless a destination that had refused works again.
 
 type Row = ReturnType<typeof rowOf>;
 
 /**
- * What was found, or why not. `unknown`: only a test message can show it, or this user or runtime may
- * not ask, and a run does without it.
+ * A row of what was found, or of what is wrong. `unknown`: only a test message can show it, or this user
+ * or runtime may not ask, and a run does without it.
  */
 function rowOf(name: string, found: string | Fault) {
   const isOk = typeof found === "string";
@@ -6508,7 +6508,7 @@ function rowOf(name: string, found: string | Fault) {
   return { name, state, text, hint: "", exitCode: 0 } as const;
 }
 
-/** `exitCode`: of errors of the system. */
+/** The result, or the fault that stands for an error; a system error gets this exit code. */
 async function tried<Result>(exitCode: number, work: () => Result | Promise<Result>) {
   try {
     return await work();
@@ -6604,7 +6604,7 @@ function sizeText(bytes: number): string {
   return `${unit > 0 && size < 10 ? size.toFixed(1) : Math.floor(size)} ${["B", "KB", "MB", "GB"][unit]}`;
 }
 
-/** `answers`: fail2ban does, so that its log should grow; the logs of many hosts are not its own. */
+/** `answers`: fail2ban is up, so its log should grow, unless the logs are those of many hosts. */
 function logText(world: World, settings: Settings, answers: boolean): string | Fault {
   const { log, manyLogs } = settings;
   const live = openLive(world, log);
@@ -6670,7 +6670,7 @@ function levelText(answer: string): string | Fault {
   return new Fault(66, `${level}: fail2ban does not log its bans`, hint);
 }
 
-/** The jails of `--jail`, of which fail2ban must have each: else its lines would never come. */
+/** The jails of `--jail`; fail2ban must have each of them, or its lines would never come. */
 async function chosenJails(world: World, { view: { jails } }: Settings): Promise<string | Fault> {
   if (jails.size === 0) return "";
   const all = readJailNames(await askClient(world, "status"));
@@ -6720,7 +6720,7 @@ function progressText(world: World, settings: Settings): string | Fault {
     const text = `fail2ban has been writing to ${held.name} for ${durationText(world.now() - held.since)}`;
     return new Fault(66, text, "fail2ban-client flushlogs");
   }
-  // Where it cannot be read, the log's own row shows why.
+  // If it cannot be read, the log's own row says why.
   const live = ifPossible(() => openLive(world, log));
   const texts = destinations.map(([name, { cursor, outbox }]) => {
     const waits = outbox ? ", 1 message waiting" : "";
@@ -6745,8 +6745,8 @@ function lockText(world: World, settings: Settings): string | Fault {
   if (!stat.isFile() || stat.size > 0)
     return new Fault(73, `${path} is not an empty file`, `while no run is in progress: rm ${path}`);
   world.fs.accessSync(path, world.fs.constants.R_OK | world.fs.constants.W_OK);
-  // The process that holds it, by the kernel's list: taking it would turn a run away. 0 is none; absent
-  // if there is no such list (processes in other containers are not in it).
+  // The process that holds it, from the kernel's list, because taking the lock would turn a run away.
+  // 0: none; undefined: there is no such list. Processes of other containers are not in it.
   const locks = ifPossible(() => world.fs.readFileSync("/proc/locks", "utf8"));
   // The byte that SQLite locks to write.
   const held = new RegExp(`POSIX .* (\\d+) \\w+:\\w+:${stat.ino} ${0x40000001} `);
@@ -6761,11 +6761,11 @@ function lockText(world: World, settings: Settings): string | Fault {
   return holder === 0 ? "works, free" : "works";
 }
 
-/** What one destination said, or why it could not. */
+/** What one destination answered, or why there is no answer. */
 interface Finding {
   readonly destination: Destination;
   readonly asked: Asked | Fault;
-  /** Why it was not called until now; empty where it was. */
+  /** Why runs had given up on it; empty where they had not. */
   readonly refusal: string;
 }
 
@@ -6819,8 +6819,8 @@ async function destinationRows(world: World, settings: Settings): Promise<Row[]>
 }
 
 /**
- * Calls again who refused and is alive, and posts the test message; under the lock of the run. What
- * comes of it stands in the table, and is not told as a failure of a run.
+ * Resumes what had refused and works again, and posts the test message, under the lock of a run. The
+ * outcome is a row of the table, and no failure of a run.
  */
 async function callAgain(world: World, settings: Settings, findings: readonly Finding[]) {
   const { host, log, hello, dryRun, json } = settings;
@@ -6844,7 +6844,7 @@ async function callAgain(world: World, settings: Settings, findings: readonly Fi
       if (outcome !== undefined) outcomes.set(destination.name, outcome);
   };
   try {
-    // Each log remembers for itself who refused.
+    // Each log's state remembers by itself who refused.
     for (const each of logs) await sendBeside(world, { ...settings, log: each }, callOn, conclude);
   } catch (error) {
     for (const { destination } of alive) outcomes.set(destination.name, asFault(error, 73));
@@ -7039,7 +7039,7 @@ function digest(world: World, allSettings: Settings): Promise<number> {
 /** What a value must look like, in words and as a schema. */
 type Values<Value> = readonly [expects: string, schema: (world: World) => Zod.ZodMiniType<Value>];
 
-/** A text of this shape, and what it means where that is fine. */
+/** A text of this shape, turned into its meaning, which may have limits of its own. */
 function shaped<Value>(shape: RegExp, read: (text: string) => Value, isFine = (_: Value) => true) {
   const text = z.string().check(z.regex(shape));
   return z.pipe(text, z.transform(read).check(z.refine(isFine)));
@@ -7263,7 +7263,7 @@ function isAlmost(typed: string, name: string, errors: number): boolean {
   );
 }
 
-/** A hint that names what was meant, where that is nearly what was typed. */
+/** A hint that names the nearest of the names, if it is near enough. */
 function meant(word: string, names: readonly string[], most: number): string | undefined {
   const plain = (name: string) => name.toLowerCase().replaceAll(/[-_]/g, "");
   for (let errors = 0; errors <= most; errors++) {
@@ -7505,7 +7505,7 @@ type OptionValue<Row> = Row extends {
   : never;
 
 function readSettings(world: World, { command, values }: ReturnType<typeof readCommandLine>) {
-  // A bad name is a fault of its own, before it is opened.
+  // A bad path is bad usage, not a file that cannot be opened.
   optionValue(world, "envFile", values, (name) => world.env[name] || undefined);
   const { variable, file, marks } = readVariables(world, values);
   checkVariables(world, file);

@@ -739,6 +739,9 @@ const PREFIXES = lazily(() => {
       fail2ban\.(?:filter|actions) +\[\d+\]: ([A-Z]+) +(\[([^\]]{1,200})\][ ]
       (?:Found ([\da-fA-F.:]+)(?: - ([\d-]+ [\d:]+))?|
       (Ban|Unban|Restore Ban|Repeal Ban) ([\da-fA-F.:]+)|([\da-fA-F.:]+) already banned))$`,
+    usualVerbs: {
+      ...{ Ban: "ban", Unban: "unban", "Restore Ban": "restore", "Repeal Ban": "repeal" },
+    } as Readonly<Record<string, string>>,
     // A failure behind its hour, for the digest. The grammar would say the same of it, too.
     usualFound: new RegExp(
       pattern`:\d\d:\d\d,\d{3} fail2ban\.filter +\[\d+\]: INFO +
@@ -842,12 +845,11 @@ const MESSAGES = lazily((): [event: LogRecord["event"], kind: Kind, message: Reg
 
 /** Reads the first line of a record; absent for a continuation line, and for what is not known. */
 export function readRecord(line: string): LogRecord | undefined {
-  const { usual, own, afterTag } = PREFIXES();
+  const { usual, usualVerbs, own, afterTag } = PREFIXES();
   const match = usual.exec(line);
   if (match) {
     const [, date, time, level, message, jail, found, at, verb, other, again] = match;
-    // `Ban`, `Unban`, `Restore Ban` or `Repeal Ban`.
-    const did = verb && verb.replace(/ Ban$/, "").toLowerCase();
+    const did = verb && usualVerbs[verb];
     const event = did || (found ? "found" : "alreadyBanned");
     const kind = did === "repeal" ? "restore" : did || "found";
     const id = found ?? other ?? again;
@@ -911,8 +913,8 @@ function classify(date = "", time = "", level = "", message = ""): LogRecord {
 
 /** Whether two lines may be of one stop; by the time of day alone, where they have no date. */
 function isNear(one: LogRecord, other: LogRecord): boolean {
-  const [from, to] = [one, other].map(({ date, time }) => wallClockMs(`${date} ${time}`));
-  return Math.abs(Number(from) - Number(to)) <= 10 * SECOND;
+  const msOf = ({ date, time }: LogRecord) => Date.parse(`${date || "1970-01-01"}T${time}Z`);
+  return Math.abs(msOf(one) - msOf(other)) <= 10 * SECOND;
 }
 
 /** Reads a log line by line, and knows what the lines before say about the next ones. */
@@ -926,7 +928,6 @@ class LogContext {
   readonly unbans = new Map<string, LogRecord[]>();
   /** The last day that a line may be of, which gives dates their year; without it they have none. */
   readonly lastDay: string | undefined;
-  #day = { given: "", date: "" };
 
   constructor(before: Partial<LogContext> = {}) {
     const unbans = [...(before.unbans ?? [])].map(([jail, all]) => [jail, [...all]] as const);
@@ -941,8 +942,8 @@ class LogContext {
     const next = readRecord(line);
     if (!next) return undefined;
     const { event, kind, jail, date, time } = next;
-    if (date !== this.#day.given) this.#day = { given: date, date: this.#dateOf(date) };
-    next.date = time < "24" ? this.#day.date : "";
+    // Nearly all have the day of the one above.
+    if (date !== this.record?.date || time >= "24") next.date = this.#dayOf(next);
     if (event === "stopping") this.stopping = true;
     // A jail that starts ends the stop too: `reload --restart` stops all jails, not the server.
     if (event === "starting" || event === "jailStarted" || event === "exiting")
@@ -955,13 +956,13 @@ class LogContext {
     return (this.record = next);
   }
 
-  /** A date with the year that syslog leaves out; empty where there is no such day. */
-  #dateOf(date: string): string {
+  /** A record's date, with the year that syslog leaves out; empty where there is no such time. */
+  #dayOf({ date, time }: LogRecord): string {
     const { lastDay = "" } = this;
     const years = [lastDay.slice(0, 4), `${Number(lastDay.slice(0, 4)) - 1}`];
     const dates = date.length === 5 ? years.map((year) => `${year}-${date}`) : [date];
     const whole = dates.find((each) => each <= lastDay) ?? date;
-    return Number.isNaN(wallClockMs(whole)) ? "" : whole;
+    return Number.isNaN(wallClockMs(`${whole} ${time}`)) ? "" : whole;
   }
 
   #noteJail(next: LogRecord, jail: string): void {
@@ -6901,6 +6902,11 @@ const DATES_BYTES = 32 * 1024;
 
 /** Adds the file's whole lines from `from` on; of an endless one the middle is left out. */
 async function addLines(world: World, tally: Tally, file: OpenFile, from: number): Promise<void> {
+  // Nearly all of a log is plain, and need not be decoded.
+  const textOf = (part: Uint8Array) => {
+    const text = latin1(part);
+    return /[^ -~\n]/.test(text) ? visible(decoded(part)) : text;
+  };
   // As fast as larger ones, and with less garbage.
   const buffer = Buffer.allocUnsafe(64 * 1024);
   let kept = 0;
@@ -6914,7 +6920,7 @@ async function addLines(world: World, tally: Tally, file: OpenFile, from: number
     position += count;
     const bytes = buffer.subarray(0, kept + count);
     const end = bytes.lastIndexOf(NEWLINE) + 1;
-    if (end > 0) tally.addText(visible(decoded(bytes.subarray(0, end))));
+    if (end > 0) tally.addText(textOf(bytes.subarray(0, end)));
     buffer.copyWithin(0, end, bytes.length);
     kept = Math.min(bytes.length - end, buffer.length / 2);
     if (position < yieldAt) continue;
@@ -6923,7 +6929,7 @@ async function addLines(world: World, tally: Tally, file: OpenFile, from: number
     if (world.stopping.aborted) throw new Fault(75, "stopped before it was done");
   }
   const hasFragment = kept > 0 && !file.isLive;
-  if (hasFragment) tally.addText(`${visible(decoded(buffer.subarray(0, kept)))}\n`);
+  if (hasFragment) tally.addText(`${textOf(buffer.subarray(0, kept))}\n`);
 }
 
 /** Where the first line begins that begins at or after `position`. */

@@ -65,6 +65,14 @@ class SendingScene extends Scene {
     return scene;
   }
 
+  /** And one where line 3 waits, because of this fault. */
+  static async waiting(way: Way = "Discord", fault?: Fault): Promise<SendingScene> {
+    const scene = await SendingScene.going(way);
+    scene.append(line(3));
+    scene.failAlways(fault);
+    return scene;
+  }
+
   override get channel(): Discord | Slack {
     return this[this.#service];
   }
@@ -111,6 +119,14 @@ class SendingScene extends Scene {
     await this.expectCode(0);
     expect(this.newlyPosted()).toEqual(expected);
     expect(this.channel.violations).toEqual([]);
+  }
+
+  /** The same, where some of it may come twice. */
+  async repeats(afterMs: number, expected: readonly string[]): Promise<void> {
+    this.failAlways(undefined);
+    this.wait(afterMs);
+    await this.expectCode(0);
+    this.expectAllOnce(expected);
   }
 
   contents(): string[] {
@@ -818,9 +834,7 @@ describe("a message that provably was not sent", () => {
     scene.fail({ kind: "reset-after-saving" });
     scene.failAlways({ kind: "refused" });
     await scene.expectCode(75);
-    scene.failAlways(undefined);
-    await scene.expectCode(0);
-    scene.expectAllOnce([line(1)]);
+    await scene.repeats(0, [line(1)]);
     expect(scene.contents().length).toBe(2);
   });
 });
@@ -855,9 +869,8 @@ describe("a refusal by a code that is known: 69, with a hint, called again after
       ["Slack's webhook", 410, "channel_is_archived"],
     ),
   )("%s", async (_, way, status, code) => {
-    using scene = await SendingScene.going(way);
-    scene.append(line(3));
-    scene.failAlways(
+    using scene = await SendingScene.waiting(
+      way,
       typeof code === "number"
         ? { kind: "code", status, code }
         : { kind: "error", error: code, status },
@@ -889,9 +902,7 @@ describe("a refusal without a code that is known: 69, called again after an hour
       ["Slack", { kind: "error", error: "brand_new_trouble" }],
     ),
   )("%s", async (_, way, fault) => {
-    using scene = await SendingScene.going(way);
-    scene.append(line(3));
-    scene.failAlways(fault);
+    using scene = await SendingScene.waiting(way, fault);
     expect(await askedAt(scene, 69, 5 * MINUTE, 181 * MINUTE)).toEqual([0, 60, 120, 180]);
     await scene.recovers(HOUR, line(3));
   });
@@ -910,9 +921,7 @@ describe("a refusal that is configuration: 78, reported and asked ever more rare
       ["Slack", { kind: "error", error: "invalid_blocks" }],
     ),
   )("%s", async (_, way, fault) => {
-    using scene = await SendingScene.going(way);
-    scene.append(line(3));
-    scene.failAlways(fault);
+    using scene = await SendingScene.waiting(way, fault);
     await scene.expectCode(78);
     const told = await scene.reports(30 * MINUTE, 3 * DAY);
     expect(told.map((text) => text.split(":")[0])).toEqual(["1 h", "25 h", "49 h"]);
@@ -927,8 +936,7 @@ describe("a refusal that is configuration: 78, reported and asked ever more rare
   });
 
   test.each([301, 302, 303, 307, 308])("a redirect, %d, is not followed", async (status) => {
-    using scene = await SendingScene.going();
-    scene.append(line(3));
+    using scene = await SendingScene.waiting();
     const headers = { location: "https://discord.com/elsewhere" };
     scene.failAlways({ kind: "status", status, headers, body: "" });
     const { err } = await scene.expectCode(78);
@@ -938,9 +946,7 @@ describe("a refusal that is configuration: 78, reported and asked ever more rare
 });
 
 test.each([40006, 130000])("%d is for the moment: 75, asked more and more rarely", async (code) => {
-  using scene = await SendingScene.going();
-  scene.append(line(3));
-  scene.failAlways({ kind: "code", status: 400, code });
+  using scene = await SendingScene.waiting("Discord", { kind: "code", status: 400, code });
   await scene.expectCode(75);
   const told = await scene.reports(MINUTE, DAY);
   expect(told.map((text) => text.split(":")[0])).toEqual(["1 h"]);
@@ -954,8 +960,7 @@ describe("a destination that refused is called at once when its settings change"
     ["thread, without a code,", { kind: "status", status: 404 }, (url) => `${url}?thread_id=77`],
     ["URL", dead, (url) => url.replace("/api/", "/api/v10/").replace("discord", "ptb.discord")],
   ])("%s", async (_, fault, change) => {
-    using scene = await SendingScene.going();
-    scene.append(line(3));
+    using scene = await SendingScene.waiting();
     scene.fail(fault);
     await scene.expectCode(69);
     scene.wait(MINUTE);
@@ -966,8 +971,7 @@ describe("a destination that refused is called at once when its settings change"
   });
 
   test("once for each that is dead, too", async () => {
-    using scene = await SendingScene.going();
-    scene.append(line(3));
+    using scene = await SendingScene.waiting();
     const good = scene.discord.webhook;
     for (const id of ["999", "998", "998", "998"]) {
       scene.env["DISCORD_WEBHOOK"] = good.replace("1234567890123456789", id);
@@ -1273,9 +1277,7 @@ describe("a failure that lasts is told when it begins, after an hour, then daily
       ["Slack", { kind: "error", error: "not_in_channel" }],
     ),
   )("%s", async (_, way, fault) => {
-    using scene = await SendingScene.going(way);
-    scene.append(line(3));
-    scene.failAlways(fault);
+    using scene = await SendingScene.waiting(way, fault);
     const told = await scene.reports(30 * MINUTE, 3 * DAY);
     expect(told.map((text) => text.split(":")[0])).toEqual(["0 h", "1 h", "25 h", "49 h"]);
     for (const text of told)
@@ -1301,9 +1303,7 @@ describe("a failure that lasts is told when it begins, after an hour, then daily
   });
 
   test("another one in its place, which a person must act on, is told when it begins", async () => {
-    using scene = await SendingScene.going();
-    scene.append(line(3));
-    scene.failAlways({ kind: "refused" });
+    using scene = await SendingScene.waiting("Discord", { kind: "refused" });
     await scene.reports(10 * MINUTE, 3 * HOUR);
     scene.failAlways(undefined);
     scene.discord.delete();
@@ -1324,9 +1324,7 @@ describe("a failure that lasts is told when it begins, after an hour, then daily
   });
 
   test("a clock that was put back does not silence it", async () => {
-    using scene = await SendingScene.going();
-    scene.append(line(3));
-    scene.failAlways({ kind: "refused" });
+    using scene = await SendingScene.waiting("Discord", { kind: "refused" });
     await scene.reports(30 * MINUTE, 2 * HOUR);
     scene.wait(-30 * DAY);
     expect((await scene.reports(30 * MINUTE, 3 * DAY)).length).toBeWithin(3, 6);
@@ -1491,10 +1489,7 @@ describe("killed or stopped", () => {
       scene.wait(5 * MINUTE);
       if (round < 2) scene.rotate();
     }
-    scene.failAlways(undefined);
-    scene.wait(10 * MINUTE);
-    await scene.expectCode(0);
-    scene.expectAllOnce(lines(1, 17));
+    await scene.repeats(10 * MINUTE, lines(1, 17));
   });
 
   test("74: a 429 longer than cron's period: runs leave, nothing is lost", async () => {

@@ -1204,11 +1204,11 @@ const inCode = (text: string) => text.replaceAll("\u200b", "").replaceAll("`", "
 /** `why` is empty where nothing proves it. */
 type FailedAction = Readonly<Record<"action" | "why", string>>;
 
-type LetIn = "unban" | "restore" | "lift";
-type JailChange = "jailStarted" | "jailStopped" | "jailReloaded";
-
 /** What can happen, and what is said of it. */
-interface Happenings extends Record<LetIn | JailChange, object> {
+interface Happenings
+  extends
+    Record<"unban" | "restore" | "lift", object>,
+    Record<"jailStarted" | "jailStopped" | "jailReloaded", object> {
   ban: {
     /** `2026-11-22 10:32:26`, as far as the log has it. */
     time: string;
@@ -1531,7 +1531,7 @@ export class Batch {
   }
 
   /** Whether it is a part of a stop or start of the server: then it is told with that. */
-  #isOfServer(did: LetIn | JailChange): boolean {
+  #isOfServer(did: string): boolean {
     const server = this.#server;
     const isDown = server?.version === undefined;
     const parts = isDown ? ["jailStopped", "lift", "jailStarted"] : ["jailStarted", "restore"];
@@ -1754,28 +1754,28 @@ function groups<Each>(all: Iterable<Each>, valueOf: (each: Each) => string): [st
   return [...Map.groupBy(all, valueOf)].sort((a, b) => b[1].length - a[1].length);
 }
 
-/** What has a line of its own, and groups of what is too many for that. */
-function ownAndMany({ happenings }: Batch): { own: Happening[]; many: Happening[][] } {
+/** What is told together: more than a few of a kind, each other thing alone. */
+function together({ happenings }: Batch): Happening[][] {
   const alike = groups(happenings, (each) => {
     // Smooth bans, and those whose actions failed alike.
     if (each.event === "ban" && each.failed.length > 0)
       return JSON.stringify([each.jail, each.failed, each.blocked]);
     return each.event === "through" ? `through ${each.jail}` : each.event;
   });
-  const isMany = ([key, { length }]: [string, unknown[]]) =>
-    /^(?:ban$|through )/.test(key)
-      ? length > 8
-      : length > 3 && /^(?:\[|unban|restore|lift)/.test(key);
-  const [many = [], own = []] = [true, false].map((which) => {
-    return alike.filter((group) => isMany(group) === which).map(([, same]) => same);
+  return alike.flatMap(([key, same]) => {
+    const isMany = same.length > (/^(?:ban$|through)/.test(key) ? 8 : 3);
+    const isListed = /^(?:ban$|\[|through|unban|restore|lift)/.test(key);
+    return isMany && isListed ? [same] : same.map((each) => [each]);
   });
-  return { own: own.flat(), many };
 }
 
 /** What the database and the map of countries are asked: no more than is shown. */
 function wantedFacts(batch: Batch) {
-  const bans = ownAndMany(batch).own.filter((each) => each.event === "ban");
-  return { bans, ids: batch.happenings.map(({ id }) => id) };
+  const own = together(batch).flatMap((all) => (all.length === 1 ? all : []));
+  return {
+    bans: own.filter((each) => each.event === "ban"),
+    ids: batch.happenings.map(({ id }) => id),
+  };
 }
 
 /** Puts things in words. */
@@ -1978,24 +1978,26 @@ class Words {
 /** A batch in words, empty when nothing is worth a message; `file`: all bans, where some do not fit. */
 export function renderBatch(batch: Batch, style: Style, facts = new Facts()) {
   if (!batch.isWorthMessage) return { text: "" };
-  const lines: { place: number; text: string; file?: string }[] = [];
   const words = new Words(style, facts);
-  const { own, many } = ownAndMany(batch);
-  // Equal lines are one with their number, where the last was; what is of an address stays in its order.
-  const alike = groups(own, (each) =>
-    /^(?:ban|through|unban|restore|lift)$/.test(each.event) ? `${each.place}` : words.line(each),
-  );
-  for (const [, same] of alike) {
-    const last = same.at(-1) as Happening;
-    lines.push({ place: last.place, text: words.line(last) + timesText(same.length) });
-  }
-  const bans = many.flat().filter((each) => each.event === "ban");
-  for (const all of many) {
+  const told = new Map<string, { place: number; text: string; times: number }>();
+  const listed: Of<"ban">[] = [];
+  for (const all of together(batch)) {
     const [first] = all as [Happening];
-    const isListed = first.event === "ban" && first.failed.length === 0;
-    if (!isListed) lines.push({ place: first.place, text: words.line(first, all) });
+    if (first.event === "ban" && all.length > 1) {
+      listed.push(...all.filter((each) => each.event === "ban"));
+      if (first.failed.length === 0) continue;
+    }
+    const text = words.line(first, all);
+    const isOfId = /^(?:ban|through|unban|restore|lift)$/.test(first.event);
+    // Other equal lines are one with their number, where the last was.
+    const key = isOfId ? `${first.place}` : text;
+    told.set(key, { place: first.place, text, times: (told.get(key)?.times ?? 0) + 1 });
   }
-  if (bans[0]) lines.push({ place: bans[0].place, ...words.list(bans) });
+  const lines = [...told.values()].map(({ place, text, times }) => {
+    return { place, text: text + timesText(times) };
+  });
+  const list = listed[0] && words.list(listed);
+  if (list) lines.push({ place: listed[0]?.place ?? 0, text: list.text });
   lines.sort((a, b) => a.place - b.place);
   // Each message names the host once.
   const host = ` ${nameText(style.host, style.markup)} `;
@@ -2013,7 +2015,7 @@ export function renderBatch(batch: Batch, style: Style, facts = new Facts()) {
     other > 0 ? amount(other, ...KIND_WORDS.other) : "",
   ].filter((count) => count !== "");
   const footer = counts.length > 0 ? `${style.markup.small(counts.join(" · "))}\n` : "";
-  return { text: text + footer, file: lines.find(({ file }) => file)?.file };
+  return { text: text + footer, file: list?.file };
 }
 
 // Floods: more lines than anybody wants to scroll through.
@@ -2034,18 +2036,14 @@ class Flood {
 
   /** Adds up those of the log's next lines that are shown. */
   read(lines: readonly string[]): void {
-    // The records of a page have no place in memory.
-    for (let start = 0; start < lines.length; start += 500) {
-      const block = lines.slice(start, start + 500);
-      const { records, after } = readRecords(block, this.#context);
-      for (const [at, record] of records.entries()) {
-        if (!isShown(record, this.#view)) continue;
-        this.last = block[at] ?? "";
-        if (this.lines++ === 0) this.first = this.last;
-        if (record && record !== (records[at - 1] ?? this.#context.record)) this.counts.add(record);
-      }
-      this.#context = after;
+    const { records, after } = readRecords(lines, this.#context);
+    for (const [at, record] of records.entries()) {
+      if (!isShown(record, this.#view)) continue;
+      this.last = lines[at] ?? "";
+      if (this.lines++ === 0) this.first = this.last;
+      if (record && record !== (records[at - 1] ?? this.#context.record)) this.counts.add(record);
     }
+    this.#context = after;
   }
 
   /** The busiest ids; where nothing else shows them, every banned one. */

@@ -255,7 +255,7 @@ describe("Slack", () => {
     [403, "invalid_token", {}, { hook: "wrong" }],
     [404, "no_service", {}, { hook: "../B1/x" }],
     [404, "no_team", {}, { hook: "../../T1/B1/x" }],
-  ])("%d: refuses with %s", async (status, error, body, call, options) => {
+  ])("%d: refuses with %s", async (status, error, body, call, options = {}) => {
     const { service, post, good } = slack(options);
     const sent = typeof body === "string" ? body : { ...good, ...(body as object) };
     const reply = call.hook === undefined ? { ok: false, error } : error;

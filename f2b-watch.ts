@@ -4437,7 +4437,7 @@ function destinationOf(world: World, { host, view }: Settings, service: Connecte
     /** A whole message without a fence; `words` are in the service's markup. */
     plain: (before: string, words: string) => header(host, words) + encode(before) + words,
     /** `named`: under our own name, which may be refused; `leftMs`: the run's remaining time. */
-    send({ content, file }: Message, named: boolean, leftMs: number): Promise<Verdict> {
+    send({ content, file }: Message, named: boolean, leftMs: number): Verdict | Promise<Verdict> {
       const call = service.post(content, named ? sender : undefined, file);
       return request(world, service, call, (reply) => readReply(service, reply), leftMs);
     },
@@ -4459,25 +4459,29 @@ function printing(world: World, { host, dryRun }: Settings, destination: Destina
     await print(world, text);
     await world.sleep(0);
   };
+  const printed: Verdict = { kind: "confirmed", why: "" };
+  const printAll = async (parts: readonly string[]) => {
+    // One after the other: a second copy of a whole file has no place in memory.
+    for (const part of ["", ...parts]) {
+      texts.push(part);
+      await flush();
+    }
+    return printed;
+  };
   return {
     ...destination,
     pace: [],
     prints: true,
     flush,
-    async send({ content, file }) {
+    send({ content, file }) {
       if (!isTold && destination.name === STDOUT.name)
         complain(world, "no destination is set, messages go to stdout", SET_ONE);
       isTold = true;
-      texts.push(`${name}\n${content}\n${file ? `[${file.name}]\n` : ""}`);
-      length += texts.at(-1)?.length ?? 0;
-      // One at a time: memory has no room for a second copy of a whole file.
-      for (const part of file?.parts ?? []) {
-        texts.push(part);
-        await flush();
-      }
+      const text = `${name}\n${content}\n${file ? `[${file.name}]\n` : ""}`;
+      texts.push(text);
+      length += text.length;
       // What counts as sent is printed.
-      if (!dryRun || length > partLength) await flush();
-      return { kind: "confirmed", why: "" };
+      return dryRun && !file && length <= partLength ? printed : printAll(file?.parts ?? []);
     },
   };
 }
@@ -5012,7 +5016,8 @@ interface Spot {
   /** What earlier messages carried of the line. */
   readonly part?: Progress["part"];
   /** Shown are words for a batch that is behind it; with them goes `file`, and `warned` is kept. */
-  readonly words?: { readonly file?: string | undefined; readonly warned?: Progress["warned"] };
+  readonly words?:
+    { readonly file?: string | undefined; readonly warned?: Progress["warned"] } | undefined;
 }
 
 /** A message's text, and the place behind it. */
@@ -5051,17 +5056,13 @@ class Feed {
     this.start = { ...resting({ segment: 0, offset, lines, total, cursor: proof }, shows), part };
   }
 
-  /** The same place, or the next one with as much behind it as shows whether it fits a message. */
+  /** Where more of the log is shown, with as much behind it as tells whether it fits a message. */
   next(spot: Spot, room: number): Spot {
-    const { page, shown, shows, at, part } = spot;
-    const left = shown.text.length - at;
-    if (left === 0) {
-      const end = positionIn(page, page.ends.length);
-      return page.isLast ? resting(end, shows, "", true) : this.#open(end, shows, part);
-    }
-    // What stands at a page's end begins the next one.
-    const isEnough = page.isLast || left > 2 * room || linesBehind(spot) === 0;
-    return isEnough ? spot : this.#open(positionOf(spot), shows, part);
+    const { page, shows, part } = spot;
+    if (isEnough(spot, room)) return spot;
+    if (spot.at < spot.shown.text.length) return this.#open(positionOf(spot), shows, part);
+    const end = positionIn(page, page.ends.length);
+    return page.isLast ? resting(end, shows, "", true) : this.#open(end, shows, part);
   }
 
   #open(from: Position, shows: FeedView, part?: Progress["part"]): Spot {
@@ -5255,6 +5256,13 @@ function resting(from: Position, shows: FeedView, text = "", isLast = false): Sp
   return { page, shown, shows, line: 0, at: 0 };
 }
 
+/** Whether a message can be cut here: what stands at a page's end begins the next one. */
+function isEnough({ page, shown, at, line, words }: Spot, room: number): boolean {
+  const left = shown.text.length - at;
+  const isBegin = page.isLast || words !== undefined || line === 0 || shown.done(line - 1) === 0;
+  return left > 2 * room || (left > 0 && isBegin);
+}
+
 /** How many lines of its page are done with. */
 function linesBehind({ shown, line }: Spot): number {
   return line > 0 ? shown.done(line - 1) : 0;
@@ -5279,16 +5287,17 @@ function positionIn({ from, stretches }: Page, done: number): Position {
 
 /** The next message that fits into `room`, or into `most` if a line fits whole, and the place behind it. */
 function cutAt(spot: Spot, room: number, maxLines: number, most = room): Piece {
-  const { shown, line, at, part } = spot;
+  const { page, shown, shows, line, at, words } = spot;
   let cut = cutLines(shown, line, at, room, maxLines, shown.goesOn);
   if (cut.partOfLine && most > room) {
     const whole = cutLines(shown, line, at, most, maxLines, shown.goesOn);
     if (!whole.partOfLine) cut = whole;
   }
-  const after = { ...spot, line: line + cut.lines, at: at + cut.taken };
-  if (!cut.partOfLine) return { ...cut, after: { ...after, part: undefined } };
-  const sent = (part?.sent ?? 0) + cut.taken;
-  return { ...cut, after: { ...after, part: { sent, line: part?.line ?? lineMark(shown, line) } } };
+  const { body, lines, taken, partOfLine } = cut;
+  const { sent = 0, line: mark } = spot.part ?? {};
+  const part = partOfLine ? { sent: sent + taken, line: mark ?? lineMark(shown, line) } : undefined;
+  const after = { page, shown, shows, line: line + lines, at: at + taken, part, words };
+  return { body, lines, taken, partOfLine, after };
 }
 
 /** Tells a line from others; empty when there is none. */
@@ -5355,7 +5364,7 @@ interface Message {
 /** Where messages come from; it keeps the place of the next one. */
 interface Source<M extends Message = Message> {
   /** The next message; absent when everything was said. */
-  next(attempt: Attempt): Promise<M | undefined>;
+  next(attempt: Attempt): M | undefined | Promise<M | undefined>;
   /** Before it is posted. */
   begin(message: M): void;
   /** After it was posted; where it may have arrived all the same, what comes again is marked. */
@@ -5390,7 +5399,9 @@ async function deliver<M extends Message>(
     new Fault(exitCode, `${title}: ${why}`, hint);
   let [attempt, sent, named] = [FIRST_ATTEMPT, 0, true];
   for (;;) {
-    const message = await source.next(attempt);
+    // Waited for only where it must be: a log of 300 MB is 150,000 messages to print.
+    const next = source.next(attempt);
+    const message = next instanceof Promise ? await next : next;
     if (!message && run.settings.dryRun)
       complain(world, `dry run: ${amount(sent, "message")} for ${title}, none sent`);
     if (!message) return sent;
@@ -5406,13 +5417,15 @@ async function deliver<M extends Message>(
       await world.sleep(waitMs);
       if (world.stopping.aborted) throw stopped();
     }
-    source.begin(message);
-    const verdict = await destination.send(message, named, deadline - world.now());
-    const step: Step = prints
-      ? { kind: "save" }
-      : stepAfter(run, destination, message, attempt, verdict);
+    if (!run.settings.dryRun) source.begin(message);
+    const sending = destination.send(message, named, deadline - world.now());
+    const verdict = sending instanceof Promise ? await sending : sending;
+    let step: Step = { kind: "save" };
+    if (!prints) {
+      step = stepAfter(run, destination, message, attempt, verdict);
+      source.answered(message, verdict.kind === "unclear");
+    }
     say(run, `${title}: ${verdict.kind} → ${step.kind}`);
-    source.answered(message, verdict.kind === "unclear");
     if ("attempt" in step) ({ attempt } = step);
     switch (step.kind) {
       case "save":
@@ -5474,8 +5487,8 @@ function stepAfter(
 }
 
 interface LogMessage extends Message {
-  /** What it shows of the log, in parts of whole lines, and the place behind it; absent for a notice. */
-  readonly shown?: readonly string[];
+  /** What it shows, and the place behind that; absent for a notice. */
+  readonly body?: string;
   readonly after?: Spot;
   /** How far it reaches. */
   readonly extent: Doubt;
@@ -5517,14 +5530,18 @@ class LogSource implements Source<LogMessage> {
     delete progress.inDoubt;
   }
 
-  async next({ suspects, fileBytes }: Attempt): Promise<LogMessage | undefined> {
-    const maxLines = this.#asFile ? 1 : suspects > 0 ? Math.ceil(suspects / 2) : Infinity;
+  next(attempt: Attempt): LogMessage | Promise<LogMessage | undefined> {
+    const isKnown = this.#flooded === false && isEnough(this.#spot, this.#room(this.#spot));
+    return isKnown ? this.#nextLines(attempt) : this.#search(attempt);
+  }
+
+  async #search(attempt: Attempt): Promise<LogMessage | undefined> {
     if (!this.#progress.outbox) this.#flooded ??= await this.#isFlood();
     const spot = await this.#nextShown(this.#spot, (quiet) => this.#leave(quiet));
     if (spot) {
       this.#spot = spot;
-      if (this.#flooded && !spot.words) return await this.#nextFile(maxLines, fileBytes);
-      return this.#nextLines(maxLines);
+      if (this.#flooded && !spot.words) return await this.#nextFile(attempt);
+      return this.#nextLines(attempt);
     }
     const { notice, gap } = this.#progress;
     // What is behind a gap may still be on its way: its notice waits for the first line.
@@ -5587,6 +5604,12 @@ class LogSource implements Source<LogMessage> {
     return true;
   }
 
+  /** Among many lines the one that is refused is looked for in halves. */
+  #maxLines({ suspects }: Attempt): number {
+    if (this.#asFile) return 1;
+    return suspects > 0 ? Math.ceil(suspects / 2) : Infinity;
+  }
+
   get #isDoubtful(): boolean {
     return this.#doubt.lines > 0 || this.#doubt.characters > 0;
   }
@@ -5604,26 +5627,26 @@ class LogSource implements Source<LogMessage> {
   }
 
   /** A message of lines or words; as a file what was refused as text. */
-  #nextLines(maxLines: number): LogMessage {
+  #nextLines(attempt: Attempt): LogMessage {
     const { fenced, plain, markup } = this.#destination;
     const spot = this.#spot;
     const { words, at } = spot;
     if (words && !this.#progress.outbox) this.#keepWords(spot);
     const room = this.#room(spot);
     const most = words || this.#isDoubtful ? room : room + RESENT_MARK.length;
-    const { body, after, partOfLine, ...cut } = cutAt(spot, room, maxLines, most);
-    const shown = [`${body}\n`];
-    const extent = this.#extentOf(after, partOfLine || words ? body.length + 1 : 0);
-    const message = { shown, after, extent, lines: Math.max(1, cut.lines) };
+    const piece = cutAt(spot, room, this.#maxLines(attempt), most);
+    const { body, after } = piece;
+    const extent = this.#extentOf(after, piece.partOfLine || words ? body.length + 1 : 0);
     const before = this.#before;
+    let content = (words ? plain : fenced)(before, body);
+    let [lines, file]: [number, AttachedFile | undefined] = [Math.max(1, piece.lines), undefined];
     if (this.#asFile) {
       const host = nameText(this.#run.settings.host, markup);
-      const content = plain(before, `📎 ${host}: a line that is refused as text`);
-      return { ...message, content, file: this.#logFile(shown) };
-    }
-    const content = (words ? plain : fenced)(before, body);
-    if (words?.file === undefined || at > 0) return { ...message, content };
-    return { ...message, content, file: { name: "bans.txt", parts: [words.file] }, lines: 1 };
+      content = plain(before, `📎 ${host}: a line that is refused as text`);
+      file = this.#logFile([`${body}\n`]);
+    } else if (words?.file && at === 0)
+      [lines, file] = [1, { name: "bans.txt", parts: [words.file] }];
+    return { content, file, lines, body, after, extent };
   }
 
   /** The cursor moves behind a batch, and what is to be said of it is kept. */
@@ -5657,12 +5680,13 @@ class LogSource implements Source<LogMessage> {
   }
 
   /** As many lines as a file holds, in one message that says what is in them. */
-  async #nextFile(maxLines: number, fileBytes: number): Promise<LogMessage> {
+  async #nextFile(attempt: Attempt): Promise<LogMessage> {
     const { world, settings } = this.#run;
     const { plain, markup, overflow, limit } = this.#destination;
     const isAttached = overflow === "file";
     const { feed } = this.#plan;
-    const read = await feed.readFile(this.#spot, maxLines, fileBytes, isAttached);
+    const maxLines = this.#maxLines(attempt);
+    const read = await feed.readFile(this.#spot, maxLines, attempt.fileBytes, isAttached);
     const { flood, parts, lines, after } = read;
     const { host, link, log } = settings;
     const style = { host, markup, link, overflow, room: limit - plain(this.#before, "").length };
@@ -5670,8 +5694,10 @@ class LogSource implements Source<LogMessage> {
     const facts = await lookUpFacts(world, settings, { bans: [], ids });
     const content = plain(this.#before, renderFlood(flood, log, style, facts).trimEnd());
     const extent = this.#extentOf(after, after.part ? parts.join("").length : 0);
-    const message = { content, shown: parts, after, extent, lines: Math.max(1, lines) };
-    return isAttached ? { ...message, file: this.#logFile(parts) } : message;
+    const file = isAttached ? this.#logFile(parts) : undefined;
+    // Only what is one line is refused by itself.
+    const body = lines > 1 ? "" : parts.join("").trimEnd();
+    return { content, file, lines: Math.max(1, lines), body, after, extent };
   }
 
   /** Saved before anything is sent: proves that it can be, and marks what a killed run repeats. */
@@ -5736,7 +5762,7 @@ class LogSource implements Source<LogMessage> {
   refused(message: LogMessage, why: string): Fault | "again" | "left" {
     const { world, settings, statePath } = this.#run;
     const { title, overflow } = this.#destination;
-    if (!message.shown) return new Fault(69, `refuses a notice: ${why}`);
+    if (message.body === undefined) return new Fault(69, `refuses a notice: ${why}`);
     const { outbox, notice = "" } = this.#progress;
     if (outbox?.file) {
       // Refused for the file or for the words: the words alone will tell.
@@ -5749,7 +5775,7 @@ class LogSource implements Source<LogMessage> {
     this.#asFile = overflow === "file" && !message.file;
     if (this.#asFile) return "again";
     const path = `${statePath}.rejected`;
-    const line = message.shown.join("");
+    const line = `${message.body}\n`;
     writing(path, () => writePrivate(world, path, world.fs.constants.O_APPEND, line));
     const refused = `⚠️ ${settings.host}: lines were refused here, they are kept in ${basename(path)}\n`;
     if (!this.#isToldOfRejected)

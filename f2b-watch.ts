@@ -3867,10 +3867,10 @@ class OpenFile implements LogFile {
       if (isGlued(line) || !isSent || left-- <= 0) return offset;
       offset = end;
     }
-    // A cut may go through the time.
+    // What has no whole time may as well be the beginning of a new line.
     const rest = this.read(offset, PAGE_BYTES);
-    const time = lineTime(rest) || utf8.decode(rest);
-    const isCut = rest.length > 0 && left > 0 && time <= lastTime && !isGlued(rest);
+    const time = lineTime(rest);
+    const isCut = time !== "" && left > 0 && time <= lastTime && !isGlued(rest);
     return isCut ? this.size : offset;
   }
 }
@@ -5315,18 +5315,22 @@ function isMoved(file: OpenFile, near: Uint8Array, { offset, before, cursor }: P
   return Buffer.compare(near.subarray(-length), before.subarray(-length)) !== 0;
 }
 
-/** Skips what fills holes: NUL bytes, and the byte order mark of a file's first line. */
+/** Skips what fills holes: NUL bytes, a byte order mark, and what a cut left of a time before a whole one. */
 function skipFiller(file: OpenFile, offset: number): number {
-  const [first, second, third] = file.read(offset, 3);
+  const start = file.read(offset, 48);
+  const [first, second, third] = start;
   if (offset === 0 && first === 0xef && second === 0xbb && third === 0xbf) return 3;
-  if (first !== 0) return offset;
+  const cutTime = /^([\d :,-]{1,22}?)\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} /;
+  const [, cut = ""] = cutTime.exec(latin1(start)) ?? [];
+  const isTime = "0000-00-00 00:00:00,00".startsWith(cut.replace(/\d/g, "0"));
+  if (first !== 0) return isTime ? offset + cut.length : offset;
   const nothing = Buffer.alloc(PAGE_BYTES);
-  let start = offset;
+  let position = offset;
   for (const block of file.blocks(offset)) {
     if (nothing.compare(block, 0, block.length, 0, block.length) !== 0) {
-      return start + block.findIndex((byte) => byte !== 0);
+      return position + block.findIndex((byte) => byte !== 0);
     }
-    start += block.length;
+    position += block.length;
   }
   return file.size;
 }

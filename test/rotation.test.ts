@@ -11,8 +11,8 @@ setDefaultTimeout(60_000);
 // ── Histories, word by word ─────────────────────────────────────────────────────────────────────
 
 /**
- * Five lines were posted; `new`: nothing was. Numbers are lines; `6<` and `6>` are halves of one, `6!` is
- * another one in its place. A file is named by what it has behind the log's name, or by `/` and its own.
+ * Five lines were posted; `new`: nothing was. Numbers are lines; `6<` and `6>` are parts of one, `6<<` and
+ * `6>>` such that are cut in its time, `6!` is another one in its place. A file is named by what it has behind the log's name, or by `/` and its own.
  *   +6-8 .1+6        lines are written to the log, to another file
  *   =6-8 = gap5=6-8  a run posts these, none, these behind a notice after line 5; the next run none
  *   rotate move      numbers go up, and the log is made anew or not; `rotate-20261122`: by that name
@@ -32,10 +32,12 @@ class Story extends Scene {
   /** Lines as they are written, or as they are posted. */
   #texts(ranges: string, isPosted: boolean): string[] {
     return ranges.split(",").flatMap((range) => {
-      const [, from, to = from, mark] = /^(\d+)(?:-(\d+))?([<>!])?$/.exec(range) ?? [];
+      const [, from, to = from, mark] = /^(\d+)(?:-(\d+))?(<<?|>>?|!)?$/.exec(range) ?? [];
       const all = from ? lines(Number(from), Number(to)) : [];
       const [first = ""] = all;
       if (mark === "<") return `${first.slice(0, 40)}${isPosted ? "…" : ""}`;
+      if (mark === "<<") return first.slice(0, 14);
+      if (mark === ">>") return `${first.slice(14)}\n`;
       if (mark === ">") return `${first.slice(40)}\n`;
       const whole = mark === "!" ? [`${first} edited`] : all;
       return isPosted ? whole : whole.map((each) => `${each}\n`);
@@ -173,6 +175,7 @@ const HISTORIES: Record<string, string> = {
   "42. copytruncate, all was sent, as long": "new +11-15 =11-15 truncate +16-20 equal =16-20",
   "43. copytruncate twice": "+6 truncate +7 truncate +8 =6-8",
   "44. sent to its end and emptied, each hour": "empty +6-7 =6-7 empty +8 =8 empty +9 =9",
+  "45. cut, and the first piece of a new line": "keep=1-4,6<< gap5= +6>> =6",
   "46. head trimmed": "new +1-2000 =1-2000 keep=1001-2000 = +2001-2002 =2001-2002",
   "46. head trimmed down to the last line": "new +1-20 =1-20 keep=20-22 =21-22",
   "46. head trimmed in mid-line": "new +1-20 =1-20 tail=1000 +21 =21",
@@ -202,7 +205,8 @@ const HISTORIES: Record<string, string> = {
   "the last line is edited": "new +1-10 =1-10 keep=1-9,10!,61-63 gap10=61-63",
   "the last two lines are edited": "new +1-10 =1-10 keep=1-8,9!,10!,61 gap10=61",
 };
-for (const bytes of [50, 94, 300]) HISTORIES[`45. cut to ${bytes}`] = `cut=${bytes} gap5= +6 =6`;
+for (const bytes of [50, 94, 188, 192, 197, 205, 300])
+  HISTORIES[`45. cut to ${bytes}`] = `cut=${bytes} gap5= +6 =6`;
 for (const how of ["rotate", "truncate"]) {
   HISTORIES[`49. 2 KiB the same, ${how}, shorter`] =
     `new +1-60 =1-60 +61 ${how} +${HEAD} =61,${HEAD}`;

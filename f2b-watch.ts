@@ -653,17 +653,6 @@ function discordName(host: string): string {
   return name.slice(0, characterBoundary(name, Math.min(name.length, 80))).trim();
 }
 
-/** `3 min`, in the largest unit that has two of it or more. */
-function durationText(ms: number): string {
-  const units = [
-    ["d", DAY],
-    ["h", HOUR],
-    ["min", MINUTE],
-  ] as const;
-  const [name, unitMs] = units.find(([, each]) => ms >= 2 * each) ?? ["s", SECOND];
-  return `${Math.max(0, Math.floor(ms / unitMs))} ${name}`;
-}
-
 // ── Core: grammar ───────────────────────────────────────────────────────────────────────────────
 // Pure. Reads fail2ban's log, 0.9 to 1.1.1: each line belongs to a record, each record has a kind.
 // Patterns are anchored at the start, because what follows may be an attacker's text.
@@ -1737,16 +1726,15 @@ function secondsIn(length: string): number | undefined {
   return parts.length > 0 ? parts.reduce((a, b) => a + b) : undefined;
 }
 
-/** `for 10 min`, `for 1 week 2 days`, `permanently` */
-function banLength(seconds: number): string {
-  if (seconds < 0) return "permanently";
-  let rest = seconds;
+/** `10 min`, `1 week 2 days` */
+function durationText(ms: number): string {
+  let rest = Math.max(0, Math.floor(ms / SECOND));
   const parts = UNITS.flatMap(([size, ...words]) => {
     const count = Math.floor(rest / size);
     rest %= size;
     return count > 0 ? [amount(count, ...words)] : [];
   });
-  return `for ${parts.slice(0, 2).join(" ") || "0 s"}`;
+  return parts.slice(0, 2).join(" ") || "0 s";
 }
 
 /** Values with the events that have them, the most frequent first. */
@@ -1910,10 +1898,12 @@ class Words {
     const [tens, ones] = [count % 100, count % 10];
     const ending = ((tens < 11 || tens > 13) && ["th", "st", "nd", "rd"][ones]) || "th";
     const logged = known?.failures ? "" : " logged";
+    const length =
+      (seconds ?? 0) < 0 ? "permanently" : `for ${durationText((seconds ?? 0) * SECOND)}`;
     const details = [
       failures > 0 ? `after ${amount(failures, "failed attempt")}${logged}` : "",
       count > 0 ? `${count}${ending} ban` : "",
-      seconds === undefined ? "" : banLength(seconds),
+      seconds === undefined ? "" : length,
       form === "again" ? "again: the firewall had lost it" : "",
     ];
     const detail = details.filter((each) => each !== "").join(", ");
@@ -7094,16 +7084,13 @@ function wholeNumber(least: number, most: number) {
 }
 
 function period({ now }: World) {
-  const unitsMs: Readonly<Record<string, number>> = { m: MINUTE, h: HOUR, d: DAY, w: 7 * DAY };
   const nowMs = wallClock(now());
   const midnight = nowMs - (nowMs % DAY);
   const read = (text: string): Period => {
     if (text === "yesterday")
       return { sinceMs: midnight - DAY, untilMs: midnight - SECOND, isPast: true };
     const isDate = /^\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?$/.test(text);
-    const parts = /^(?:\d{1,5}[wdhm])+$/.test(text) ? text.matchAll(/(\d+)(.)/g) : [];
-    let ago = 0;
-    for (const [, count, unit = ""] of parts) ago += Number(count) * (unitsMs[unit] ?? 0);
+    const ago = /^(?:\d{1,5}[wdhm])+$/.test(text) ? (secondsIn(text) ?? 0) * SECOND : 0;
     const sinceMs =
       text === "today" ? midnight : isDate ? wallClockMs(text) : nowMs - (ago || Number.NaN);
     return { sinceMs, untilMs: nowMs, isPast: false };

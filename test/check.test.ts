@@ -267,9 +267,9 @@ const FRESH: Case[] = [
       scene.setLogTime();
       scene.wait(DAY + MINUTE);
     },
-    "log", 66, /, last written 24 h ago, .*, though fail2ban answers$/, /get logtarget/],
+    "log", 66, /, last written 1 day 1 min ago, .*, though fail2ban answers$/, /get logtarget/],
   ["a log of many hosts that no longer grows", (scene) => (many(scene), scene.wait(3 * DAY)), "log",
-    "✓", /last written 3 d ago/],
+    "✓", /last written 3 days ago/],
   ["a log that no longer grows where fail2ban is down",
     (scene) => {
       scene.fail2ban["ping"] = refused(down);
@@ -473,7 +473,7 @@ const LATER: Case[] = [
       await scene.run();
       scene.wait(HOUR);
     },
-    "progress", 66, /writing to fail2ban\.log\.1 for 62 min/, /flushlogs/],
+    "progress", 66, /writing to fail2ban\.log\.1 for 1 h 2 min/, /flushlogs/],
   ["a lock that is free", nothing, "lock", "✓", "works, free"],
   ["a lock that a run holds", (scene) => scene.holdLock(), "lock", "✓",
     `works; process ${process.pid} is running now`],
@@ -485,7 +485,7 @@ const LATER: Case[] = [
     "lock", "✓", "works"],
   ["a lock that a run has held for long", marked(5 * MINUTE, true), "lock", "✓", /running now$/],
   ["a lock that a run has held for too long", marked(65 * MINUTE, true), "lock", 75,
-    /another run has been in progress for 65 min/, new RegExp(`^ps -fp ${process.pid}$`)],
+    /another run has been in progress for 1 h 5 min/, new RegExp(`^ps -fp ${process.pid}$`)],
   ["a lock whose mark a killed run left", marked(23 * HOUR, false), "lock", "✓", "works, free"],
   ["a lock that is no lock file",
     (scene) => fs.writeFileSync(scene.stateFileWith(".json.lock"), "garbage"), "lock", 73,
@@ -511,7 +511,7 @@ const LATER: Case[] = [
     quietFor(5 * MINUTE, ...flags), "Discord", 75,
     /^quiet for another 10 min: rate limited; runs have failed for 5 min$/, /./]),
   ["a destination that wanted quiet no longer than it may", quietFor(HOUR), "Discord", "✓",
-    /; runs have failed for 60 min/],
+    /; runs have failed for 1 h$/],
   ["a destination that does not say that it keeps messages",
     async (scene) => {
       scene.discord.fail({ kind: "empty-204" });

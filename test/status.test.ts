@@ -562,7 +562,7 @@ describe("--ping", () => {
     await expectNoTrace(scene);
     expect(await later(scene, 5 * HOUR)).toEqual([]);
     client.up();
-    expect(await later(scene)).toEqual(["✅ web-1: fail2ban answers again, after 5 h"]);
+    expect(await later(scene)).toEqual(["✅ web-1: fail2ban answers again, after 5 h 4 min"]);
     await expectNoTrace(scene);
     expect(await later(scene)).toEqual([]);
     expect(JSON.parse(fs.readFileSync(scene.stateFile(), "utf8"))).not.toHaveProperty("outage");
@@ -658,7 +658,7 @@ describe("--ping", () => {
     await scene.run("--ping");
     await later(scene);
     expect(slack.messages.map(({ content }) => content)).toEqual([
-      "*web-1*\n⚠️ web-1: fail2ban does not answer, its socket cannot be reached (for 62 min)",
+      "*web-1*\n⚠️ web-1: fail2ban does not answer, its socket cannot be reached (for 1 h 2 min)",
     ]);
     client.up();
     await later(scene);

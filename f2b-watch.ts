@@ -6317,12 +6317,9 @@ function reportLongRun(world: World, settings: Settings, markPath: string): void
  * mark before it reads the log, and checks for a new one after it released the lock. So a line that
  * existed when a run started is delivered by that run or by one still in progress.
  */
-async function pass(
-  world: World,
-  settings: Settings,
-  deadline = world.now() + settings.maxTimeMs,
-): Promise<number> {
+async function pass(world: World, settings: Settings): Promise<number> {
   const { state, dryRun, verbose, ping } = settings;
+  const { deadline = world.now() + settings.maxTimeMs } = settings;
   requireDatabase(world, settings);
   const logs = findLogs(world, settings.log);
   prepareStateDirectory(world, settings);
@@ -6422,7 +6419,7 @@ async function sendBeside(
   const exitCode = ended?.exitCode ?? 75;
   const isMarked = world.fs.existsSync(`${statePathOf(settings)}.mark`);
   if (settings.dryRun || !isMarked) return exitCode;
-  return worstExit([exitCode, await pass(world, { ...settings, ping: false }, deadline)]);
+  return worstExit([exitCode, await pass(world, { ...settings, ping: false, deadline })]);
 }
 
 /** What many logs share: a deadline, and the limits of destinations, gathered from their states. */
@@ -7199,7 +7196,7 @@ interface Command {
 /** What can be asked for; a run is the command without a name. */
 // prettier-ignore
 const COMMANDS: Readonly<Record<CommandName, Command>> = {
-  pass: { usage: "", help: "posts what is new in the log", run: (world, settings) => pass(world, settings),
+  pass: { usage: "", help: "posts what is new in the log", run: pass,
     examples: ["--dry-run --format events", "--from end --only alert,ban"] },
   check: { usage: "check", help: "shows what is configured and whether it works", run: check,
     examples: ["check", "check --hello", "check --json"] },
@@ -7576,6 +7573,8 @@ interface Settings extends Readonly<ReturnType<typeof readSettings>> {
   readonly hostOfLogs?: string;
   /** Wildcards found the log: it must be no link. */
   readonly isFound?: boolean;
+  /** When a pass that follows another session must end. */
+  readonly deadline?: number;
 }
 
 /** Runs the program: arguments without the program's name in, exit status out. */

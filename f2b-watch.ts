@@ -2537,7 +2537,7 @@ function urlOf(service: Service, name: string, text: string, example: string, pa
     ["Microsoft Teams", /(?:^|\.)(?:office|office365|logic\.azure|powerplatform)\.com$/],
     ["Google Chat", /(?:^|\.)googleapis\.com$/],
   ] as const) {
-    if (host.test(url.hostname)) throw expected(`a URL of ${title}`);
+    if (!owner && host.test(url.hostname)) throw expected(`a URL of ${title}`);
   }
   if (path.test(url.pathname)) return url;
   throw expected("another path");

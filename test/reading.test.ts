@@ -121,6 +121,30 @@ async function expectInTheEnd(scene: Scene, ...expected: string[]): Promise<void
   await scene.expectQuiet();
 }
 
+/** The log cannot be read: 66, said once; when it is mended that is said too, and all of it is posted. */
+async function expectUnreadUntil(
+  scene: Scene,
+  why: RegExp,
+  mend: () => void,
+  ...expected: string[]
+): Promise<void> {
+  const { code, out, err } = await scene.run();
+  expect({ code, out }).toEqual({ code: 66, out: "" });
+  expect(err).toMatch(why);
+  for (let minute = 1; minute <= 5; minute++) {
+    scene.wait(60_000);
+    expect(await scene.run()).toEqual({ code: 66, out: "", err: "" });
+  }
+  scene.expectPosted();
+  mend();
+  const over = await scene.run();
+  expect(over.code).toBe(0);
+  expect(over.err).toMatch(/^f2b-watch: .*\n$/);
+  scene.expectPosted(...expected);
+  expect(scene.notices()).toEqual([]);
+  await scene.expectQuiet();
+}
+
 /** Puts what was cut with marks at both ends together again. */
 function rejoined(posted: string[]): string[] {
   return posted.join("\n").replaceAll("…\n…", "").split("\n");
@@ -156,17 +180,8 @@ describe("first runs and plain growth", () => {
 
   test("2. no state, log missing: 66, said once; its lines follow when it is there", async () => {
     using scene = new Scene();
-    const first = await scene.run();
-    expect(first).toMatchObject({ code: 66, out: "" });
-    expect(first.err).toMatch(/^f2b-watch: .*no such file.*\n/);
-    scene.wait(60_000);
-    expect(await scene.run()).toEqual({ code: 66, out: "", err: "" });
-    scene.append(...lines(1, 3));
-    const over = await scene.run();
-    expect(over.code).toBe(0);
-    expect(over.err).toMatch(/^f2b-watch: .*\n$/);
-    scene.expectPosted(...lines(1, 3));
-    await scene.expectQuiet();
+    const write = () => scene.append(...lines(1, 3));
+    await expectUnreadUntil(scene, /^f2b-watch: .*no such file.*\n/, write, ...lines(1, 3));
   });
 
   test("6. 4000 lines, stopped after some messages: the next run posts only the rest", async () => {
@@ -228,15 +243,8 @@ describe("rotation by renaming", () => {
     using scene = await Scene.after(1, 5);
     const kept = scene.read();
     scene.remove();
-    const { code, err } = await scene.run();
-    expect(code).toBe(66);
-    expect(err).toMatch(/^f2b-watch: .*no such file.*\n/);
-    scene.expectPosted();
-    scene.write(kept + text(...lines(6, 7)));
-    expect((await scene.run()).code).toBe(0);
-    scene.expectPosted(...lines(6, 7));
-    expect(scene.notices()).toEqual([]);
-    await scene.expectQuiet();
+    const putBack = () => scene.write(kept + text(...lines(6, 7)));
+    await expectUnreadUntil(scene, /^f2b-watch: .*no such file.*\n/, putBack, ...lines(6, 7));
   });
 
   test("18. log and .1 both missing: another log later comes after a notice", async () => {
@@ -742,20 +750,9 @@ describe("permissions and kinds of files", () => {
     using scene = await Scene.after(1, 5);
     scene.append(...lines(6, 8));
     forbid(scene, "fail2ban.log");
-    const { code, err } = await scene.run();
-    expect(code).toBe(66);
-    expect(err).toMatch(/^f2b-watch: .*permission denied.*\nhint: .*\n$/);
-    for (let minute = 1; minute <= 5; minute++) {
-      scene.wait(60_000);
-      expect(await scene.run()).toEqual({ code: 66, out: "", err: "" });
-    }
-    delete scene.overrides.fs;
-    const back = await scene.run();
-    expect(back.code).toBe(0);
-    expect(back.err).toMatch(/^f2b-watch: .*\n$/);
-    scene.expectPosted(...lines(6, 8));
-    expect(scene.notices()).toEqual([]);
-    await scene.expectQuiet();
+    const allow = () => delete scene.overrides.fs;
+    const why = /^f2b-watch: .*permission denied.*\nhint: .*\n$/;
+    await expectUnreadUntil(scene, why, allow, ...lines(6, 8));
   });
 
   test("99. no right to read .1 alone: a notice that names it, then the new file", async () => {
@@ -854,15 +851,11 @@ describe("permissions and kinds of files", () => {
     using scene = await Scene.after(1, 5);
     fs.renameSync(scene.log, scene.path(".kept"));
     Bun.spawnSync(["mkfifo", scene.log]);
-    const { code, err } = await scene.run();
-    expect([code, err]).toEqual([66, expect.stringMatching(/^f2b-watch: .*\nhint: .*\n$/)]);
-    scene.wait(60_000);
-    expect(await scene.run()).toEqual({ code: 66, out: "", err: "" });
-    fs.renameSync(scene.path(".kept"), scene.log);
-    scene.append(line(6));
-    expect((await scene.run()).code).toBe(0);
-    scene.expectPosted(line(6));
-    expect(scene.notices()).toEqual([]);
+    const putBack = () => {
+      fs.renameSync(scene.path(".kept"), scene.log);
+      scene.append(line(6));
+    };
+    await expectUnreadUntil(scene, /^f2b-watch: .*\nhint: .*\n$/, putBack, line(6));
   });
 });
 

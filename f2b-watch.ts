@@ -3486,11 +3486,7 @@ export function realWorld(): World {
       return isDevice && process.getBuiltinModule("node:tty").isatty(2);
     },
     get heard() {
-      try {
-        return fs.fstatSync(2).rdev !== fs.statSync("/dev/null").rdev;
-      } catch {
-        return false;
-      }
+      return ifPossible(() => fs.fstatSync(2).rdev !== fs.statSync("/dev/null").rdev) ?? false;
     },
     stopping: stop.signal,
     now: Date.now,
@@ -3503,13 +3499,8 @@ export function realWorld(): World {
     runProgram,
     streamProgram,
     writeOut: stdoutWriter(),
-    writeError: (text) => {
-      try {
-        fs.writeSync(2, text);
-      } catch {
-        // The exit status must do.
-      }
-    },
+    // Where that fails, the exit status must do.
+    writeError: (text) => void ifPossible(() => fs.writeSync(2, text)),
     sleep: (ms) => {
       const timers = process.getBuiltinModule("node:timers/promises");
       // Only to let signals in: a timer takes a millisecond at least.
@@ -7466,15 +7457,12 @@ function optionValue(world: World, name: OptionName, typed: Typed, variable: Loo
 function stateDirectory(world: World, named: string | undefined): string {
   const systemds = world.env["STATE_DIRECTORY"]?.split(":")[0];
   const path = named ?? resolve(systemds || world.stateHome);
-  try {
-    const link = world.fs.lstatSync(path, { throwIfNoEntry: false });
-    if (!link?.isSymbolicLink()) return path;
-    const directory = world.fs.realpathSync(path);
-    const isMade = link.uid === 0 && dirname(directory) === SYSTEMD_PRIVATE;
-    return isMade || path === systemds ? directory : path;
-  } catch {
-    return path;
-  }
+  const link = ifPossible(() => world.fs.lstatSync(path));
+  const directory = link?.isSymbolicLink()
+    ? ifPossible(() => world.fs.realpathSync(path))
+    : undefined;
+  const isMade = link?.uid === 0 && dirname(directory ?? "") === SYSTEMD_PRIVATE;
+  return (isMade || path === systemds) && directory ? directory : path;
 }
 
 /** Variables of destinations, without a flag, because flags show in `ps`; each with its help. */

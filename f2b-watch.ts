@@ -1451,10 +1451,10 @@ export class Batch {
 
   #failuresOf(ban: { jail: string; id: string }): number[] {
     const key = keyOf(ban);
-    const times = this.seen.failures.get(key) ?? this.#before.failures.get(key) ?? [];
+    let times = this.seen.failures.get(key);
+    if (!times) this.seen.failures.set(key, (times = this.#before.failures.get(key) ?? []));
     // No jail's maxretry is near this.
     if (times.length >= 1_000) times.splice(0, 500);
-    this.seen.failures.set(key, times);
     return times;
   }
 

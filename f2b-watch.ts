@@ -6856,7 +6856,6 @@ async function callAgain(world: World, settings: Settings, findings: readonly Fi
   } catch (error) {
     for (const { destination } of alive) outcomes.set(destination.name, asFault(error, 73));
   }
-  if (world.terminal) world.writeError("\r\x1b[K");
   return outcomes;
 }
 

@@ -1173,7 +1173,7 @@ class Counts {
 }
 
 // ── Core: events ────────────────────────────────────────────────────────────────────────────────
-// Pure, in two steps: records become a batch of plain data, and a batch becomes words, with what others
+// Pure, in two steps: records become a batch of plain data, and that becomes words, with what others
 // know of its bans. Log text stands in inline code, addresses that parse and plain names excepted.
 
 /** How a service writes what it shows. */
@@ -1211,7 +1211,7 @@ interface Happenings
     failed: FailedAction[];
     blocked: boolean;
   };
-  /** A stop or start: `version` comes with the start; it `crashed` if it did not say that it stops. */
+  /** A stop or start: `version` comes with the start; `crashed`: it did not say that it stops. */
   server: { stopped: boolean; crashed: boolean; version?: string; parts: Map<string, number> };
   /** Banned a minute ago or more, and seen again. */
   through: { attempts: number };
@@ -1288,7 +1288,7 @@ export class Batch {
   /** The last ban of each jail and id, unless it was restored or lifted since. */
   readonly #bans = new Map<string, Of<"ban">>();
   readonly #through = new Map<string, Of<"through">>();
-  /** Commands and checks that no failed action has claimed, and the last command of each process. */
+  /** Commands and checks that no failed action claimed, and the last command of each process. */
   #commands: Of<"alert">[] = [];
   readonly #checks: Of<"alert">[] = [];
   readonly #processes = new Map<string, Of<"alert">>();
@@ -1297,7 +1297,7 @@ export class Batch {
   #server: Of<"server"> | undefined;
   #isRunning: boolean;
 
-  /** `before` is what the lines before these say: `seen` of the batch that had those, which is used up. */
+  /** `before`: what the lines before these say, `seen` of the batch that had them; it is used up. */
   constructor(view: View, before?: Batch["seen"]) {
     const { failures, banned } = this.seen;
     const context = new LogContext(before?.context ?? { lastDay: view.lastDay });
@@ -1534,7 +1534,7 @@ export class Batch {
     return true;
   }
 
-  /** Keeps a command or a check until an action that failed claims it; more are not looked through. */
+  /** Keeps a command or a check until a failed action claims it; more are not looked through. */
   #keep(list: Of<"alert">[], text: string, looked = ""): Of<"alert"> {
     const kept = this.#tell("alert", {}, { text, why: "", looked });
     if (list.push(kept) > 50) list.shift();
@@ -1569,9 +1569,9 @@ export class Batch {
   }
 
   /**
-   * Joins a failed action with its ban and with its command. Jails work side by side: a command is this
-   * action's if it names the id, or else the jail, or no other jail can have run one; and ran since the
-   * jail's last ban. Where several may be meant, none is.
+   * Joins a failed action with its ban and with its command. Jails work side by side: a command is
+   * this action's if it names the id, or else the jail, or no other jail can have run one; and ran
+   * since the jail's last ban. Where several may be meant, none is.
    */
   #readFailed(record: RecordOf<"failed">): void {
     const { jail, doing, action, why = "" } = record;
@@ -1614,8 +1614,8 @@ export class Batch {
   }
 
   /**
-   * Whether the firewall's rules were gone, so that the ban was never made: takes the check that says so.
-   * It names no jail. The command that looked may; else it counts where nothing else came between.
+   * Whether the firewall's rules were gone, so that the ban was never made: takes the check that says
+   * so. It names no jail. The command that looked may; else it counts where nothing came between.
    */
   #takeCheck(jail: string, why: string, runs: readonly Of<"alert">[]): boolean {
     const index = this.#checks.findLastIndex(({ place, text, looked }) => {
@@ -1641,7 +1641,7 @@ export class Batch {
   }
 }
 
-/** Leaves out the bans that do not work of which was told within the hour; `warned`: when, by fingerprint. */
+/** Leaves out the bans that do not work of which was told within the hour: `warned`, by fingerprint. */
 function leaveOutRepeats(batch: Batch, warned: Readonly<Record<string, number>>, now: number) {
   const recent = Object.entries(warned).filter(([, at]) => at <= now && now - at < HOUR);
   // More are not remembered.
@@ -1716,7 +1716,7 @@ function timesText(count: number): string {
   return count > 1 ? ` ×${count.toLocaleString("en")}` : "";
 }
 
-/** Seconds of `1h 30m`, `1 day, 0:00:24` or `permanent` (-1); undefined for what is none of these. */
+/** Seconds of `1h 30m`, `1 day, 0:00:24` or `permanent` (-1); undefined for anything else. */
 function secondsIn(length: string): number | undefined {
   if (length === "permanent") return -1;
   const units = length.replace(/(\d+):(\d\d):(\d\d)/, "$1h $2m $3s");
@@ -1760,10 +1760,8 @@ function together({ happenings }: Batch): Happening[][] {
 /** What the database and the map of countries are asked: no more than is shown. */
 function wantedFacts(batch: Batch) {
   const own = together(batch).flatMap((all) => (all.length === 1 ? all : []));
-  return {
-    bans: own.filter((each) => each.event === "ban"),
-    ids: batch.happenings.map(({ id }) => id),
-  };
+  const bans = own.filter((each) => each.event === "ban");
+  return { bans, ids: batch.happenings.map(({ id }) => id) };
 }
 
 /** Puts things in words. */
@@ -1804,7 +1802,7 @@ class Words {
   }
 
   /** What happened: one thing, or `all` that is too much for a line each. */
-  line(each: Happening, all: readonly Happening[] = [each]): string {
+  line(each: Happening, all: readonly Happening[]): string {
     const { bold, code } = this.style.markup;
     const jail = each.jail && this.jail(each.jail);
     const isOne = all.length === 1;
@@ -1913,7 +1911,8 @@ class Words {
     const more = users.length > 5 ? ` and ${users.length - 5} more` : "";
     const address = addressOf(id);
     const url = address && style.link.replaceAll("{ip}", () => address);
-    const head = `🔔 ${this.jail(ban.jail)} ${bold("BANNED")} ${what.trimEnd()}${this.#failures(ban)}`;
+    const did = `${bold("BANNED")} ${what.trimEnd()}${this.#failures(ban)}`;
+    const head = `🔔 ${this.jail(ban.jail)} ${did}`;
     const parts = [
       head,
       users.length > 0 ? `tried ${users.slice(0, 5).join(", ")}${more}` : "",
@@ -1924,7 +1923,7 @@ class Words {
     return line.length + style.host.length < style.room ? line : head;
   }
 
-  /** Bans by jail and network, with every address; where a message holds not all, they are a file. */
+  /** Bans by jail and network, with every address; more than a message holds are a file. */
   list(bans: readonly Of<"ban">[]): { text: string; file?: string } {
     const { overflow, room, host, markup } = this.style;
     const idsOf = (some: typeof bans) => groups(some, ({ id }) => id);
@@ -1965,7 +1964,7 @@ class Words {
   }
 }
 
-/** A batch in words, empty when nothing is worth a message; `file`: all bans, where some do not fit. */
+/** A batch in words, empty where none are worth a message; `file`: all bans, where some do not fit. */
 export function renderBatch(batch: Batch, style: Style, facts = new Facts()) {
   if (!batch.isWorthMessage) return { text: "" };
   const words = new Words(style, facts);
@@ -4659,8 +4658,8 @@ function requireDatabase(world: World, { database, databaseNamed }: Settings): v
 }
 
 /**
- * Opens fail2ban's database for a moment. SQLite holds a read lock during each statement alone, so that
- * fail2ban hardly waits; in WAL mode, which fail2ban does not use, even reading makes files beside it.
+ * Opens fail2ban's database for a moment. SQLite holds a read lock during each statement alone, so
+ * that fail2ban hardly waits; in WAL mode, which it does not use, even reading makes files beside it.
  */
 function openDatabase(world: World, path: string) {
   const { descriptor } = openRegular(world, path, ofOthers(world));
@@ -4755,8 +4754,8 @@ function databaseText(world: World, { database: path, databaseNamed }: Settings)
 }
 
 /**
- * The country of one address out of GeoLite2's or DB-IP's countries or cities, or else its network, by
- * MaxMind's own reader; throws where it cannot be asked. The default is nobody's, by RFC 5737.
+ * The country of one address out of GeoLite2's or DB-IP's countries or cities, or else its network,
+ * by MaxMind's own reader; throws where it cannot be asked. The default is nobody's, by RFC 5737.
  */
 async function lookUpCountry(world: World, geo: string, address = "192.0.2.1") {
   const words = ["--file", geo, "--ip", address];

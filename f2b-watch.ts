@@ -4352,6 +4352,7 @@ async function request<Result>(
   read: (reply: Reply) => Result,
   leftMs = Infinity,
 ): Promise<Result | Verdict> {
+  let reply: Reply;
   try {
     const isForm = body instanceof FormData;
     const packed = body && new Response(isForm ? body : JSON.stringify(body));
@@ -4380,7 +4381,7 @@ async function request<Result>(
       if (text.length > 64 * 1024) break;
     }
     const { status, headers: answered } = response;
-    return read({ status, headers: Object.fromEntries(answered), body: text });
+    reply = { status, headers: Object.fromEntries(answered), body: text };
   } catch (error) {
     const verdict = readFetchError(error);
     const proxy = proxyOf(world, new URL(url));
@@ -4388,6 +4389,7 @@ async function request<Result>(
     const why = `${verdict.why} through the proxy in ${proxy}`;
     return { ...verdict, why, hint: `check ${proxy}: http://<host>:<port>` };
   }
+  return read(reply);
 }
 
 /** The variable that names the proxy for this URL. */

@@ -2651,8 +2651,7 @@ export const DISCORD: Service = {
 };
 
 const SLACK_API = "https://slack.com/api/";
-const SLACK_PERMISSIONS = "api.slack.com/apps, OAuth & Permissions";
-const ADD_SCOPE = `${SLACK_PERMISSIONS}: add chat:write, then reinstall the app`;
+const ADD_SCOPE = "api.slack.com/apps, OAuth & Permissions: add chat:write, then reinstall the app";
 const INVITE = "in Slack, in that channel: /invite @<the bot>; or set SLACK_CHANNEL to its id";
 
 export const SLACK: Service = {
@@ -2691,7 +2690,8 @@ export const SLACK: Service = {
     ["no_service no_team invalid_token no_active_hooks", "dead", "the webhook was deleted",
       "api.slack.com/apps, Incoming Webhooks: make a new one, set SLACK_WEBHOOK"],
     ["not_authed invalid_auth account_inactive token_revoked token_expired not_allowed_token_type",
-      "dead", "the token is not valid", `${SLACK_PERMISSIONS}: copy the token, set SLACK_TOKEN`],
+      "dead", "the token is not valid",
+      "api.slack.com/apps, OAuth & Permissions: copy the token, set SLACK_TOKEN"],
     ["no_permission restricted_action restricted_action_read_only_channel ekm_access_denied " +
       "restricted_action_thread_only_channel access_denied accesslimited " +
       "enterprise_is_restricted two_factor_setup_required deprecated_endpoint " +

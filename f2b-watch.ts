@@ -3773,7 +3773,27 @@ class OpenFile implements LogFile {
     return Math.max(0, ...ends);
   }
 
+  /** Whether all that it holds stands in another file, byte for byte. */
+  #isPartOf(other: OpenFile): boolean {
+    const { firstTime, size } = this;
+    if (firstTime === "" || firstTime < other.firstTime || firstTime > other.lastTime) return false;
+    const first = firstLine(this.head);
+    for (const { line, end } of other.lines()) {
+      const start = end - line.length;
+      if (start + size > other.size) return false;
+      if (Buffer.compare(line.subarray(0, first.length), first) !== 0) continue;
+      let at = 0;
+      const isSame = (length: number) =>
+        Buffer.compare(this.read(at, length), other.read(start + at, length)) === 0;
+      while (at < size && isSame(Math.min(PAGE_BYTES, size - at))) at += PAGE_BYTES;
+      if (at >= size) return true;
+    }
+    return false;
+  }
+
   overlap(older: OpenFile): number {
+    // Cut short, or put back, beside a copy that holds all of it.
+    if (this.#isPartOf(older)) return this.lastLineEnd();
     const found = this.#find(older.cursorAt(older.lastLineEnd(), 0));
     const isBehind = found?.by === "last line" && this.firstTime >= older.firstTime;
     return isBehind ? found.offset : 0;
@@ -3826,8 +3846,9 @@ class OpenFile implements LogFile {
     const distance = (known[0]?.[0] ?? 0) - at;
     const newer = known.slice(0, rank).map(([, , time]) => time);
     const behind = since === "" ? offset : this.#behindSent(offset, since, newer, distance);
-    const by = hits > 1 && distance < KNOWN_DENSE ? ("lines" as const) : ("guess" as const);
-    return { offset: behind, by };
+    // A file that ends in a line that was sent holds nothing else.
+    const isProven = behind === this.size || (hits > 1 && distance < KNOWN_DENSE);
+    return { offset: behind, by: isProven ? ("lines" as const) : ("guess" as const) };
   }
 
   /**
@@ -5901,7 +5922,13 @@ async function planFor(run: Job, destination: Destination, progress: Progress) {
   // Read now: what is sent must be remembered, also when a file cannot be read any more.
   const ends = new Map(files.filter(isDone).map((file) => [file, file.anchorAt(file.size)]));
   const segments = plan.segments.map((segment) => ({ ...segment, end: ends.get(segment.file) }));
-  const [first] = segments;
+  const [first, ...later] = segments;
+  // The position is not forgotten while older files are read.
+  const sent = later.flatMap(({ file }) => {
+    const found = file.found(progress);
+    return found?.by === "position" || found?.by === "last line" ? file.anchorAt(found.offset) : [];
+  });
+  progress.finished = mergeFinished(progress.finished, sent);
   const told = run.logChanged ? [] : noticeMissing(run, plan, segments, progress, siblings);
   const stands = first && cursor?.offset === first.from && first.file.matches(cursor);
   const proof = stands ? cursor : undefined;

@@ -2,27 +2,40 @@
  * Random histories of a log, its rotation, its readers' accidents, and an oracle that knows of every
  * line ever written whether it may be missing and how often it may come again.
  *
- * What the oracle excuses, and the sentence of the promises that allows it:
- * - what is lost unseen from a log that had been sent to its end and was then emptied, or trimmed down to
- *   lines that came later, in place: "What was sent to its end and then emptied is no gap."
- * - what copytruncate, a truncation or a trimmed head destroyed before a run: "What copytruncate itself
- *   destroys cannot be delivered"; told by a gap notice where the last line is gone with it
+ * What the oracle excuses, each with the sentence of the promises that allows it:
  * - lines of siblings that lay there at the first run: "No state is a first run (`--from`)."
- * - what comes again behind a gap notice: "Nothing matches → one gap notice …, then every sibling that is
- *   not known to be finished", and "State damaged → its older copy; both damaged → the gap rule."
- * - one message that comes twice after a kill or a lost answer: "at most one message repeated"
+ * - lines that vanished before they were sent, with a gap notice where the last line sent vanished too:
+ *   "What copytruncate itself destroys cannot be delivered", "Nothing matches → one gap notice". Without
+ *   a notice where that line is still there: nobody can know of them.
+ * - no notice for what was lost from a log that was sent to its end and holds, in the same file, only
+ *   younger lines since: "What was sent to its end and then emptied is no gap."
+ * - a notice while the last line stands where it stood only if it has no date of its own: "Content proves
+ *   identity". Behind an older state, or a message in doubt: "State damaged → its older copy".
+ * - what comes again behind a notice: "Nothing matches → …, then every sibling that is not known to be
+ *   finished", and "State damaged → its older copy; both damaged → the gap rule."
+ * - what comes again of a log that was put back, cut or edited while a rotated file still holds the last
+ *   line sent: it is another file ("New file with the same first line, longer → all of it", in the
+ *   scenarios of the promises).
+ * - lines that came back to the log behind the position: "The state of a destination is a cursor", "go on
+ *   behind the last line that is known, by the hashes of earlier lines, else by the time of the last line".
+ *   So a line of which an edited one stands in its place.
+ * - the order of lines that came back, that stand in two files, or in a file that does not begin earlier:
+ *   "numbers give their own order, all others are ordered by the first date in them".
+ * - one message that comes twice after a kill or a lost answer: "at most one message repeated".
+ * - lines that a view does not show; those that a run did not get to may be shown by the next view.
  */
+import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { gzipSync, zstdCompressSync } from "node:zlib";
+import { gunzipSync, gzipSync, zstdCompressSync } from "node:zlib";
 import { fingerprint, main, parseState, type World } from "../f2b-watch.ts";
 import { machine, type State } from "./harness.ts";
 
 // ── Histories ───────────────────────────────────────────────────────────────────────────────────
 
 const WEIGHTS = {
-  write: 22,
+  write: 24,
   part: 4,
   rotate: 9,
   flush: 5,
@@ -34,8 +47,13 @@ const WEIGHTS = {
   copyBack: 2,
   swapInode: 1,
   truncate: 2,
+  empty: 2,
+  rollBack: 2,
+  edit: 2,
+  renameSibling: 2,
   backUp: 3,
   moveBack: 1,
+  refilter: 3,
   damageOneCopy: 2,
   damageState: 1,
   dropState: 1,
@@ -59,8 +77,12 @@ export interface History {
   readonly scheme: "number" | "date";
   /** A rotated file of the other scheme lies there from before. */
   readonly stale: boolean;
-  /** Kinds are chosen, all that there are: each line is looked at, and all are shown. */
-  readonly chosen?: boolean;
+  /** What the first runs show, by its place in `VIEWS`; absent where the view never changes. */
+  readonly view?: number;
+  /** Lines without a date, lines that are equal, and logs with equal heads. */
+  readonly alike?: boolean;
+  /** Real programs compress to `.xz` and `.bz2`. */
+  readonly programs?: boolean;
   readonly steps: readonly Step[];
 }
 
@@ -93,7 +115,9 @@ export function randomHistory(seed: number, length = 24): History {
   const scheme = roll() < 0.65 ? "number" : "date";
   const stale = roll() < 0.1;
   const steps = Array.from({ length }, () => ({ kind: pickKind(roll()), a: roll(), b: roll() }));
-  return { scheme, stale, chosen: seed % 4 === 0, steps };
+  const view = seed % 2 === 0 ? { view: Math.floor(seed / 4) % 2 } : {};
+  const alike = Math.floor(seed / 2) % 2 === 0;
+  return { scheme, stale, ...view, alike, programs: seed % 1_000 === 7, steps };
 }
 
 // ── The disk ────────────────────────────────────────────────────────────────────────────────────
@@ -101,14 +125,61 @@ export function randomHistory(seed: number, length = 24): History {
 
 const NAME = "fail2ban.log";
 
-/** Every line is dated, unique, and told by its last characters. */
+/** What a run may be told to show; the first shows all by looking at each line. */
+const VIEWS: readonly (readonly string[])[] = [
+  ["--only", "found,ban,other"],
+  [],
+  ["--only", "found"],
+  ["--only", "ban"],
+  ["--jail", "sshd"],
+  ["--jail", "nginx", "--only", "found,other"],
+  ["--format", "compact"],
+  ["--format", "compact", "--only", "ban,other"],
+  ["--format", "events"],
+];
+
+/** What the lines are about. */
+const TOPICS = [
+  { kind: "found", jail: "sshd", words: "fail2ban.filter [18191]: INFO [sshd] Found" },
+  { kind: "found", jail: "nginx", words: "fail2ban.filter [18191]: INFO [nginx] Found" },
+  { kind: "ban", jail: "nginx", words: "fail2ban.actions [18191]: NOTICE [nginx] Ban" },
+  { kind: "other", jail: "", words: "fail2ban.server [18191]: INFO rollover performed on" },
+] as const;
+type Topic = (typeof TOPICS)[number];
+
+const topicOf = (id: number): Topic => TOPICS[[0, 0, 0, 1, 0, 2, 0, 3, 2][id % 9] ?? 0]!;
+
+/** A dated line is told by its last characters. */
 function lineText(id: number, length: number): string {
   const at = new Date(Date.UTC(2026, 10, 22, 8) + id * 1_007).toISOString();
   const stamp = `${at.slice(0, 10)} ${at.slice(11, 19)},${at.slice(20, 23)}`;
-  let text = `${stamp} fail2ban.filter [18191]: INFO [sshd] Found`;
+  let text = `${stamp} ${topicOf(id).words}`;
   for (let word = 0; text.length < length; word++) text += ` #${id}.${word}`;
   return `${text} #${id}~`;
 }
+
+/** What every format shows of a line. */
+const bodyOf = (text: string) => text.slice(Math.max(0, text.search(/(?:Found|Ban|on) #/)));
+/** A line of the record before it, the same each time. */
+const CONTINUED = "    the same again";
+/** With what a log may begin: more than the head that proves which file it is. */
+const BANNER = "--------------------------------------------------------------- no date here\n";
+const PACKED = /\.(?:gz|zst|xz|bz2)$/;
+const STAND_INS = { ".xz": "fd377a585a00", ".bz2": "425a6839" } as const;
+
+/** What a sibling may be renamed to: any name with the log's stem, `@` where the name is not the log's. */
+const OTHER_NAMES = [
+  (n: number) => `.old${n}`,
+  (n: number) => `-2025010${n}`,
+  (n: number) => `-0${n}012025`,
+  (n: number) => `-20250${n}`,
+  (n: number) => `-2025-0${n}`,
+  (n: number) => `_2025010${n}`,
+  (n: number) => `.${n}.1`,
+  (n: number) => `.bak-2025010${n}`,
+  (n: number) => `@fail2ban.${n}.log`,
+  (n: number) => `@fail2ban-2025010${n}.log`,
+];
 
 class Disk {
   readonly log: string;
@@ -119,32 +190,65 @@ class Disk {
   /** What is still to come of a line that was written in part. */
   pending = "";
   compressing: { suffix: string; ending: string } | undefined;
+  /** The live log was empty at a time since it was sent to its end. */
+  wasEmptied = false;
+  /** Lines were cut or taken out of the live log since then, and others left. */
+  wasCut = false;
+  wasEverCut = false;
+  /** Which file the live log is: changes with every new one under its name. */
+  generation = 0;
+  #newest = 0;
+  #generations = new Map<string, number>();
   #days = 0;
   #ids = new Map<string, number[]>();
   /** Every line ever begun, by number. */
   readonly texts: string[] = [];
+  /** Of each line the one that tells its topic: itself, or one before. */
+  readonly owners: number[] = [];
 
   constructor(
-    directory: string,
+    readonly directory: string,
     readonly scheme: "number" | "date",
+    /** Each line is looked at: what a cut glued together is of no kind that is known. */
     readonly chosen: boolean,
+    readonly programs: boolean,
   ) {
     this.log = join(directory, NAME);
     this.state = join(directory, "state");
   }
 
   path(suffix: string): string {
-    return this.log + suffix;
+    return suffix.startsWith("@") ? join(this.directory, suffix.slice(1)) : this.log + suffix;
   }
 
   put(suffix: string, text: string): void {
-    const bytes = suffix.endsWith(".gz")
-      ? gzipSync(text, { level: 1 })
-      : suffix.endsWith(".zst")
-        ? zstdCompressSync(text)
-        : text;
-    fs.writeFileSync(this.path(suffix), bytes, { mode: 0o640 });
+    fs.writeFileSync(this.path(suffix), this.#packed(suffix, text), { mode: 0o640 });
     this.files.set(suffix, text);
+    if (suffix === "" && text === "") this.wasEmptied = true;
+  }
+
+  replaced(): void {
+    this.generation = ++this.#newest;
+  }
+
+  #packed(suffix: string, text: string): string | Buffer {
+    const [ending] = PACKED.exec(suffix) ?? [];
+    if (ending === ".gz") return gzipSync(text, { level: 1 });
+    if (ending === ".zst") return zstdCompressSync(text);
+    if (ending !== ".xz" && ending !== ".bz2") return text;
+    if (this.programs) return execFileSync(ending === ".xz" ? "xz" : "bzip2", { input: text });
+    return Buffer.concat([Buffer.from(STAND_INS[ending], "hex"), gzipSync(text, { level: 1 })]);
+  }
+
+  /** The live log's new text, in the same file or in one that takes its place. */
+  replace(text: string, isNewFile: boolean): void {
+    if (isNewFile) {
+      fs.rmSync(this.log, { force: true });
+      this.replaced();
+    }
+    this.put("", text);
+    this.pending = "";
+    if (text !== "") this.wasCut = true;
   }
 
   append(suffix: string, text: string): void {
@@ -162,31 +266,74 @@ class Disk {
     this.files.set(to, this.files.get(from) ?? "");
     this.files.delete(from);
     if (this.writer === from) this.writer = to;
+    const moved = this.#generationOf(from);
+    this.#generations.delete(from);
+    if (from === "") this.replaced();
+    if (to === "") this.generation = moved;
+    else this.#generations.set(to, moved);
+  }
+
+  #generationOf(suffix: string): number {
+    if (suffix === "") return this.generation;
+    return this.#generations.get(suffix) ?? ++this.#newest;
   }
 
   /** A new line's text; `length` only says about how long. */
   newLine(length: number): string {
-    const text = lineText(this.texts.length, length);
+    const id = this.texts.length;
+    return this.#addLine(lineText(id, length), id);
+  }
+
+  /** A line that is the same as others: without a date, or a twin of the last one. */
+  newAlike(isTwin: boolean): string {
+    const last = this.texts.length - 1;
+    return isTwin
+      ? this.#addLine(this.texts[last] ?? "", this.owners[last] ?? 0)
+      : this.#addLine(CONTINUED, this.owners[last] ?? 0);
+  }
+
+  #addLine(text: string, owner: number): string {
     this.texts.push(text);
+    this.owners.push(owner);
     return text;
+  }
+
+  /** All that are equal to this line, and stand with it. */
+  twins(id: number): number[] {
+    const text = this.texts[id];
+    if (text === CONTINUED) return [id];
+    let [first, last] = [id, id];
+    while (first > 0 && this.texts[first - 1] === text) first--;
+    while (this.texts[last + 1] === text) last++;
+    return Array.from({ length: last - first + 1 }, (_, at) => first + at);
   }
 
   /** Whole lines in a text, by number; what a cut left of a line is none. */
   wholeLines(text: string): number[] {
     const known = this.#ids.get(text);
     if (known) return known;
-    const ids = text
-      .split("\n")
-      .slice(0, -1)
-      .flatMap((line) => this.wholeLine(line) ?? []);
+    const ids: number[] = [];
+    let before: number | undefined;
+    for (const line of text.split("\n").slice(0, -1)) {
+      before = this.wholeLine(line, before);
+      if (before !== undefined) ids.push(before);
+    }
     this.#ids.set(text, ids);
     return ids;
   }
 
-  wholeLine(line: string): number | undefined {
+  /** Which line this is, behind the line `before`; what no line before tells from others is not known. */
+  wholeLine(line: string, before: number | undefined): number | undefined {
+    if (before !== undefined && line === this.texts[before + 1]) return before + 1;
     const id = Number(/#(\d+)~$/.exec(line)?.[1] ?? -1);
     const text = this.texts[id];
-    if (text === undefined || !line.endsWith(text)) return undefined;
+    if (text === undefined || !line.endsWith(bodyOf(text))) return undefined;
+    if (!line.endsWith(text)) {
+      if (!line.startsWith(`${text.slice(11, 19)} `)) return undefined;
+      // Shown without its date; a twin of the line before it may be its second.
+      const isTwin = before === id || (before !== undefined && text === this.texts[before]);
+      return isTwin && before !== undefined && this.texts[before + 1] === text ? before + 1 : id;
+    }
     // Behind what a truncation left of another line: of no kind that is known; a long one would be cut anywhere.
     const glued = line.length !== text.length;
     return glued && (this.chosen || line.length >= 1_900) ? undefined : id;
@@ -196,24 +343,36 @@ class Disk {
     return new Set([...this.files.values()].flatMap((text) => this.wholeLines(text)));
   }
 
+  inSiblings(): Set<number> {
+    return new Set(
+      this.siblings().flatMap((suffix) => this.wholeLines(this.files.get(suffix) ?? "")),
+    );
+  }
+
   /** Whether a line is anywhere, also behind what a truncation left of another one. */
   holds(id: number): boolean {
     return [...this.files.values()].some((text) => text.includes(`${this.texts[id]}\n`));
+  }
+
+  /** Whether the first line is there once, and in the same file as the other one, or in one that begins earlier. */
+  areOrdered(a: number, b: number): boolean {
+    const holding = (id: number) =>
+      [...this.files.values()].filter((text) => this.wholeLines(text).includes(id));
+    const start = (text: string) => /2026-\S+ \S+/.exec(text)?.[0];
+    const [[inA, ...moreA], [inB, ...moreB]] = [holding(a), holding(b)];
+    if (inA === undefined || moreA.length + moreB.length > 0) return false;
+    return inA === inB || inB === undefined || (start(inA) ?? "") < (start(inB) ?? "");
   }
 
   siblings(): string[] {
     return [...this.files.keys()].filter((suffix) => suffix !== "").sort();
   }
 
-  twoSchemes(): boolean {
-    return new Set(this.siblings().map((suffix) => suffix[0])).size > 1;
-  }
-
   /** Oldest first. */
   rotated(): string[] {
-    const own = this.siblings().filter(
-      (suffix) => suffix.startsWith(".") === (this.scheme === "number"),
-    );
+    const name = this.scheme === "number" ? /^\.\d+(?:\.[a-z]\w+)?$/ : /^-2026\d{4}(?:\.\w+)?$/;
+    const own = this.siblings().filter((suffix) => name.test(suffix));
+    if (this.scheme === "number") own.sort((a, b) => parseInt(a.slice(1)) - parseInt(b.slice(1)));
     return this.scheme === "date" ? own : own.toReversed();
   }
 
@@ -267,16 +426,49 @@ class Oracle {
   #runIds: number[] = [];
   #lastIds: number[] = [];
   #died = false;
+  /** The view of this run, and all since the last one that did all. */
+  #view: readonly string[] = [];
+  #views: (readonly string[])[] = [];
+  /** Which live log was sent to its end, and the last line in it. */
+  #sentToEnd = { generation: -1, last: -1 };
+  /** The last run did all, and so knows it. */
+  #knowsEnd = false;
+  /** Were not there when lines behind them were sent. */
+  readonly #late = new Set<number>();
+  /** Stand in a log that was put back. */
+  #back: readonly number[] = [];
+  #wasEdited = false;
+  /** The line that was received last. */
+  #before: number | undefined;
 
   constructor(readonly disk: Disk) {}
+
+  #shows(id: number, view = this.#view): boolean {
+    const { kind, jail } = topicOf(this.disk.owners[id] ?? id);
+    const chosen = (flag: string, value: string) => {
+      const at = view.indexOf(flag);
+      return at < 0 || value === "" || view[at + 1]?.split(",").includes(value);
+    };
+    return view.includes("events") ? false : !!chosen("--only", kind) && !!chosen("--jail", jail);
+  }
+
+  /** Whether the log was sent to its end, and now looks as if it had been emptied since, in place. */
+  #looksEmptied(anchor: number | "unknown" | undefined): boolean {
+    const { generation, last } = this.#sentToEnd;
+    if (generation !== this.disk.generation || typeof anchor !== "number") return false;
+    if (anchor !== last && !this.#knowsEnd) return false;
+    return this.disk.wholeLines(this.disk.files.get("") ?? "").every((id) => id > last);
+  }
 
   #fail(what: string): void {
     this.failure ??= what;
   }
 
-  /** Called around every step that may destroy lines. */
-  vanished(before: ReadonlySet<number>): void {
+  /** Called around every step that may destroy lines, or bring back what later ones were sent without. */
+  changed(before: ReadonlySet<number>): void {
     const now = this.disk.existing();
+    const youngest = Math.max(this.#furthest, ...before);
+    for (const id of now) if (!before.has(id) && id < youngest) this.#late.add(id);
     for (const id of before) {
       if (!now.has(id) && !this.delivered.has(id) && !this.#exempt.has(id)) this.#lost.add(id);
     }
@@ -299,8 +491,10 @@ class Oracle {
   beginRun(
     condition: StateCondition,
     anchor: number | "unknown" | undefined,
-    isDrained: boolean,
+    view: readonly string[],
   ): void {
+    this.#view = view;
+    this.#views.push(view);
     if (condition === "none") {
       for (const [suffix, text] of this.disk.files) {
         const ids = this.disk.wholeLines(text);
@@ -316,13 +510,23 @@ class Oracle {
       this.#damaged = false;
     }
     const anchorLost = typeof anchor === "number" && !this.disk.holds(anchor);
-    if (anchorLost && isDrained) {
+    const isEmptied = anchorLost && this.#looksEmptied(anchor);
+    const isKnown =
+      condition === "good" && this.#knowsEnd && this.disk.wasEmptied && !this.disk.wasCut;
+    const isNoGap = isKnown && this.#lost.size === 0;
+    if (anchorLost && !isEmptied) this.#knowsEnd = false;
+    if (isEmptied) {
       for (const id of this.#lost) this.#exempt.add(id);
       this.#lost.clear();
     }
     this.#noticeDue = this.#damaged || (this.#lost.size > 0 && anchorLost);
+    const fits = anchorLost && !(isEmptied && isNoGap);
     this.#noticeFits ||=
-      this.#damaged || this.#older || anchorLost || anchor === "unknown" || this.#noticeOpen;
+      this.#damaged || this.#older || fits || anchor === "unknown" || this.#noticeOpen;
+    if (!anchorLost) {
+      this.#allow(this.#back);
+      this.#back = [];
+    }
     if (!this.#died) this.#runIds = [];
     this.#died = false;
     this.#lastIds = [];
@@ -332,7 +536,8 @@ class Oracle {
   /** A message that the channel keeps; `confirmed` when its sender is told so. */
   receive(content: string, confirmed: boolean): void {
     if (content.length >= 2_000) this.#fail(`a message of ${content.length} characters`);
-    const [, prefix = "", body] = /^([^`]*)(?:```\n([^]*)\n```)?$/.exec(content) ?? [];
+    const [prefix = ""] = content.split("```");
+    const [, body] = /```\n([^]*)\n```$/.exec(content) ?? [];
     const notice = prefix.includes("may be missing");
     if (notice && !this.#noticeFits) this.#fail(`a gap was told where none is: ${prefix.trim()}`);
     if (this.#noticeDue && !notice) {
@@ -351,34 +556,54 @@ class Oracle {
       this.#damaged = false;
     }
     this.#lastIds = [];
-    for (const line of body?.split("\n") ?? []) {
+    const lines = body?.split("\n") ?? [];
+    this.#before = this.#lineBefore(lines);
+    for (const line of lines) {
       if (line.startsWith("…") || line.endsWith("…")) this.#takePiece(line);
-      else this.#takeLine(this.disk.wholeLine(line));
+      else this.#takeLine(this.disk.wholeLine(line, this.#before));
     }
     this.#runIds.push(...this.#lastIds);
     if (!confirmed) this.#allow(this.#lastIds);
   }
 
+  /** Behind which line a message begins: the last one received, or what its first dated line shows. */
+  #lineBefore(lines: readonly string[]): number | undefined {
+    const dated = lines.findIndex((line) => line.endsWith("~"));
+    const id = dated > 0 ? this.disk.wholeLine(lines[dated] ?? "", undefined) : undefined;
+    if (id === undefined) return this.#before;
+    const { texts } = this.disk;
+    const fits = lines.slice(0, dated).every((line, at) => texts[id - dated + at] === line);
+    return fits ? id - dated - 1 : this.#before;
+  }
+
   #takeLine(id: number | undefined): void {
+    this.#before = id;
     if (id === undefined) return;
     this.#lastIds.push(id);
-    if (this.delivered.has(id)) this.#again(id);
-    else this.#first(id);
+    const fresh = this.disk.twins(id).find((twin) => !this.delivered.has(twin));
+    this.#before = fresh ?? id;
+    if (fresh === undefined) this.#again(id);
+    else this.#first(fresh);
   }
 
   #first(id: number): void {
     this.delivered.add(id);
-    // Between files named by number and files named by date there is no order.
-    const ordered = !this.#exempt.has(id) && !this.disk.twoSchemes();
-    if (id < this.#furthest && ordered && this.disk.existing().has(id)) {
+    // What a cut glued together is of the kind of its first part.
+    const isSure = !this.disk.wasEverCut;
+    if (isSure && !this.#views.some((view) => this.#shows(id, view))) {
+      this.#fail(`line ${id} came though it was not chosen`);
+    }
+    const ordered = !this.#exempt.has(id) && !this.#late.has(id);
+    if (id < this.#furthest && ordered && this.disk.areOrdered(id, this.#furthest)) {
       this.#fail(`line ${id} came after line ${this.#furthest}`);
     }
     this.#furthest = Math.max(this.#furthest, id);
   }
 
   #again(id: number): void {
-    const left = this.#mayRepeat.get(id) ?? 0;
-    if (left > 0) this.#mayRepeat.set(id, left - 1);
+    const allowed = this.disk.twins(id).find((twin) => this.#mayRepeat.get(twin)) ?? id;
+    const left = this.#mayRepeat.get(allowed) ?? 0;
+    if (left > 0) this.#mayRepeat.set(allowed, left - 1);
     else if (!this.#gapTold) this.#fail(`line ${id} came again`);
   }
 
@@ -386,15 +611,16 @@ class Oracle {
   #takePiece(marked: string): void {
     const piece = marked.replace(/^…|…$/g, "");
     // A cut in mid-line lets the next line begin behind the rest of the one before.
-    const starts = [...piece.matchAll(/2026-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} fail2ban\./g)];
+    const starts = [...piece.matchAll(/(?:Found|Ban|on) #/g)];
     const words = piece.slice(starts.at(-1)?.index ?? 0);
     // A short last piece may hold no whole word.
     const id = Number(
       / #(\d+)[.~]/.exec(words)?.[1] ?? (marked.startsWith("…") ? this.#pieceOf : -1),
     );
-    const text = this.disk.texts[id];
+    const whole = this.disk.texts[id];
+    const text = whole === undefined ? undefined : bodyOf(whole);
     const at = text?.lastIndexOf(words) ?? -1;
-    this.#pieceOf = id;
+    this.#pieceOf = this.#before = id;
     if (text === undefined || at < 0) return;
     const end = at + words.length;
     this.#lastIds.push(id, id);
@@ -409,14 +635,54 @@ class Oracle {
     else if (end >= text.length) this.#first(id);
   }
 
-  /** Nobody can know that there were such lines. */
-  excuse(ids: readonly number[]): void {
-    for (const id of ids) this.#exempt.add(id);
+  /** What begins like a file that is known elsewhere is another one. */
+  broughtBack(ids: readonly number[]): void {
+    // A long line comes in pieces.
+    const pieces = (id: number) =>
+      Array<number>(1 + ((this.disk.texts[id]?.length ?? 0) >> 10)).fill(id);
+    this.#back = [...this.#back, ...ids.flatMap(pieces)];
+  }
+
+  /** Another line stands in its place. */
+  edited(id: number, isDeleted: boolean): void {
+    this.#wasEdited = true;
+    if (!isDeleted && !this.delivered.has(id)) this.#exempt.add(id);
   }
 
   /** What is left of a line whose end was cut off is another line. */
   cut(id: number): void {
     if (this.#cameTo.delete(id)) this.#allow([id]);
+  }
+
+  /** What was not chosen may have been passed over, whatever came of the run. */
+  ended(isDone: boolean): void {
+    for (const id of this.disk.existing()) {
+      if (!this.delivered.has(id) && !this.#shows(id)) this.#exempt.add(id);
+    }
+    this.#noteEnd();
+    if (!isDone) this.#knowsEnd = false;
+  }
+
+  #noteEnd(): boolean {
+    const { files, generation, writer } = this.disk;
+    const live = files.get("") ?? "";
+    const isWhole = writer === "" && live.endsWith("\n");
+    const isSent = (id: number) => this.delivered.has(id);
+    const ids = this.disk.wholeLines(live);
+    const last = ids.at(-1);
+    if (last === undefined || !isWhole || !ids.every(isSent)) return false;
+    this.#sentToEnd = { generation, last };
+    this.disk.wasEmptied = this.disk.wasCut = false;
+    return true;
+  }
+
+  /** A line of which a part was shown is shown to its end in another view, or not at all. */
+  viewChanged(): void {
+    for (const id of this.#cameTo.keys()) {
+      if (this.delivered.has(id)) continue;
+      this.#exempt.add(id);
+      this.#allow([id, id]);
+    }
   }
 
   killed(): void {
@@ -430,17 +696,25 @@ class Oracle {
   done(condition: StateCondition): void {
     if (condition !== "good") this.#fail(`the state is ${condition} after a run`);
     for (const [suffix, text] of this.disk.files) {
-      const missing = this.disk
-        .wholeLines(text)
-        .filter((id) => !this.delivered.has(id) && !this.#exempt.has(id));
+      const ids = this.disk.wholeLines(text);
+      const lastSent = Math.max(-1, ...ids.filter((id) => this.delivered.has(id)));
+      const isBehind = (id: number) =>
+        this.#late.has(id) && (this.#gapTold || ids.indexOf(id) < ids.indexOf(lastSent));
+      const isOwed = (id: number) => !this.delivered.has(id) && !this.#exempt.has(id);
+      // Which of two equal lines it is cannot be told where the one before them was edited.
+      const isTwin = (id: number) =>
+        this.#wasEdited && this.disk.twins(id).some((each) => this.delivered.has(each));
+      const missing = ids.filter((id) => isOwed(id) && !isBehind(id) && !isTwin(id));
       if (missing.length > 0) {
         this.#fail(`lines ${missing.join()} of ${NAME}${suffix} were not delivered`);
       }
+      // What was passed over is behind us, whatever is chosen next.
+      const passed = ids.filter((id) => !this.#shows(id) && !this.delivered.has(id));
+      for (const id of passed) this.delivered.add(id);
+      this.#runIds.push(...passed);
     }
-    this.#gapTold = false;
-    this.#noticeFits = false;
-    this.#older = false;
-    if (!this.#noticeDue) this.#lost.clear();
+    this.#views = [];
+    this.#knowsEnd = this.#noteEnd() || this.#knowsEnd;
   }
 }
 
@@ -488,6 +762,12 @@ function gatedFs(gate: () => void, dead: () => boolean, open: Set<number>): type
   return gated as typeof fs;
 }
 
+/** What the programs of that name would do, without the time that they take to start. */
+async function* unpackStandIn(program: string, input: Iterable<Uint8Array>) {
+  const magic = STAND_INS[program === "xz" ? ".xz" : ".bz2"];
+  yield gunzipSync(Buffer.concat([...input]).subarray(magic.length / 2));
+}
+
 class Player {
   readonly disk: Disk;
   readonly oracle: Oracle;
@@ -502,7 +782,9 @@ class Player {
   #newest = "";
   /** What the last run left behind, unless something happened to it since. */
   #saved: State | "none" | "damaged" | undefined;
-  #copies = new Set<string>();
+  /** What the log once was. */
+  readonly #snapshots: string[] = [];
+  #view: readonly string[];
   readonly #hashes: string[] = [];
   readonly #open = new Set<number>();
   readonly #fs: typeof fs;
@@ -512,22 +794,22 @@ class Player {
     readonly history: History,
     readonly channel: Channel,
   ) {
-    this.disk = new Disk(directory, history.scheme, history.chosen === true);
+    const { scheme, view, programs = false } = history;
+    this.disk = new Disk(directory, scheme, view !== undefined, programs);
+    this.#view = view === undefined ? [] : (VIEWS[view] ?? []);
     this.oracle = new Oracle(this.disk);
     this.#fs = gatedFs(
       () => this.#gate(),
       () => this.#dead,
       this.#open,
     );
-    if (history.chosen) this.#tell("all runs are given --only found");
+    if (this.#view.length > 0) this.#tell(`runs are given ${this.#view.join(" ")}`);
     if (history.stale) {
       this.disk.put(this.#foreignName(), `${this.disk.newLine(90)}\n${this.disk.newLine(90)}\n`);
       this.story.push(`an old ${this.#foreignName()} lies there: lines 0, 1`);
     }
     this.disk.put("", "");
   }
-
-  #stateWasDamaged = false;
 
   #foreignName(): string {
     return this.history.scheme === "number" ? "-20261031" : ".1";
@@ -560,10 +842,11 @@ class Player {
     else if (kind === "damageOneCopy") this.#damageOneCopy(a, b);
     else if (kind === "damageState") this.#damageState(a, b);
     else if (kind === "dropState") this.#dropState();
+    else if (kind === "refilter") this.#refilter(a);
     else {
       const before = this.disk.existing();
       this[`_${kind}`](a, b);
-      this.oracle.vanished(before);
+      this.oracle.changed(before);
     }
   }
 
@@ -588,17 +871,29 @@ class Player {
     const count = a < 0.1 ? 20 + Math.floor(a * 300) : 1 + Math.floor(a * 5);
     const length = b < 0.1 ? 2_000 + Math.floor(b * 40_000) : 90 + Math.floor(b * b * 700);
     const first = disk.texts.length;
-    const lines = Array.from({ length: count }, () => `${disk.newLine(length)}\n`);
-    disk.append(disk.writer, lines.join(""));
+    const lines = Array.from({ length: count }, (_, at) => {
+      const isAlike =
+        this.history.alike && at > 0 && length < 1_000 && (a * 7_919 + at * 0.618) % 1 < 0.3;
+      return `${isAlike ? disk.newAlike((b * 104_729 + at * 0.382) % 1 < 0.5) : disk.newLine(length)}\n`;
+    });
+    const isBegun = disk.files.get(disk.writer) !== "";
+    const banner = this.history.alike && !isBegun && b > 0.3 ? BANNER.repeat(1 + (count % 9)) : "";
+    disk.append(disk.writer, banner + lines.join(""));
+    if (a > 0.6) this.#snapshots.push(disk.files.get("") ?? "");
     this.#tell(
-      `fail2ban writes lines ${first} to ${disk.texts.length - 1} (${length} characters) into ${NAME}${disk.writer}`,
+      `fail2ban writes lines ${first} to ${disk.texts.length - 1} (${length} characters)${banner && " behind lines without a date"} into ${NAME}${disk.writer}`,
     );
   }
 
   _part(a: number, b: number): void {
     const { disk } = this;
-    if (!disk.files.has(disk.writer)) return;
+    const { files, writer } = disk;
+    if (!files.has(writer)) return;
     this.#complete();
+    // Which of two rotated files is the one written to is told by the first date in them.
+    const begins = (suffix: string) => /2026-\S+ \S+/.exec(files.get(suffix) ?? "")?.[0];
+    const isAlike = (suffix: string) => suffix !== writer && begins(suffix) === begins(writer);
+    if (writer !== "" && disk.siblings().some(isAlike)) return;
     const text = disk.newLine(b < 0.1 ? 3_000 : 120);
     const cut = 1 + Math.floor(a * text.length);
     disk.append(disk.writer, text.slice(0, cut));
@@ -647,27 +942,32 @@ class Player {
     this.#tell(`copytruncate to ${suffix}`);
   }
 
-  #compressible(a: number): string | undefined {
-    const { disk } = this;
-    const plain = disk.siblings().filter((suffix) => /\d$/.test(suffix) && suffix !== disk.writer);
-    return plain[Math.floor(a * plain.length)];
+  #pick(suffixes: readonly string[], at: number): string | undefined {
+    return suffixes[Math.floor(at * suffixes.length)];
+  }
+
+  #plainSiblings(): string[] {
+    const { writer, compressing } = this.disk;
+    const inUse = [writer, compressing?.suffix];
+    return this.disk.siblings().filter((each) => !PACKED.test(each) && !inUse.includes(each));
   }
 
   _compress(a: number, b: number): void {
     const { disk } = this;
     disk.finishCompressing();
-    const suffix = this.#compressible(a);
+    const suffix = this.#pick(this.#plainSiblings(), a);
     if (suffix === undefined) return;
-    disk.compressing = { suffix, ending: b < 0.6 ? ".gz" : ".zst" };
+    const ending = b < 0.35 ? ".gz" : b < 0.6 ? ".zst" : b < 0.8 ? ".xz" : ".bz2";
+    disk.compressing = { suffix, ending };
     disk.finishCompressing();
-    this.#renameCopy(suffix, suffix + (b < 0.6 ? ".gz" : ".zst"));
-    this.#tell(`${suffix} is compressed${b < 0.6 ? "" : " (.zst)"}`);
+    this.#tell(`${suffix} is compressed to ${suffix}${ending}`);
   }
 
   _startCompressing(a: number): void {
     const { disk } = this;
-    const suffix = this.#compressible(a);
-    if (suffix === undefined || disk.compressing) return;
+    if (disk.compressing) return;
+    const suffix = this.#pick(this.#plainSiblings(), a);
+    if (suffix === undefined) return;
     const packed = gzipSync(disk.files.get(suffix) ?? "");
     fs.writeFileSync(disk.path(`${suffix}.gz`), packed.subarray(0, packed.length >> 1));
     disk.compressing = { suffix, ending: ".gz" };
@@ -685,27 +985,14 @@ class Player {
 
   // Steps of an administrator.
 
-  /** A copy of the live log may lie under any name, compressed or not. */
-  #untrimmedCopy(): boolean {
-    return this.#copies.size > 0;
-  }
-
-  #renameCopy(from: string, to: string): void {
-    if (this.#copies.delete(from)) this.#copies.add(to);
-  }
-
   _trimHead(a: number, b: number): void {
-    // An untrimmed copy beside a trimmed live log is a better match than the log itself: every line
-    // of the live log looks new then, and nothing in either file tells that it is not.
-    if (!this.#writerIsLive() || this.#untrimmedCopy()) return;
+    if (!this.#writerIsLive()) return;
     const { disk } = this;
     const lines = (disk.files.get("") ?? "").split(/(?<=\n)/);
     const kept = lines.slice(lines.length - Math.floor(a * lines.length));
-    // What is trimmed off a file that no run has begun to read leaves no trace anywhere.
-    const begun = disk.wholeLines(lines.join("")).some((id) => this.oracle.delivered.has(id));
-    if (!begun) return;
-    if (b < 0.5) fs.rmSync(disk.log);
-    disk.put("", kept.join(""));
+    const { pending } = disk;
+    disk.replace(kept.join(""), b < 0.5);
+    if (kept.length > 0) disk.pending = pending;
     this.#tell(
       `the log is trimmed to its last ${kept.length} lines${b < 0.5 ? ", as a new file" : ""}`,
     );
@@ -716,59 +1003,102 @@ class Player {
     if (!this.#writerIsLive()) return;
     fs.copyFileSync(disk.log, `${disk.log}.tmp`);
     fs.renameSync(`${disk.log}.tmp`, disk.log);
+    disk.replaced();
     this.#tell("the log is copied back, as a new file");
   }
 
   _swapInode(): void {
-    const { disk } = this;
     if (!this.#writerIsLive()) return;
-    disk.remove("");
-    disk.pending = "";
-    disk.put("", "");
+    this.disk.replace("", true);
     this.#tell("the log is deleted and created anew");
   }
 
   _truncate(a: number, b: number): void {
     const { disk } = this;
-    if (!this.#writerIsLive() || this.#untrimmedCopy()) return;
+    if (!this.#writerIsLive()) return;
     const text = disk.files.get("") ?? "";
     let keep = Math.floor(a * text.length);
-    if (b < 0.3) keep = 0;
-    else if (b < 0.6) keep = text.lastIndexOf("\n", keep) + 1;
+    if (b < 0.5) keep = text.lastIndexOf("\n", keep) + 1;
+    const left = disk.wholeLines(text.slice(0, keep));
+    const [cut] = disk.wholeLines(text).filter((id) => !left.includes(id));
     fs.truncateSync(disk.log, keep);
     disk.files.set("", text.slice(0, keep));
-    const left = disk.wholeLines(text.slice(0, keep));
-    const gone = disk.wholeLines(text).filter((id) => !left.includes(id));
-    if (gone[0] !== undefined) this.oracle.cut(gone[0]);
-    // What is cut off a file that no run has begun to read leaves no trace anywhere.
-    const begun = disk.wholeLines(text).some((id) => this.oracle.delivered.has(id));
-    if (!begun) this.oracle.excuse(gone);
+    disk.wasCut = disk.wasEverCut = true;
     disk.pending = "";
+    disk.files.set("", "");
+    const elsewhere = disk.existing();
+    if (cut !== undefined && !elsewhere.has(cut)) this.oracle.cut(cut);
+    disk.files.set("", text.slice(0, keep));
+    this.oracle.broughtBack(left.filter((id) => elsewhere.has(id)));
     this.#tell(`the log is truncated from ${text.length} to ${keep} bytes`);
+  }
+
+  _empty(): void {
+    if (!this.#writerIsLive()) return;
+    this.disk.replace("", false);
+    this.#tell("the log is emptied in place");
+  }
+
+  /** As a disk in memory that is saved now and then, or a backup: the log is what it once was. */
+  _rollBack(a: number, b: number): void {
+    const text = this.#pick(this.#snapshots, a);
+    if (!this.#writerIsLive() || text === undefined) return;
+    this.disk.replace(text, b < 0.5);
+    const ids = this.disk.wholeLines(text);
+    this.oracle.broughtBack(ids);
+    this.#tell(`the log is back at ${ids.length} lines${b < 0.5 ? ", as a new file" : ""}`);
+  }
+
+  _edit(a: number, b: number): void {
+    const { disk } = this;
+    if (!this.#writerIsLive()) return;
+    const lines = (disk.files.get("") ?? "").split(/(?<=\n)/);
+    const at = b < 0.4 ? lines.length - 1 : Math.floor(a * lines.length);
+    const line = lines[at] ?? "";
+    const edited = disk.wholeLine(line.trimEnd(), undefined);
+    if (edited === undefined || disk.twins(edited).length > 1) return;
+    const isDeleted = b < 0.2 || b > 0.7;
+    lines[at] = isDeleted ? "" : line.replace("~\n", a < 0.5 ? "!\n" : " was edited\n");
+    const isNewFile = (b * 10) % 1 < 0.5;
+    const { pending } = disk;
+    disk.replace(lines.join(""), isNewFile);
+    disk.pending = pending;
+    this.oracle.edited(edited, isDeleted);
+    const isUnsent = (id: number) => !this.oracle.delivered.has(id);
+    this.oracle.broughtBack([...disk.inSiblings()].filter(isUnsent));
+    const how = isNewFile ? ", as a new file" : "";
+    this.#tell(`line ${edited} is ${isDeleted ? "deleted" : "edited"}${how}`);
+  }
+
+  _renameSibling(a: number, b: number): void {
+    const { disk } = this;
+    disk.finishCompressing();
+    const from = this.#pick(disk.siblings(), a);
+    const name = OTHER_NAMES[Math.floor(b * OTHER_NAMES.length)]?.(1 + (Math.floor(b * 1_000) % 9));
+    if (from === undefined || name === undefined) return;
+    const ending = b % 0.1 < 0.09 ? (PACKED.exec(from)?.[0] ?? "") : "";
+    const to = name + ending;
+    if (disk.siblings().some((each) => each.replace(PACKED, "") === name)) return;
+    disk.move(from, to);
+    this.#tell(`${NAME}${from} is renamed to ${to.startsWith("@") ? to.slice(1) : NAME + to}`);
   }
 
   _backUp(): void {
     const { disk } = this;
-    if (!this.#writerIsLive() || disk.files.get("") === "") return;
+    if (!this.#writerIsLive() || disk.files.get("") === "" || disk.pending !== "") return;
     disk.finishCompressing();
     // Not as `-20261031` beside numbers, nor as `.1` beside dates: which of two families is the younger
     // is told by no content, only by the rule that dated files are.
     const suffix = disk.nextRotated();
-    for (const ending of ["", ".gz", ".zst"]) disk.remove(suffix + ending);
     disk.put(suffix, disk.files.get("") ?? "");
-    this.#copies.add(suffix);
     this.#tell(`the log is copied to ${suffix}`);
   }
 
   _moveBack(): void {
     const { disk } = this;
     const youngest = disk.rotated().at(-1);
-    if (!this.#writerIsLive() || disk.compressing || !/\d$/.test(youngest ?? "")) return;
-    // A log that goes on where the cursor stands is read on without a look at its siblings, so that
-    // what only a backup copy still holds of the log that was overwritten is not found.
-    if (youngest === undefined || this.#untrimmedCopy()) return;
-    // With the state lost, a stale file of the other family is where the cursor may stand by now.
-    if (this.#stateWasDamaged && this.history.stale) return;
+    if (!this.#writerIsLive() || disk.compressing || PACKED.test(youngest ?? "")) return;
+    if (youngest === undefined) return;
     disk.pending = "";
     disk.move(youngest, "");
     this.#tell(`${youngest} is moved back over the log`);
@@ -801,21 +1131,10 @@ class Player {
   #anchorLine(saved: State | "none" | "damaged"): number | "unknown" | undefined {
     const cursor = typeof saved === "string" ? undefined : saved.destinations["discord"]?.cursor;
     if (!cursor) return undefined;
-    const { texts } = this.disk;
-    for (let id = texts.length - 1; id >= 0; id--) {
-      if (this.#lineHash(id) === cursor.lastLineHash) return id;
-    }
-    return "unknown";
-  }
-
-  /** The log was sent to its end, and is the same file since: whether it was emptied is not to be seen. */
-  #isDrained(saved: State | "none" | "damaged"): boolean {
-    const drained = typeof saved === "string" ? undefined : saved.destinations["discord"]?.drained;
-    const stat = fs.statSync(this.disk.log, { throwIfNoEntry: false });
-    return (
-      stat !== undefined &&
-      drained?.file === `${stat.dev}:${stat.ino}:${Math.floor(stat.birthtimeMs)}`
-    );
+    const { lastLineHash } = cursor;
+    // A line without a date proves nothing by itself.
+    const id = this.disk.texts.findLastIndex((_, each) => this.#lineHash(each) === lastLineHash);
+    return id < 0 || this.disk.texts[id] === CONTINUED ? "unknown" : id;
   }
 
   #lineHash(id: number): string {
@@ -847,7 +1166,6 @@ class Player {
   }
 
   #damageState(a: number, b: number): void {
-    this.#stateWasDamaged = true;
     const names = this.#stateCopies();
     if (names.length === 0) return;
     for (const [index, name] of names.entries()) this.#damage(name, 0.25 + 0.7 * (index ? a : b));
@@ -859,6 +1177,13 @@ class Player {
     this.#saved = undefined;
     for (const name of this.#stateCopies()) fs.rmSync(join(this.disk.state, name));
     this.#tell("the state is removed");
+  }
+
+  #refilter(a: number): void {
+    if (this.history.view === undefined) return;
+    this.#view = VIEWS[Math.floor(a * VIEWS.length)] ?? [];
+    this.oracle.viewChanged();
+    this.#tell(`runs are given ${this.#view.join(" ") || "no options"}`);
   }
 
   // Runs.
@@ -886,7 +1211,7 @@ class Player {
       fetch: async (_url, init) => this.#answer(await new Response(init.body).text()),
       hostName: () => "web-1",
       runProgram: async () => ({ kind: "missing" }),
-      streamProgram: (...call) => machine().streamProgram(...call),
+      streamProgram: this.disk.programs ? machine().streamProgram : unpackStandIn,
       writeOut: async () => undefined,
       writeError: (text) => {
         this.lastError = text.trim();
@@ -915,16 +1240,11 @@ class Player {
 
   async #runOnce(): Promise<number> {
     const saved = (this.#saved ??= this.#savedState());
-    this.oracle.beginRun(
-      this.#stateCondition(saved),
-      this.#anchorLine(saved),
-      this.#isDrained(saved),
-    );
+    this.oracle.beginRun(this.#stateCondition(saved), this.#anchorLine(saved), this.#view);
     this.#calls = 0;
     this.#dead = false;
     const before = this.requests;
-    const flags = this.history.chosen ? ["--only", "found"] : [];
-    const code = await main(["--log", this.disk.log, ...flags], this.#world());
+    const code = await main(["--log", this.disk.log, ...this.#view], this.#world());
     const forgotten = [...this.#open];
     for (const descriptor of forgotten) fs.closeSync(descriptor);
     this.#open.clear();
@@ -935,6 +1255,7 @@ class Player {
     this.#tell(
       `run${this.#describeTrouble()}: ${posts} posts, exit ${this.#dead ? "by kill" : code}`,
     );
+    this.oracle.ended(!this.#dead && code === 0);
     if (this.#dead) {
       this.oracle.killed();
       return -1;
@@ -1033,8 +1354,9 @@ export async function shrink(
     if (shorter) small = shorter;
     else size = size >> 1;
   }
-  for (const plain of [{ stale: false }, { chosen: false }]) {
-    if (await failsAlike({ ...small, ...plain })) small = { ...small, ...plain };
+  const { view, ...plain } = small;
+  for (const plainer of [{ ...small, stale: false }, { ...small, alike: false }, plain]) {
+    if (await failsAlike(plainer)) small = { ...plainer };
   }
   return small;
 }

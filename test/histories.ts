@@ -438,6 +438,7 @@ class Oracle {
   /** Stand in a log that was put back. */
   #back: readonly number[] = [];
   #wasEdited = false;
+  #wasBack = false;
   /** The line that was received last. */
   #before: number | undefined;
 
@@ -601,6 +602,8 @@ class Oracle {
   }
 
   #again(id: number): void {
+    // Which one of them it is, in a log that was put back, its text does not tell.
+    if (this.#wasBack && this.disk.texts[id] === CONTINUED) return;
     const allowed = this.disk.twins(id).find((twin) => this.#mayRepeat.get(twin)) ?? id;
     const left = this.#mayRepeat.get(allowed) ?? 0;
     if (left > 0) this.#mayRepeat.set(allowed, left - 1);
@@ -637,6 +640,7 @@ class Oracle {
 
   /** What begins like a file that is known elsewhere is another one. */
   broughtBack(ids: readonly number[]): void {
+    this.#wasBack ||= ids.length > 0;
     // A long line comes in pieces.
     const pieces = (id: number) =>
       Array<number>(1 + ((this.disk.texts[id]?.length ?? 0) >> 10)).fill(id);

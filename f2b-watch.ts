@@ -3845,9 +3845,11 @@ class OpenFile implements LogFile {
     const [at = 0, , since = ""] = known[rank] ?? [];
     const distance = (known[0]?.[0] ?? 0) - at;
     const newer = known.slice(0, rank).map(([, , time]) => time);
-    const behind = since === "" ? offset : this.#behindSent(offset, since, newer, distance);
+    // Of the last lines each is known: no other time says that one was sent.
+    const from = distance < KNOWN_DENSE ? "~" : since;
+    const behind = since === "" ? offset : this.#behindSent(offset, from, newer, distance);
     // A file that ends in a line that was sent holds nothing else.
-    const isProven = behind === this.size || (hits > 1 && distance < KNOWN_DENSE);
+    const isProven = behind >= this.lastLineEnd() || (hits > 1 && distance < KNOWN_DENSE);
     return { offset: behind, by: isProven ? ("lines" as const) : ("guess" as const) };
   }
 
@@ -3863,9 +3865,11 @@ class OpenFile implements LogFile {
       /.\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} /.test(utf8.decode(line));
     let [offset, left, isSent] = [from, most, false];
     for (const { line, end } of this.lines(from)) {
-      const time = lineTime(line);
-      if (time) isSent = time >= since && (time <= until || newer.includes(time));
-      if (isGlued(line) || !isSent || left-- <= 0) return offset;
+      const isLong = line.length >= ANCHOR_LINE_BYTES;
+      const whole = isLong ? this.read(offset, Math.min(end - offset, PAGE_BYTES)) : line;
+      const time = lineTime(whole);
+      if (time) isSent = newer.includes(time) || (time >= since && time <= until);
+      if (isGlued(whole) || !isSent || left-- <= 0) return offset;
       offset = end;
     }
     // What has no whole time may as well be the beginning of a new line.

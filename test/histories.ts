@@ -437,6 +437,8 @@ class Oracle {
   readonly #late = new Set<number>();
   /** Stand in a log that was put back. */
   #back: readonly number[] = [];
+  /** Were passed over because no view showed them: the older copy of the state may not know it. */
+  readonly #passed: number[] = [];
   #wasEdited = false;
   #wasBack = false;
   /** The line that was received last. */
@@ -479,7 +481,7 @@ class Oracle {
   stateChanged(condition: StateCondition): void {
     if (condition === "older") {
       this.#older = true;
-      this.#allow(this.#runIds);
+      this.#allow([...this.#runIds, ...this.#passed]);
     }
     if (condition === "damaged") this.#damaged = true;
   }
@@ -514,7 +516,7 @@ class Oracle {
     const isEmptied = anchorLost && this.#looksEmptied(anchor);
     const isKnown =
       condition === "good" && this.#knowsEnd && this.disk.wasEmptied && !this.disk.wasCut;
-    const isNoGap = isKnown && this.#lost.size === 0;
+    const isNoGap = isKnown && this.#lost.size === 0 && anchor === this.#sentToEnd.last;
     if (anchorLost && !isEmptied) this.#knowsEnd = false;
     if (isEmptied) {
       for (const id of this.#lost) this.#exempt.add(id);
@@ -656,6 +658,7 @@ class Oracle {
   /** What is left of a line whose end was cut off is another line. */
   cut(id: number): void {
     if (this.#cameTo.delete(id)) this.#allow([id]);
+    this.edited(id, false);
   }
 
   /** What was not chosen may have been passed over, whatever came of the run. */
@@ -702,8 +705,9 @@ class Oracle {
     for (const [suffix, text] of this.disk.files) {
       const ids = this.disk.wholeLines(text);
       const lastSent = Math.max(-1, ...ids.filter((id) => this.delivered.has(id)));
+      const isOlder = Math.max(...ids) < Math.min(...this.delivered);
       const isBehind = (id: number) =>
-        this.#late.has(id) && (this.#gapTold || ids.indexOf(id) < ids.indexOf(lastSent));
+        this.#late.has(id) && (this.#gapTold || isOlder || ids.indexOf(id) < ids.indexOf(lastSent));
       const isOwed = (id: number) => !this.delivered.has(id) && !this.#exempt.has(id);
       // Which of two equal lines it is cannot be told where the one before them was edited.
       const isTwin = (id: number) =>
@@ -715,7 +719,7 @@ class Oracle {
       // What was passed over is behind us, whatever is chosen next.
       const passed = ids.filter((id) => !this.#shows(id) && !this.delivered.has(id));
       for (const id of passed) this.delivered.add(id);
-      this.#runIds.push(...passed);
+      this.#passed.push(...passed);
     }
     this.#views = [];
     this.#knowsEnd = this.#noteEnd() || this.#knowsEnd;
@@ -1068,8 +1072,10 @@ class Player {
     disk.replace(lines.join(""), isNewFile);
     disk.pending = pending;
     this.oracle.edited(edited, isDeleted);
-    const isUnsent = (id: number) => !this.oracle.delivered.has(id);
-    this.oracle.broughtBack([...disk.inSiblings()].filter(isUnsent));
+    const isSent = (id: number) => this.oracle.delivered.has(id);
+    // One line that is known is no proof: "New file with the same first line".
+    const isKnown = disk.wholeLines(lines.join("")).filter(isSent).length > 1;
+    this.oracle.broughtBack([...disk.inSiblings()].filter((id) => !isKnown || !isSent(id)));
     const how = isNewFile ? ", as a new file" : "";
     this.#tell(`line ${edited} is ${isDeleted ? "deleted" : "edited"}${how}`);
   }
@@ -1234,7 +1240,9 @@ class Player {
     if (failure === "500") return new Response("", { status: 500 });
     if (failure === "429") return Response.json({ retry_after: 400 }, { status: 429 });
     if (failure === "429 without a time") return new Response("", { status: 429 });
-    const { content } = JSON.parse(body) as { content: string };
+    // With a file the message is one part of the body.
+    const [payload = ""] = /^\{.*\}\r?$/m.exec(body) ?? [];
+    const { content = "" } = JSON.parse(payload) as { content?: string };
     if (this.channel !== "forgetful") this.oracle.receive(content, failure === undefined);
     if (this.channel === "doubling") this.oracle.receive(content, true);
     this.#gate();

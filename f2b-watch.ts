@@ -469,16 +469,22 @@ function redact(lines: string, ownSecrets: readonly string[], closely = true): s
 function visible(text: string): string {
   if (/^[ -~\t\n]*$/.test(text)) return text;
   let shown = "";
+  // Made once each: millions of new strings take more memory than the text.
+  const escapes = new Map<string, string>();
+  const escapeOf = (character: string) => {
+    const code = character.codePointAt(0) ?? 0;
+    const hex = code.toString(16);
+    const short = code < 0x100 ? `\\x${hex.padStart(2, "0")}` : `\\u${hex.padStart(4, "0")}`;
+    const made = code < 0x10000 ? short : `\\u{${hex}}`;
+    escapes.set(character, made);
+    return made;
+  };
   // In pieces: until a text is done, each character that is replaced costs 130 bytes of memory.
   for (let [start, end] = [0, 0]; start < text.length; start = end) {
     end = characterBoundary(text, start + 65_536);
     const piece = text.slice(start, end);
-    shown += piece.replace(/(?![\t\n])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{DI}]/gu, (character) => {
-      const code = character.codePointAt(0) ?? 0;
-      const hex = code.toString(16);
-      if (code < 0x100) return `\\x${hex.padStart(2, "0")}`;
-      return code < 0x10000 ? `\\u${hex.padStart(4, "0")}` : `\\u{${hex}}`;
-    });
+    const hidden = /(?![\t\n])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{DI}]/gu;
+    shown += piece.replace(hidden, (each) => escapes.get(each) ?? escapeOf(each));
   }
   return shown;
 }
@@ -4468,11 +4474,14 @@ function printing(world: World, { host, dryRun }: Settings, destination: Destina
   };
   const printed: Verdict = { kind: "confirmed", why: "" };
   const printAll = async (parts: readonly string[]) => {
-    // One after the other: a second copy of a whole file has no place in memory.
-    for (const part of ["", ...parts]) {
-      texts.push(part);
+    // One after the other: memory has no room for a second copy of a whole file.
+    for (const part of parts) {
       await flush();
+      texts.push(part);
+      length += part.length;
     }
+    // What counts as sent is printed.
+    if (!dryRun || length > partLength) await flush();
     return printed;
   };
   return {
@@ -4487,7 +4496,6 @@ function printing(world: World, { host, dryRun }: Settings, destination: Destina
       const text = `${name}\n${content}\n${file ? `[${file.name}]\n` : ""}`;
       texts.push(text);
       length += text.length;
-      // What counts as sent is printed.
       return dryRun && !file && length <= partLength ? printed : printAll(file?.parts ?? []);
     },
   };
@@ -5240,9 +5248,10 @@ class Feed {
         parts.push(`${piece.body}\n`);
         left -= Buffer.byteLength(piece.body) + 1;
         lines += piece.lines;
-        spot = after = piece.after;
         // A line is counted where it begins.
-        if (piece.partOfLine && !part) flood.read([piece.body]);
+        if (piece.partOfLine && !part)
+          flood.read([spot.shown.text.slice(spot.at, spot.at + ANCHOR_LINE_BYTES)]);
+        spot = after = piece.after;
       }
       const isPageDone = spot.at === spot.shown.text.length;
       const end = isPageDone ? page.ends.length : linesBehind(spot);
@@ -5251,7 +5260,7 @@ class Feed {
       spot = this.next(spot, 0);
       await world.sleep(0);
     }
-    if (flood.lines === 0) flood.read(parts.map((part) => part.trimEnd()));
+    if (flood.lines === 0) flood.read(linesOf(parts[0] ?? ""));
     return { flood, parts, lines, after };
   }
 }
@@ -5499,7 +5508,7 @@ function stepAfter(
 
 interface LogMessage extends Message {
   /** What it shows, and the place behind that; absent for a notice. */
-  readonly body?: string;
+  readonly shown?: readonly string[];
   readonly after?: Spot;
   /** How far it reaches. */
   readonly extent: Doubt;
@@ -5647,6 +5656,7 @@ class LogSource implements Source<LogMessage> {
     const most = words || this.#isDoubtful ? room : room + RESENT_MARK.length;
     const piece = cutAt(spot, room, this.#maxLines(attempt), most);
     const { body, after } = piece;
+    const shown = [body, "\n"];
     const extent = this.#extentOf(after, piece.partOfLine || words ? body.length + 1 : 0);
     const before = this.#before;
     let content = (words ? plain : fenced)(before, body);
@@ -5654,10 +5664,10 @@ class LogSource implements Source<LogMessage> {
     if (this.#asFile) {
       const host = nameText(this.#run.settings.host, markup);
       content = plain(before, `📎 ${host}: a line that is refused as text`);
-      file = this.#logFile([`${body}\n`]);
+      file = this.#logFile(shown);
     } else if (words?.file && at === 0)
       [lines, file] = [1, { name: "bans.txt", parts: [words.file] }];
-    return { content, file, lines, body, after, extent };
+    return { content, file, lines, shown, after, extent };
   }
 
   /** The cursor moves behind a batch, and what is to be said of it is kept. */
@@ -5704,11 +5714,9 @@ class LogSource implements Source<LogMessage> {
     const ids = flood.ids(style).map(([id]) => id);
     const facts = await lookUpFacts(world, settings, { bans: [], ids });
     const content = plain(this.#before, renderFlood(flood, log, style, facts).trimEnd());
-    const extent = this.#extentOf(after, after.part ? parts.join("").length : 0);
+    const extent = this.#extentOf(after, after.part ? parts[0]?.length : 0);
     const file = isAttached ? this.#logFile(parts) : undefined;
-    // Only what is one line is refused by itself.
-    const body = lines > 1 ? "" : parts.join("").trimEnd();
-    return { content, file, lines: Math.max(1, lines), body, after, extent };
+    return { content, file, lines: Math.max(1, lines), shown: parts, after, extent };
   }
 
   /** Saved before anything is sent: proves that it can be, and marks what a killed run repeats. */
@@ -5773,7 +5781,7 @@ class LogSource implements Source<LogMessage> {
   refused(message: LogMessage, why: string): Fault | "again" | "left" {
     const { world, settings, statePath } = this.#run;
     const { title, overflow } = this.#destination;
-    if (message.body === undefined) return new Fault(69, `refuses a notice: ${why}`);
+    if (!message.shown) return new Fault(69, `refuses a notice: ${why}`);
     const { outbox, notice = "" } = this.#progress;
     if (outbox?.file) {
       // Refused for the file or for the words: the words alone will tell.
@@ -5786,7 +5794,7 @@ class LogSource implements Source<LogMessage> {
     this.#asFile = overflow === "file" && !message.file;
     if (this.#asFile) return "again";
     const path = `${statePath}.rejected`;
-    const line = `${message.body}\n`;
+    const line = message.shown.join("");
     writing(path, () => writePrivate(world, path, world.fs.constants.O_APPEND, line));
     const refused = `⚠️ ${settings.host}: lines were refused here, they are kept in ${basename(path)}\n`;
     if (!this.#isToldOfRejected)

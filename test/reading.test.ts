@@ -659,6 +659,21 @@ describe("text", () => {
     expect(peakMiB).toBeLessThan(200);
   }, 60_000);
 
+  test("65. one line of 5 MB among too many lines is counted once", async () => {
+    using scene = new Scene();
+    scene.append("x".repeat(5e6), line(1));
+    for (const service of [
+      { SLACK_WEBHOOK: "https://hooks.slack.com/services/T0/B0/tok-en" },
+      { DISCORD_WEBHOOK: "https://discord.com/api/webhooks/1/tok-en" },
+    ]) {
+      scene.env = service;
+      const { code, out } = await scene.run("--dry-run", "--inline", "20");
+      expect(code).toBe(0);
+      const counts = [...out.matchAll(/🌊 \S+ \*+(\d+) lines?\*+/g)].map(([, count]) => count);
+      expect(counts).toEqual(["1", "1"]);
+    }
+  });
+
   for (const rotation of ["", "rotate", "copytruncate", "compress"] as const) {
     for (const first of [1, 6]) {
       test(`65. line ${first} is long and half posted${rotation && `, then ${rotation}`}: it goes on there`, async () => {

@@ -662,11 +662,11 @@ describe("text", () => {
   test("65. one line of 5 MB among too many lines is counted once", async () => {
     using scene = new Scene();
     scene.append("x".repeat(5e6), line(1));
-    for (const service of [
-      { SLACK_WEBHOOK: "https://hooks.slack.com/services/T0/B0/tok-en" },
-      { DISCORD_WEBHOOK: "https://discord.com/api/webhooks/1/tok-en" },
-    ]) {
-      scene.env = service;
+    for (const [name, url] of [
+      ["SLACK_WEBHOOK", "https://hooks.slack.com/services/T0/B0/tok-en"],
+      ["DISCORD_WEBHOOK", "https://discord.com/api/webhooks/1/tok-en"],
+    ] as const) {
+      scene.env = { [name]: url };
       const { code, out } = await scene.run("--dry-run", "--inline", "20");
       expect(code).toBe(0);
       const counts = [...out.matchAll(/🌊 \S+ \*+(\d+) lines?\*+/g)].map(([, count]) => count);

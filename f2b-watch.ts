@@ -5541,7 +5541,8 @@ class LogSource implements Source<LogMessage> {
     this.#destination = destination;
     this.#progress = progress;
     this.#plan = plan;
-    this.#spot = plan.feed.start;
+    // A page of its own: what is told of the pages behind it goes with it.
+    this.#spot = { ...plan.feed.start, page: { ...plan.feed.start.page } };
     const { doubt, inDoubt, outbox } = progress;
     if (outbox) this.#spot = this.#waiting(outbox);
     // The first states did not say how much.

@@ -5013,14 +5013,6 @@ interface Page extends Text {
   readonly isLast: boolean;
 }
 
-/** How lines become text, and in pages of how many bytes. */
-interface FeedView {
-  readonly view: View;
-  readonly style: Style;
-  readonly pageBytes: number;
-  encode(text: string): string;
-}
-
 /** Where the next message begins: in which line of what is shown of a page, and where in its text. */
 interface Spot {
   readonly page: Page;
@@ -5191,22 +5183,25 @@ class Feed {
     const lead = Math.min(offset, ANCHOR_TAIL_BYTES);
     for (let most = Math.max(length, PAGE_BYTES); ; most *= 4) {
       const wanted = Math.min(most, LINE_LIMIT_BYTES, file.size - offset);
-      const room = Buffer.allocUnsafe(lead + wanted);
-      const bytes = file.fill(offset - lead, room);
+      const bytes = file.fill(offset - lead, Buffer.allocUnsafe(lead + wanted));
       const near =
         offset === from ? bytes.subarray(0, lead) : file.readBefore(from, ANCHOR_TAIL_BYTES);
-      const isReplaced = offset === lead && !startsWith(bytes, file.head);
+      const head = bytes.subarray(0, file.head.length);
+      const isReplaced =
+        offset === lead && Buffer.compare(head, file.head.subarray(0, head.length)) !== 0;
       if (bytes.length < lead + wanted || isReplaced || (proof && isMoved(file, near, proof))) {
         this.#run.logChanged = true;
         return undefined;
       }
-      const end = bytes.lastIndexOf(NEWLINE) + 1;
-      if (end > lead) return { segment, offset, lead, bytes: bytes.subarray(0, end) };
-      if (offset + wanted >= file.size)
-        return leave && wanted > 0 ? { segment, offset, lead, bytes } : undefined;
-      // A hole, or a line without end: what is there goes out as a piece of a line.
-      if (bytes.at(-1) === 0) return { segment, offset, lead, bytes: withoutNuls(bytes) };
-      if (wanted === LINE_LIMIT_BYTES) return { segment, offset, lead, bytes: linePiece(bytes) };
+      let end = bytes.lastIndexOf(NEWLINE) + 1;
+      if (end <= lead) {
+        if (offset + wanted >= file.size) end = leave && wanted > 0 ? bytes.length : 0;
+        // A hole, or a line without end: what is there goes out as a piece of a line.
+        else if (bytes.at(-1) === 0) end = bytes.findLastIndex((byte) => byte !== 0) + 1;
+        else if (wanted === LINE_LIMIT_BYTES) end = pieceEnd(bytes);
+        else continue;
+      }
+      return end > 0 ? { segment, offset, lead, bytes: bytes.subarray(0, end) } : undefined;
     }
   }
 
@@ -5351,22 +5346,13 @@ function skipFiller(file: OpenFile, offset: number): number {
   return file.size;
 }
 
-function startsWith(bytes: Uint8Array, head: Uint8Array): boolean {
-  const length = Math.min(bytes.length, head.length);
-  return Buffer.compare(bytes.subarray(0, length), head.subarray(0, length)) === 0;
-}
-
-function withoutNuls(bytes: Uint8Array): Uint8Array {
-  return bytes.subarray(0, bytes.findLastIndex((byte) => byte !== 0) + 1);
-}
-
-/** A piece of an endless line: up to a blank, so that no word is cut, or else a whole character. */
-function linePiece(bytes: Uint8Array): Uint8Array {
+/** Where a piece of an endless line ends: at a blank, so that no word is cut, or else at a whole character. */
+function pieceEnd(bytes: Uint8Array): number {
   const blank = bytes.lastIndexOf(0x20) + 1;
-  if (blank > bytes.length - ANCHOR_LINE_BYTES) return bytes.subarray(0, blank);
+  if (blank > bytes.length - ANCHOR_LINE_BYTES) return blank;
   let end = bytes.length - 1;
   while (end > bytes.length - 4 && ((bytes[end] ?? 0) & 0xc0) === 0x80) end--;
-  return ((bytes[end] ?? 0) & 0x80) === 0 ? bytes : bytes.subarray(0, end);
+  return ((bytes[end] ?? 0) & 0x80) === 0 ? bytes.length : end;
 }
 
 // ── The pass: messages ──────────────────────────────────────────────────────────────────────────
@@ -5704,17 +5690,19 @@ class LogSource implements Source<LogMessage> {
   /** As many lines as a file holds, in one message that says what is in them. */
   async #nextFile(attempt: Attempt): Promise<LogMessage> {
     const { world, settings } = this.#run;
-    const { plain, markup, overflow, limit } = this.#destination;
+    const { plain, overflow, limit } = this.#destination;
     const isAttached = overflow === "file";
-    const { feed } = this.#plan;
-    const maxLines = this.#maxLines(attempt);
-    const read = await feed.readFile(this.#spot, maxLines, attempt.fileBytes, isAttached);
-    const { flood, parts, lines, after } = read;
-    const { host, link, log } = settings;
-    const style = { host, markup, link, overflow, room: limit - plain(this.#before, "").length };
+    const { flood, parts, lines, after } = await this.#plan.feed.readFile(
+      this.#spot,
+      this.#maxLines(attempt),
+      attempt.fileBytes,
+      isAttached,
+    );
+    const style = { ...this.#spot.shows.style, room: limit - plain(this.#before, "").length };
     const ids = flood.ids(style).map(([id]) => id);
     const facts = await lookUpFacts(world, settings, { bans: [], ids });
-    const content = plain(this.#before, renderFlood(flood, log, style, facts).trimEnd());
+    const words = renderFlood(flood, settings.log, style, facts).trimEnd();
+    const content = plain(this.#before, words);
     const extent = this.#extentOf(after, after.part ? parts[0]?.length : 0);
     const file = isAttached ? this.#logFile(parts) : undefined;
     return { content, file, lines: Math.max(1, lines), shown: parts, after, extent };
@@ -5892,7 +5880,10 @@ function isSettled({ world, settings, live }: Job, siblings: LogFiles): boolean 
   return siblings.isSettled && isSame === true;
 }
 
-function feedView({ settings }: Job, destination: Destination): FeedView {
+/** How lines become text, and in pages of how many bytes. */
+type FeedView = ReturnType<typeof feedView>;
+
+function feedView({ settings }: Job, destination: Destination) {
   const { encode, colors, markup, overflow, plain, limit } = destination;
   const { host, link } = settings;
   const view = { ...settings.view, color: colors };

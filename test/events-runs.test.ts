@@ -64,11 +64,7 @@ describe("a run with --format events", () => {
     scene.append(...log("found .8"));
     await scene.pass(...EVENTS);
     const opened: string[] = [];
-    const openSync: typeof fs.openSync = (path, ...rest) => {
-      opened.push(String(path));
-      return fs.openSync(path, ...rest);
-    };
-    scene.withFs({ openSync });
+    scene.beforeCalls("openSync", (path) => opened.push(String(path)));
     scene.append(...log("found .7"));
     await scene.pass(...EVENTS);
     expect(opened.join()).not.toContain("unpacked");

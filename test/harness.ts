@@ -49,6 +49,17 @@ export function testWith(...programs: string[]) {
     test.skipIf(true)(`${name} (needs ${missing.join(", ")})`, body);
 }
 
+/** The real disk, without the waits for it: for tests of many runs or messages. */
+export const QUICK_FS: typeof fs = { ...fs, fsyncSync: () => undefined };
+
+/** A call into the file system. */
+export type FsCall = Extract<keyof typeof fs, `${string}Sync`>;
+
+/** An error as the system throws it: `EIO: i/o error`. */
+export function systemError(message: string): Error {
+  return Object.assign(new Error(`${message}, open '/x'`), { code: message.split(":")[0] });
+}
+
 /** What one run left behind. */
 export interface RunResult {
   code: number;
@@ -264,6 +275,15 @@ export class Scene {
   /** From now on the file system is the real one, save for what `changes` replaces. */
   withFs(changes: Partial<typeof fs>): void {
     this.overrides.fs = { ...fs, ...changes };
+  }
+
+  /** From now on `event` comes before these calls into the file system; what it throws fails them. */
+  beforeCalls(names: FsCall | FsCall[], event: (...args: any[]) => unknown, real = fs): void {
+    const told = [names].flat().map((name) => {
+      const act = real[name] as (...args: unknown[]) => unknown;
+      return [name, (...args: unknown[]) => (event(...args), act(...args))];
+    });
+    this.overrides.fs = { ...real, ...Object.fromEntries(told) };
   }
 
   /** A further pass finds nothing, says nothing and writes nothing. */

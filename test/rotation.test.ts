@@ -3,7 +3,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { dirname, join } from "node:path";
-import { line, lines, Scene, testWith } from "./harness.ts";
+import { line, lines, Scene, systemError, testWith } from "./harness.ts";
 import { addSlack } from "./slack.ts";
 
 setDefaultTimeout(60_000);
@@ -334,11 +334,7 @@ test.each([".7.xz", "-20240101.xz", "-20240101.bz2"])(
 /** Before each listing of the log's folder. */
 function beforeListings(scene: Scene, event: (listing: number) => void): void {
   let listings = 0;
-  const readdirSync = (...args: Parameters<typeof fs.readdirSync>) => {
-    event(++listings);
-    return fs.readdirSync(...args);
-  };
-  scene.withFs({ readdirSync: readdirSync as typeof fs.readdirSync });
+  scene.beforeCalls("readdirSync", () => event(++listings));
 }
 
 test.each([1, 2, 3])("rotations before one of the listings of siblings: %d", async (rotations) => {
@@ -374,20 +370,14 @@ test("a file that grows while it is looked at hides none behind it: no gap, each
     if (listing <= 3) scene.write(`${line(80 + listing)}\n`, ".1");
   });
   await scene.pass();
-  await scene.pass();
-  scene.expectPosted(...lines(31, 83));
-  expect(scene.notices()).toEqual([]);
+  await scene.passPosts(...lines(31, 83));
 });
 
 /** The kernel opens no file with this ending, so many times. */
 function refuseToOpen(scene: Scene, suffix: string, message: string, times = Infinity): void {
   let left = times;
-  scene.withFs({
-    openSync: (path, ...rest) => {
-      if (String(path).endsWith(suffix) && left-- > 0)
-        throw Object.assign(new Error(message), { code: message.split(":")[0] });
-      return fs.openSync(path, ...rest);
-    },
+  scene.beforeCalls("openSync", (path) => {
+    if (String(path).endsWith(suffix) && left-- > 0) throw systemError(message);
   });
 }
 

@@ -1,9 +1,18 @@
 /** What is remembered: two copies, damage, full and unfit disks, links, modes, several destinations. */
 import { describe, expect, test } from "bun:test";
 import * as fs from "node:fs";
-import { basename, dirname, join, resolve } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { parseState, sealState, stateFileName } from "../f2b-watch.ts";
-import { line, lines, type RunResult, Scene, type State } from "./harness.ts";
+import {
+  type FsCall,
+  line,
+  lines,
+  repository,
+  type RunResult,
+  Scene,
+  type State,
+  systemError,
+} from "./harness.ts";
 
 const MINUTE = 60_000;
 
@@ -11,8 +20,7 @@ const MINUTE = 60_000;
 async function goingScene(): Promise<Scene> {
   const scene = new Scene();
   scene.append(...lines(1, 5));
-  await scene.pass();
-  scene.expectPosted(...lines(1, 5));
+  await scene.passPosts(...lines(1, 5));
   scene.wait(5 * MINUTE);
   scene.append(...lines(6, 8));
   return scene;
@@ -41,7 +49,7 @@ function expectFault(result: RunResult, code: number, names: RegExp): void {
 async function expectNothingThenAll(scene: Scene): Promise<void> {
   expect(scene.newlyPosted()).toEqual([]);
   scene.wait(MINUTE);
-  Object.assign(scene.overrides, { fs });
+  delete scene.overrides.fs;
   await scene.pass();
   scene.expectPosted(...lines(6, 8));
   await scene.expectQuiet();
@@ -64,12 +72,6 @@ function resealed(path: string, change: (state: any) => void): string {
   change(state);
   return sealState(state as State);
 }
-
-function systemError(code: string, words: string): Error {
-  return Object.assign(new Error(`${code}: ${words}, open '/some/where'`), { code });
-}
-
-const noSpace = () => systemError("ENOSPC", "no space left on device");
 
 // ── What is kept ────────────────────────────────────────────────────────────────────────────────
 
@@ -166,13 +168,16 @@ describe("the state", () => {
       scene.expectPosted(...(from === "start" ? lines(1, 8) : []));
       expect(scene.notices()).toEqual([]);
       scene.append(line(9));
-      await scene.pass();
-      scene.expectPosted(line(9));
+      await scene.passPosts(line(9));
     }
   });
 });
 
 // ── Damage ──────────────────────────────────────────────────────────────────────────────────────
+
+/** The copy's text with something else in its cursor. */
+const withCursor = (changes: object) => (path: string) =>
+  resealed(path, (state) => Object.assign(state.destinations.discord.cursor, changes));
 
 /** Ways in which one copy can be unusable, each made from the good one. */
 const DAMAGES: [string, (path: string) => string | Uint8Array][] = [
@@ -193,76 +198,40 @@ const DAMAGES: [string, (path: string) => string | Uint8Array][] = [
   ["83: null", () => "null"],
   ["83: no JSON", () => "<html>"],
   ["83: not UTF-8", () => new Uint8Array([0xff, 0xfe, 0x7b, 0x00])],
-  [
-    "83: a count that is text",
-    (path) => resealed(path, (state) => (state.destinations.discord.cursor.lines = "5")),
-  ],
-  [
-    "83: a negative offset",
-    (path) => resealed(path, (state) => (state.destinations.discord.cursor.offset = -1)),
-  ],
-  [
-    "83: an offset between bytes",
-    (path) => resealed(path, (state) => (state.destinations.discord.cursor.offset = 0.5)),
-  ],
-  [
-    "83: an offset that no file has",
-    (path) => resealed(path, (state) => (state.destinations.discord.cursor.offset = 1e300)),
-  ],
+  ["83: a count that is text", withCursor({ lines: "5" })],
+  ["83: a negative offset", withCursor({ offset: -1 })],
+  ["83: an offset between bytes", withCursor({ offset: 0.5 })],
+  ["83: an offset that no file has", withCursor({ offset: 1e300 })],
   ["83: no destinations", (path) => resealed(path, (state) => delete state.destinations)],
   ["83: of an older version", (path) => resealed(path, (state) => (state.version = 0))],
   ["83: of no version", (path) => resealed(path, (state) => delete state.version)],
 ];
 
-describe("a damaged first copy: the second is used, nothing is sent again, nothing is lost", () => {
+describe.each([
+  [0, "a damaged first copy: the second is used, nothing is sent again, nothing is lost"],
+  [1, "a damaged second copy does not matter"],
+])("%d: %s", (index) => {
   test.each(DAMAGES)("%s", async (_, damage) => {
     using scene = await goingScene();
-    const [first] = copies(scene);
-    fs.writeFileSync(first, damage(first));
-    expect(await scene.run()).toEqual({ code: 0, out: "", err: "" });
-    scene.expectPosted(...lines(6, 8));
-    expect(scene.notices()).toEqual([]);
+    const path = copies(scene)[index] as string;
+    fs.writeFileSync(path, damage(path));
+    await scene.passPosts(...lines(6, 8));
     for (const path of copies(scene)) {
       expect(parseState(fs.readFileSync(path, "utf8"), scene.log)).toBeDefined();
     }
-    await scene.expectQuiet();
   });
 
   test("missing", async () => {
     using scene = await goingScene();
-    fs.rmSync(copies(scene)[0]);
-    await scene.pass();
-    scene.expectPosted(...lines(6, 8));
-    expect(scene.notices()).toEqual([]);
+    fs.rmSync(copies(scene)[index] as string);
+    await scene.passPosts(...lines(6, 8));
   });
 
   test("with nothing new: it is mended, and nothing is sent", async () => {
     using scene = await goingScene();
-    await scene.pass();
-    scene.expectPosted(...lines(6, 8));
-    fs.writeFileSync(copies(scene)[0], "");
-    await scene.pass();
-    scene.expectPosted();
-    await scene.expectQuiet();
-  });
-});
-
-describe("a damaged second copy does not matter", () => {
-  test.each(DAMAGES)("%s", async (_, damage) => {
-    using scene = await goingScene();
-    const [, second] = copies(scene);
-    fs.writeFileSync(second, damage(second));
-    await scene.pass();
-    scene.expectPosted(...lines(6, 8));
-    expect(scene.notices()).toEqual([]);
-    await scene.expectQuiet();
-  });
-
-  test("missing", async () => {
-    using scene = await goingScene();
-    fs.rmSync(copies(scene)[1]);
-    await scene.pass();
-    scene.expectPosted(...lines(6, 8));
+    await scene.passPosts(...lines(6, 8));
+    fs.writeFileSync(copies(scene)[index] as string, "");
+    await scene.passPosts();
   });
 });
 
@@ -287,8 +256,7 @@ describe("84: both copies damaged: a notice, then all that is still there, never
     expect(scene.discord.messages[1]?.content).toContain("may be missing");
     await scene.expectQuiet();
     scene.append(line(9));
-    await scene.pass();
-    scene.expectPosted(line(9));
+    await scene.passPosts(line(9));
     expect(scene.notices().length).toBe(1);
   });
 
@@ -331,11 +299,8 @@ describe("84: both copies damaged: a notice, then all that is still there, never
 
 test("an offset beyond the log, under a right checksum, is a gap: told, and nothing is lost", async () => {
   using scene = await goingScene();
-  const text = resealed(scene.stateFile(), (state) => {
-    state.destinations.discord.cursor.offset = 2 ** 40;
-    state.destinations.discord.cursor.trail = [];
-    state.destinations.discord.cursor.lastLineHash = "0";
-  });
+  const beyond = { offset: 2 ** 40, trail: [], lastLineHash: "0" };
+  const text = withCursor(beyond)(scene.stateFile());
   for (const path of copies(scene)) fs.writeFileSync(path, text);
   expect((await scene.run()).code).toBe(0);
   const posted = scene.newlyPosted();
@@ -376,37 +341,35 @@ describe("85: a state of a newer version is refused before anything is sent, and
 
 // ── Disks ───────────────────────────────────────────────────────────────────────────────────────
 
-type Step = "openSync" | "writeSync" | "fsyncSync" | "renameSync" | "mkdirSync";
+const FULL = "ENOSPC: no space left on device";
+const STEPS = ["openSync", "writeSync", "fsyncSync", "renameSync"] as const;
 
-/** The disk as it is, but for one operation that fails from its `from`th call on. */
+/** One operation fails that would write, from its `from`th call on. */
 function failing(
-  step: Step,
-  error: () => Error,
-  { from = 1, path = /\.tmp$|state/ }: { from?: number; path?: RegExp } = {},
-): typeof fs {
+  scene: Scene,
+  step: FsCall,
+  { from = 1, path = /\.tmp$|state/, message = FULL } = {},
+): void {
   let calls = 0;
-  const act = fs[step] as (...args: unknown[]) => unknown;
-  const broken = (...args: unknown[]) => {
-    const elsewhere = typeof args[0] === "string" && !path.test(args[0]);
-    const reads = step === "openSync" && !(Number(args[1]) & fs.constants.O_CREAT);
-    if (elsewhere || reads || ++calls < from) return act(...args);
-    throw error();
-  };
-  return { ...fs, [step]: broken } as typeof fs;
+  scene.beforeCalls(step, (target, flags) => {
+    const elsewhere = typeof target === "string" && !path.test(target);
+    const reads = step === "openSync" && !(Number(flags) & fs.constants.O_CREAT);
+    if (!elsewhere && !reads && ++calls >= from) throw systemError(message);
+  });
 }
 
 describe("90: a full disk is noticed before anything is sent, and with space back all is sent once", () => {
-  test.each([
-    ["the temporary file cannot be made", failing("openSync", noSpace, { path: /\.tmp$/ })],
-    ["the lock file cannot be made", failing("openSync", noSpace, { path: /\.lock$/ })],
-    ["the mark cannot be made", failing("openSync", noSpace, { path: /\.mark$/ })],
-    ["nothing can be written", failing("writeSync", noSpace)],
-    ["nothing reaches the disk", failing("fsyncSync", noSpace)],
-    ["the first copy cannot be renamed", failing("renameSync", noSpace)],
-    ["the fresh copy cannot be renamed", failing("renameSync", noSpace, { from: 2 })],
-  ])("%s", async (_, broken) => {
+  test.each<[string, FsCall, { path?: RegExp; from?: number }]>([
+    ["the temporary file cannot be made", "openSync", { path: /\.tmp$/ }],
+    ["the lock file cannot be made", "openSync", { path: /\.lock$/ }],
+    ["the mark cannot be made", "openSync", { path: /\.mark$/ }],
+    ["nothing can be written", "writeSync", {}],
+    ["nothing reaches the disk", "fsyncSync", {}],
+    ["the first copy cannot be renamed", "renameSync", {}],
+    ["the fresh copy cannot be renamed", "renameSync", { from: 2 }],
+  ])("%s", async (_, step, which) => {
     using scene = await goingScene();
-    Object.assign(scene.overrides, { fs: broken });
+    failing(scene, step, which);
     expectFault(await scene.run(), 73, /no space left on device/);
     expectFault(await scene.run(), 73, /no space left on device/);
     expect(scene.discord.requests.length).toBe(1);
@@ -416,7 +379,7 @@ describe("90: a full disk is noticed before anything is sent, and with space bac
 
   test("the directory cannot be synced: nothing is sent either", async () => {
     using scene = await goingScene();
-    Object.assign(scene.overrides, { fs: failing("fsyncSync", noSpace, { from: 2 }) });
+    failing(scene, "fsyncSync", { from: 2 });
     expectFault(await scene.run(), 73, /no space left on device/);
     await expectNothingThenAll(scene);
   });
@@ -424,20 +387,18 @@ describe("90: a full disk is noticed before anything is sent, and with space bac
   test("on a first run", async () => {
     using scene = new Scene();
     scene.append(...lines(1, 2));
-    for (const step of ["mkdirSync", "openSync", "writeSync", "fsyncSync", "renameSync"] as const) {
-      Object.assign(scene.overrides, { fs: failing(step, noSpace) });
+    for (const step of ["mkdirSync", ...STEPS] as const) {
+      failing(scene, step);
       expectFault(await scene.run(), 73, /no space left on device/);
       expect(scene.discord.requests).toEqual([]);
     }
-    Object.assign(scene.overrides, { fs });
-    await scene.pass();
-    scene.expectPosted(...lines(1, 2));
-    expect(scene.notices()).toEqual([]);
+    delete scene.overrides.fs;
+    await scene.passPosts(...lines(1, 2));
   });
 
   test("no temporary file stays behind to fill it further", async () => {
     using scene = await goingScene();
-    Object.assign(scene.overrides, { fs: failing("writeSync", noSpace) });
+    failing(scene, "writeSync");
     for (let run = 0; run < 5; run++) await scene.run();
     const left = stateNames(scene).filter((name) => name.startsWith("state.tmp"));
     expect(left.length).toBeLessThanOrEqual(1);
@@ -449,10 +410,9 @@ describe("90: a full disk is noticed before anything is sent, and with space bac
       const half = Math.max(1, Math.floor((bytes.length - offset) / 2));
       return fs.writeSync(descriptor, bytes, offset, half);
     }) as typeof fs.writeSync;
-    Object.assign(scene.overrides, { fs: { ...fs, writeSync } });
-    await scene.pass();
-    scene.expectPosted(...lines(6, 8));
-    Object.assign(scene.overrides, { fs });
+    scene.withFs({ writeSync });
+    await scene.passPosts(...lines(6, 8));
+    delete scene.overrides.fs;
     expect(parseState(fs.readFileSync(scene.stateFile(), "utf8"), scene.log)).toBeDefined();
     await scene.expectQuiet();
   });
@@ -464,41 +424,31 @@ describe("90: a full disk is noticed before anything is sent, and with space bac
       scene.compress(".1");
       scene.append(line(9));
       const path = step === "openSync" ? /\.unpacked$/ : /./;
-      Object.assign(scene.overrides, { fs: failing(step, noSpace, { path }) });
+      failing(scene, step, { path });
       expectFault(await scene.run(), 73, /no space left on device/);
       scene.expectPosted();
-      Object.assign(scene.overrides, { fs });
+      delete scene.overrides.fs;
       scene.wait(MINUTE);
-      await scene.pass();
-      scene.expectPosted(...lines(6, 9));
-      expect(scene.notices()).toEqual([]);
+      await scene.passPosts(...lines(6, 9));
     }
   });
 });
 
 test("91: the disk fills while it sends: one line, and at most one message is repeated, marked", async () => {
-  for (const step of ["openSync", "writeSync", "fsyncSync", "renameSync"] as const) {
+  for (const step of STEPS) {
     using scene = await goingScene();
-    scene.append(...lines(9, 12).map((text) => text.padEnd(1_900, ".")));
-    let broken = fs;
-    const fetch: typeof scene.discord.fetch = async (...args) => {
-      const response = await scene.discord.fetch(...args);
-      if (scene.discord.messages.length === 3) broken = failing(step, noSpace);
-      return response;
-    };
-    const switching = Object.fromEntries(
-      (["openSync", "writeSync", "fsyncSync", "renameSync"] as const).map((name) => [
-        name,
-        (...args: unknown[]) => (broken[name] as (...all: unknown[]) => unknown)(...args),
-      ]),
-    );
-    Object.assign(scene.overrides, { fetch, fs: { ...fs, ...switching } });
+    const long = lines(9, 12).map((text) => text.padEnd(1_900, "."));
+    scene.append(...long);
+    scene.beforeCalls(step, (_, flags) => {
+      const reads = step === "openSync" && !(Number(flags) & fs.constants.O_CREAT);
+      if (!reads && scene.discord.messages.length === 3) throw systemError(FULL);
+    });
     expectFault(await scene.run(), 73, /no space left on device/);
     expect(scene.discord.messages.length).toBe(3);
-    Object.assign(scene.overrides, { fs });
+    delete scene.overrides.fs;
     scene.wait(MINUTE);
     expect((await scene.run()).code).toBe(0);
-    const all = [...lines(6, 8), ...lines(9, 12).map((text) => text.padEnd(1_900, "."))];
+    const all = [...lines(6, 8), ...long];
     const posted = scene.newlyPosted();
     expect([...new Set(posted)]).toEqual(all);
     const repeated = scene.discord.messages.slice(3).filter(({ content }) => {
@@ -531,28 +481,25 @@ describe("92: a state directory that is of no use is refused before anything is 
     scene.expectPosted();
   });
 
-  test.each([
-    ["read-only", () => systemError("EROFS", "read-only file system")],
-    ["closed to us", () => systemError("EACCES", "permission denied")],
-  ])("one that is %s", async (_, error) => {
-    using scene = await goingScene();
-    for (const step of ["openSync", "renameSync"] as const) {
-      Object.assign(scene.overrides, { fs: failing(step, error) });
-      expectFault(await scene.run(), 73, /read-only|permission denied/);
-    }
-    await expectNothingThenAll(scene);
-  });
+  test.each(["EROFS: read-only file system", "EACCES: permission denied"])(
+    "one where nothing can be made: %s",
+    async (message) => {
+      using scene = await goingScene();
+      for (const step of ["openSync", "renameSync"] as const) {
+        failing(scene, step, { message });
+        expectFault(await scene.run(), 73, /read-only|permission denied/);
+      }
+      await expectNothingThenAll(scene);
+    },
+  );
 
   test("a state that is there and cannot be read is not a first run", async () => {
     using scene = await goingScene();
     for (const file of copies(scene)) {
-      const openSync: typeof fs.openSync = (path, ...rest) => {
-        if (path === file && !(Number(rest[0]) & fs.constants.O_CREAT)) {
-          throw systemError("EACCES", "permission denied");
-        }
-        return fs.openSync(path, ...rest);
-      };
-      Object.assign(scene.overrides, { fs: { ...fs, openSync } });
+      scene.beforeCalls("openSync", (path, flags) => {
+        const reads = path === file && !(Number(flags) & fs.constants.O_CREAT);
+        if (reads) throw systemError("EACCES: permission denied");
+      });
       expectFault(await scene.run(), 73, /cannot read state .*permission denied/);
     }
     await expectNothingThenAll(scene);
@@ -560,10 +507,9 @@ describe("92: a state directory that is of no use is refused before anything is 
 
   test("a state that breaks while it is read is not a first run", async () => {
     using scene = await goingScene();
-    const readFileSync = (() => {
-      throw systemError("EIO", "i/o error");
-    }) as unknown as typeof fs.readFileSync;
-    Object.assign(scene.overrides, { fs: { ...fs, readFileSync } });
+    scene.beforeCalls("readFileSync", () => {
+      throw systemError("EIO: i/o error");
+    });
     expectFault(await scene.run(), 73, /cannot read state .*i\/o/);
     await expectNothingThenAll(scene);
   });
@@ -687,15 +633,13 @@ describe("93: what could be somebody else's doing is refused before anything is 
       const [victim, nobody] = [join(scene.directory, "victim"), join(scene.directory, "nobody")];
       fs.writeFileSync(victim, "precious", { mode: 0o644 });
       fs.symlinkSync(victim, path);
-      await scene.pass();
-      scene.expectPosted(...lines(6, 8));
+      await scene.passPosts(...lines(6, 8));
       expect(fs.readFileSync(victim, "utf8")).toBe("precious");
       expect(modeOf(victim)).toBe(0o644);
       scene.append(line(9));
       fs.rmSync(path, { force: true });
       fs.symlinkSync(nobody, path);
-      await scene.pass();
-      scene.expectPosted(line(9));
+      await scene.passPosts(line(9));
       expect(fs.existsSync(nobody)).toBe(false);
       for (const copy of copies(scene)) expect(fs.lstatSync(copy).isFile()).toBe(true);
     },
@@ -726,17 +670,13 @@ describe("87: a temporary file that was left behind", () => {
     ["half", (path: string) => fs.readFileSync(path, "utf8").slice(0, 50)],
     ["empty", () => ""],
     ["of a newer version", () => '{"version":9}'],
-    [
-      "that says all was done",
-      (path: string) => resealed(path, (state) => (state.destinations.discord.cursor.offset = 9e9)),
-    ],
+    ["that says all was done", withCursor({ offset: 9e9 })],
   ])("%s, is not used, and is gone afterwards", async (_, text) => {
     using scene = await goingScene();
     const path = `${scene.stateFile()}.tmp`;
     fs.writeFileSync(path, text(scene.stateFile()), { mode: 0o666 });
     fs.chmodSync(path, 0o666);
-    await scene.pass();
-    scene.expectPosted(...lines(6, 8));
+    await scene.passPosts(...lines(6, 8));
     expect(fs.existsSync(path)).toBe(false);
     expect(modeOf(scene.stateFile())).toBe(0o600);
   });
@@ -779,7 +719,7 @@ describe("modes", () => {
         if (ending) modes.set(ending[0], fs.fstatSync(descriptor).mode & 0o777);
         return descriptor;
       };
-      Object.assign(scene.overrides, { fs: { ...fs, openSync } });
+      scene.withFs({ openSync });
       await scene.pass();
       expect(Object.fromEntries(modes)).toEqual({
         ".lock": 0o600,
@@ -801,9 +741,8 @@ describe("modes", () => {
       seen.push(...stateNames(scene));
       return scene.discord.fetch(...args);
     };
-    Object.assign(scene.overrides, { fetch });
-    await scene.pass();
-    scene.expectPosted(...lines(6, 8));
+    scene.overrides.fetch = fetch;
+    await scene.passPosts(...lines(6, 8));
     expect(seen).toContain("state");
     expect(seen).not.toContain("state.unpacked");
   });
@@ -827,7 +766,7 @@ describe("the lock file", () => {
     const path = `${scene.stateFile()}.lock`;
     fs.rmSync(path);
     Bun.spawnSync(["mkfifo", path]);
-    const script = resolve(import.meta.dirname, "../f2b-watch.ts");
+    const script = join(repository, "f2b-watch.ts");
     const flags = ["--log", scene.log, "--state", dirname(path)];
     const env = { PATH: process.env["PATH"] };
     const limits = { timeout: 20_000, killSignal: "SIGKILL" } as const;
@@ -838,8 +777,7 @@ describe("the lock file", () => {
   test("that was deleted between two runs is made again", async () => {
     using scene = await goingScene();
     fs.rmSync(`${scene.stateFile()}.lock`);
-    await scene.pass();
-    scene.expectPosted(...lines(6, 8));
+    await scene.passPosts(...lines(6, 8));
   });
 });
 
@@ -863,21 +801,18 @@ describe("destinations", () => {
     scene.append(line(9));
     scene.rotate();
     scene.append(line(10));
-    await scene.pass();
-    scene.expectPosted(...lines(6, 10));
+    await scene.passPosts(...lines(6, 10));
     scene.append(line(11));
     scene.rotate();
     scene.compress(".2");
     scene.append(line(12));
     expect(await toStdout(scene)).toEqual(lines(9, 12));
-    await scene.pass();
-    scene.expectPosted(...lines(11, 12));
+    await scene.passPosts(...lines(11, 12));
   });
 
   test("added later begin where the furthest stands, in a rotated file too", async () => {
     using scene = await goingScene();
-    await scene.pass();
-    scene.expectPosted(...lines(6, 8));
+    await scene.passPosts(...lines(6, 8));
     scene.append(line(9));
     scene.rotate();
     expect(await toStdout(scene)).toEqual([line(9)]);
@@ -892,8 +827,7 @@ describe("destinations", () => {
     expect(await toStdout(scene)).toEqual([]);
     scene.append(line(6));
     expect(await toStdout(scene)).toEqual([line(6)]);
-    await scene.pass();
-    scene.expectPosted(line(6));
+    await scene.passPosts(line(6));
   });
 
   test("one that is down neither moves nor repeats the other", async () => {

@@ -5399,8 +5399,7 @@ async function deliver<M extends Message>(
   source: Source<M>,
 ): Promise<number> {
   const { world, deadline } = run;
-  const { title, settings, prints } = destination;
-  const channel = run.channel(destination.name);
+  const { title, prints } = destination;
   const failed = (exitCode: number, why: string, hint?: string) =>
     new Fault(exitCode, `${title}: ${why}`, hint);
   let [attempt, sent, named] = [FIRST_ATTEMPT, 0, true];
@@ -5412,17 +5411,7 @@ async function deliver<M extends Message>(
       complain(world, `dry run: ${amount(sent, "message")} for ${title}, none sent`);
     if (!message) return sent;
     if (world.stopping.aborted) throw stopped();
-    const { pause } = channel;
-    if (pause && !prints && isPaused(pause, world.now(), settings))
-      throw failed(pause.exitCode, pause.why, pause.hint);
-    const waitMs = prints ? 0 : turnDelayMs(channel, destination.pace, world.now());
-    // The first message goes out however late it is, or a slow start would never get anywhere.
-    if (world.now() + waitMs >= deadline && (sent > 0 || waitMs > 0)) throw failed(75, TIME_IS_UP);
-    if (waitMs > 0) {
-      showProgress(run, `${title}: ${sent} sent, next in ${Math.ceil(waitMs / SECOND)} s`);
-      await world.sleep(waitMs);
-      if (world.stopping.aborted) throw stopped();
-    }
+    if (!prints || world.now() >= deadline) await takeTurn(run, destination, sent);
     if (!run.settings.dryRun) source.begin(message);
     const sending = destination.send(message, named, deadline - world.now());
     const verdict = sending instanceof Promise ? await sending : sending;
@@ -5461,6 +5450,25 @@ async function deliver<M extends Message>(
         throw failed(step.exitCode, verdict.why, hintFor(verdict, destination.host));
     }
   }
+}
+
+/** Waits until the next message may be posted; throws what stops it. */
+async function takeTurn(run: Job, destination: Destination, sent: number): Promise<void> {
+  const { world, deadline } = run;
+  const { name, title, settings, prints, pace } = destination;
+  const channel = run.channel(name);
+  const { pause } = channel;
+  const now = world.now();
+  if (pause && !prints && isPaused(pause, now, settings))
+    throw new Fault(pause.exitCode, `${title}: ${pause.why}`, pause.hint);
+  const waitMs = prints ? 0 : turnDelayMs(channel, pace, now);
+  // The first message goes out however late it is, or a slow start would never get anywhere.
+  if (now + waitMs >= deadline && (sent > 0 || waitMs > 0))
+    throw new Fault(75, `${title}: ${TIME_IS_UP}`);
+  if (waitMs === 0) return;
+  showProgress(run, `${title}: ${sent} sent, next in ${Math.ceil(waitMs / SECOND)} s`);
+  await world.sleep(waitMs);
+  if (world.stopping.aborted) throw stopped();
 }
 
 /** What an answer means for the message, and for what the destination is sent next. */

@@ -3831,7 +3831,7 @@ class OpenFile implements LogFile {
         const strange = recent.findIndex((each, index) => each !== before[index]?.[1]);
         const context = strange < 0 ? recent.length : strange;
         const wanted = Math.min(recent.length, before.length, KNOWN_DENSE - 1);
-        const isProven = context >= wanted || lineTime(line) !== "";
+        const isProven = context >= wanted || known[rank]?.[2] || lineTime(line) !== "";
         const isBetter =
           rank === best?.rank ? context >= best.context : rank < (best?.rank ?? Infinity);
         if (isProven && isBetter) best = { rank, context, offset: end };
@@ -4033,7 +4033,8 @@ type LeftOut = Pick<Listed, "name" | "number" | "writtenMs"> &
  * younger than all of ours, or fall between them.
  */
 function ownFiles(base: string, live: OpenFile | undefined, open: readonly OpenFile[]) {
-  const isRotated = ({ name, number }: OpenFile) => number !== undefined || /\d{6}/.test(name);
+  const isRotated = ({ name, number }: OpenFile) =>
+    number !== undefined || /\d{4}[-._]?\d\d/.test(name);
   const known = [...(live ? [live] : []), ...open.filter(isRotated)];
   const firstHash = ({ head }: OpenFile) => fingerprint(firstLine(head));
   const isOther = (file: OpenFile) => {

@@ -433,6 +433,8 @@ class Oracle {
   #sentToEnd = { generation: -1, last: -1 };
   /** The last run did all, and so knows it. */
   #knowsEnd = false;
+  /** The live log when the last message came: a run with nothing new writes nothing of another one. */
+  #readIn = -1;
   /** Were not there when lines behind them were sent. */
   readonly #late = new Set<number>();
   /** Stand in a log that was put back. */
@@ -515,7 +517,11 @@ class Oracle {
     const anchorLost = typeof anchor === "number" && !this.disk.holds(anchor);
     const isEmptied = anchorLost && this.#looksEmptied(anchor);
     const isKnown =
-      condition === "good" && this.#knowsEnd && this.disk.wasEmptied && !this.disk.wasCut;
+      condition === "good" &&
+      this.#knowsEnd &&
+      this.disk.wasEmptied &&
+      !this.disk.wasCut &&
+      this.#readIn === this.disk.generation;
     const isNoGap = isKnown && this.#lost.size === 0 && anchor === this.#sentToEnd.last;
     if (anchorLost && !isEmptied) this.#knowsEnd = false;
     if (isEmptied) {
@@ -552,6 +558,7 @@ class Oracle {
     }
     this.#noticeDue = false;
     this.#lastHadNotice = notice;
+    this.#readIn = this.disk.generation;
     if (notice) {
       this.#noticeOpen = !confirmed;
       this.#gapEver = this.#gapTold = true;
@@ -702,8 +709,11 @@ class Oracle {
   /** After a run that says that all is done. */
   done(condition: StateCondition): void {
     if (condition !== "good") this.#fail(`the state is ${condition} after a run`);
+    const live = this.disk.wholeLines(this.disk.files.get("") ?? "");
     for (const [suffix, text] of this.disk.files) {
       const ids = this.disk.wholeLines(text);
+      // A name without number or date, and lines younger than all of the log: another log's.
+      if (/old/.test(suffix) && live.length > 0 && (ids[0] ?? 0) > Math.max(...live)) continue;
       const lastSent = Math.max(-1, ...ids.filter((id) => this.delivered.has(id)));
       const isOlder = Math.max(...ids) < Math.min(...this.delivered);
       const isBehind = (id: number) =>

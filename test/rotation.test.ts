@@ -451,3 +451,19 @@ test("a dated name of the stem is the log's, also beside a log that was put back
   scene.write(before);
   await scene.passPosts(...lines(4, 6));
 });
+
+test("lines longer than what proves a line: those behind a cut are sent, and a line deleted before them is no gap", async () => {
+  const long = (number: number) => `${line(number)} ${`${number} `.repeat(1_500)}`;
+  using scene = new Scene();
+  scene.append(...[1, 2, 3, 4, 5, 6].map(long));
+  await scene.pass();
+  const text = scene.read();
+  fs.writeFileSync(scene.log, text.replace(`${long(3)}\n`, ""));
+  scene.append(line(7));
+  scene.newlyPosted();
+  await scene.passPosts(line(7));
+  fs.truncateSync(scene.log, text.indexOf(long(2)) + 50);
+  scene.append(long(8), long(9));
+  await scene.pass();
+  expect(scene.newlyPosted().join(" ")).toContain(line(9));
+});

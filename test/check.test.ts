@@ -5,7 +5,16 @@ import * as fs from "node:fs";
 import { dirname, join } from "node:path";
 import manifest from "../package.json";
 import { Discord, type DiscordOptions } from "./discord.ts";
-import { line, lines, Scene, type RunResult, type Ran, type Row } from "./harness.ts";
+import {
+  type FsCall,
+  line,
+  lines,
+  type Ran,
+  type Row,
+  type RunResult,
+  Scene,
+  systemError,
+} from "./harness.ts";
 import { Slack, type SlackOptions } from "./slack.ts";
 
 const MINUTE = 60_000;
@@ -158,17 +167,14 @@ function refused(err: string): Ran {
 /** A file system in which one call fails on one path. */
 function failing(
   scene: CheckScene,
-  call: "openSync" | "accessSync" | "readdirSync" | "writeSync" | "readFileSync",
+  call: FsCall,
   code: string,
   applies: (path: string, flags: number) => boolean = () => true,
 ): void {
   const words = { EACCES: "permission denied", ENOSPC: "no space left on device" }[code] ?? code;
-  const real = fs[call] as (...args: unknown[]) => unknown;
-  const fake = (path: string, flags: number, ...rest: unknown[]) => {
-    if (!applies(path, flags)) return real(path, flags, ...rest);
-    throw Object.assign(new Error(`${code}: ${words}, open '/some/where'`), { code });
-  };
-  scene.withFs({ [call]: fake } as Partial<typeof fs>);
+  scene.beforeCalls(call, (path, flags) => {
+    if (applies(path, flags)) throw systemError(`${code}: ${words}`);
+  });
 }
 
 // ── Rows ────────────────────────────────────────────────────────────────────────────────────────
@@ -297,7 +303,7 @@ const FRESH: Case[] = [
   ["a rotated file whose program is missing",
     (scene) => {
       scene.overrides.streamProgram = async function* () {
-        throw Object.assign(new Error("no such program"), { code: "ENOENT" });
+        throw systemError("ENOENT: no such program");
       };
       fs.writeFileSync(scene.path(".1.xz"), Buffer.from("fd377a585a00", "hex"));
     },
@@ -790,14 +796,10 @@ describe("a destination that refused", () => {
     await scene.run();
     // At the moment when the state is written, under the lock, a run begins and finds the lock taken.
     let late: Promise<RunResult> | undefined;
-    scene.withFs({
-      fsyncSync: (descriptor) => {
-        if (!late && fs.readFileSync(`/proc/self/fd/${descriptor}`, "utf8").startsWith("{")) {
-          scene.append(line(7));
-          late = scene.run();
-        }
-        fs.fsyncSync(descriptor);
-      },
+    scene.beforeCalls("fsyncSync", (descriptor) => {
+      if (late || !fs.readFileSync(`/proc/self/fd/${descriptor}`, "utf8").startsWith("{")) return;
+      scene.append(line(7));
+      late = scene.run();
     });
     await scene.f2bWatch("check", "--log", scene.log);
     expect((await late)?.code).toBe(0);
@@ -898,13 +900,11 @@ describe("--hello", () => {
     using scene = new CheckScene();
     await scene.check("--hello");
     expect((await scene.row("progress")).text).toContain("none: the first run");
-    await scene.pass();
-    scene.expectPosted(...lines(1, 5));
+    await scene.passPosts(...lines(1, 5));
     scene.append(line(6));
     await scene.check("--hello");
     expect(scene.newlyPosted()).toEqual([]);
-    await scene.pass();
-    scene.expectPosted(line(6));
+    await scene.passPosts(line(6));
   });
 
   test("counts for the pace: no 429, however often", async () => {
@@ -921,8 +921,7 @@ describe("--hello", () => {
     expect((await scene.row("Discord", "--hello")).exitCode).toBe(69);
     scene.discord.refuseContent(() => false);
     scene.append(line(6));
-    await scene.pass();
-    scene.expectPosted(line(6));
+    await scene.passPosts(line(6));
   });
 
   test("is not posted to what is known to be dead", async () => {

@@ -4,7 +4,7 @@ import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { gunzipSync } from "node:zlib";
-import { Scene } from "./harness.ts";
+import { Scene, systemError } from "./harness.ts";
 import { dice } from "./histories.ts";
 import { addSlack } from "./slack.ts";
 
@@ -372,11 +372,9 @@ describe("the files", () => {
   test("where the state directory is not there or not to be trusted, they are unpacked elsewhere", async () => {
     using scene = rotatedScene();
     const places: string[] = [];
-    const openSync: typeof fs.openSync = (path, ...rest) => {
-      if (typeof rest[0] === "number" && rest[0] & fs.constants.O_CREAT) places.push(String(path));
-      return fs.openSync(path, ...rest);
-    };
-    scene.withFs({ openSync });
+    scene.beforeCalls("openSync", (path, flags) => {
+      if (flags & fs.constants.O_CREAT) places.push(String(path));
+    });
     expect(await json(scene, "--since", "30d")).toMatchObject({ found: 400 });
     fs.mkdirSync(scene.state, { mode: 0o777 });
     fs.chmodSync(scene.state, 0o777);
@@ -398,18 +396,15 @@ describe("the files", () => {
     "where nothing can be written, what is not compressed is read all the same: %s",
     async (text) => {
       using scene = rotatedScene();
-      const [code = "", reason = ""] = text.split(": ");
-      const fail = () => {
-        throw Object.assign(new Error(`${text}, write`), { code });
-      };
-      const openSync: typeof fs.openSync = (path, flags, mode) =>
-        Number(flags) & fs.constants.O_CREAT ? fail() : fs.openSync(path, flags, mode);
-      scene.withFs(code === "EROFS" ? { openSync } : { writeSync: fail });
+      const call = text.startsWith("EROFS") ? "openSync" : "writeSync";
+      scene.beforeCalls(call, (_, flags) => {
+        if (call === "writeSync" || flags & fs.constants.O_CREAT) throw systemError(text);
+      });
       expect(await json(scene)).toMatchObject({ found: 150 });
       const result = await scene.run("digest", "--since", "30d");
       expect(result).toMatchObject({ code: 73, out: "" });
       expect(result.err).toMatch(/^f2b-watch: cannot write to .*\nhint: .*TMPDIR/);
-      expect(result.err).toContain(`: ${reason}\n`);
+      expect(result.err).toContain(`${text.replace(/^\w+/, "")}\n`);
     },
   );
 
@@ -426,7 +421,7 @@ describe("the files", () => {
     fs.rmSync(scene.path(".1"));
     fs.symlinkSync("/etc/passwd", scene.path(".1"));
     scene.overrides.streamProgram = async function* () {
-      throw Object.assign(new Error("no such program"), { code: "ENOENT" });
+      throw systemError("ENOENT: no such program");
     };
     fs.writeFileSync(scene.path(".4.xz"), Buffer.from("fd377a585a00", "hex"));
     const { out } = await scene.run("digest", "--since", "30d");

@@ -2,13 +2,13 @@
 import { describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { main, type World } from "../f2b-watch.ts";
 import manifest from "../package.json";
-import { line, lines, type RunResult, Scene } from "./harness.ts";
+import { line, lines, repository, type RunResult, Scene, systemError } from "./harness.ts";
 
-const SCRIPT = resolve(import.meta.dirname, "../f2b-watch.ts");
+const SCRIPT = join(repository, "f2b-watch.ts");
 const TOKEN = "tok-en_".repeat(9);
 const WEBHOOK = `https://discord.com/api/webhooks/1234567890123456789/${TOKEN}`;
 const OPTIONS = (
@@ -37,7 +37,7 @@ function defaultEnvFile(scene: Scene, text: string): void {
   const path = envFile(scene, text);
   const openSync: typeof fs.openSync = (name, ...rest) =>
     fs.openSync(name === "/etc/f2b-watch.env" ? path : name, ...rest);
-  Object.assign(scene.overrides, { fs: { ...fs, openSync } });
+  scene.withFs({ openSync });
 }
 
 /** One line that names the trouble, perhaps a hint, nothing on stdout, no secret, nothing posted. */
@@ -52,11 +52,9 @@ function expectFault(scene: Scene, result: RunResult, code: number, names: RegEx
 
 /** Opening one of these paths fails. */
 function failOpening(scene: Scene, applies: (path: string) => boolean, message: string): void {
-  const openSync: typeof fs.openSync = (path, ...rest) => {
-    if (!applies(String(path))) return fs.openSync(path, ...rest);
-    throw Object.assign(new Error(`${message}, open '${path}'`), { code: message.split(":")[0] });
-  };
-  scene.withFs({ openSync });
+  scene.beforeCalls("openSync", (path) => {
+    if (applies(String(path))) throw systemError(message);
+  });
 }
 
 function usernames(scene: Scene): string[] {
@@ -469,8 +467,7 @@ test("in the environment foreign names are none of our business", async () => {
     "F2B_ACTION F2B_IPTABLES_CHAIN F2B_NONSENSE SLACK_BOT_TOKEN SLACK_SIGNING_SECRET DISCORD_TOKEN " +
     "CI_SLACK_WEBHOOK FORMAT STATE NODE_EXTRA_CA_CERTS WEBHOOK_URL TZ";
   for (const name of images.split(" ")) scene.env[name] = "1";
-  await scene.pass();
-  scene.expectPosted(...lines(1, 2));
+  await scene.passPosts(...lines(1, 2));
 });
 
 describe("the env file", () => {
@@ -506,8 +503,7 @@ describe("the env file", () => {
     using scene = smallScene();
     defaultEnvFile(scene, `F2B_HOST=from-etc\nDISCORD_WEBHOOK="${scene.discord.webhook}"\n`);
     scene.env = {};
-    await scene.pass();
-    scene.expectPosted(...lines(1, 2));
+    await scene.passPosts(...lines(1, 2));
     expect(usernames(scene)).toEqual(["Fail2Ban · from-etc"]);
     defaultEnvFile(scene, "nonsense\n");
     const path = join(scene.directory, "other.env");
@@ -516,10 +512,9 @@ describe("the env file", () => {
   });
 
   const breaking = (scene: Scene) => {
-    const readFileSync = (() => {
-      throw Object.assign(new Error("EIO: i/o error, read"), { code: "EIO" });
-    }) as unknown as typeof fs.readFileSync;
-    scene.withFs({ readFileSync });
+    scene.beforeCalls("readFileSync", () => {
+      throw systemError("EIO: i/o error");
+    });
     return ["--env-file", envFile(scene, "")];
   };
   const unreadable = (name: string) => (scene: Scene) => {
@@ -616,9 +611,7 @@ test.each(WEBHOOKS)("a webhook's URL %s is posted to as version 10, waiting", as
 describe("exit codes", () => {
   test("0: done, or nothing to do, and silent; --verbose says which", async () => {
     using scene = smallScene();
-    await scene.pass();
-    scene.expectPosted(...lines(1, 2));
-    await scene.expectQuiet();
+    await scene.passPosts(...lines(1, 2));
     const { code, err } = await scene.run("--verbose");
     expect({ code, err }).toEqual({ code: 0, err: `f2b-watch: nothing new in ${scene.log}\n` });
   });
@@ -633,8 +626,7 @@ describe("exit codes", () => {
     expect(scene.discord.messages.length).toBe(1);
     expect((await scene.run("--dry-run")).out).toContain(line(3));
     other.exec("ROLLBACK");
-    await scene.pass();
-    scene.expectPosted(...lines(1, 3));
+    await scene.passPosts(...lines(1, 3));
   });
 
   // prettier-ignore
@@ -699,10 +691,7 @@ describe("without a destination", () => {
   test("a stdout that is closed is 75, and nothing is lost", async () => {
     using scene = smallScene();
     scene.env = {};
-    const writeOut = async () => {
-      throw Object.assign(new Error("EPIPE: broken pipe, write"), { code: "EPIPE" });
-    };
-    Object.assign(scene.overrides, { writeOut });
+    scene.overrides.writeOut = () => Promise.reject(systemError("EPIPE: broken pipe"));
     const { code, err } = await scene.run();
     expect(code).toBe(75);
     expect(err).toContain("f2b-watch: cannot write to stdout: broken pipe; 2 lines wait\n");

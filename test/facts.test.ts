@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { Facts, lookUpFacts, type World } from "../f2b-watch.ts";
 import { Fail2ban, machine } from "./fail2ban.ts";
-import { line, Scene, testWith, type Ran } from "./harness.ts";
+import { line, Scene, systemError, testWith, type Ran } from "./harness.ts";
 import { DONE, Machine, STARTERS } from "./machine.ts";
 import { MMDB_PROGRAMS, writeMmdb } from "./mmdb.ts";
 
@@ -297,14 +297,9 @@ describe("a database that cannot be used is reported, and is no reason to wait",
     scene.append(line(1));
     const path = join(scene.directory, "bans.sqlite3");
     for (const code of ["ENOENT", "EACCES"]) {
-      const refused = Object.assign(new Error(`${code}: refused, open '${path}'`), { code });
-      const refuse =
-        (real: (...words: never[]) => unknown) =>
-        (name: string, ...rest: unknown[]) => {
-          if (/sqlite3$/.test(name)) throw refused;
-          return real(...([name, ...rest] as never[]));
-        };
-      scene.withFs({ openSync: refuse(fs.openSync), accessSync: refuse(fs.accessSync) } as never);
+      scene.beforeCalls(["openSync", "accessSync"], (name) => {
+        if (/sqlite3$/.test(name)) throw systemError(`${code}: refused`);
+      });
       const byDefault = runOf(scene, { databaseNamed: false });
       expect((await byDefault.bans(BAN)).size).toBe(0);
       expect(byDefault.news.size).toBe(0);
@@ -680,11 +675,9 @@ countries (IPs) found bans
   test("other formats and idle runs open no database and ask for no country", async () => {
     using scene = new Scene();
     scene.append(ban(1));
-    const openSync: typeof fs.openSync = (path, ...rest) => {
+    scene.beforeCalls("openSync", (path) => {
       if (`${path}`.endsWith(".sqlite3")) throw new Error("opened");
-      return fs.openSync(path, ...rest);
-    };
-    scene.withFs({ openSync });
+    });
     scene.overrides.runProgram = () => Promise.reject(new Error("asked"));
     for (const format of ["raw", "compact", "events", "events"]) {
       if (format === "events") store(scene);

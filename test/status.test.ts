@@ -462,8 +462,7 @@ describe("status --send", () => {
     scene.append(line(4));
     await sends(scene);
     scene.newlyPosted();
-    await scene.pass();
-    scene.expectPosted(line(4));
+    await scene.passPosts(line(4));
   });
 });
 
@@ -483,10 +482,9 @@ describe("--ping", () => {
 
   /** A pass that writes nothing and takes no lock. */
   async function expectNoTrace(scene: Scene): Promise<void> {
-    const refuse = () => {
+    scene.beforeCalls(["writeSync", "renameSync", "rmSync", "fsyncSync"], () => {
       throw new Error("written");
-    };
-    scene.withFs({ writeSync: refuse, renameSync: refuse, rmSync: refuse, fsyncSync: refuse });
+    });
     await scene.pass("--ping");
     delete scene.overrides.fs;
   }
@@ -703,11 +701,8 @@ describe("--ping", () => {
       alive = false;
       return scene.discord.fetch(url, init);
     };
-    scene.withFs({
-      renameSync: (from, to) => {
-        if (!alive) throw new Error("the power went out");
-        fs.renameSync(from, to);
-      },
+    scene.beforeCalls("renameSync", () => {
+      if (!alive) throw new Error("the power went out");
     });
     scene.wait(2 * MINUTE);
     expect((await scene.run("--ping")).code).toBe(73);

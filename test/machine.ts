@@ -2,7 +2,7 @@
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { Discord } from "./discord.ts";
-import { compiled, repository, Scene, testWith } from "./harness.ts";
+import { compiled, repository, type RunResult, Scene, testWith } from "./harness.ts";
 
 export type Starter = "bun" | "deno" | "binary";
 export const STARTERS: readonly Starter[] = ["bun", "deno", "binary"];
@@ -21,15 +21,9 @@ const clockModule = (zero: number) => `
   globalThis.setTimeout = (wake, ms, ...rest) => sleep(wake, ms / ${CLOCK_SPEED}, ...rest);
 `;
 
-export interface Ended {
-  code: number;
-  out: string;
-  err: string;
-}
-
 export interface Started {
   readonly child: Bun.Subprocess;
-  readonly ended: Promise<Ended>;
+  readonly ended: Promise<RunResult>;
 }
 
 export interface StartOptions {
@@ -104,7 +98,7 @@ export class Machine extends Scene {
   }
 
   /** One pass to its end. */
-  go(how: Starter = "binary", options: StartOptions = {}): Promise<Ended> {
+  go(how: Starter = "binary", options: StartOptions = {}): Promise<RunResult> {
     return this.start(how, options).ended;
   }
 

@@ -122,10 +122,7 @@ describe("Discord", () => {
   test("takes files, up to ten, of 10 MiB each and 25 together", async () => {
     const { service, post } = discord({ rateLimits: false });
     const send = (...sizes: number[]) => answer(post(upload(...sizes), multipart));
-    expect(await send(3, 10 * MIB)).toMatchObject([
-      200,
-      { attachments: [{ filename: "0.log" }, {}] },
-    ]);
+    expect(await send(3, 10 * MIB)).toMatchObject([200, {}]);
     const file = { field: "files[0]", name: "0.log", text: "xxx", byteCount: 3 };
     expect(service.messages[0]?.files[0]).toEqual(file);
     expect(await send(10 * MIB + 1)).toMatchObject([413, { code: 40005 }]);
@@ -148,19 +145,10 @@ describe("Discord", () => {
     ["username of 81", named({ username: "u".repeat(81) }), {}, 400, nested("username")],
     ["username blank", named({ username: " " }), {}, 400, nested("username")],
     ["username disCord", named({ username: "my disCord" }), {}, 400, nested("username")],
-    ["flags", named({ flags: "4" }), {}, 400, nested("flags")],
-    [
-      "mentions",
-      named({ allowed_mentions: { parse: ["all"] } }),
-      {},
-      400,
-      nested("allowed_mentions"),
-    ],
     ["broken JSON", "{", {}, 400, { code: 50109 }],
     ["no content type", undefined, multipart, 400, nested("_misc")],
     ["bad thread", undefined, { query: "?wait=1&thread_id=x" }, 400, nested("thread_id")],
     ["thread", undefined, { query: "?wait=1&thread_id=5" }, 200, {}],
-    ["thread_name", named({ thread_name: "x" }), {}, 400, { code: 220003 }],
     ["v11", undefined, { version: "/v11" }, 400, { code: 50041 }],
     ["/slack", undefined, { query: "/slack" }, 404, { code: 0 }],
     ...["", "Bun/1.4.5", "Deno/2.9.6", "node"].map(
@@ -194,12 +182,10 @@ describe("Discord", () => {
     expect(service.violations).toHaveLength(1);
   });
 
-  test("a forum asks for exactly one of thread_id and thread_name", async () => {
+  test("a forum asks for a thread", async () => {
     const { post } = discord({ forum: true });
     expect(await answer(post())).toMatchObject([400, { code: 220001 }]);
-    expect(await answer(post(named({ thread_name: "bans" })))).toMatchObject([200, {}]);
-    const both = post(named({ thread_name: "bans" }), { query: "?wait=true&thread_id=5" });
-    expect(await answer(both)).toMatchObject([400, { code: 220002 }]);
+    expect((await post(undefined, { query: "?wait=true&thread_id=5" })).status).toBe(200);
   });
 });
 
@@ -296,6 +282,7 @@ describe("what a service would let pass, and we call a bug", () => {
     ["Discord", "mentions", { allowed_mentions: { parse: ["users"] } }, {}, /allowed_mentions/],
     ["Discord", "length", { content: "😀".repeat(1000) }, {}, /2000 UTF-16 units/],
     ["Discord", "flags", { flags: 8 }, {}, /flags 8/],
+    ["Discord", "flags that are no number", { flags: "4" }, {}, /flags must be integer/],
     ["Discord", "bidi", { content: "a\u202eb" }, {}, /drops/],
     ["Discord", "fence", { content: "```\na" }, {}, /fence/],
     ["Slack", "unescaped <", { text: "a <!channel&gt;" }, {}, /^unescaped <$/],
@@ -468,7 +455,7 @@ describe("faults", () => {
     expect((await post()).status).toBe(200);
   });
 
-  test("a refused connection has the code and the URL that Bun's has, and cannot be served", async () => {
+  test("a refused connection has the code and the URL that Bun's has", async () => {
     const { service, post } = discord();
     service.fail({ kind: "refused" }, { kind: "refused", code: "ENOTFOUND" });
     const error = await post().catch((caught) => caught);
@@ -478,23 +465,17 @@ describe("faults", () => {
     expect(error.path).toStartWith(service.webhook.replace("/api", "/api/v10"));
     expect(await seen(post())).toBe("ENOTFOUND");
     expect(service.messages).toEqual([]);
-    service.failAlways({ kind: "refused" });
-    expect(() => service.serve()).toThrow("stop() it");
-    const served = discord({}, true).service;
-    expect(() => served.fail({ kind: "refused" })).toThrow("stop() it");
   });
 
-  test("a redirect that is refused names the URL, one that is followed posts nothing", async () => {
+  test("a redirect that is refused names the URL, one that is not is a bug", async () => {
     const { service, post } = discord();
     service.failAlways({ kind: "redirect", location: service.webhook });
     const error = await post().catch((caught) => caught);
     expect(error.message).toContain(service.webhook.slice(-20));
-    expect((await post(undefined, { redirect: "manual" })).status).toBe(302);
-    service.failAlways(undefined);
-    service.fail({ kind: "redirect", location: service.webhook });
-    expect((await post(undefined, { redirect: "follow" })).status).toBe(200);
+    expect(service.violations).toEqual([]);
+    await seen(post(undefined, { redirect: "follow" }));
     expect(service.messages).toEqual([]);
-    expect(service.violations).toEqual([expect.stringContaining("redirect was followed")]);
+    expect(service.violations).toEqual(["a redirect is not refused"]);
   });
 
   test("time out by themselves on the stand-in's clock", async () => {

@@ -244,6 +244,13 @@ export class Scene {
     expect(this.channel.count429).toBe(0);
   }
 
+  /** The same, in a story without any notice or mark; a further pass finds nothing. */
+  async expectOnlyPosted(...expected: string[]): Promise<void> {
+    this.expectPosted(...expected);
+    expect(this.notices()).toEqual([]);
+    await this.expectQuiet();
+  }
+
   /** Text outside of the fences, but for the host that Slack is told: notices, marks. */
   notices(): string[] {
     const texts = this.channel.messages.map(({ content }) =>

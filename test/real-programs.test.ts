@@ -71,8 +71,7 @@ describe("logrotate with Debian's configuration", () => {
       scene.wait(600_000);
       scene.append(...lines(4, 6));
       await logrotate.rotate();
-      await scene.pass();
-      scene.expectPosted(...lines(1, 6));
+      await scene.passPosts(...lines(1, 6));
     },
   );
 
@@ -108,9 +107,7 @@ describe("logrotate with Debian's configuration", () => {
       }
     }
     write(5);
-    await scene.pass();
-    scene.expectPosted(...lines(1, count));
-    expect(scene.notices()).toEqual([]);
+    await scene.passPosts(...lines(1, count));
     expect(fs.readdirSync(scene.directory).length).toBeGreaterThan(10);
     await scene.expectQuiet();
   }
@@ -191,9 +188,7 @@ describe("fail2ban", () => {
         written.filter((text) => /\[sshd\] Ban 198\.1[89]\./.test(text)).length,
       ).toBeGreaterThan(100);
       expect(written.filter((text) => text.includes("rollover performed")).length).toBe(6);
-      scene.expectPosted(...written);
-      expect(scene.notices()).toEqual([]);
-      await scene.expectQuiet();
+      await scene.expectOnlyPosted(...written);
     },
   );
 
@@ -454,9 +449,7 @@ describe("a log of a real server", () => {
       using scene = new Scene();
       scene.write(fixture(name));
       await scene.pass("--max-time", "86400");
-      scene.expectPosted(...linesOf(fixture(name)).map(shown));
-      expect(scene.notices()).toEqual([]);
-      await scene.expectQuiet();
+      await scene.expectOnlyPosted(...linesOf(fixture(name)).map(shown));
     },
   );
 

@@ -353,9 +353,7 @@ test.each([1, 2, 3])("rotations before one of the listings of siblings: %d", asy
     });
     await scene.pass();
     delete scene.overrides.fs;
-    scene.expectPosted(...lines(6, last));
-    expect(scene.notices()).toEqual([]);
-    await scene.expectQuiet();
+    await scene.expectOnlyPosted(...lines(6, last));
   }
 });
 

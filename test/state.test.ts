@@ -829,19 +829,6 @@ describe("destinations", () => {
     expect(await toStdout(scene)).toEqual([line(6)]);
     await scene.passPosts(line(6));
   });
-
-  test("one that is down neither moves nor repeats the other", async () => {
-    using scene = await goingScene();
-    scene.discord.failAlways({ kind: "refused" });
-    expect((await scene.run()).code).toBe(75);
-    expect(await toStdout(scene)).toEqual(lines(6, 8));
-    scene.append(line(9));
-    expect(await toStdout(scene)).toEqual([line(9)]);
-    scene.discord.failAlways(undefined);
-    expect((await scene.run()).code).toBe(0);
-    scene.expectPosted(...lines(6, 9));
-    expect(await toStdout(scene)).toEqual([]);
-  });
 });
 
 test("a state as the first versions wrote it, posts beside the cursor, goes on where it stood", async () => {

@@ -7469,7 +7469,7 @@ function checkVariables(world: World, file: ReadonlyMap<string, string>): void {
   }
   const inWorld = Object.keys(world.env).filter(
     (name) =>
-      /^[FDS]/i.test(name) && !known.includes(name) && nearlyOurs(name, name.length > 12 ? 2 : 1),
+      mayBeOurs(name) && !known.includes(name) && nearlyOurs(name, name.length > 12 ? 2 : 1),
   );
   const [wrong] = [...inWorld, ...inFile];
   if (wrong !== undefined) {
@@ -7508,6 +7508,12 @@ function stateDirectory(world: World, named: string | undefined): string {
 /** Variables of destinations, without a flag, because flags show in `ps`; each with its help. */
 const destinationVariables = () => SERVICES.flatMap(({ variables }) => Object.entries(variables));
 
+/** Whether it begins as one of ours does, which it may be misspelt. */
+function mayBeOurs(name: string): boolean {
+  const initial = name.charAt(0).toUpperCase();
+  return ["F2B_", ...Object.keys(DESTINATION_VARIABLES)].some((ours) => ours.startsWith(initial));
+}
+
 /** The variables as they are set; and each of them and of the options, as a fingerprint. */
 function readVariables(world: World, typed: Typed) {
   const inWorld: Lookup = (name) => unquoted(world.env[name] ?? "") || undefined;
@@ -7516,7 +7522,7 @@ function readVariables(world: World, typed: Typed) {
   const file = readEnvFile(world, path, named !== undefined);
   const variable: Lookup = (name) => inWorld(name) ?? (file.get(name) || undefined);
   // Names that may be ours misspelt; of systemd's, which differ in each run, the name alone.
-  const near = Object.entries(world.env).filter(([name]) => "DFSdfs".includes(name.charAt(0)));
+  const near = Object.entries(world.env).filter(([name]) => mayBeOurs(name));
   const marks = [
     [VERSION, ...destinationVariables().map(([name]) => variable(name))].join("\n"),
     ...Object.entries(typed).map(([name, value]) => `--${name}=${value}`),

@@ -7511,7 +7511,7 @@ const destinationVariables = () => SERVICES.flatMap(({ variables }) => Object.en
 /** Whether it begins as one of ours does, which it may be misspelt. */
 function mayBeOurs(name: string): boolean {
   const initial = name.charAt(0).toUpperCase();
-  return ["F2B_", ...Object.keys(DESTINATION_VARIABLES)].some((ours) => ours.startsWith(initial));
+  return initial === "F" || destinationVariables().some(([ours]) => ours.startsWith(initial));
 }
 
 /** The variables as they are set; and each of them and of the options, as a fingerprint. */

@@ -3833,7 +3833,7 @@ class OpenFile implements LogFile {
         const wanted = Math.min(recent.length, before.length, KNOWN_DENSE - 1);
         const isProven = context >= wanted || known[rank]?.[2] || lineTime(line) !== "";
         const isBetter =
-          rank === best?.rank ? context >= best.context : rank < (best?.rank ?? Infinity);
+          rank === best?.rank ? context > best.context : rank < (best?.rank ?? Infinity);
         if (isProven && isBetter) best = { rank, context, offset: end };
       }
       recent.unshift(hash);

@@ -461,7 +461,7 @@ class Oracle {
   #looksEmptied(anchor: number | "unknown" | undefined): boolean {
     const { generation, last } = this.#sentToEnd;
     if (generation !== this.disk.generation || typeof anchor !== "number") return false;
-    if (anchor !== last && !this.#knowsEnd) return false;
+    if (!this.disk.twins(last).includes(anchor) && !this.#knowsEnd) return false;
     return this.disk.wholeLines(this.disk.files.get("") ?? "").every((id) => id > last);
   }
 
@@ -475,7 +475,8 @@ class Oracle {
     const youngest = Math.max(this.#furthest, ...before);
     for (const id of now) if (!before.has(id) && id < youngest) this.#late.add(id);
     for (const id of before) {
-      if (!now.has(id) && !this.delivered.has(id) && !this.#exempt.has(id)) this.#lost.add(id);
+      const isThere = this.disk.twins(id).some((twin) => now.has(twin));
+      if (!isThere && !this.delivered.has(id) && !this.#exempt.has(id)) this.#lost.add(id);
     }
   }
 
@@ -717,11 +718,14 @@ class Oracle {
       const lastSent = Math.max(-1, ...ids.filter((id) => this.delivered.has(id)));
       const isOlder = Math.max(...ids) < Math.min(...this.delivered);
       const isBehind = (id: number) =>
-        this.#late.has(id) && (this.#gapTold || isOlder || ids.indexOf(id) < ids.indexOf(lastSent));
+        this.#late.has(id) &&
+        (this.#gapTold || this.#noticeFits || isOlder || ids.indexOf(id) < ids.indexOf(lastSent));
       const isOwed = (id: number) => !this.delivered.has(id) && !this.#exempt.has(id);
       // Which of two equal lines it is cannot be told where the one before them was edited.
       const isTwin = (id: number) =>
-        this.#wasEdited && this.disk.twins(id).some((each) => this.delivered.has(each));
+        (this.#wasBack && this.disk.texts[id] === CONTINUED) ||
+        ((this.#wasEdited || this.#wasBack) &&
+          this.disk.twins(id).some((each) => this.delivered.has(each)));
       const missing = ids.filter((id) => isOwed(id) && !isBehind(id) && !isTwin(id));
       if (missing.length > 0) {
         this.#fail(`lines ${missing.join()} of ${NAME}${suffix} were not delivered`);
@@ -1047,7 +1051,8 @@ class Player {
     const elsewhere = disk.existing();
     if (cut !== undefined && !elsewhere.has(cut)) this.oracle.cut(cut);
     disk.files.set("", text.slice(0, keep));
-    this.oracle.broughtBack(left.filter((id) => elsewhere.has(id)));
+    const kept = cut === undefined ? left : [...left, cut];
+    this.oracle.broughtBack(kept.filter((id) => elsewhere.has(id)));
     this.#tell(`the log is truncated from ${text.length} to ${keep} bytes`);
   }
 

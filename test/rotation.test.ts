@@ -465,3 +465,10 @@ test("lines longer than what proves a line: those behind a cut are sent, and a l
   await scene.pass();
   expect(scene.newlyPosted().join(" ")).toContain(line(9));
 });
+
+test("of two equal lines, the first sent and the head trimmed since, the second is sent", async () => {
+  using scene = await Scene.after(1, 5);
+  scene.append(line(5), line(6));
+  fs.writeFileSync(scene.log, scene.read().split("\n").slice(4).join("\n"));
+  await scene.passPosts(line(5), line(6));
+});

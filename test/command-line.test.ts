@@ -638,10 +638,6 @@ describe("exit codes", () => {
     [70, "a bug is one line, without the secrets that its error carries",
       (scene) => Object.assign(scene.overrides, { hostName: () => { throw new Error(`boom at ${WEBHOOK}\n    at f2b-watch.ts:1`); } }),
       /a bug in f2b-watch/],
-    [73, "the state directory is a link",
-      (scene) => fs.symlinkSync(scene.directory, scene.state), /state directory/],
-    [73, "the state directory is writable by others",
-      ({ state }) => (fs.mkdirSync(state), fs.chmodSync(state, 0o777)), /writable by others/],
     [73, "the state directory cannot be made",
       (scene) => (scene.env["F2B_STATE"] = join(scene.log, "state")), /not a directory/],
   ];
@@ -842,12 +838,6 @@ describe("on a terminal", () => {
     expect(err).toMatch(/\r\x1b\[K/);
     const before = err.slice(0, err.indexOf("f2b-watch: Discord refuses"));
     expect(before).toMatch(/(^|\n|\r\x1b\[K)$/);
-  });
-
-  test("nothing of that from cron", async () => {
-    using scene = new Scene();
-    scene.append(...lines(1, 200));
-    await scene.pass();
   });
 });
 

@@ -1,9 +1,9 @@
 /** README's cron lines, run by Debian's own cron, whose minutes take two seconds here. */
 import { describe, expect, setDefaultTimeout } from "bun:test";
 import * as fs from "node:fs";
-import { lines } from "./harness.ts";
+import { lines, until } from "./harness.ts";
 import { block } from "./readme.ts";
-import { Server, testOnServer, until } from "./server.ts";
+import { Server, testOnServer } from "./server.ts";
 
 setDefaultTimeout(180_000);
 

@@ -60,6 +60,15 @@ export function systemError(message: string): Error {
   return Object.assign(new Error(`${message}, open '/x'`), { code: message.split(":")[0] });
 }
 
+/** Waits until it holds. */
+export async function until(holds: () => boolean | Promise<boolean>, seconds = 90): Promise<void> {
+  const givenUpAt = Date.now() + seconds * 1_000;
+  while (!(await holds())) {
+    if (Date.now() > givenUpAt) throw new Error(`waited for ${seconds} s in vain`);
+    await Bun.sleep(1);
+  }
+}
+
 /** What one run left behind. */
 export interface RunResult {
   code: number;

@@ -4,9 +4,9 @@ import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import packageJson from "../package.json";
-import { repository, Scene, testWith } from "./harness.ts";
+import { repository, Scene, testWith, until } from "./harness.ts";
 import { block } from "./readme.ts";
-import { Server, testOnServer, until } from "./server.ts";
+import { Server, testOnServer } from "./server.ts";
 
 setDefaultTimeout(180_000);
 

@@ -1,6 +1,7 @@
 /** README's action, installed in a real fail2ban. */
 import { describe, expect, setDefaultTimeout } from "bun:test";
-import { Server, testOnServer, until } from "./server.ts";
+import { until } from "./harness.ts";
+import { Server, testOnServer } from "./server.ts";
 
 setDefaultTimeout(180_000);
 

@@ -11,10 +11,10 @@ import { Secret } from "kubernetes-models/v1/Secret";
 import type { ISecurityContext } from "kubernetes-models/v1/SecurityContext";
 import type { IContainer } from "kubernetes-models/v1/Container";
 import type { IPodSpec } from "kubernetes-models/v1/PodSpec";
-import { compiled, line, lines, repository, Scene } from "./harness.ts";
+import { compiled, line, lines, repository, Scene, until } from "./harness.ts";
 import { DONE } from "./machine.ts";
 import { block, file } from "./readme.ts";
-import { Server, testOnServer, until } from "./server.ts";
+import { Server, testOnServer } from "./server.ts";
 
 setDefaultTimeout(180_000);
 

@@ -2,7 +2,7 @@
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { Discord } from "./discord.ts";
-import { compiled, repository, type RunResult, Scene, testWith } from "./harness.ts";
+import { compiled, repository, type RunResult, Scene, testWith, until } from "./harness.ts";
 
 export type Starter = "bun" | "deno" | "binary";
 export const STARTERS: readonly Starter[] = ["bun", "deno", "binary"];
@@ -110,14 +110,6 @@ export class Machine extends Scene {
   /** Makes Discord answer each request only after so long. */
   slowDown(ms: number): void {
     this.discord.failAlways({ kind: "slow", ms });
-  }
-}
-
-export async function until(holds: () => boolean): Promise<void> {
-  const givenUpAt = Date.now() + 90_000;
-  while (!holds()) {
-    if (Date.now() > givenUpAt) throw new Error("waited for 90 s in vain");
-    await Bun.sleep(0.5);
   }
 }
 

@@ -2,7 +2,8 @@
 import { describe, expect, setDefaultTimeout } from "bun:test";
 import * as fs from "node:fs";
 import { block } from "./readme.ts";
-import { Server, testOnServer, until } from "./server.ts";
+import { until } from "./harness.ts";
+import { Server, testOnServer } from "./server.ts";
 
 setDefaultTimeout(180_000);
 

@@ -4,7 +4,7 @@ import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { compiled, line, lines, type RunResult, testWith } from "./harness.ts";
+import { compiled, line, lines, type RunResult, testWith, until } from "./harness.ts";
 import {
   DONE,
   judgeRepeats,
@@ -13,7 +13,6 @@ import {
   randomFrom,
   STARTERS,
   testOn,
-  until,
   type Starter,
 } from "./machine.ts";
 

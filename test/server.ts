@@ -8,7 +8,7 @@ import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Discord } from "./discord.ts";
-import { compiled, repository, type RunResult, testWith } from "./harness.ts";
+import { compiled, repository, type RunResult, testWith, until } from "./harness.ts";
 import { block, file } from "./readme.ts";
 
 const NAMESPACES = ["--mount", "--uts", "--pid", "--cgroup", "--fork", "--kill-child"];
@@ -94,15 +94,6 @@ export function testOnServer(...programs: string[]) {
   const able =
     process.getuid?.() === 0 && spawnSync("unshare", [...NAMESPACES, "true"]).status === 0;
   return testWith(...programs, ...(able ? [] : ["root and namespaces"]));
-}
-
-/** Waits until something holds. */
-export async function until(holds: () => boolean | Promise<boolean>, seconds = 90): Promise<void> {
-  const givenUpAt = Date.now() + seconds * 1_000;
-  while (!(await holds())) {
-    if (Date.now() > givenUpAt) throw new Error(`waited for ${seconds} s in vain`);
-    await Bun.sleep(10);
-  }
 }
 
 /** Those of tests that have not ended: a test that takes too long is given up, its machine is not. */

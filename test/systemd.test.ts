@@ -1,9 +1,9 @@
 /** README's units: judged by systemd's own tools, and run by a real systemd with all their restrictions. */
 import { describe, expect, setDefaultTimeout } from "bun:test";
 import * as fs from "node:fs";
-import { line, lines } from "./harness.ts";
+import { line, lines, until } from "./harness.ts";
 import { file } from "./readme.ts";
-import { Server, testOnServer, until } from "./server.ts";
+import { Server, testOnServer } from "./server.ts";
 
 setDefaultTimeout(180_000);
 

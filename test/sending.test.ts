@@ -12,7 +12,7 @@ import {
   type World,
 } from "../f2b-watch.ts";
 import { type Discord, type DiscordFault, fencedLines, type WireFault } from "./discord.ts";
-import { line, lines, type RunResult, Scene } from "./harness.ts";
+import { line, lines, QUICK_FS, type RunResult, Scene } from "./harness.ts";
 import { addSlack, type Slack, type SlackFault } from "./slack.ts";
 
 setDefaultTimeout(180_000);
@@ -29,9 +29,6 @@ const RESENT = "(resent)";
 function longLines(from: number, to: number): string[] {
   return lines(from, to).map((text) => text.padEnd(1_900, "."));
 }
-
-/** The real disk, without the waits for it: these tests make thousands of runs. */
-const QUICK_FS: typeof fs = { ...fs, fsyncSync: () => undefined };
 
 type Way = "Discord" | "Slack" | "Slack's webhook" | "both";
 const WAYS = ["Discord", "Slack"] as const;
@@ -58,8 +55,7 @@ class SendingScene extends Scene {
   /** One where lines 1 and 2 were posted already. */
   static async going(way: Way = "Discord"): Promise<SendingScene> {
     const scene = new SendingScene(way, ...lines(1, 2));
-    await scene.pass();
-    scene.expectPosted(...lines(1, 2));
+    await scene.passPosts(...lines(1, 2));
     scene.wait(5 * MINUTE);
     scene.newRequests();
     return scene;
@@ -112,13 +108,18 @@ class SendingScene extends Scene {
     return result;
   }
 
+  /** As `expectPosted`, where a 429 is part of the story. */
+  expectArrived(...expected: string[]): void {
+    expect(this.newlyPosted()).toEqual(expected);
+    expect(this.channel.violations).toEqual([]);
+  }
+
   /** Nothing is wrong any more; so much later everything arrives. */
   async recovers(afterMs: number, ...expected: string[]): Promise<void> {
     this.failAlways(undefined);
     this.wait(afterMs);
     await this.expectCode(0);
-    expect(this.newlyPosted()).toEqual(expected);
-    expect(this.channel.violations).toEqual([]);
+    this.expectArrived(...expected);
   }
 
   /** The same, where some of it may come twice. */
@@ -209,25 +210,17 @@ function json(status: number, body: unknown, headers: Record<string, string> = {
   return new Response(JSON.stringify(body), { status, headers });
 }
 
-/** A row of a table whose name is its contents. */
-function named<Row extends readonly unknown[]>(...rows: Row[]): [string, ...Row][] {
-  return rows.map((row) => [row.map((each) => JSON.stringify(each)).join(" "), ...row]);
-}
-
 // ── Order and form ──────────────────────────────────────────────────────────────────────────────
 
 describe.each(["Discord", "Slack", "Slack's webhook"] as const)("messages to %s", (way) => {
   test("are posted in the log's order, one in flight, as full as they can be", async () => {
     using scene = new SendingScene(way, ...lines(1, 300));
-    await scene.pass();
-    scene.expectPosted(...lines(1, 300));
+    await scene.passPosts(...lines(1, 300));
     const sizes = scene.contents().map((text) => text.length);
     for (const size of sizes.slice(0, -1)) expect(size).toBeGreaterThan(1_999 - 120);
     expect(Math.max(...sizes)).toBeLessThan(2_000);
     scene.append(line(301));
-    await scene.pass();
-    scene.expectPosted(line(301));
-    await scene.expectQuiet();
+    await scene.passPosts(line(301));
   });
 
   test("are remembered one by one: the state on disk knows each before the next is sent", async () => {
@@ -288,27 +281,13 @@ describe("a message to Discord", () => {
   ])("has a legal sender's name whatever the host is called: %j", async (host, shown) => {
     using scene = new SendingScene("Discord", line(1));
     scene.overrides.hostName = () => host;
-    await scene.pass();
-    scene.expectPosted(line(1));
+    await scene.passPosts(line(1));
     const name = String(scene.discord.messages[0]?.body["username"]);
     expect(name).toMatch(shown);
     expect(name).toStartWith("Fail2Ban · ");
     expect(name).not.toMatch(/discord|clyde|[\p{Cc}\p{Cf}]{2}|[\x00-\x1f\u202e]/iu);
     expect([...name].length).toBeLessThanOrEqual(80);
     expect(name.isWellFormed()).toBe(true);
-  });
-
-  test.each([
-    ["?thread_id=4242", "/api/", { wait: "true", thread_id: "4242" }],
-    ["", "/api/v6/", { wait: "true" }],
-  ])("goes to version 10, and to the thread that the URL names: %j", async (query, path, asked) => {
-    using scene = new SendingScene("Discord", line(1));
-    scene.env["DISCORD_WEBHOOK"] = scene.discord.webhook.replace("/api/", path) + query;
-    await scene.pass();
-    const [request] = scene.discord.requests;
-    expect(request).toMatchObject({ query: asked });
-    expect(request?.path).toStartWith("/api/v10/webhooks/");
-    scene.expectPosted(line(1));
   });
 
   test("is posted without a username where that is refused; where it is refused all the same: 78", async () => {
@@ -320,8 +299,7 @@ describe("a message to Discord", () => {
       if (body.includes('"username"')) scene.fail(fault);
       return wire(url, { ...init, body });
     });
-    await scene.pass();
-    scene.expectPosted(...longLines(1, 3));
+    await scene.passPosts(...longLines(1, 3));
     for (const { body } of scene.discord.messages) expect(body["username"]).toBeUndefined();
     expect(scene.newRequests()).toBe(4);
     scene.append(line(4));
@@ -384,18 +362,6 @@ describe("Discord and Slack", () => {
     expect([scene.slack.violations, scene.slack.count429]).toEqual([[], 0]);
   });
 
-  test("one that is added later begins where the other stands", async () => {
-    using scene = new SendingScene("both", ...lines(1, 3));
-    const { DISCORD_WEBHOOK = "", ...forSlack } = scene.env;
-    scene.env = { DISCORD_WEBHOOK };
-    await scene.pass();
-    scene.env = { DISCORD_WEBHOOK, ...forSlack };
-    scene.append(line(4));
-    await scene.pass();
-    scene.expectPosted(...lines(1, 4));
-    expect(scene.slack.lines()).toEqual([line(4)]);
-  });
-
   test("a dry run shows both, and sends nothing", async () => {
     using scene = new SendingScene("both", `${line(1)} <x>`);
     const { code, out, err } = await scene.run("--dry-run");
@@ -419,8 +385,7 @@ describe.each(WAYS)("the pace of %s", (way) => {
 
   test("is kept within a run, and is no slower than that", async () => {
     using scene = new SendingScene(way, ...longLines(1, 100));
-    await scene.pass();
-    scene.expectPosted(...longLines(1, 100));
+    await scene.passPosts(...longLines(1, 100));
     expectPaced(scene);
     expect(scene.times()[28]).toBeLessThan(30 * SECOND);
   });
@@ -497,39 +462,25 @@ test.each([
 
 describe("a 429", () => {
   const limit = { kind: "rate-limit", retryAfterS: 5 } as const;
-  const header = { "retry-after": "9" };
+  const with429 = (retryAfter: string, body: string, status = 429) =>
+    ({ kind: "status", status, headers: { "retry-after": retryAfter }, body }) as const;
+  const byName = '{"ok":false,"error":"ratelimited"}';
   test.each<[string, Way, Fault, number]>([
     ["with header and body", "Discord", { ...limit, retryAfterS: 3.2 }, 3_200],
     ["with a body only", "Discord", { ...limit, header: false }, 5_000],
     ["that is global", "Discord", { ...limit, global: true }, 5_000],
     ["that is shared", "Discord", { ...limit, scope: "shared" }, 5_000],
-    [
-      "whose header is longer",
-      "Discord",
-      { kind: "status", status: 429, headers: header, body: '{"retry_after":1}' },
-      9_000,
-    ],
-    [
-      "whose body is longer",
-      "Discord",
-      { kind: "status", status: 429, headers: { "retry-after": "1" }, body: '{"retry_after":9}' },
-      9_000,
-    ],
+    ["whose header is longer", "Discord", with429("9", '{"retry_after":1}'), 9_000],
+    ["whose body is longer", "Discord", with429("1", '{"retry_after":9}'), 9_000],
     ["of the API", "Slack", { ...limit, retryAfterS: 30 }, 30_000],
     ["of a webhook", "Slack's webhook", limit, 5_000],
-    [
-      "by its name",
-      "Slack",
-      { kind: "status", status: 200, headers: header, body: '{"ok":false,"error":"ratelimited"}' },
-      9_000,
-    ],
+    ["by its name", "Slack", with429("9", byName, 200), 9_000],
   ])("%s is waited out within the run", async (_, way, fault, waitMs) => {
     using scene = new SendingScene(way, ...longLines(1, 3));
     scene.fail(fault);
     await scene.pass();
-    expect(scene.newlyPosted()).toEqual(longLines(1, 3));
+    scene.expectArrived(...longLines(1, 3));
     expect(scene.notices()).toEqual([]);
-    expect(scene.channel.violations).toEqual([]);
     expect(scene.times()[1]).toBeWithin(waitMs, waitMs + 5_000);
   });
 
@@ -537,8 +488,7 @@ describe("a 429", () => {
     using scene = new SendingScene(way, line(1));
     scene.fail(...Array.from({ length: 20 }, () => limit));
     await scene.pass();
-    expect(scene.newlyPosted()).toEqual([line(1)]);
-    expect(scene.channel.violations).toEqual([]);
+    scene.expectArrived(line(1));
   });
 
   test.each(WAYS)(
@@ -554,9 +504,9 @@ describe("a 429", () => {
     },
   );
 
-  test.each(named([{ kind: "cloudflare" }], [{ kind: "cloudflare-json" }]) as [string, Fault][])(
-    "without retry_after, %s, is a quarter of an hour of quiet, doubling to an hour",
-    async (_, fault) => {
+  test.each<Fault>([{ kind: "cloudflare" }, { kind: "cloudflare-json" }])(
+    "without retry_after, %j, is a quarter of an hour of quiet, doubling to an hour",
+    async (fault) => {
       using scene = new SendingScene("Discord", line(1));
       scene.failAlways(fault);
       for (let minute = 0; minute < 5 * 60; minute += 5) {
@@ -621,7 +571,7 @@ describe("a 429", () => {
 // ── Unclear ─────────────────────────────────────────────────────────────────────────────────────
 
 /** Answers that leave it open whether the message arrived; `saved`: it did. */
-const UNCLEAR: [string, Way, Fault, boolean][] = [
+const UNCLEAR: [Way, Fault, saved: boolean][] = [
   ...WAYS.flatMap((way): [Way, Fault, boolean][] => [
     [way, { kind: "status", status: 500 }, false],
     [way, { kind: "status", status: 503 }, false],
@@ -636,16 +586,14 @@ const UNCLEAR: [string, Way, Fault, boolean][] = [
     [way, { kind: "cut" }, true],
     [way, { kind: "trickle", afterMs: 20_000 }, true],
   ]),
-  ...([
-    ["Discord", { kind: "cut", clean: true }, true],
-    ["Discord", { kind: "html", status: 200 }, false],
-    ["Discord", { kind: "no-id" }, true],
-    ["Slack", { kind: "error", error: "internal_error" }, false],
-  ] as [Way, Fault, boolean][]),
-].map(([way, fault, saved]) => [`${way} ${JSON.stringify(fault)}`, way, fault, saved]);
+  ["Discord", { kind: "cut", clean: true }, true],
+  ["Discord", { kind: "html", status: 200 }, false],
+  ["Discord", { kind: "no-id" }, true],
+  ["Slack", { kind: "error", error: "internal_error" }, false],
+];
 
 describe("an unclear answer", () => {
-  test.each(UNCLEAR)("%s: tried again and marked", async (_, way, fault, saved) => {
+  test.each(UNCLEAR)("%s %j: tried again and marked", async (way, fault, saved) => {
     using scene = new SendingScene(way, ...longLines(1, 3));
     scene.fail(fault);
     await scene.pass();
@@ -654,7 +602,7 @@ describe("an unclear answer", () => {
     expect(marks).toEqual(saved ? [false, true, false, false] : [true, false, false]);
   });
 
-  test.each(UNCLEAR)("%s: three tries a run, two marked, then 75", async (_, way, fault) => {
+  test.each(UNCLEAR)("%s %j: three tries a run, two marked, then 75", async (way, fault) => {
     using scene = new SendingScene(way, ...longLines(1, 2));
     scene.failAlways(fault);
     expect(await scene.run()).toMatchObject({ code: 75, out: "" });
@@ -800,9 +748,8 @@ describe("a message that provably was not sent", () => {
     const refused = { kind: "refused", code } as const;
     scene.fail(refused, refused, refused, refused, refused);
     await scene.pass();
-    expect(scene.newlyPosted()).toEqual(longLines(1, 2));
+    scene.expectArrived(...longLines(1, 2));
     expect(scene.notices()).toEqual([]);
-    expect(scene.channel.violations).toEqual([]);
   });
 
   test.each(WAYS)(
@@ -853,22 +800,20 @@ async function askedAt(scene: SendingScene, code: number, everyMs: number, forMs
 }
 
 describe("a refusal by a code that is known: 69, with a hint, called again after a day", () => {
-  test.each(
-    named<[Way, number, string | number]>(
-      ["Discord", 404, 10003],
-      ["Discord", 404, 10015],
-      ["Discord", 403, 50001],
-      ["Discord", 403, 50013],
-      ["Discord", 401, 50027],
-      ["Slack", 200, "channel_not_found"],
-      ["Slack", 200, "not_in_channel"],
-      ["Slack", 200, "invalid_auth"],
-      ["Slack", 200, "is_archived"],
-      ["Slack", 200, "missing_scope"],
-      ["Slack's webhook", 404, "no_service"],
-      ["Slack's webhook", 410, "channel_is_archived"],
-    ),
-  )("%s", async (_, way, status, code) => {
+  test.each<[Way, number, string | number]>([
+    ["Discord", 404, 10003],
+    ["Discord", 404, 10015],
+    ["Discord", 403, 50001],
+    ["Discord", 403, 50013],
+    ["Discord", 401, 50027],
+    ["Slack", 200, "channel_not_found"],
+    ["Slack", 200, "not_in_channel"],
+    ["Slack", 200, "invalid_auth"],
+    ["Slack", 200, "is_archived"],
+    ["Slack", 200, "missing_scope"],
+    ["Slack's webhook", 404, "no_service"],
+    ["Slack's webhook", 410, "channel_is_archived"],
+  ])("%s %d %j", async (way, status, code) => {
     using scene = await SendingScene.waiting(
       way,
       typeof code === "number"
@@ -892,16 +837,14 @@ describe("a refusal by a code that is known: 69, with a hint, called again after
 });
 
 describe("a refusal without a code that is known: 69, called again after an hour", () => {
-  test.each(
-    named<[Way, Fault]>(
-      ["Discord", { kind: "status", status: 401, body: "{}" }],
-      ["Discord", { kind: "status", status: 403, body: "error code: 1010" }],
-      ["Discord", { kind: "status", status: 403, body: '{"message":"no","code":40333}' }],
-      ["Discord", { kind: "status", status: 404, body: "<html>not here</html>" }],
-      ["Discord", { kind: "status", status: 410, body: "" }],
-      ["Slack", { kind: "error", error: "brand_new_trouble" }],
-    ),
-  )("%s", async (_, way, fault) => {
+  test.each<[Way, Fault]>([
+    ["Discord", { kind: "status", status: 401, body: "{}" }],
+    ["Discord", { kind: "status", status: 403, body: "error code: 1010" }],
+    ["Discord", { kind: "status", status: 403, body: '{"message":"no","code":40333}' }],
+    ["Discord", { kind: "status", status: 404, body: "<html>not here</html>" }],
+    ["Discord", { kind: "status", status: 410, body: "" }],
+    ["Slack", { kind: "error", error: "brand_new_trouble" }],
+  ])("%s %j", async (way, fault) => {
     using scene = await SendingScene.waiting(way, fault);
     expect(await askedAt(scene, 69, 5 * MINUTE, 181 * MINUTE)).toEqual([0, 60, 120, 180]);
     await scene.recovers(HOUR, line(3));
@@ -910,17 +853,15 @@ describe("a refusal without a code that is known: 69, called again after an hour
 
 describe("a refusal that is configuration: 78, reported and asked ever more rarely", () => {
   const thread = { thread_id: { _errors: [{ code: "NUMBER_TYPE_COERCE", message: "no" }] } };
-  test.each(
-    named<[Way, Fault]>(
-      ["Discord", { kind: "code", status: 400, code: 50035, errors: thread }],
-      ["Discord", { kind: "code", status: 400, code: 50041 }],
-      ["Discord", { kind: "code", status: 400, code: 50083 }],
-      ["Discord", { kind: "code", status: 400, code: 160005 }],
-      ["Discord", { kind: "code", status: 400, code: 220001 }],
-      ["Discord", { kind: "code", status: 405, code: 0 }],
-      ["Slack", { kind: "error", error: "invalid_blocks" }],
-    ),
-  )("%s", async (_, way, fault) => {
+  test.each<[Way, Fault]>([
+    ["Discord", { kind: "code", status: 400, code: 50035, errors: thread }],
+    ["Discord", { kind: "code", status: 400, code: 50041 }],
+    ["Discord", { kind: "code", status: 400, code: 50083 }],
+    ["Discord", { kind: "code", status: 400, code: 160005 }],
+    ["Discord", { kind: "code", status: 400, code: 220001 }],
+    ["Discord", { kind: "code", status: 405, code: 0 }],
+    ["Slack", { kind: "error", error: "invalid_blocks" }],
+  ])("%s %j", async (way, fault) => {
     using scene = await SendingScene.waiting(way, fault);
     await scene.expectCode(78);
     const told = await scene.reports(30 * MINUTE, 3 * DAY);
@@ -1152,8 +1093,7 @@ describe("a line whose content is refused", () => {
   test("that is refused only together with its neighbours is not set aside", async () => {
     using scene = new SendingScene("Discord", ...lines(1, 30));
     scene.discord.refuseContent((content) => content.split("\n").length > 5);
-    await scene.pass();
-    scene.expectPosted(...lines(1, 30));
+    await scene.passPosts(...lines(1, 30));
     expect(fs.existsSync(scene.rejected())).toBe(false);
   });
 
@@ -1213,8 +1153,8 @@ describe("no secret is told", () => {
       );
   }
 
-  const faults = named<[Way, Fault]>(
-    ...UNCLEAR.map(([, way, fault]): [Way, Fault] => [way, fault]),
+  const faults: [Way, Fault][] = [
+    ...UNCLEAR.map(([way, fault]): [Way, Fault] => [way, fault]),
     ["Discord", { kind: "refused" }],
     ["Discord", { kind: "refused", code: "ENOTFOUND" }],
     ["Discord", { kind: "refused", code: "Malformed_HTTP_Response" }],
@@ -1231,8 +1171,8 @@ describe("no secret is told", () => {
     ["Slack", { kind: "error", error: "invalid_auth" }],
     ["Slack's webhook", { kind: "error", error: "no_service", status: 404 }],
     ["Slack's webhook", { kind: "refused" }],
-  );
-  test.each(faults)("when the answer is %s", async (_, way, fault) => {
+  ];
+  test.each(faults)("when the answer of %s is %j", async (way, fault) => {
     using scene = new SendingScene(way, ...lines(1, 2));
     scene.overrides.terminal = true;
     scene.failAlways(fault);
@@ -1266,17 +1206,15 @@ describe("no secret is told", () => {
 // ── Reports ─────────────────────────────────────────────────────────────────────────────────────
 
 describe("a failure that lasts is told when it begins, after an hour, then daily, and once when over", () => {
-  test.each(
-    named<[Way, Fault]>(
-      ["Discord", { kind: "refused" }],
-      ["Discord", { kind: "status", status: 502 }],
-      ["Discord", { kind: "cloudflare" }],
-      ["Discord", { kind: "code", status: 404, code: 10015 }],
-      ["Discord", { kind: "status", status: 403, body: "" }],
-      ["Slack", { kind: "refused" }],
-      ["Slack", { kind: "error", error: "not_in_channel" }],
-    ),
-  )("%s", async (_, way, fault) => {
+  test.each<[Way, Fault]>([
+    ["Discord", { kind: "refused" }],
+    ["Discord", { kind: "status", status: 502 }],
+    ["Discord", { kind: "cloudflare" }],
+    ["Discord", { kind: "code", status: 404, code: 10015 }],
+    ["Discord", { kind: "status", status: 403, body: "" }],
+    ["Slack", { kind: "refused" }],
+    ["Slack", { kind: "error", error: "not_in_channel" }],
+  ])("%s %j", async (way, fault) => {
     using scene = await SendingScene.waiting(way, fault);
     const told = await scene.reports(30 * MINUTE, 3 * DAY);
     expect(told.map((text) => text.split(":")[0])).toEqual(["0 h", "1 h", "25 h", "49 h"]);
@@ -1286,8 +1224,7 @@ describe("a failure that lasts is told when it begins, after an hour, then daily
     scene.wait(DAY);
     const after = await scene.reports(HOUR, 2 * DAY);
     expect(after).toEqual([`0 h: f2b-watch: ${way} works again\n`]);
-    expect(scene.newlyPosted()).toEqual([line(3)]);
-    expect(scene.channel.violations).toEqual([]);
+    scene.expectArrived(line(3));
   });
 
   test("one that comes back is told anew", async () => {
@@ -1355,19 +1292,11 @@ async function killedRun(scene: SendingScene, step: number): Promise<boolean> {
   const alive = () => {
     if (++steps >= step) throw new Error("killed");
   };
-  const names = [
-    "openSync",
-    "writeSync",
-    "fsyncSync",
-    "renameSync",
-    "rmSync",
-    "mkdirSync",
-  ] as const;
-  const mortal = names.map((name) => {
-    const act = QUICK_FS[name] as (...args: unknown[]) => unknown;
-    return [name, (...args: unknown[]) => (alive(), act(...args))];
-  });
-  scene.overrides.fs = { ...QUICK_FS, ...Object.fromEntries(mortal) };
+  scene.beforeCalls(
+    ["openSync", "writeSync", "fsyncSync", "renameSync", "rmSync", "mkdirSync"],
+    alive,
+    QUICK_FS,
+  );
   scene.onFetch(async (wire, ...call) => {
     alive();
     const response = await wire(...call);
@@ -1444,8 +1373,7 @@ describe("killed or stopped", () => {
       scene.stop.abort();
       return wire(...call);
     });
-    await scene.pass();
-    scene.expectPosted(line(1));
+    await scene.passPosts(line(1));
   });
 
   test.each<[string, Fault | undefined]>([
@@ -1484,17 +1412,7 @@ describe("killed or stopped", () => {
       await scene.run();
       scene.wait(MINUTE);
     }
-    expect(scene.newlyPosted()).toEqual(lines(3, 14));
-    expect(scene.discord.violations).toEqual([]);
-  });
-
-  test("75: a connection that dies after the server accepted: one message twice, marked", async () => {
-    using scene = await SendingScene.going();
-    scene.append(...longLines(3, 5));
-    scene.fail({ kind: "status", status: 500 }, { kind: "reset-after-saving" });
-    await scene.pass();
-    scene.expectAllOnce([...lines(1, 2), ...longLines(3, 5)]);
-    expect(scene.contents().length).toBe(5);
+    scene.expectArrived(...lines(3, 14));
   });
 
   /** So many lines that more is to be read than is held in memory at once, or few. */
@@ -1517,33 +1435,7 @@ describe("killed or stopped", () => {
       await scene.run("--max-time", "3600");
       scene.wait(MINUTE);
     }
-    scene.expectPosted(...texts, ...lines(5_001, 5_010));
-    expect(scene.notices()).toEqual([]);
-    await scene.expectQuiet();
-  });
-
-  test("79: EIO in mid-file: what was delivered stays so, 66, and it is tried again", async () => {
-    using scene = await SendingScene.going();
-    scene.append(...lines(3, 9_000));
-    const broken = fs.statSync(scene.log).size - 10_000;
-    const readSync = ((
-      file: number,
-      bytes: Uint8Array,
-      at: number,
-      length: number,
-      from: number,
-    ) => {
-      if (from + length <= broken) return fs.readSync(file, bytes, at, length, from);
-      throw Object.assign(new Error("EIO: i/o error, read"), { code: "EIO" });
-    }) as typeof fs.readSync;
-    scene.overrides.fs = { ...QUICK_FS, readSync };
-    const { err } = await scene.expectCode(66, "--max-time", "3600");
-    expect(err).toMatch(/^f2b-watch: cannot read [^\n]+: i\/o error\n/);
-    expect(scene.contents().length).toBeGreaterThan(50);
-    scene.overrides.fs = QUICK_FS;
-    scene.wait(MINUTE);
-    await scene.expectCode(0, "--max-time", "3600");
-    scene.expectPosted(...lines(3, 9_000));
+    await scene.expectOnlyPosted(...texts, ...lines(5_001, 5_010));
   });
 });
 
@@ -1621,11 +1513,9 @@ describe("an answer", () => {
   /** Status, body, and what it means. */
   const replies: Record<(typeof WAYS)[number], [number, string, Verdict["kind"]][]> = {
     Discord: [
-      ...[200, 201, 202].map((status): [number, string, "confirmed"] => [
-        status,
-        '{"id":"1"}',
-        "confirmed",
-      ]),
+      [200, '{"id":"1"}', "confirmed"],
+      [201, '{"id":"1"}', "confirmed"],
+      [202, '{"id":"1"}', "confirmed"],
       [204, "", "unproven"],
       ...["", "{}", '{"id":""}', '{"id":1}', "[]", "null", '"id"', "ok", "<html>", '{"id":"1"'].map(
         (body): [number, string, "unclear"] => [200, body, "unclear"],
@@ -1652,11 +1542,9 @@ describe("an answer", () => {
     Slack: [
       [200, "ok", "confirmed"],
       [200, '{"ok":true,"ts":"1.2"}', "confirmed"],
-      ...['{"ok":true}', '{"success":true}', ""].map((body): [number, string, "unproven"] => [
-        200,
-        body,
-        "unproven",
-      ]),
+      [200, '{"ok":true}', "unproven"],
+      [200, '{"success":true}', "unproven"],
+      [200, "", "unproven"],
       [201, "", "unproven"],
       [202, "accepted", "unproven"],
       [204, "", "unproven"],
@@ -1742,14 +1630,11 @@ describe("an error of fetch", () => {
     misconfigured: [bun(`UnexpectedRedirect fetching "${url}".`), new TypeError(redirect)],
   };
   for (const [kind, errors] of Object.entries(kinds)) {
-    test.each(named(...errors.map((each) => [String(each), each])))(
-      `%s is ${kind}`,
-      (_, __, each) => {
-        const verdict = readFetchError(each);
-        expect(verdict.kind).toBe(kind as Verdict["kind"]);
-        expect(JSON.stringify(verdict)).not.toMatch(/secret|http/);
-      },
-    );
+    test.each(errors.map((each) => [String(each), each]))(`%s is ${kind}`, (_, each) => {
+      const verdict = readFetchError(each);
+      expect(verdict.kind).toBe(kind as Verdict["kind"]);
+      expect(JSON.stringify(verdict)).not.toMatch(/secret|http/);
+    });
   }
 });
 
@@ -1763,11 +1648,6 @@ describe("Slack's settings", () => {
     ["a token without a channel", { SLACK_TOKEN: "xoxb-1" }, /SLACK_CHANNEL is missing/],
     ["a channel without a token", { SLACK_CHANNEL: "#a" }, /SLACK_TOKEN is missing/],
     ["no URL", { SLACK_WEBHOOK: "hooks" }, new RegExp(`${expected}no such URL`)],
-    [
-      "a webhook of Discord",
-      { SLACK_WEBHOOK: "https://discord.com/api/webhooks/1/x" },
-      new RegExp(`${expected}a URL of Discord`),
-    ],
     [
       "a webhook of Microsoft Teams",
       { SLACK_WEBHOOK: "https://example.webhook.office.com/webhookb2/x" },

@@ -15,7 +15,7 @@ import {
   Scene,
   systemError,
 } from "./harness.ts";
-import { Slack, type SlackOptions } from "./slack.ts";
+import { addSlack, type Slack, type SlackOptions } from "./slack.ts";
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -47,7 +47,7 @@ class CheckScene extends Scene {
     super();
     const clock = { now: () => this.clockMs, sleep: async (ms: number) => this.wait(ms) };
     this.discord = new Discord({ ...clock, ...services.discord });
-    this.slack = new Slack({ ...clock, ...services.slack });
+    this.slack = addSlack(this, services.slack);
     this.env = { DISCORD_WEBHOOK: this.discord.webhook, F2B_ENV_FILE: this.path(".env") };
     fs.writeFileSync(this.path(".env"), "", { mode: 0o600 });
     this.append(...lines(1, 5));
@@ -56,10 +56,6 @@ class CheckScene extends Scene {
       expect(program).toBe("fail2ban-client");
       return this.fail2ban[args.join(" ")] ?? { kind: "ended", code: 255, out: "", err: "NOK" };
     };
-    this.overrides.fetch = (url, init) =>
-      new URL(url).host.includes("slack")
-        ? this.slack.fetch(url, init)
-        : this.discord.fetch(url, init);
   }
 
   override [Symbol.dispose](): void {

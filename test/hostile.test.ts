@@ -52,19 +52,11 @@ const REAL_LINES = fs
 
 /** What has a meaning somewhere: to a fence, a terminal, a regex, JSON, UTF-8, Slack, Discord. */
 const PIECES = [
-  ..."` `` ``` ```` \n \r \r\n \0 \t \x1b[31m \x7f \x85 \xff \xc3 \xe2\x80\xae \xf0\x9f\x98\x80".split(
-    " ",
-  ),
-  ...'@everyone <@1> <!channel> <http://x|y> &amp; & < > \\ \\n \\" \' " { } [ ] : , = - | / ; …'.split(
-    " ",
-  ),
-  ..."key= token= secret= password= Authorization: -u webhooks/ xoxb- /bot1: user:pass@ ]: [x] Ban".split(
-    " ",
-  ),
-  ..."null true 1e999 -1 0 9007199254740993 \\ud800 __proto__ constructor (resent) ~~~ ansi".split(
-    " ",
-  ),
-];
+  "` `` ``` ```` \n \r \r\n \0 \t \x1b[31m \x7f \x85 \xff \xc3 \xe2\x80\xae \xf0\x9f\x98\x80",
+  '@everyone <@1> <!channel> <http://x|y> &amp; & < > \\ \\n \\" \' " { } [ ] : , = - | / ; …',
+  "key= token= secret= password= Authorization: -u webhooks/ xoxb- /bot1: user:pass@ ]: [x] Ban",
+  "null true 1e999 -1 0 9007199254740993 \\ud800 __proto__ constructor (resent) ~~~ ansi",
+].flatMap((texts) => texts.split(" "));
 
 class Random {
   readonly roll: () => number;

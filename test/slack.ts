@@ -28,17 +28,17 @@ export type SlackFault =
   | { kind: "no-ts" };
 
 /**
- * Settings: `channels` are the ids and names that exist, the first is the webhook's; `outside` are
- * those that the bot is not in; `scopes` is what the token may; `links` matches the `<…>` that is
- * meant as a link.
+ * Settings: `outside` are the channels that the bot is not in; `scopes` is what the token may; `links`
+ * matches the `<…>` that is meant as a link.
  */
 export interface SlackOptions extends StandInOptions {
-  channels?: string[];
   outside?: string[];
   scopes?: string[];
   links?: RegExp;
 }
 
+/** The ids and names that exist; the first is the webhook's. */
+const CHANNELS = ["C0123456789", "#alerts"];
 const HOOK_PATH = "/services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX";
 const SPLIT_AT = 4_000;
 const BURST = { messages: 3, windowMs: 1_000 };
@@ -64,20 +64,16 @@ const WEBHOOK_STATUSES: Record<string, number> = {
 export class Slack extends StandIn<SlackFault> {
   readonly messages: SlackMessage[] = [];
   readonly token = "xoxb-0123456789-test";
-  readonly channel: string;
+  readonly channel: string = CHANNELS[0] ?? "";
   readonly #options: SlackOptions;
-  readonly #channels: string[];
   readonly #scopes: string[];
   readonly #sentAt = new Map<string, number[]>();
   readonly #allowance = new Map<string, { left: number; at: number }>();
   #refusesContent: (content: string) => boolean = () => false;
-  #refusal = "";
 
   constructor(options: SlackOptions = {}) {
     super(options);
     this.#options = options;
-    this.#channels = options.channels ?? ["C0123456789", "#alerts"];
-    this.channel = this.#channels[0] ?? "";
     this.#scopes = options.scopes ?? ["chat:write", "chat:write.customize"];
   }
 
@@ -92,9 +88,8 @@ export class Slack extends StandIn<SlackFault> {
   }
 
   /** Refuses every message whose text matches. */
-  refuseContent(predicate: (content: string) => boolean, error = "msg_too_long"): void {
+  refuseContent(predicate: (content: string) => boolean): void {
     this.#refusesContent = predicate;
-    this.#refusal = error;
   }
 
   /** The lines inside the code fences of all saved messages, in order and unescaped. */
@@ -126,8 +121,8 @@ export class Slack extends StandIn<SlackFault> {
     const error = this.#authError(seen);
     if (method !== "auth.test" && method !== "chat.postMessage") return apiError("unknown_method");
     if (error) return apiError(error);
-    const reply =
-      method === "auth.test" ? replyOf(200, this.#identity()) : this.#answerPost(arrival);
+    const identity = { ok: true, team: "Example", user: "f2b", bot_id: "B1" };
+    const reply = method === "auth.test" ? replyOf(200, identity) : this.#answerPost(arrival);
     reply.headers["x-oauth-scopes"] = this.#scopes.join(",");
     return reply;
   }
@@ -157,19 +152,6 @@ export class Slack extends StandIn<SlackFault> {
     return given === `Bearer ${this.token}` ? undefined : "invalid_auth";
   }
 
-  #identity(): Record<string, unknown> {
-    const url = "https://example.slack.com/";
-    return {
-      ok: true,
-      url,
-      team: "Example",
-      user: "f2b",
-      team_id: "T1",
-      user_id: "U1",
-      bot_id: "B1",
-    };
-  }
-
   #answerPost({ seen, json }: Arrival): Reply {
     const type = seen.headers["content-type"];
     if (type === undefined) return apiError("missing_post_type");
@@ -178,7 +160,8 @@ export class Slack extends StandIn<SlackFault> {
     if (!isRecord(json)) return apiError("json_not_object");
     const channel = String(json["channel"] ?? "");
     if (!this.#scopes.includes("chat:write")) return apiError("missing_scope");
-    if (!this.#knows(channel)) return apiError("channel_not_found");
+    const exists = CHANNELS.includes(channel) || CHANNELS.includes(`#${channel}`);
+    if (!exists) return apiError("channel_not_found");
     if (this.#options.outside?.includes(channel)) return apiError("not_in_channel");
     const error = this.#textError(json);
     if (error) return apiError(error);
@@ -201,15 +184,9 @@ export class Slack extends StandIn<SlackFault> {
     return replyOf(200, "ok", {}, "text/html");
   }
 
-  #knows(channel: string): boolean {
-    return this.#channels.includes(channel) || this.#channels.includes(`#${channel}`);
-  }
-
-  #textError({ text, blocks, attachments }: Record<string, unknown>): string | undefined {
-    if (typeof text !== "string" || text.trim() === "") {
-      return blocks || attachments ? undefined : "no_text";
-    }
-    return this.#refusesContent(text) ? this.#refusal : undefined;
+  #textError({ text }: Record<string, unknown>): string | undefined {
+    if (typeof text !== "string" || text.trim() === "") return "no_text";
+    return this.#refusesContent(text) ? "msg_too_long" : undefined;
   }
 
   #save(seen: SeenRequest, body: Record<string, unknown>, channel: string): SlackMessage {

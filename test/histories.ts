@@ -430,7 +430,9 @@ class Oracle {
   #view: readonly string[] = [];
   #views: (readonly string[])[] = [];
   /** Which live log was sent to its end, and the last line in it. */
-  #sentToEnd = { generation: -1, last: -1 };
+  #sentToEnd: { generation: number; last: number; lasts: readonly number[] } = {
+    ...{ generation: -1, last: -1, lasts: [] },
+  };
   /** The last run did all, and so knows it. */
   #knowsEnd = false;
   /** The live log when the last message came: a run with nothing new writes nothing of another one. */
@@ -459,9 +461,10 @@ class Oracle {
 
   /** Whether the log was sent to its end, and now looks as if it had been emptied since, in place. */
   #looksEmptied(anchor: number | "unknown" | undefined): boolean {
-    const { generation, last } = this.#sentToEnd;
+    const { generation, last, lasts } = this.#sentToEnd;
     if (generation !== this.disk.generation || typeof anchor !== "number") return false;
-    if (!this.disk.twins(last).includes(anchor) && !this.#knowsEnd) return false;
+    const isEnd = this.disk.twins(anchor).some((twin) => lasts.includes(twin));
+    if (!isEnd && !this.#knowsEnd) return false;
     return this.disk.wholeLines(this.disk.files.get("") ?? "").every((id) => id > last);
   }
 
@@ -686,7 +689,8 @@ class Oracle {
     const ids = this.disk.wholeLines(live);
     const last = ids.at(-1);
     if (last === undefined || !isWhole || !ids.every(isSent)) return false;
-    this.#sentToEnd = { generation, last };
+    const before = this.#sentToEnd.generation === generation ? this.#sentToEnd.lasts : [];
+    this.#sentToEnd = { generation, last, lasts: [...before, last] };
     this.disk.wasEmptied = this.disk.wasCut = false;
     return true;
   }
@@ -715,11 +719,10 @@ class Oracle {
       const ids = this.disk.wholeLines(text);
       // A name without number or date, and lines younger than all of the log: another log's.
       if (/old/.test(suffix) && live.length > 0 && (ids[0] ?? 0) > Math.max(...live)) continue;
-      const lastSent = Math.max(-1, ...ids.filter((id) => this.delivered.has(id)));
       const isOlder = Math.max(...ids) < Math.min(...this.delivered);
+      const isKnown = ids.some((id) => this.delivered.has(id));
       const isBehind = (id: number) =>
-        this.#late.has(id) &&
-        (this.#gapTold || this.#noticeFits || isOlder || ids.indexOf(id) < ids.indexOf(lastSent));
+        this.#late.has(id) && (this.#gapTold || this.#noticeFits || isOlder || isKnown);
       const isOwed = (id: number) => !this.delivered.has(id) && !this.#exempt.has(id);
       // Which of two equal lines it is cannot be told where the one before them was edited.
       const isTwin = (id: number) =>
@@ -927,6 +930,8 @@ class Player {
     const { disk } = this;
     if (!this.#writerIsLive()) return;
     disk.finishCompressing();
+    // A file without a date has no place among others.
+    if (disk.pending !== "" && !disk.files.get("")?.includes("~\n")) return;
     const create = a < 0.7;
     const waits = b < 0.4;
     if (!waits && b < 0.7) this.#complete();

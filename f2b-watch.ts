@@ -2151,17 +2151,6 @@ function sameAnchor(one: Anchor, other: Anchor): boolean {
   return proofOf(one) === proofOf(other);
 }
 
-/** Whether a file of `size` bytes with this head begins like the one that the anchor stood in. */
-function beginsLike(anchor: Anchor, head: Uint8Array, size: number): boolean {
-  const rung = HEAD_LENGTHS.findLastIndex((length) => length <= size && length < anchor.offset);
-  const first = firstLine(head.subarray(0, size));
-  const sameFirst = fingerprint(first) === anchor.firstLineHash;
-  // A line with its time is in no other log, whatever was written behind it since.
-  const isProven = first.at(-1) === NEWLINE && (!sameFirst || lineTime(first) !== "");
-  if (isProven || rung < 0) return sameFirst;
-  return fingerprint(head.subarray(0, HEAD_LENGTHS[rung])) === anchor.headHash[rung];
-}
-
 /** The time of a line, which sorts as text; empty where it begins with none. */
 function lineTime(line: Uint8Array): string {
   const text = utf8.decode(line.subarray(0, 400));
@@ -2218,23 +2207,19 @@ function cursorFrom(
   };
 }
 
-/** How logs are compressed: by their first bytes, in hex, since a name may be wrong. */
-const PACKINGS = [
-  { magic: "1f8b", ending: "gz", program: "gzip" },
-  { magic: "28b52ffd", ending: "zst", program: "zstd" },
-  { magic: "fd377a585a00", ending: "xz", program: "xz" },
-  { magic: "425a68", ending: "bz2", program: "bzip2" },
-  { magic: "04224d18", ending: "lz4", program: "lz4" },
-] as const;
-const PACKED_NAME = new RegExp(`\\.(?:${PACKINGS.map(({ ending }) => ending).join("|")})$`);
+const PACKED_NAME = /\.(?:gz|zst|xz|bz2|lz4)$/;
 
-/** What cannot be looked into is a rotated log by its name alone. */
-const ROTATED_NAME = new RegExp(`\\d|old|bak|prev|${PACKED_NAME.source}`, "i");
-
-/** The program that unpacks a file which begins like this; absent when it is not compressed. */
-function packingOf(head: Uint8Array): (typeof PACKINGS)[number]["program"] | undefined {
+/** The program that unpacks a file which begins like this, since a name may be wrong; or absent. */
+function packingOf(head: Uint8Array): string | undefined {
+  const programs = {
+    "1f8b": "gzip",
+    "28b52ffd": "zstd",
+    fd377a585a00: "xz",
+    "425a68": "bzip2",
+    "04224d18": "lz4",
+  };
   const start = Buffer.from(head.subarray(0, 6)).toString("hex");
-  return PACKINGS.find(({ magic }) => start.startsWith(magic))?.program;
+  return Object.entries(programs).find(([magic]) => start.startsWith(magic))?.[1];
 }
 
 /** What a name beside the log's may be: absent when it shares no stem with it. */
@@ -2250,14 +2235,13 @@ function siblingName(log: string, name: string): { rest: string; number?: number
   return number === undefined ? { rest } : { rest, number: Number(number) };
 }
 
-/** What decides the order of rotated files. */
-type Aged = Pick<LogFile, "name" | "number" | "size" | "firstTime">;
-
 /**
  * The oldest first. Numbers give their own order; all others stand where their first date puts them. A
  * file without a date is as old as the one before it in the order of numbers, or older than all.
  */
-function byAge<File extends Aged>(files: readonly File[]): File[] {
+function byAge<File extends Pick<OpenFile, "name" | "number" | "size" | "firstTime">>(
+  files: readonly File[],
+) {
   const ages = new Map(files.map((file) => [file, file.firstTime]));
   const ageOf = (file: File) => ages.get(file) ?? "";
   const numberOf = ({ number = -1 }: File) => number;
@@ -2274,37 +2258,15 @@ function byAge<File extends Aged>(files: readonly File[]): File[] {
   });
 }
 
-/** What a plan asks of a file, each only when it must know. */
-export interface LogFile {
-  readonly name: string;
-  readonly isLive: boolean;
-  readonly number?: number | undefined;
-  readonly size: number;
-  readonly firstTime: string;
-  /** Whether a whole line is in it. */
-  hasLine(): boolean;
-  /**
-   * Where the last line that is known to be sent ends, and what shows it: the proof at the cursor's
-   * offset, the last line elsewhere, one of those just before it among others, or less.
-   */
-  found(
-    progress: Progress,
-  ): { offset: number; by: "position" | "last line" | "lines" | "guess" } | undefined;
-  /** Bytes that were sent before the cursor left this file; 0 when it is not known. */
-  finishedAt(progress: Progress): number;
-  /** Whether a younger file holds all of it: a backup copy. */
-  isCopyIn(files: readonly LogFile[]): boolean;
-  /** Whether it ends before the oldest line that is known. */
-  isStale(progress: Progress): boolean;
-  /** Where the last line of an older file ends in it, because one of them was copied or trimmed; or 0. */
-  overlap(older: LogFile): number;
-}
-
-/** `leave`: the file is done, so that its last line counts even without a line end. */
-interface Segment<File> {
-  readonly file: File;
+/**
+ * `leave`: the file is done, so that its last line counts even without a line end; `end` proves that it
+ * was left there.
+ */
+interface Segment {
+  readonly file: OpenFile;
   readonly from: number;
   readonly leave: boolean;
+  readonly end?: Anchor | undefined;
 }
 
 /**
@@ -2313,18 +2275,18 @@ interface Segment<File> {
  * fail2ban may still write to it. `isGap`: lines may be missing before the segments; `goesOn`: which
  * begin behind lines that are known.
  */
-export function planRead<File extends LogFile>(progress: Progress, files: readonly File[]) {
+export function planRead(progress: Progress, files: readonly OpenFile[]) {
   const finds = new Map(files.map((file) => [file, file.found(progress)]));
   const foundBy = (proof: string) => files.findLast((file) => finds.get(file)?.by === proof);
   const holder = foundBy("position") ?? foundBy("last line");
   const isGap = progress.cursor !== undefined && !holder;
   // Where the position is known, a file that begins like an older one is another one nevertheless.
-  const knownIn = (file: File) => {
+  const knownIn = (file: OpenFile) => {
     const { offset = 0, by = "guess" } = finds.get(file) ?? {};
     return isGap || by !== "guess" ? offset : 0;
   };
   const leavesSiblings = files.find(({ isLive }) => isLive)?.hasLine() === true;
-  const segments: Segment<File>[] = [];
+  const segments: Segment[] = [];
   for (const file of files) {
     const isHolder = file === holder;
     if (!isHolder && (file.isCopyIn(files) || (!isGap && file.isStale(progress)))) continue;
@@ -3596,12 +3558,12 @@ const PAGE_BYTES = 128 * 1024;
 const RECORD_SEARCH_BYTES = 16 * 1024;
 
 /** A log or a sibling as it was when it was opened: what is written later belongs to the next run. */
-class OpenFile implements LogFile {
-  readonly name: string;
-  readonly isLive: boolean;
+class OpenFile {
+  readonly name!: string;
+  readonly isLive: boolean = false;
   readonly number: number | undefined;
-  readonly descriptor: number;
-  readonly stat: fs.Stats;
+  readonly descriptor!: number;
+  readonly stat!: fs.Stats;
   readonly size: number;
   /** The first bytes: a file may be truncated while it is read. */
   readonly head: Uint8Array;
@@ -3617,15 +3579,9 @@ class OpenFile implements LogFile {
     file: Pick<OpenFile, "name" | "descriptor" | "stat"> & Partial<OpenFile>,
   ) {
     this.#world = world;
-    this.name = file.name;
-    this.isLive = file.isLive ?? false;
-    this.number = file.number;
-    this.descriptor = file.descriptor;
-    this.stat = file.stat;
+    Object.assign(this, file);
     this.size = file.size ?? file.stat.size;
     this.head = this.fill(0, Buffer.alloc(Math.min(this.size, HEAD_BYTES)));
-    this.key = file.key;
-    this.damage = file.damage;
     if (this.isLive || this.key || !packingOf(this.head)) return;
     // Compressed files end in a checksum of all they hold.
     const tail = this.readBefore(this.size, 64);
@@ -3748,7 +3704,7 @@ class OpenFile implements LogFile {
     return cursorFrom(this.head, this.readBefore(offset, ANCHOR_TAIL_BYTES), offset, lines, total);
   }
 
-  /** Whether another file holds all that this one does; the files stand oldest first. */
+  /** Whether another of the files, the oldest first, holds all that it does: a backup copy. */
   isCopyIn(files: readonly OpenFile[]): boolean {
     if (this.isLive || this.size === 0) return false;
     const end = this.anchorAt(this.size);
@@ -3758,10 +3714,12 @@ class OpenFile implements LogFile {
     );
   }
 
+  /** Whether a whole line is in it. */
   hasLine(): boolean {
     return !this.lines().next().done;
   }
 
+  /** Whether it ends before the oldest line that is known. */
   isStale({ cursor }: Progress): boolean {
     const oldest = cursor?.trail?.at(-1)?.[2] ?? "";
     return !this.isLive && oldest !== "" && this.lastTime !== "" && this.lastTime < oldest;
@@ -3797,6 +3755,7 @@ class OpenFile implements LogFile {
     return false;
   }
 
+  /** Where the last line of an older file ends in it, because one of them was copied or trimmed; or 0. */
   overlap(older: OpenFile): number {
     // Cut short, or put back, beside a copy that holds all of it.
     if (this.#isPartOf(older)) return this.lastLineEnd();
@@ -3805,9 +3764,24 @@ class OpenFile implements LogFile {
     return isBehind ? found.offset : 0;
   }
 
+  /**
+   * Where the last line that is known to be sent ends, and what shows it: the proof at the cursor's
+   * offset, the last line elsewhere, one of those just before it among others, or less.
+   */
   found({ cursor }: Progress) {
     if (!cursor || !this.matches(cursor)) return cursor && this.#find(cursor);
     return { offset: cursor.offset, by: "position" as const };
+  }
+
+  /** Whether it begins like the file that the anchor stood in. */
+  #beginsLike({ offset, firstLineHash, headHash }: Anchor): boolean {
+    const rung = HEAD_LENGTHS.findLastIndex((length) => length <= this.size && length < offset);
+    const first = firstLine(this.head);
+    const sameFirst = fingerprint(first) === firstLineHash;
+    // A line with its time is in no other log, whatever was written behind it since.
+    const isProven = first.at(-1) === NEWLINE && (!sameFirst || lineTime(first) !== "");
+    if (isProven || rung < 0) return sameFirst;
+    return fingerprint(this.head.subarray(0, HEAD_LENGTHS[rung])) === headHash[rung];
   }
 
   /**
@@ -3842,7 +3816,7 @@ class OpenFile implements LogFile {
     if (!best) {
       // No line is known: behind the last one that is not younger, if the file begins like the cursor's.
       const { lastTime } = cursor;
-      if (lastTime === undefined || !beginsLike(cursor, this.head, this.size)) return undefined;
+      if (lastTime === undefined || !this.#beginsLike(cursor)) return undefined;
       const offset = this.#behindSent(0, "", [lastTime], Infinity);
       return offset > 0 ? { offset, by: "guess" as const } : undefined;
     }
@@ -3937,7 +3911,6 @@ function listSiblings(world: World, log: string) {
   const names = [...files.map(({ name, inode }) => `${name} ${inode}`), own ? inodeOf(own) : ""];
   return { files, snapshot: fingerprint(marks.join("\n")), names: names.join("\n") };
 }
-type Listed = ReturnType<typeof listSiblings>["files"][number];
 
 /** Creates a file of ours, or opens it: for our eyes only, never through a link. */
 function openPrivate(world: World, path: string, flags: number): number {
@@ -4023,10 +3996,6 @@ async function unpack(world: World, packed: OpenFile, scratchPath: string): Prom
   return new OpenFile(world, { ...packed, descriptor, size, damage });
 }
 
-/** A sibling that could not be used. */
-type LeftOut = Pick<Listed, "name" | "number" | "writtenMs"> &
-  Readonly<{ why: string; key: string }>;
-
 /**
  * The files among those opened that are the log's: by their first lines, and by when they were written.
  * A name that neither a number nor a date makes a rotated one may be that of another log: its lines are
@@ -4071,7 +4040,8 @@ async function openSiblings(world: World, log: string, live: OpenFile | undefine
   let before = "";
   for (let tries = 1; ; tries++) {
     const open: OpenFile[] = [];
-    const leftOut: LeftOut[] = [];
+    // What could not be used.
+    const leftOut = [];
     let listing: ReturnType<typeof listSiblings> | undefined;
     try {
       listing = listSiblings(world, log);
@@ -4091,7 +4061,9 @@ async function openSiblings(world: World, log: string, live: OpenFile | undefine
         if (error instanceof Fault) throw error;
         const why = errorCode(error) === "ELOOP" ? "a link" : reason(error);
         const key = `${name} ${inode} ${size}`;
-        if (ROTATED_NAME.test(rest)) leftOut.push({ name, number, writtenMs, why, key });
+        // What cannot be looked into is a rotated log by its name alone.
+        const isRotated = /\d|old|bak|prev|\.(?:gz|zst|xz)$/i.test(rest);
+        if (isRotated) leftOut.push({ name, number, writtenMs, why, key });
       }
     }
     const isSettled = ifPossible(() => listSiblings(world, log))?.names === listing?.names;
@@ -4106,7 +4078,7 @@ async function openSiblings(world: World, log: string, live: OpenFile | undefine
 type Siblings = Awaited<ReturnType<typeof openSiblings>>;
 /** Siblings with their first time, the oldest first; of compressed ones only the beginning is unpacked. */
 async function siblingAges(world: World, { open }: Siblings) {
-  const ages: (Aged & Pick<OpenFile, "damage">)[] = [];
+  const ages = [];
   for (const file of open) {
     let { firstTime, damage } = file;
     try {
@@ -4981,11 +4953,6 @@ const EVENTS_BYTES = 4 * 1024 * 1024;
 /** A longer line is read in pieces of this size, so that memory stays bounded. */
 const LINE_LIMIT_BYTES = 8 * 1024 * 1024;
 
-interface OpenSegment extends Segment<OpenFile> {
-  /** What proves that the file was left at its end; absent where it is not left. */
-  readonly end?: Anchor | undefined;
-}
-
 /** Where reading continues on disk. */
 interface Position {
   readonly segment: number;
@@ -5036,7 +5003,7 @@ type Piece = Cut & { readonly after: Spot };
  * because the file may be truncated while messages are sent.
  */
 class Feed {
-  readonly segments: readonly OpenSegment[];
+  readonly segments: readonly Segment[];
   readonly start: Spot;
   readonly #run: Job;
   /** The file before the first segment's, for what happened earlier. */
@@ -5049,7 +5016,7 @@ class Feed {
     shows: FeedView,
     { part, total, cursor }: Progress,
     plan: {
-      segments: readonly OpenSegment[];
+      segments: readonly Segment[];
       lines: number;
       proof: Cursor | undefined;
       older: OpenFile | undefined;
@@ -5903,7 +5870,7 @@ function feedView({ settings }: Job, destination: Destination) {
   return { view, style, pageBytes: isWhole ? PAGE_BYTES : 1024 * 1024, encode };
 }
 
-type Reading = ReturnType<typeof planRead<OpenFile>>;
+type Reading = ReturnType<typeof planRead>;
 
 type ReadPlan = Awaited<ReturnType<typeof planFor>>;
 
@@ -5915,7 +5882,8 @@ async function planFor(run: Job, destination: Destination, progress: Progress) {
   const isSame = isOn && listing === ifPossible(() => listSiblings(world, settings.log))?.snapshot;
   let siblings = NO_SIBLINGS;
   let files = live ? [live] : [];
-  let plan: Reading = { isGap: false, goesOn: false, segments: [] };
+  const nothing: Reading = { isGap: false, goesOn: false, segments: [] };
+  let plan = nothing;
   if (isSame) plan = { ...plan, segments: [{ file: live, from: cursor.offset, leave: false }] };
   for (const all of isSame ? [] : [false, true]) {
     // A first run knows the siblings from when it noted their ends; they are not for it to read.
@@ -5926,7 +5894,7 @@ async function planFor(run: Job, destination: Destination, progress: Progress) {
     if (!plan.isGap || siblings.keys.length === 0) break;
   }
   run.logChanged ||= !isSettled(run, siblings);
-  if (run.logChanged) plan = { isGap: false, goesOn: false, segments: [] };
+  if (run.logChanged) plan = nothing;
   else if (!live && plan.segments.length === 0) throw logMissing(settings);
   const steps = plan.segments.map(({ file, from }) => `${file.name} from ${from}`);
   say(run, `${plan.isGap ? "gap" : "read"}: ${steps.join(", ") || "nothing yet"}`);
@@ -6008,7 +5976,7 @@ function noticeForeign({ live, settings }: Job, progress: Progress): void {
 function noticeMissing(
   { live, settings }: Job,
   { isGap, goesOn }: Reading,
-  segments: readonly OpenSegment[],
+  segments: readonly Segment[],
   progress: Progress,
   { leftOut }: LogFiles,
 ): string[] {
@@ -6022,14 +5990,12 @@ function noticeMissing(
   const isYoung = !live?.firstTime || live.firstTime > (cursor?.lastTime ?? "");
   const isEmptied = isYoung && !goesOn && live && drained?.file === live.identity;
   const isLost = isGap && !isAllSent && !isEmptied;
-  // What could not be opened may be younger than a file: by number, else by when it was written.
-  const isYounger = ({ number, writtenMs }: LeftOut, file: OpenFile) =>
-    number !== undefined && file.number !== undefined
-      ? number < file.number
-      : writtenMs >= file.writtenMs;
-  const missed = fresh.filter(
-    (each) => isGap || (first?.isLive === false && isYounger(each, first)),
-  );
+  const missed = fresh.filter(({ number, writtenMs }) => {
+    if (isGap || first?.isLive !== false) return isGap;
+    // What could not be opened may be younger than a file: by number, else by when it was written.
+    if (number === undefined || first.number === undefined) return writtenMs >= first.writtenMs;
+    return number < first.number;
+  });
   const damaged = segments.flatMap(({ file: { name, damage: why, key = name } }) =>
     why && !known.includes(`told ${key}`) ? [{ name, why, key: `told ${key}` }] : [],
   );
@@ -6074,7 +6040,7 @@ async function startProgress(run: Job): Promise<Progress> {
     .map((file) => file.anchorAt(file.size));
   const known = [...keys, ...leftOut.map(({ key }) => key)];
   const seen = { ...blank, finished, known, listing: snapshot };
-  if (!live || live.lines().next().done) return seen;
+  if (!live?.hasLine()) return seen;
   const end = settings.from === "end" ? live.lastLineEnd() : 0;
   return { ...seen, cursor: live.cursorAt(end, live.countLines(0, end)) };
 }

@@ -4,7 +4,7 @@ import * as fs from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
-import { planRead, type LogFile } from "../f2b-watch.ts";
+import { planRead } from "../f2b-watch.ts";
 import { fencedLines } from "./discord.ts";
 import {
   line,
@@ -959,7 +959,7 @@ const PLANS: Record<string, string> = {
 describe("planRead()", () => {
   const PROOFS = { at: "position", last: "last line", lines: "lines", guess: "guess" } as const;
 
-  function fileOf(word: string): LogFile {
+  function fileOf(word: string) {
     const [name = "", facts = ""] = word.split(":");
     const said = new Map(
       facts.split(",").map((fact) => {
@@ -985,7 +985,9 @@ describe("planRead()", () => {
     const words = given.trim().split(" ");
     const isLost = words[0] === "nowhere" && words.shift();
     const progress = { total: 0, finished: [], gap: false, ...(isLost ? {} : { cursor: {} }) };
-    const plan = planRead(progress as unknown as Parameters<typeof planRead>[0], words.map(fileOf));
+    const plan = planRead(
+      ...([progress, words.map(fileOf)] as unknown as Parameters<typeof planRead>),
+    );
     const read = plan.segments.map(
       ({ file, from, leave }) => `${file.name} ${from}${leave ? "" : "…"}`,
     );

@@ -666,21 +666,20 @@ function discordName(host: string): string {
 export const KINDS = ["alert", "ban", "unban", "restore", "found", "life", "other"] as const;
 type Kind = (typeof KINDS)[number];
 
-/** A record's first line. */
-interface Line extends Record<"date" | "time" | "level" | "message", string> {
-  kind: Kind;
-  jail?: string | undefined;
-  /** The numbers that count it: those of an unban may have to move. */
-  counted?: Record<Kind, number>;
-}
-
-/** A record of each of these events, with the parts, all text, that the event's row in `MESSAGES` names. */
+/**
+ * The first line of a record of each of these events, with the parts, all text, that the event's row in
+ * `MESSAGES` names.
+ */
 type Says<
   Event extends string,
   Parts extends string = never,
   Perhaps extends string = never,
 > = Event extends string
-  ? Line & { event: Event } & Record<Parts, string> & Record<Perhaps, string | undefined>
+  ? { event: Event; kind: Kind; jail?: string | undefined } & {
+      /** The numbers that count it: those of an unban may have to move. */
+      counted?: Record<Kind, number>;
+    } & Record<"date" | "time" | "level" | "message" | Parts, string> &
+      Record<Perhaps, string | undefined>
   : never;
 
 /** `switch` on its `event`, and its parts are there. An `id` is an address, a network or any other text. */
@@ -734,9 +733,6 @@ const PREFIXES = lazily(() => {
       fail2ban\.(?:filter|actions) +\[\d+\]: ([A-Z]+) +(\[([^\]]{1,200})\][ ]
       (?:Found ([\da-fA-F.:]+)(?: - ([\d-]+ [\d:]+))?|
       (Ban|Unban|Restore Ban|Repeal Ban) ([\da-fA-F.:]+)|([\da-fA-F.:]+) already banned))$`,
-    usualVerbs: {
-      ...{ Ban: "ban", Unban: "unban", "Restore Ban": "restore", "Repeal Ban": "repeal" },
-    } as Readonly<Record<string, string>>,
     // A failure behind its hour, for the digest. The grammar would say the same of it, too.
     usualFound: new RegExp(
       pattern`:\d\d:\d\d,\d{3} fail2ban\.filter +\[\d+\]: INFO +
@@ -840,11 +836,11 @@ const MESSAGES = lazily((): [event: LogRecord["event"], kind: Kind, message: Reg
 
 /** Reads the first line of a record; absent for a continuation line, and for what is not known. */
 export function readRecord(line: string): LogRecord | undefined {
-  const { usual, usualVerbs, own, afterTag } = PREFIXES();
+  const { usual, own, afterTag } = PREFIXES();
   const match = usual.exec(line);
   if (match) {
     const [, date, time, level, message, jail, found, at, verb, other, again] = match;
-    const did = verb && usualVerbs[verb];
+    const did = verb?.replace(" Ban", "").toLowerCase();
     const event = did || (found ? "found" : "alreadyBanned");
     const kind = did === "repeal" ? "restore" : did || "found";
     const id = found ?? other ?? again;
@@ -906,12 +902,6 @@ function classify(date = "", time = "", level = "", message = ""): LogRecord {
   throw new Error("the grammar's last row fits everything");
 }
 
-/** Whether two lines may be of one stop; by the time of day alone, where they have no date. */
-function isNear(one: LogRecord, other: LogRecord): boolean {
-  const msOf = ({ date, time }: LogRecord) => Date.parse(`${date || "1970-01-01"}T${time}Z`);
-  return Math.abs(msOf(one) - msOf(other)) <= 10 * SECOND;
-}
-
 /** Reads a log line by line, and knows what the lines before say about the next ones. */
 class LogContext {
   record: LogRecord | undefined;
@@ -962,15 +952,17 @@ class LogContext {
 
   #noteJail(next: LogRecord, jail: string): void {
     const waiting = this.unbans.get(jail);
+    const msOf = ({ date, time }: LogRecord) => wallClockMs(`${date} ${time}`);
+    // They may be of one stop; by the time of day alone, where they have no date.
+    const isNear = (unban: LogRecord) => Math.abs(msOf(unban) - msOf(next)) <= 10 * SECOND;
     if (next.event === "unban") {
-      while (waiting?.[0] && !isNear(waiting[0], next)) waiting.shift();
+      while (waiting?.[0] && !isNear(waiting[0])) waiting.shift();
       if (waiting) waiting.push(next);
       else this.unbans.set(jail, [next]);
       return;
     }
     if (!waiting) return;
-    if (next.event === "jailStopped" && !this.stopping)
-      waiting.filter((unban) => isNear(unban, next)).forEach(repeal);
+    if (next.event === "jailStopped" && !this.stopping) waiting.filter(isNear).forEach(repeal);
     this.unbans.delete(jail);
   }
 }
@@ -1106,10 +1098,10 @@ class Counts {
     ...(["foundAgain", "increase", "command", "output", "ended"] as const),
     ...(["stopping", "exiting", "reloading", "jailStopped", "jailReloaded"] as const),
   ]);
-  readonly #ownSecrets: readonly string[];
+  readonly ownSecrets: readonly string[];
 
   constructor(ownSecrets: readonly string[]) {
-    this.#ownSecrets = ownSecrets;
+    this.ownSecrets = ownSecrets;
   }
 
   add(record: LogRecord): void {
@@ -1160,7 +1152,7 @@ class Counts {
 
   /** An id may be any text of any length; a secret is taken out before it is cut. */
   #id(text: string) {
-    const hide = () => redact(text, this.#ownSecrets, /[\s"'`\\]/.test(text));
+    const hide = () => redact(text, this.ownSecrets, /[\s"'`\\]/.test(text));
     const id = text.length <= 200 ? text : shortened(hide(), 200);
     const known = this.ids.get(id);
     if (known) return known;
@@ -3148,9 +3140,9 @@ class Tally {
    * What was counted. `notRead`: files that could not be read, or not to their end, with reasons;
    * `known`: the countries of the busiest addresses, `DE`, or `AS64500`.
    */
-  digest(notRead: readonly string[], ownSecrets: readonly string[], known: Facts["countries"]) {
+  digest(notRead: readonly string[], known: Facts["countries"]) {
+    const { failedActions, atLeast, banned, jails: counted, ids, ownSecrets } = this.counts;
     const clean = (text: string) => cleanText(text, ownSecrets);
-    const { failedActions, atLeast, banned, jails: counted, ids } = this.counts;
     const jails = Array.from(counted, ([name, { kinds, ids: bannedIds, ...counts }]) => {
       const bannedAddresses = bannedIds.size;
       return { jail: clean(name), ...counts, unbanned: kinds.unban, bannedAddresses };
@@ -6875,19 +6867,18 @@ async function callAgain(world: World, settings: Settings, findings: readonly Fi
 async function status(world: World, given: Settings, named: readonly string[]): Promise<number> {
   const settings = ofMachine(world, given);
   const { json, host, send, prints } = settings;
-  const answer = await jailStatuses(world, settings, named).catch((error: unknown) => {
+  const jails = await jailStatuses(world, settings, named).catch((error: unknown) => {
     if (send && error instanceof Fault && error.exitCode === 66) return error;
     throw error;
   });
-  if (answer instanceof Fault) {
+  if (jails instanceof Fault) {
     // What cron sends is reported as rarely as a run that fails.
     const exitCode = await sendBeside(world, settings, (job, { name }) => {
-      if (name === settings.services[0]?.name) report(job, "status", answer, "");
+      if (name === settings.services[0]?.name) report(job, "status", jails, "");
       return undefined;
     });
-    return worstExit([exitCode, answer.exitCode]);
+    return worstExit([exitCode, jails.exitCode]);
   }
-  const jails = answer;
   if (json) await print(world, `${JSON.stringify({ host, jails }, undefined, 2)}\n`);
   else if (!send) await print(world, statusTable(jails, 80) || "no jails\n");
   // Where messages would be printed too, the object is the message.
@@ -7017,7 +7008,7 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
     for (const fault of settings.facts.news.values()) {
       if (fault) complain(world, fault.message, fault.hint);
     }
-    return tally.digest([...damaged, ...leftOut].map(withReason), ownSecrets, countries);
+    return tally.digest([...damaged, ...leftOut].map(withReason), countries);
   } finally {
     for (const file of files) file.close();
   }

@@ -1067,7 +1067,7 @@ interface Busy {
   banned: number;
 }
 
-/** So many ids are remembered, then the rare ones are forgotten. */
+/** Beyond this many ids the rare ones are forgotten. */
 const IDS_LIMIT = 50_000;
 
 /** A string of its own: a slice would keep the whole block in memory that it was cut from. */
@@ -1084,13 +1084,13 @@ class Counts {
   /** By name; what belongs to no jail has none. Of `life` only starts are counted. */
   readonly jails = new Map<string, Busy & { kinds: Record<Kind, number>; ids: Set<string> }>();
   readonly ids = new Map<string, Busy & { id: string }>();
-  /** Ids, in the order that they were banned in. */
+  /** Ids, in the order they were banned. */
   readonly banned = new Set<string>();
   failedActions = 0;
   /** The first and the last record that has a time. */
   from: LogRecord | undefined;
   to: LogRecord | undefined;
-  /** What were too many to remember all: then their numbers are the least that they may be. */
+  /** There were too many to remember them all: the numbers are then the least they may be. */
   readonly atLeast = { seenAddresses: false, bannedAddresses: false };
   #bannedIds = 0;
   /** Events that belong to others, which are counted. */
@@ -2123,20 +2123,6 @@ function lastLine(before: Uint8Array): Uint8Array {
   return before.subarray(Math.max(lastLineStart(before), before.length - ANCHOR_LINE_BYTES));
 }
 
-/** What proves that a reader stood at `offset`, from the file's head and the bytes before it. */
-function anchorFrom(head: Uint8Array, before: Uint8Array, offset: number): Anchor {
-  const line = lastLine(before);
-  const longest = Math.min(offset, HEAD_BYTES);
-  const lengths = [...HEAD_LENGTHS.filter((length) => length < offset), longest];
-  return {
-    offset,
-    lastLineHash: fingerprint(line),
-    lastLineBytes: line.length,
-    headHash: lengths.map((length) => fingerprint(head.subarray(0, length))),
-    firstLineHash: fingerprint(firstLine(head.subarray(0, longest || Infinity))),
-  };
-}
-
 function sameAnchor(one: Anchor, other: Anchor): boolean {
   const proofOf = ({ offset, lastLineHash, headHash, firstLineHash }: Anchor) =>
     [offset, lastLineHash, headHash, offset > 0 || firstLineHash].join();
@@ -2162,41 +2148,6 @@ function firstTimeIn(bytes: Uint8Array): string {
     start = end + 1;
   }
   return "";
-}
-
-/**
- * An anchor with what it takes to be searched for. `before`: the bytes up to `offset`, at most 32 KiB of
- * them count; `total`: lines ever read; `trail`: the lines that were known before.
- */
-function cursorFrom(
-  head: Uint8Array,
-  before: Uint8Array,
-  offset: number,
-  lines: number,
-  total = lines,
-  trail: readonly KnownLine[] = [],
-): Cursor {
-  const near = before.subarray(-ANCHOR_TAIL_BYTES);
-  // Of the last lines each, of older ones four of each doubling of the distance.
-  const isKept = (at: number) =>
-    at % 2 ** Math.floor(Math.log2((total - at) / KNOWN_DENSE + 1)) === 0;
-  const known: KnownLine[] = [];
-  let [at, lastTime] = [total, ""];
-  for (let rest = near; rest.length > 0 && offset > 0; at--) {
-    const start = lastLineStart(rest);
-    const isCutOff = start === 0 && near.length < offset && rest.length < ANCHOR_LINE_BYTES;
-    if (isCutOff) break;
-    const time = isKept(at) || lastTime === "" ? lineTime(rest.subarray(start)) : "";
-    if (isKept(at)) known.push([at, fingerprint(lastLine(rest)), time]);
-    lastTime ||= time;
-    rest = rest.subarray(0, start);
-  }
-  return {
-    ...anchorFrom(head, near, offset),
-    lines,
-    ...(lastTime && { lastTime }),
-    trail: [...known, ...trail.filter(([each]) => each <= at && isKept(each))],
-  };
 }
 
 const PACKED_NAME = /\.(?:gz|zst|xz|bz2|lz4)$/;
@@ -3168,11 +3119,15 @@ class Tally {
       /** Different addresses, or other ids, that were found or banned. */
       seenAddresses: atLeast.seenAddresses ? IDS_LIMIT : ids.size,
       addresses,
-      networks: addUp("network", this.counts.busiest(), ({ id }) => networkOf(id))
+      networks: addUp(this.counts.busiest(), ({ id }) => networkOf(id))
         .filter((network) => network.addresses > 1)
-        .slice(0, 100),
+        .slice(0, 100)
+        .map(({ name: network, ...counts }) => ({ network, ...counts })),
       /** Of the addresses above whose country is known. */
-      countries: addUp("country", addresses, ({ country }) => country),
+      countries: addUp(addresses, ({ country }) => country).map(({ name: country, ...counts }) => ({
+        country,
+        ...counts,
+      })),
       atLeast,
       /** The oldest first. */
       chart: { unit: this.#unit, bars: [...this.#chart.values()] },
@@ -3191,19 +3146,12 @@ function sumOf<Key extends string>(counts: readonly Record<Key, number>[], key: 
 }
 
 /** The ids of each group as one, the busiest group first; ids of no group are left out. */
-function addUp<Name extends string, Each extends Busy>(
-  name: Name,
-  ids: readonly Each[],
-  groupOf: (id: Each) => string | undefined,
-) {
-  const named = [...Map.groupBy(ids, groupOf)].filter(([group]) => group !== undefined);
-  const counts = named.map(([group, members]) => ({
-    ...({ [name]: group } as Record<Name, string>),
-    addresses: members.length,
-    found: sumOf(members, "found"),
-    banned: sumOf(members, "banned"),
-  }));
-  return counts.sort(busiestFirst);
+function addUp<Each extends Busy>(ids: readonly Each[], groupOf: (id: Each) => string | undefined) {
+  const groups = [...Map.groupBy(ids, groupOf)].flatMap(([name, members]) => {
+    const [found, banned] = [sumOf(members, "found"), sumOf(members, "banned")];
+    return name === undefined ? [] : { name, addresses: members.length, found, banned };
+  });
+  return groups.sort(busiestFirst);
 }
 
 /** The /24 or /64 that an address is in; absent for any other id. */
@@ -3547,7 +3495,7 @@ function inodeOf(stat: fs.Stats): string {
 /** Fastest of 64 KiB to 16 MiB when the page cache is warm, and small in memory. */
 const PAGE_BYTES = 128 * 1024;
 /** How far into a file its first record is looked for. */
-const RECORD_SEARCH_BYTES = 16 * 1024;
+const SEARCH_BYTES = 16 * 1024;
 
 /** A log or a sibling as it was when it was opened: what is written later belongs to the next run. */
 class OpenFile {
@@ -3614,8 +3562,7 @@ class OpenFile {
 
   /** The time of its first record. */
   get firstTime(): string {
-    const search = () => firstTimeIn(this.read(0, RECORD_SEARCH_BYTES));
-    return (this.#firstTime ??= lineTime(this.head) || search());
+    return (this.#firstTime ??= lineTime(this.head) || firstTimeIn(this.read(0, SEARCH_BYTES)));
   }
 
   get lastTime(): string {
@@ -3677,9 +3624,18 @@ class OpenFile {
     return 0;
   }
 
-  /** What proves that a reader stood at `offset`. */
-  anchorAt(offset: number): Anchor {
-    return anchorFrom(this.head, this.readBefore(offset, ANCHOR_LINE_BYTES + 1), offset);
+  /** What proves that a reader stood at `offset`; `before`: the bytes up to there. */
+  anchorAt(offset: number, before = this.readBefore(offset, ANCHOR_LINE_BYTES + 1)): Anchor {
+    const line = lastLine(before);
+    const longest = Math.min(offset, HEAD_BYTES);
+    const lengths = [...HEAD_LENGTHS.filter((length) => length < offset), longest];
+    return {
+      offset,
+      lastLineHash: fingerprint(line),
+      lastLineBytes: line.length,
+      headHash: lengths.map((length) => fingerprint(this.head.subarray(0, length))),
+      firstLineHash: fingerprint(firstLine(this.head.subarray(0, longest || Infinity))),
+    };
   }
 
   matches(anchor: Anchor): boolean {
@@ -3692,8 +3648,38 @@ class OpenFile {
     return fingerprint(line) === lastLineHash && fingerprint(head) === headHash.at(-1);
   }
 
-  cursorAt(offset: number, lines: number, total = lines): Cursor {
-    return cursorFrom(this.head, this.readBefore(offset, ANCHOR_TAIL_BYTES), offset, lines, total);
+  /**
+   * An anchor with what it takes to be searched for. `total`: lines ever read; `trail`: the lines that
+   * were known before; of the bytes `before` it at most 32 KiB count.
+   */
+  cursorAt(
+    offset: number,
+    lines: number,
+    total = lines,
+    trail: readonly KnownLine[] = [],
+    before = this.readBefore(offset, ANCHOR_TAIL_BYTES),
+  ): Cursor {
+    const near = before.subarray(-ANCHOR_TAIL_BYTES);
+    // Of the last lines each, of older ones four of each doubling of the distance.
+    const isKept = (at: number) =>
+      at % 2 ** Math.floor(Math.log2((total - at) / KNOWN_DENSE + 1)) === 0;
+    const known: KnownLine[] = [];
+    let [at, lastTime] = [total, ""];
+    for (let rest = near; rest.length > 0 && offset > 0; at--) {
+      const start = lastLineStart(rest);
+      const isCutOff = start === 0 && near.length < offset && rest.length < ANCHOR_LINE_BYTES;
+      if (isCutOff) break;
+      const time = isKept(at) || lastTime === "" ? lineTime(rest.subarray(start)) : "";
+      if (isKept(at)) known.push([at, fingerprint(lastLine(rest)), time]);
+      lastTime ||= time;
+      rest = rest.subarray(0, start);
+    }
+    return {
+      ...this.anchorAt(offset, near),
+      lines,
+      ...(lastTime && { lastTime }),
+      trail: [...known, ...trail.filter(([each]) => each <= at && isKept(each))],
+    };
   }
 
   /** Whether another of the files, the oldest first, holds all that it does: a backup copy. */
@@ -3877,8 +3863,8 @@ function rotationPath(world: World, log: string): string {
 }
 
 /**
- * What lies beside the log and may be a rotated form of it; of a file and its compressed form, which is
- * being made, the file. `snapshot` changes when one of them is rotated, written or replaced, `names`
+ * The files beside the log that may be rotated forms of it; while one is being compressed, its compressed
+ * form does not count. `snapshot` changes when one of them is rotated, written or replaced, `names`
  * when names change hands, the log's own among them.
  */
 function listSiblings(world: World, log: string) {
@@ -3954,7 +3940,7 @@ function whyPacked(error: unknown, { head }: OpenFile): string {
 
 /**
  * Unpacks a compressed sibling, as far as it can be, into a file without a name, and closes it.
- * What is a log may take half of the free disk; what does not begin like one is a bomb beyond 64 MiB.
+ * A log may take half of the free disk; what does not begin like one is a bomb beyond 64 MiB.
  */
 async function unpack(world: World, packed: OpenFile, scratchPath: string): Promise<OpenFile> {
   const { O_RDWR, O_EXCL } = world.fs.constants;
@@ -3970,7 +3956,7 @@ async function unpack(world: World, packed: OpenFile, scratchPath: string): Prom
   let damage: string | undefined;
   try {
     for await (const chunk of unpackedChunks(world, packed)) {
-      if (size < RECORD_SEARCH_BYTES) isLog ||= firstTimeIn(chunk) !== "";
+      if (size < SEARCH_BYTES) isLog ||= firstTimeIn(chunk) !== "";
       size += writing(scratchPath, () => writeAll(world, descriptor, chunk));
       if (size > (isLog ? limit : 64 * 1024 * 1024)) damage = "too large unpacked";
       if (world.stopping.aborted) throw new Fault(75, "stopped before it was done");
@@ -4067,9 +4053,9 @@ async function openSiblings(world: World, log: string, live: OpenFile | undefine
     if (closed !== "") await world.sleep(100);
   }
 }
-type Siblings = Awaited<ReturnType<typeof openSiblings>>;
+
 /** Siblings with their first time, the oldest first; of compressed ones only the beginning is unpacked. */
-async function siblingAges(world: World, { open }: Siblings) {
+async function siblingAges(world: World, open: readonly OpenFile[]) {
   const ages = [];
   for (const file of open) {
     let { firstTime, damage } = file;
@@ -4089,7 +4075,14 @@ async function siblingAges(world: World, { open }: Siblings) {
 /** The log's own siblings, the oldest first; compressed ones are unpacked where they are wanted, and closed otherwise. */
 async function unpackSiblings(
   world: World,
-  { log, live, open: opened, leftOut, snapshot, isSettled }: Siblings,
+  {
+    log,
+    live,
+    open: opened,
+    leftOut,
+    snapshot,
+    isSettled,
+  }: Awaited<ReturnType<typeof openSiblings>>,
   scratchPath: string,
   isWanted: (packed: OpenFile) => boolean,
 ) {
@@ -4130,7 +4123,7 @@ function cannotWrite(path: string, error: unknown): Fault {
   return new Fault(73, `cannot write to ${path}: ${reason(error)}`, hint);
 }
 
-/** Does something that changes a file of ours. */
+/** Changes a file of ours, which must succeed before anything is sent. */
 function writing<Result>(path: string, work: () => Result): Result {
   try {
     return work();
@@ -4161,7 +4154,7 @@ function directoryProblem(world: World, path: string): string | undefined {
   if (!own.isDirectory()) return "is not a directory";
   if (world.uid() === 0 && dirname(path) === SYSTEMD_PRIVATE) {
     const { uid, mode } = world.fs.lstatSync(SYSTEMD_PRIVATE);
-    // A service's state that systemd keeps from all others, root may operate.
+    // Root may operate a service's state that systemd keeps from everyone else.
     if (uid === 0 && (mode & 0o077) === 0) return undefined;
   }
   const problem = ownershipProblem(world, own);
@@ -4204,7 +4197,7 @@ function prepareStateDirectory(world: World, { state: path, dryRun }: Settings):
   checkStateDirectory(world, path);
 }
 
-/** Distrusts what somebody else than this user, root, or these owners may have written. */
+/** Distrusts what anyone but this user, root or these owners may have written. */
 function ofOthers(world: World, ...owners: readonly number[]) {
   return (stat: fs.Stats) => {
     const problem = ownershipProblem(world, stat, ...owners);
@@ -4222,7 +4215,7 @@ function readOwned(world: World, path: string, flags = 0, ...owners: readonly nu
   }
 }
 
-/** The text of one copy; absent when there is none. One that is closed to us, or newer, is a fault. */
+/** The text of one copy; absent when there is none. One that we may not read, or a newer one, is a fault. */
 function readCopy(world: World, path: string): string | undefined {
   let text: string;
   try {
@@ -5169,8 +5162,7 @@ class Feed {
   cursorOf({ segment, offset, lines, total, before, cursor }: Position): Cursor | undefined {
     const file = this.segments[segment]?.file;
     if (cursor || !file || offset === 0) return cursor;
-    const near = before ?? file.readBefore(offset, ANCHOR_TAIL_BYTES);
-    const made = cursorFrom(file.head, near, offset, lines, total, this.#trail);
+    const made = file.cursorAt(offset, lines, total, this.#trail, before);
     this.#trail = made.trail ?? [];
     return made;
   }
@@ -5280,8 +5272,7 @@ function lineMark({ text, ends }: Text, line: number): string {
 
 /** Whether something else stands before a position than what stood there. */
 function isMoved(file: OpenFile, near: Uint8Array, { offset, before, cursor }: Position): boolean {
-  if (!before)
-    return cursor !== undefined && !sameAnchor(cursor, anchorFrom(file.head, near, offset));
+  if (!before) return cursor !== undefined && !sameAnchor(cursor, file.anchorAt(offset, near));
   const length = Math.min(near.length, before.length);
   return Buffer.compare(near.subarray(-length), before.subarray(-length)) !== 0;
 }
@@ -5862,8 +5853,6 @@ function feedView({ settings }: Job, destination: Destination) {
   return { view, style, pageBytes: isWhole ? PAGE_BYTES : 1024 * 1024, encode };
 }
 
-type Reading = ReturnType<typeof planRead>;
-
 type ReadPlan = Awaited<ReturnType<typeof planFor>>;
 
 /** Plans what one destination reads. Siblings are opened only when the log or they have changed hands. */
@@ -5874,7 +5863,7 @@ async function planFor(run: Job, destination: Destination, progress: Progress) {
   const isSame = isOn && listing === ifPossible(() => listSiblings(world, settings.log))?.snapshot;
   let siblings = NO_SIBLINGS;
   let files = live ? [live] : [];
-  const nothing: Reading = { isGap: false, goesOn: false, segments: [] };
+  const nothing: ReturnType<typeof planRead> = { isGap: false, goesOn: false, segments: [] };
   let plan = nothing;
   if (isSame) plan = { ...plan, segments: [{ file: live, from: cursor.offset, leave: false }] };
   for (const all of isSame ? [] : [false, true]) {
@@ -5967,7 +5956,7 @@ function noticeForeign({ live, settings }: Job, progress: Progress): void {
  */
 function noticeMissing(
   { live, settings }: Job,
-  { isGap, goesOn }: Reading,
+  { isGap, goesOn }: ReturnType<typeof planRead>,
   segments: readonly Segment[],
   progress: Progress,
   { leftOut }: LogFiles,
@@ -6633,7 +6622,7 @@ async function rotatedText(world: World, { log, isFound }: Settings): Promise<st
   listSiblings(world, log);
   const live = ifPossible(() => openLive(world, log, isFound));
   const siblings = await openSiblings(world, log, live);
-  const ages = await siblingAges(world, siblings);
+  const ages = await siblingAges(world, siblings.open);
   for (const file of [...siblings.open, ...(live ? [live] : [])]) file.close();
   const usable = ages.filter(
     ({ damage, firstTime, number }) => !damage && (firstTime || number !== undefined),
@@ -6977,7 +6966,7 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
   /** The rotated files that may have lines from the limit on, and plain ones besides. */
   const openOlder = async () => {
     const siblings = await openSiblings(world, log, live);
-    const ages = await siblingAges(world, siblings);
+    const ages = await siblingAges(world, siblings.open);
     const last = ages.findLastIndex(({ firstTime }) => isOlder(firstTime));
     const names = new Set(ages.slice(Math.max(0, last)).map(({ name }) => name));
     const scratch = scratchPath(world, settings);

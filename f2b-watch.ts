@@ -3878,13 +3878,10 @@ function listSiblings(world: World, log: string) {
     const at = resolve(directory, name);
     const stat = world.fs.lstatSync(at, { throwIfNoEntry: false });
     if (!stat) return [];
-    const { rest, number } = sibling;
     const [inode, writtenMs] = [inodeOf(stat), Math.floor(stat.mtimeMs)];
-    return { name, path: at, rest, number, inode, size: stat.size, writtenMs };
+    return { ...sibling, name, path: at, inode, size: stat.size, writtenMs };
   });
-  const marks = files.map(
-    ({ name, inode, size, writtenMs }) => `${name} ${inode} ${size} ${writtenMs}`,
-  );
+  const marks = files.map((each) => [each.name, each.inode, each.size, each.writtenMs].join(" "));
   const own = world.fs.statSync(path, { throwIfNoEntry: false });
   const names = [...files.map(({ name, inode }) => `${name} ${inode}`), own ? inodeOf(own) : ""];
   return { files, snapshot: fingerprint(marks.join("\n")), names: names.join("\n") };
@@ -3919,23 +3916,24 @@ function writeAll(world: World, descriptor: number, bytes: Uint8Array): number {
   return written;
 }
 
-/** What a compressed file unpacks to, by Node or by the program that made it. */
-function unpackedChunks(world: World, packed: OpenFile): AsyncIterable<Uint8Array> {
+/** What a compressed file unpacks to, by Node or by the program that made it; else says why not. */
+async function* unpackedChunks(world: World, packed: OpenFile): AsyncGenerator<Uint8Array> {
   const program = packingOf(packed.head) ?? "";
   // In blocks so small that even a bomb's blocks unpack to some MiB each.
   const blocks = function* (length = 8 * 1024) {
     for (let at = 0; at < packed.size; at += length) yield packed.read(at, length);
   };
-  if (program !== "gzip" && program !== "zstd") return world.streamProgram(program, blocks());
   const zlib = process.getBuiltinModule("node:zlib");
   const { Readable, pipeline } = process.getBuiltinModule("node:stream");
-  const decoder = program === "gzip" ? zlib.createGunzip() : zlib.createZstdDecompress();
-  return pipeline(Readable.from(blocks()), decoder, () => undefined);
-}
-
-/** Why a compressed file could not be unpacked. */
-function whyPacked(error: unknown, { head }: OpenFile): string {
-  return errorCode(error) === "ENOENT" ? `${packingOf(head)} is not installed` : "damaged";
+  const decoders = { gzip: zlib.createGunzip, zstd: zlib.createZstdDecompress };
+  try {
+    if (program === "gzip" || program === "zstd")
+      yield* pipeline(Readable.from(blocks()), decoders[program](), () => undefined);
+    else yield* world.streamProgram(program, blocks());
+  } catch (error) {
+    if (error instanceof Fault) throw error;
+    throw new Error(errorCode(error) === "ENOENT" ? `${program} is not installed` : "damaged");
+  }
 }
 
 /**
@@ -3963,10 +3961,10 @@ async function unpack(world: World, packed: OpenFile, scratchPath: string): Prom
       if (damage) break;
     }
   } catch (error) {
-    damage = whyPacked(error, packed);
-    if (error instanceof Fault || damage !== "damaged") {
+    damage = reason(error);
+    if (damage !== "damaged") {
       world.fs.closeSync(descriptor);
-      throw error instanceof Fault ? error : new Error(damage);
+      throw error;
     }
   } finally {
     packed.close();
@@ -4065,7 +4063,7 @@ async function siblingAges(world: World, open: readonly OpenFile[]) {
         break;
       }
     } catch (error) {
-      damage = whyPacked(error, file);
+      damage = reason(error);
     }
     ages.push({ ...file, firstTime, damage });
   }

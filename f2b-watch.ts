@@ -667,8 +667,8 @@ export const KINDS = ["alert", "ban", "unban", "restore", "found", "life", "othe
 type Kind = (typeof KINDS)[number];
 
 /**
- * The first line of a record of each of these events, with the parts, all text, that the event's row in
- * `MESSAGES` names.
+ * The first line of a record of each of these events, with the parts, all text, that the event's
+ * row in `MESSAGES` names.
  */
 type Says<
   Event extends string,
@@ -682,7 +682,7 @@ type Says<
       Record<Perhaps, string | undefined>
   : never;
 
-/** `switch` on its `event`, and its parts are there. An `id` is an address, a network or any other text. */
+/** Its `event` says which parts it has. An `id` is an address, a network or any other text. */
 type LogRecord =
   | Says<"ban" | "reban" | "unban" | "repeal" | "restore", "jail" | "id">
   | Says<"foundAgain" | "alreadyBanned", "jail" | "id">
@@ -709,7 +709,7 @@ function stampOf(wallMs: number): string {
   return new Date(wallMs).toISOString().slice(0, 19).replace("T", " ");
 }
 
-/** The time of a stamp or of its first part; NaN where there is none. Without its date it is of one day. */
+/** The time of a stamp or of its first part, or NaN; without a date, all are of one day. */
 function wallClockMs(stamp: string): number {
   const text = stamp.replace(/^ (?=\d)/, "1970-01-01T").replace(" ", "T");
   const ms = Date.parse(`${text.padEnd(19, "T00:00:00".slice(text.length - 10))}Z`);
@@ -722,7 +722,7 @@ function pattern(text: TemplateStringsArray, ...parts: readonly RegExp[]): RegEx
   return new RegExp(String.raw(text, ...sources).replace(/\n */g, ""));
 }
 
-/** What stands around a message. Made when first used, as `MESSAGES` is: an idle run needs neither. */
+/** What surrounds a message. Made when first used, as `MESSAGES` is: an idle run needs neither. */
 const PREFIXES = lazily(() => {
   const stamp = /(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)[.,\d]{0,10}/;
   const level = pattern`(DEBUG|INFO|NOTICE?|WARNI(?:NG)?|ERROR|CRITI(?:CAL)?|MSG|TRACE(?:DEBUG)?|
@@ -739,9 +739,9 @@ const PREFIXES = lazily(() => {
         \[([^\][\n]{1,200})\] Found ([\da-f.:]{3,39}) - [\d-]+ [\d:]+\n`,
       "y",
     ),
-    // `2026-11-22 10:32:26,867 fail2ban.actions        [18191]: NOTICE  [sshd] Ban 203.0.113.7`; with
-    // `-vv` to `-vvvv` (its own date, or milliseconds, and a thread), by 0.8 (no process) or in a format
-    // of one's own. Between date and level may be fail2ban's name, but no other word.
+    // `2026-11-22 10:32:26,867 fail2ban.actions   [18191]: NOTICE  [sshd] Ban 203.0.113.7`; with
+    // `-vv` to `-vvvv` (its own date, or milliseconds, and a thread), by 0.8 (no process) or in a
+    // custom format. Between date and level may be fail2ban's name, but no other word.
     own: pattern`^ ?
       (?:\[?${stamp}|\+ {0,9}\d{1,12} |(?=[0-9A-F]{8,16} |fail2ban[\w.-]{0,40} *\[\d+\]: ))
       [^A-Za-z]{0,9}?(?:[0-9A-F]{8,16} {1,9})?(?:fail2ban[\w.-]{0,40})?[^A-Za-z]{0,60}${level}
@@ -749,7 +749,7 @@ const PREFIXES = lazily(() => {
     // What docker compose and kubectl write in front of it: the container's name.
     container:
       /^(?:(?:[\w.-]{1,100} {2,}|[\w.-]{0,60}fail2ban[\w.-]{0,60} )\| |\[pod\/\S{1,200}\] )/,
-    // What others do: CRI, docker and journald a time; syslog (RFC 3164, 3339 and 5424) also a host,
+    // What others add: CRI, docker and journald a time; syslog (RFC 3164, 3339, 5424) also a host,
     // which may be missing, and the program's tag.
     wrapper: pattern`^(?:<\d{1,3}>(?:1 )?)?
       (?:(?:([A-Z][a-z]{2}) ([ \d]\d) (\d\d:\d\d:\d\d)[.\d]{0,10}|
@@ -779,7 +779,7 @@ const MESSAGES = lazily((): [event: LogRecord["event"], kind: Kind, message: Reg
     // `at`: the time of the failure in the log that is watched.
     ["found", "found", inJail(pattern`Found (?<id>.*?)${at}`)],
     ["ban", "ban", inJail(/Ban (?<id>.+)/)],
-    // Where a stop lifts bans it says so since 1.1.1 only; before, `LogContext` makes these repeals.
+    // That a stop lifts a ban is said since 1.1.1 only; before, `LogContext` makes these repeals.
     ["unban", "unban", inJail(/Unban (?<id>.+)/)],
     ["repeal", "restore", inJail(/Repeal Ban (?<id>.+)/)],
     // Made again after a start.
@@ -860,8 +860,8 @@ export function readRecord(line: string): LogRecord | undefined {
 }
 
 /**
- * Takes off what others have put around a line: a container's name, and a time with the `tag` of the
- * program, which is the container where that is not fail2ban's. RFC 3164 has a date like `11-22`.
+ * Takes off what others have put around a line: a container's name, and a time with the program's
+ * `tag`, which is the container where that is not fail2ban's. RFC 3164 has a date like `11-22`.
  */
 function unwrap(line: string) {
   const { own, container, wrapper } = PREFIXES();
@@ -911,7 +911,7 @@ class LogContext {
   running = false;
   /** By jail, the unbans that are its last lines, and seconds old: they may be of its stop. */
   readonly unbans = new Map<string, LogRecord[]>();
-  /** The last day that a line may be of, which gives dates their year; without it they have none. */
+  /** The last day that a line may be of: gives dates their year; without it they have none. */
   readonly lastDay: string | undefined;
 
   constructor(before: Partial<LogContext> = {}) {
@@ -999,7 +999,7 @@ function areForeign(lines: readonly string[]): boolean {
   return foreign >= 3 && foreign > known;
 }
 
-/** Which lines a person wants, and how: empty sets are all, and lines of no jail are in every one. */
+/** Which lines a person wants, and how: an empty set is all; lines of no jail always belong. */
 type View = Settings["view"];
 
 /** Whether the view is the log as it is. */
@@ -1014,8 +1014,8 @@ function isShown(record: LogRecord | undefined, { only, jails }: View): boolean 
 }
 
 /**
- * Shows the log as the view wants it. `done`: how many lines of the log are done with once a line was
- * sent; `goesOn`: whether it belongs to the one above it.
+ * Shows the log as the view wants it. `done`: how many lines of the log are done with once a line
+ * was sent; `goesOn`: whether it belongs to the one above it.
  */
 function showLines({ text, ends }: Text, view: View, before: LogContext) {
   if (showsAll(view)) {
@@ -2086,7 +2086,7 @@ const ANCHOR_LINE_BYTES = 4 * 1024;
 const ANCHOR_TAIL_BYTES = 32 * 1024;
 /** Of the lines before the last one so many are known one by one, of older ones ever fewer. */
 const KNOWN_DENSE = 8;
-/** The head is hashed at several lengths, so that a file cut short is still known by its beginning. */
+/** The head is hashed at several lengths: a file that was cut short is known by its beginning. */
 const HEAD_BYTES = 512;
 const HEAD_LENGTHS: readonly number[] = [32, 128, HEAD_BYTES];
 
@@ -2179,8 +2179,9 @@ function siblingName(log: string, name: string): { rest: string; number?: number
 }
 
 /**
- * The oldest first. Numbers give their own order; all others stand where their first date puts them. A
- * file without a date is as old as the one before it in the order of numbers, or older than all.
+ * The oldest first. Numbers give their own order; all others stand where their first date puts
+ * them. A file without a date is as old as the one before it in the order of numbers, or older than
+ * all.
  */
 function byAge<File extends Pick<OpenFile, "name" | "number" | "size" | "firstTime">>(
   files: readonly File[],
@@ -2202,8 +2203,8 @@ function byAge<File extends Pick<OpenFile, "name" | "number" | "size" | "firstTi
 }
 
 /**
- * `leave`: the file is done, so that its last line counts even without a line end; `end` proves that it
- * was left there.
+ * `leave`: the file is done, so that its last line counts even without a line end; `end` proves
+ * that it was left there.
  */
 interface Segment {
   readonly file: OpenFile;
@@ -2213,10 +2214,10 @@ interface Segment {
 }
 
 /**
- * Decides which bytes to read: of each file what is behind the last line that is known to be sent. The
- * files stand oldest first. A rotated file is left only when the live one has a whole line: until then
- * fail2ban may still write to it. `isGap`: lines may be missing before the segments; `goesOn`: which
- * begin behind lines that are known.
+ * Decides which bytes to read: of each file what follows the last line that is known to be sent.
+ * The files stand oldest first. A rotated file is left only when the live one has a complete line:
+ * until then fail2ban may still write to it. `isGap`: lines may be missing before the segments;
+ * `goesOn`: some segments begin behind lines that are known.
  */
 export function planRead(progress: Progress, files: readonly OpenFile[]) {
   const finds = new Map(files.map((file) => [file, file.found(progress)]));
@@ -3001,18 +3002,18 @@ interface Period {
   readonly isPast: boolean;
 }
 
-/** Adds up the lines of a period, each by its own date; of some jails, or of all where none is named. */
+/** Adds up a period's lines, each by its own date; of some jails, or of all where none is named. */
 class Tally {
   readonly counts: Counts;
   readonly #period: Period;
   readonly #jails: ReadonlySet<string>;
   readonly #reader: LogContext;
-  /** By hour, or by day where the period is long, the first one first: what was found and banned. */
+  /** Failures and bans, by hour, or by day where the period is long; the oldest first. */
   readonly #chart = new Map<string, { readonly from: string; count: number }>();
   readonly #unit: "hour" | "day";
   /** Of the period, as the log writes them. */
   readonly #ends: { readonly since: string; readonly until: string };
-  /** `2026-11-22 10`, an hour that is in the period from its first minute on, and its bar of the chart. */
+  /** `2026-11-22 10`, an hour that is wholly in the period, and its bar of the chart. */
   #hour = "";
   #bar = { from: "", count: 0 };
   #isDated = false;
@@ -3468,7 +3469,7 @@ function asFault(error: unknown, exitCode: number): Fault {
   return new Fault(exitCode, `cannot be looked at: ${message}`, hint);
 }
 
-/** Opens a regular file for reading, unless it is distrusted; a FIFO or device neither blocks nor opens. */
+/** Opens a regular file for reading, unless it is distrusted; a FIFO or device does not block. */
 function openRegular(
   world: World,
   path: string,
@@ -3497,7 +3498,7 @@ const PAGE_BYTES = 128 * 1024;
 /** How far into a file its first record is looked for. */
 const SEARCH_BYTES = 16 * 1024;
 
-/** A log or a sibling as it was when it was opened: what is written later belongs to the next run. */
+/** A log or a sibling as it was when opened: what is written later belongs to the next run. */
 class OpenFile {
   readonly name!: string;
   readonly isLive: boolean = false;
@@ -3649,8 +3650,8 @@ class OpenFile {
   }
 
   /**
-   * An anchor with what it takes to be searched for. `total`: lines ever read; `trail`: the lines that
-   * were known before; of the bytes `before` it at most 32 KiB count.
+   * An anchor with what it takes to be searched for. `total`: lines ever read; `trail`: the lines
+   * that were known before; of the bytes `before` it at most 32 KiB count.
    */
   cursorAt(
     offset: number,
@@ -3733,7 +3734,7 @@ class OpenFile {
     return false;
   }
 
-  /** Where the last line of an older file ends in it, because one of them was copied or trimmed; or 0. */
+  /** Where an older file's last line ends in it, since one of them was copied or trimmed; or 0. */
   overlap(older: OpenFile): number {
     // Cut short, or put back, beside a copy that holds all of it.
     if (this.#isPartOf(older)) return this.lastLineEnd();
@@ -3763,8 +3764,8 @@ class OpenFile {
   }
 
   /**
-   * Looks for the lines that a cursor knows, the newest first. A line without a time proves nothing by
-   * itself: what stands before it must be known, too.
+   * Looks for the lines that a cursor knows, the newest first. A line without a time proves nothing
+   * by itself: what stands before it must be known, too.
    */
   #find(cursor: Cursor) {
     // What begins later than a line was written does not hold that line.
@@ -3792,7 +3793,7 @@ class OpenFile {
       recent.length = Math.min(recent.length, KNOWN_DENSE);
     }
     if (!best) {
-      // No line is known: behind the last one that is not younger, if the file begins like the cursor's.
+      // No line is known: behind the last that is not younger, if the file begins alike.
       const { lastTime } = cursor;
       if (lastTime === undefined || !this.#beginsLike(cursor)) return undefined;
       const offset = this.#behindSent(0, "", [lastTime], Infinity);
@@ -3812,8 +3813,9 @@ class OpenFile {
   }
 
   /**
-   * Where the lines from `from` on end that were sent, by their times: at most `most` of them, between
-   * `since` and the next of the `newer` times of known lines; with what a cut left of a line.
+   * Where the lines from `from` on end that were sent, by their times: at most `most` of them,
+   * between `since` and the next of the `newer` times of known lines; with what a cut left of a
+   * line.
    */
   #behindSent(from: number, since: string, newer: readonly string[], most: number): number {
     const [lastTime = ""] = newer;
@@ -3863,9 +3865,9 @@ function rotationPath(world: World, log: string): string {
 }
 
 /**
- * The files beside the log that may be rotated forms of it; while one is being compressed, its compressed
- * form does not count. `snapshot` changes when one of them is rotated, written or replaced, `names`
- * when names change hands, the log's own among them.
+ * The files beside the log that may be rotated forms of it; while one is being compressed, its
+ * compressed form does not count. `snapshot` changes when one of them is rotated, written or
+ * replaced, `names` when names change hands, the log's own among them.
  */
 function listSiblings(world: World, log: string) {
   const path = rotationPath(world, log);
@@ -3973,9 +3975,9 @@ async function unpack(world: World, packed: OpenFile, scratchPath: string): Prom
 }
 
 /**
- * The files among those opened that are the log's: by their first lines, and by when they were written.
- * A name that neither a number nor a date makes a rotated one may be that of another log: its lines are
- * younger than all of ours, or fall between them.
+ * The files among those opened that are the log's: by their first lines, and by when they were
+ * written. A name without a number or date may belong to another log: its lines are younger than
+ * all of ours, or fall between them.
  */
 function ownFiles(base: string, live: OpenFile | undefined, open: readonly OpenFile[]) {
   const isRotated = ({ name, number }: OpenFile) =>
@@ -4002,10 +4004,10 @@ function ownFiles(base: string, live: OpenFile | undefined, open: readonly OpenF
 }
 
 /**
- * Opens what lies beside the log, but for the log itself, without following links: it must be of root or
- * of the log's owner. Listed anew until two listings agree: a rotation in the middle would show one file
- * twice, or hide one; and what is being rotated may be closed to us for a moment. `isSettled`: no name
- * changed hands meanwhile.
+ * Opens what lies beside the log, except the log itself, without following links: it must be of
+ * root or of the log's owner. Lists again until two listings agree: a rotation in between would
+ * show one file twice, or hide one; and what is being rotated may be closed to us for a moment.
+ * `isSettled`: no name changed hands meanwhile.
  */
 async function openSiblings(world: World, log: string, live: OpenFile | undefined) {
   const owner = live?.stat.uid ?? world.uid();
@@ -4016,7 +4018,7 @@ async function openSiblings(world: World, log: string, live: OpenFile | undefine
   let before = "";
   for (let tries = 1; ; tries++) {
     const open: OpenFile[] = [];
-    // What could not be used.
+    // Siblings that could not be used.
     const leftOut = [];
     let listing: ReturnType<typeof listSiblings> | undefined;
     try {
@@ -4052,7 +4054,7 @@ async function openSiblings(world: World, log: string, live: OpenFile | undefine
   }
 }
 
-/** Siblings with their first time, the oldest first; of compressed ones only the beginning is unpacked. */
+/** Siblings with their first time, the oldest first; compressed ones are unpacked no further. */
 async function siblingAges(world: World, open: readonly OpenFile[]) {
   const ages = [];
   for (const file of open) {
@@ -4070,7 +4072,7 @@ async function siblingAges(world: World, open: readonly OpenFile[]) {
   return byAge(ages);
 }
 
-/** The log's own siblings, the oldest first; compressed ones are unpacked where they are wanted, and closed otherwise. */
+/** The log's own siblings, the oldest first; compressed ones unpacked if wanted, else closed. */
 async function unpackSiblings(
   world: World,
   {
@@ -4213,7 +4215,7 @@ function readOwned(world: World, path: string, flags = 0, ...owners: readonly nu
   }
 }
 
-/** The text of one copy; absent when there is none. One that we may not read, or a newer one, is a fault. */
+/** The text of one copy, if there is one; one that we may not read, or a newer one, is a fault. */
 function readCopy(world: World, path: string): string | undefined {
   let text: string;
   try {
@@ -4256,7 +4258,7 @@ export function sealState(state: State): string {
   return `${sealed},\n "checksum": "${checksumOf(sealed)}"\n}\n`;
 }
 
-/** By words of four bytes: an idle run, too, proves its state, before the runtime compiles any loop. */
+/** By words of four bytes: an idle run proves its state, too, before any loop is compiled. */
 function checksumOf(text: string): string {
   const words = new Uint32Array(Math.ceil((text.length * 3) / 4));
   const { written } = new TextEncoder().encodeInto(text, new Uint8Array(words.buffer));
@@ -4302,8 +4304,8 @@ function saveState(world: World, path: string, state: State, damaged: boolean): 
   });
 }
 
-// The lock is the kernel's (one byte of the file, by SQLite): any death frees it, nothing is judged
-// stale. The lock file is never deleted, and never opened by us while held: closing it would unlock.
+// The lock is the kernel's (one byte of the file, by SQLite): any death frees it.
+// The lock file is never deleted, nor opened by us while it is held: closing it would unlock.
 
 /** Creates an empty file unless it is there; one that others can read could be locked by them. */
 function touch(world: World, path: string): void {
@@ -5853,7 +5855,7 @@ function feedView({ settings }: Job, destination: Destination) {
 
 type ReadPlan = Awaited<ReturnType<typeof planFor>>;
 
-/** Plans what one destination reads. Siblings are opened only when the log or they have changed hands. */
+/** Plans what one destination reads. Siblings are opened only when they or the log have changed. */
 async function planFor(run: Job, destination: Destination, progress: Progress) {
   const { world, live, settings } = run;
   const { cursor, total, known = [], listing } = progress;
@@ -5917,7 +5919,7 @@ async function planFor(run: Job, destination: Destination, progress: Progress) {
 function readingOf(files: readonly OpenFile[], progress: Progress, isOn: boolean) {
   const { cursor, known } = progress;
   let unknown = files;
-  // The first states did not know all that may lie beside the log: what is older than their place is done.
+  // The first states did not know all siblings: what is older than their place is done.
   if (!known && isOn) unknown = files.filter(({ isLive }) => isLive);
   else if (!known && cursor) {
     const holder = unknown.findLastIndex((file) => file.matches(cursor));
@@ -5938,7 +5940,7 @@ function lastLines(live: OpenFile): string[] {
   return linesOf(visible(decoded(live.read(start, live.size - start))));
 }
 
-/** Where lines are chosen or put in words, a log that is not fail2ban's would be silence: said once. */
+/** A log that is not fail2ban's would be silence where lines are chosen or worded: said once. */
 function noticeForeign({ live, settings }: Job, progress: Progress): void {
   const { view, host, log } = settings;
   const isRaw = view.format === "raw" && view.only.size + view.jails.size === 0;
@@ -5949,8 +5951,8 @@ function noticeForeign({ live, settings }: Job, progress: Progress): void {
 }
 
 /**
- * Says what may be missing, in the destination's next message; returns the keys of the files that need
- * no second word: each is named once, and only where something in it was unread.
+ * Says what may be missing, in the destination's next message; returns the keys of the files that
+ * need no second word: each is named once, and only where something in it was unread.
  */
 function noticeMissing(
   { live, settings }: Job,
@@ -5996,7 +5998,7 @@ function gapNotice({ host, log }: Settings, details: string): string {
   return `⚠️ ${host}: lines of ${neutralise(basename(log))} may be missing${details}\n`;
 }
 
-/** A destination never seen: where the furthest other one stands, else at the log's start or end. */
+/** A new destination begins where the furthest other one stands, else at the log's start or end. */
 async function startProgress(run: Job): Promise<Progress> {
   const { live, settings } = run;
   const blank = { total: 0, finished: [], known: [], gap: false };

@@ -5870,7 +5870,9 @@ async function planFor(run: Job, destination: Destination, progress: Progress) {
     // A first run knows the siblings from when it noted their ends; they are not for it to read.
     if (!run.firstRun) siblings = await run.siblings(all);
     files = live ? [...siblings.open, live] : [...siblings.open];
-    plan = readingOf(files, progress, isOn);
+    // The first states did not know all siblings: what is older than their place is done.
+    const at = cursor && !progress.known ? files.findLastIndex((file) => file.matches(cursor)) : 0;
+    plan = planRead(progress, files.slice(Math.max(0, at)));
     // What is done may hold the position all the same.
     if (!plan.isGap || siblings.keys.length === 0) break;
   }
@@ -5913,19 +5915,6 @@ async function planFor(run: Job, destination: Destination, progress: Progress) {
     listing: siblings.snapshot ?? listing,
     known: [...new Set([...known, ...done, ...told])].slice(-FINISHED_LIMIT),
   };
-}
-
-/** What to read of the files that are not known to be done. */
-function readingOf(files: readonly OpenFile[], progress: Progress, isOn: boolean) {
-  const { cursor, known } = progress;
-  let unknown = files;
-  // The first states did not know all siblings: what is older than their place is done.
-  if (!known && isOn) unknown = files.filter(({ isLive }) => isLive);
-  else if (!known && cursor) {
-    const holder = unknown.findLastIndex((file) => file.matches(cursor));
-    unknown = unknown.slice(Math.max(0, holder));
-  }
-  return planRead(progress, unknown);
 }
 
 const LOG_HINT = "fail2ban-client get logtarget shows where fail2ban writes; --log names it";

@@ -769,9 +769,13 @@ const SERIOUS = /^(?:WARN|ERR|CRIT|Level [34]|#[34])/;
 const MESSAGES = lazily((): [event: LogRecord["event"], kind: Kind, message: RegExp][] => {
   // A jail ends at the first bracket, because what stands behind it may be an attacker's text.
   const inJail = (text: RegExp) => pattern`^\[(?<jail>[^\]]{1,200})\] ${text}`;
-  const ofProcess = (text: RegExp) => pattern`^(?<process>[0-9a-f]+) -- ${text}`;
+  const ofRun = (text: RegExp) => pattern`^(?<process>[0-9a-f]+) -- ${text}`;
   const at = /(?: - (?<at>[\d-]+ [\d:]+))?$/;
   const bad = /, bad - [\d-]+ [\d:]+, \d+ # -> [\d.]+(?:, Ban)?$/;
+  // An action failed at `doing`: ban, unban, reban, start, stop, flush bans.
+  const failed = pattern`^Failed to (?:execute )?(?<doing>.{1,20}?)(?: in)?[ ]
+    jail '(?<jail>.{1,200}?)' action '(?<action>.{0,200}?)'
+    (?:(?: info '(?:\w*\(?\{'ip': '(?<id>[^']{1,100})')?.*')?: (?<why>.*))?`;
   const length = /(?: \((?<count>\d{1,9}) # (?<length>[\w :,.]{1,60}) -> [\w :,.-]{1,60}\))?$/;
   return [
     // The observer repeats what the filter found, for an id that was banned before.
@@ -801,27 +805,16 @@ const MESSAGES = lazily((): [event: LogRecord["event"], kind: Kind, message: Reg
     ["jailStarted", "life", /^Jail u?(['"])(?<jail>.*)\1 started/],
     ["jailStopped", "life", /^Jail u?(['"])(?<jail>.*)\1 stopped/],
     ["jailReloaded", "life", /^Jail u?(['"])(?<jail>.*)\1 reloaded/],
-    // An action failed at `doing`: ban, unban, reban, start, stop, flush bans.
-    [
-      "failed",
-      "alert",
-      pattern`^Failed to (?:execute )?(?<doing>.{1,20}?)(?: in)? jail '(?<jail>.{1,200}?)'[ ]
-        action '(?<action>.{0,200}?)'
-        (?:(?: info '(?:\w*\(?\{'ip': '(?<id>[^']{1,100})')?.*')?: (?<why>.*))?`,
-    ],
+    ["failed", "alert", failed],
     // The firewall's rules are gone; they may be restored.
     ["unchecked", "alert", /^Invariant check failed/],
     ["unrestored", "alert", /^Unable to restore environment/],
     // A jail no longer sees its log.
     ["blind", "alert", /going idle$|^Log .* seems to be down|^Unable to open /],
     // Of a failed action; `process` tells it from others that run at the same time.
-    ["command", "alert", ofProcess(/exec: (?<command>.*)/)],
-    ["output", "alert", ofProcess(/(?:stdout|stderr: (?<error>.*))/)],
-    [
-      "ended",
-      "alert",
-      ofProcess(/(?<end>returned(?: \d+)?|timed out after \d+ seconds|killed .*)/),
-    ],
+    ["command", "alert", ofRun(/exec: (?<command>.*)/)],
+    ["output", "alert", ofRun(/(?:stdout|stderr: (?<error>.*))/)],
+    ["ended", "alert", ofRun(/(?<end>returned(?: \d+)?|timed out after \d+ seconds|killed .*)/)],
     ["other", "other", /^\[(?<jail>[^\]]+)\] /],
     ["jailCreated", "other", /^Creating new jail u?(['"])(?<jail>.*?)\1/],
     // Of the jail that was created or reloaded last.

@@ -5886,7 +5886,7 @@ async function planFor(run: Job, destination: Destination, progress: Progress) {
     return found?.by === "position" || found?.by === "last line" ? file.anchorAt(found.offset) : [];
   });
   progress.finished = mergeFinished(progress.finished, sent);
-  const told = run.logChanged ? [] : noticeMissing(run, plan, segments, progress, siblings);
+  const told = run.logChanged ? [] : noticeMissing(run, plan, progress, siblings);
   const stands = first && cursor?.offset === first.from && first.file.matches(cursor);
   const proof = stands ? cursor : undefined;
   const lines = proof?.lines ?? first?.file.countLines(0, first.from) ?? 0;
@@ -5938,8 +5938,7 @@ function noticeForeign({ live, settings }: Job, progress: Progress): void {
  */
 function noticeMissing(
   { live, settings }: Job,
-  { isGap, goesOn }: ReturnType<typeof planRead>,
-  segments: readonly Segment[],
+  { isGap, goesOn, segments }: ReturnType<typeof planRead>,
   progress: Progress,
   { leftOut }: LogFiles,
 ): string[] {

@@ -4068,19 +4068,13 @@ async function siblingAges(world: World, open: readonly OpenFile[]) {
 /** The log's own siblings, the oldest first; compressed ones unpacked if wanted, else closed. */
 async function unpackSiblings(
   world: World,
-  {
-    log,
-    live,
-    open: opened,
-    leftOut,
-    snapshot,
-    isSettled,
-  }: Awaited<ReturnType<typeof openSiblings>>,
+  siblings: Awaited<ReturnType<typeof openSiblings>>,
   scratchPath: string,
   isWanted: (packed: OpenFile) => boolean,
 ) {
+  const { log, live, leftOut, snapshot, isSettled } = siblings;
   const open: OpenFile[] = [];
-  for (const file of opened) {
+  for (const file of siblings.open) {
     const { name, number, key, size, stat, writtenMs } = file;
     try {
       if (!key) open.push(file);
@@ -4094,7 +4088,7 @@ async function unpackSiblings(
   }
   const own = byAge(ownFiles(basename(rotationPath(world, log)), live, open));
   // Of all that are compressed.
-  const keys = opened.flatMap(({ key }) => key ?? []);
+  const keys = siblings.open.flatMap(({ key }) => key ?? []);
   return { open: own, leftOut, keys, snapshot, isSettled };
 }
 type LogFiles = Awaited<ReturnType<typeof unpackSiblings>>;

@@ -5957,9 +5957,8 @@ function noticeMissing(
   );
   const unread = [...damaged, ...(isAllSent ? [] : missed)];
   if (isLost || unread.length > 0) {
-    const { lines, lastTime } = cursor ?? {};
-    let details = lines === undefined ? "" : ` after line ${lines}`;
-    if (lastTime) details += ` (${lastTime})`;
+    let details = cursor ? ` after line ${cursor.lines}` : "";
+    if (cursor?.lastTime) details += ` (${cursor.lastTime})`;
     if (goesOn) details += "; it was cut short or edited, continuing after its last known line";
     if (unread.length > 0)
       details += `; not read: ${neutralise(fitting(unread.map(withReason), 250))}`;
@@ -5977,12 +5976,11 @@ function gapNotice({ host, log }: Settings, details: string): string {
 async function startProgress(run: Job): Promise<Progress> {
   const { live, settings } = run;
   const blank = { total: 0, finished: [], known: [], gap: false };
-  const others = Object.values(run.state.destinations);
-  const furthest = others.toSorted((a, b) => b.total - a.total)[0];
+  const [furthest] = Object.values(run.state.destinations).toSorted((a, b) => b.total - a.total);
   if (furthest) {
     const { cursor, total, finished, gap, held, known, listing, drained } =
       structuredClone(furthest);
-    return { ...blank, total, finished, gap, cursor, held, known, listing, drained };
+    return { total, finished, known, gap, cursor, held, listing, drained };
   }
   if (run.stateLost) {
     const details = " or come again; the state was damaged, where the last run stood is not known";

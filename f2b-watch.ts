@@ -68,7 +68,7 @@ const State = lazily(() => {
     /** In this file. */
     lines: count,
     lastTime: z.optional(z.string()),
-    /** Lines that were sent, the last one first, ever fewer of the older ones: number, hash and time. */
+    /** Lines that were sent, newest first, ever fewer of the older ones: number, hash and time. */
     trail: z.optional(z.array(z.tuple([z.number(), z.string(), z.string()]))),
   });
   /** A time of quiet that a destination asked for, or that failures earned. */
@@ -84,7 +84,7 @@ const State = lazily(() => {
   });
   const progress = z.object({
     cursor: z.optional(cursor),
-    /** What earlier messages carried of the next line: so many characters of the line with this hash. */
+    /** What earlier messages carried of the next line: so many characters of this hash's line. */
     part: z.optional(z.object({ sent: count, line: z.string() })),
     /** Lines ever consumed: tells which destination stands furthest. */
     total: count,
@@ -99,11 +99,11 @@ const State = lazily(() => {
     outbox: z.optional(z.object({ text: z.string(), sent: count, file: z.optional(z.string()) })),
     /** Addresses whose ban does not work, by fingerprint: told at this time. */
     warned: z.optional(z.record(z.string(), z.number())),
-    /** The rotated file that the cursor stands in, since when, and how many runs found lines in it. */
+    /** The rotated file that the cursor stands in, since when, how many runs found lines in it. */
     held: z.optional(z.object({ name: z.string(), since: z.number(), passes: z.optional(count) })),
     /** The log as it was when it had been sent to its end. */
     drained: z.optional(z.object({ file: z.string(), writtenMs: z.number() })),
-    /** Compressed siblings whose lines are done with, by their contents, and files that were told of. */
+    /** Compressed siblings that are done with, by their contents, and files that were told of. */
     known: z.optional(z.array(z.string())),
     /** The siblings as the last run left them: a hint that there is nothing new in them. */
     listing: z.optional(z.string()),
@@ -131,7 +131,7 @@ const State = lazily(() => {
     // The first states had none, and go on with none.
     channels: z._default(z.record(z.string(), channel), {}),
     failures: z.record(z.string(), failure),
-    /** Options and variables that a run has validated, as fingerprints, and the destinations they name. */
+    /** Fingerprints of validated options and variables, and the destinations that they name. */
     validated: z.optional(z.object({ marks: z.array(z.string()), names: z.array(z.string()) })),
   });
 });
@@ -576,9 +576,10 @@ function lineEnds(text: string): number[] {
 }
 
 /**
- * Takes as many whole lines of a text, from `at` in line `first` on, as fit into `room` UTF-16 units, at
- * most `maxLines`; a line that is longer than a message is cut, and both ends of the cut are marked.
- * Lines that belong together (each but the first `goesOn`) are not parted if they fit a message.
+ * Takes as many whole lines of a text, from `at` in line `first` on, as fit into `room` UTF-16
+ * units, at most `maxLines`; a line that is longer than a message is cut, and both ends of the cut
+ * are marked. Lines that belong together (each but the first `goesOn`) are not parted if they fit a
+ * message.
  */
 function cutLines(
   { text, ends }: Text,
@@ -1164,8 +1165,9 @@ class Counts {
 }
 
 // ── Core: events ────────────────────────────────────────────────────────────────────────────────
-// Pure, in two steps: records become a batch of plain data, and that becomes words, with what others
-// know of its bans. Log text stands in inline code, addresses that parse and plain names excepted.
+// Pure, in two steps: records become a batch of plain data, and that becomes words, with what
+// others know of its bans. Log text stands in inline code, addresses that parse and plain names
+// excepted.
 
 /** How a service writes what it shows. */
 interface Markup {
@@ -1288,7 +1290,7 @@ export class Batch {
   #server: Of<"server"> | undefined;
   #isRunning: boolean;
 
-  /** `before`: what the lines before these say, `seen` of the batch that had them; it is used up. */
+  /** `before`: what the lines before these say, `seen` of their batch; it is used up. */
   constructor(view: View, before?: Batch["seen"]) {
     const { failures, banned } = this.seen;
     const context = new LogContext(before?.context ?? { lastDay: view.lastDay });
@@ -1605,8 +1607,9 @@ export class Batch {
   }
 
   /**
-   * Whether the firewall's rules were gone, so that the ban was never made: takes the check that says
-   * so. It names no jail. The command that looked may; else it counts where nothing came between.
+   * Whether the firewall's rules were gone, so that the ban was never made: takes the check that
+   * says so. It names no jail. The command that looked may; else it counts where nothing came
+   * between.
    */
   #takeCheck(jail: string, why: string, runs: readonly Of<"alert">[]): boolean {
     const index = this.#checks.findLastIndex(({ place, text, looked }) => {
@@ -1632,7 +1635,7 @@ export class Batch {
   }
 }
 
-/** Leaves out the bans that do not work of which was told within the hour: `warned`, by fingerprint. */
+/** Leaves out bans that do not work and were told within the hour: `warned`, by fingerprint. */
 function leaveOutRepeats(batch: Batch, warned: Readonly<Record<string, number>>, now: number) {
   const recent = Object.entries(warned).filter(([, at]) => at <= now && now - at < HOUR);
   // More are not remembered.
@@ -1955,7 +1958,7 @@ class Words {
   }
 }
 
-/** A batch in words, empty where none are worth a message; `file`: all bans, where some do not fit. */
+/** A batch in words, empty if none are worth a message; `file`: all bans, where some do not fit. */
 export function renderBatch(batch: Batch, style: Style, facts = new Facts()) {
   if (!batch.isWorthMessage) return { text: "" };
   const words = new Words(style, facts);
@@ -2254,8 +2257,8 @@ const HINTS = {
 };
 
 /**
- * How each verdict ends a destination's part of a run: the exit code, a hint if the service's own code
- * has none, and how long to leave it alone, doubled each time up to a maximum.
+ * How each verdict ends a destination's part of a run: the exit code, a hint if the service's own
+ * code has none, and how long to leave it alone, doubled each time up to a maximum.
  */
 type Ending = readonly [exitCode: number, hint?: string, firstMs?: number, longestMs?: number];
 const VERDICTS = {
@@ -2863,8 +2866,8 @@ function worstExit(codes: readonly number[]): number {
 // Pure. Reads what fail2ban-client prints, and makes a table of it.
 
 /**
- * The labels in fail2ban-client's tree with their texts. An id may hold line ends: a line that is no
- * branch belongs to the one above it, and of two with one label the first counts.
+ * The labels in fail2ban-client's tree with their texts. An id may hold line ends: a line that is
+ * no branch belongs to the one above it, and of two with one label the first counts.
  */
 function labelled(out: string): object {
   const branches = out.replace(/\n$/, "").split(/\n(?=[|` ]*[|`]- )/);
@@ -2939,8 +2942,8 @@ function aligned(rows: readonly (readonly string[])[], width: number, gap = 2): 
 }
 
 /**
- * A row for each jail with what it watches, where that fits; else that is under it, as the banned are: so
- * many `words` of each list, so many `letters` of each word.
+ * A row for each jail with what it watches, where that fits; else that is under it, as the banned
+ * are: so many `words` of each list, so many `letters` of each word.
  */
 function statusTable(
   jails: readonly JailStatus[],
@@ -2970,7 +2973,7 @@ function statusTable(
   return table.map((line) => `${line.trimEnd()}\n`).join("");
 }
 
-/** What a ping makes of an outage: what is remembered of it, and what a destination is told, if anything. */
+/** What a ping makes of an outage: what is remembered of it, and what a destination is told. */
 function afterPing(down: Channel["down"], isUp: boolean, at: number, host: string) {
   const known = down && down.since <= at ? down : { since: at, told: false };
   const ageMs = at - (down?.since ?? at);
@@ -3361,7 +3364,7 @@ function carefulFetch(): World["fetch"] {
   return async (url, init) => {
     const { host } = new URL(url);
     const { body } = init;
-    // On a kept connection that dies Deno posts again by itself, but for a stream; and with a stream
+    // When a kept connection dies, Deno posts again by itself, but not a stream; and with a stream
     // it does not end where it may not connect.
     const asStream = body instanceof ArrayBuffer &&
       reached.has(host) && { body: new Blob([body]).stream(), duplex: "half" as const };
@@ -4639,7 +4642,8 @@ function requireDatabase(world: World, { database, databaseNamed }: Settings): v
 
 /**
  * Opens fail2ban's database for a moment. SQLite holds a read lock during each statement alone, so
- * that fail2ban hardly waits; in WAL mode, which it does not use, even reading makes files beside it.
+ * that fail2ban hardly waits; in WAL mode, which it does not use, even reading makes files beside
+ * it.
  */
 function openDatabase(world: World, path: string) {
   const { descriptor } = openRegular(world, path, ofOthers(world));
@@ -4945,7 +4949,7 @@ interface Stretch {
   readonly bytes: Uint8Array;
 }
 
-/** Lines that were read together: a stretch of one file, or of each of those that end within them. */
+/** Lines that were read together: a stretch of one file, or of each that ends within them. */
 interface Page extends Text {
   readonly from: Position;
   /** Each with how many lines there are up to its end: in the page, and in its file. */
@@ -4953,7 +4957,7 @@ interface Page extends Text {
   readonly isLast: boolean;
 }
 
-/** Where the next message begins: in which line of what is shown of a page, and where in its text. */
+/** Where the next message begins: in which line of a page as it is shown, and where in its text. */
 interface Spot {
   readonly page: Page;
   readonly shown: ReturnType<typeof showLines>;
@@ -4971,8 +4975,8 @@ interface Spot {
 type Piece = Cut & { readonly after: Spot };
 
 /**
- * The lines of a plan. Knows which bytes each message stands for, and proves them from what it read,
- * because the file may be truncated while messages are sent.
+ * The lines of a plan. Knows which bytes each message stands for, and proves them from what it
+ * read, because the file may be truncated while messages are sent.
  */
 class Feed {
   readonly segments: readonly Segment[];
@@ -4982,7 +4986,7 @@ class Feed {
   readonly #older: OpenFile | undefined;
   #trail: readonly KnownLine[];
 
-  /** `proof`: the cursor, where it stands at the first segment's beginning, with `lines` of its file before it. */
+  /** `proof`: the cursor, if it stands where the first segment begins, `lines` into its file. */
   constructor(
     run: Job,
     shows: FeedView,
@@ -5104,13 +5108,13 @@ class Feed {
     return (silent ? readBefore(EVENTS_BYTES) : near).after;
   }
 
-  /** Bytes without a line end are a fragment of a dead file or a piece of an endless line: marked. */
+  /** Bytes without a line end, a dead file's fragment or an endless line's piece, are marked. */
   #clean(bytes: Uint8Array): string {
     const text = cleanText(bytes, this.#run.settings.ownSecrets);
     return bytes.length === 0 || bytes.at(-1) === NEWLINE ? text : `${text}${CUT_MARK}\n`;
   }
 
-  /** Whole lines from `from` on, at most `length` bytes if they have one; absent at the end of the segment. */
+  /** Whole lines from `from` on, at most `length` bytes if they have one; absent at the end. */
   #readStretch(
     segment: number,
     from: number,
@@ -5222,7 +5226,7 @@ function positionOf(spot: Spot): Position {
   return positionIn(spot.page, linesBehind(spot));
 }
 
-/** Where `done` lines of a page are left behind: those that are left in a stretch are counted from its end. */
+/** The position behind `done` lines of a page: within a stretch it is counted from its end. */
 function positionIn({ from, stretches }: Page, done: number): Position {
   const stretch = done > 0 && stretches.find(({ lastInPage }) => done <= lastInPage);
   if (!stretch) return from;
@@ -5235,7 +5239,7 @@ function positionIn({ from, stretches }: Page, done: number): Position {
   return { segment, offset: offset - lead + end, lines, total: from.total + done, before };
 }
 
-/** The next message that fits into `room`, or into `most` if a line fits whole, and the place behind it. */
+/** The next message that fits `room`, or `most` if a line fits whole, and the place behind it. */
 function cutAt(spot: Spot, room: number, maxLines: number, most = room): Piece {
   const { page, shown, shows, line, at, words } = spot;
   let cut = cutLines(shown, line, at, room, maxLines, shown.goesOn);
@@ -5264,7 +5268,7 @@ function isMoved(file: OpenFile, near: Uint8Array, { offset, before, cursor }: P
   return Buffer.compare(near.subarray(-length), before.subarray(-length)) !== 0;
 }
 
-/** Skips what fills holes: NUL bytes, a byte order mark, and what a cut left of a time before a whole one. */
+/** Skips fillers: NULs, a byte order mark, what a cut left of a time before a whole one. */
 function skipFiller(file: OpenFile, offset: number): number {
   const start = file.read(offset, 48);
   const [first, second, third] = start;
@@ -5284,7 +5288,7 @@ function skipFiller(file: OpenFile, offset: number): number {
   return file.size;
 }
 
-/** Where a piece of an endless line ends: at a blank, so that no word is cut, or else at a whole character. */
+/** Where a piece of an endless line ends: at a space, so that no word is cut, or at a character. */
 function pieceEnd(bytes: Uint8Array): number {
   const blank = bytes.lastIndexOf(0x20) + 1;
   if (blank > bytes.length - ANCHOR_LINE_BYTES) return blank;
@@ -5294,7 +5298,7 @@ function pieceEnd(bytes: Uint8Array): number {
 }
 
 // ── The pass: messages ──────────────────────────────────────────────────────────────────────────
-// One at a time, each until the destination has it or refuses it permanently; the cursor is saved after each.
+// One at a time, until the destination has it or permanently refuses it; each saves the cursor.
 
 const REFUSED_LINES_LIMIT = 10;
 
@@ -5328,8 +5332,8 @@ const stopped = () => new Stopped(75, "stopped", "check again");
 const TIME_IS_UP = "time is up, the rest follows in the next run";
 
 /**
- * Posts a source's messages one by one, each until the destination has it or refuses it permanently.
- * Returns how many arrived; throws what stops it.
+ * Posts a source's messages one by one, each until the destination has it or refuses it
+ * permanently. Returns how many arrived; throws what stops it.
  */
 async function deliver<M extends Message>(
   run: Job,
@@ -5454,7 +5458,7 @@ class LogSource implements Source<LogMessage> {
   readonly #plan: ReadPlan;
   /** All before it is done with. */
   #spot: Spot;
-  /** The words behind each place that was looked at, and what the last batch says about the next. */
+  /** The words behind each place that was looked at, and what the last batch says of the next. */
   readonly #told = new WeakMap<Page, Spot>();
   #seen: Batch["seen"] | undefined;
   /** Whether there is so much that it goes as files; absent until it is known. */
@@ -5522,7 +5526,7 @@ class LogSource implements Source<LogMessage> {
     }
   }
 
-  /** The next batch in words, none where nothing is worth a message; read once, whoever looks ahead. */
+  /** The next batch in words, if it is worth a message; read once, whoever looks ahead. */
   async #nextBatch({ page, shows, words }: Spot): Promise<Spot> {
     const known = this.#told.get(page);
     if (known) return known;
@@ -5623,7 +5627,7 @@ class LogSource implements Source<LogMessage> {
     return { ...spot, line, at: sent, words: { file, warned: this.#progress.warned } };
   }
 
-  /** The lines up to a place that are not done with, and so many characters of the one behind it. */
+  /** The lines up to a place that are not done with, and some characters of the one behind it. */
   #extentOf(after: Spot, characters = 0): Doubt {
     const total = after.page.from.total + linesBehind(after);
     return { lines: total - this.#progress.total, characters };
@@ -5712,7 +5716,7 @@ class LogSource implements Source<LogMessage> {
     return this.#progress.total > this.#plan.feed.start.page.from.total;
   }
 
-  /** A single line that is refused: as a file, or kept on disk, reported here and in the channel. */
+  /** A single refused line: sent as a file, or kept on disk and told here and in the channel. */
   refused(message: LogMessage, why: string): Fault | "again" | "left" {
     const { world, settings, statePath } = this.#run;
     const { title, overflow } = this.#destination;
@@ -5764,7 +5768,7 @@ class LogSource implements Source<LogMessage> {
     progress.listing = listing;
     const file = feed.segments[segment]?.file;
     progress.known = known.filter((each) => each !== file?.key);
-    // The log as it is where it was sent to its end; a copy of it, as long as it is empty, says no less.
+    // The log as it is where it was sent to its end; an empty copy of it says no less.
     const isDrained = file?.isLive && offset === file.size;
     if (isDrained) progress.drained = { file: file.identity, writtenMs: file.writtenMs };
   }
@@ -6000,8 +6004,8 @@ async function startProgress(run: Job): Promise<Progress> {
 }
 
 // ── The pass: turns ─────────────────────────────────────────────────────────────────────────────
-// One run works at a time; the others leave a mark and exit, and the working run checks for it before
-// it exits.
+// One run works at a time; the others leave a mark and exit, and the working run checks for it
+// before it exits.
 
 /** What a session sends to each destination; absent if nothing. */
 type Work = (
@@ -6031,8 +6035,8 @@ interface Turn {
 
 /**
  * One turn with the state: takes the lock or waits for it, sends to all destinations at once,
- * reports, saves, releases. Absent if another run is in progress. A dry run takes no lock, and gives
- * each destination a job of its own, because nothing is saved.
+ * reports, saves, releases. Absent if another run is in progress. A dry run takes no lock, and
+ * gives each destination a job of its own, because nothing is saved.
  */
 async function session(world: World, settings: Settings, work: Work, turn: Turn) {
   const { dryRun } = settings;
@@ -6458,14 +6462,14 @@ async function overLogs(
 }
 
 // ── Command: check ──────────────────────────────────────────────────────────────────────────────
-// Each row asks what a run would ask, on its own, so that no failure hides another. Nothing is posted
-// without --hello, and nothing written unless a destination that had refused works again.
+// Each row asks what a run would ask, on its own, so that no failure hides another. Nothing is
+// posted without --hello, and nothing written unless a destination that had refused works again.
 
 type Row = ReturnType<typeof rowOf>;
 
 /**
- * A row of what was found, or of what is wrong. `unknown`: only a test message can show it, or this user
- * or runtime may not ask, and a run does without it.
+ * A row of what was found, or of what is wrong. `unknown`: only a test message can show it, or this
+ * user or runtime may not ask, and a run does without it.
  */
 function rowOf(name: string, found: string | Fault) {
   const isOk = typeof found === "string";
@@ -6713,7 +6717,7 @@ function lockText(world: World, settings: Settings): string | Fault {
   if (!stat.isFile() || stat.size > 0)
     return new Fault(73, `${path} is not an empty file`, `while no run is in progress: rm ${path}`);
   world.fs.accessSync(path, world.fs.constants.R_OK | world.fs.constants.W_OK);
-  // The process that holds it, from the kernel's list, because taking the lock would turn a run away.
+  // The process that holds it, from the kernel's list: taking the lock would turn a run away.
   // 0: none; undefined: there is no such list. Processes of other containers are not in it.
   const locks = ifPossible(() => world.fs.readFileSync("/proc/locks", "utf8"));
   // The byte that SQLite locks to write.
@@ -6787,8 +6791,8 @@ async function destinationRows(world: World, settings: Settings): Promise<Row[]>
 }
 
 /**
- * Resumes what had refused and works again, and posts the test message, under the lock of a run. The
- * outcome is a row of the table, and no failure of a run.
+ * Resumes what had refused and works again, and posts the test message, under the lock of a run.
+ * The outcome is a row of the table, and no failure of a run.
  */
 async function callAgain(world: World, settings: Settings, findings: readonly Finding[]) {
   const { host, log, hello, dryRun, json } = settings;
@@ -7258,8 +7262,8 @@ function unknown(kind: "option" | "command", word: string): Fault {
 type Typed = Partial<Record<OptionName, string>>;
 
 /**
- * Takes the options out, with their values as typed. cac would turn some into numbers (`--host 007`),
- * let `--dry-run` take the next word, and accept other spellings (`--dryRun`, `--log.x`).
+ * Takes the options out, with their values as typed. cac would turn some into numbers (`--host
+ * 007`), let `--dry-run` take the next word, and accept other spellings (`--dryRun`, `--log.x`).
  */
 function takeOptions(argv: readonly string[]) {
   const values: Typed = {};
@@ -7360,8 +7364,8 @@ function readEnvFile(world: World, path: string, named: boolean): ReadonlyMap<st
 }
 
 /**
- * Refuses every foreign name in the env file, where a misspelt one would be ignored in silence; in the
- * environment only near misses: images set `F2B_…` of their own.
+ * Refuses every foreign name in the env file, where a misspelt one would be ignored in silence; in
+ * the environment only near misses: images set `F2B_…` of their own.
  */
 function checkVariables(world: World, file: ReadonlyMap<string, string>): void {
   const known = [
@@ -7452,8 +7456,8 @@ function readVariables(world: World, typed: Typed) {
 }
 
 /**
- * Whether a run before this one validated the same options and variables, as its state says, and nothing
- * is new. Nearly every run that cron starts ends here, without zod and cac.
+ * Whether a run before this one validated the same options and variables, as its state says, and
+ * nothing is new. Nearly every run that cron starts ends here, without zod and cac.
  */
 function isIdle(world: World, argv: readonly string[]): boolean {
   const { words, values } = takeOptions(argv);

@@ -2990,18 +2990,11 @@ function afterPing(down: Channel["down"], isUp: boolean, at: number, host: strin
 // ── Core: digest ────────────────────────────────────────────────────────────────────────────────
 // Pure. Adds up what happened in a period, and sets it in one message.
 
-/** A stretch of the log's own wall clock, read as UTC; both ends are in it. */
-interface Period {
-  readonly sinceMs: number;
-  readonly untilMs: number;
-  /** It ended before now; else what is later than its end is of a clock that was put back. */
-  readonly isPast: boolean;
-}
-
 /** Adds up a period's lines, each by its own date; of some jails, or of all where none is named. */
 class Tally {
   readonly counts: Counts;
-  readonly #period: Period;
+  /** The period ended before now; if not, what is later is of a clock that was put back. */
+  readonly #isPast: boolean;
   readonly #jails: ReadonlySet<string>;
   readonly #reader: LogContext;
   /** Failures and bans, by hour, or by day where the period is long; the oldest first. */
@@ -3015,12 +3008,12 @@ class Tally {
   #isDated = false;
   readonly #lines = { dated: 0, undated: 0 };
 
-  constructor(period: Period, { jails, lastDay }: View, ownSecrets: readonly string[]) {
-    this.#period = period;
-    this.#jails = jails;
-    this.#reader = new LogContext({ lastDay });
+  constructor({ since: period, view, ownSecrets }: Settings) {
+    this.#jails = view.jails;
+    this.#reader = new LogContext({ lastDay: view.lastDay });
     this.counts = new Counts(ownSecrets);
-    const { sinceMs, untilMs } = period;
+    const { sinceMs, untilMs, isPast } = period;
+    this.#isPast = isPast;
     this.#ends = { since: stampOf(sinceMs), until: stampOf(untilMs) };
     this.#unit = untilMs - sinceMs <= 2 * DAY ? "hour" : "day";
     const barMs = this.#unit === "hour" ? HOUR : DAY;
@@ -3075,7 +3068,7 @@ class Tally {
   #barOf({ date, time }: LogRecord): { count: number } | undefined {
     const { since, until } = this.#ends;
     const stamp = `${date} ${time}`;
-    if (stamp < since || (this.#period.isPast && stamp > until)) return undefined;
+    if (stamp < since || (this.#isPast && stamp > until)) return undefined;
     // What is later than now is of now: the clock was put back.
     const from = this.#barName(stamp < until ? stamp : until);
     const bar = this.#chart.get(from) ?? { from, count: 0 };
@@ -6925,7 +6918,7 @@ function scratchPath(world: World, { state, log }: Settings): string {
 
 /** Reads what happened in the period that was asked for. */
 async function readDigest(world: World, settings: Settings): Promise<Digest> {
-  const { log, since: period, view, verbose, ownSecrets } = settings;
+  const { log, since: period, verbose } = settings;
   // A line so much older ends the search for where the period begins: clocks are put back.
   const limit = stampOf(period.sinceMs - 3 * HOUR);
   // What has no time may be of any.
@@ -6961,7 +6954,7 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
     const { open, leftOut } = isWhole ? NO_SIBLINGS : await openOlder();
     files.unshift(...open);
     if (files.length === 0) throw logMissing(settings);
-    const tally = new Tally(period, view, ownSecrets);
+    const tally = new Tally(settings);
     for (const file of files) {
       if (file.isCopyIn(files)) continue;
       const from = startIn(file);
@@ -7034,10 +7027,11 @@ function wholeNumber(least: number, most: number) {
   return shaped(/^\d{1,6}$/, Number, (number) => number >= least && number <= most);
 }
 
+/** A stretch of the log's own wall clock, read as UTC; both ends are in it. */
 function period({ now }: World) {
   const nowMs = wallClock(now());
   const midnight = nowMs - (nowMs % DAY);
-  const read = (text: string): Period => {
+  const read = (text: string) => {
     if (text === "yesterday")
       return { sinceMs: midnight - DAY, untilMs: midnight - SECOND, isPast: true };
     const isDate = /^\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?$/.test(text);

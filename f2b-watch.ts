@@ -400,7 +400,9 @@ function secretOf(text: string, match: RegExpExecArray): Extent {
   const before = text.slice(Math.max(0, match.index - 264), match.index - front.length);
   const isNamed = () => {
     if (inPath.test(before)) return false;
-    if (tag) return !weak && (bracket === "<" || tag.startsWith("<")) && /^<\/|^$/.test(rest);
+    if (tag && (weak || (bracket !== "<" && !tag.startsWith("<")))) return false;
+    // Its end may be cut off; behind `<token>` in a sentence there are words.
+    if (tag) return rest === "" ? !/\s/.test(value) : rest.startsWith("</");
     if (weak) {
       if (front === "--" && /^pw?$/i.test(weak)) return true;
       if (/^p$/i.test(weak) && !/[?&]$/.test(before)) return false;
@@ -4164,8 +4166,9 @@ function checkStateDirectory(world: World, path: string): void {
     throw new Fault(73, `cannot read state directory ${path}: ${reason(error)}`, hint);
   }
   if (!problem) return;
-  const isFile = problem === "is not a directory";
-  const own = isFile ? "/var/lib/f2b-watch" : resolve(path, "f2b-watch");
+  // In a sticky directory, as /tmp is, one of our own is safe.
+  const isSticky = ((ifPossible(() => world.fs.statSync(path).mode) ?? 0) & 0o1000) !== 0;
+  const own = isSticky ? resolve(path, "f2b-watch") : "/var/lib/f2b-watch";
   let hint = `name a directory of its own: --state ${own}`;
   if (problem === "is a link") hint = `name the directory itself: --state "$(realpath ${path})"`;
   throw new Fault(73, `state directory ${path} ${problem}`, hint);
@@ -5355,7 +5358,7 @@ async function deliver<M extends Message>(
       step = stepAfter(run, destination, message, attempt, verdict);
       source.answered(message, verdict.kind === "unclear");
     }
-    say(run, `${title}: ${verdict.kind} → ${step.kind}`);
+    if (!prints) say(run, `${title}: ${verdict.kind} → ${step.kind}`);
     if ("attempt" in step) ({ attempt } = step);
     switch (step.kind) {
       case "save":
@@ -5738,7 +5741,8 @@ class LogSource implements Source<LogMessage> {
 
   waiting(): string {
     const lines = this.#plan.feed.linesLeft(positionOf(this.#spot));
-    const unsent = this.#progress.outbox ? [amount(1, "message")] : [];
+    const { outbox, notice } = this.#progress;
+    const unsent = outbox || (notice && lines === 0) ? [amount(1, "message")] : [];
     const parts = lines > 0 ? [...unsent, amount(lines, "line")] : unsent;
     if (parts.length === 0) return "";
     return `${parts.join(" and ")} ${parts.length === 1 && lines <= 1 ? "waits" : "wait"}`;
@@ -6687,8 +6691,10 @@ function progressText(world: World, settings: Settings): string | Fault {
   }
   // If it cannot be read, the log's own row says why.
   const live = ifPossible(() => openLive(world, log));
-  const texts = destinations.map(([name, { cursor, outbox }]) => {
-    const waits = outbox ? ", 1 message waiting" : "";
+  const isWaiting = ({ outbox, notice, gap }: Progress) => outbox || (notice && !gap);
+  const texts = destinations.map(([name, progress]) => {
+    const { cursor } = progress;
+    const waits = isWaiting(progress) ? ", 1 message waiting" : "";
     if (!cursor) return `${name} at the log's start${waits}`;
     const time = cursor.lastTime ? ` (${cursor.lastTime})` : "";
     const newBytes = live ? live.size - cursor.offset : 0;
@@ -6699,7 +6705,7 @@ function progressText(world: World, settings: Settings): string | Fault {
   live?.close();
   if (saved.fromCopy) texts.push("from the older copy, the newer one is damaged");
   const text = texts.join("; ");
-  const waits = destinations.some(([, { outbox }]) => outbox);
+  const waits = destinations.some(([, progress]) => isWaiting(progress));
   return waits ? new Fault(75, text, "the next run sends it, once the destination takes it") : text;
 }
 
@@ -7400,14 +7406,17 @@ function checkVariables(world: World, file: ReadonlyMap<string, string>): void {
 /** The validated value of one option, or its fallback; an error names the flag or the variable. */
 function optionValue(world: World, name: OptionName, typed: Typed, variable: Lookup) {
   const { flag, variable: inVariable, schema, expects, fallback } = OPTIONS[name];
-  const value = typed[name] ?? variable(inVariable) ?? fallback;
-  if (value === undefined) return undefined;
-  const result = z.safeParse<Zod.ZodMiniType<unknown>>(schema(world), value);
-  if (result.success) return result.data;
-  const message = `expected ${expects}, found ${quoted(value)}`;
-  const hint = meant(value, expects.match(/\b[a-z]{3,}\b/g) ?? [], 1);
-  if (typed[name] === undefined) throw new Fault(78, `${inVariable}: ${message}`, hint);
-  throw badUsage(`${flag}: ${message}`, hint);
+  const validated = (value: string | undefined, exitCode: number, place: string) => {
+    if (value === undefined) return undefined;
+    const result = z.safeParse<Zod.ZodMiniType<unknown>>(schema(world), value);
+    if (result.success) return result.data;
+    const message = `${place}: expected ${expects}, found ${quoted(value)}`;
+    const near = meant(value, expects.match(/\b[a-z]{3,}\b/g) ?? [], 1);
+    throw exitCode === 64 ? badUsage(message, near) : new Fault(exitCode, message, near);
+  };
+  // A variable that a flag overrules is validated all the same.
+  const set = validated(variable(inVariable) ?? fallback, 78, inVariable);
+  return typed[name] === undefined ? set : validated(typed[name], 64, flag);
 }
 
 /** Where progress is kept; a link is followed if systemd named it, or made it for a DynamicUser. */
@@ -7431,20 +7440,20 @@ function mayBeOurs(name: string): boolean {
   return initial === "F" || destinationVariables().some(([ours]) => ours.startsWith(initial));
 }
 
-/** The variables as they are set; and each of them and of the options, as a fingerprint. */
+/** The variables; and what is to be validated, each as a fingerprint: values that count, and names. */
 function readVariables(world: World, typed: Typed) {
   const inWorld: Lookup = (name) => unquoted(world.env[name] ?? "") || undefined;
   const named = typed.envFile ?? inWorld("F2B_ENV_FILE");
   const path = resolve(named ?? OPTIONS.envFile.fallback);
   const file = readEnvFile(world, path, named !== undefined);
   const variable: Lookup = (name) => inWorld(name) ?? (file.get(name) || undefined);
-  // Names that may be ours misspelt; of systemd's, which differ in each run, the name alone.
-  const near = Object.entries(world.env).filter(([name]) => mayBeOurs(name));
+  const set = OPTION_NAMES.map((name) => [name, typed[name] ?? variable(OPTIONS[name].variable)]);
   const marks = [
     [VERSION, ...destinationVariables().map(([name]) => variable(name))].join("\n"),
-    ...Object.entries(typed).map(([name, value]) => `--${name}=${value}`),
-    ...near.map(([name, value]) => (name.startsWith("F2B_") ? `${name}=${value}` : name)),
-    ...[...file].map((pair) => pair.join("=")),
+    ...set.filter(([, value]) => value !== undefined).map((pair) => pair.join("=")),
+    // Names that may be ours misspelt.
+    ...Object.keys(world.env).filter(mayBeOurs),
+    ...[...file.keys()].map((name) => `${name} in the file`),
   ].map(checksumOf);
   return { variable, file, marks };
 }

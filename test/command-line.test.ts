@@ -882,5 +882,20 @@ test("what is wrong with the settings is found in an idle run, too", async () =>
   expect((await scene.run("--format", "compact")).code).toBe(78);
   delete scene.env["DISCORD_WEBHOK"];
   scene.env["DISCORD_WEBHOOK"] = "https://example.com/hook";
-  expect((await scene.run("--format", "compact")).code).toBe(78);
+  expect(await scene.run("--format", "compact")).toMatchObject({
+    code: 78,
+    err: expect.stringContaining("/webhooks/<id>/<token>, found another path"),
+  });
+});
+
+test("what a flag overruled is found when it no longer does", async () => {
+  using scene = new Scene();
+  scene.append(line(1));
+  scene.env["F2B_PING"] = "1";
+  expect((await scene.run("--ping=0")).code).toBe(0);
+  expect((await scene.run("--ping=0")).code).toBe(0);
+  expect((await scene.run()).err).toContain("fail2ban-client");
+  delete scene.env["F2B_PING"];
+  scene.env["F2B_FORMAT"] = "foo";
+  expect((await scene.run("--format", "raw")).code).toBe(78);
 });

@@ -3730,7 +3730,7 @@ class OpenFile {
     // Cut short, or put back, beside a copy that holds all of it.
     if (this.#isPartOf(older)) return this.lastLineEnd();
     const found = this.#find(older.cursorAt(older.lastLineEnd(), 0));
-    const isBehind = found?.by === "last line" && this.firstTime >= older.firstTime;
+    const isBehind = found?.by === "last line" && found.offset <= older.size;
     return isBehind ? found.offset : 0;
   }
 

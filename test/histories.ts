@@ -1017,6 +1017,8 @@ class Player {
     const { disk } = this;
     const lines = (disk.files.get("") ?? "").split(/(?<=\n)/);
     const kept = lines.slice(lines.length - Math.floor(a * lines.length));
+    // A line without a date proves nothing by itself.
+    while (kept[0]?.startsWith(CONTINUED)) kept.shift();
     const { pending } = disk;
     disk.replace(kept.join(""), b < 0.5);
     if (kept.length > 0) disk.pending = pending;

@@ -472,3 +472,23 @@ test("of two equal lines, the first sent and the head trimmed since, the second 
   fs.writeFileSync(scene.log, scene.read().split("\n").slice(4).join("\n"));
   await scene.passPosts(line(5), line(6));
 });
+
+test("two copies that begin alike, in one of them a line was deleted: that line is sent, too", async () => {
+  using scene = new Scene();
+  scene.append(line(1));
+  await scene.passPosts(line(1));
+  fs.truncateSync(scene.log, 0);
+  fs.writeFileSync(
+    scene.path("-20261101"),
+    lines(2, 6)
+      .map((each) => `${each}\n`)
+      .join(""),
+    { mode: 0o640 },
+  );
+  const others = lines(2, 6).filter((each) => each !== line(3));
+  fs.writeFileSync(scene.path("-20261102"), others.map((each) => `${each}\n`).join(""), {
+    mode: 0o640,
+  });
+  await scene.pass();
+  expect(scene.newlyPosted()).toContain(line(3));
+});

@@ -6,8 +6,8 @@ import { beforeAll, describe, expect, setDefaultTimeout } from "bun:test";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { parseState, stateFileName } from "../f2b-watch.ts";
-import { compiled, lines, testWith } from "./harness.ts";
-import { DONE, judgeRepeats, Machine } from "./machine.ts";
+import { DONE, compiled, lines, testWith } from "./harness.ts";
+import { judgeRepeats, Machine } from "./machine.ts";
 import { Slack } from "./slack.ts";
 
 setDefaultTimeout(30 * 60_000);

@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { Facts, lookUpFacts, type World } from "../f2b-watch.ts";
 import { Fail2ban, machine } from "./fail2ban.ts";
-import { line, Scene, systemError, testWith, type Ran } from "./harness.ts";
-import { DONE, Machine, STARTERS } from "./machine.ts";
+import { DONE, line, Scene, systemError, testWith, type Ran } from "./harness.ts";
+import { Machine, STARTERS } from "./machine.ts";
 import { MMDB_PROGRAMS, writeMmdb } from "./mmdb.ts";
 
 setDefaultTimeout(120_000);

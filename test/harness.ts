@@ -76,6 +76,9 @@ export interface RunResult {
   err: string;
 }
 
+/** What a run leaves behind that did all it should. */
+export const DONE: RunResult = { code: 0, out: "", err: "" };
+
 /** A line as fail2ban writes it, different for each number. */
 export function line(
   number: number,

@@ -8,9 +8,9 @@ import { createServer, type AddressInfo, type Socket } from "node:net";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { sealState, stateFileName } from "../f2b-watch.ts";
-import { compiled, line, lines, Scene, type RunResult, type State } from "./harness.ts";
+import { DONE, compiled, line, lines, Scene, type RunResult, type State } from "./harness.ts";
 import { dice } from "./histories.ts";
-import { DONE, Machine } from "./machine.ts";
+import { Machine } from "./machine.ts";
 import { Slack } from "./slack.ts";
 
 setDefaultTimeout(10 * 60_000);

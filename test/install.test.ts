@@ -144,7 +144,7 @@ describe("another runtime", () => {
     server.write(LOG, "1\n2\n");
     await server.install();
     await server.paste("f2b-watch --state /opt/f2b-watch/state");
-    fs.appendFileSync(server.path(LOG), "3\n");
+    server.append("3");
     const { host } = new URL(server.discord.webhook);
     const deno = block("deno").replace("=discord.com,", `=${host},`);
     expect(await server.paste(deno, CHECKOUT)).toBe("");
@@ -181,7 +181,7 @@ describe("another binary", () => {
       const other = await server.run([`${dist}/f2b-watch-linux-x64-baseline`, "--version"]);
       expect(other).toEqual({ code: 0, out: `f2b-watch ${packageJson.version}\n`, err: "" });
 
-      fs.appendFileSync(server.path(LOG), "4\n");
+      server.append("4");
       // A server that is set up may build, too.
       await server.paste("echo F2B_FORMAT=events >> /etc/f2b-watch.env; bun run build", CHECKOUT);
       await server.paste("sed -i /F2B_FORMAT/d /etc/f2b-watch.env");

@@ -11,8 +11,7 @@ import { Secret } from "kubernetes-models/v1/Secret";
 import type { ISecurityContext } from "kubernetes-models/v1/SecurityContext";
 import type { IContainer } from "kubernetes-models/v1/Container";
 import type { IPodSpec } from "kubernetes-models/v1/PodSpec";
-import { compiled, line, lines, repository, Scene, until } from "./harness.ts";
-import { DONE } from "./machine.ts";
+import { DONE, compiled, line, lines, repository, Scene, until } from "./harness.ts";
 import { block, file } from "./readme.ts";
 import { Server, testOnServer } from "./server.ts";
 
@@ -130,7 +129,7 @@ async function node(): Promise<Server> {
   const server = await Server.start();
   const [, from, to] = /^COPY (\S+) (\S+)$/m.exec(block("image")) ?? [];
   await server.paste(`install -m 755 dist/${from} ${to}`, "/opt/f2b-watch");
-  append(server, ...lines(1, 3));
+  server.append(...lines(1, 3));
   await server.paste("chown root:adm /var/log/fail2ban.log; chmod 640 /var/log/fail2ban.log");
   return server;
 }
@@ -143,13 +142,6 @@ function cronJob(server: Server) {
   const volumes = { log: "/var/log", state: "/volumes/state" };
   const command = containerCommand(pod, container, volumes);
   return server.run(command, containerEnv(container, server));
-}
-
-function append(server: Server, ...texts: string[]): void {
-  fs.appendFileSync(
-    server.path("/var/log/fail2ban.log"),
-    texts.map((text) => `${text}\n`).join(""),
-  );
 }
 
 describe("the containers", () => {
@@ -170,9 +162,9 @@ describe("the containers", () => {
       // What kubelet makes of a volume for `fsGroup`.
       await server.paste("mkdir -p /volumes; install -d -m 2770 -g 65532 /volumes/state");
       expect(await cronJob(server)).toEqual(DONE);
-      append(server, line(4));
+      server.append(line(4));
       await server.paste("cd /var/log; mv fail2ban.log fail2ban.log.1");
-      append(server, line(5));
+      server.append(line(5));
       await server.paste("chown root:adm /var/log/fail2ban.log; chmod 640 /var/log/fail2ban.log");
       expect(await cronJob(server)).toEqual(DONE);
       expect(server.discord.lines()).toEqual(lines(4, 5));
@@ -200,7 +192,7 @@ describe("the containers", () => {
       const loop = server.start(command, containerEnv(container, server));
       const state = server.path("/var/lib/f2b-watch/f2b-watch");
       await until(() => fs.globSync("*.json", { cwd: state }).length > 0);
-      append(server, line(4));
+      server.append(line(4));
       await until(() => server.discord.lines().length > 0);
       expect(server.discord.lines()).toEqual([line(4)]);
       await server.run(["pkill", "-TERM", "-f", "^sh -c trap"]);
@@ -239,7 +231,7 @@ describe("the containers", () => {
     const command = containerCommand(made.spec, container, volumes);
     const run = () => server.run(command, containerEnv({ ...container, env: [] }, server));
     expect(await run()).toEqual({ code: 0, out: "", err: "" });
-    append(server, line(4));
+    server.append(line(4));
     expect(await run()).toEqual({ code: 0, out: "", err: "" });
     expect(server.discord.lines()).toEqual([line(4)]);
   });

@@ -32,8 +32,6 @@ export interface StartOptions {
   readonly stdout?: number;
 }
 
-export const DONE = { code: 0, out: "", err: "" };
-
 /** A folder with a log and a state directory, and a stand-in that is served on a loopback socket. */
 export class Machine extends Scene {
   override readonly discord: Discord;

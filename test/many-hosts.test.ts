@@ -1,6 +1,5 @@
 /** README's log host: real rsyslogs send a real fail2ban's log to it, and one cron line watches what arrives. */
 import { describe, expect, setDefaultTimeout } from "bun:test";
-import * as fs from "node:fs";
 import { block } from "./readme.ts";
 import { until } from "./harness.ts";
 import { Server, testOnServer } from "./server.ts";
@@ -50,7 +49,7 @@ describe("a log host", () => {
       for (const [name, host] of Object.entries(hosts)) {
         await host.attackFrom("203.0.113.7");
         const odd = "  a continued line with a\\ttab, `%s` and ü";
-        fs.appendFileSync(host.path("/var/log/fail2ban.log"), `${odd}\n`);
+        host.append(odd);
         await until(() => arrived(name).length >= host.log().length);
         expect(arrived(name)).toEqual(host.log());
       }

@@ -4,7 +4,7 @@ import * as fs from "node:fs";
 import { dirname, join } from "node:path";
 import { main, type World } from "../f2b-watch.ts";
 import { Discord } from "./discord.ts";
-import { line, lines, Scene } from "./harness.ts";
+import { DONE, line, lines, Scene } from "./harness.ts";
 
 setDefaultTimeout(180_000);
 
@@ -35,8 +35,6 @@ class Hosts extends Scene {
     );
   }
 }
-
-const DONE = { code: 0, out: "", err: "" };
 
 describe("--log with a glob", () => {
   test("watches every log that matches, each under its own name and with its own state", async () => {

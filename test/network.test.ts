@@ -7,8 +7,8 @@ import { createServer as createTlsServer } from "node:https";
 import { type AddressInfo, connect, createServer as createSocketServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { line, lines, testWith } from "./harness.ts";
-import { DONE, Machine, type Starter, STARTERS } from "./machine.ts";
+import { DONE, line, lines, testWith } from "./harness.ts";
+import { Machine, type Starter, STARTERS } from "./machine.ts";
 
 setDefaultTimeout(60_000);
 

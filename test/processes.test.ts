@@ -4,9 +4,8 @@ import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { compiled, line, lines, type RunResult, testWith, until } from "./harness.ts";
+import { DONE, compiled, line, lines, type RunResult, testWith, until } from "./harness.ts";
 import {
-  DONE,
   judgeRepeats,
   judgeTrace,
   Machine,

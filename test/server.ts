@@ -163,6 +163,11 @@ export class Server {
     fs.writeFileSync(this.path(path), text);
   }
 
+  /** Adds lines to fail2ban's log. */
+  append(...texts: string[]): void {
+    fs.appendFileSync(this.path(LOG), texts.map((text) => `${text}\n`).join(""));
+  }
+
   /** Starts a program in it. */
   start(command: readonly string[], env: Record<string, string> = {}, cwd = "/root", input = "") {
     const { pid } = this.#first;

@@ -24,15 +24,11 @@ async function booted(): Promise<Server> {
   await until(
     async () => (await server.run(["systemctl", "is-system-running"])).out === "running\n",
   );
-  append(server, ...lines(1, 3));
+  server.append(...lines(1, 3));
   await server.paste(`chown root:adm ${LOG}; chmod 640 ${LOG}`);
   await server.install();
   server.put(...UNITS);
   return server;
-}
-
-function append(server: Server, ...texts: string[]): void {
-  fs.appendFileSync(server.path(LOG), texts.map((text) => `${text}\n`).join(""));
 }
 
 /** The lines `from` to `to` arrive, and nothing but what came before them. */
@@ -76,7 +72,7 @@ describe("systemd", () => {
       // What is written while a pass ends is left to the timer.
       await until(async () => (await property(server, "f2b-watch.path", "SubState")) === "waiting");
       await server.paste(`mv ${LOG} ${LOG}.1; install -m 640 -g adm /dev/null ${LOG}`);
-      append(server, line(105));
+      server.append(line(105));
       await expectPosted(server, 4, 105);
       expect(await property(server, "f2b-watch.path", "ActiveState")).toBe("active");
       const state = fs.statSync(server.path("/var/lib/private/f2b-watch"));
@@ -89,7 +85,7 @@ describe("systemd", () => {
     "the timer alone does it too, a minute after the last pass; that Discord is away is no failure",
     async () => {
       await using server = await booted();
-      append(server, line(4));
+      server.append(line(4));
       server.discord.failAlways({ kind: "rate-limit", retryAfterS: 600 });
       await server.paste("systemctl daemon-reload; systemctl enable --now f2b-watch.timer");
       await until(() => server.discord.requests.length > 0);
@@ -117,7 +113,7 @@ describe("systemd", () => {
       await server.paste("f2b-watch status --send");
       await server.paste("f2b-watch digest --send");
       expect(server.discord.messages.at(-1)?.content).toContain("digest of fail2ban.log");
-      append(server, line(4));
+      server.append(line(4));
       expect(await server.paste("f2b-watch --dry-run")).toContain(line(4));
       server.discord.delete();
       await run();

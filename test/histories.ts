@@ -739,7 +739,8 @@ class Oracle {
       this.#passed.push(...passed);
     }
     this.#views = [];
-    this.#knowsEnd = this.#noteEnd() || this.#knowsEnd;
+    // A run with nothing new writes nothing, also behind one that was killed before it wrote this.
+    this.#knowsEnd ||= this.#noteEnd() && this.#lastIds.length > 0;
   }
 }
 

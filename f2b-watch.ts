@@ -3955,7 +3955,8 @@ async function unpack(world: World, packed: OpenFile, scratchPath: string): Prom
     }
   } catch (error) {
     damage = reason(error);
-    if (damage !== "damaged") {
+    // Of what is damaged its beginning may be read.
+    if (damage !== "damaged" || size === 0) {
       world.fs.closeSync(descriptor);
       throw error;
     }

@@ -3973,7 +3973,7 @@ async function unpack(world: World, packed: OpenFile, scratchPath: string): Prom
  */
 function ownFiles(base: string, live: OpenFile | undefined, open: readonly OpenFile[]) {
   const isRotated = ({ name, number }: OpenFile) =>
-    number !== undefined || /\d{4}[-._]?\d\d/.test(name);
+    number !== undefined || /\d{4}[-._]?\d\d|(?:\.\d{1,4}){2}/.test(name);
   const known = [...(live ? [live] : []), ...open.filter(isRotated)];
   const firstHash = ({ head }: OpenFile) => fingerprint(firstLine(head));
   const isOther = (file: OpenFile) => {

@@ -536,10 +536,8 @@ class Oracle {
     const fits = anchorLost && !(isEmptied && isNoGap);
     this.#noticeFits ||=
       this.#damaged || this.#older || fits || anchor === "unknown" || this.#noticeOpen;
-    if (!anchorLost) {
-      this.#allow(this.#back);
-      this.#back = [];
-    }
+    this.#allow(this.#back.filter((id) => !anchorLost || !this.delivered.has(id)));
+    if (!anchorLost) this.#back = [];
     if (!this.#died) this.#runIds = [];
     this.#died = false;
     this.#lastIds = [];
@@ -967,6 +965,7 @@ class Player {
     const suffix = disk.nextRotated();
     disk.put(suffix, disk.files.get("") ?? "");
     disk.put("", "");
+    disk.wasEverCut ||= disk.pending !== "";
     this.#tell(`copytruncate to ${suffix}`);
   }
 

@@ -17,7 +17,7 @@
  * and verdicts → the World, through which all effects go → the pass and the other commands, which
  * decide by the core and do by the World → options, variables, help and main.
  */
-import { Buffer } from "node:buffer";
+import { Buffer, isAscii } from "node:buffer";
 import * as fs from "node:fs";
 import { basename, dirname, resolve } from "node:path";
 import type * as Cac from "cac";
@@ -6874,7 +6874,9 @@ async function addLines(world: World, tally: Tally, file: OpenFile, from: number
   // Nearly all of a log is plain, and need not be decoded.
   const textOf = (part: Uint8Array) => {
     const text = latin1(part);
-    return /[^ -~\n]/.test(text) ? visible(decoded(part)) : text;
+    // Asked in two steps, which is five times as fast.
+    const isPlain = isAscii(part) && !/[\x00-\x08\x0b-\x1f\x7f]/.test(text);
+    return isPlain ? text : visible(decoded(part));
   };
   // As fast as larger ones, and with less garbage.
   const buffer = Buffer.allocUnsafe(64 * 1024);

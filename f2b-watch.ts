@@ -163,32 +163,41 @@ class Fault extends Error {
 // Patterns are text until they are needed: an idle run needs none. In a table of them each line is
 // one, a deeper line goes on with it, and two blanks and `# ` begin a comment.
 
-/** Most jails' lines about an address, and about a jail's start. Exact digits are fast. */
-const USUAL_LINES = String.raw`
+/** Pieces of patterns; in a table `{slash}` stands for the first one. */
+const PIECES: Readonly<Record<string, string>> = {
+  slash: String.raw`(?:\\?/|%2F)`,
+  inUrl: String.raw`[^\s"'<>]`,
+  quote: String.raw`[$]?\\{0,8}["']|%(?:25)?22|\\u0022|&(?:quot|#34);`,
+  blanks: String.raw`(?:[ \t]|\\{1,3}(?:\n|n))*`,
+  directory: "/(?:etc|var|root|home|usr|opt|run|srv|tmp|dev|proc|mnt)",
+  between: String.raw`(?:[ \t=]|\\{1,3}(?:\n|n)|["'],[ \t]*(?=["']))*`,
+  slugPart: String.raw`(?:[a-z]*(?:[A-Z][a-z]+)*|[A-Z]+|\d+)`,
+  argument: String.raw`(?:"[^"\n]*"|'[^'\n]*'|\S+) +`,
+  readsSecret: "sudo -S|kinit|chpasswd|cryptsetup|[- ]stdin|--with-token|--passphrase-fd",
+};
+
+const TABLES = {
+  /** Most jails' lines about an address, and about a jail's start. Exact digits are fast. */
+  usualLines: String.raw`
   (?:\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} fail2ban\.(?:(?:filter {9}|actions {8})\[\d+\]:[ ]
     (?:INFO {4}|NOTICE {2}|WARNING )\[[\w-]{1,50}\] (?:(?:Found|Ban|Unban|Restore Ban) )?
     [\da-f.:]{2,45}(?: - [\d-]{10} [\d:]{8}| already banned)?|[a-z]{2,12} {0,24}\[\d+\]: INFO {4,6}
     (?:(?:maxLines|maxRetry|findtime|banTime): -?\d+|encoding: [\w-]{1,16}|-+
     |Initiated '\w{1,16}' backend|Creating new jail '[\w-]{1,50}'
-    |Jail '[\w-]{1,50}' (?:started|stopped|reloaded|uses \w{1,16} \{\})))\n){1,999}`;
-/** A jail's line about any id. No part of a command is like it: one time, no quote, no more. */
-const JAIL_LINE = String.raw`
+    |Jail '[\w-]{1,50}' (?:started|stopped|reloaded|uses \w{1,16} \{\})))\n){1,999}`,
+  /** A jail's line about any id. No part of a command is like it: one time, no quote, no more. */
+  jailLine: String.raw`
   [^"'\\=:\n]{0,120}\d\d:\d\d:\d\d(?:(?!ERROR| -- )[^"'\\=\n]){0,120} (?:INFO|NOTICE|WARNING) {1,4}
     \[[^\]"\\\n]{1,64}\] (?:(?:Found|(?:Restore |Increase |Repeal )?Ban|Reban|Unban)
     [ ][^ "'\\\x60\t\r\n]{1,512}(?: - [\d-]{10} [\d:]{8}| \(\d+ # [\w ,:]+ -> [\d :-]+\))?
-    |[^ "'\\\x60\t\r\n]{1,512} already banned)\r?\n`;
-
-const SLASH = String.raw`(?:\\?/|%2F)`;
-const IN_URL = String.raw`[^\s"'<>]`;
-/** The URLs that post to a channel of Discord, Slack or Telegram. A first group stays readable. */
-const CHANNEL_URLS = String.raw`
-  (webhooks${SLASH})\d+${SLASH}${IN_URL}+
-  (hooks\.slack(?:-gov)?\.com${SLASH})${IN_URL}+
-  (/bot|%2Fbot)\d+(?::|%3A)[^\s"'<>/\\]+`;
-const QUOTE = String.raw`[$]?\\{0,8}["']|%(?:25)?22|\\u0022|&(?:quot|#34);`;
-const BLANKS = String.raw`(?:[ \t]|\\{1,3}(?:\n|n))*`;
-/** What is a secret wherever it stands, in any case of its letters. */
-const SHAPES = String.raw`
+    |[^ "'\\\x60\t\r\n]{1,512} already banned)\r?\n`,
+  /** The URLs that post to a channel of Discord, Slack or Telegram. A first group stays readable. */
+  channels: String.raw`
+  (webhooks{slash})\d+{slash}{inUrl}+
+  (hooks\.slack(?:-gov)?\.com{slash}){inUrl}+
+  (/bot|%2Fbot)\d+(?::|%3A)[^\s"'<>/\\]+`,
+  /** What is a secret wherever it stands, in any case of its letters. */
+  shapes: String.raw`
   # Tokens that their vendors give a shape of their own.
   \b(?:gh[opsur]_\w{16,}|github_pat_\w+|gl[a-z]{1,6}-[\w-]{16,}  # GitHub, GitLab
     |A(?:KIA|SIA)(?=\w{0,16}\d)\w{12,}|AIza[\w-]{20,}|ya29\.[\w.-]+|GOCSPX-[\w-]+  # AWS, Google
@@ -204,19 +213,19 @@ const SHAPES = String.raw`
   (\.[\w-]{6}\.)[\w-]{27,}  # the parts of a Discord bot's token
   (-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----)(?:(?:\s|\\n)*[A-Za-z0-9+/=]{8,})+  # in PEM, or with \n
   # Services whose whole path is the secret, and what stands before the secret part of a path.
-  (services${SLASH}(?=T[A-Z\d]+${SLASH}B)|\bntfy\.sh/|(?:webhookb2|IncomingWebhook)${SLASH})${IN_URL}+
+  (services{slash}(?=T[A-Z\d]+{slash}B)|\bntfy\.sh/|(?:webhookb2|IncomingWebhook){slash}){inUrl}+
   (//(?:hooks?\.[\w.-]*|[\w.-]*(?:hc-ping\.com|ftqq\.com|api\.day\.app|webhook\.site|notify\.run
     |nosnch\.in|simplepu\.sh|simplepush\.io|make\.com|integromat\.com|cronitor\.link|ifttt\.com
-    |zendee\.cn|pipedream\.net))[\w.:-]{0,80}/)${IN_URL}+
-  (${SLASH}(?:(?:web-?)?hooks?b?2?|webhookbot|workflows|triggers?|integrations?|catch|robot|send
+    |zendee\.cn|pipedream\.net))[\w.:-]{0,80}/){inUrl}+
+  ({slash}(?:(?:web-?)?hooks?b?2?|webhookbot|workflows|triggers?|integrations?|catch|robot|send
     |sendMessage|push|ping|heartbeat|key|token|api[_-]?key|bot|invoke|alert|incidents|incoming)
-    ${SLASH})(?<=(?:${SLASH}${SLASH}|url: ?|${SLASH}api${SLASH})${IN_URL}{0,200})(?=${IN_URL}{0,80}?
-    (?:[A-Za-z]\d|\d[A-Za-z]|[A-Z][a-z]+[A-Z]|[a-z]{16}|_[a-z]))${IN_URL}{8,}
+    {slash})(?<=(?:{slash}{slash}|url: ?|{slash}api{slash}){inUrl}{0,200})(?={inUrl}{0,80}?
+    (?:[A-Za-z]\d|\d[A-Za-z]|[A-Z][a-z]+[A-Z]|[a-z]{16}|_[a-z])){inUrl}{8,}
   # A scheme of no program or protocol is Apprise's or its like: each part may be a key.
   (://)(?<=\b[a-z][a-z0-9+.-]{1,20}://)(?<!\b(?:https?|wss?|s?ftps?|ssh|scp|git|svn|rsync|file|tcp
     |udp|unix|tls|ssl|ldap[si]?|smtps?|imaps?|pop3s?|mysql|mariadb|postgres(?:ql)?|rediss?
     |mongodb(?:\+srv)?|amqps?|mqtts?|socks\w*|nfs|smb|telnet|sips?|docker|oci|db|kafka|etcd
-    |memcached?|influx\w*|clickhouse|syslog|journal|nats|s3|gs|rest)://)(?=[^\s"'<>/])${IN_URL}+
+    |memcached?|influx\w*|clickhouse|syslog|journal|nats|s3|gs|rest)://)(?=[^\s"'<>/]){inUrl}+
   # ://user:password@ up to the last @, where a port is no password; ://key@; user:password@
   (://)[^\s/"'<>:@]{0,128}:(?!\d{1,5}(?:[/?#]|$))[^\s"'<>]{1,256}(?=@)
   (://)(?=[\w-]{0,64}\d)[\w-]{16,128}(?=@)
@@ -229,46 +238,40 @@ const SHAPES = String.raw`
     |pword|psk|credentials?|authorization|cookie|jwt|bearer|cli_auth|mdp|senha)
     |(?<![a-z0-9])(?<weak>auth|session(?:_?id)?|sid|sig|signature|code|hmac|otp|dsn|license
     |community|user|webhook|hook|url|id|p|pw))(?:[_-]?\d{1,3}|_base|_value)?(?:\[?\]|%5D)?
-    (?:(?<equal>${BLANKS}(?:\\?=>?|:[=-]|<<<|＝|%(?:25)?3D|\\u003d|&#61;)${BLANKS})
-    |(?<colon>[ \t]*:${BLANKS})
-    |(?<closed>(?:${QUOTE}){1,2})[}\]]{0,2}${BLANKS}(?:[:,]|=>?|%3[AD])${BLANKS}(?:\[|string\(\d+\) )?
+    (?:(?<equal>{blanks}(?:\\?=>?|:[=-]|<<<|＝|%(?:25)?3D|\\u003d|&#61;){blanks})
+    |(?<colon>[ \t]*:{blanks})
+    |(?<closed>(?:{quote}){1,2})[}\]]{0,2}{blanks}(?:[:,]|=>?|%3[AD]){blanks}(?:\[|string\(\d+\) )?
     |(?<tag>(?:[ \t][^<>\n]{0,80})?>|</name>\s*<value>(?:<string>)?)
-    |(?<blank>(?:[ \t]|\\\n)${BLANKS}))`;
-const DIRECTORY = "/(?:etc|var|root|home|usr|opt|run|srv|tmp|dev|proc|mnt)";
-/** Values that are no secret: addresses, small numbers, variables, paths, words for a setting. */
-const NO_SECRET = String.raw`
+    |(?<blank>(?:[ \t]|\\\n){blanks}))`,
+  /** Values that are no secret: addresses, small numbers, variables, paths, words for a setting. */
+  noSecret: String.raw`
   ^(?:(?:basic|bearer|token|key|bot) )?(?:\[redacted.*|true|false|yes|no|on|off|none|null|nil|stdin
     |undefined|\d{1,2}|0x[\da-f]+|<[\w./+=-]+>?|\*+|\.{3}|[<@](?:-|[.~]?/.*)|%\w.{0,2}|%\(.*|\x60.*
     |(?:\d{1,3}(?:\.\d{1,3}){3}|[\da-f]{0,4}:[\da-f]*:[\da-f:.]*)(?:/\d+)?|[$][\w@-]+|[$][{(].*
-    |~?\.{0,2}${DIRECTORY}/.*|[\w./~-]+\.(?:pem|key|crt|cnf|txt|json|conf|ya?ml|py|sh))[,;)]*$`;
-
-const BETWEEN = String.raw`(?:[ \t=]|\\{1,3}(?:\n|n)|["'],[ \t]*(?=["']))*`;
-const SLUG_PART = String.raw`(?:[a-z]*(?:[A-Z][a-z]+)*|[A-Z]+|\d+)`;
-/** What is a secret in just these letters. */
-const EXACT_SHAPES = String.raw`
+    |~?\.{0,2}{directory}/.*|[\w./~-]+\.(?:pem|key|crt|cnf|txt|json|conf|ya?ml|py|sh))[,;)]*$`,
+  /** What is a secret in just these letters. */
+  exactShapes: String.raw`
   # A word as long as a key that looks like one: mixed, or of a known length. No path, no value.
   (?<![\w.+:=-]|%3D)(?=\w[\w-]{23})(?![\w-]*[Ff]ail2[Bb]an)(?=[\w-]*\d)
-    (?!${SLUG_PART}(?:[_-]${SLUG_PART})*(?![\w-]))
+    (?!{slugPart}(?:[_-]{slugPart})*(?![\w-]))
     (?:(?=[\w-]*[a-z])(?=[\w-]*[A-Z])[\w-]+={0,2}|[0-9a-f]{80}(?![\w-])|[au][a-z0-9]{29}(?![\w-]))
     (?<!(?:^|\s)[^\s:]{0,200}/[\w-]+={0,2})
   # user:password behind -u and its like, but not of programs whose -u is something else
   (?<login>(?<=^|[\s"'(\x60]|\\n)(?:-[A-Za-z]{0,16}[uUa]
     |--?(?:proxy-|http-)?(?:user(?:pwd)?|auth|login)(?![\w-])|user[ \t]*=[ \t]*(?="[^":\s]{0,128}:))(?<!\b(?:docker|podman|date|rsync|sort|cut|logger
-    |notify-send|sudo|chown|install)\b[^|;&\n]{0,200})${BETWEEN}
-    (?!["']?(?:[+/]|\d+:\d+(?!\w)|\S{0,99}://)))`;
-/** Programs, their option whose value is a secret, and what stands before that in the value. */
-const PASSWORD_OPTIONS = String.raw`
+    |notify-send|sudo|chown|install)\b[^|;&\n]{0,200}){between}
+    (?!["']?(?:[+/]|\d+:\d+(?!\w)|\S{0,99}://)))`,
+  /** Programs, their option whose value is a secret, and what stands before that in the value. */
+  passwordOptions: String.raw`
   sshpass|mongo\w*|ncftp\w*|smbpasswd|signal-cli|unrar|7za?|login -p; mysql\w*|mariadb\w* -p(?=\S)
   mosquitto_\w+|sqlcmd|bcp|ipmitool|zip|unzip -P; redis-cli -a; ldap\w+ -w; snmp\w+ -[cAX]
   cscli|openssl -k; openssl -pass(?:in|out)? pass:; plink|pscp|psftp|putty -pw; ssh-keygen -[PN]
   ssmtp|swaks|send[eE]mail --?[ax]p; gotify -t(?=[\s=]+["']?[AC][\w.-]{14}(?![\w.-]))
   smbclient|rpcclient|winexe|smbget|net -U [^\s%]{0,64}%; lftp -u [^\s,]{0,64},; x?freerdp /p:
   curl (?:-E|--cert) [^\s:]{1,64}:; nsupdate|rndc -y (?:[\w-]+:){1,2}; net /user:\S+\s
-  htpasswd -\w{0,4}b\w{0,4} \S+\s+\S+\s+`;
-const ARGUMENT = String.raw`(?:"[^"\n]*"|'[^'\n]*'|\S+) +`;
-const READS_SECRET = "sudo -S|kinit|chpasswd|cryptsetup|[- ]stdin|--with-token|--passphrase-fd";
-/** Statements behind which a secret begins. */
-const STATEMENTS = String.raw`
+  htpasswd -\w{0,4}b\w{0,4} \S+\s+\S+\s+`,
+  /** Statements behind which a secret begins. */
+  statements: String.raw`
   -p(?:ass)?(?=[ =](?!\d{1,5}\b))(?<=-u(?:ser(?:name)?)?[ =]?[^\s=]{1,64}[ \t]-p(?:ass)?)[ =]
   \b(?:IDENTIFIED BY|SET PASSWORD[^=\n]{0,64}=|requirepass)[ \t]+  # SQL, Redis
   (?<=["'\n]|quote )(?:AUTH(?! PLAIN| LOGIN)|PASS)[ \t]+  # Redis, FTP
@@ -277,9 +280,9 @@ const STATEMENTS = String.raw`
   ssword:?[^\n]{0,40}?send(?: --)?[ \t]+  # expect
   \bkey[ \t]+(?:hmac-[\w-]+:)?[\w.-]{1,128}[ \t]+(?=[\w+/]{16})  # nsupdate
   # words in their order: wpa_passphrase ssid password, radclient host auth secret
-  \b(?:wpa_passphrase |smbclient (?=["']?//)|isql (?:-\w+ +)*${ARGUMENT}
-    |mc alias set ${ARGUMENT}${ARGUMENT}|radclient (?:\S+ +){0,8}?(?=auth|acct|status|coa)
-    |mysqladmin (?:\S+ +){0,8}?(?=password)) *${ARGUMENT}
+  \b(?:wpa_passphrase |smbclient (?=["']?//)|isql (?:-\w+ +)*{argument}
+    |mc alias set {argument}{argument}|radclient (?:\S+ +){0,8}?(?=auth|acct|status|coa)
+    |mysqladmin (?:\S+ +){0,8}?(?=password)) *{argument}
   \b(?:sqlplus|rman|expdp|impdp|sqlldr) +(?:\S+ +){0,4}?["']?[\w$#]{1,64}/
   (?<=[ \t"'])-[A-Za-z][ \t=]+(?=["']?(?!\w*[Ff]ail2[Bb]an)(?=\w*\d)(?=\w*[a-z])(?=\w*[A-Z])\w{12,}
     (?![^\s"']))  # -t aB3dE5gH7jK9
@@ -289,39 +292,44 @@ const STATEMENTS = String.raw`
   # password=$(echo password), echo password | docker login --password-stdin, and with <<<
   \b(?:echo|printf)[ \t]+(?:-\w+[ \t]+|["'][^"'\n]{0,16}%s[^"'\n]{0,8}["'][ \t]+){0,4}
     (?:(?<=(?:eval[ =]["']?|(?i:key|pass\w*|pwd|secret|token)=["']?(?:\x60|\$\())\w+[ \t]+)
-    |(?=[^|\n]{1,200}\|[^|\n]{0,64}?(?:base64|${READS_SECRET})))
-  <<<[ \t]*(?<=(?:${READS_SECRET})[^|;\n]{0,100}<<<[ \t]*)`;
+    |(?=[^|\n]{1,200}\|[^|\n]{0,64}?(?:base64|{readsSecret})))
+  <<<[ \t]*(?<=(?:{readsSecret})[^|;\n]{0,100}<<<[ \t]*)`,
+};
 
 /** A match with named groups stands before a value; another is a secret but for its first group. */
 const patterns = lazily(() => {
   const rowsOf = (text: string) => {
     const rows = text.replace(/ *(?<=\n| {2})# .*/g, "").replace(/\n {3,}/g, "");
-    return rows.trim().split(/\s*\n\s*/);
+    const piece = (_: string, name: string) => PIECES[name] ?? "";
+    return rows
+      .trim()
+      .replace(/\{([a-z]\w*)\}/gi, piece)
+      .split(/\s*\n\s*/);
   };
   const all = (text: string, flags: string) => rowsOf(text).map((row) => new RegExp(row, flags));
   const one = (text: string, flags: string) => new RegExp(rowsOf(text).join("|"), flags);
-  const options = PASSWORD_OPTIONS.trim()
+  const options = TABLES.passwordOptions
+    .trim()
     .split(/; |\n */)
     .map((row) => {
       const [programs, option, before = ""] = row.split(" ");
       const program = String.raw`(?:\b|\\n)(?:${programs})\b(?:[^|;\n]{0,100}[ \t"'])?`;
-      return `(?<=[ \\t"'])${option}(?<=${program}${option})${BETWEEN}${before}`;
+      return `(?<=[ \\t"'])${option}(?<=${program}${option})${PIECES.between}${before}`;
     });
-  const asked = [...options, ...rowsOf(STATEMENTS)].join("|");
-  const channels = all(CHANNEL_URLS, "gi");
-  const shapes = [...channels, ...all(SHAPES, "gim"), ...all(EXACT_SHAPES, "gm")];
+  const asked = [...options, ...rowsOf(TABLES.statements)].join("|");
+  const channels = all(TABLES.channels, "gi");
+  const shapes = [...channels, ...all(TABLES.shapes, "gim"), ...all(TABLES.exactShapes, "gm")];
   return {
-    usualLines: one(USUAL_LINES, "y"),
-    jailLine: one(JAIL_LINE, "y"),
+    usualLines: one(TABLES.usualLines, "y"),
+    jailLine: one(TABLES.jailLine, "y"),
     channels,
     secrets: [...shapes, new RegExp(`(?<asked>${asked})`, "g")],
-    noSecret: one(NO_SECRET, "i"),
-    inPath: new RegExp(String.raw`(?<![\w:])${DIRECTORY}/[\w./-]*$`),
+    noSecret: one(TABLES.noSecret, "i"),
+    inPath: new RegExp(String.raw`(?<![\w:])${PIECES.directory}/[\w./-]*$`),
     looksRandom: /^(?=.*\d)(?=.*[a-z])[\x21-\x7e]{8,}$|^(?=.*[a-z])(?=.*[A-Z])[\w-]{16,}$/i,
     // What stands before a name: a quote or `<`, and the name's beginning.
     beforeName: /(?<=(\\{0,8}["'])?(<\/?)?([\w.:[-]{0,64}))/y,
-    opening: new RegExp(QUOTE, "y"),
-    closings: new Map<string, RegExp>(),
+    opening: new RegExp(rowsOf("{quote}")[0] ?? "", "y"),
     // A bare word: up to a blank, to a quote, or to the next parameter.
     bare: new RegExp(
       String.raw`(?:[^\s"'\\&<>]|\\{1,8}(?:["'](?=\w)|[^\s"'\\nt]|[nt](?=[a-z]))` +
@@ -345,42 +353,35 @@ function endOf(pattern: RegExp, text: string, at: number): number {
 
 /** Where a quote closes, which is escaped as deep as it was opened; else the line's end. */
 function closingOf(quote: string, text: string, from: number): number {
-  const { closings } = patterns();
-  const known = closings.get(quote);
-  const closing = known ?? new RegExp(`(?<!\\\\)(?:${RegExp.escape(quote)}|\\n)|$`, "g");
-  if (!known) closings.set(quote, closing);
-  closing.lastIndex = from;
-  return closing.exec(text)?.index ?? text.length;
-}
-
-/** The shell's word that begins here, without its quotes: quoted, bare, or joined of both. */
-function wordAt(text: string, from: number): Extent {
-  const { opening, bare, joined } = patterns();
-  let [start, end, after] = [from, from, from];
-  do {
-    if (after > from) after += text[after] === ":" ? 1 : text.startsWith("\\''", after) ? 2 : 0;
-    const inner = endOf(opening, text, after);
-    const quote = text.slice(after, inner).replace("$", "");
-    end = quote ? closingOf(quote, text, inner) : endOf(bare, text, inner);
-    if (after === from) start = inner;
-    else if (end === after) break;
-    after = text.startsWith(quote, end) ? end + quote.length : end;
-  } while (after > from && endOf(joined, text, after) > after);
-  return [start, end];
+  for (let at = from; at < text.length; at++) {
+    if (text[at - 1] !== "\\" && (text[at] === "\n" || text.startsWith(quote, at))) return at;
+  }
+  return text.length;
 }
 
 /** The value that begins here: a word, or all up to its name's quote. `whole`: with its blanks. */
 function valueAt(text: string, from: number, quote: string, whole: boolean): Extent {
-  const opens = endOf(patterns().opening, text, from) > from;
-  if (!quote && whole && !opens) return [from, endOf(patterns().header, text, from)];
-  if (!quote || (!whole && opens && !text.startsWith(quote, from))) return wordAt(text, from);
-  if (text.startsWith(quote, from)) {
-    const after = from + quote.length;
-    return /["'\w]/.test(text[after] ?? "") ? wordAt(text, after) : [from, from];
+  const { opening, header, bare, joined } = patterns();
+  const opens = endOf(opening, text, from) > from;
+  const isClosed = quote !== "" && text.startsWith(quote, from);
+  if (!quote && whole && !opens) return [from, endOf(header, text, from)];
+  if (quote && !isClosed && (whole || !opens)) {
+    const close = closingOf(quote, text, from);
+    const next = whole ? -1 : text.slice(from, close).search(/&[\w.%-]{1,64}=/);
+    return [from, next < 0 ? close : from + next];
   }
-  const close = closingOf(quote, text, from);
-  const next = whole ? -1 : text.slice(from, close).search(/&[\w.%-]{1,64}=/);
-  return [from, next < 0 ? close : from + next];
+  let at = isClosed ? from + quote.length : from;
+  if (isClosed && !/["'\w]/.test(text[at] ?? "")) return [from, from];
+  // The shell's word, without its outer quotes: quoted, bare, or joined of both.
+  const start = endOf(opening, text, at);
+  for (;;) {
+    const inner = endOf(opening, text, at);
+    const mark = text.slice(at, inner).replace("$", "");
+    const end = mark ? closingOf(mark, text, inner) : endOf(bare, text, inner);
+    const after = text.startsWith(mark, end) ? end + mark.length : end;
+    if (end === at || endOf(joined, text, after) === after) return [start, end];
+    at = after + (text[after] === ":" ? 1 : text.startsWith("\\''", after) ? 2 : 0);
+  }
 }
 
 /** Where the secret is that a pattern's match shows; nowhere when it is none. */
@@ -470,25 +471,20 @@ function redact(lines: string, ownSecrets: readonly string[], closely = true): s
 /** Shows what cannot be seen as its escape, `\x1b` or `\u202e`. */
 function visible(text: string): string {
   if (/^[ -~\t\n]*$/.test(text)) return text;
-  let shown = "";
   // Made once each: millions of new strings take more memory than the text.
   const escapes = new Map<string, string>();
-  const escapeOf = (character: string) => {
-    const code = character.codePointAt(0) ?? 0;
-    const hex = code.toString(16);
-    const short = code < 0x100 ? `\\x${hex.padStart(2, "0")}` : `\\u${hex.padStart(4, "0")}`;
-    const made = code < 0x10000 ? short : `\\u{${hex}}`;
+  const escape = (character: string) => {
+    const hex = (character.codePointAt(0) ?? 0).toString(16);
+    const short = hex.length > 2 ? `u${hex.padStart(4, "0")}` : `x${hex.padStart(2, "0")}`;
+    const made = `\\${hex.length > 4 ? `u{${hex}}` : short}`;
     escapes.set(character, made);
     return made;
   };
+  const hidden = /(?![\t\n])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{DI}]/gu;
   // In pieces: until a text is done, each character that is replaced costs 130 bytes of memory.
-  for (let [start, end] = [0, 0]; start < text.length; start = end) {
-    end = characterBoundary(text, start + 65_536);
-    const piece = text.slice(start, end);
-    const hidden = /(?![\t\n])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{DI}]/gu;
-    shown += piece.replace(hidden, (each) => escapes.get(each) ?? escapeOf(each));
-  }
-  return shown;
+  return text.replace(/[^]{1,65536}/gu, (piece) =>
+    piece.replace(hidden, (each) => escapes.get(each) ?? escape(each)),
+  );
 }
 
 /** Makes text harmless: nothing invisible, no run of backticks that could close a fence. */
@@ -628,10 +624,9 @@ export function cutText(text: string, at: number, room: number, maxLines = Infin
 function filled(words: readonly string[], width: number): string[] {
   const lines: string[] = [];
   for (const word of words) {
-    const last = lines.at(-1);
-    if (last !== undefined && last.length + 1 + word.length <= width) {
-      lines[lines.length - 1] = `${last} ${word}`;
-    } else lines.push(word);
+    const longer = `${lines.at(-1)} ${word}`;
+    if (lines.length > 0 && longer.length <= width) lines[lines.length - 1] = longer;
+    else lines.push(word);
   }
   return lines;
 }

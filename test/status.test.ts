@@ -15,15 +15,17 @@ function real(name: string): string {
   return fs.readFileSync(join(import.meta.dirname, "fixtures/status", `${name}.txt`), "utf8");
 }
 
-const DOWN = real("single-jail-status-down").replace("rc=255\n", "");
-const DENIED = real("attack-burst-status-not-root");
-const REFUSED =
-  "2026-11-22 16:23:56,834 fail2ban  [26006]: ERROR   [Errno 111] Connection refused\n";
-const UNREACHABLE =
-  "2026-11-22 16:23:56,930 fail2ban  [26035]: ERROR   [[Errno 111] Connection refused] Unable to contact server. Is it running?\n";
-
 const said = (out: string): Ran => ({ kind: "ended", code: 0, out, err: "" });
 const failed = (err: string): Ran => ({ kind: "ended", code: 255, out: "", err });
+
+const UP = said(real("single-jail-ping"));
+const DOWN = failed(real("single-jail-status-down").replace("rc=255\n", ""));
+const DENIED = failed(real("attack-burst-status-not-root"));
+const AT = "2026-11-22 16:23:56,834 fail2ban  [26006]: ERROR   ";
+const REFUSED = failed(`${AT}[Errno 111] Connection refused\n`);
+const UNREACHABLE = failed(
+  `${AT}[[Errno 111] Connection refused] Unable to contact server. Is it running?\n`,
+);
 
 /** A jail as fail2ban-client prints it. */
 interface Jail {
@@ -49,13 +51,13 @@ function printedList(names: readonly string[]): string {
   return `Status\n|- Number of jail:\t${names.length}\n\`- Jail list:\t${names.join(", ")}\n`;
 }
 
-/** A fail2ban-client whose answers a test sets, and which knows what it was asked. */
+/** A fail2ban-client whose answers a test sets, and which knows what it was asked; it answers a ping. */
 class Client {
   readonly asked: string[][] = [];
   answer: (words: readonly string[]) => Ran;
 
-  constructor(scene: Scene, answer: (words: readonly string[]) => Ran) {
-    this.answer = answer;
+  constructor(scene: Scene, answer = UP) {
+    this.answer = () => answer;
     scene.overrides.runProgram = async (program, words) => {
       expect(program).toBe("fail2ban-client");
       this.asked.push([...words]);
@@ -63,36 +65,24 @@ class Client {
     };
   }
 
-  /** One whose server has these jails. */
-  static with(scene: Scene, jails: Record<string, Jail>): Client {
-    return Client.printing(
-      scene,
-      printedList(Object.keys(jails)),
-      Object.fromEntries(Object.entries(jails).map(([name, jail]) => [name, printed(name, jail)])),
-    );
+  /** From now on this is said. */
+  says(answer: Ran): void {
+    this.answer = () => answer;
   }
 
-  static printing(scene: Scene, list: string, jails: Record<string, string>): Client {
-    return new Client(scene, ([, name]) => {
+  /** From now on this is printed of all and of each jail. */
+  prints(list: string, jails: Record<string, string>): this {
+    this.answer = ([, name]) => {
       if (name === undefined) return said(list);
-      const jail = jails[name];
-      return jail === undefined ? failed(`ERROR   NOK: ('${name}',)\n`) : said(jail);
-    });
+      return name in jails ? said(jails[name] ?? "") : failed(`ERROR   NOK: ('${name}',)\n`);
+    };
+    return this;
   }
 
   /** From now on the server has these jails. */
-  has(jails: Record<string, Jail>): void {
-    const names = printedList(Object.keys(jails));
-    this.answer = ([, name]) => said(name === undefined ? names : printed(name, jails[name] ?? {}));
-  }
-
-  /** One that answers a ping or does not. */
-  static pinging(scene: Scene): Client & { up(): void; down(): void } {
-    const client = new Client(scene, () => said(real("single-jail-ping")));
-    return Object.assign(client, {
-      up: () => (client.answer = () => said(real("single-jail-ping"))),
-      down: () => (client.answer = () => failed(DOWN)),
-    });
+  has(jails: Record<string, Jail>): this {
+    const texts = Object.entries(jails).map(([name, jail]) => [name, printed(name, jail)]);
+    return this.prints(printedList(Object.keys(jails)), Object.fromEntries(texts));
   }
 }
 
@@ -100,7 +90,7 @@ class Client {
 function attacked(scene: Scene): Client {
   const jails = ["sshd", "recidive", "nginx-http-auth"];
   const texts = jails.map((name) => [name, real(`attack-burst-status-${name}`)]);
-  return Client.printing(scene, real("attack-burst-status"), Object.fromEntries(texts));
+  return new Client(scene).prints(real("attack-burst-status"), Object.fromEntries(texts));
 }
 
 function status(scene: Scene, ...words: string[]): Promise<RunResult> {
@@ -145,17 +135,14 @@ describe("status prints", () => {
     expect(fs.existsSync(scene.state)).toBe(false);
   });
 
-  test.each<[argv: string[], asked: string[]]>([
-    [[], ["nginx-http-auth", "recidive", "sshd"]],
-    [
-      ["sshd", "recidive", "sshd"],
-      ["recidive", "sshd"],
-    ],
-    [["--jail", "recidive,gone"], ["recidive"]],
+  test.each<[argv: string, asked: string[]]>([
+    ["", ["nginx-http-auth", "recidive", "sshd"]],
+    ["sshd recidive sshd", ["recidive", "sshd"]],
+    ["--jail recidive,gone", ["recidive"]],
   ])("%j only, and asks for no other", async (argv, jails) => {
     using scene = new Scene();
     const client = attacked(scene);
-    const { code, out } = await status(scene, ...argv);
+    const { code, out } = await status(scene, ...argv.split(" ").filter(Boolean));
     expect(code).toBe(0);
     expect(out.match(/^[\w-]+/gm)).toEqual(["jail", ...jails]);
     expect(client.asked).toEqual([["status"], ...jails.map((jail) => ["status", jail])]);
@@ -163,7 +150,7 @@ describe("status prints", () => {
 
   test("that there are no jails", async () => {
     using scene = new Scene();
-    Client.with(scene, {});
+    new Client(scene).has({});
     expect(await status(scene)).toEqual({ code: 0, out: "no jails\n", err: "" });
     expect(JSON.parse((await status(scene, "--json")).out)).toEqual({ host: "web-1", jails: [] });
   });
@@ -172,7 +159,7 @@ describe("status prints", () => {
     using scene = new Scene();
     const sites = Array.from({ length: 25 }, (_, site) => `/var/log/site-${site}/access.log`);
     const watches = [`/srv/${"x".repeat(90)}.log`, ...sites].join(" ");
-    Client.with(scene, { web: { watches, banned: ["203.0.113.7"] } });
+    new Client(scene).has({ web: { watches, banned: ["203.0.113.7"] } });
     const { out } = await status(scene);
     expect(out).toStartWith(
       `jail  failed  banned\nweb      0/0     1/1\n  /srv/${"x".repeat(90)}.log\n`,
@@ -197,7 +184,7 @@ describe("status prints", () => {
       answers[`long-${index}`] = printed("long", {
         banned: [piece.repeat(200_000 / piece.length)],
       });
-    Client.printing(scene, printedList(Object.keys(answers)), answers);
+    new Client(scene).prints(printedList(Object.keys(answers)), answers);
     const { jails } = JSON.parse((await status(scene, "--json")).out);
     const [cymru, lines, withLabel, ...long] = jails;
     expect(cymru).toMatchObject({ totalFailed: 11, totalBanned: 6 });
@@ -210,15 +197,9 @@ describe("status prints", () => {
 
   test("no secret and nothing that moves the cursor, also as an object", async () => {
     using scene = new Scene();
-    const banned = [
-      "authorization:abc",
-      "token=abc",
-      "\x1b[2J",
-      "\u202e7.113.0.302",
-      "a\u2028b",
-      "203.0.113.9",
-    ];
-    Client.with(scene, { sshd: { banned, watches: "/var/log/\x07.log" } });
+    const banned = ["authorization:abc", "token=abc", "\x1b[2J", "\u202e7.113.0.302", "a\u2028b"];
+    banned.push("203.0.113.9");
+    new Client(scene).has({ sshd: { banned, watches: "/var/log/\x07.log" } });
     for (const flag of ["--json", "--verbose"]) {
       const { out } = await status(scene, flag);
       expect(out).not.toContain("abc");
@@ -229,60 +210,45 @@ describe("status prints", () => {
 });
 
 describe("status refuses", () => {
-  test.each<[what: string, argv: string[], code: number, err: RegExp, jails?: string[]]>([
-    [
-      "a jail that fail2ban does not have",
-      ["sshd", "no\x1bjail"],
-      64,
-      /^f2b-watch: no such jail: "no\\u001bjail"\nhint: there are: recidive, sshd\n$/,
-    ],
-    [
-      "a filter that no jail passes: it must not look like a server without jails",
-      ["--jail", "gone", "--send"],
-      64,
-      /^f2b-watch: --jail: fail2ban has none of these jails\nhint: there are: recidive, sshd\n$/,
-    ],
-    ["any jail where there are none", ["sshd"], 64, /: "sshd"\nhint: there are none\n$/, []],
-    [
-      "names that cannot be told apart",
-      [],
-      66,
-      /^f2b-watch: .*no answer that can be read\nhint: .*comma.*\n$/,
-      ["a, b", "sshd"],
-    ],
-    [
-      "to send where no destination is set",
-      ["--send"],
-      78,
-      /^f2b-watch: --send: no destination is set\nhint: set DISCORD_WEBHOOK/,
-    ],
-  ])("%s: it asks about none", async (_, argv, code, err, jails = ["recidive", "sshd"]) => {
-    using scene = new Scene();
-    if (code === 78) scene.env = {};
-    const client = new Client(scene, () => said(printedList(jails)));
-    const result = await status(scene, ...argv);
-    expect(result).toMatchObject({ code, out: "" });
-    expect(result.err).toMatch(err);
-    expect(client.asked).toEqual(code === 78 ? [] : [["status"]]);
-  });
+  // prettier-ignore
+  const REFUSALS: [what: string, argv: string, code: number, err: RegExp, jails?: string[]][] = [
+    ["a jail that fail2ban does not have", "sshd no\x1bjail", 64,
+      /^f2b-watch: no such jail: "no\\u001bjail"\nhint: there are: recidive, sshd\n$/],
+    ["a filter that no jail passes: it must not look like a server without jails", "--jail gone --send",
+      64, /^f2b-watch: --jail: fail2ban has none of these jails\nhint: there are: recidive, sshd\n$/],
+    ["any jail where there are none", "sshd", 64, /: "sshd"\nhint: there are none\n$/, []],
+    ["names that cannot be told apart", "", 66,
+      /^f2b-watch: .*no answer that can be read\nhint: .*comma.*\n$/, ["a, b", "sshd"]],
+    ["to send where no destination is set", "--send", 78,
+      /^f2b-watch: --send: no destination is set\nhint: set DISCORD_WEBHOOK/],
+  ];
+  test.each(REFUSALS)(
+    "%s: it asks about none",
+    async (...[_, argv, code, err, jails = ["recidive", "sshd"]]) => {
+      using scene = new Scene();
+      if (code === 78) scene.env = {};
+      const client = new Client(scene, said(printedList(jails)));
+      const result = await status(scene, ...argv.split(" ").filter(Boolean));
+      expect(result).toMatchObject({ code, out: "" });
+      expect(result.err).toMatch(err);
+      expect(client.asked).toEqual(code === 78 ? [] : [["status"]]);
+    },
+  );
 
+  // prettier-ignore
   const troubles: [string, Ran, RegExp, RegExp][] = [
     ["no client", { kind: "missing" }, /fail2ban-client is not installed/, /install/],
     ["a client that hangs", { kind: "timedOut" }, /not answer in time/, /restart fail2ban/],
-    ["no socket", failed(DOWN), /socket cannot be reached/, /journalctl/],
-    ["a socket that nobody serves", failed(UNREACHABLE), /socket cannot be reached/, /journalctl/],
-    ["a socket of root", failed(DENIED), /only root/, /run as root/],
-    [
-      "an unknown failure",
-      failed("Traceback (most recent call last): see /root/x\n"),
-      /no answer that/,
-      /fail2ban-client status/,
-    ],
+    ["no socket", DOWN, /socket cannot be reached/, /journalctl/],
+    ["a socket that nobody serves", UNREACHABLE, /socket cannot be reached/, /journalctl/],
+    ["a socket of root", DENIED, /only root/, /run as root/],
+    ["an unknown failure", failed("Traceback (most recent call last): see /root/x\n"), /no answer that/,
+      /fail2ban-client status/],
     ["garbage", said("{}"), /client status gives no answer/, /fail2ban-client status/],
   ];
   test.each(troubles)("with 66 and its own hint: %s", async (_, answer, message, hint) => {
     using scene = new Scene();
-    new Client(scene, () => answer);
+    new Client(scene, answer);
     const { code, out, err } = await status(scene);
     expect({ code, out }).toEqual({ code: 66, out: "" });
     expect(err).toMatch(/^f2b-watch: .+\nhint: .+\n$/);
@@ -298,7 +264,7 @@ describe("status refuses", () => {
     ["the list of jails", real("attack-burst-status")],
   ])("with 66 an answer about a jail that is %s", async (_, out) => {
     using scene = new Scene();
-    Client.printing(scene, printedList(["sshd"]), { sshd: out });
+    new Client(scene).prints(printedList(["sshd"]), { sshd: out });
     expect(await status(scene)).toMatchObject({ code: 66, out: "" });
   });
 });
@@ -308,7 +274,7 @@ describe("status --send", () => {
 
   test("posts again when a jail or an address comes or goes, and for nothing else", async () => {
     using scene = new Scene();
-    const client = Client.with(scene, ban("203.0.113.7", "203.0.113.8"));
+    const client = new Client(scene).has(ban("203.0.113.7", "203.0.113.8"));
     const stories: [Record<string, Jail>, boolean][] = [
       [ban("203.0.113.7", "203.0.113.8"), true],
       [ban("203.0.113.8", "203.0.113.7"), false],
@@ -343,7 +309,7 @@ describe("status --send", () => {
   test("no id can leave the fence, ping anyone, or fill the channel", async () => {
     using scene = new Scene();
     const slack = addSlack(scene);
-    Client.with(scene, {
+    new Client(scene).has({
       lab: { banned: ["```", "<!channel>", "@here", "x".repeat(100_000), "\x1b[31m", "a\nb"] },
     });
     await sends(scene);
@@ -358,7 +324,7 @@ describe("status --send", () => {
   test("what was not confirmed is sent next time, the whole of it", async () => {
     using scene = new Scene();
     const names = Array.from({ length: 60 }, (_, number) => `jail-number-${number}`);
-    Client.with(scene, Object.fromEntries(names.map((name) => [name, {}])));
+    new Client(scene).has(Object.fromEntries(names.map((name) => [name, {}])));
     scene.discord.refuseContent((content) => content.includes("jail-number-59"));
     expect(await status(scene, "--send")).toMatchObject({ code: 69, out: "" });
     const sent = contents(scene).length;
@@ -375,7 +341,7 @@ describe("status --send", () => {
 
   test("each destination has what it was told last", async () => {
     using scene = new Scene();
-    const client = Client.with(scene, ban("203.0.113.7"));
+    const client = new Client(scene).has(ban("203.0.113.7"));
     await sends(scene);
     const slack = addSlack(scene);
     await sends(scene);
@@ -399,7 +365,7 @@ describe("status --send", () => {
 
   test("with --json it prints the object and nothing else, and posts unless messages are printed", async () => {
     using scene = new Scene();
-    Client.with(scene, ban("203.0.113.7"));
+    new Client(scene).has(ban("203.0.113.7"));
     for (const [flags, posts] of [
       [["--dry-run"], 0],
       [[], 1],
@@ -413,7 +379,7 @@ describe("status --send", () => {
 
   test("--dry-run prints what would be sent and remembers nothing", async () => {
     using scene = new Scene();
-    Client.with(scene, ban("203.0.113.7"));
+    new Client(scene).has(ban("203.0.113.7"));
     const dry = await status(scene, "--send", "--dry-run");
     expect(fs.existsSync(scene.state)).toBe(false);
     expect(dry.err).toBe("f2b-watch: dry run: 1 message for Discord, none sent\n");
@@ -427,7 +393,7 @@ describe("status --send", () => {
   test("a client that cannot be used is told when it begins, after an hour, and when it is over", async () => {
     using scene = new Scene();
     addSlack(scene);
-    const client = new Client(scene, () => failed(DOWN));
+    const client = new Client(scene, DOWN);
     const told = async () => {
       const { code, err } = await status(scene, "--send");
       expect(code).toBe(66);
@@ -442,7 +408,7 @@ describe("status --send", () => {
     expect(await status(scene, "--send")).toEqual(over);
     expect(scene.discord.messages).toHaveLength(1);
     scene.overrides.terminal = true;
-    new Client(scene, () => failed(DOWN));
+    new Client(scene, DOWN);
     for (let run = 0; run < 2; run++)
       expect((await status(scene, "--send")).err.match(/f2b-watch:/g)).toHaveLength(1);
   });
@@ -450,7 +416,7 @@ describe("status --send", () => {
   test("what one destination has is remembered before the other is done", async () => {
     using scene = new Scene();
     const slack = addSlack(scene);
-    Client.with(scene, ban("203.0.113.7"));
+    new Client(scene).has(ban("203.0.113.7"));
     onceKnown(scene, '"status"', slack);
     await sends(scene);
     expect(slack.messages).toHaveLength(1);
@@ -458,7 +424,7 @@ describe("status --send", () => {
 
   test("moves no cursor: the pass sends every line as ever", async () => {
     using scene = await Scene.after(1, 3);
-    Client.with(scene, ban("203.0.113.7"));
+    new Client(scene).has(ban("203.0.113.7"));
     scene.append(line(4));
     await sends(scene);
     scene.newlyPosted();
@@ -489,62 +455,33 @@ describe("--ping", () => {
     delete scene.overrides.fs;
   }
 
-  const up = said(real("single-jail-ping"));
-  const UP_AGAIN = "✅ web-1: fail2ban answers again, after";
-  test.each<[name: string, steps: [answer: Ran, waitMs: number, told?: string][]]>([
-    [
-      "a dead socket of a killed server is down",
-      [
-        [failed(REFUSED), MINUTE],
-        [failed(REFUSED), 2 * MINUTE, DOWN_FOR_2],
-      ],
-    ],
-    [
-      "a hiccup is no outage, however often there is one",
-      [1, 2, 3].flatMap(
-        () =>
-          [
-            [failed(DOWN), 2 * MINUTE],
-            [up, 2 * MINUTE],
-          ] as [Ran, number][],
-      ),
-    ],
-    [
-      "a clock that is put back delays it by no more than that",
-      [
-        [failed(DOWN), MINUTE],
-        [failed(DOWN), -5 * HOUR],
-        [failed(DOWN), 2 * MINUTE, DOWN_FOR_2],
-      ],
-    ],
-    [
-      "what is unclear neither begins nor ends an outage",
-      [
-        ...([
-          [failed(DOWN), MINUTE],
-          [failed(DENIED), 2 * MINUTE],
-        ] as [Ran, number][]),
-        [failed(DOWN), 2 * MINUTE, DOWN_FOR_2.replace("2 min", "4 min")],
-        ...([[failed(DENIED), 2 * MINUTE]] as [Ran, number][]),
-        [up, 2 * MINUTE, `${UP_AGAIN} 8 min`],
-      ],
-    ],
-  ])("%s", async (_, steps) => {
+  const OVER = "✅ web-1: fail2ban answers again, after 8 min";
+  /** What a ping says, so many minutes after the one before, and what is told of it. */
+  // prettier-ignore
+  const OUTAGES: [name: string, steps: [answer: Ran, minutes: number, told?: string][]][] = [
+    ["a dead socket of a killed server is down", [[REFUSED, 1], [REFUSED, 2, DOWN_FOR_2]]],
+    ["a hiccup is no outage, however often there is one",
+      [[DOWN, 2], [UP, 2], [DOWN, 2], [UP, 2], [DOWN, 2], [UP, 2]]],
+    ["a clock that is put back delays it by no more than that",
+      [[DOWN, 1], [DOWN, -300], [DOWN, 2, DOWN_FOR_2]]],
+    ["what is unclear neither begins nor ends an outage",
+      [[DOWN, 1], [DENIED, 2], [DOWN, 2, DOWN_FOR_2.replace("2 min", "4 min")], [DENIED, 2], [UP, 2, OVER]]],
+  ];
+  test.each(OUTAGES)("%s", async (_, steps) => {
     using scene = await Scene.after(1, 2);
-    const client = Client.pinging(scene);
-    for (const [answer, waitMs, told] of steps) {
-      client.answer = () => answer;
-      scene.wait(waitMs);
+    const client = new Client(scene);
+    for (const [answer, minutes, told] of steps) {
+      client.says(answer);
+      scene.wait(minutes * MINUTE);
       const before = scene.notices().length;
-      const isUnclear = answer.kind === "ended" && answer.err === DENIED;
-      expect((await scene.run("--ping")).code).toBe(isUnclear ? 66 : 0);
+      expect((await scene.run("--ping")).code).toBe(answer === DENIED ? 66 : 0);
       expect(scene.notices().slice(before)).toEqual(told === undefined ? [] : [told]);
     }
   });
 
   test("down in two passes a minute apart is told once, back is told once", async () => {
     using scene = await Scene.after(1, 2);
-    const client = Client.pinging(scene);
+    const client = new Client(scene);
     await scene.pass();
     expect(client.asked).toEqual([]);
     await expectNoTrace(scene);
@@ -552,14 +489,14 @@ describe("--ping", () => {
     scene.append(line(3));
     await scene.pass("--ping");
     await expectNoTrace(scene);
-    client.down();
+    client.says(DOWN);
     expect(await later(scene)).toEqual([]);
     expect(await later(scene, 59 * SECOND)).toEqual([]);
     await expectNoTrace(scene);
     expect(await later(scene, 61 * SECOND)).toEqual([DOWN_FOR_2]);
     await expectNoTrace(scene);
     expect(await later(scene, 5 * HOUR)).toEqual([]);
-    client.up();
+    client.says(UP);
     expect(await later(scene)).toEqual(["✅ web-1: fail2ban answers again, after 5 h 4 min"]);
     await expectNoTrace(scene);
     expect(await later(scene)).toEqual([]);
@@ -568,14 +505,14 @@ describe("--ping", () => {
 
   test("is told beside new lines, and where the log cannot be read", async () => {
     using scene = await Scene.after(1, 2);
-    const client = Client.pinging(scene);
-    client.down();
+    const client = new Client(scene);
+    client.says(DOWN);
     await later(scene);
     scene.append(line(3));
     expect(await later(scene)).toEqual([DOWN_FOR_2]);
     scene.expectPosted(line(3));
     scene.remove();
-    client.up();
+    client.says(UP);
     const { code } = await scene.run("--ping");
     expect(code).toBe(66);
     expect(scene.notices().at(-1)).toContain("answers again");
@@ -583,7 +520,7 @@ describe("--ping", () => {
 
   test("a notice that does not arrive does not make a lost log look found", async () => {
     using scene = await Scene.after(1, 2);
-    Client.pinging(scene).down();
+    new Client(scene, DOWN);
     await later(scene);
     scene.remove();
     expect((await scene.run("--ping")).err).toContain("no such file");
@@ -601,7 +538,7 @@ describe("--ping", () => {
       fs.mkdirSync(join(log, ".."));
       fs.writeFileSync(log, `${line(1)}\n`);
     }
-    const client = Client.pinging(scene);
+    const client = new Client(scene);
     const pass = async () => {
       scene.wait(2 * MINUTE);
       const log = join(scene.directory, "*/fail2ban.log");
@@ -609,16 +546,16 @@ describe("--ping", () => {
     };
     await pass();
     expect(client.asked).toEqual([["ping"]]);
-    client.down();
+    client.says(DOWN);
     for (let passes = 0; passes < 4; passes++) await pass();
-    client.up();
+    client.says(UP);
     for (let passes = 0; passes < 3; passes++) await pass();
-    expect(scene.notices()).toEqual([DOWN_FOR_2, "✅ web-1: fail2ban answers again, after 8 min"]);
+    expect(scene.notices()).toEqual([DOWN_FOR_2, OVER]);
   });
 
   test("leaves it to a later run while another one is at work", async () => {
     using scene = await Scene.after(1, 2);
-    Client.pinging(scene).down();
+    new Client(scene, DOWN);
     await later(scene);
     scene.wait(2 * MINUTE);
     const lock = new DatabaseSync(scene.stateFile().replace(/$/, ".lock"));
@@ -631,8 +568,8 @@ describe("--ping", () => {
 
   test("is told where there never was a log", async () => {
     using scene = new Scene();
-    const client = Client.pinging(scene);
-    client.down();
+    const client = new Client(scene);
+    client.says(DOWN);
     for (let run = 0; run < 3; run++) {
       expect((await scene.run("--ping")).code).toBe(66);
       scene.wait(2 * MINUTE);
@@ -643,9 +580,9 @@ describe("--ping", () => {
   test("each destination is told once, also when it could not be told at once", async () => {
     using scene = await Scene.after(1, 2);
     const slack = addSlack(scene);
-    const client = Client.pinging(scene);
+    const client = new Client(scene);
     await scene.pass();
-    client.down();
+    client.says(DOWN);
     await later(scene);
     slack.failAlways({ kind: "status", status: 503 });
     scene.wait(2 * MINUTE);
@@ -658,7 +595,7 @@ describe("--ping", () => {
     expect(slack.messages.map(({ content }) => content)).toEqual([
       "*web-1*\n⚠️ web-1: fail2ban does not answer, its socket cannot be reached (for 1 h 2 min)",
     ]);
-    client.up();
+    client.says(UP);
     await later(scene);
     await later(scene);
     expect(scene.notices()).toHaveLength(2);
@@ -669,7 +606,7 @@ describe("--ping", () => {
   test("that one was told is remembered before the other is", async () => {
     using scene = await Scene.after(1, 2);
     const slack = addSlack(scene);
-    Client.pinging(scene).down();
+    new Client(scene, DOWN);
     await later(scene);
     onceKnown(scene, '"told": true', slack);
     expect(await later(scene)).toEqual([DOWN_FOR_2]);
@@ -678,14 +615,14 @@ describe("--ping", () => {
 
   test("who never heard that it was down does not hear that it is back", async () => {
     using scene = await Scene.after(1, 2);
-    const client = Client.pinging(scene);
-    client.down();
+    const client = new Client(scene);
+    client.says(DOWN);
     await later(scene);
     scene.discord.failAlways({ kind: "status", status: 503 });
     scene.wait(2 * MINUTE);
     expect((await scene.run("--ping")).code).toBe(75);
     scene.discord.failAlways(undefined);
-    client.up();
+    client.says(UP);
     scene.wait(HOUR);
     await scene.run("--ping");
     expect(scene.notices()).toEqual([]);
@@ -693,8 +630,8 @@ describe("--ping", () => {
 
   test("a run that dies before it could remember repeats one message at most", async () => {
     using scene = await Scene.after(1, 2);
-    const client = Client.pinging(scene);
-    client.down();
+    const client = new Client(scene);
+    client.says(DOWN);
     await later(scene);
     let alive = true;
     scene.overrides.fetch = (url, init) => {
@@ -715,8 +652,8 @@ describe("--ping", () => {
 
   test("--dry-run prints what would be told, and changes nothing", async () => {
     using scene = await Scene.after(1, 2);
-    const client = Client.pinging(scene);
-    client.down();
+    const client = new Client(scene);
+    client.says(DOWN);
     await later(scene);
     scene.wait(2 * MINUTE);
     const { out, err } = await scene.run("--ping", "--dry-run");
@@ -727,7 +664,7 @@ describe("--ping", () => {
 
   const unusable: [string, Ran, RegExp][] = [
     ["no client", { kind: "missing" }, /fail2ban-client is not installed/],
-    ["no permission", failed(DENIED), /only root/],
+    ["no permission", DENIED, /only root/],
     ["a client that hangs", { kind: "timedOut" }, /not answer in time/],
     ["an answer that is none", said("Server replied: what?\n"), /cannot? be read|no answer/],
   ];
@@ -735,8 +672,8 @@ describe("--ping", () => {
     "%s: 66, a line here now and then, no message",
     async (_, answer, message) => {
       using scene = await Scene.after(1, 2);
-      const client = Client.pinging(scene);
-      client.answer = () => answer;
+      const client = new Client(scene);
+      client.says(answer);
       scene.append(line(3));
       const first = await scene.run("--ping");
       expect(first).toMatchObject({ code: 66, out: "" });
@@ -749,11 +686,11 @@ describe("--ping", () => {
       expect((await scene.run("--ping")).err).toMatch(message);
       expect(await scene.run("--ping")).toEqual({ code: 66, out: "", err: "" });
       expect(scene.notices()).toEqual([]);
-      client.up();
+      client.says(UP);
       const over = { code: 0, out: "", err: "f2b-watch: fail2ban-client can be used again\n" };
       expect(await scene.run("--ping")).toEqual(over);
       await expectNoTrace(scene);
-      client.answer = () => answer;
+      client.says(answer);
       scene.overrides.terminal = true;
       for (let run = 0; run < 2; run++) expect((await scene.run("--ping")).err).toMatch(message);
     },

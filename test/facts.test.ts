@@ -1,4 +1,4 @@
-/** What no log says: fail2ban's database, countries; and the options of both. */
+/** What no log says: fail2ban's database, and countries. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
@@ -11,32 +11,6 @@ import { Machine, STARTERS } from "./machine.ts";
 import { MMDB_PROGRAMS, writeMmdb } from "./mmdb.ts";
 
 setDefaultTimeout(120_000);
-
-describe("values that are refused: 64 from a flag, 78 from a variable", () => {
-  const links = [
-    ...["db-ip.com/{ip}", "https://db-ip.com/", "https://{ip}/", "https://{ip}.example.org/"],
-    ...["javascript://x/{ip}", "https://db-ip.com/{ip}|x", "https://db-ip.com/{ip}>"],
-    ...["https://db-ip.com/a b/{ip}", `https://db-ip.com/${"x".repeat(300)}/{ip}`],
-  ];
-  const periods = [
-    ...["2026-11-22 12:01", "2026-11-23", "2026-02-30", "tomorrow", "1h 30m", "0h", "h"],
-    "99999w99999w",
-  ];
-  test.each([
-    ...links.map((value) => ["link", value]),
-    ...periods.map((value) => ["since", value, "digest"]),
-  ])("--%s %s", async (option = "", value = "", ...command) => {
-    using scene = new Scene();
-    scene.append(line(1));
-    const byFlag = await scene.run(`--${option}`, value, ...command);
-    expect(byFlag).toMatchObject({ code: 64, out: "" });
-    expect(byFlag.err).toMatch(new RegExp(`^f2b-watch: --${option}: expected .+\nhint: .+\n$`));
-    scene.env[`F2B_${option.toUpperCase()}`] = value;
-    const byVariable = await scene.run(...command);
-    expect(byVariable).toMatchObject({ code: 78, out: "" });
-    expect(byVariable.err).toMatch(/^f2b-watch: F2B_(LINK|SINCE): expected .+\n(hint: .+\n)?$/);
-  });
-});
 
 type Settings = Parameters<typeof lookUpFacts>[1];
 type Ban = Parameters<typeof lookUpFacts>[2]["bans"][number];

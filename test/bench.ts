@@ -28,29 +28,21 @@ const BURST = fs
 
 // ── Machinery ───────────────────────────────────────────────────────────────────────────────────
 
-/** What a row says; `left out` where a program is missing or something is not built yet. */
-interface Row {
-  readonly what: string;
-  readonly measured: string;
-  readonly target: string;
-  readonly holds: boolean | undefined;
-}
-
-function atMost(what: string, value: number, most: number, unit = ""): Row {
-  return row(what, value, unit, `≤ ${most}${unit}`, value <= most);
-}
-
-function atLeast(what: string, value: number, least: number, unit = ""): Row {
-  return row(what, value, unit, `≥ ${least}${unit}`, value >= least);
-}
-
-function row(what: string, value: number, unit: string, target: string, holds?: boolean): Row {
-  const digits = value >= 100 ? 0 : value >= 10 ? 1 : 2;
-  return { what, measured: `${value.toFixed(digits)}${unit}`, target, holds };
-}
-
-function leftOut(what: string, why: string): Row {
-  return { what, measured: `left out: ${why}`, target: "", holds: undefined };
+/** Prints a row of the table; without a value, where a program is not here that it takes. */
+function row(
+  what: string,
+  value: number | string | undefined,
+  unit = "",
+  { most = Infinity, least = -Infinity } = {},
+): void {
+  const target = most < Infinity ? `≤ ${most}${unit}` : least > 0 ? `≥ ${least}${unit}` : "";
+  const digits = Number(value) >= 100 ? 0 : Number(value) >= 10 ? 1 : 2;
+  const told = typeof value === "number" ? value.toFixed(digits) + unit : value;
+  const measured = told ?? "left out: not installed";
+  const holds = typeof value !== "number" || (value <= most && value >= least);
+  const mark = !target || !told ? "" : holds ? "✓" : "✗";
+  console.log(`${what.padEnd(58)} ${measured.padStart(24)}   ${target.padEnd(12)} ${mark}`);
+  if (!holds) process.exitCode = 1;
 }
 
 interface Program {
@@ -192,16 +184,12 @@ class Bench {
   }
 }
 
-/** The programs that are here, and rows for those that are not. */
-function present(programs: readonly Program[]): Program[] {
-  return programs.filter(({ command: [program = ""] }) => Bun.which(program, { PATH }));
+function isHere({ name, command: [program = ""] }: Program): boolean {
+  if (!Bun.which(program, { PATH })) return false;
+  return !name.includes("requests") || spawnSync(program, ["-c", "import requests"]).status === 0;
 }
 
-function hasRequests(): boolean {
-  return spawnSync("/usr/bin/python3", ["-c", "import requests"]).status === 0;
-}
-
-function idleRows(bench: Bench): Row[] {
+function idleRows(bench: Bench): void {
   const [small, large] = [bench.log("1 MB", MB), bench.log("1 GB", 1_000 * MB)];
   const ours = bench.idle("idle on 1 GB", large);
   const logtail = bench.logtail(large);
@@ -212,114 +200,78 @@ function idleRows(bench: Bench): Row[] {
     { name: "curl --version", command: ["curl", "--version"], most: 1.1 },
     { ...logtail, name: "logtail2, nothing new" },
     bench.emptyBinary(),
-    {
-      name: "python3 -c 'import requests'",
-      command: ["/usr/bin/python3", "-c", "import requests"],
-    },
+    { name: "python3, import requests", command: ["/usr/bin/python3", "-c", "import requests"] },
   ];
-  const here = present(others).filter(({ name }) => !name.startsWith("python3") || hasRequests());
+  const here = others.filter(isHere);
   if (here.some(({ name }) => name.startsWith("logtail2"))) timeOf(logtail);
   const [own = [], ...times] = race([ours, ...here], Math.max(ROUNDS, 60));
-  const rows = others.map(({ name, most }): Row => {
-    const what = `idle pass on 1 GB ÷ ${name}`;
-    const index = here.findIndex((each) => each.name === name);
-    if (index < 0) return leftOut(what, "it is not installed");
-    const value = ratio(own, times[index] ?? []);
-    return most === undefined ? row(what, value, "", "") : atMost(what, value, most);
-  });
-  const memory = peakMemory(ours);
-  return [
-    row("idle pass on 1 GB", median(own), " ms", ""),
-    ...rows,
-    ...traceRows(bench, ours, large),
-    memory === undefined
-      ? leftOut("peak memory, idle on 1 GB", "time is not installed")
-      : atMost("peak memory, idle on 1 GB", memory, 40, " MB"),
-  ];
+  row("idle pass on 1 GB", median(own), " ms");
+  for (const other of others) {
+    const theirs = times[here.indexOf(other)];
+    row(`idle pass on 1 GB ÷ ${other.name}`, theirs && ratio(own, theirs), "", other);
+  }
+  row("writes and sockets of an idle pass", tracedWrites(bench, ours, large), "", { most: 0 });
+  row("peak memory, idle on 1 GB", peakMemory(ours), " MB", { most: 40 });
 }
 
-function traceRows(bench: Bench, ours: Program, log: string): Row[] {
-  const what = "writes and sockets of an idle pass";
-  if (!Bun.which("strace", { PATH })) return [leftOut(what, "strace is not installed")];
+function tracedWrites(bench: Bench, ours: Program, log: string): number | undefined {
+  if (!Bun.which("strace", { PATH })) return undefined;
   const trace = bench.path("trace");
   const command = ["strace", "-f", "-y", "-s", "16", "-o", trace, ...ours.command];
   timeOf({ ...ours, command });
   const state = bench.statePath(ours.name);
   const { writes, sockets } = judgeTrace(fs.readFileSync(trace, "utf8"), state, log);
-  return [atMost(what, writes.length + sockets.length, 0)];
+  return writes.length + sockets.length;
 }
 
-/** How much of the former program's time and memory the same command takes. */
-function besideFormer(bench: Bench, what: string, log: string, flags: readonly string[]): Row[] {
+/** How fast a command is, and how much of the former program's time and memory it takes. */
+function besideFormer(bench: Bench, what: string, log: string, flags: readonly string[]): void {
+  const ours = bench.f2bWatch(what, log, flags);
   const former = bench.former();
-  if (!former) return [leftOut(`${what} ÷ the former program`, "the history is not there")];
-  const [ours, theirs] = [
-    bench.f2bWatch(what, log, flags),
-    bench.f2bWatch("former", log, flags, former),
-  ];
-  const [ourMs = [], theirMs = []] = race([ours, theirs], Math.min(ROUNDS, 10));
-  const speed = fs.statSync(log).size / MB / (median(ourMs) / 1_000);
-  const memory = [peakMemory(ours), peakMemory(theirs)] as const;
-  return [
-    row(what, speed, " MB/s", ""),
-    atMost(`${what}: time ÷ the former program`, ratio(ourMs, theirMs), NOT_WORSE),
-    memory[0] === undefined || memory[1] === undefined
-      ? leftOut(`${what}: memory`, "time is not installed")
-      : atMost(`${what}: memory ÷ the former program`, memory[0] / memory[1], NOT_WORSE),
-  ];
+  const theirs = former && bench.f2bWatch("former", log, flags, former);
+  const programs = theirs ? [ours, theirs] : [ours];
+  const [ourMs = [], theirMs] = race(programs, Math.min(ROUNDS, 10));
+  row(what, fs.statSync(log).size / MB / (median(ourMs) / 1_000), " MB/s");
+  const worse = { most: NOT_WORSE };
+  row(`${what}: time ÷ the former program`, theirMs && ratio(ourMs, theirMs), "", worse);
+  const [memory = NaN, theirMemory] = programs.map(peakMemory);
+  row(`${what}: memory ÷ the former program`, theirMemory && memory / theirMemory, "", worse);
 }
 
-function dryRows(bench: Bench): Row[] {
+function dryRows(bench: Bench): void {
   const dry = ["--dry-run", "--inline", "0"];
   const [clean, dirty] = [bench.log("clean", 300 * MB), bench.log("dirty", 300 * MB, 1_000)];
+  besideFormer(bench, "dry run of 300 MB, clean", clean, dry);
+  besideFormer(bench, "dry run, a suspicious line in 1,000", dirty, dry);
+  const wordCount = { name: "wc -l", command: ["wc", "-l", clean] };
+  const [ours = [], wc = []] = race([bench.f2bWatch("dry", clean, dry), wordCount], 10);
+  row("dry run of 300 MB ÷ wc -l", ratio(ours, wc));
   const memory = peakMemory(bench.f2bWatch("memory", bench.log("1 GB", 1_000 * MB), dry));
-  const [ours = [], wc = []] = race(
-    [bench.f2bWatch("dry", clean, dry), { name: "wc -l", command: ["wc", "-l", clean] }],
-    Math.min(ROUNDS, 10),
-  );
-  return [
-    ...besideFormer(bench, "dry run of 300 MB, clean", clean, dry),
-    ...besideFormer(bench, "dry run, a suspicious line in 1,000", dirty, dry),
-    row("dry run of 300 MB ÷ wc -l", ratio(ours, wc), "", ""),
-    memory === undefined
-      ? leftOut("memory, dry run of 1 GB", "time is not installed")
-      : atMost("memory, dry run of 1 GB", memory, 100, " MB"),
-  ];
+  row("memory, dry run of 1 GB", memory, " MB", { most: 100 });
 }
 
-function eventsRows(bench: Bench): Row[] {
+function eventsRows(bench: Bench): void {
   const flags = ["--dry-run", "--format", "events"];
-  const log = bench.log("events", 300 * MB);
-  const program = bench.f2bWatch("events", log, flags);
+  const program = bench.f2bWatch("events", bench.log("events", 300 * MB), flags);
   const [times = []] = race([program], 3);
-  const memory = peakMemory(program);
-  return [
-    atLeast("events of 300 MB", 300 / (median(times) / 1_000), 100, " MB/s"),
-    memory === undefined
-      ? leftOut("memory, events of 300 MB", "time is not installed")
-      : atMost("memory, events of 300 MB", memory, 100, " MB"),
-    ...besideFormer(bench, "events of 30 MB", bench.log("30 MB", 30 * MB), flags),
-  ];
+  row("events of 300 MB", 300 / (median(times) / 1_000), " MB/s", { least: 100 });
+  row("memory, events of 300 MB", peakMemory(program), " MB", { most: 100 });
+  besideFormer(bench, "events of 30 MB", bench.log("30 MB", 30 * MB), flags);
 }
 
 /** Counts a log by jail and event. */
 const AWK = "$6 ~ /^\\[/ { n[$6 $7]++ } END { for (key in n) print key, n[key] }";
 
-function digestRows(bench: Bench): Row[] {
+function digestRows(bench: Bench): void {
   const flags = ["digest", "--since", "2026-01-01"];
   const log = bench.log("digest", 300 * MB);
   const ours = bench.f2bWatch("digest", log, flags);
-  const { stdout } = spawnSync(ours.command[0] ?? "", ours.command.slice(1), {
-    env: { PATH, ...ours.env },
-    encoding: "utf8",
-  });
+  const env = { PATH, ...ours.env };
+  const { stdout } = spawnSync(ours.command[0] ?? "", flags, { env, encoding: "utf8" });
   if (!stdout.includes("sshd")) throw new Error("the digest says nothing of sshd");
-  const awk = { name: "awk", command: ["awk", AWK, log] };
-  const [ourMs = [], awkMs = []] = race([ours, awk], Math.min(ROUNDS, 10));
-  return [
-    atLeast("digest of 300 MB: speed ÷ awk by jail and event", ratio(awkMs, ourMs), 0.6),
-    ...besideFormer(bench, "digest of 300 MB", log, flags),
-  ];
+  const [ourMs = [], awkMs = []] = race([ours, { name: "awk", command: ["awk", AWK, log] }], 10);
+  row("digest of 300 MB: speed ÷ awk by jail and event", ratio(awkMs, ourMs), "", { least: 0.6 });
+  besideFormer(bench, "digest of 300 MB", log, flags);
 }
 
 // ── Messages ────────────────────────────────────────────────────────────────────────────────────
@@ -378,52 +330,31 @@ function apprise(texts: readonly string[]): { count: number; seconds: number } |
   return { count, seconds };
 }
 
-async function messageRows(): Promise<Row[]> {
-  const logs = {
-    "1,000 lines": lines(1, 1_000),
-    "attack-burst.log": BURST,
-  };
-  const rows: Row[] = [];
-  for (const [name, texts] of Object.entries(logs)) {
+async function messageRows(): Promise<void> {
+  for (const [name, texts] of [
+    ["1,000 lines", lines(1, 1_000)],
+    ["attack-burst.log", BURST],
+  ] as const) {
     const inline = await deliver(texts, "--inline", "0");
     const flood = await deliver(texts, "--inline", "20");
     const theirs = apprise(texts);
-    const told = ({ count, seconds }: { count: number; seconds: number }) =>
-      `${count} in ${seconds.toFixed(0)} s`;
-    const least = leastSeconds(inline.count, 29);
-    rows.push(
-      { what: `${name}: messages, inline`, measured: told(inline), target: "", holds: undefined },
-      atMost("… ÷ the fewest that hold whole lines", inline.count / fewest(texts), 1.02),
-      atMost("… seconds ÷ what 29 a minute allow", inline.seconds / least, 1.05),
-      row(
-        "… seconds ÷ what 30 a minute allow",
-        inline.seconds / leastSeconds(inline.count, 30),
-        "",
-        "",
-      ),
-      atMost("… 429s and other breaches", inline.wrong + flood.wrong, 0),
-      row("… messages ÷ one for each line", inline.count / texts.length, "", ""),
-      row("… seconds ÷ one each second", inline.seconds / texts.length, "", ""),
-      { what: `${name}: messages, as a file`, measured: told(flood), target: "", holds: undefined },
-    );
-    const what = `${name}: messages, by apprise`;
-    if (!theirs) rows.push(leftOut(what, "it is not installed"));
-    else {
-      rows.push({ what, measured: told(theirs), target: "", holds: undefined });
-      rows.push(row("… our seconds ÷ apprise's", inline.seconds / theirs.seconds, "", ""));
-    }
+    const told = (got?: { count: number; seconds: number }) =>
+      got && `${got.count} in ${got.seconds.toFixed(0)} s`;
+    const least = (aMinute: number) => inline.seconds / leastSeconds(inline.count, aMinute);
+    row(`${name}: messages, inline`, told(inline));
+    row("… ÷ the fewest that hold whole lines", inline.count / fewest(texts), "", { most: 1.02 });
+    row("… seconds ÷ what 29 a minute allow", least(29), "", { most: 1.05 });
+    row("… seconds ÷ what 30 a minute allow", least(30));
+    row("… 429s and other breaches", inline.wrong + flood.wrong, "", { most: 0 });
+    row("… messages ÷ one for each line", inline.count / texts.length);
+    row("… seconds ÷ one each second", inline.seconds / texts.length);
+    row(`${name}: messages, as a file`, told(flood));
+    row(`${name}: messages, by apprise`, told(theirs));
+    row("… our seconds ÷ apprise's", theirs && inline.seconds / theirs.seconds);
   }
-  return rows;
 }
 
-// ── The table ───────────────────────────────────────────────────────────────────────────────────
-
-function print({ what, measured, target, holds }: Row): void {
-  const mark = holds === undefined ? "" : holds ? "✓" : "✗";
-  console.log(`${what.padEnd(58)} ${measured.padStart(24)}   ${target.padEnd(12)} ${mark}`);
-}
-
-const PARTS: Record<string, (bench: Bench) => Row[] | Promise<Row[]>> = {
+const PARTS: Record<string, (bench: Bench) => void | Promise<void>> = {
   idle: idleRows,
   messages: messageRows,
   dry: dryRows,
@@ -434,11 +365,5 @@ const PARTS: Record<string, (bench: Bench) => Row[] | Promise<Row[]>> = {
 if (import.meta.main) {
   using bench = new Bench();
   const [wanted = ""] = process.argv.slice(2);
-  for (const [name, rows] of Object.entries(PARTS)) {
-    if (!name.includes(wanted)) continue;
-    for (const each of await rows(bench)) {
-      print(each);
-      if (each.holds === false) process.exitCode = 1;
-    }
-  }
+  for (const [name, rows] of Object.entries(PARTS)) if (name.includes(wanted)) await rows(bench);
 }

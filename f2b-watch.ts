@@ -3241,117 +3241,65 @@ function digestText(digest: Digest, fits: (text: string) => boolean): string {
 // ── World: machine ──────────────────────────────────────────────────────────────────────────────
 // All effects go through one `World`: tests hand in their own.
 
-/** Everything outside the program: tests hand in their own. */
-export interface World {
-  readonly env: Record<string, string | undefined>;
-  readonly fs: typeof fs;
-  /** Where progress is kept when nobody says otherwise. */
-  readonly stateHome: string;
-  readonly terminal: boolean;
-  /** Somebody may read what is written to stderr: it is not /dev/null. */
-  readonly heard: boolean;
-  readonly stopping: AbortSignal;
-  now(): number;
-  uid(): number;
-  gid(): number;
-  timeout(ms: number): AbortSignal;
-  random(): number;
-  /** Ends early when the run is asked to stop. */
-  sleep(ms: number): Promise<void>;
-  fetch(url: string, init: RequestInit): Promise<Response>;
-  hostName(): string;
-  /** What a program makes of an open file; throws where it is missing or fails. */
-  streamProgram(program: string, input: Iterable<Uint8Array>): AsyncIterable<Uint8Array>;
-  /** Runs a program that may be missing or hang; its environment has none of our secrets. */
-  runProgram(
-    program: string,
-    args: readonly string[],
-    timeoutMs?: number,
-  ): Promise<
-    { kind: "ended"; code: number; out: string; err: string } | { kind: "missing" | "timedOut" }
-  >;
-  writeOut(text: string): Promise<void>;
-  writeError(text: string): void;
-}
+/** Everything outside the program. */
+export type World = Readonly<ReturnType<typeof realWorld>>;
 
-/** Writes to stdout, one text after the other: destinations may print at the same time. */
-function stdoutWriter(): World["writeOut"] {
-  // The same for all: fresh memory costs a tenth of a dry run.
-  let memory = new Uint8Array(0);
-  let last: Promise<void> = Promise.resolve();
-  const write = async (text: string) => {
-    // A character takes three bytes at most.
-    if (memory.length < 3 * text.length) memory = new Uint8Array(3 * text.length);
-    const { written } = new TextEncoder().encodeInto(text, memory);
-    for (let done = 0; done < written;) {
+/** Runs other programs, without our secrets, and with sbin, which cron's PATH lacks. */
+function programs() {
+  const options = (timeout: number) => {
+    const services = SERVICES.map(({ name }) => name.toUpperCase()).join("|");
+    const ours = new RegExp(`^(?:F2B|${services})_`);
+    const theirs = Object.entries(process.env).filter(([name]) => !ours.test(name));
+    const paths = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    const PATH = process.env["PATH"] ? `${process.env["PATH"]}:${paths}` : paths;
+    return {
+      env: { ...Object.fromEntries(theirs), PATH },
+      timeout,
+      killSignal: "SIGKILL",
+    } as const;
+  };
+  type Ran =
+    { kind: "ended"; code: number; out: string; err: string } | { kind: "missing" | "timedOut" };
+  return {
+    runProgram(program: string, args: readonly string[], timeoutMs = 20 * SECOND) {
+      const { execFile } = process.getBuiltinModule("node:child_process");
+      const limits = { ...options(timeoutMs), maxBuffer: 16 * 1024 * 1024 };
+      return new Promise<Ran>((done, failed) => {
+        execFile(program, args, limits, (error, out, err) => {
+          if (!error) done({ kind: "ended", code: 0, out, err });
+          else if (error.code === "ENOENT") done({ kind: "missing" });
+          else if (error.killed) done({ kind: "timedOut" });
+          else if (isDenied(error)) failed(error);
+          else done({ kind: "ended", code: Number(error.code) || -1, out, err });
+        });
+      });
+    },
+    /** What a program unpacks; throws where it is missing or fails. */
+    async *streamProgram(program: string, input: Iterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+      const { spawn } = process.getBuiltinModule("node:child_process");
+      const { Readable, pipeline } = process.getBuiltinModule("node:stream");
+      const child = spawn(program, ["-dc"], {
+        ...options(2 * MINUTE),
+        stdio: ["pipe", "pipe", "ignore"],
+      });
+      const ended = new Promise((done, failed) => child.once("error", failed).once("close", done));
+      ended.catch(() => undefined);
+      if (child.pid === undefined) await ended;
+      pipeline(Readable.from(input), child.stdin, () => undefined);
       try {
-        done += fs.writeSync(1, memory, done, written - done);
-      } catch (error) {
-        // The reader is slow.
-        if (errorCode(error) !== "EAGAIN") throw error;
-        await new Promise((wake) => setTimeout(wake, 5));
+        yield* child.stdout;
+        if ((await ended) !== 0) throw new Error(`${program} failed`);
+      } finally {
+        child.kill("SIGKILL");
       }
-    }
-  };
-  return (text) => {
-    const printed = last.then(() => write(text));
-    last = printed.catch(() => undefined);
-    return printed;
+    },
   };
 }
 
-/** Without our secrets, and with sbin, which cron's PATH lacks. */
-function programEnvironment(): Record<string, string | undefined> {
-  const services = SERVICES.map(({ name }) => name.toUpperCase()).join("|");
-  const ours = new RegExp(`^(?:F2B|${services})_`);
-  const theirs = Object.entries(process.env).filter(([name]) => !ours.test(name));
-  const paths = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-  const PATH = process.env["PATH"] ? `${process.env["PATH"]}:${paths}` : paths;
-  return { ...Object.fromEntries(theirs), PATH };
-}
-
-async function* streamProgram(
-  program: string,
-  input: Iterable<Uint8Array>,
-): AsyncGenerator<Uint8Array> {
-  const { spawn } = process.getBuiltinModule("node:child_process");
-  const { Readable, pipeline } = process.getBuiltinModule("node:stream");
-  const stdio = ["pipe", "pipe", "ignore"] as const;
-  const child = spawn(program, ["-dc"], { env: programEnvironment(), stdio: [...stdio] });
-  const timer = setTimeout(() => child.kill("SIGKILL"), 2 * MINUTE);
-  const ended = new Promise<number>((done, failed) => {
-    child.once("error", failed);
-    child.once("close", (code) => done(code ?? -1));
-  });
-  ended.catch(() => undefined);
-  pipeline(Readable.from(input), child.stdin, () => undefined);
-  try {
-    for await (const chunk of child.stdout) yield chunk;
-    if ((await ended) !== 0) throw new Error(`${program} failed`);
-  } finally {
-    clearTimeout(timer);
-    child.kill("SIGKILL");
-  }
-}
-
-const runProgram: World["runProgram"] = (program, args, timeout = 20 * SECOND) => {
-  const { execFile } = process.getBuiltinModule("node:child_process");
-  const limits = { timeout, killSignal: "SIGKILL", maxBuffer: 16 * 1024 * 1024 } as const;
-  return new Promise((done, failed) => {
-    execFile(program, args, { env: programEnvironment(), ...limits }, (error, out, err) => {
-      if (!error) done({ kind: "ended", code: 0, out, err });
-      else if (error.code === "ENOENT") done({ kind: "missing" });
-      else if (error.killed) done({ kind: "timedOut" });
-      else if (isDenied(error)) failed(error);
-      else done({ kind: "ended", code: Number(error.code) || -1, out, err });
-    });
-  });
-};
-
-/** The runtime's own, without what Bun and Deno do on top of a request. */
-function carefulFetch(): World["fetch"] {
+/** The runtime's own `fetch`, without what Bun and Deno do on top of a request. */
+function carefulFetch() {
   const reached = new Set<string>();
-  return async (url, init) => {
+  return async (url: string, init: RequestInit): Promise<Response> => {
     const { host } = new URL(url);
     const { body } = init;
     // When a kept connection dies, Deno posts again by itself, but not a stream; and with a stream
@@ -3366,20 +3314,23 @@ function carefulFetch(): World["fetch"] {
 }
 
 /** The machine that the program runs on. */
-export function realWorld(): World {
+export function realWorld() {
   const stop = new AbortController();
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stop.abort());
   const compiled = process.argv[1]?.startsWith("/$bunfs/") === true;
+  let printed = new Uint8Array(0);
   return {
-    env: process.env,
+    env: process.env as Record<string, string | undefined>,
     fs,
+    /** Where progress is kept when nobody says otherwise. */
     stateHome: compiled ? "/var/lib/f2b-watch" : resolve(import.meta.dirname ?? ".", "state"),
-    get terminal() {
+    get terminal(): boolean {
       // A module takes a while to load, and cron's mail or a file is no terminal.
       const isDevice = this.heard && fs.fstatSync(2).isCharacterDevice();
       return isDevice && process.getBuiltinModule("node:tty").isatty(2);
     },
-    get heard() {
+    /** Somebody may read what is written to stderr: it is not /dev/null. */
+    get heard(): boolean {
       return ifPossible(() => fs.fstatSync(2).rdev !== fs.statSync("/dev/null").rdev) ?? false;
     },
     stopping: stop.signal,
@@ -3387,15 +3338,29 @@ export function realWorld(): World {
     random: Math.random,
     uid: () => process.getuid?.() ?? 0,
     gid: () => process.getgid?.() ?? 0,
-    timeout: (ms) => AbortSignal.timeout(ms),
+    timeout: (ms: number) => AbortSignal.timeout(ms),
     fetch: carefulFetch(),
     hostName: () => process.getBuiltinModule("node:os").hostname(),
-    runProgram,
-    streamProgram,
-    writeOut: stdoutWriter(),
+    ...programs(),
+    /** To stdout; one text after the other. */
+    async writeOut(text: string): Promise<void> {
+      // The same memory for all, three bytes a character: fresh one costs a tenth of a dry run.
+      if (printed.length < 3 * text.length) printed = new Uint8Array(3 * text.length);
+      const { written } = new TextEncoder().encodeInto(text, printed);
+      for (let done = 0; done < written;) {
+        try {
+          done += fs.writeSync(1, printed, done, written - done);
+        } catch (error) {
+          // The reader is slow.
+          if (errorCode(error) !== "EAGAIN") throw error;
+          await new Promise((wake) => setTimeout(wake, 5));
+        }
+      }
+    },
     // Where that fails, the exit status must do.
-    writeError: (text) => void ifPossible(() => fs.writeSync(2, text)),
-    sleep: (ms) => {
+    writeError: (text: string) => void ifPossible(() => fs.writeSync(2, text)),
+    /** Ends early when the run is asked to stop. */
+    sleep(ms: number): Promise<void> {
       const timers = process.getBuiltinModule("node:timers/promises");
       // Only to let signals in: a timer takes a millisecond at least.
       if (ms <= 0) return timers.setImmediate();

@@ -1,21 +1,23 @@
-/** What is read from a log and its rotated files, scenario by scenario, and the functions that decide. */
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+/** What is read from a log and its rotated files: every line once, in order, never again. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { createServer } from "node:net";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { gzipSync } from "node:zlib";
-import { planRead } from "../f2b-watch.ts";
 import { fencedLines } from "./discord.ts";
 import {
   line,
   lines,
   QUICK_FS,
+  type RunResult,
   repository,
   Scene,
+  testWith,
   systemError,
-  type RunResult,
   until,
 } from "./harness.ts";
+import { addSlack } from "./slack.ts";
 
 setDefaultTimeout(180_000);
 
@@ -25,8 +27,763 @@ const MIB = 1024 * 1024;
 /** Only root can give a file to somebody else. */
 const isRoot = process.getuid?.() === 0;
 
-const text = (...all: string[]) => all.map((each) => `${each}\n`).join("");
-const bytesOf = (scene: Scene, suffix = "") => fs.statSync(scene.path(suffix)).size;
+// ── Histories, word by word ─────────────────────────────────────────────────────────────────────
+
+/** What was cut with marks at both ends is put together again. */
+function rejoined(posted: string[]): string[] {
+  return posted.length > 0 ? posted.join("\n").replaceAll("…\n…", "").split("\n") : [];
+}
+
+/**
+ * Five lines were posted; `new`: nothing was. Numbers are lines; `6<` and `6>` are parts of one, `6<<` and
+ * `6>>` such that are cut in its time, `6!` is another one in its place, `6L` is longer than a message and
+ * `6L<` a part of that; `same` and `blank` are such lines. A file is named by what it has behind the log's
+ * name, or by `/` and its own.
+ *   +6-8 .1+6        lines are written to the log, to another file
+ *   =6-8 = gap5=6-8  a run posts these, none, these behind a notice after line 5; the next run none
+ *   run=6 run stop2 try  a run posts these; one is done, is stopped after 2 messages, or cannot read on
+ *   end= unread=why  a first run begins at the end; the log cannot be read, which is told once, and when it can
+ *   some=9 says=gone once=gone   so many lines came; the last notice says this; and one notice of all does
+ *   @p2:rotate       this comes in the next run behind its second post, `c` call, `l` listing, `r` big read
+ *   rotate move      numbers go up, and the log is made anew or not; `rotate-20261122`: by that name
+ *   truncate         copied to .1 and emptied; `hole`: and as long as it was, with NULs
+ *   keep=6-8 cut=50 tail=50 empty   rewritten in place: these lines, the first or last bytes, nothing
+ *   copy.1 link.1 back.1 rm.1 gz.1 zst.1 xz.1   the log copied, linked, replaced by a file; removed, packed
+ *   members.1=9 half.1   packed in two members, cut there; half of the packed file lies beside it
+ *   symlink/a ln.1   the log is a link to this, this one to `/outside`
+ *   fifo zero.1 mkdir.1 nul=9 bom junk.1   what is no file, or no text, or not packed
+ *   forbid.1 forbid.1=1 eio.1 nolist broken=9 broken.1 allow   no right to open this, or once, no good disk,
+ *                    no listing, no reading behind this byte, of that file; all is well again
+ *   mtime.1=9 chmod=600 chown.1=9 dev inode timeless wait=9 zone=UTC   what proves nothing
+ *   longer equal     how long the log is now, beside what it was at the last run
+ */
+class Story extends Scene {
+  /** Calls into the file system in the last run. */
+  calls = 0;
+  #counts: Record<string, number> = {};
+  #events: { at: string; does: () => unknown }[] = [];
+  #refusals: ((call: string, args: any[]) => string | false)[] = [];
+  #looks: Partial<fs.Stats> = {};
+  #size = 0;
+  #sizeAtRun = 0;
+  #inodeAtRun = 0;
+  #lastPosted = "";
+  #told = 0;
+  #wasUnread = false;
+
+  constructor() {
+    super();
+    this.env["F2B_MAX_TIME"] = "86400";
+    const real = { ...QUICK_FS } as Record<string, any>;
+    for (const name of ["fstatSync", "statSync", "lstatSync"] as const)
+      real[name] = (...args: [never]) => {
+        const found = (fs[name] as (...args: any[]) => fs.Stats | undefined)(...args);
+        return found && Object.assign(found, this.#looks);
+      };
+    for (const name of "openSync readSync fstatSync lstatSync readdirSync fsyncSync".split(" "))
+      real[name] = this.#watched(name, real[name]);
+    this.overrides.fs = real as typeof fs;
+    this.overrides.fetch = async (url, init) => {
+      const response = await this.discord.fetch(url, init);
+      this.#happens("p");
+      return response;
+    };
+  }
+
+  #watched(name: string, real: (...args: any[]) => unknown) {
+    return (...args: any[]) => {
+      this.#happens("c");
+      if (name === "readdirSync") this.#happens("l");
+      if (name === "readSync" && args[3] >= 100_000) this.#happens("r");
+      for (const refusal of this.#refusals) {
+        const message = refusal(name, args);
+        if (message) throw systemError(message);
+      }
+      return real(...args);
+    };
+  }
+
+  #happens(cause: string): void {
+    const count = (this.#counts[cause] = (this.#counts[cause] ?? 0) + 1);
+    const due = this.#events.filter(({ at }) => at === cause + count);
+    this.#events = this.#events.filter((event) => !due.includes(event));
+    for (const { does } of due) does();
+  }
+
+  /** A run in which all happens that is due. */
+  async #runs() {
+    this.#counts = {};
+    const result = await this.run();
+    expect(this.#events).toEqual([]);
+    this.calls = this.#counts["c"] ?? 0;
+    return result;
+  }
+
+  /** A run that does all it should; that a log can be read again is said. */
+  async #isDone(): Promise<void> {
+    const says = expect.stringMatching(this.#wasUnread ? /^f2b-watch: .*\n$/ : /^$/);
+    this.#wasUnread = false;
+    expect(await this.#runs()).toEqual({ code: 0, out: "", err: says });
+  }
+
+  async #posts(expected: string[], gap?: string): Promise<void> {
+    await this.#isDone();
+    this.expectPosted(...expected);
+    const notices = this.notices().slice(this.#told);
+    this.#told += notices.length;
+    expect(notices).toHaveLength(gap === undefined ? 0 : 1);
+    if (gap !== undefined) expect(notices[0]).toMatch(`may be missing after line ${gap} `);
+    if (gap !== undefined) expect(notices[0]).toContain(this.#lastPosted.slice(0, 19));
+    await this.expectQuiet();
+  }
+
+  async #cannotRead(why: string): Promise<void> {
+    const err = expect.stringMatching(new RegExp(`^f2b-watch: .*${why}.*\n(hint: .*\n)?$`));
+    expect(await this.#runs()).toEqual({ code: 66, out: "", err });
+    for (let minute = 1; minute <= 5; minute++) {
+      this.wait(60_000);
+      expect(await this.#runs()).toEqual({ code: 66, out: "", err: "" });
+    }
+    this.#wasUnread = true;
+  }
+
+  /** Lines as they are written, or as they are posted. */
+  #texts(ranges: string, isPosted: boolean): string[] {
+    return ranges.split(",").flatMap((range) => {
+      if (range === "same" || range === "blank")
+        return (range === "same" ? range : "") + (isPosted ? "" : "\n");
+      const [, from, to = from, mark = ""] = /^(\d+)(?:-(\d+))?(<<?|>>?|!|L<?)?$/.exec(range) ?? [];
+      const all = from ? lines(Number(from), Number(to)) : [];
+      const [first = ""] = all;
+      const long = `${first} ${"0123456789".repeat(700)}`;
+      const end = isPosted ? "" : "\n";
+      const parts: Record<string, string> = {
+        "<": first.slice(0, 40) + (isPosted ? "…" : ""),
+        "<<": first.slice(0, 14),
+        ">>": `${first.slice(14)}\n`,
+        ">": `${first.slice(40)}\n`,
+        "!": `${first} edited${end}`,
+        L: long + end,
+        "L<": long.slice(0, 5_000) + (isPosted ? "…" : ""),
+      };
+      return parts[mark] ?? all.map((each) => each + end);
+    });
+  }
+
+  override newlyPosted(): string[] {
+    return rejoined(super.newlyPosted());
+  }
+
+  async act(word: string): Promise<void> {
+    const [, at = "", event = ""] = /^@([a-z]\d+):(.*)$/.exec(word) ?? [];
+    if (at) return void this.#events.push({ at, does: () => this.act(event) });
+    const [, verb = "", count = "", suffix = "", sign, value = ""] =
+      /^([a-z]*)(\d*)([./_~-][^+=]*)?(?:([+=])(.*))?$/.exec(word) ?? [];
+    const path = suffix.startsWith("/") ? join(this.directory, suffix) : this.path(suffix);
+    const [log, number] = [this.log, Number(value)];
+    const size = () => fs.statSync(log).size;
+    const refuse = (call: string, message: string, holds: (args: any[]) => boolean) =>
+      this.#refusals.push((name, args) => name === call && holds(args) && message);
+    let times = number || Infinity;
+    const opens = ([name]: any[]) => name === path && times-- > 0;
+    const texts = this.#texts(value, sign === "=" && verb !== "keep");
+    const verbs: Record<string, () => unknown> = {
+      new: () => undefined,
+      gap: () => this.#posts(texts, count),
+      run: async () => {
+        await this.#isDone();
+        if (sign) this.expectPosted(...texts);
+      },
+      stop: async () => {
+        const stop = new AbortController();
+        this.overrides.stopping = stop.signal;
+        this.#events.push({ at: `p${count}`, does: () => stop.abort() });
+        await this.#runs();
+        delete this.overrides.stopping;
+      },
+      try: async () => {
+        const { code } = await this.#runs();
+        expect(code).toBeOneOf([0, 66]);
+        this.#wasUnread = code === 66;
+      },
+      end: () => this.pass("--from", "end"),
+      unread: () => this.#cannotRead(value),
+      some: () => expect(this.discord.lines().length).toBeGreaterThan(number),
+      says: () => expect(this.notices().at(-1)).toMatch(new RegExp(value)),
+      once: () => expect(this.notices().filter((each) => each.includes(value))).toHaveLength(1),
+      move: () => this.rotate({ create: false }),
+      rotate: () => {
+        if (suffix === "") return this.rotate({ keep: number || 9 });
+        fs.mkdirSync(dirname(path), { recursive: true });
+        fs.renameSync(fs.realpathSync(log), path);
+        this.append();
+      },
+      truncate: () => ((this.#size = size()), this.copytruncate()),
+      hole: () => fs.truncateSync(log, this.#size),
+      keep: () => fs.writeFileSync(log, texts.join("")),
+      cut: () => fs.truncateSync(path, number),
+      tail: () => fs.writeFileSync(log, this.read().slice(-number)),
+      empty: () => fs.truncateSync(log, 0),
+      copy: () => fs.copyFileSync(log, path),
+      link: () => fs.linkSync(log, path),
+      back: () => fs.renameSync(path, log),
+      rm: () => fs.rmSync(path),
+      gz: () => this.compress(suffix, "gz"),
+      zst: () => this.compress(suffix, "zst"),
+      xz: () => expect(spawnSync("xz", [path]).status).toBe(0),
+      bzip: () => expect(spawnSync("bzip2", [path]).status).toBe(0),
+      members: () => {
+        const old = fs.readFileSync(path);
+        const parts = [old.subarray(0, number), old.subarray(number)];
+        fs.writeFileSync(`${path}.gz`, Buffer.concat(parts.map((part) => gzipSync(part))));
+        this.remove(suffix);
+      },
+      half: () => fs.writeFileSync(`${path}.gz`, gzipSync(this.read(suffix)).subarray(0, 400)),
+      symlink: () => {
+        fs.rmSync(log, { force: true });
+        fs.symlinkSync(path, log);
+      },
+      ln: () => fs.symlinkSync(join(this.directory, "outside"), path),
+      fifo: () => spawnSync("mkfifo", [path]),
+      zero: () => fs.symlinkSync("/dev/zero", path),
+      mkdir: () => fs.mkdirSync(path),
+      nul: () => this.write(new Uint8Array(number)),
+      bom: () => this.write("\ufeff"),
+      junk: () => fs.writeFileSync(path, "this is not packed\n"),
+      forbid: () => refuse("openSync", "EACCES: permission denied", opens),
+      eio: () => refuse("openSync", "EIO: i/o error", opens),
+      nolist: () => refuse("readdirSync", "EACCES: permission denied", () => true),
+      broken: () => {
+        const whole = suffix && fs.statSync(path).size;
+        const holds = (args: any[]) => (whole ? args[3] === whole : args[4] >= number);
+        refuse("readSync", "EIO: i/o error", holds);
+      },
+      allow: () => (this.#refusals = []),
+      mtime: () => fs.utimesSync(path, number, number),
+      chmod: () => fs.chmodSync(path, parseInt(value, 8)),
+      chown: () => fs.chownSync(path, number, number),
+      dev: () => (this.#looks = { dev: 4711 }),
+      inode: () => (this.#looks = { ino: this.#inodeAtRun }),
+      timeless: () => (this.#looks = { birthtimeMs: 0, mtimeMs: 0, ctimeMs: 0, atimeMs: 0 }),
+      wait: () => this.wait(number * 1_000),
+      zone: () => (process.env["TZ"] = value),
+      longer: () => expect(size()).toBeGreaterThan(this.#sizeAtRun),
+      equal: () => expect(size()).toBe(this.#sizeAtRun),
+    };
+    const act = verbs[verb];
+    if (act) await act();
+    else if (word.startsWith("=")) await this.#posts(texts);
+    else if (verb === "" && sign === "+") {
+      fs.mkdirSync(dirname(path), { recursive: true });
+      fs.appendFileSync(path, texts.join(""), { mode: 0o640 });
+    } else throw new Error(`no word: ${word}`);
+    if (!/^(?:gap|=)/.test(word)) return;
+    const stat = fs.statSync(log, { throwIfNoEntry: false });
+    [this.#sizeAtRun, this.#inodeAtRun] = [stat?.size ?? 0, stat?.ino ?? 0];
+    this.#lastPosted = texts.at(-1) ?? this.#lastPosted;
+  }
+
+  /** Plays a story; says how many calls into the file system its last run made. */
+  static async play(history: string): Promise<number> {
+    const zone = process.env["TZ"];
+    using story = new Story();
+    const before = history.startsWith("new ") ? "" : "+1-5 =1-5 ";
+    try {
+      for (const word of `${before}${history}`.split(" ")) await story.act(word);
+    } finally {
+      if (zone === undefined) delete process.env["TZ"];
+      else process.env["TZ"] = zone;
+    }
+    return story.calls;
+  }
+}
+
+const HEAD = "1-30,200-235";
+/** Numbers are those of the scenarios of a study of log readers. */
+const HISTORIES: Record<string, string> = {
+  "1. no state, --from end: only what comes later": "new +1-500 end= +501-502 =501-502",
+  "1. rotated files from before": "new .2+101-105 gz.2 .1+106-109 +1-3 =1-3 +4 rotate +5 =4-5",
+  "2. no state, log missing": "new unread=no.such.file +1-3 =1-3",
+  "3. 5 lines, 3 more, none": "+6-8 =6-8 =",
+  "4. empty at the first run, then 3 lines": "new + = +1-3 =1-3",
+  "5. empty at the first run, grows, rotates": "new .1+101-105 + = +1-3 rotate +4-5 =1-5",
+  "6. 4000 lines, stopped after some messages": "new +1-4000 stop7 =1-4000",
+  "7. touched, other modes": "mtime=2208988800 = mtime=0 = chmod=600 = +6 =6",
+  "8. lines written during the run wait for the next":
+    "new +1-100 @p1:+101-200 @p2:+201-300 run=1-100 =101-300",
+  "9. unread tail in .1, new file shorter": "+6-8 rotate +9-10 =6-10",
+  "10. unread tail in .1, new file longer": "+6-8 rotate +9-37 longer =6-37",
+  "11. unread tail in .1, new file empty": "+6 rotate =6 +7 =7",
+  "12. the flushlogs window: the old file still grows": "+6 rotate =6 .1+7-8 +9-10 =7-10",
+  "12. the same, all was sent": "rotate = .1+6-7 +8-9 =6-9",
+  "12. a line is completed in the old file": "rotate .1+6< = .1+6> =6",
+  "14. two rotations": "+6-8 rotate +9-12 rotate +13-14 =6-14",
+  "14. two rotations, the newer log empty": "+6 rotate +7 rotate =6-7 +8 =8",
+  "15. four rotations, the older files compressed":
+    "+6 rotate +7 rotate gz.2 +8 rotate gz.2 +9 rotate gz.2 +10 =6-10",
+  "16. more rotations than are kept":
+    "+6 rotate=2 +7 rotate=2 +8 rotate=2 +9 rotate=2 +10 gap5=8-10",
+  "16. what was read in full is not posted again": "rotate +6-8 =6-8 rm +9-10 gap3=9-10",
+  "17. log missing at one run, back later": "+6 move =6 = +7 =7",
+  "18. log and .1 missing, the old log comes back":
+    "copy/kept rm unread=no.such.file back/kept +6-7 =6-7",
+  "18. log and .1 missing, another log comes": "rm unread=no.such.file +6-7 gap5=6-7",
+  "20. rotated between two reads": "new +1-8000 @r3:rotate @r3:+8001-8002 run =1-8002",
+  "21. a partial line is completed and rotated": "+6< = +6> rotate +7-8 =6-8",
+  "22. .1 ends without a line end for good": "+6< rotate = +7-8 =6<,7-8 rotate gz.2 +9 =9",
+  "22. the same, compressed before it is left": "+6 +7< rotate =6 gz.1 +8 =7<,8",
+  "22. a fragment longer than a message": "+6L< rotate +7 stop2 =6L<,7",
+  "23. rotated into another folder": "+6-7 rotate/old/fail2ban.log.1 +8-9 gap5=8-9",
+  "25. rotated, then moved back": "rotate +6-7 =6-7 back.1 gap2= +8 =8",
+  "25. rotated, then moved back before anything new": "+6 rotate =6 back.1 = +7 =7",
+  "26. other files are renamed over it": ".x+6-7 back.x gap5=6-7 .x+8-12 rm back.x gap2=8-12",
+  "27. dateext": "+6-8 rotate-20261122 +9-10 =6-10",
+  "27. dateext, two files": "+6 rotate-20261121 +7 rotate-20261122 +8 =6-8",
+  "27. days before months": "+6-7 rotate-30112026 +8-9 rotate-07122026 +10-11 =6-11",
+  "28. dateext beside a stale .1": "new .1+1-4 +11-15 =11-15 +16 rotate-20261122 +17 =16-17",
+  "28. a stale .1 that comes later": "new +11-15 =11-15 .1+1-4 +16 rotate-20261122 +17 =16-17",
+  "28. numbers give way to dates": "+6 rotate +7 rotate-20261122 +8 =6-8",
+  "28. dates give way to numbers": "+6 rotate-20261122 +7 rotate +8 =6-8",
+  "28. numbers and dates, the position lost, stopped between":
+    "rm .1+6-40 -20261122+41-42 +43 stop1 gap5=6-43",
+  "30. what is no sibling is never read, also when the position is lost":
+    ".bak2+101 .swp+102 .offset+103 .1.tmp+104 .1~+105 .1.bak+106 -old+107 .0x1+108 .gz+109 /fail2ban-old.log+201 /xfail2ban.log.1+202 mkdir.3 +6 rotate +7 =6-7 rm +8 gap1=8",
+  "31. .1 is a copy of the live log": "copy.1 = +6 =6 rotate +7 =7",
+  "31. a hard link counts once": "link.1 +6 =6",
+  "31. a copy, then the log is edited": "new +1-10 =1-10 copy.bak keep=1!,2-12 =11-12",
+  "31. a copy, then the log is trimmed": "new +1-10 =1-10 copy.bak keep=6-12 =11-12",
+  "31. lines that stand only in a copy": "new +1-10 =1-10 +11-12 copy.1 keep=1-10,13 =11-13",
+  "32. compressed at once": "+6-8 rotate gz.1 +9-10 =6-10",
+  "32. compressed at once, the new log empty": "+6 rotate gz.1 =6 +7 =7",
+  "33. .2.gz tail, whole .1, new": "+6-8 rotate +9-12 rotate gz.2 +13-14 =6-14",
+  "34. .1 and half of .1.gz": "+6-105 rotate half.1 +106 =6-106 rm.1.gz gz.1 =",
+  "35. what should be packed is not": "+6 rotate rm.1 junk.1.gz +7 gap5=7",
+  "35. half of .1.gz beside an empty log: told once":
+    "+6-400 rotate half.1 rm.1 run run run run once=damaged",
+  "36. gzip of two members": "+6 rotate members.1=250 +7 =6-7",
+  "37. old files that cannot be read are nobody's business":
+    "junk.7.xz junk-20240101.xz junk-20240101.bz2 rotate +6 =6 rotate +7 =7 rotate +8 =8",
+  "37. a plain file that is named as if packed": "+6 rotate.1.xz +7 =6-7",
+  "39. copytruncate, new shorter": "+6-8 truncate +9-10 =6-10",
+  "39. copytruncate, new still empty": "+6 truncate =6 +7 =7",
+  "40. copytruncate, new longer": "+6 truncate +7-27 longer =6-27",
+  "41. copytruncate, new exactly as long": "new +11-15 =11-15 +16 truncate +17-21 equal =16-21",
+  "42. copytruncate, all was sent, new longer": "truncate +6-15 longer =6-15",
+  "42. copytruncate, all was sent, as long": "new +11-15 =11-15 truncate +16-20 equal =16-20",
+  "43. copytruncate twice": "+6 truncate +7 truncate +8 =6-8",
+  "44. sent to its end and emptied, each hour": "empty +6-7 =6-7 empty +8 =8 empty +9 =9",
+  "45. cut, and the first piece of a new line": "keep=1-4,6<< gap5= +6>> =6",
+  "46. head trimmed where the last line repeats":
+    "new +1,same,2,same,3,same =1,same,2,same,3,same keep=2,same,3,same,same,4,same =same,4,same",
+  "46. of two equal lines the first was sent": "+5,6 keep=5,5,6 =5,6",
+  "46. head trimmed": "new +1-2000 =1-2000 keep=1001-2000 = +2001-2002 =2001-2002",
+  "46. head trimmed down to the last line": "new +1-20 =1-20 keep=20-22 =21-22",
+  "46. head trimmed in mid-line": "new +1-20 =1-20 tail=1000 +21 =21",
+  "46. head trimmed, then rotated": "new +1-20 =1-20 keep=16-21 rotate +22 =21-22",
+  "47. copied back by sed -i": "copy.new back.new = +6-7 =6-7",
+  "48. the same first line, rotated": "rotate +1,6-15 =1,6-15",
+  "48. the same first line, copytruncate": "truncate +1,6-26 =1,6-26",
+  "50. other, longer content in the same inode": "keep=6-26 =6-26",
+  "51. copytruncate under a writer that leaves a hole": "+6-7 truncate hole +8-9 =6-9",
+  "52. a block of NULs": "+6 nul=4096 +7 =6-7 nul=100 = +8 =8 rotate +9 =9",
+  "54. made anew with the same inode, longer": "new +11-15 =11-15 rm +16-36 inode gap5=16-36",
+  "55. made anew with the same inode, as long":
+    "new +11-15 =11-15 rm +16-20 inode equal gap5=16-20",
+  "57. another device number after a remount": "dev = +6 =6",
+  "57. another device number while a rotated file is held": "rotate = dev = .1+6 +7 =6-7",
+  "58. no times": "timeless +6 rotate +7 =6-7 truncate +8 =8",
+  "56. rotate 1": "+6 rotate=1 +7 =6-7 +8 rotate=1 +9 =8-9 +10 rotate=1 +11 =10-11",
+  "59. a partial last line waits": "+6< = +6> =6",
+  "60. the first line of a new file is partial": "+6 rotate +7< =6 +7> =7",
+  "60. the first line of the first run is partial": "new +1< = +1> =1",
+  "61. empty lines count": "+blank run +blank,6 =blank,blank,6",
+  "63. byte order marks": "new bom +1-3 =1-3 +4 rotate bom +5 =4-5",
+  "68. an offset beyond 2^32": "cut=4294967306 +6-8 =6-8 +9 =9",
+  "79. EIO in mid-file": "new +1-8000 broken=400000 unread=i/o.error some=1000 allow =1-8000",
+  "79. EIO in a compressed file": "+6 rotate gz.1 +7 broken.1.gz unread=i/o.error allow =6-7",
+  "98. no right to read the log": "+6-8 forbid unread=permission.denied allow =6-8",
+  "99. no right to read .1":
+    "+6 rotate +7 forbid.1 gap5=7 says=fail2ban.log.1.\\(permission.denied",
+  "99. a younger file cannot be opened":
+    "+6-8 rotate +9-12 rotate +13-14 eio.1 gap5=6-8,13-14 says=not.read:.fail2ban.log.1.\\(",
+  "99. the same, a moment later it can": "+6-8 rotate +9-12 rotate +13-14 forbid.1=1 =6-14",
+  "100. the folder cannot be listed": "nolist +6 =6 rotate +7 gap6=7 says=permission.denied",
+  "101. the log is a link, which is followed, switched, lost and found":
+    "new /a+1-3 symlink/a =1-3 /a+4 =4 /b+5-6 symlink/b gap4=5-6 symlink/nowhere unread=. symlink/b /b+7 =7",
+  "101. the link's target rotates where it lies":
+    "new /data/f2b.log+1-5 symlink/data/f2b.log =1-5 +6 rotate/data/f2b.log.1 +7 =6-7",
+  "102. the log becomes a FIFO": "copy/kept rm fifo unread=. back/kept +6 =6",
+  "102. whatever has the siblings' names, a first run reads its log":
+    "new fifo.1 fifo.2.gz zero.3 mkdir.4.gz junk.5.gz +1-3 =1-3",
+  "103. the clock goes back an hour, to 2038, and back":
+    "wait=-3600 +6 =6 wait=378432000 +7 rotate +8 =7-8 wait=-378432000 +9 =9",
+  "103. another time zone":
+    "zone=Pacific/Kiritimati +6 rotate-20261120 +7 =6-7 zone=America/Los_Angeles +8 rotate-20261121 +9 =8-9",
+  "104. times of the rotated files are shuffled":
+    "+6 rotate +7 rotate +8 rotate +9 rotate +10 mtime.1=1e9 mtime.2=2e9 mtime.3=5e8 mtime.4=15e8 =6-10",
+  "the log is back at its first 40 lines": "new +1-60 =1-60 keep=1-40,61-65 gap60=61-65",
+  "the last 3 lines are lost": "new +1-30 =1-30 keep=1-27,61-70 gap30=61-70",
+  "the last line is deleted": "new +1-10 =1-10 keep=1-9,61-63 gap10=61-63",
+  "the last line is edited": "new +1-10 =1-10 keep=1-9,10!,61-63 gap10=61-63",
+  "the last two lines are edited": "new +1-10 =1-10 keep=1-8,9!,10!,61 gap10=61",
+  "a log of 20,000 lines is back at 12,345":
+    "new +1-20000 =1-20000 keep=1-12345,20001-20005 gap20000=20001-20005",
+  "another log beside it": "/fail2ban-other.log+2!,4! +6-7 =6-7 /fail2ban-other.log+9! +10 =10",
+  "a file grows while it is looked at":
+    "+6-60 rotate +61-80 rotate gz.2 @l1:.1+81 @l2:.1+82 @l3:.1+83 run =6-83",
+  "sent to its end behind a rotation, then emptied": "rotate +6-7 =6-7 empty +8 =8",
+  "emptied by copytruncate, and its copy removed": "truncate = rm.1 +6 =6",
+  "a dated name of the stem, and an older log was put back":
+    "copy/kept empty +6-8 rotate/fail2ban-20261122.log back/kept =6-8",
+};
+for (const bytes of [50, 94, 188, 192, 197, 205, 300])
+  HISTORIES[`45. cut to ${bytes}`] = `cut=${bytes} gap5= +6 =6`;
+for (const how of ["rotate", "truncate"]) {
+  HISTORIES[`49. 2 KiB the same, ${how}, shorter`] =
+    `new +1-60 =1-60 +61 ${how} +${HEAD} =61,${HEAD}`;
+  HISTORIES[`49. 2 KiB the same, ${how}, longer`] =
+    `new +1-60 =1-60 +61 ${how} +${HEAD},236-290 longer =61,${HEAD},236-290`;
+}
+for (const name of [
+  ...["log-202611", "log-2026-11", "log_20261122", "1.log", "log.old", "log.1.1"],
+  "-20261122.log",
+])
+  HISTORIES[`an unread tail in ${name}`] =
+    `+6-7 rotate/fail2ban${name.startsWith("-") ? "" : "."}${name} +8-9 =6-9`;
+for (const [older, younger] of [
+  ["-2026112209", "-2026112210"],
+  ["-1795338000", "-1795341600"],
+  [".2026-11-21", ".2026-11-22"],
+  ["-20261122-090000", "-20261122-100000"],
+  ["-20261122", "-20261122-1"],
+  [".10", ".9"],
+])
+  HISTORIES[`29. ${older} is older than ${younger}`] = `+6 rotate${older} ${younger}+7 +8 =6-8`;
+for (const program of ["rotate", "rotate gz.1", "truncate"])
+  for (let post = 1; post <= 5; post++)
+    HISTORIES[`77. ${program} behind post ${post}: old lines once, then the new`] =
+      `new +1-100 ${program.replace(/\S+/g, `@p${post}:$&`)} @p${post}:+101-102 run =1-102`;
+HISTORIES["77. truncate behind a post, the new log longer"] =
+  "new +1-100 @p2:truncate @p2:+101-300 run =1-300";
+for (const rotation of ["", " rotate", " truncate", " rotate gz.1"]) {
+  HISTORIES[`65. the first line is long and half posted, then${rotation}`] =
+    `new +1L,2 stop2${rotation} +3 =1L,2,3`;
+  HISTORIES[`65. line 6 is long and half posted, then${rotation}`] =
+    `+6L,7 stop2${rotation} +8 =6L,7,8`;
+}
+for (let post = 1; post <= 4; post++)
+  HISTORIES[`what was sent stays so when nothing can be read behind post ${post} of a chain`] =
+    `+6-40 rotate +41-80 rotate gz.2 +81-120 @p${post}:broken=0 try allow =6-120`;
+for (let rotations = 1; rotations <= 3; rotations++)
+  for (let listing = 1; listing <= 4; listing++) {
+    const strikes = lines(8, 7 + rotations).map(
+      (_, at) => `@l${listing}:rotate @l${listing}:+${8 + at}`,
+    );
+    HISTORIES[`${rotations} rotations before listing ${listing}`] =
+      `+6 rotate +7 ${strikes.join(" ")} run =6-${7 + rotations}`;
+  }
+const OTHERS = ["rm ln", "rm fifo", "rm mkdir", "rm zero", ...(isRoot ? ["rotate@ chown"] : [])];
+for (const suffix of [".1", "-20261122", ".2.gz"])
+  for (const put of OTHERS)
+    HISTORIES[`what somebody else put there is not read: ${put} ${suffix}`] =
+      `+6 copy/outside ${put.replace("@", suffix)}${suffix}=1234 +7 gap5=7 says=fail2ban.log${suffix}.\\(`;
+for (const owner of isRoot ? [1234, 0] : [])
+  HISTORIES[`files of the log's owner and of root are read: ${owner}`] =
+    `+6 rotate +7 chown=1234 chown.1=${owner} =6-7`;
+HISTORIES["37. a year of files that cannot be unpacked: the notice still fits"] =
+  `rm ${Array.from({ length: 60 }, (_, week) => `junk.${week + 1}.xz`).join(" ")} +6-7 gap5=6-7`;
+const rounds = Array.from({ length: 50 }, (_, round) => {
+  const first = 6 + (round * (round + 3)) / 2;
+  return `empty +${first}-${first + round + 1} =${first}-${first + round + 1}`;
+});
+HISTORIES["53. 50 truncations, the inode constant"] = rounds.join(" ");
+
+test.each(Object.entries(HISTORIES))("%s", async (_, history) => void (await Story.play(history)));
+
+test.each(
+  Object.entries(HISTORIES).filter(([, history]) => / gz\./.test(history) && !/\.gz/.test(history)),
+)(
+  "%s, by zstd",
+  async (_, history) => void (await Story.play(history.replaceAll(" gz.", " zst."))),
+);
+
+for (const [word, program] of Object.entries({ xz: "xz", bzip: "bzip2" }))
+  testWith(program)(`three rotations, each compressed at once by ${program}`, async () => {
+    const days = [6, 7, 8].map((day) => `+${day} rotate-2026112${day} ${word}-2026112${day}`);
+    await Story.play(`${days.join(" ")} +9 =6-9`);
+  });
+
+for (const rotation of ["rotate", "rotate gz.1", "truncate"])
+  test.each(["", "rotate "])(`19. ${rotation} at any call, %sbefore`, async (before) => {
+    const strike = rotation.replace(/\S+/g, "@cN:$&");
+    const calls = await Story.play(`+6-7 ${before}+8 run`);
+    expect(calls).toBeGreaterThan(30);
+    for (let call = 1; call <= calls; call++)
+      await Story.play(`+6-7 ${before}+8 ${strike} @cN:+9 run =6-9`.replaceAll("N", String(call)));
+  });
+
+// ── What the words do not say ───────────────────────────────────────────────────────────────────
+
+test.each([60_000, 0])(
+  "13. flushlogs fails: the old file is read for as long as it grows, with one warning (each %d ms)",
+  async (apartMs) => {
+    using scene = await Scene.after(1, 5);
+    scene.rotate();
+    let warnings = "";
+    for (let number = 6; number <= 15; number++) {
+      scene.write(`${line(number)}\n`, ".1");
+      const { code, err } = await scene.run();
+      expect(code).toBe(0);
+      scene.expectPosted(line(number));
+      warnings += err;
+      scene.wait(apartMs);
+    }
+    expect(warnings).toMatch(/^f2b-watch: fail2ban still writes to .*\.1\nhint: .*\n$/);
+    scene.append(...lines(16, 17));
+    const err = expect.stringMatching(/^f2b-watch: .*\n$/);
+    expect(await scene.run()).toEqual({ code: 0, out: "", err });
+    await scene.expectOnlyPosted(...lines(16, 17));
+  },
+);
+
+test("a log that packs 300 to 1 is unpacked as far as it goes", async () => {
+  using scene = new Scene();
+  scene.append(...Array.from({ length: 80_000 }, () => line(1)));
+  expect((await scene.run("--from", "end")).code).toBe(0);
+  scene.append(line(2));
+  scene.rotate();
+  scene.compress(".1", "zst");
+  scene.append(line(3));
+  await scene.passPosts(...lines(2, 3));
+});
+
+test("the destination is down from the first run on, and the log is rotated away: told", async () => {
+  using scene = new Scene();
+  scene.append(...lines(1, 5));
+  scene.discord.failAlways({ kind: "refused" });
+  expect((await scene.run()).code).toBe(75);
+  scene.discord.failAlways(undefined);
+  scene.remove();
+  scene.append(...lines(6, 7));
+  scene.wait(3_600_000);
+  expect((await scene.run()).code).toBe(0);
+  scene.expectPosted(...lines(6, 7));
+  expect(scene.notices()).toEqual([expect.stringContaining("may be missing after line 0")]);
+});
+
+test("a younger rotated file that stays closed is told once, however often another destination fails", async () => {
+  using scene = new Scene();
+  const slack = addSlack(scene);
+  scene.append(...lines(1, 5));
+  await scene.pass();
+  slack.failAlways({ kind: "status", status: 500 });
+  scene.append(line(6));
+  scene.rotate();
+  scene.append(line(7));
+  scene.rotate();
+  scene.beforeCalls("openSync", (path) => {
+    if (path === scene.path(".1")) throw systemError("EIO: i/o error");
+  });
+  for (let runs = 0; runs < 4; runs++) {
+    expect((await scene.run()).code).toBe(75);
+    scene.wait(20 * 60_000);
+  }
+  expect(scene.notices()).toHaveLength(1);
+});
+
+test("lines longer than what proves a line: those behind a cut are sent, and a line deleted before them is no gap", async () => {
+  const long = (number: number) => `${line(number)} ${`${number} `.repeat(1_500)}`;
+  using scene = new Scene();
+  scene.append(...[1, 2, 3, 4, 5, 6].map(long));
+  await scene.pass();
+  const text = scene.read();
+  fs.writeFileSync(scene.log, text.replace(`${long(3)}\n`, ""));
+  scene.append(line(7));
+  scene.newlyPosted();
+  await scene.passPosts(line(7));
+  fs.truncateSync(scene.log, text.indexOf(long(2)) + 50);
+  scene.append(long(8), long(9));
+  await scene.pass();
+  expect(scene.newlyPosted().join(" ")).toContain(line(9));
+});
+
+test("two copies that begin alike, in one of them a line was deleted: that line is sent, too", async () => {
+  using scene = new Scene();
+  scene.append(line(1));
+  await scene.passPosts(line(1));
+  fs.truncateSync(scene.log, 0);
+  fs.writeFileSync(
+    scene.path("-20261101"),
+    lines(2, 6)
+      .map((each) => `${each}\n`)
+      .join(""),
+    { mode: 0o640 },
+  );
+  const others = lines(2, 6).filter((each) => each !== line(3));
+  fs.writeFileSync(scene.path("-20261102"), others.map((each) => `${each}\n`).join(""), {
+    mode: 0o640,
+  });
+  await scene.pass();
+  expect(scene.newlyPosted()).toContain(line(3));
+});
+
+test.each<[string, (packed: Buffer) => Buffer]>([
+  ["cut short", (packed) => packed.subarray(0, packed.length / 2)],
+  ["with a wrong byte", (packed) => packed.fill(0xff, packed.length / 2)],
+])(
+  "35. only a .gz is left, %s: a notice, what can be unpacked, the new lines",
+  async (_, spoil) => {
+    using scene = await Scene.after(1, 5);
+    scene.append(...lines(6, 2_000));
+    scene.rotate();
+    scene.compress(".1");
+    fs.writeFileSync(scene.path(".1.gz"), spoil(fs.readFileSync(scene.path(".1.gz"))));
+    scene.append(...lines(2_001, 2_002));
+    await scene.pass("--max-time", DAY);
+    const posted = scene.newlyPosted();
+    expect(posted.slice(-2)).toEqual(lines(2_001, 2_002));
+    expect(posted.slice(0, 500)).toEqual(lines(6, 505));
+    expect(scene.notices()).toEqual([expect.stringContaining("fail2ban.log.1.gz")]);
+    await scene.expectQuiet();
+  },
+);
+
+// ── Text ────────────────────────────────────────────────────────────────────────────────────────
+
+test("61. CRLF ends a line; lone CR, U+2028 and blanks stay in it, visible; empty lines count", async () => {
+  using scene = new Scene();
+  scene.write("one\r\ntwo\rstill two\nthree\u2028still three\n\n   \n\n\nend\n");
+  await scene.passPosts(
+    "one",
+    "two\\x0dstill two",
+    "three\\u2028still three",
+    "",
+    "   ",
+    "",
+    "",
+    "end",
+  );
+});
+
+test("62. invalid UTF-8 and characters of several bytes, cut by reads and messages", async () => {
+  using scene = new Scene();
+  scene.overrides.fs = QUICK_FS;
+  const wide = "ä€😀".repeat(1_500);
+  const tall = Array.from(
+    { length: 4_000 },
+    (_, index) => `${index} 😀ä€ 日本語 ${"é".repeat(20)}`,
+  );
+  scene.append(wide, ...tall);
+  scene.write(new Uint8Array([0xf0, 0x9f, 0x0a, 0xed, 0xa0, 0x80, 0x0a]));
+  expect(fs.statSync(scene.log).size).toBeGreaterThan(256 * 1024);
+  await scene.pass("--max-time", DAY);
+  const posted = rejoined(scene.newlyPosted());
+  expect(posted).toEqual([wide, ...tall, "\ufffd", "\ufffd\ufffd\ufffd"]);
+  expect(scene.discord.messages.every(({ content }) => content.isWellFormed())).toBe(true);
+  expect(scene.discord.violations).toEqual([]);
+  scene.append("after");
+  scene.rotate();
+  scene.append("end");
+  await scene.passPosts("after", "end");
+});
+
+test("64. fences, mentions, colours, blanks: the fence holds, nobody is called", async () => {
+  using scene = new Scene();
+  const nasty = ["```", "a```b", "````````", "@everyone <@1> <@&2> @here", "  ", "\x1b[31mred"];
+  scene.append(...nasty, line(1));
+  await scene.pass();
+  const posted = scene.newlyPosted();
+  expect(posted).toHaveLength(nasty.length + 1);
+  expect(posted.map((each) => each.replaceAll("\u200b", "")).slice(0, 5)).toEqual(
+    nasty.slice(0, 5),
+  );
+  expect(posted.slice(5)).toEqual(["\\x1b[31mred", line(1)]);
+  expect(scene.discord.messages[0]?.content.match(/```/g)).toHaveLength(2);
+  expect(scene.discord.violations).toEqual([]);
+  await scene.expectQuiet();
+});
+
+test("65. one line of 5 MB: cut with marks, the next line whole, each once", async () => {
+  using scene = await Scene.after(1, 1);
+  const long = Array.from({ length: 500_000 }, (_, index) => `${index} abc`)
+    .join(" ")
+    .slice(0, 5e6);
+  expect(long).toHaveLength(5e6);
+  scene.append(long, line(2));
+  scene.overrides.fs = QUICK_FS;
+  expect((await scene.run()).code).toBe(75);
+  expect((await scene.run("--max-time", DAY)).code).toBe(0);
+  const posted = rejoined(scene.newlyPosted());
+  expect(posted.map((each) => each.length)).toEqual([5e6, line(2).length]);
+  expect(posted[0] === long && posted[1] === line(2)).toBe(true);
+  expect(scene.notices()).toEqual([]);
+  await scene.expectQuiet();
+}, 60_000);
+
+test("65. one line of 5 MB among too many lines is counted once", async () => {
+  using scene = new Scene();
+  scene.append("x".repeat(5e6), line(1));
+  for (const [name, url] of [
+    ["SLACK_WEBHOOK", "https://hooks.slack.com/services/T0/B0/tok-en"],
+    ["DISCORD_WEBHOOK", "https://discord.com/api/webhooks/1/tok-en"],
+  ] as const) {
+    scene.env = { [name]: url };
+    const { code, out } = await scene.run("--dry-run", "--inline", "20");
+    expect(code).toBe(0);
+    const counts = [...out.matchAll(/🌊 \S+ \*+(\d+) lines?\*+/g)].map(([, count]) => count);
+    expect(counts).toEqual(["1", "1"]);
+  }
+});
+
+test("66. messages of up to 1990 characters, so that their mark has room when they come again", async () => {
+  for (let first = 975; first <= 1_000; first++) {
+    using scene = new Scene();
+    scene.overrides.fs = QUICK_FS;
+    const two = ["a".repeat(first), "b".repeat(1_000)];
+    scene.append(...two);
+    await scene.passPosts(...two);
+    const lengths = scene.discord.messages.map(({ content }) => content.length);
+    const together = first + 1 + 1_000 + 8;
+    expect(lengths).toEqual(together <= 1_990 ? [together] : [first + 8, 1_008]);
+  }
+});
+
+test("66. a line that just fits, and one that is a character too long", async () => {
+  using scene = new Scene();
+  scene.append("a".repeat(1_991), "b".repeat(1_992), "c");
+  await scene.pass();
+  expect(rejoined(scene.newlyPosted())).toEqual(["a".repeat(1_991), "b".repeat(1_992), "c"]);
+  const lengths = scene.discord.messages.map(({ content }) => content.length);
+  expect(lengths.slice(0, 2)).toEqual([1_999, 1_990]);
+  expect(scene.discord.violations).toEqual([]);
+});
+
+test("66. long lines whose last piece just fits, across the windows that are read", async () => {
+  for (const length of [5_944, 5_945, 5_947, 5_950]) {
+    using scene = new Scene();
+    scene.overrides.fs = QUICK_FS;
+    const all = lines(1, 46).map((text) => text.padEnd(length, "x"));
+    scene.append(...all);
+    expect((await scene.run("--max-time", DAY)).code).toBe(0);
+    expect(rejoined(scene.newlyPosted())).toEqual(all);
+    await scene.expectQuiet();
+  }
+});
+
+test("67. 200 000 lines: in order, over several runs", async () => {
+  using scene = new Scene();
+  const all = Array.from({ length: 200_000 }, (_, index) => `line ${index}`);
+  scene.append(...all);
+  scene.overrides.fs = QUICK_FS;
+  expect((await scene.run()).code).toBe(75);
+  expect((await scene.run("--max-time", DAY)).code).toBe(0);
+  expect(scene.newlyPosted().join("\n") === all.join("\n")).toBe(true);
+  expect(scene.discord.violations).toEqual([]);
+  expect(scene.discord.count429).toBe(0);
+  await scene.expectQuiet();
+}, 60_000);
+
+// ── In bounded memory ───────────────────────────────────────────────────────────────────────────
 
 /** Runs the program and says on stderr how much memory it needed (the usual counter knows the parent's). */
 const MEASURED = `
@@ -52,946 +809,85 @@ function runAlone(scene: Scene, ...flags: string[]): RunResult & { peakMiB: numb
   };
 }
 
-/** Refuses to open the paths that end in `ending`, as for a user without the right to. */
-function forbid(scene: Scene, ending: string): void {
-  scene.beforeCalls("openSync", (path) => {
-    if (String(path).endsWith(ending)) throw systemError("EACCES: permission denied");
-  });
-}
+test("38. a gzip bomb of 5 GB: a notice, in bounded memory and time", async () => {
+  using scene = new Scene();
+  scene.append(...lines(1, 5));
+  expect(runAlone(scene).code).toBe(0);
+  scene.remove();
+  const member = gzipSync(Buffer.alloc(50 * MIB));
+  scene.write(Buffer.concat(Array.from({ length: 100 }, () => member)), ".1.gz");
+  scene.append(line(6));
+  const { code, out, peakMiB } = runAlone(scene);
+  expect(code).toBe(0);
+  expect(fencedLines([out])).toEqual([line(6)]);
+  expect(out).toContain("fail2ban.log.1.gz");
+  expect(peakMiB).toBeLessThan(200);
+  expect(runAlone(scene).out).toBe("");
+}, 60_000);
 
-/** Calls `event` once, just before the n-th call into the file system; says how many there were. */
-function strikeAtCall(scene: Scene, number: number, event: () => void): { calls: number } {
-  const seen = { calls: 0 };
-  scene.beforeCalls(
-    ["openSync", "readSync", "fstatSync", "lstatSync", "readdirSync", "fsyncSync"],
-    () => ++seen.calls === number && event(),
-    QUICK_FS,
-  );
-  return seen;
-}
+test("51. a hole of 500 MB is skipped in bounded memory", async () => {
+  using scene = new Scene();
+  scene.append(...lines(1, 5));
+  await scene.passPosts(...lines(1, 5));
+  scene.append(line(6));
+  scene.copytruncate();
+  fs.truncateSync(scene.log, 500 * MIB);
+  scene.append(line(7));
+  const { code, out, peakMiB } = runAlone(scene, "--dry-run");
+  expect([code, fencedLines([out])]).toEqual([0, lines(6, 7)]);
+  expect(peakMiB).toBeLessThan(200);
+  await scene.passPosts(...lines(6, 7));
+  scene.append(line(8));
+  await scene.passPosts(line(8));
+});
 
-/** Calls `event` before anything is read from any file. */
-function beforeEachRead(
-  scene: Scene,
-  event: (read: { length: number; position: number }) => void,
-): void {
-  const told = (_file: number, _into: Uint8Array, _at = 0, length = 0, position = 0) =>
-    event({ length, position });
-  scene.beforeCalls("readSync", told, QUICK_FS);
-}
+test("51. a hole of 500 MB in mid-line: both halves are there, in bounded memory", async () => {
+  using scene = new Scene();
+  scene.append(line(1));
+  scene.write(line(2));
+  fs.truncateSync(scene.log, 500 * MIB);
+  scene.append(line(3));
+  const { out, peakMiB } = runAlone(scene);
+  expect(
+    rejoined(fencedLines([out]))
+      .join("\n")
+      .replaceAll("…", ""),
+  ).toContain(line(3));
+  expect(out).toContain(line(2));
+  expect(peakMiB).toBeLessThan(200);
+  expect(runAlone(scene).out).toBe("");
+});
 
-/** Calls `event` after each message that was posted. */
-function afterEachPost(scene: Scene, event: (posts: number) => void): void {
-  let posts = 0;
-  scene.overrides.fetch = async (url, init) => {
-    const response = await scene.discord.fetch(url, init);
-    event(++posts);
-    return response;
+test("67. 200 000 lines, and a line longer than what is read at once", () => {
+  using scene = new Scene();
+  const long = "0123456789".repeat(9e5);
+  scene.append(...lines(1, 200_000), long, line(200_001));
+  const { code, out, peakMiB } = runAlone(scene, "--dry-run");
+  expect(code).toBe(0);
+  const all = [...lines(1, 200_000), long, line(200_001)];
+  expect(fencedLines([out]).join("").replaceAll("…", "") === all.join("")).toBe(true);
+  expect(peakMiB).toBeLessThan(200);
+}, 60_000);
+
+test("102. the log is a FIFO, a folder, a socket or a device: 66 at once, one line", async () => {
+  using scene = new Scene();
+  const listener = createServer();
+  const kinds: Record<string, () => unknown> = {
+    fifo: () => void Bun.spawnSync(["mkfifo", scene.log]),
+    folder: () => fs.mkdirSync(scene.log),
+    zero: () => fs.symlinkSync("/dev/zero", scene.log),
+    full: () => fs.symlinkSync("/dev/full", scene.log),
+    loop: () => fs.symlinkSync(scene.log, scene.log),
+    socket: () => listener.listen(scene.log),
   };
-}
-
-/** A run that is asked to stop when so many messages were posted. */
-async function stopAfter(scene: Scene, messages: number): Promise<void> {
-  const stop = new AbortController();
-  const before = scene.discord.messages.length;
-  scene.overrides.stopping = stop.signal;
-  afterEachPost(scene, (posts) => posts === messages && stop.abort());
-  await scene.run();
-  expect(scene.discord.messages).toHaveLength(before + messages);
-  delete scene.overrides.stopping;
-  delete scene.overrides.fetch;
-}
-
-/** The lines of a whole story were posted, each once, whatever the runs were. */
-async function expectInTheEnd(scene: Scene, ...expected: string[]): Promise<void> {
-  delete scene.overrides.fs;
-  delete scene.overrides.fetch;
-  await scene.passPosts(...expected);
-}
-
-/** The log cannot be read: 66, said once; when it is mended that is said too, and all of it is posted. */
-async function expectUnreadUntil(
-  scene: Scene,
-  why: RegExp,
-  mend: () => void,
-  ...expected: string[]
-): Promise<void> {
-  const { code, out, err } = await scene.run();
-  expect({ code, out }).toEqual({ code: 66, out: "" });
-  expect(err).toMatch(why);
-  for (let minute = 1; minute <= 5; minute++) {
-    scene.wait(60_000);
-    expect(await scene.run()).toEqual({ code: 66, out: "", err: "" });
+  for (const [name, make] of Object.entries(kinds)) {
+    make();
+    await until(() => fs.lstatSync(scene.log, { throwIfNoEntry: false }) !== undefined);
+    const { code, out, err } = runAlone(scene);
+    expect([name, code, out]).toEqual([name, 66, ""]);
+    expect(err).toMatch(/^f2b-watch: cannot read .*\nhint: .*--log names it\n$/);
+    fs.rmSync(scene.log, { recursive: true });
+    fs.rmSync(scene.state, { recursive: true });
   }
-  scene.expectPosted();
-  mend();
-  const over = await scene.run();
-  expect(over.code).toBe(0);
-  expect(over.err).toMatch(/^f2b-watch: .*\n$/);
-  await scene.expectOnlyPosted(...expected);
-}
-
-/** Puts what was cut with marks at both ends together again. */
-function rejoined(posted: string[]): string[] {
-  return posted.join("\n").replaceAll("…\n…", "").split("\n");
-}
-
-describe("first runs and plain growth", () => {
-  test("1. no state, --from end: only what comes later is posted", async () => {
-    using scene = new Scene();
-    scene.append(...lines(1, 500));
-    await scene.pass("--from", "end");
-    scene.expectPosted();
-    scene.append(...lines(501, 502));
-    await scene.passPosts(...lines(501, 502));
-  });
-
-  test("2. no state, log missing: 66, said once; its lines follow when it is there", async () => {
-    using scene = new Scene();
-    const write = () => scene.append(...lines(1, 3));
-    await expectUnreadUntil(scene, /^f2b-watch: .*no such file.*\n/, write, ...lines(1, 3));
-  });
-
-  test("6. 4000 lines, stopped after some messages: the next run posts only the rest", async () => {
-    using scene = new Scene();
-    scene.append(...lines(1, 4000));
-    await stopAfter(scene, 7);
-    scene.overrides.fs = QUICK_FS;
-    await scene.run("--max-time", DAY);
-    await scene.expectOnlyPosted(...lines(1, 4000));
-  });
-
-  test("8. lines written during the run wait for the next: it ends where it began to read", async () => {
-    using scene = new Scene();
-    scene.append(...lines(1, 100));
-    let last = 100;
-    afterEachPost(scene, () => {
-      scene.append(...lines(last + 1, last + 100));
-      last += 100;
-    });
-    await scene.pass();
-    scene.expectPosted(...lines(1, 100));
-    delete scene.overrides.fetch;
-    await scene.passPosts(...lines(101, last));
-  });
-});
-
-describe("rotation by renaming", () => {
-  test.each([
-    ["a minute apart", 60_000],
-    ["one after the other", 0],
-  ])(
-    "13. flushlogs fails: the old file is read for as long as it grows, with one warning (%s)",
-    async (_, apartMs) => {
-      using scene = await Scene.after(1, 5);
-      scene.rotate();
-      const warnings: string[] = [];
-      for (let number = 6; number <= 15; number++) {
-        scene.write(text(line(number)), ".1");
-        const { code, err } = await scene.run();
-        expect(code).toBe(0);
-        scene.expectPosted(line(number));
-        if (err !== "") warnings.push(err);
-        scene.wait(apartMs);
-      }
-      expect(warnings).toHaveLength(1);
-      expect(warnings[0]).toContain(`fail2ban still writes to ${scene.path(".1")}`);
-      scene.append(...lines(16, 17));
-      const { code, err } = await scene.run();
-      expect(code).toBe(0);
-      expect(err).toMatch(/^f2b-watch: .*\n$/);
-      scene.expectPosted(...lines(16, 17));
-      await scene.expectQuiet();
-    },
-  );
-
-  test("18. log and .1 both missing: 66, the state is kept; the old log back goes on", async () => {
-    using scene = await Scene.after(1, 5);
-    const kept = scene.read();
-    scene.remove();
-    const putBack = () => scene.write(kept + text(...lines(6, 7)));
-    await expectUnreadUntil(scene, /^f2b-watch: .*no such file.*\n/, putBack, ...lines(6, 7));
-  });
-
-  test("18. log and .1 both missing: another log later comes after a notice", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.remove();
-    expect((await scene.run()).code).toBe(66);
-    scene.append(...lines(6, 7));
-    expect((await scene.run()).code).toBe(0);
-    scene.expectPosted(...lines(6, 7));
-    expect(scene.notices()).toHaveLength(1);
-    expect(scene.notices()[0]).toContain("after line 5 ");
-    await scene.expectQuiet();
-  });
-
-  test("22. a fragment longer than a message: cut, and gone on with by the next run", async () => {
-    using scene = await Scene.after(1, 5);
-    const fragment = "0123456789".repeat(500);
-    scene.write(fragment);
-    scene.rotate();
-    scene.append(line(6));
-    await stopAfter(scene, 2);
-    await scene.pass();
-    expect(rejoined(scene.newlyPosted())).toEqual([`${fragment}…`, line(6)]);
-    expect(scene.notices()).toEqual([]);
-    await scene.expectQuiet();
-  });
-
-  test("28. the cursor lost, numbers and dates unread, the run stopped between: both are read", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.remove();
-    scene.write(text(...lines(6, 40)), ".1");
-    scene.write(text(...lines(41, 42)), "-20261122");
-    scene.append(line(43));
-    await stopAfter(scene, 1);
-    await scene.passPosts(...lines(6, 43));
-    expect(scene.notices()).toHaveLength(1);
-    await scene.expectQuiet();
-  });
-
-  test("30. bogus siblings are never read, not even when the log's own are lost", async () => {
-    using scene = await Scene.after(1, 5);
-    const names = [".bak2", ".swp", ".offset", ".1.tmp", ".1~", ".1.bak", "-old", ".0x1", ".gz"];
-    for (const [index, name] of names.entries()) scene.write(text(line(101 + index)), name);
-    fs.writeFileSync(join(scene.directory, "fail2ban-old.log"), text(line(201)));
-    fs.writeFileSync(join(scene.directory, "xfail2ban.log.1"), text(line(202)));
-    fs.mkdirSync(scene.path(".3"));
-    scene.append(line(6));
-    scene.rotate();
-    scene.append(line(7));
-    await scene.passPosts(...lines(6, 7));
-    scene.remove();
-    scene.append(line(8));
-    await scene.passPostsAfterGap(1, line(8));
-  });
-});
-
-describe("races", () => {
-  test.each([1, 2, 3, 4])(
-    "what was sent stays so when no file can be read any more: after %d posts of a chain",
-    async (most) => {
-      using scene = new Scene();
-      scene.append(...lines(1, 20));
-      await scene.pass();
-      for (const [from, to] of [
-        [21, 40],
-        [41, 80],
-      ] as const) {
-        scene.append(...lines(from, to));
-        scene.rotate();
-      }
-      scene.compress(".2");
-      scene.append(...lines(81, 120));
-      let isBroken = false;
-      afterEachPost(scene, (posts) => (isBroken = posts === most));
-      beforeEachRead(scene, () => {
-        if (isBroken) throw systemError("EIO: i/o error");
-      });
-      expect([0, 66]).toContain((await scene.run()).code);
-      isBroken = false;
-      await expectInTheEnd(scene, ...lines(1, 120));
-    },
-  );
-
-  const rename = (scene: Scene) => scene.rotate();
-  const renameAndPack = (scene: Scene) => {
-    scene.rotate();
-    scene.compress(".1");
-  };
-  const copytruncate = (scene: Scene) => scene.copytruncate();
-
-  /** One story with a rotation before the n-th call of its second run; says how many calls that made. */
-  async function strike(
-    rotation: (scene: Scene) => void,
-    rotatedBefore: boolean,
-    number: number,
-  ): Promise<number> {
-    using scene = new Scene();
-    scene.append(...lines(1, 5));
-    await scene.pass();
-    scene.append(...lines(6, 7));
-    if (rotatedBefore) scene.rotate();
-    scene.append(line(8));
-    const seen = strikeAtCall(scene, number, () => {
-      rotation(scene);
-      scene.append(line(9));
-    });
-    await scene.pass();
-    await expectInTheEnd(scene, ...lines(1, number > seen.calls ? 8 : 9));
-    return seen.calls;
-  }
-
-  for (const rotation of [rename, renameAndPack, copytruncate]) {
-    for (const rotatedBefore of [false, true]) {
-      const name = `${rotation.name} at any call${rotatedBefore ? ", the second since the last run" : ""}`;
-      test(`19. rotation between listing and opening: ${name}`, async () => {
-        const calls = await strike(rotation, rotatedBefore, Infinity);
-        expect(calls).toBeGreaterThan(30);
-        for (let number = 1; number <= calls; number++) {
-          await strike(rotation, rotatedBefore, number);
-        }
-      }, 30_000);
-    }
-  }
-
-  test("20. rotation between two reads: the open file is read on", async () => {
-    using scene = new Scene();
-    scene.append(...lines(1, 8_000));
-    expect(bytesOf(scene)).toBeGreaterThan(2 * 256 * 1024);
-    let reads = 0;
-    beforeEachRead(scene, ({ length }) => {
-      if (length < 100_000 || ++reads !== 3) return;
-      scene.rotate();
-      scene.append(...lines(8_001, 8_002));
-    });
-    await scene.pass("--max-time", DAY);
-    expect(reads).toBeGreaterThan(2);
-    await expectInTheEnd(scene, ...lines(1, 8_002));
-  });
-
-  for (const rotation of [rename, renameAndPack, copytruncate]) {
-    test(`77. ${rotation.name} while a post is under way: old lines once, then the new`, async () => {
-      for (let message = 1; message <= 5; message++) {
-        using scene = new Scene();
-        scene.append(...lines(1, 100));
-        afterEachPost(scene, (posts) => {
-          if (posts !== message) return;
-          rotation(scene);
-          scene.append(...lines(101, 102));
-        });
-        await scene.pass();
-        await expectInTheEnd(scene, ...lines(1, 102));
-      }
-    });
-  }
-
-  test("77. copytruncate while a post is under way, the new file longer than the old", async () => {
-    using scene = new Scene();
-    scene.append(...lines(1, 100));
-    afterEachPost(scene, (posts) => {
-      if (posts !== 2) return;
-      scene.copytruncate();
-      scene.append(...lines(101, 300));
-    });
-    await scene.pass();
-    await expectInTheEnd(scene, ...lines(1, 300));
-  });
-
-  test("79. EIO in mid-file: what was posted is saved, the rest is tried again", async () => {
-    using scene = new Scene();
-    scene.append(...lines(1, 8_000));
-    beforeEachRead(scene, ({ position }) => {
-      if (position > 400_000) throw systemError("EIO: i/o error");
-    });
-    const { code, err } = await scene.run("--max-time", DAY);
-    expect(err).toMatch(/^f2b-watch: cannot read [^\n]+: i\/o error\n/);
-    expect(code).toBe(66);
-    const posted = scene.discord.lines().length;
-    expect(posted).toBeGreaterThan(1_000);
-    delete scene.overrides.fs;
-    expect((await scene.run("--max-time", DAY)).code).toBe(0);
-    await scene.expectOnlyPosted(...lines(1, 8_000));
-  });
-});
-
-describe("compressed files", () => {
-  test("34. .1 and a half written .1.gz: the plain one is used, once", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.append(...lines(6, 105));
-    scene.rotate();
-    scene.write(gzipSync(scene.read(".1")).subarray(0, 400), ".1.gz");
-    scene.append(line(106));
-    await scene.passPosts(...lines(6, 106));
-    scene.remove(".1.gz");
-    scene.compress(".1");
-    await scene.passPosts();
-  });
-
-  for (const [name, spoil] of [
-    ["cut short", (packed: Buffer) => packed.subarray(0, packed.length / 2)],
-    ["with a wrong byte", (packed: Buffer) => packed.fill(0xff, packed.length / 2)],
-  ] as const) {
-    test(`35. only a .gz is left, ${name}: a notice, what can be unpacked, then the new lines`, async () => {
-      using scene = await Scene.after(1, 5);
-      scene.append(...lines(6, 2_000));
-      scene.rotate();
-      scene.compress(".1");
-      const packed = fs.readFileSync(scene.path(".1.gz"));
-      fs.writeFileSync(scene.path(".1.gz"), spoil(packed));
-      scene.append(...lines(2_001, 2_002));
-      await scene.pass("--max-time", DAY);
-      const posted = scene.newlyPosted();
-      expect(posted.slice(-2)).toEqual(lines(2_001, 2_002));
-      expect(posted.slice(0, 500)).toEqual(lines(6, 505));
-      expect(scene.notices()).toHaveLength(1);
-      expect(scene.notices()[0]).toContain("fail2ban.log.1.gz");
-      await scene.expectQuiet();
-    });
-  }
-
-  test("36. gzip of several members: all of them", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.append(line(6));
-    const old = Buffer.from(scene.read());
-    scene.remove();
-    const parts = [old.subarray(0, 250), old.subarray(250), Buffer.from(text(line(7)))];
-    scene.write(Buffer.concat(parts.map((part) => gzipSync(part))), ".1.gz");
-    scene.append(line(8));
-    await scene.passPosts(...lines(6, 8));
-  });
-
-  test("37. a year of files that cannot be unpacked: the notice still fits into a message", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.remove();
-    for (let week = 1; week <= 60; week++) scene.write("?", `.${week}.xz`);
-    scene.append(...lines(6, 7));
-    await scene.passPostsAfterGap(5, ...lines(6, 7));
-  });
-
-  test("38. a gzip bomb of 5 GB: a notice, in bounded memory and time", async () => {
-    using scene = new Scene();
-    scene.append(...lines(1, 5));
-    expect(runAlone(scene).code).toBe(0);
-    scene.remove();
-    const member = gzipSync(Buffer.alloc(50 * MIB));
-    scene.write(Buffer.concat(Array.from({ length: 100 }, () => member)), ".1.gz");
-    scene.append(line(6));
-    const { code, out, peakMiB } = runAlone(scene);
-    expect(code).toBe(0);
-    expect(fencedLines([out])).toEqual([line(6)]);
-    expect(out).toContain("fail2ban.log.1.gz");
-    expect(peakMiB).toBeLessThan(200);
-    expect(runAlone(scene).out).toBe("");
-  }, 60_000);
-
-  test("79. EIO in a compressed file: an error, no crash; the next run goes on", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.append(line(6));
-    scene.rotate();
-    scene.compress(".1");
-    scene.append(line(7));
-    const packed = bytesOf(scene, ".1.gz");
-    beforeEachRead(scene, ({ length }) => {
-      if (length === packed) throw systemError("EIO: i/o error");
-    });
-    const { code, err } = await scene.run();
-    expect([code, err]).toEqual([66, expect.stringMatching(/^f2b-watch: .*i\/o error.*\n/)]);
-    delete scene.overrides.fs;
-    expect((await scene.run()).code).toBe(0);
-    await scene.expectOnlyPosted(...lines(6, 7));
-  });
-});
-
-describe("truncation and rewriting", () => {
-  test("46. head trimmed where the last line repeats: the lines before it decide", async () => {
-    using scene = new Scene();
-    const all = [line(1), "same", line(2), "same", line(3), "same"];
-    scene.append(...all);
-    await scene.passPosts(...all);
-    fs.writeFileSync(scene.log, text(...all.slice(2), "same", line(4), "same"));
-    await scene.passPosts("same", line(4), "same");
-  });
-
-  test("51. a hole of 500 MB is skipped in bounded memory", async () => {
-    using scene = new Scene();
-    scene.append(...lines(1, 5));
-    await scene.passPosts(...lines(1, 5));
-    scene.append(line(6));
-    scene.copytruncate();
-    fs.truncateSync(scene.log, 500 * MIB);
-    scene.append(line(7));
-    const { code, out, peakMiB } = runAlone(scene, "--dry-run");
-    expect([code, fencedLines([out])]).toEqual([0, lines(6, 7)]);
-    expect(peakMiB).toBeLessThan(200);
-    await scene.passPosts(...lines(6, 7));
-    scene.append(line(8));
-    await scene.passPosts(line(8));
-  });
-
-  test("51. a hole of 500 MB in mid-line: both halves are there, in bounded memory", async () => {
-    using scene = new Scene();
-    scene.append(line(1));
-    scene.write(line(2));
-    fs.truncateSync(scene.log, 500 * MIB);
-    scene.append(line(3));
-    const { out, peakMiB } = runAlone(scene);
-    expect(
-      rejoined(fencedLines([out]))
-        .join("\n")
-        .replaceAll("…", ""),
-    ).toContain(line(3));
-    expect(out).toContain(line(2));
-    expect(peakMiB).toBeLessThan(200);
-    expect(runAlone(scene).out).toBe("");
-  });
-});
-
-describe("text", () => {
-  test("61. CRLF ends a line; lone CR, U+2028 and blanks stay in it, visible; empty lines count", async () => {
-    using scene = new Scene();
-    scene.write("one\r\ntwo\rstill two\nthree\u2028still three\n\n   \n\n\nend\n");
-    await scene.passPosts(
-      "one",
-      "two\\x0dstill two",
-      "three\\u2028still three",
-      "",
-      "   ",
-      "",
-      "",
-      "end",
-    );
-  });
-
-  test("61. nothing but empty lines", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.append("");
-    await scene.pass();
-    scene.append("", line(6));
-    await scene.passPosts("", "", line(6));
-  });
-
-  test("62. invalid UTF-8 and characters of several bytes, cut by reads and messages", async () => {
-    using scene = new Scene();
-    scene.overrides.fs = QUICK_FS;
-    const wide = "ä€😀".repeat(1_500);
-    const tall = Array.from(
-      { length: 4_000 },
-      (_, index) => `${index} 😀ä€ 日本語 ${"é".repeat(20)}`,
-    );
-    scene.append(wide, ...tall);
-    scene.write(new Uint8Array([0xf0, 0x9f, 0x0a, 0xed, 0xa0, 0x80, 0x0a]));
-    expect(bytesOf(scene)).toBeGreaterThan(256 * 1024);
-    await scene.pass("--max-time", DAY);
-    const posted = rejoined(scene.newlyPosted());
-    expect(posted).toEqual([wide, ...tall, "\ufffd", "\ufffd\ufffd\ufffd"]);
-    expect(scene.discord.messages.every(({ content }) => content.isWellFormed())).toBe(true);
-    expect(scene.discord.violations).toEqual([]);
-    scene.append("after");
-    scene.rotate();
-    scene.append("end");
-    await scene.passPosts("after", "end");
-  });
-
-  test("64. fences, mentions, colours, blanks: the fence holds, nobody is called", async () => {
-    using scene = new Scene();
-    const nasty = ["```", "a```b", "````````", "@everyone <@1> <@&2> @here", "  ", "\x1b[31mred"];
-    scene.append(...nasty, line(1));
-    await scene.pass();
-    const posted = scene.newlyPosted();
-    expect(posted).toHaveLength(nasty.length + 1);
-    expect(posted.map((each) => each.replaceAll("\u200b", "")).slice(0, 5)).toEqual(
-      nasty.slice(0, 5),
-    );
-    expect(posted.slice(5)).toEqual(["\\x1b[31mred", line(1)]);
-    expect(scene.discord.messages[0]?.content.match(/```/g)).toHaveLength(2);
-    expect(scene.discord.violations).toEqual([]);
-    await scene.expectQuiet();
-  });
-
-  test("65. one line of 5 MB: cut with marks, the next line whole, each once", async () => {
-    using scene = await Scene.after(1, 1);
-    const long = Array.from({ length: 500_000 }, (_, index) => `${index} abc`)
-      .join(" ")
-      .slice(0, 5e6);
-    expect(long).toHaveLength(5e6);
-    scene.append(long, line(2));
-    scene.overrides.fs = QUICK_FS;
-    expect((await scene.run()).code).toBe(75);
-    expect((await scene.run("--max-time", DAY)).code).toBe(0);
-    const posted = rejoined(scene.newlyPosted());
-    expect(posted.map((each) => each.length)).toEqual([5e6, line(2).length]);
-    expect(posted[0] === long && posted[1] === line(2)).toBe(true);
-    expect(scene.notices()).toEqual([]);
-    await scene.expectQuiet();
-  }, 60_000);
-
-  test("65. a line longer than what is read at once: in pieces, nothing lost, in bounded memory", () => {
-    using scene = new Scene();
-    const long = "0123456789".repeat(9e5);
-    scene.append(line(1), long, line(2));
-    const { code, out, peakMiB } = runAlone(scene, "--dry-run");
-    expect(code).toBe(0);
-    const posted = fencedLines([out]);
-    expect([posted[0], posted.at(-1)]).toEqual([line(1), line(2)]);
-    expect(posted.slice(1, -1).join("").replaceAll("…", "") === long).toBe(true);
-    expect(peakMiB).toBeLessThan(200);
-  }, 60_000);
-
-  test("65. one line of 5 MB among too many lines is counted once", async () => {
-    using scene = new Scene();
-    scene.append("x".repeat(5e6), line(1));
-    for (const [name, url] of [
-      ["SLACK_WEBHOOK", "https://hooks.slack.com/services/T0/B0/tok-en"],
-      ["DISCORD_WEBHOOK", "https://discord.com/api/webhooks/1/tok-en"],
-    ] as const) {
-      scene.env = { [name]: url };
-      const { code, out } = await scene.run("--dry-run", "--inline", "20");
-      expect(code).toBe(0);
-      const counts = [...out.matchAll(/🌊 \S+ \*+(\d+) lines?\*+/g)].map(([, count]) => count);
-      expect(counts).toEqual(["1", "1"]);
-    }
-  });
-
-  for (const rotation of ["", "rotate", "copytruncate", "compress"] as const) {
-    for (const first of [1, 6]) {
-      test(`65. line ${first} is long and half posted${rotation && `, then ${rotation}`}: it goes on there`, async () => {
-        using scene = first === 1 ? new Scene() : await Scene.after(1, 5);
-        const long = `${line(first)} ${"0123456789".repeat(700)}`;
-        scene.append(long, line(first + 1));
-        await stopAfter(scene, 2);
-        if (rotation === "copytruncate") scene.copytruncate();
-        else if (rotation !== "") scene.rotate();
-        if (rotation === "compress") scene.compress(".1");
-        scene.append(line(first + 2));
-        await scene.pass();
-        expect(rejoined(scene.newlyPosted())).toEqual([long, line(first + 1), line(first + 2)]);
-        expect(scene.notices()).toEqual([]);
-        await scene.expectQuiet();
-      });
-    }
-  }
-
-  test("66. messages of up to 1990 characters, so that their mark has room when they come again", async () => {
-    for (let first = 975; first <= 1_000; first++) {
-      using scene = new Scene();
-      scene.overrides.fs = QUICK_FS;
-      const two = ["a".repeat(first), "b".repeat(1_000)];
-      scene.append(...two);
-      await scene.passPosts(...two);
-      const lengths = scene.discord.messages.map(({ content }) => content.length);
-      const together = first + 1 + 1_000 + 8;
-      expect(lengths).toEqual(together <= 1_990 ? [together] : [first + 8, 1_008]);
-    }
-  });
-
-  test("66. a line that just fits, and one that is a character too long", async () => {
-    using scene = new Scene();
-    scene.append("a".repeat(1_991), "b".repeat(1_992), "c");
-    await scene.pass();
-    expect(rejoined(scene.newlyPosted())).toEqual(["a".repeat(1_991), "b".repeat(1_992), "c"]);
-    const lengths = scene.discord.messages.map(({ content }) => content.length);
-    expect(lengths.slice(0, 2)).toEqual([1_999, 1_990]);
-    expect(scene.discord.violations).toEqual([]);
-  });
-
-  test("66. long lines whose last piece just fits, across the windows that are read", async () => {
-    for (const length of [5_944, 5_945, 5_947, 5_950]) {
-      using scene = new Scene();
-      scene.overrides.fs = QUICK_FS;
-      const all = lines(1, 46).map((text) => text.padEnd(length, "x"));
-      scene.append(...all);
-      expect((await scene.run("--max-time", DAY)).code).toBe(0);
-      expect(rejoined(scene.newlyPosted())).toEqual(all);
-      await scene.expectQuiet();
-    }
-  });
-
-  test("67. 200 000 lines: in order, over several runs", async () => {
-    using scene = new Scene();
-    const all = Array.from({ length: 200_000 }, (_, index) => `line ${index}`);
-    scene.append(...all);
-    scene.overrides.fs = QUICK_FS;
-    expect((await scene.run()).code).toBe(75);
-    expect((await scene.run("--max-time", DAY)).code).toBe(0);
-    expect(scene.newlyPosted().join("\n") === all.join("\n")).toBe(true);
-    expect(scene.discord.violations).toEqual([]);
-    expect(scene.discord.count429).toBe(0);
-    await scene.expectQuiet();
-  }, 60_000);
-
-  test("67. 200 000 lines: in bounded memory", async () => {
-    using scene = new Scene();
-    scene.append(...lines(1, 200_000));
-    const { code, out, peakMiB } = runAlone(scene, "--dry-run");
-    expect(code).toBe(0);
-    expect(fencedLines([out]).join("\n") === lines(1, 200_000).join("\n")).toBe(true);
-    expect(peakMiB).toBeLessThan(200);
-  }, 60_000);
-
-  test("68. an offset beyond 2^32, behind a hole of 4 GB", async () => {
-    using scene = await Scene.after(1, 5);
-    fs.truncateSync(scene.log, 2 ** 32 + 10);
-    scene.append(...lines(6, 8));
-    await scene.passPosts(...lines(6, 8));
-    scene.append(line(9));
-    await scene.passPosts(line(9));
-  }, 60_000);
-});
-
-describe("permissions and kinds of files", () => {
-  test("98. no right to read the log: 66, said once an hour; all lines when it is back", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.append(...lines(6, 8));
-    forbid(scene, "fail2ban.log");
-    const allow = () => delete scene.overrides.fs;
-    const why = /^f2b-watch: .*permission denied.*\nhint: .*\n$/;
-    await expectUnreadUntil(scene, why, allow, ...lines(6, 8));
-  });
-
-  test("99. no right to read .1 alone: a notice that names it, then the new file", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.append(line(6));
-    scene.rotate();
-    scene.append(line(7));
-    forbid(scene, "fail2ban.log.1");
-    await scene.passPostsAfterGap(5, line(7));
-    expect(scene.notices()[0]).toContain("fail2ban.log.1 (permission denied)");
-  });
-
-  test("100. the folder cannot be listed: the log is read, a rotation gives a notice", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.beforeCalls("readdirSync", () => {
-      throw systemError("EACCES: permission denied");
-    });
-    scene.append(line(6));
-    await scene.passPosts(line(6));
-    scene.rotate();
-    scene.append(line(7));
-    await scene.passPostsAfterGap(6, line(7));
-    expect(scene.notices()[0]).toContain("permission denied");
-  });
-
-  test("101. the log is a link: its target is followed, switched, lost and found", async () => {
-    using scene = new Scene();
-    const target = (name: string) => join(scene.directory, name);
-    const link = (name: string) => {
-      fs.rmSync(scene.log, { force: true });
-      fs.symlinkSync(target(name), scene.log);
-    };
-    fs.writeFileSync(target("a"), text(...lines(1, 3)));
-    link("a");
-    await scene.passPosts(...lines(1, 3));
-    fs.appendFileSync(target("a"), text(line(4)));
-    await scene.passPosts(line(4));
-    fs.writeFileSync(target("b"), text(...lines(5, 6)));
-    link("b");
-    await scene.passPostsAfterGap(4, ...lines(5, 6));
-    link("nowhere");
-    expect((await scene.run()).code).toBe(66);
-    link("b");
-    fs.appendFileSync(target("b"), text(line(7)));
-    expect((await scene.run()).code).toBe(0);
-    scene.expectPosted(line(7));
-    await scene.expectQuiet();
-  });
-
-  test("101. the log is a link whose target rotates where it lies: its tail, then the new", async () => {
-    using scene = new Scene();
-    const target = join(scene.directory, "data/f2b.log");
-    fs.mkdirSync(join(scene.directory, "data"));
-    fs.symlinkSync(target, scene.log);
-    scene.append(...lines(1, 5));
-    await scene.passPosts(...lines(1, 5));
-    scene.append(line(6));
-    fs.renameSync(target, `${target}.1`);
-    scene.append(line(7));
-    await scene.passPosts(...lines(6, 7));
-  });
-
-  test("102. the log is a FIFO, a folder, a socket or a device: 66 at once, one line", async () => {
-    using scene = new Scene();
-    const listener = createServer();
-    const kinds: Record<string, () => unknown> = {
-      fifo: () => void Bun.spawnSync(["mkfifo", scene.log]),
-      folder: () => fs.mkdirSync(scene.log),
-      zero: () => fs.symlinkSync("/dev/zero", scene.log),
-      full: () => fs.symlinkSync("/dev/full", scene.log),
-      loop: () => fs.symlinkSync(scene.log, scene.log),
-      socket: () => listener.listen(scene.log),
-    };
-    for (const [name, make] of Object.entries(kinds)) {
-      make();
-      await until(() => fs.lstatSync(scene.log, { throwIfNoEntry: false }) !== undefined);
-      const { code, out, err } = runAlone(scene);
-      expect([name, code, out]).toEqual([name, 66, ""]);
-      expect(err).toMatch(/^f2b-watch: cannot read .*\nhint: .*--log names it\n$/);
-      fs.rmSync(scene.log, { recursive: true });
-      fs.rmSync(scene.state, { recursive: true });
-    }
-    listener.close();
-  });
-
-  test("102. the log becomes a FIFO after a good run: 66, said once; the state is kept", async () => {
-    using scene = await Scene.after(1, 5);
-    fs.renameSync(scene.log, scene.path(".kept"));
-    Bun.spawnSync(["mkfifo", scene.log]);
-    const putBack = () => {
-      fs.renameSync(scene.path(".kept"), scene.log);
-      scene.append(line(6));
-    };
-    await expectUnreadUntil(scene, /^f2b-watch: .*\nhint: .*\n$/, putBack, line(6));
-  });
-});
-
-describe("siblings that somebody else put there", () => {
-  const SECRET = "root:$6$secret$hash:19000:0:99999:7:::";
-
-  /** The log's own line 6 is lost; `place` puts something under the name that it would have. */
-  async function expectLeftOut(suffix: string, place: (scene: Scene, path: string) => unknown) {
-    using scene = await Scene.after(1, 5);
-    scene.append(line(6));
-    const old = scene.read();
-    scene.remove();
-    const outside = join(scene.directory, "outside");
-    fs.writeFileSync(outside, old + text(SECRET), { mode: 0o600 });
-    place(scene, scene.path(suffix));
-    scene.append(line(7));
-    await scene.passPostsAfterGap(5, line(7));
-    expect(scene.notices()[0]).toContain(`fail2ban.log${suffix} (`);
-    expect(JSON.stringify(scene.discord.messages)).not.toContain("secret");
-  }
-
-  const ofOtherOwner = (scene: Scene, path: string) => {
-    fs.copyFileSync(join(scene.directory, "outside"), path);
-    fs.chownSync(path, 1234, 1234);
-  };
-  const PUT: [what: string, (scene: Scene, path: string) => unknown][] = [
-    ["a link", (scene, path) => fs.symlinkSync(join(scene.directory, "outside"), path)],
-    ["a FIFO", (_, path) => Bun.spawnSync(["mkfifo", path])],
-    ["a folder", (_, path) => fs.mkdirSync(path)],
-    ["a file of another owner", ofOtherOwner],
-  ];
-  for (const suffix of [".1", "-20261122", ".2.gz"]) {
-    for (const [what, put] of PUT) {
-      const testIt = test.skipIf(put === ofOtherOwner && !isRoot);
-      testIt(`${what} named ${suffix} is not read`, () => expectLeftOut(suffix, put));
-    }
-  }
-
-  test("a device named .1 is not read", async () => {
-    await expectLeftOut(".1", (_, path) => fs.symlinkSync("/dev/zero", path));
-  });
-
-  test.skipIf(!isRoot)("files of the log's owner, and of root, are read", async () => {
-    for (const owner of [1234, 0]) {
-      using scene = await Scene.after(1, 5);
-      scene.append(line(6));
-      scene.rotate();
-      scene.append(line(7));
-      fs.chownSync(scene.log, 1234, 1234);
-      fs.chownSync(scene.path(".1"), owner, owner);
-      await scene.passPosts(...lines(6, 7));
-    }
-  });
-
-  test("what stands under the siblings' names does not keep a first run from its log", async () => {
-    using scene = new Scene();
-    Bun.spawnSync(["mkfifo", scene.path(".1"), scene.path(".2.gz")]);
-    fs.symlinkSync("/dev/zero", scene.path(".3"));
-    fs.mkdirSync(scene.path(".4.gz"));
-    scene.write("not gzip", ".5.gz");
-    scene.append(...lines(1, 3));
-    await scene.passPosts(...lines(1, 3));
-  });
-});
-
-describe("the clock proves nothing", () => {
-  test("103. the clock goes back an hour, jumps to 2038, and back: no effect on what is posted", async () => {
-    using scene = await Scene.after(1, 5);
-    scene.wait(-3_600_000);
-    scene.append(line(6));
-    await scene.passPosts(line(6));
-    scene.wait(12 * 365 * 86_400_000);
-    scene.append(line(7));
-    scene.rotate();
-    scene.append(line(8));
-    await scene.passPosts(...lines(7, 8));
-    scene.wait(-12 * 365 * 86_400_000);
-    scene.append(line(9));
-    await scene.pass();
-    expect(scene.newlyPosted()).toEqual([line(9)]);
-    await scene.expectQuiet();
-  });
-
-  test("103. another time zone between runs: no effect on what is posted", async () => {
-    using scene = await Scene.after(1, 5);
-    const zone = process.env["TZ"];
-    try {
-      for (const [index, name] of ["Pacific/Kiritimati", "America/Los_Angeles"].entries()) {
-        process.env["TZ"] = name;
-        scene.append(line(6 + 2 * index));
-        scene.rotateByDate(`2026112${index}`);
-        scene.append(line(7 + 2 * index));
-        await scene.passPosts(...lines(6 + 2 * index, 7 + 2 * index));
-      }
-    } finally {
-      if (zone === undefined) delete process.env["TZ"];
-      else process.env["TZ"] = zone;
-    }
-  });
-});
-
-/**
- * Files, the oldest first, and what is read of each, with `…` where it is not left. `at`, `last`, `lines` and
- * `guess` say what shows up to where a file was sent, `done` what is known of it, `size` is 1000.
- */
-const PLANS: Record<string, string> = {
-  "goes on in the live log": "log.1:done=1000 log:at=500 → read log 500…",
-  "prefers the live log to a copy": "log.1:at=500,copy log:at=500 → read log 500…",
-  "reads the rest of a rotated file, each younger one, then the live log":
-    "log.3:at=500 log.2 log.1 log → read log.3 500, log.2 0, log.1 0, log 0…",
-  "reads what lies beside it, whatever its name":
-    "log-1 log.1:at=500 log → read log-1 0, log.1 500, log 0…",
-  "stays on the old file until the new one has a line": "log.1:at=500 log:size=0 → read log.1 500…",
-  "stays on the old file while there is no new one": "log.1:at=500 → read log.1 500…",
-  "stays on the youngest": "log.2:at=500 log.1 log:size=0 → read log.2 500, log.1 0…",
-  "skips copies and files that were read before, but for what was written to them since":
-    "log.4:at=500 log.3:done=900 log.2:copy log.1:done=1000 log → read log.4 500, log.3 900, log 0…",
-  "skips what ends before the oldest known line":
-    "log.2:stale log.1:at=500 log → read log.1 500, log 0…",
-  "finds the last line in a log that was trimmed": "log.1:done=1000 log:last=200 → read log 200…",
-  "finds the last line in a rotated file that was trimmed":
-    "log.1:last=200 log → read log.1 200, log 0…",
-  "goes on behind an earlier line, with a notice": "log:lines=300 → gap goes on log 300…",
-  "reads nothing again of an old log that was put back":
-    "log.1:at=500 log:lines=300 → read log.1 500, log 300…",
-  "does not believe one line that was written before":
-    "log.1:at=500 log:guess=300 → read log.1 500, log 0…",
-  "reads nothing again of a file that was moved back": "log:done=800 → gap log 800…",
-  "reads what is not known to be done, oldest first, when the position is lost":
-    "log.5:done=300 log.3:copy log.2:done=1000 log.1 log → gap log.5 300, log.1 0, log 0…",
-  "reads what is not known to be done, without a position":
-    "nowhere log.2:done=1000 log.1 log → read log.1 0, log 0…",
-  "reads nothing of nothing": "nowhere → read ",
-};
-
-describe("planRead()", () => {
-  const PROOFS = { at: "position", last: "last line", lines: "lines", guess: "guess" } as const;
-
-  function fileOf(word: string) {
-    const [name = "", facts = ""] = word.split(":");
-    const said = new Map(
-      facts.split(",").map((fact) => {
-        const [key = "", value = ""] = fact.split("=");
-        return [key, value];
-      }),
-    );
-    const size = Number(said.get("size") ?? 1_000);
-    const proof = (["at", "last", "lines", "guess"] as const).find((each) => said.has(each));
-    return {
-      ...{ name, isLive: name === "log", size, firstTime: "" },
-      hasLine: () => name === "log" && size > 0,
-      found: () => proof && { offset: Number(said.get(proof)), by: PROOFS[proof] },
-      finishedAt: () => Number(said.get("done") ?? 0),
-      isCopyIn: () => said.has("copy"),
-      isStale: () => said.has("stale"),
-      overlap: () => 0,
-    };
-  }
-
-  test.each(Object.entries(PLANS))("%s", (_, history) => {
-    const [given = "", expected] = history.split("→ ");
-    const words = given.trim().split(" ");
-    const isLost = words[0] === "nowhere" && words.shift();
-    const progress = { total: 0, finished: [], gap: false, ...(isLost ? {} : { cursor: {} }) };
-    const plan = planRead(
-      ...([progress, words.map(fileOf)] as unknown as Parameters<typeof planRead>),
-    );
-    const read = plan.segments.map(
-      ({ file, from, leave }) => `${file.name} ${from}${leave ? "" : "…"}`,
-    );
-    const kind = (plan.isGap ? "gap" : "read") + (plan.goesOn ? " goes on" : "");
-    expect(`${kind} ${read.join(", ")}`).toBe(expected ?? "");
-  });
+  listener.close();
 });

@@ -1180,67 +1180,57 @@ const inCode = (text: string) => text.replaceAll("\u200b", "").replaceAll("`", "
 
 // Step one: what happened.
 
-/** `why` is empty where nothing proves it. */
-type FailedAction = Readonly<Record<"action" | "why", string>>;
+/** `why` is empty where nothing proves it; `blocked` unless a check of the firewall failed. */
+type FailedAction = Readonly<{ action: string; why: string; blocked: boolean }>;
 
-/** What can happen, and what is said of it. */
-interface Happenings
-  extends
-    Record<"unban" | "restore" | "lift", object>,
-    Record<"jailStarted" | "jailStopped" | "jailReloaded", object> {
-  ban: {
-    /** `2026-11-22 10:32:26`, as far as the log has it. */
-    time: string;
-    /** `again`: the firewall had lost it; `longer`: only its new length was logged. */
-    form: "new" | "again" | "longer";
-    /** Failures that the log has of it, and the number of this ban; 0 when it is not known. */
-    failures: number;
-    count: number;
-    /** -1 is permanent. */
-    seconds: number | undefined;
-    failed: FailedAction[];
-    blocked: boolean;
-  };
+/** One thing that happened. `place` is its line's number; a jail or id that is missing is empty. */
+type Told<Event extends string, What = object> = Event extends string
+  ? { event: Event; place: number; shown: boolean } & Readonly<Record<"jail" | "id", string>> & What
+  : never;
+type Happening =
+  | Told<"unban" | "restore" | "lift" | "jailStarted" | "jailStopped" | "jailReloaded">
+  | Told<
+      "ban",
+      {
+        /** `2026-11-22 10:32:26`, as far as the log has it. */
+        time: string;
+        /** `again`: the firewall had lost it; `longer`: only its new length was logged. */
+        form: "new" | "again" | "longer";
+        /** Failures that the log has of it, and the number of this ban; 0 when it is not known. */
+        failures: number;
+        count: number;
+        /** -1 is permanent. */
+        seconds: number | undefined;
+        failed: FailedAction[];
+      }
+    >
   /** A stop or start: `version` comes with the start; `crashed`: it did not say that it stops. */
-  server: { stopped: boolean; crashed: boolean; version?: string; parts: Map<string, number> };
+  | Told<
+      "server",
+      { stopped: boolean; crashed: boolean; version?: string; parts: Map<string, number> }
+    >
   /** Banned a minute ago or more, and seen again. */
-  through: { attempts: number };
-  failed: FailedAction & { doing: string; blocked: boolean };
-  /** `why` is what was raised, or how a command ended; `looked`: the command that made a check. */
-  alert: { text: string; why: string; looked: string };
-}
-/** `place` is its line's number; where there is no jail or id, that is empty. */
-type Happening = {
-  [Event in keyof Happenings]: { readonly event: Event; place: number; shown: boolean } & Readonly<
-    Record<"jail" | "id", string>
-  > &
-    Happenings[Event];
-}[keyof Happenings];
-type Of<Event extends keyof Happenings> = Extract<Happening, { event: Event }>;
+  | Told<"through", { attempts: number }>
+  | Told<"failed", FailedAction & { doing: string }>
+  /** `why` is what was raised, or how a command ended. */
+  | Told<"alert", { text: string; why: string }>;
+type Of<Event> = Extract<Happening, { event: Event }>;
 
-/** Lines whose events need to know what happened before. */
-const EARLIER_MATTERS = /\] Ban | already banned$/m;
-
-/** Neither jails nor ids have line ends. */
-function keyOf({ jail, id }: { jail: string; id: string }): string {
-  return `${jail}\n${id}`;
-}
-
-/** Whether a command has the id as a word of its own, not as a part of a longer address. */
-function namesId(command: string, id: string): boolean {
-  if (id === "" || !command.includes(id)) return false;
-  const end = id.includes(":") ? "(?![\\w:])" : "(?!\\w|\\.\\w)";
-  return new RegExp(`(?<![\\w.]|[\\da-f]:)${RegExp.escape(id)}${end}`, "i").test(command);
-}
-
-/** Whether it has the jail's name, as a word or as that of its chain or set. */
-function namesJail(command: string, jail: string): boolean {
-  const name = `(?<![\\w-])(?:f2b-|fail2ban-|addr6?-set-)?${RegExp.escape(jail)}(?![\\w-])`;
-  return command.includes(jail) && new RegExp(name).test(command);
+/** Whether a command has this id, or jail (also as its chain or set), as a word of its own. */
+function names(command: string, word: string): boolean {
+  if (word === "" || !command.includes(word)) return false;
+  // Not a part of a longer address.
+  const [before, behind] = word.includes(":")
+    ? ["[\\w.]|[\\da-f]:", "[\\w:]"]
+    : ["[\\w.-]", "[\\w-]|\\.\\w"];
+  const chain = "(?:f2b-|fail2ban-|addr6?-set-)?";
+  return new RegExp(`(?<!${before})${chain}${RegExp.escape(word)}(?!${behind})`).test(command);
 }
 
 /** What some lines tell, record by record. What is not shown still explains what is. */
 export class Batch {
+  /** Lines whose events need to know what happened before. */
+  static readonly earlierMatters = /\] Ban | already banned$/m;
   /** In the order of their lines, once it is finished. */
   happenings: Happening[] = [];
   /** What is only counted. */
@@ -1249,65 +1239,58 @@ export class Batch {
   /** The first and the last record with a time. */
   from: LogRecord | undefined;
   to: LogRecord | undefined;
-  /** What it says about the lines behind it; times are in ms, keys are jail and id. */
+  /** What it says about the lines behind it; times are in ms. */
   seen = {
     context: new LogContext(),
-    /** Failures since the last ban. */
-    failures: new Map<string, number[]>(),
-    banned: new Map<string, number>(),
-    /** Seconds; keys are jail and name. */
-    settings: new Map<string, number>(),
-    /** When each jail began to run actions last. */
-    active: new Map<string, number>(),
+    lines: 0,
+    /** Its settings in seconds; when it began to run actions last, for whom, and in which line. */
+    jails: new Map<
+      string,
+      { findtime: number; banTime: number | undefined; at: number; id: string; place: number }
+    >(),
+    /** By jail and id: failures since the last ban, that ban, and how it is told of in this batch. */
+    ids: new Map<
+      string,
+      { failures: number[]; bannedAt: number; ban?: Of<"ban">; through?: Of<"through"> }
+    >(),
   };
-  readonly #before: Batch["seen"];
-  readonly #view: View;
+  readonly view: View;
+  readonly #before: Batch["seen"]["ids"];
   /** A stop of their jail, which is said behind them, may have lifted them. */
   readonly #unbans: [unban: Happening, record: LogRecord][] = [];
-  /** Of the record at hand: its line's number, whether it is shown, its time. */
-  #place = -1;
+  /** Of the record at hand: whether it is shown, its time. */
   #shown = false;
   #clock = { text: "", ms: 0 };
   /** Takes a line that belongs to the record above it. */
   #continue: ((line: string) => void) | undefined;
-  /** The jail that settings are said of, and the one that banned last. */
-  #jail = "";
-  #lastJail = "";
-  /** The last ban or unban of each jail, which runs its actions one after the other. */
-  readonly #last = new Map<string, { id: string; place: number }>();
-  /** The last ban of each jail and id, unless it was restored or lifted since. */
-  readonly #bans = new Map<string, Of<"ban">>();
-  readonly #through = new Map<string, Of<"through">>();
-  /** Commands and checks that no failed action claimed, and the last command of each process. */
-  #commands: Of<"alert">[] = [];
-  readonly #checks: Of<"alert">[] = [];
-  readonly #processes = new Map<string, Of<"alert">>();
-  /** Of the records that tell of an action or a ban, the last one is a failed check. */
-  #justChecked = false;
+  /** The jail that settings are said of. */
+  #created: object = {};
+  /** What actions ran and no failed one claimed; `check`: it found the firewall's rules gone. */
+  #runs: { process: string; ran: Of<"alert">; check?: Of<"alert"> }[] = [];
+  /** The last line of a ban, an unban or a failed action. */
+  #lastPlace = -1;
   #server: Of<"server"> | undefined;
-  #isRunning: boolean;
 
   /** `before`: what the lines before these say, `seen` of their batch; it is used up. */
   constructor(view: View, before?: Batch["seen"]) {
-    const { failures, banned } = this.seen;
+    this.view = view;
+    this.#before = before?.ids ?? this.seen.ids;
     const context = new LogContext(before?.context ?? { lastDay: view.lastDay });
-    this.#view = view;
-    this.#before = { ...this.seen, ...before };
-    this.seen = { ...this.#before, failures, banned, context };
-    this.#isRunning = context.running;
+    this.seen = { ...this.seen, ...before, context, ids: new Map() };
     // That it stops was told; what it does on its way down is told together.
-    if (context.stopping) this.#beginServer(true);
+    if (context.stopping) this.#beginServer({ stopped: true });
   }
 
   read(lines: readonly string[]): this {
     const { context } = this.seen;
     for (const line of lines) {
+      const { running } = context;
       const record = context.read(line);
-      this.#place++;
+      this.seen.lines++;
       if (record) {
-        this.#shown = isShown(record, this.#view);
+        this.#shown = isShown(record, this.view);
         this.#continue = undefined;
-        this.#read(record);
+        this.#read(record, running);
         if (record.time) this.from ??= record;
         if (record.time) this.to = record;
       } else if (context.record) this.#continue?.(unwrap(line).text);
@@ -1319,17 +1302,46 @@ export class Batch {
   finish(): this {
     for (const [unban, record] of this.#unbans) {
       const event = record.event === "repeal" ? "lift" : "unban";
-      Object.assign(unban, { event, shown: isShown(record, this.#view) });
+      Object.assign(unban, { event, shown: isShown(record, this.view) });
     }
     this.happenings = this.happenings.filter(({ shown }) => shown);
     this.happenings.sort((a, b) => a.place - b.place);
     return this;
   }
 
-  get isWorthMessage(): boolean {
-    const { only } = this.#view;
-    const isAsked = only.has("found") || only.has("other");
-    return this.happenings.length > 0 || (isAsked && this.found + this.other > 0);
+  /** Leaves out bans that do not work and were told within the hour: `warned`, by fingerprint. */
+  leaveOutRepeats(warned: Readonly<Record<string, number>>, now: number): Record<string, number> {
+    const recent = Object.entries(warned).filter(([, at]) => at <= now && now - at < HOUR);
+    // More are not remembered.
+    const known = Object.fromEntries(recent.slice(-500));
+    this.happenings = this.happenings.filter(({ event, jail, id }) => {
+      const key = event === "through" ? fingerprint(`${jail}\n${id}`).slice(0, 16) : "";
+      if (key in known) return false;
+      if (key) known[key] = now;
+      return true;
+    });
+    return known;
+  }
+
+  /** What is told together: more than a few of a kind, each other thing alone. */
+  together(): [Happening, ...Happening[]][] {
+    const alike = groups(this.happenings, (each) => {
+      // Smooth bans, and those whose actions failed alike.
+      if (each.event === "ban" && each.failed.length > 0)
+        return JSON.stringify([each.jail, each.failed]);
+      return each.event === "through" ? `through ${each.jail}` : each.event;
+    });
+    return alike.flatMap(([, same]) => {
+      const isMany = same.length > (MOST_ALONE[same[0].event] ?? Infinity);
+      return isMany ? [same] : same.map((each): typeof same => [each]);
+    });
+  }
+
+  /** What the database and the map of countries are asked: no more than is shown. */
+  get wanted() {
+    const own = this.together().flatMap(([each, ...more]) => (more.length > 0 ? [] : each));
+    const bans = own.filter((each) => each.event === "ban");
+    return { bans, ids: this.happenings.map(({ id }) => id) };
   }
 
   /** Most lines have the time of the one above. */
@@ -1338,26 +1350,39 @@ export class Batch {
     return this.#clock.ms;
   }
 
-  #tell<Event extends keyof Happenings>(
+  #tell<Event extends Happening["event"]>(
     event: Event,
     { jail = "", id = "" }: Partial<Record<"jail" | "id", string | undefined>>,
-    what: Happenings[Event],
+    what: Omit<Of<Event>, keyof Told<"">>,
   ): Of<Event> {
-    // Strings of their own: pieces of a line would keep its whole page in memory.
-    const [ofJail, ofId] = keyOf({ jail, id }).split("\n");
-    const rest = { place: this.#place, shown: this.#shown, jail: ofJail, id: ofId };
-    const told = { ...what, event, ...rest } as Happening;
+    const { lines: place } = this.seen;
+    const own = { place, shown: this.#shown, jail: ownCopy(jail), id: ownCopy(id) };
+    const told = { ...what, event, ...own } as unknown as Of<Event>;
     this.happenings.push(told);
-    return told as Of<Event>;
+    return told;
   }
 
-  #read(record: LogRecord): void {
-    const { event, kind, message } = record;
-    const isOfAction = event === "failed" || "process" in record;
-    if (!isOfAction && kind !== "found" && kind !== "other") {
-      this.#justChecked = event === "unchecked" || event === "unrestored";
-      if (record.jail) this.seen.active.set(record.jail, this.#ms(record));
+  #jailOf(name: string) {
+    const { jails } = this.seen;
+    // fail2ban's own default, where the log does not name the jail's.
+    const fresh = { findtime: 600, banTime: undefined, at: 0, id: "", place: -1 };
+    return jails.get(name) ?? jails.set(ownCopy(name), fresh).get(name) ?? fresh;
+  }
+
+  #idOf({ jail, id }: { jail: string; id: string }) {
+    const key = `${jail}\n${id}`;
+    let known = this.seen.ids.get(key);
+    if (!known) {
+      const { failures = [], bannedAt = Number.NaN } = this.#before.get(key) ?? {};
+      this.seen.ids.set(key, (known = { failures, bannedAt }));
     }
+    return known;
+  }
+
+  #read(record: LogRecord, wasRunning: boolean): void {
+    const { event, kind, message } = record;
+    if (record.jail && kind !== "found" && kind !== "other" && kind !== "alert")
+      this.#jailOf(record.jail).at = this.#ms(record);
     switch (event) {
       case "command":
       case "output":
@@ -1366,8 +1391,13 @@ export class Batch {
       case "failed":
         return this.#readFailed(record);
       case "unchecked":
-      case "unrestored":
-        return void this.#keep(this.#checks, message, this.#commands.at(-1)?.text);
+      case "unrestored": {
+        const check = this.#tell("alert", {}, { text: message, why: "" });
+        const looked = this.#runs.at(-1);
+        if (looked && !looked.check) looked.check = check;
+        else this.#runs.push({ process: "", ran: looked?.ran ?? check, check });
+        return;
+      }
       case "ban":
       case "reban":
         return this.#readBan(record);
@@ -1376,40 +1406,43 @@ export class Batch {
       case "restore":
         return this.#readUnban(record);
       case "found":
-      case "attempt":
-        this.#failuresOf(record).push(this.#ms(record, record.at));
+      case "attempt": {
+        const { failures } = this.#idOf(record);
+        // No jail's maxretry is near this.
+        if (failures.push(this.#ms(record, record.at)) >= 1_000) failures.splice(0, 500);
         break;
+      }
       case "alreadyBanned":
-        // A failure among many, and an alert where the ban does not work.
-        if (isShown({ ...record, kind: "alert" }, this.#view)) this.#readThrough(record);
+        this.#readThrough(record);
         break;
       case "setting":
-        this.seen.settings.set(`${this.#jail}\n${record.name}`, Number(record.seconds));
+        Object.assign(this.#created, { [record.name]: Number(record.seconds) });
         break;
       case "jailCreated":
       case "reloading":
-        this.#jail = record.jail ?? "";
+        this.#created = this.#jailOf(record.jail ?? "");
     }
-    if (this.#shown) this.#readShown(record);
+    if (this.#shown) this.#readShown(record, wasRunning);
   }
 
-  #readShown(record: LogRecord): void {
+  #readShown(record: LogRecord, wasRunning: boolean): void {
     const { event, kind, date, time, level, message } = record;
     const down = this.#server?.version === undefined ? this.#server : undefined;
     switch (event) {
       case "increase": {
         const { count = 0, length = "" } = record;
-        const known = this.#bans.get(keyOf(record));
+        const { ban: known } = this.#idOf(record);
         const ban = known && known.form !== "longer" ? known : this.#newBan(record);
         return void Object.assign(ban, { count: Number(count), seconds: secondsIn(length) });
       }
-      case "starting":
-        Object.assign(down ?? this.#beginServer(false), { version: record.version, shown: true });
-        return void (this.#isRunning = true);
+      case "starting": {
+        const server = down ?? this.#beginServer({ crashed: wasRunning });
+        return void Object.assign(server, { version: record.version, shown: true });
+      }
       case "stopping":
       case "exiting":
-        if (!down && event === "stopping") this.#beginServer(true);
-        return void (this.#isRunning = false);
+        if (!down && event === "stopping") this.#beginServer({ stopped: true });
+        return;
       case "jailStarted":
       case "jailStopped":
       case "jailReloaded":
@@ -1422,7 +1455,7 @@ export class Batch {
     }
     if (kind !== "alert") return void (kind === "found" ? this.found++ : this.other++);
     const text = `${level} ${message.replace(/^\[[^\]]{1,200}\] /, "")}`;
-    const alert = this.#tell("alert", record, { text, why: "", looked: "" });
+    const alert = this.#tell("alert", record, { text, why: "" });
     let indented = false;
     let whole = message;
     this.#continue = (line) => {
@@ -1439,74 +1472,59 @@ export class Batch {
     };
   }
 
-  #failuresOf(ban: { jail: string; id: string }): number[] {
-    const key = keyOf(ban);
-    let times = this.seen.failures.get(key);
-    if (!times) this.seen.failures.set(key, (times = this.#before.failures.get(key) ?? []));
-    // No jail's maxretry is near this.
-    if (times.length >= 1_000) times.splice(0, 500);
-    return times;
-  }
-
   #readBan(record: RecordOf<"ban" | "reban">): void {
     const { event, jail, id, date, time } = record;
-    const key = keyOf(record);
-    const times = this.#failuresOf(record);
-    // fail2ban's own default, where the log does not name the jail's.
-    const findtime = this.seen.settings.get(`${jail}\nfindtime`) ?? 600;
-    const since = (times.at(-1) ?? 0) - findtime * SECOND;
-    const failures = times.filter((at) => at >= since).length;
-    this.seen.failures.set(key, []);
-    this.seen.banned.set(key, this.#ms(record));
-    this.#last.set(jail, { id, place: this.#place });
-    this.#lastJail = jail;
-    if (!this.#shown) return;
+    const known = this.#idOf(record);
+    const ofJail = this.#jailOf(jail);
+    const place = this.seen.lines;
+    const since = (known.failures.at(-1) ?? 0) - ofJail.findtime * SECOND;
+    const failures = known.failures.filter((at) => at >= since).length;
     // The observer works beside the jail, and may log the length first.
-    const known = this.#bans.get(key);
-    const ban = known?.form === "longer" ? known : this.#newBan(record);
-    ban.seconds ??= this.seen.settings.get(`${jail}\nbanTime`);
+    const ban = known.ban?.form === "longer" ? known.ban : this.#newBan(record);
+    ban.seconds ??= ofJail.banTime;
     const form = event === "ban" ? "new" : "again";
-    const at = `${date} ${time}`.trim();
-    Object.assign(ban, { place: this.#place, time: at, form, failures });
+    Object.assign(ban, { place, time: `${date} ${time}`.trim(), form, failures });
+    Object.assign(known, { failures: [], bannedAt: this.#ms(record) });
+    Object.assign(ofJail, { id: ownCopy(id), place });
+    this.#lastPlace = place;
   }
 
   #newBan(record: RecordOf<"ban" | "reban" | "increase">): Of<"ban"> {
     const time = `${record.date} ${record.time}`.trim();
-    const unknown = { failures: 0, count: 0, seconds: undefined, failed: [], blocked: true };
+    const unknown = { failures: 0, count: 0, seconds: undefined, failed: [] };
     const ban = this.#tell("ban", record, { time, form: "longer", ...unknown });
-    this.#bans.set(keyOf(record), ban);
-    return ban;
+    return (this.#idOf(record).ban = ban);
   }
 
   /** What is said of this id's ban from now on is of another one. */
   #readUnban(record: RecordOf<"unban" | "repeal" | "restore">): void {
     const { event, kind, jail, id } = record;
-    const key = keyOf(record);
-    this.#last.set(jail, { id, place: this.#place });
-    this.#bans.delete(key);
-    if (event === "restore") this.seen.banned.set(key, this.#ms(record));
-    else this.seen.banned.delete(key);
+    const known = this.#idOf(record);
+    delete known.ban;
+    known.bannedAt = event === "restore" ? this.#ms(record) : Number.NaN;
+    const place = this.seen.lines;
+    Object.assign(this.#jailOf(jail), { id: ownCopy(id), place });
+    this.#lastPlace = place;
     const did = event === "restore" ? event : "lift";
     if (kind === "unban") this.#unbans.push([this.#tell(kind, record, {}), record]);
     else if (this.#shown && !this.#isOfServer(did)) this.#tell(did, record, {});
   }
 
-  /** fail2ban warns from a minute after the ban on, by the failure's time; 0.9 never warns. */
+  /** A failure among many, and an alert where the ban does not work. */
   #readThrough(record: RecordOf<"alreadyBanned">): void {
-    const key = keyOf(record);
-    const since = this.seen.banned.get(key) ?? this.#before.banned.get(key) ?? NaN;
-    const passed = this.#ms(record) - since;
-    // fail2ban's queue says "already banned" of what came before the ban worked.
+    const known = this.#idOf(record);
+    const passed = this.#ms(record) - known.bannedAt;
+    // fail2ban warns from a minute after the ban on, by the failure's time, and 0.9 never; until
+    // then its queue says "already banned" of what came before the ban worked.
     if (Number.isNaN(passed) ? !record.level.startsWith("WARN") : passed < MINUTE) return;
-    const known = this.#through.get(key) ?? this.#tell("through", record, { attempts: 0 });
-    this.#through.set(key, known);
-    known.attempts++;
-    known.shown = true;
+    known.through ??= this.#tell("through", record, { attempts: 0 });
+    known.through.attempts++;
+    known.through.shown = isShown({ ...record, kind: "alert" }, this.view);
   }
 
-  #beginServer(stopped: boolean): Of<"server"> {
-    const crashed = !stopped && this.#isRunning;
-    return (this.#server = this.#tell("server", {}, { stopped, crashed, parts: new Map() }));
+  #beginServer(how: { stopped?: boolean; crashed?: boolean }): Of<"server"> {
+    const what = { stopped: false, crashed: false, ...how, parts: new Map<string, number>() };
+    return (this.#server = this.#tell("server", {}, what));
   }
 
   /** Whether it is a part of a stop or start of the server: then it is told with that. */
@@ -1517,134 +1535,86 @@ export class Batch {
     if (!server || !parts.includes(did)) return false;
     server.parts.set(did, (server.parts.get(did) ?? 0) + 1);
     server.shown = true;
-    if (did === "jailStarted") {
-      server.version ??= "";
-      this.#isRunning = true;
-    }
+    if (did === "jailStarted") server.version ??= "";
     return true;
-  }
-
-  /** Keeps a command or a check until a failed action claims it; more are not looked through. */
-  #keep(list: Of<"alert">[], text: string, looked = ""): Of<"alert"> {
-    const kept = this.#tell("alert", {}, { text, why: "", looked });
-    if (list.push(kept) > 50) list.shift();
-    return kept;
   }
 
   #readCommand(record: RecordOf<"command" | "output" | "ended">): void {
-    const { event, process } = record;
+    const { event } = record;
+    const process = ownCopy(record.process.slice(0, 2_000));
+    const isNew = event === "command";
+    let ran = isNew ? undefined : this.#runs.findLast((run) => run.process === process)?.ran;
     // 0.9 names no process: it repeats the command.
-    const command = (event === "command" ? record.command : process).slice(0, 2_000);
-    const isKnown =
-      event !== "command" &&
-      (/^[\da-f]+$/.test(command) || this.#commands.some(({ text }) => text === command));
-    if (!isKnown) this.#processes.set(process, this.#keep(this.#commands, command));
+    if (!ran && (isNew || !/^[\da-f]+$/.test(process))) {
+      const text = isNew ? record.command.slice(0, 2_000) : process;
+      ran = this.#tell("alert", {}, { text, why: "" });
+      this.#runs.push({ process, ran });
+    }
     this.#continue = undefined;
-    const ran = this.#processes.get(process);
     if (!ran) return;
-    if (event === "command")
-      this.#continue = (line) => {
-        if (ran.text.length < 2_000) ran.text += `\n${line}`;
-      };
-    else if (event === "output") {
-      // Python's `'text'`.
-      if (record.error) ran.why = record.error.replace(/^(["'])(.*)\1$/, "$2");
-    } else if (!ran.why.includes("timed out")) ran.why += ran.why ? ` (${record.end})` : record.end;
-  }
-
-  /** These commands are told of with an action. */
-  #claim(isMeant: (ran: Of<"alert">) => boolean): void {
-    for (const ran of this.#commands) ran.shown &&= !isMeant(ran);
-    this.#commands = this.#commands.filter((ran) => !isMeant(ran));
+    const { why } = ran;
+    if (isNew)
+      this.#continue = (line) => void (ran.text.length < 2_000 && (ran.text += `\n${line}`));
+    // Python's `'text'`.
+    else if (event === "output") ran.why = record.error?.replace(/^(["'])(.*)\1$/, "$2") || why;
+    else if (!why.includes("timed out")) ran.why += why ? ` (${record.end})` : record.end;
   }
 
   /**
-   * Joins a failed action with its ban and with its command. Jails work side by side: a command is
-   * this action's if it names the id, or else the jail, or no other jail can have run one; and ran
-   * since the jail's last ban. Where several may be meant, none is.
+   * Joins a failed action with its ban, with its command and with the check that says that the ban
+   * was never made. Jails work side by side: a command is this action's if it names the id, or else
+   * the jail, or if no other jail can have run one; and ran since the jail's last ban. Where
+   * several may be meant, none is.
    */
   #readFailed(record: RecordOf<"failed">): void {
-    const { jail, doing, action, why = "" } = record;
-    const last = this.#last.get(jail);
+    const { jail, doing, action, why: said = "" } = record;
+    const last = this.#jailOf(jail);
     // Not every action says whom it failed for: a jail does one thing after the other.
-    const id = record.id ?? (doing.endsWith("ban") ? (last?.id ?? "") : "");
-    const since = last?.id === id ? last.place : -1;
-    const runsOf = (isMeant: (command: string) => boolean) => {
-      const meant = this.#commands.filter(({ place, text }) => place > since && isMeant(text));
-      const alike = (runs: typeof meant) => new Set(runs.map(({ text }) => text)).size < 2;
-      const ofJail = alike(meant) ? meant : meant.filter(({ text }) => namesJail(text, jail));
-      return alike(ofJail) ? ofJail : [];
-    };
-    let runs = runsOf((command) => namesId(command, id));
-    const bans = doing === "ban" || doing === "reban";
-    const blocked = !(bans && this.#takeCheck(jail, why, runs));
-    if (runs.length === 0) runs = runsOf((command) => namesJail(command, jail));
+    const id = record.id ?? (doing.endsWith("ban") ? last.id : "");
+    const since = last.id === id ? last.place : -1;
+    // More are not looked through.
+    this.#runs = this.#runs.slice(-50);
+    const open = this.#runs.filter(({ ran }) => ran.place > since);
+    const commands = open.filter(({ check }) => !check);
+    const ofId = commands.filter(({ ran }) => names(ran.text, id));
+    const ofJail = (some: typeof open) => some.filter(({ ran }) => names(ran.text, jail));
     // An action's command may run for a minute, and is tried twice.
     const busySince = this.#ms(record) - 2 * MINUTE;
-    const isIdle = ([other, at]: [string, number]) => other === jail || at < busySince;
-    if (runs.length === 0 && [...this.seen.active].every(isIdle)) runs = runsOf(() => true);
+    const isAlone = [...this.seen.jails].every(([name, { at }]) => name === jail || at < busySince);
+    const choices = [ofId, ofJail(ofId), ofJail(commands), isAlone ? commands : []];
+    const isOne = (some: typeof open) => new Set(some.map(({ ran }) => ran.text)).size === 1;
+    const runs = choices.find(isOne) ?? [];
+    // It names no jail: the command that looked may; else it counts where nothing came between.
+    const failedCheck = open.findLast(({ ran, check }) => {
+      const isNamed = names(ran.text, jail);
+      if (!check || (!isNamed && /\b(?:f2b|fail2ban)-\w/.test(ran.text))) return false;
+      if (!isNamed && check.place < this.#lastPlace) return false;
+      if (/^Error (?:stopping|starting) action\b/.test(said)) return true;
+      // Where the rules could not be restored, nothing is tried a second time.
+      if (check.text.startsWith("Unable")) return runs.length < 2;
+      return new Set(runs.map((run) => run.ran.place > check.place)).size === 2;
+    });
     // A Python action says itself what went wrong.
-    const ran = why.startsWith("Error ") ? runs.at(-1) : undefined;
-    if (ran) this.#claim(({ text }) => text === ran.text);
-    // It ran once, and a check failed later: once the rules were back it may have worked.
-    const isDoubtful =
-      blocked &&
-      runs.length === 1 &&
-      this.#checks.some(({ place }) => place > (ran?.place ?? this.#place));
-    const said = /^Error (?:un|re)?banning /.test(why) ? "" : why;
-    const failed = { action, why: (!isDoubtful && ran?.why) || said };
-    this.#justChecked = false;
-    const ban = doing === "ban" ? this.#bans.get(keyOf({ jail, id })) : undefined;
+    const ran = said.startsWith("Error ") ? runs.at(-1)?.ran : undefined;
+    const texts = [ran?.text, failedCheck?.ran.text];
+    for (const run of this.#runs) {
+      if (!texts.includes(run.ran.text)) continue;
+      run.ran.shown = false;
+      if (run.check) run.check.shown = false;
+    }
+    this.#runs = this.#runs.filter((run) => !texts.includes(run.ran.text));
+    const blocked = !failedCheck || !/^(?:re)?ban$/.test(doing);
+    // Where a check failed after it, it may have worked once the rules were back.
+    const isDoubtful = ran && this.#runs.some(({ check }) => check && check.place > ran.place);
+    const own = /^Error (?:un|re)?banning /.test(said) ? "" : said;
+    const failed = { action, why: (!isDoubtful && ran?.why) || own, blocked };
+    this.#lastPlace = this.seen.lines;
+    const ban = doing === "ban" ? this.#idOf({ jail, id }).ban : undefined;
     const isKnown = ban?.failed.some((each) => each.action === action);
     // More of them have lines of their own: a line must fit a message.
-    if (ban && !isKnown && ban.failed.length < 3) {
-      ban.failed.push(failed);
-      ban.blocked &&= blocked;
-    } else if (this.#shown) this.#tell("failed", { jail, id }, { doing, blocked, ...failed });
+    if (ban?.shown && !isKnown && ban.failed.length < 3) ban.failed.push(failed);
+    else this.#tell("failed", { jail, id }, { doing, ...failed });
   }
-
-  /**
-   * Whether the firewall's rules were gone, so that the ban was never made: takes the check that
-   * says so. It names no jail. The command that looked may; else it counts where nothing came
-   * between.
-   */
-  #takeCheck(jail: string, why: string, runs: readonly Of<"alert">[]): boolean {
-    const index = this.#checks.findLastIndex(({ place, text, looked }) => {
-      const isNamed = namesJail(looked, jail);
-      if (!isNamed && /\b(?:f2b|fail2ban)-\w/.test(looked)) return false;
-      if (/^Error (?:stopping|starting) action\b/.test(why)) return true;
-      // Where the rules could not be restored, nothing is tried a second time.
-      if (text.startsWith("Unable")) return (isNamed || this.#justChecked) && runs.length < 2;
-      const again = (runs[0]?.place ?? place) < place && (runs.at(-1)?.place ?? 0) > place;
-      return again && (isNamed || (this.#justChecked && this.#lastJail === jail));
-    });
-    if (index < 0) return false;
-    const taken = this.#checks.splice(index, 1);
-    // What could not be restored was found missing before.
-    const first = this.#checks.findLastIndex(
-      ({ text }, at) => at < index && text.startsWith("Inv"),
-    );
-    if (taken[0]?.text.startsWith("Unable") && first >= 0)
-      taken.push(...this.#checks.splice(first, 1));
-    for (const check of taken) check.shown = false;
-    this.#claim((ran) => !runs.includes(ran) && taken.some(({ looked }) => looked === ran.text));
-    return true;
-  }
-}
-
-/** Leaves out bans that do not work and were told within the hour: `warned`, by fingerprint. */
-function leaveOutRepeats(batch: Batch, warned: Readonly<Record<string, number>>, now: number) {
-  const recent = Object.entries(warned).filter(([, at]) => at <= now && now - at < HOUR);
-  // More are not remembered.
-  const known = new Map(recent.slice(-500));
-  batch.happenings = batch.happenings.filter((each) => {
-    if (each.event !== "through") return true;
-    const key = fingerprint(keyOf(each)).slice(0, 16);
-    const isNew = !known.has(key);
-    if (isNew) known.set(key, now);
-    return isNew;
-  });
-  return Object.fromEntries(known);
 }
 
 // Step two: in words.
@@ -1662,23 +1632,10 @@ const ID_LIMIT = 120;
 const LIST_LENGTH = 500;
 const IN_FILE = ", all of them in the file";
 /** Units of a ban's length; fail2ban writes their first letters. */
-const UNITS: readonly (readonly [seconds: number, one: string, more: string])[] = [
-  [365 * 86_400, "year", "years"],
-  [7 * 86_400, "week", "weeks"],
-  [86_400, "day", "days"],
-  [3_600, "h", "h"],
-  [60, "min", "min"],
-  [1, "s", "s"],
-];
-/** People's words for the kinds, for one and for more of them. */
-const KIND_WORDS: Readonly<Record<Kind, readonly [one: string, more: string]>> = {
-  alert: ["alert", "alerts"],
-  ban: ["ban", "bans"],
-  unban: ["unbanned", "unbanned"],
-  restore: ["restored", "restored"],
-  found: ["failed attempt", "failed attempts"],
-  life: ["restart", "restarts"],
-  other: ["other line", "other lines"],
+const UNITS = { year: 365 * DAY, week: 7 * DAY, day: DAY, h: HOUR, min: MINUTE, s: SECOND };
+/** More of these are told together. */
+const MOST_ALONE: Partial<Record<Happening["event"], number>> = {
+  ...{ ban: 8, through: 8, unban: 3, restore: 3, lift: 3 },
 };
 
 function shortened(text: string, limit: number): string {
@@ -1712,57 +1669,100 @@ function secondsIn(length: string): number | undefined {
   if (length === "permanent") return -1;
   const units = length.replace(/(\d+):(\d\d):(\d\d)/, "$1h $2m $3s");
   const parts = [...units.matchAll(/(\d+) ?([ywdhms])/g)].map(([, count, letter]) => {
-    return Number(count) * (UNITS.find(([, word]) => word[0] === letter)?.[0] ?? 0);
+    const [, ms = 0] = Object.entries(UNITS).find(([unit]) => unit[0] === letter) ?? [];
+    return (Number(count) * ms) / SECOND;
   });
   return parts.length > 0 ? parts.reduce((a, b) => a + b) : undefined;
 }
 
 /** `10 min`, `1 week 2 days` */
 function durationText(ms: number): string {
-  let rest = Math.max(0, Math.floor(ms / SECOND));
-  const parts = UNITS.flatMap(([size, ...words]) => {
+  let rest = Math.max(0, ms);
+  const parts = Object.entries(UNITS).flatMap(([unit, size]) => {
     const count = Math.floor(rest / size);
     rest %= size;
-    return count > 0 ? [amount(count, ...words)] : [];
+    return count > 0 ? [amount(count, unit, size < DAY ? unit : undefined)] : [];
   });
   return parts.slice(0, 2).join(" ") || "0 s";
 }
 
 /** Values with the events that have them, the most frequent first. */
-function groups<Each>(all: Iterable<Each>, valueOf: (each: Each) => string): [string, Each[]][] {
-  return [...Map.groupBy(all, valueOf)].sort((a, b) => b[1].length - a[1].length);
-}
-
-/** What is told together: more than a few of a kind, each other thing alone. */
-function together({ happenings }: Batch): Happening[][] {
-  const alike = groups(happenings, (each) => {
-    // Smooth bans, and those whose actions failed alike.
-    if (each.event === "ban" && each.failed.length > 0)
-      return JSON.stringify([each.jail, each.failed, each.blocked]);
-    return each.event === "through" ? `through ${each.jail}` : each.event;
-  });
-  return alike.flatMap(([key, same]) => {
-    const isMany = same.length > (/^(?:ban$|through)/.test(key) ? 8 : 3);
-    const isListed = /^(?:ban$|\[|through|unban|restore|lift)/.test(key);
-    return isMany && isListed ? [same] : same.map((each) => [each]);
-  });
-}
-
-/** What the database and the map of countries are asked: no more than is shown. */
-function wantedFacts(batch: Batch) {
-  const own = together(batch).flatMap((all) => (all.length === 1 ? all : []));
-  const bans = own.filter((each) => each.event === "ban");
-  return { bans, ids: batch.happenings.map(({ id }) => id) };
+function groups<Each>(all: Iterable<Each>, valueOf: (each: Each) => string) {
+  const grouped = [...Map.groupBy(all, valueOf)] as [string, [Each, ...Each[]]][];
+  return grouped.sort((a, b) => b[1].length - a[1].length);
 }
 
 /** Puts things in words. */
-class Words {
+export class Words {
   readonly style: Style;
   readonly facts: Facts;
 
   constructor(style: Style, facts: Facts) {
     this.style = style;
     this.facts = facts;
+  }
+
+  /** A batch, empty if nothing is worth a message; `file`: all bans, where some do not fit. */
+  batch(batch: Batch): { text: string; file?: string | undefined } {
+    const { markup, host } = this.style;
+    const { happenings, found, other, view } = batch;
+    const isAsked = view.only.has("found") || view.only.has("other");
+    if (happenings.length === 0 && !(isAsked && found + other > 0)) return { text: "" };
+    const told = new Map<string, { place: number; text: string; times: number }>();
+    const listed: Of<"ban">[] = [];
+    for (const all of batch.together()) {
+      const [first] = all;
+      const bans = all.length > 1 ? all.filter((each) => each.event === "ban") : [];
+      listed.push(...bans);
+      if (bans[0]?.failed.length === 0) continue;
+      const text = this.#line(all);
+      // Other equal lines are one with their number, where the last was.
+      const key = first.event in MOST_ALONE ? `${first.place}` : text;
+      told.set(key, { place: first.place, text, times: (told.get(key)?.times ?? 0) + 1 });
+    }
+    const list = listed.length > 0 ? this.#list(listed) : undefined;
+    if (list) told.set("list", { place: listed[0]?.place ?? 0, text: list.text, times: 1 });
+    const lines = [...told.values()].sort((a, b) => a.place - b.place);
+    // Each message names the host once.
+    const named = ` ${nameText(host, markup)} `;
+    const text = lines.map((line) => `${line.text}${timesText(line.times)}\n`).join("");
+    // `10:32:26 to 10:39:30 · 4,469 failed attempts · 12 other lines`
+    const today = stampOf(wallClockMs(view.lastDay) - DAY).slice(0, 10);
+    const parts = [this.#period(batch, today), ...this.#counts({ found, other })];
+    const footer = parts.filter(Boolean).join(" · ");
+    const small = footer && `${markup.small(footer)}\n`;
+    return { text: text.replace(" ", () => named) + small, file: list?.file };
+  }
+
+  /** A flood in one message; where no file has the lines, their first and last one are in it. */
+  flood(flood: Flood, log: string): string {
+    const { host, markup, overflow, room } = this.style;
+    const { lines, first, last, counts } = flood;
+    const { bold, code } = markup;
+    const hasFile = overflow === "file";
+    const period = this.#period(counts);
+    const head = `🌊 ${nameText(host, markup)} ${bold(amount(lines, "line"))}`;
+    const where = hasFile ? "attached" : `too many to show, they are in ${code(log, 200)}`;
+    const rows = [`${head}${period && `, ${period}`}: ${where}`];
+    // A line a jail, the busiest first, as many as fit; the others are a number.
+    const counted = [...counts.jails].map(([jail, { kinds }]) => {
+      const total = KINDS.reduce((sum, kind) => sum + kinds[kind], 0);
+      const text = this.#counts(kinds).join(", ");
+      return { total, text: `${jail ? this.jail(jail) : "of no jail:"} ${text}` };
+    });
+    let [length, shown] = [0, 0];
+    for (const { text } of counted.sort((a, b) => b.total - a.total)) {
+      if ((length += text.length + 1) > LIST_LENGTH) break;
+      rows.push(text);
+      shown++;
+    }
+    if (shown < counted.length) rows.push(`and ${amount(counted.length - shown, "more jail")}`);
+    if (!hasFile) rows.push(`first: ${code(first, 120)}`, `last: ${code(last, 120)}`);
+    const text = rows.join("\n");
+    const label = hasFile ? "most seen" : "banned";
+    const ids = flood.ids(this.style).map(([id, times]) => this.id(id, times));
+    const space = room - text.length - label.length - "\n: \n".length;
+    return ids.length === 0 ? text : `${text}\n${label}: ${fitting(ids, space)}`;
   }
 
   jail(jail: string): string {
@@ -1780,20 +1780,42 @@ class Words {
   }
 
   /** Different ids, the most frequent first. */
-  ids(all: readonly Happening[]): string[] {
+  #ids(all: readonly Happening[]): string[] {
     return groups(all, ({ id }) => id).map(([id, { length }]) => this.id(id, length));
   }
 
   /** `**[sshd]** 3, **[web]** 1` */
-  jailCounts(all: readonly Happening[]): string {
+  #jailCounts(all: readonly Happening[]): string {
     const counts = groups(all, ({ jail }) => jail).map(([jail, { length }]) => {
       return `${this.jail(jail)} ${length.toLocaleString("en")}`;
     });
     return fitting(counts, LIST_LENGTH);
   }
 
-  /** What happened: one thing, or `all` that is too much for a line each. */
-  line(each: Happening, all: readonly Happening[]): string {
+  /** `276 bans`, `4,944 failed attempts` */
+  #counts(kinds: Partial<Record<Kind, number>>): string[] {
+    const nouns: Partial<Record<Kind, string>> = {
+      ...{ unban: "unbanned", restore: "restored" },
+      ...{ found: "failed attempt", life: "restart", other: "other line" },
+    };
+    return KINDS.flatMap((kind) => {
+      const { [kind]: noun = kind } = nouns;
+      return kinds[kind] ? [amount(kinds[kind], noun, noun.endsWith("ed") ? noun : undefined)] : [];
+    });
+  }
+
+  /** From the first to the last time; with its day, where that is not `today`. */
+  #period({ from, to }: Pick<Batch, "from" | "to">, today = ""): string {
+    if (!from || !to) return "";
+    const isOneDay = from.date === to.date;
+    const begin = isOneDay && to.date === today ? from.time : `${from.date} ${from.time}`.trim();
+    const end = isOneDay ? to.time : `${to.date} ${to.time}`.trim();
+    return begin.endsWith(end) ? begin : `${begin} to ${end}`;
+  }
+
+  /** What happened: one thing, or as many as are too much for a line each. */
+  #line(all: readonly [Happening, ...Happening[]]): string {
+    const [each] = all;
     const { bold, code } = this.style.markup;
     const jail = each.jail && this.jail(each.jail);
     const isOne = all.length === 1;
@@ -1801,25 +1823,32 @@ class Words {
       case "ban": {
         if (isOne) return this.#ban(each);
         const head = `🔔 ${jail} ${amount(all.length, "ban")}${this.#failures(each)}`;
-        return `${head}: ${fitting(this.ids(all), 300)}`;
+        return `${head}: ${fitting(this.#ids(all), 300)}`;
       }
       case "unban":
-        return this.#letIn(all, "🔓", bold("UNBANNED"), "unbanned");
       case "restore":
-        return this.#letIn(all, "♻️", "ban restored:", "restored");
-      case "lift":
-        return this.#letIn(all, "♻️", "unbanned (jail stopped):", "unbanned (jail stopped)");
+      case "lift": {
+        const [sign = "", did = "", many = ""] = {
+          unban: ["🔓", bold("UNBANNED"), "unbanned"],
+          restore: ["♻️", "ban restored:", "restored"],
+          lift: ["♻️", "unbanned (jail stopped):", "unbanned (jail stopped)"],
+        }[each.event];
+        if (isOne) return `${sign} ${jail} ${did} ${this.id(each.id)}`;
+        return `${sign} ${bold(amount(all.length, many, many))}: ${this.#jailCounts(all)}`;
+      }
       case "through": {
         const seen = all.filter(({ event }) => event === "through") as Of<"through">[];
-        seen.sort((a, b) => b.attempts - a.attempts);
+        const ids = seen.sort((a, b) => b.attempts - a.attempts);
         const attempts = seen.reduce((sum, some) => sum + some.attempts, 0);
-        const ids = seen.map(({ id, attempts }) => this.id(id, attempts));
-        const who = isOne
-          ? `${this.id(each.id)} is`
-          : `${amount(all.length, "address", "addresses")} are`;
-        const through = `get${isOne ? "s" : ""} through (${amount(attempts, "more attempt")})`;
-        const rest = isOne ? "" : `: ${fitting(ids, LIST_LENGTH)}`;
-        return `⚠️ the ban does not work: ${who} banned in ${jail} and still ${through}${rest}`;
+        const more = `through (${amount(attempts, "more attempt")})`;
+        const what = "⚠️ the ban does not work:";
+        if (isOne) return `${what} ${this.id(each.id)} is banned in ${jail} and still gets ${more}`;
+        const list = fitting(
+          ids.map(({ id, attempts: times }) => this.id(id, times)),
+          LIST_LENGTH,
+        );
+        const who = amount(all.length, "address", "addresses");
+        return `${what} ${who} are banned in ${jail} and still get ${more}: ${list}`;
       }
       case "jailStarted":
         return `✅ ${jail} jail started`;
@@ -1830,7 +1859,7 @@ class Words {
       case "server":
         return this.#server(each);
       case "failed": {
-        const where = ` at ${each.doing}${each.id ? ` of ${this.id(each.id)}` : ""}`;
+        const where = ` at ${each.doing}${each.id && ` of ${this.id(each.id)}`}`;
         const alarm = each.blocked ? "" : `🚨 ${bold("NOT blocked")}: `;
         return `⚠️ ${jail} ${alarm}${this.#failed(each, where)}`;
       }
@@ -1843,26 +1872,20 @@ class Words {
     }
   }
 
-  #letIn(all: readonly Happening[], sign: string, did: string, many: string): string {
-    const [{ jail, id } = { jail: "", id: "" }, more] = all;
-    if (!more) return `${sign} ${this.jail(jail)} ${did} ${this.id(id)}`;
-    const head = this.style.markup.bold(`${all.length.toLocaleString("en")} ${many}`);
-    return `${sign} ${head}: ${this.jailCounts(all)}`;
-  }
-
   #server({ stopped, crashed, version, parts }: Of<"server">): string {
     const counted = (part: string, noun: string, fate = "") => {
-      const count = parts.get(part) ?? 0;
-      return count > 0 ? amount(count, noun) + fate : "";
+      const count = parts.get(part);
+      return count ? amount(count, noun) + fate : "";
     };
-    const up = stopped ? ["🔄", "restarted"] : ["✅", "started"];
-    const [sign, did] = version === undefined ? ["⛔", "stopped"] : up;
-    const jails = counted(version === undefined ? "jailStopped" : "jailStarted", "jail");
-    const bans = counted("restore", "ban", " restored") || counted("lift", "ban", " lifted");
-    const details = [jails, bans].filter((text) => text !== "").join(", ");
+    const up = stopped ? "🔄 fail2ban restarted" : "✅ fail2ban started";
+    const [sign, name, did] = (version === undefined ? "⛔ fail2ban stopped" : up).split(" ");
     const known = version ? ` ${nameText(version, this.style.markup)}` : "";
-    const how = crashed ? " after a crash" : "";
-    return `${sign} fail2ban${known} ${did}${how}${details && `: ${details}`}`;
+    const details = [
+      counted(version === undefined ? "jailStopped" : "jailStarted", "jail"),
+      counted("restore", "ban", " restored") || counted("lift", "ban", " lifted"),
+    ];
+    const detail = details.filter(Boolean).join(", ");
+    return `${sign} ${name}${known} ${did}${crashed ? " after a crash" : ""}${detail && `: ${detail}`}`;
   }
 
   #failed({ action, why }: FailedAction, where = ""): string {
@@ -1871,8 +1894,9 @@ class Words {
     return failed + where + (why && `: ${code(why, 200)}`);
   }
 
-  #failures({ failed, blocked }: Of<"ban">): string {
-    const alarm = blocked ? "" : `, but 🚨 ${this.style.markup.bold("NOT blocked")}`;
+  #failures({ failed }: Of<"ban">): string {
+    const isBlocked = failed.every(({ blocked }) => blocked);
+    const alarm = isBlocked ? "" : `, but 🚨 ${this.style.markup.bold("NOT blocked")}`;
     return alarm + failed.map((each) => ` · ⚠️ ${this.#failed(each)}`).join("");
   }
 
@@ -1883,39 +1907,39 @@ class Words {
     const known = this.facts.bans.get(ban);
     const failures = known?.failures || ban.failures;
     const count = ban.count || (known?.count ?? 0);
-    const seconds = ban.count > 0 ? ban.seconds : (known?.seconds ?? ban.seconds);
+    const { seconds } = ban.count > 0 ? ban : { ...ban, ...known };
     const [tens, ones] = [count % 100, count % 10];
     const ending = ((tens < 11 || tens > 13) && ["th", "st", "nd", "rd"][ones]) || "th";
-    const logged = known?.failures ? "" : " logged";
     const length =
       (seconds ?? 0) < 0 ? "permanently" : `for ${durationText((seconds ?? 0) * SECOND)}`;
+    const logged = known?.failures ? "" : " logged";
     const details = [
       failures > 0 ? `after ${amount(failures, "failed attempt")}${logged}` : "",
       count > 0 ? `${count}${ending} ban` : "",
       seconds === undefined ? "" : length,
       form === "again" ? "again: the firewall had lost it" : "",
     ];
-    const detail = details.filter((each) => each !== "").join(", ");
+    const detail = details.filter(Boolean).join(", ");
     const comma = /^\d/.test(detail) ? "," : "";
     const what = `${this.id(id)}${form === "longer" ? " for longer" : ""}${comma} ${detail}`;
+    const did = `${bold("BANNED")} ${what.trimEnd()}${this.#failures(ban)}`;
+    const head = `🔔 ${this.jail(ban.jail)} ${did}`;
     const users = (known?.users ?? []).map((user) => code(user, 32));
     const more = users.length > 5 ? ` and ${users.length - 5} more` : "";
     const address = addressOf(id);
     const url = address && style.link.replaceAll("{ip}", () => address);
-    const did = `${bold("BANNED")} ${what.trimEnd()}${this.#failures(ban)}`;
-    const head = `🔔 ${this.jail(ban.jail)} ${did}`;
     const parts = [
       head,
       users.length > 0 ? `tried ${users.slice(0, 5).join(", ")}${more}` : "",
       url ? link(url, URL.parse(style.link)?.hostname ?? style.link) : "",
       address ? code(`fail2ban-client unban ${id}`, ID_LIMIT) : "",
     ];
-    const line = parts.filter((part) => part !== "").join(" · ");
+    const line = parts.filter(Boolean).join(" · ");
     return line.length + style.host.length < style.room ? line : head;
   }
 
   /** Bans by jail and network, with every address; more than a message holds are a file. */
-  list(bans: readonly Of<"ban">[]): { text: string; file?: string } {
+  #list(bans: readonly Of<"ban">[]): { text: string; file?: string } {
     const { overflow, room, host, markup } = this.style;
     const idsOf = (some: typeof bans) => groups(some, ({ id }) => id);
     const textOf = ([id, { length }]: [string, unknown[]]) => this.id(id, length);
@@ -1943,59 +1967,16 @@ class Words {
     const networks = sharedBy(idsOf(bans)).map(([name, same]) => name + timesText(same.length));
     const lines = [
       head + (overflow === "file" ? IN_FILE : ""),
-      this.jailCounts(bans),
+      this.#jailCounts(bans),
       networks.length > 0 ? `busiest networks: ${fitting(networks, LIST_LENGTH)}` : "",
-      `addresses: ${fitting(this.ids(bans), LIST_LENGTH)}`,
+      `addresses: ${fitting(this.#ids(bans), LIST_LENGTH)}`,
     ];
-    const text = lines.filter((line) => line !== "").join("\n");
+    const text = lines.filter(Boolean).join("\n");
     if (overflow !== "file") return { text };
     // A line of the log may be as large as a file may be.
     const rows = bans.map(({ time, jail, id }) => `${time} [${jail}] ${shortened(id, 1_000)}\n`);
     return { text, file: rows.map((row) => row.trimStart()).join("") };
   }
-}
-
-/** A batch in words, empty if none are worth a message; `file`: all bans, where some do not fit. */
-export function renderBatch(batch: Batch, style: Style, facts = new Facts()) {
-  if (!batch.isWorthMessage) return { text: "" };
-  const words = new Words(style, facts);
-  const told = new Map<string, { place: number; text: string; times: number }>();
-  const listed: Of<"ban">[] = [];
-  for (const all of together(batch)) {
-    const [first] = all as [Happening];
-    if (first.event === "ban" && all.length > 1) {
-      listed.push(...all.filter((each) => each.event === "ban"));
-      if (first.failed.length === 0) continue;
-    }
-    const text = words.line(first, all);
-    const isOfId = /^(?:ban|through|unban|restore|lift)$/.test(first.event);
-    // Other equal lines are one with their number, where the last was.
-    const key = isOfId ? `${first.place}` : text;
-    told.set(key, { place: first.place, text, times: (told.get(key)?.times ?? 0) + 1 });
-  }
-  const lines = [...told.values()].map(({ place, text, times }) => {
-    return { place, text: text + timesText(times) };
-  });
-  const list = listed[0] && words.list(listed);
-  if (list) lines.push({ place: listed[0]?.place ?? 0, text: list.text });
-  lines.sort((a, b) => a.place - b.place);
-  // Each message names the host once.
-  const host = ` ${nameText(style.host, style.markup)} `;
-  const text = lines
-    .map((line) => `${line.text}\n`)
-    .join("")
-    .replace(" ", () => host);
-  // `10:32:26 to 10:39:30 · 4,469 failed attempts · 12 other lines`; the date where there are two.
-  const { from, to, found, other } = batch;
-  const isOneDay = from?.date === to?.date;
-  const ends = [from, to].map((end) => (isOneDay ? end?.time : `${end?.date} ${end?.time}`.trim()));
-  const counts = [
-    [...new Set(ends)].join(" to "),
-    found > 0 ? amount(found, ...KIND_WORDS.found) : "",
-    other > 0 ? amount(other, ...KIND_WORDS.other) : "",
-  ].filter((count) => count !== "");
-  const footer = counts.length > 0 ? `${style.markup.small(counts.join(" · "))}\n` : "";
-  return { text: text + footer, file: list?.file };
 }
 
 // Floods: more lines than anybody wants to scroll through.
@@ -2031,42 +2012,6 @@ class Flood {
     if (overflow !== "file") return [...this.counts.banned].map((id) => [id, 1]);
     return this.counts.busiest(10).map(({ id, found, banned }) => [id, found + banned]);
   }
-}
-
-/** A flood in one message; where no file has the lines, their first and last one are in it. */
-function renderFlood(flood: Flood, log: string, style: Style, facts: Facts) {
-  const { lines, first, last } = flood;
-  const ids = flood.ids(style);
-  const { from, to, jails } = flood.counts;
-  const { bold, code } = style.markup;
-  const words = new Words(style, facts);
-  const hasFile = style.overflow === "file";
-  const begin = `${from?.date} ${from?.time}`.trim();
-  const day = to?.date === from?.date ? "" : `${to?.date} `;
-  const period = from && to ? `, ${begin} to ${day}${to.time}` : "";
-  const where = hasFile ? "attached" : `too many to show, they are in ${code(log, 200)}`;
-  const host = nameText(style.host, style.markup);
-  const rows = [`🌊 ${host} ${bold(amount(lines, "line"))}${period}: ${where}`];
-  // A line a jail, the busiest first, as many as fit; the others are a number.
-  const counted = [...jails].map(([jail, { kinds }]) => {
-    const known = KINDS.filter((kind) => kinds[kind] > 0);
-    const text = known.map((kind) => amount(kinds[kind], ...KIND_WORDS[kind])).join(", ");
-    const total = KINDS.reduce((sum, kind) => sum + kinds[kind], 0);
-    return { total, text: `${jail ? words.jail(jail) : "of no jail:"} ${text}` };
-  });
-  let [length, shown] = [0, 0];
-  for (const { text } of counted.sort((a, b) => b.total - a.total)) {
-    if ((length += text.length + 1) > LIST_LENGTH) break;
-    rows.push(text);
-    shown++;
-  }
-  if (shown < counted.length) rows.push(`and ${amount(counted.length - shown, "more jail")}`);
-  if (!hasFile) rows.push(`first: ${code(first, 120)}`, `last: ${code(last, 120)}`);
-  const label = hasFile ? "most seen" : "banned";
-  const text = rows.join("\n");
-  const space = style.room - text.length - label.length - "\n: \n".length;
-  const named = ids.map(([id, times]) => words.id(id, times));
-  return ids.length === 0 ? `${text}\n` : `${text}\n${label}: ${fitting(named, space)}\n`;
 }
 
 // ── Core: where to read ─────────────────────────────────────────────────────────────────────────
@@ -5035,7 +4980,7 @@ class Feed {
   /** What the last 4 MiB before a page tell of its bans, in its file and in the one before. */
   #seenBefore({ stretches: [stretch], text, isLast }: Page, view: View): Batch["seen"] {
     const context = this.#contextOf(stretch, view);
-    if (!stretch || (isLast && !EARLIER_MATTERS.test(text)))
+    if (!stretch || (isLast && !Batch.earlierMatters.test(text)))
       return { ...new Batch(view).seen, context };
     const { segment, offset } = stretch;
     const older = segment === 0 ? this.#older : this.segments[segment - 1]?.file;
@@ -5493,9 +5438,9 @@ class LogSource implements Source<LogMessage> {
     const { batch, after } = read;
     this.#seen = batch.seen;
     const before = words?.warned ?? this.#progress.warned ?? {};
-    const warned = leaveOutRepeats(batch, before, world.now());
-    const facts = await lookUpFacts(world, settings, wantedFacts(batch));
-    const { text, file } = renderBatch(batch, shows.style, facts);
+    const warned = batch.leaveOutRepeats(before, world.now());
+    const facts = await lookUpFacts(world, settings, batch.wanted);
+    const { text, file } = new Words(shows.style, facts).batch(batch);
     const told = { ...resting(after, shows, text), words: { file, warned } };
     this.#told.set(page, told);
     return told;
@@ -5608,7 +5553,7 @@ class LogSource implements Source<LogMessage> {
     const style = { ...this.#spot.shows.style, room: limit - plain(this.#before, "").length };
     const ids = flood.ids(style).map(([id]) => id);
     const facts = await lookUpFacts(world, settings, { bans: [], ids });
-    const words = renderFlood(flood, settings.log, style, facts).trimEnd();
+    const words = new Words(style, facts).flood(flood, settings.log);
     const content = plain(this.#before, words);
     const extent = this.#extentOf(after, after.part ? parts[0]?.length : 0);
     const file = isAttached ? this.#logFile(parts) : undefined;
@@ -5849,7 +5794,7 @@ async function planFor(run: Job, destination: Destination, progress: Progress) {
   let older: OpenFile | undefined = first && files[files.indexOf(first.file) - 1];
   const isYoung = isSame && settings.view.format === "events" && cursor.offset < EVENTS_BYTES;
   // What stands before may have to be unpacked: not for nothing.
-  if (isYoung && EARLIER_MATTERS.test(latin1(live.read(cursor.offset, EVENTS_BYTES))))
+  if (isYoung && Batch.earlierMatters.test(latin1(live.read(cursor.offset, EVENTS_BYTES))))
     older = (await run.siblings()).open.at(-1);
   const rests = plan.isGap && segments.length === 1 && first && first.from > 0;
   const done = siblings.keys.filter((key) => key !== held?.key);

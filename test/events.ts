@@ -1,7 +1,7 @@
 /** Lines of a log as fail2ban writes them one after the other, and what people read about them. */
 import * as fs from "node:fs";
 import { join } from "node:path";
-import { Batch, DISCORD, Facts, renderBatch } from "../f2b-watch.ts";
+import { Batch, DISCORD, Facts, Words } from "../f2b-watch.ts";
 
 export const FIXTURES = join(import.meta.dirname, "fixtures");
 
@@ -72,10 +72,10 @@ export const view = (only = "", jails = "") => ({
   only: new Set(only ? only.split(",") : []),
   jails: new Set(jails ? jails.split(",") : []),
   color: false,
-  lastDay: "2026-11-29",
+  lastDay: "2026-11-23",
 });
 
-type Style = Parameters<typeof renderBatch>[1];
+type Style = Words["style"];
 /** What the database knows of a ban. */
 type Known = Facts["bans"] extends Map<unknown, infer Known> ? Known : never;
 
@@ -104,7 +104,7 @@ export function read(lines: readonly string[], reading: Reading = {}): string[] 
     }
     const link = "https://db-ip.com/{ip}";
     const usual = { host: "web-1", markup: DISCORD.markup, link, overflow: "none", room: 1_999 };
-    const { text } = renderBatch(batch, { ...usual, ...style } as Style, facts);
+    const { text } = new Words({ ...usual, ...style } as Style, facts).batch(batch);
     return text.split("\n").slice(0, -1);
   });
 }

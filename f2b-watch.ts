@@ -3264,6 +3264,8 @@ export function realWorld() {
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stop.abort());
   const compiled = process.argv[1]?.startsWith("/$bunfs/") === true;
   let printed = new Uint8Array(0);
+  /** Bun opens /dev/null where stdout was closed; what was inherited does not close on exec. */
+  let isClosed: boolean | undefined;
   return {
     env: process.env as Record<string, string | undefined>,
     fs,
@@ -3289,6 +3291,10 @@ export function realWorld() {
     ...programs(),
     /** To stdout; one text after the other. */
     async writeOut(text: string): Promise<void> {
+      isClosed ??= /^flags:\s+\d*[2367]\d{6}$/m.test(
+        ifPossible(() => fs.readFileSync("/proc/self/fdinfo/1", "utf8")) ?? "",
+      );
+      if (isClosed) throw new Error("EBADF: it is closed, write");
       // The same memory for all, three bytes a character: fresh one costs a tenth of a dry run.
       if (printed.length < 3 * text.length) printed = new Uint8Array(3 * text.length);
       const { written } = new TextEncoder().encodeInto(text, printed);
@@ -4319,7 +4325,8 @@ function printing(world: World, { host, dryRun }: Settings, destination: Destina
     const text = texts.join("");
     [texts, length] = [[], 0];
     if (text === "") return;
-    await print(world, text);
+    // What counts as sent must have been read; a dry run just ends.
+    await print(world, text, new Fault(dryRun ? 0 : 75, "cannot write to stdout: broken pipe"));
     await world.sleep(0);
   };
   const printed: Verdict = { kind: "confirmed", why: "" };
@@ -4378,11 +4385,14 @@ function destinationsOf(world: World, settings: Settings): Destination[] {
   });
 }
 
-async function print(world: World, text: string): Promise<number> {
+/** Prints what was asked for; a reader that leaves early has seen enough, or `leaves` is thrown. */
+async function print(world: World, text: string, leaves?: Fault): Promise<number> {
   try {
     await world.writeOut(text);
   } catch (error) {
-    throw new Fault(75, `cannot write to stdout: ${reason(error)}`);
+    const hasLeft = errorCode(error) === "EPIPE";
+    if (hasLeft && leaves) throw leaves;
+    if (!hasLeft) throw new Fault(75, `cannot write to stdout: ${reason(error)}`);
   }
   return 0;
 }
@@ -4810,6 +4820,7 @@ function report(
     return complain(world, over);
   }
   const { exitCode, message, hint } = fault;
+  if (exitCode === 0) return;
   const now = world.now();
   const isDue = isReportDue(last, now, exitCode);
   // If the state cannot be saved, the report cannot be remembered.
@@ -6344,7 +6355,7 @@ async function toldIfFailed(world: World, work: () => Promise<number>): Promise<
     const bug = `a bug in f2b-watch ${VERSION}: ${reason(error).split("\n")[0]}`;
     const unforeseen = isDenied(error) ? asFault(error, 78) : new Fault(70, bug);
     const { exitCode, message, hint } = error instanceof Fault ? error : unforeseen;
-    complain(world, message, hint);
+    if (exitCode !== 0) complain(world, message, hint);
     return exitCode;
   }
 }

@@ -697,9 +697,14 @@ describe("without a destination", () => {
     const { code, err } = await scene.run();
     expect(code).toBe(75);
     expect(err).toContain("f2b-watch: cannot write to stdout: broken pipe; 2 lines wait\n");
+    // What was asked for may be read in part.
+    for (const words of ["--dry-run", "digest", "help"])
+      expect((await scene.run(words)).code).toBe(0);
     delete (scene.overrides as Partial<Record<keyof World, unknown>>).writeOut;
     const { out } = await scene.run();
     expect(out).toContain(`${line(1)}\n${line(2)}\n`);
+    const closed = spawnSync("sh", ["-c", `"$0" "$1" help >&-`, process.execPath, SCRIPT]);
+    expect(closed.status).toBe(75);
   });
 });
 

@@ -22,10 +22,7 @@ const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 const TOKEN = new Discord().webhook.replace(/.*\//, "");
 
-interface Services {
-  discord?: DiscordOptions;
-  slack?: SlackOptions;
-}
+type Services = { discord?: DiscordOptions; slack?: SlackOptions };
 
 /** A server where all is well: fail2ban answers, Discord is set, Slack is there to be set. */
 class CheckScene extends Scene {
@@ -198,6 +195,7 @@ const rotated = (spoil: (path: string) => unknown) => (scene: CheckScene) => {
   spoil(scene.path(".1"));
   scene.append(line(6));
 };
+const envMode = (mode: number) => (scene: CheckScene) => fs.chmodSync(scene.path(".env"), mode);
 const asUser = (scene: CheckScene) => {
   scene.overrides.uid = () => 65_534;
   fs.chownSync(scene.path(".env"), 65_534, 65_534);
@@ -222,74 +220,47 @@ const deniedByDeno = (scene: CheckScene) => {
 // prettier-ignore
 const FRESH: Case[] = [
   ["the settings",
-    (scene) => {
-      scene.flags = "--format compact --only ban,alert --jail sshd --from end".split(" ");
-      scene.fail2ban["status"] = jails("sshd");
-    },
+    (scene) => (
+      scene.flags = "--format compact --only ban,alert --jail sshd --from end".split(" "),
+      scene.fail2ban["status"] = jails("sshd")),
     "settings", "✓",
     `f2b-watch ${manifest.version}; host web-1; format compact; new logs from the end; only ban, alert; jails sshd`],
   ["an env file that only we can read", nothing, "env file", "✓", /\.env, 600 root:root$/],
-  ["an env file that our own group can read",
-    (scene) => fs.chmodSync(scene.path(".env"), 0o640), "env file", "✓", /\.env, 640 root:root$/],
+  ["an env file that our own group can read", envMode(0o640), "env file", "✓", /\.env, 640 root:root$/],
   ["no env file", ({ env }) => delete env["F2B_ENV_FILE"], "env file", "✓",
     "none (/etc/f2b-watch.env does not exist)"],
   ...[0o644, 0o604, 0o640].map((mode): Case => [`an env file of another group, mode ${mode}`,
-    (scene) => {
-      fs.chmodSync(scene.path(".env"), mode);
-      fs.chownSync(scene.path(".env"), 0, 4);
-    },
-    "env file", 78, /others can read it/, /of their own that only this user can access, mode 600$/]),
+    (scene) => (envMode(mode)(scene), fs.chownSync(scene.path(".env"), 0, 4)), "env file", 78,
+    /others can read it/, /of their own that only this user can access, mode 600$/]),
   ["an env file of root that others can read, for somebody else",
-    (scene) => {
-      fs.chmodSync(scene.path(".env"), 0o644);
-      scene.overrides.uid = () => 65_534;
-    },
-    "env file", 78, /others can read it/, /mode 600$/],
+    (scene) => (envMode(0o644)(scene), scene.overrides.uid = () => 65_534), "env file", 78,
+    /others can read it/, /mode 600$/],
   ["a log with size, age and who may read it",
-    (scene) => {
-      fs.chmodSync(scene.log, 0o640);
-      scene.wait(3 * HOUR);
-    },
-    "log", "✓", /^\/\S+\/fail2ban\.log, 470 B, last written 3 h ago, 640 root:root$/],
+    (scene) => (fs.chmodSync(scene.log, 0o640), scene.wait(3 * HOUR)), "log", "✓",
+    /^\/\S+\/fail2ban\.log, 470 B, last written 3 h ago, 640 root:root$/],
   ["an empty log", ({ log }) => fs.truncateSync(log), "log", "✓", /, empty, /],
   ["no log", (scene) => scene.remove(), "log", 66, /\.log: no such file/, /get logtarget.*--log/],
   ["a log that only others may read",
-    (scene) => {
-      asUser(scene);
-      failing(scene, "openSync", "EACCES", (path) => path === scene.log);
-    },
+    (scene) => (asUser(scene), failing(scene, "openSync", "EACCES", (path) => path === scene.log)),
     "log", 66, /permission denied/, /^run as root, or as a member of the log's group$/],
   ["a directory for a log", (scene) => (scene.remove(), fs.mkdirSync(scene.log)), "log", 66,
     /not a regular file/, /--log/],
   ["the log of another program",
-    (scene) => fs.writeFileSync(scene.log, "Nov 22 10:00:06 web nginx: started\n".repeat(50)),
-    "log", 66, /; these lines are not fail2ban's, or in a format that is not known$/, /get logtarget/],
-  ["a log that no longer grows, though fail2ban answers",
-    (scene) => {
-      scene.setLogTime();
-      scene.wait(DAY + MINUTE);
-    },
-    "log", 66, /, last written 1 day 1 min ago, .*, though fail2ban answers$/, /get logtarget/],
+    (scene) => fs.writeFileSync(scene.log, "Nov 22 10:00:06 web nginx: started\n".repeat(50)), "log",
+    66, /; these lines are not fail2ban's, or in a format that is not known$/, /get logtarget/],
+  ["a log that no longer grows, though fail2ban answers", (scene) => scene.wait(DAY + MINUTE), "log",
+    66, /, last written 1 day 1 min ago, .*, though fail2ban answers$/, /get logtarget/],
   ["a log of many hosts that no longer grows", (scene) => (many(scene), scene.wait(3 * DAY)), "log",
     "✓", /last written 3 days ago/],
   ["a log that no longer grows where fail2ban is down",
-    (scene) => {
-      scene.fail2ban["ping"] = refused(down);
-      scene.wait(3 * DAY);
-    },
-    "fail2ban", 66, /its socket cannot be reached/, /systemctl.*journalctl/],
+    (scene) => (scene.fail2ban["ping"] = refused(down), scene.wait(3 * DAY)), "fail2ban", 66,
+    /its socket cannot be reached/, /systemctl.*journalctl/],
   ["no rotated files", nothing, "rotated files", "✓", "none found"],
   ["rotated files that a run would read",
-    (scene) => {
-      scene.rotate();
-      scene.rotate();
-      scene.compress(".2");
-    },
-    "rotated files", "✓", "2 found, youngest fail2ban.log.1"],
+    (scene) => (scene.rotate(), scene.rotate(), scene.compress(".2")), "rotated files", "✓",
+    "2 found, youngest fail2ban.log.1"],
   ["a rotated file that is a link",
-    rotated(
-      (path) => (fs.renameSync(path, `${path}-moved`), fs.symlinkSync(`${path}-moved`, path)),
-    ),
+    rotated((path) => (fs.renameSync(path, `${path}-moved`), fs.symlinkSync(`${path}-moved`, path))),
     "rotated files", 66, /fail2ban\.log\.1 \(a link\)/, /^links are not followed there/],
   ["a rotated file of another owner", rotated((path) => fs.chownSync(path, 65_534, 0)),
     "rotated files", 66, /another owner/, /^only files of root and of the log's owner/],
@@ -298,15 +269,12 @@ const FRESH: Case[] = [
     "rotated files", 66, /none found; left out: fail2ban\.log\.1\.gz \(damaged\)$/, /cannot be unpacked/],
   ["a rotated file whose program is missing",
     (scene) => {
-      scene.overrides.streamProgram = async function* () {
-        throw systemError("ENOENT: no such program");
-      };
+      scene.overrides.streamProgram = async function* () { throw systemError("ENOENT: none"); };
       fs.writeFileSync(scene.path(".1.xz"), Buffer.from("fd377a585a00", "hex"));
     },
     "rotated files", 66, /none found; left out: .*\.xz \(xz is not installed\)$/, /^install xz/],
-  ["a directory named like a rotated file",
-    rotated((path) => (fs.rmSync(path), fs.mkdirSync(path))), "rotated files", 66,
-    /not a regular file/, /^move it/],
+  ["a directory named like a rotated file", rotated((path) => (fs.rmSync(path), fs.mkdirSync(path))),
+    "rotated files", 66, /not a regular file/, /^move it/],
   ["many rotated files that are left out, not all of them named",
     (scene) => lines(1, 30).forEach((_, index) => fs.mkdirSync(scene.path(`.${index + 1}`))),
     "rotated files", 66, /\.1 .* and 25 more$/, /move/],
@@ -323,11 +291,8 @@ const FRESH: Case[] = [
   ["fail2ban says something else", hears("ping", refused("?")), "fail2ban", 66,
     /no answer that can be read/, /-client status/],
   ["only root may ask fail2ban, and --ping is set",
-    (scene) => {
-      scene.env["F2B_PING"] = "1";
-      scene.fail2ban["ping"] = refused(closed);
-    },
-    "fail2ban", 66, /only root/, /run as root/],
+    (scene) => (scene.env["F2B_PING"] = "1", scene.fail2ban["ping"] = refused(closed)), "fail2ban", 66,
+    /only root/, /run as root/],
   // A run does without.
   ["only root may ask fail2ban", hears("ping", refused(closed)), "fail2ban", "?", /only root/],
   ["only root may ask fail2ban", hears("ping", refused(closed)), "log target", "no", ""],
@@ -336,9 +301,8 @@ const FRESH: Case[] = [
   ...[{ kind: "timedOut" } as const, said("what?"), refused("")].flatMap((answer) =>
     ["fail2ban", "log target", "log level"].map((row): Case =>
       [`fail2ban answers a ping and nothing else: ${answer.kind}`,
-        ({ fail2ban }) => {
-          for (const words of ["version", "get loglevel", "get logtarget"]) fail2ban[words] = answer;
-        },
+        ({ fail2ban }) =>
+          Object.assign(fail2ban, { version: answer, "get loglevel": answer, "get logtarget": answer }),
         row, row === "fail2ban" ? "✓" : "no", /answers$/])),
   ...["SYSLOG", "STDOUT", "STDERR", "SYSOUT", "SYSTEMD-JOURNAL"].map((name): Case =>
     [`fail2ban logs to ${name}`, hears("get logtarget", target(name)), "log target", 66,
@@ -346,16 +310,12 @@ const FRESH: Case[] = [
   ["fail2ban writes to another file", hears("get logtarget", target("/var/log/other.log")),
     "log target", 66, /to \/var\/log\/other\.log, not/, /^--log \/var\/log\/other\.log$/],
   ["fail2ban writes elsewhere, and the logs of many hosts are watched",
-    (scene) => {
-      many(scene);
-      scene.fail2ban["get logtarget"] = target("/var/log/fail2ban.log");
-    },
+    (scene) => (many(scene), hears("get logtarget", target("/var/log/fail2ban.log"))(scene)),
     "log target", "✓", "/var/log/fail2ban.log"],
   ["fail2ban writes to the same file by another name",
-    (scene) => {
-      fs.symlinkSync(scene.log, scene.path(".by-another-name"));
-      scene.fail2ban["get logtarget"] = target(scene.path(".by-another-name"));
-    },
+    (scene) => (
+      fs.symlinkSync(scene.log, scene.path(".by-another-name")),
+      hears("get logtarget", target(scene.path(".by-another-name")))(scene)),
     "log target", "✓", /\.by-another-name$/],
   ...["WARNING", "ERROR", "CRITICAL"].map((name): Case =>
     [`fail2ban logs from ${name} on`, hears("get loglevel", level(name)), "log level", 66,
@@ -368,10 +328,7 @@ const FRESH: Case[] = [
     ["sshd,ngnix", 64, '--jail: fail2ban has no jail "ngnix"', /^did you mean nginx\?$/],
     ["mail", 64, '--jail: fail2ban has no jail "mail"', /^fail2ban has: nginx, sshd$/],
   ] as const).map(([names, sign, text, hint]): Case => [`the jails ${names}`,
-    (scene) => {
-      scene.env["F2B_JAIL"] = names;
-      scene.fail2ban["status"] = jails("nginx", "sshd");
-    },
+    (scene) => (scene.env["F2B_JAIL"] = names, scene.fail2ban["status"] = jails("nginx", "sshd")),
     "jails", sign, text, hint]),
   ["no state directory", nothing, "state", "✓", /does not exist yet: the first run creates it$/],
   ["a state directory that is not there and cannot be made",
@@ -434,10 +391,7 @@ const LATER: Case[] = [
   ["a state directory and file with their modes", nothing, "state", "✓",
     /^\S+\/state, 700 root:root; \S+\.json, 600 root:root$/],
   ["a state directory that is a link",
-    ({ state }) => (
-      fs.renameSync(state, `${state}-moved`),
-      fs.symlinkSync(`${state}-moved`, state)
-    ),
+    ({ state }) => (fs.renameSync(state, `${state}-moved`), fs.symlinkSync(`${state}-moved`, state)),
     "state", 73, /is a link/, /--state/],
   ["a state directory that others may write to", ({ state }) => fs.chmodSync(state, 0o777),
     "state", 73, /by others/, /./],
@@ -459,11 +413,7 @@ const LATER: Case[] = [
   ["a state that others may write", (scene) => fs.chmodSync(scene.stateFile(), 0o666),
     "progress", 73, /writable by others/, /mode 600|--state/],
   ["the positions of two destinations",
-    async (scene) => {
-      scene.env["SLACK_WEBHOOK"] = scene.slack.webhook;
-      scene.append(line(6));
-      await scene.run();
-    },
+    (scene) => (scene.env["SLACK_WEBHOOK"] = scene.slack.webhook, scene.append(line(6)), scene.run()),
     "progress", "✓", /^discord after line 6 .*; slack after line 6 .*, up to date$/],
   ["fail2ban stays on the rotated file",
     async (scene) => {
@@ -480,10 +430,8 @@ const LATER: Case[] = [
   ["a lock that a run holds", (scene) => scene.holdLock(), "lock", "✓",
     `works; process ${process.pid} is running now`],
   ["a lock where the kernel's list cannot be read",
-    (scene) => {
-      scene.holdLock();
-      failing(scene, "readFileSync", "ENOENT", (path) => path === "/proc/locks");
-    },
+    (scene) => (
+      scene.holdLock(), failing(scene, "readFileSync", "ENOENT", (path) => path === "/proc/locks")),
     "lock", "✓", "works"],
   ["a lock that a run has held for long", marked(5 * MINUTE, true), "lock", "✓", /running now$/],
   ["a lock that a run has held for too long", marked(65 * MINUTE, true), "lock", 75,
@@ -515,11 +463,7 @@ const LATER: Case[] = [
   ["a destination that wanted quiet no longer than it may", quietFor(HOUR), "Discord", "✓",
     /; runs have failed for 1 h$/],
   ["a destination that does not say that it keeps messages",
-    async (scene) => {
-      scene.discord.fail({ kind: "empty-204" });
-      scene.append(line(6));
-      await scene.run();
-    },
+    (scene) => (scene.discord.fail({ kind: "empty-204" }), scene.append(line(6)), scene.run()),
     "Discord", "✓", /does not say that it keeps messages/],
 ];
 

@@ -248,6 +248,9 @@ const BAD_USAGE: [argv: string | string[], told: RegExp][] = [
   ["status --hello", /--hello is an option of check\n/],
   ["--format event", /--format: expected raw, compact or events, found "event"\nhint: did you mean events\?/],
   ["--only bans", /did you mean ban\?/],
+  ["--only ban,bans", /--only: expected some of alert/],
+  ["--format pretty", /--format: expected raw/],
+  ["--jail a,,b", /--jail: expected/],
   ...BAD_LINKS.map((link): [string[], RegExp] => [["--link", link], /--link: expected .+\nhint: /]),
   ...BAD_PERIODS.map((since): [string[], RegExp] =>
     [["digest", "--since", since], /--since: expected .*not in the future.*\nhint: /]),

@@ -299,8 +299,11 @@ testWith("fail2ban-server")(
     using scene = new Scene();
     const told = join(scene.directory, "told");
     const action = `echo "<name>,<ip>,<failures>" >> ${told}`;
-    using server = new Fail2ban(scene, action, { maxRetry: 3, database: true, jails: JAILS });
-    await server.start();
+    using server = await Fail2ban.started(scene, action, {
+      maxRetry: 3,
+      database: true,
+      jails: JAILS,
+    });
     await server.client("fail2ban-client", ["set", "web", "maxretry", "5"]);
     const known = new Map<string, number>();
     for (let round = 0; known.size < BANS; round++) {

@@ -8,16 +8,30 @@ import { PATH, succeed } from "./logrotate.ts";
 
 export { machine };
 
+interface Options {
+  maxRetry?: number;
+  database?: boolean;
+  jails?: string[];
+  settings?: string;
+}
+
 /** A fail2ban server with its own folder and its own socket. */
 export class Fail2ban {
   readonly #scene: Scene;
   readonly #places: string[];
   #server: Bun.Subprocess | undefined;
 
-  constructor(
+  /** One that is at work; its bans are this command. */
+  static async started(scene: Scene, actionBan = "/bin/true", options: Options = {}) {
+    const server = new Fail2ban(scene, actionBan, options);
+    await server.start();
+    return server;
+  }
+
+  private constructor(
     scene: Scene,
     actionBan: string,
-    { maxRetry = 1, database = false, jails = ["sshd"], settings = "" } = {},
+    { maxRetry = 1, database = false, jails = ["sshd"], settings = "" }: Options,
   ) {
     this.#scene = scene;
     const at = (name: string) => join(scene.directory, name);
@@ -27,47 +41,22 @@ export class Fail2ban {
     };
     this.#places = ["-c", at("f2b"), "-s", at("sock"), "-p", at("pid")];
     fs.writeFileSync(at("auth.log"), "");
-    put(
-      "f2b/fail2ban.conf",
-      `[Definition]
-loglevel = INFO
-logtarget = ${scene.log}
-syslogsocket = auto
-socket = ${at("sock")}
-pidfile = ${at("pid")}
-dbfile = ${database ? at("bans.sqlite3") : "None"}
-allowipv6 = auto
-`,
-    );
-    put(
-      "f2b/jail.conf",
-      `[DEFAULT]
-enabled = true
-backend = polling
-maxretry = ${maxRetry}
-findtime = 10m
-${settings}
-bantime = 1h
-usedns = no
-filter = lab
-logpath = ${at("auth.log")}
-action = lab
-${jails.map((name) => `[${name}]\n`).join("")}`,
-    );
-    put(
-      "f2b/filter.d/lab.conf",
-      `[Definition]
-failregex = ^ Failed password for <F-USER>.*</F-USER> from <HOST>$
-datepattern = ^Epoch
-`,
-    );
-    put(
-      "f2b/action.d/lab.conf",
-      `[Definition]
-actionban = ${actionBan}
-actionunban =
-`,
-    );
+    const main = [`logtarget = ${scene.log}`, `socket = ${at("sock")}`, `pidfile = ${at("pid")}`];
+    main.push("loglevel = INFO", "syslogsocket = auto", "allowipv6 = auto");
+    main.push(`dbfile = ${database ? at("bans.sqlite3") : "None"}`);
+    put("f2b/fail2ban.conf", `[Definition]\n${main.join("\n")}\n`);
+    const jail = [
+      "enabled = true",
+      "backend = polling",
+      `maxretry = ${maxRetry}`,
+      "findtime = 10m",
+    ];
+    jail.push(settings, "bantime = 1h", "usedns = no", "filter = lab", "action = lab");
+    jail.push(`logpath = ${at("auth.log")}`, ...jails.map((name) => `[${name}]`));
+    put("f2b/jail.conf", `[DEFAULT]\n${jail.join("\n")}\n`);
+    const failure = "^ Failed password for <F-USER>.*</F-USER> from <HOST>$";
+    put("f2b/filter.d/lab.conf", `[Definition]\nfailregex = ${failure}\ndatepattern = ^Epoch\n`);
+    put("f2b/action.d/lab.conf", `[Definition]\nactionban = ${actionBan}\nactionunban =\n`);
   }
 
   async start(): Promise<void> {

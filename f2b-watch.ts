@@ -6379,91 +6379,13 @@ async function overLogs(
 // Each row asks what a run would ask, on its own, so that no failure hides another. Nothing is
 // posted without --hello, and nothing written unless a destination that had refused works again.
 
-type Row = ReturnType<typeof rowOf>;
-
-/**
- * A row of what was found, or of what is wrong. `unknown`: only a test message can show it, or this
- * user or runtime may not ask, and a run does without it.
- */
-function rowOf(name: string, found: string | Fault) {
-  const isOk = typeof found === "string";
-  const { exitCode, message, hint = "" } = isOk ? new Fault(0, found) : found;
-  const state = isOk ? "ok" : found instanceof Closed ? "unknown" : "failed";
-  if (state === "failed") return { name, state, text: message, hint, exitCode } as const;
-  const text = hint ? `${message}; ${hint}` : message;
-  return { name, state, text, hint: "", exitCode: 0 } as const;
-}
-
-/** The result, or the fault that stands for an error; a system error gets this exit code. */
-async function tried<Result>(exitCode: number, work: () => Result | Promise<Result>) {
-  try {
-    return await work();
-  } catch (error) {
-    return asFault(error, exitCode);
-  }
-}
-
-/** Shows what is configured and whether it works. */
-async function check(world: World, settings: Settings): Promise<number> {
-  const { log, geo, json, ownSecrets } = settings;
-  const ping = await tried(66, () => askClient(world, "ping"));
-  const answers = typeof ping === "string";
-  // Answers that cannot be read make no row.
-  const ask = async (...words: readonly string[]) => {
-    const answer = answers && (await tried(66, () => askClient(world, ...words)));
-    return typeof answer === "string" ? answer : "";
-  };
-  const rows: Row[] = [];
-  const logs = () => findLogs(world, log).map((path) => settingsFor(settings, path));
-  type Look = (own: Settings) => string | Fault | Promise<string | Fault>;
-  const add = async (name: string, exitCode: number, look: Look, each = () => [settings]) => {
-    const all = await tried(exitCode, each);
-    for (const own of all instanceof Fault ? [all] : all) {
-      const found = own instanceof Fault ? own : await tried(exitCode, () => look(own));
-      if (found !== "") rows.push(rowOf(name, found));
-    }
-  };
-  await add("settings", 78, settingsText);
-  await add("env file", 78, (own) => envFileText(world, own));
-  await add("log", 66, (own) => logText(world, own, answers), logs);
-  await add("rotated files", 66, (own) => rotatedText(world, own), logs);
-  await add("fail2ban", 66, async ({ ping: isNeeded }) => {
-    if (!answers) return isNeeded ? new Fault(ping.exitCode, ping.message, ping.hint) : ping;
-    const version = (await ask("version")).trim();
-    return version ? `${version}, answers` : "answers";
-  });
-  await add("log target", 66, async (own) => logTarget(world, own, await ask("get", "logtarget")));
-  await add("log level", 66, async () => levelText(await ask("get", "loglevel")));
-  await add("jails", 64, (own) => (answers ? chosenJails(world, own) : ""));
-  await add("database", 66, (own) => databaseText(world, own));
-  if (geo) await add("countries", 66, () => lookUpCountry(world, geo).then(() => geo));
-  await add("state", 73, (own) => stateText(world, own));
-  await add("progress", 73, (own) => progressText(world, own), logs);
-  await add("lock", 73, (own) => lockText(world, own), logs);
-  const last = await tried(75, () => destinationRows(world, ofMachine(world, settings)));
-  rows.push(...(last instanceof Fault ? [rowOf("destination", last)] : last));
-  const clean = (text: string) => cleanText(text.replace(/\s+/g, " "), ownSecrets);
-  const shown = rows.map((row) => ({ ...row, text: clean(row.text), hint: clean(row.hint) }));
-  const exitCode = worstExit(rows.map((row) => row.exitCode));
-  const width = Math.max(...rows.map(({ name }) => name.length));
-  const signs = { ok: "✓", failed: "✗", unknown: "?" };
-  const table = shown.map(({ name, state, text, hint }) => {
-    const head = `${signs[state]} ${name.padEnd(width)}`;
-    // Hints never wrap, so that commands can be copied.
-    return columns([[head, text]], world.terminal ? 80 : Infinity) + (hint && `  → ${hint}\n`);
-  });
-  const report = `${JSON.stringify({ exitCode, rows: shown }, undefined, 2)}\n`;
-  await print(world, json ? report : table.join(""));
-  return exitCode;
-}
-
-function settingsText({ host, view, from }: Settings): string {
-  const { format, only, jails } = view;
-  let text = `f2b-watch ${VERSION}; host ${host}; format ${format}; new logs from the ${from}`;
-  if (only.size > 0) text += `; only ${[...only].join(", ")}`;
-  if (jails.size > 0) text += `; jails ${[...jails].join(", ")}`;
-  return text;
-}
+/** What is found or wrong; an empty text makes no row. `ask`: empty where there is no answer. */
+type Look = (given: {
+  world: World;
+  settings: Settings;
+  ping: string | Fault;
+  ask(...words: readonly string[]): Promise<string>;
+}) => string | Fault | Promise<string | Fault>;
 
 /** `640 root:adm`: numbers where /etc/passwd and /etc/group have no names. */
 function ownerText(world: World, { mode, uid, gid }: fs.Stats): string {
@@ -6475,66 +6397,11 @@ function ownerText(world: World, { mode, uid, gid }: fs.Stats): string {
   return `${octal} ${nameIn("passwd", uid)}:${nameIn("group", gid)}`;
 }
 
-function envFileText(world: World, { envFile }: Settings): string | Fault {
-  const stat = world.fs.statSync(envFile, { throwIfNoEntry: false });
-  if (!stat) return `none (${envFile} does not exist)`;
-  const { mode, gid } = stat;
-  const text = `${envFile}, ${ownerText(world, stat)}`;
-  const isOpen = (mode & 0o004) !== 0 || ((mode & 0o040) !== 0 && gid !== world.gid());
-  return isOpen ? new Fault(78, `${text}: others can read it`, ENV_FILE_HINT) : text;
-}
-
 function sizeText(bytes: number): string {
   const unit = Math.min(3, Math.floor(Math.log2(Math.max(1, bytes)) / 10));
   const size = bytes / 1024 ** unit;
-  return `${unit > 0 && size < 10 ? size.toFixed(1) : Math.floor(size)} ${["B", "KB", "MB", "GB"][unit]}`;
-}
-
-/** `answers`: fail2ban is up, so its log should grow, unless the logs are those of many hosts. */
-function logText(world: World, settings: Settings, answers: boolean): string | Fault {
-  const { log, manyLogs } = settings;
-  const live = openLive(world, log);
-  if (!live) return logMissing(settings);
-  try {
-    const { stat } = live;
-    const ageMs = world.now() - stat.mtimeMs;
-    const size = stat.size > 0 ? sizeText(stat.size) : "empty";
-    const text = `${log}, ${size}, last written ${durationText(ageMs)} ago, ${ownerText(world, stat)}`;
-    if (areForeign(lastLines(live))) return new Fault(66, `${text}; ${FOREIGN_TEXT}`, LOG_HINT);
-    if (!answers || manyLogs || ageMs <= DAY) return text;
-    return new Fault(66, `${text}, though fail2ban answers`, LOG_HINT);
-  } finally {
-    live.close();
-  }
-}
-
-async function rotatedText(world: World, { log, isFound }: Settings): Promise<string | Fault> {
-  // That the folder cannot be listed is said without a try again.
-  listSiblings(world, log);
-  const live = ifPossible(() => openLive(world, log, isFound));
-  const siblings = await openSiblings(world, log, live);
-  const ages = await siblingAges(world, siblings.open);
-  for (const file of [...siblings.open, ...(live ? [live] : [])]) file.close();
-  const usable = ages.filter(
-    ({ damage, firstTime, number }) => !damage && (firstTime || number !== undefined),
-  );
-  const damaged = ages.flatMap(({ name, damage }) => (damage ? [{ name, why: damage }] : []));
-  const unusable = [...siblings.leftOut, ...damaged];
-  const [first] = unusable;
-  const count = `${usable.length} found, youngest ${usable.at(-1)?.name}`;
-  const text = usable.length > 0 ? count : "none found";
-  if (!first) return text;
-  const hints: Readonly<Record<string, string>> = {
-    "a link": "links are not followed there: move it to another directory",
-    "of another owner": "only files of root and of the log's owner are read: move it away",
-    "permission denied": "run as root",
-    damaged: "it cannot be unpacked: move it to another directory",
-  };
-  const [, program] = /^(.*) is not installed$/.exec(first.why) ?? [];
-  const hint = program
-    ? `install ${program}, so that it can be unpacked`
-    : (hints[first.why] ?? "move it to another directory");
-  return new Fault(66, `${text}; left out: ${fitting(unusable.map(withReason), 250)}`, hint);
+  const digits = unit > 0 && size < 10 ? size.toFixed(1) : Math.floor(size);
+  return `${digits} ${["B", "KB", "MB", "GB"][unit]}`;
 }
 
 /** Where fail2ban logs: a path, or `SYSLOG` and the like; empty if it does not say. */
@@ -6548,14 +6415,6 @@ function logTarget(world: World, { log, manyLogs }: Settings, answer: string): s
   return new Fault(66, `fail2ban logs to ${target}, not to a file`, hint);
 }
 
-function levelText(answer: string): string | Fault {
-  const level = /level is '?(\w+)/.exec(answer)?.[1] ?? "";
-  if (level === "NOTICE") return "NOTICE: bans, but neither failed attempts nor restarts";
-  if (!["WARNING", "ERROR", "CRITICAL"].includes(level)) return level;
-  const hint = "fail2ban-client set loglevel INFO; the same in /etc/fail2ban/fail2ban.local";
-  return new Fault(66, `${level}: fail2ban does not log its bans`, hint);
-}
-
 /** The jails of `--jail`; fail2ban must have each of them, or its lines would never come. */
 async function chosenJails(world: World, { view: { jails } }: Settings): Promise<string | Fault> {
   if (jails.size === 0) return "";
@@ -6566,178 +6425,278 @@ async function chosenJails(world: World, { view: { jails } }: Settings): Promise
   return new Fault(64, `--jail: fail2ban has no jail ${quoted(wrong)}`, hint);
 }
 
-/** Writes and locks a file beside the state, as a run would, and removes it. */
-function stateText(world: World, settings: Settings): string {
-  const { state } = settings;
-  const path = statePathOf(settings);
-  checkStateDirectory(world, state);
-  const stat = world.fs.statSync(state, { throwIfNoEntry: false });
-  if (!stat) {
-    let parent = dirname(state);
-    while (!world.fs.existsSync(parent)) parent = dirname(parent);
-    writing(state, () => world.fs.accessSync(parent, world.fs.constants.W_OK));
-    return `${state} does not exist yet: the first run creates it`;
-  }
-  const scratch = `${path}.try${Math.floor(world.random() * 1e9)}`;
-  try {
-    touch(world, scratch);
-    acquireLock(scratch)?.release();
-    writing(state, () => writePrivate(world, scratch, 0, "x".repeat(4 * 1024)));
-  } finally {
-    world.fs.rmSync(scratch, { force: true });
-  }
-  const file = world.fs.statSync(path, { throwIfNoEntry: false });
-  const kept = file ? `; ${basename(path)}, ${ownerText(world, file)}` : "";
-  return `${state}, ${ownerText(world, stat)}${kept}`;
-}
-
-function progressText(world: World, settings: Settings): string | Fault {
-  const { log, from } = settings;
-  const saved = readState(world, settings);
-  if (saved.kind === "damaged") {
-    const hint = `df -h ${settings.state}; the next run starts again, and reports the gap`;
-    return new Fault(73, "the state is damaged, and so is its older copy", hint);
-  }
-  const destinations = saved.kind === "known" ? Object.entries(saved.state.destinations) : [];
-  if (saved.kind === "none" || destinations.length === 0)
-    return `none: the first run starts at the log's ${from}`;
-  const held = destinations.flatMap(([, progress]) => progress.held ?? [])[0];
-  if (held && saved.state.failures["stuck"]) {
-    const text = `fail2ban has been writing to ${held.name} for ${durationText(world.now() - held.since)}`;
-    return new Fault(66, text, "fail2ban-client flushlogs");
-  }
-  // If it cannot be read, the log's own row says why.
-  const live = ifPossible(() => openLive(world, log));
-  const isWaiting = ({ outbox, notice, gap }: Progress) => outbox || (notice && !gap);
-  const texts = destinations.map(([name, progress]) => {
-    const { cursor } = progress;
-    const waits = isWaiting(progress) ? ", 1 message waiting" : "";
-    if (!cursor) return `${name} at the log's start${waits}`;
-    const time = cursor.lastTime ? ` (${cursor.lastTime})` : "";
-    const newBytes = live ? live.size - cursor.offset : 0;
-    const unread = newBytes > 0 ? `, ${sizeText(newBytes)} unread` : ", up to date";
-    const where = live && (live.matches(cursor) ? unread : " of a rotated file");
-    return `${name} after line ${cursor.lines}${time}${where ?? ""}${waits}`;
-  });
-  live?.close();
-  if (saved.fromCopy) texts.push("from the older copy, the newer one is damaged");
-  const text = texts.join("; ");
-  const waits = destinations.some(([, progress]) => isWaiting(progress));
-  return waits ? new Fault(75, text, "the next run sends it, once the destination takes it") : text;
-}
-
-function lockText(world: World, settings: Settings): string | Fault {
-  const path = `${statePathOf(settings)}.lock`;
-  const stat = world.fs.lstatSync(path, { throwIfNoEntry: false, bigint: true });
-  if (!stat) return "does not exist yet: the first run creates it";
-  if (!stat.isFile() || stat.size > 0)
-    return new Fault(73, `${path} is not an empty file`, `while no run is in progress: rm ${path}`);
-  world.fs.accessSync(path, world.fs.constants.R_OK | world.fs.constants.W_OK);
-  // The process that holds it, from the kernel's list: taking the lock would turn a run away.
-  // 0: none; undefined: there is no such list. Processes of other containers are not in it.
-  const locks = ifPossible(() => world.fs.readFileSync("/proc/locks", "utf8"));
-  // The byte that SQLite locks to write.
-  const held = new RegExp(`POSIX .* (\\d+) \\w+:\\w+:${stat.ino} ${0x40000001} `);
-  const holder = locks === undefined ? undefined : Number(held.exec(locks)?.[1] ?? 0);
-  const mark = world.fs.statSync(`${statePathOf(settings)}.mark`, { throwIfNoEntry: false });
-  const waitMs = mark && holder !== 0 ? world.now() - mark.mtimeMs : 0;
-  if (waitMs > settings.maxTimeMs + MINUTE) {
-    const hint = `ps -fp ${holder ?? `"$(fuser ${path})"`}`;
-    return new Fault(75, `another run has been in progress for ${durationText(waitMs)}`, hint);
-  }
-  if (holder) return `works; process ${holder} is running now`;
-  return holder === 0 ? "works, free" : "works";
-}
-
-/** What one destination answered, or why there is no answer. */
-interface Finding {
-  readonly destination: Destination;
-  readonly asked: Asked | Fault;
-  /** Why runs had given up on it; empty where they had not. */
-  readonly refusal: string;
-}
-
-async function destinationRows(world: World, settings: Settings): Promise<Row[]> {
-  const { log, dryRun, hello } = settings;
-  const destinations = destinationsOf(world, settings);
-  if (destinations.some(({ name }) => name === "stdout"))
-    return [rowOf("destination", `none: messages go to stdout (${SET_ONE})`)];
-  const [first = log] = logsOrPath(world, log);
-  const saved = ifPossible(() => readState(world, { ...settings, log: first }));
-  const { channels = {}, failures = {} } = saved?.kind === "known" ? saved.state : {};
-  const now = world.now();
-  const asking = destinations.map(async (destination): Promise<Finding> => {
-    const pause = channels[destination.name]?.pause;
-    const holds = pause && isPaused(pause, now, destination.settings);
-    const refusal = (holds && pause.settings !== undefined && pause.why) || "";
-    const asked = await tried(75, async () => {
-      if (holds && refusal === "") {
-        const why = `quiet for another ${durationText(pause.until - now)}: ${pause.why}`;
-        return new Fault(pause.exitCode, why, pause.hint);
-      }
-      const answer = await askService(world, destination);
-      if (!answer.untouched?.test(refusal) || hello) return answer;
-      const hint = (pause?.hint ?? "mend what it says").replace("@<the bot>", answer.bot ?? "$&");
-      const why = `${answer.text}; ${refusal}`;
-      return new Fault(pause?.exitCode ?? 69, why, `${hint}; then: check --hello`);
-    });
-    return { destination, asked, refusal };
-  });
-  const findings = await Promise.all(asking);
-  const outcomes = await callAgain(world, settings, findings);
-  const textOf = ({ destination: { name, title }, asked, refusal }: Finding): string | Fault => {
-    const { since } = failures[name] ?? {};
-    const age = since === undefined ? "" : `; runs have failed for ${durationText(now - since)}`;
-    if (asked instanceof Fault) return new Fault(asked.exitCode, asked.message + age, asked.hint);
-    // What a dry run printed proves nothing.
-    const outcome = dryRun ? undefined : outcomes.get(name);
-    if (outcome instanceof Fault) {
-      const { exitCode, message, hint } = outcome;
-      const why = `${asked.text}; but ${message.replace(`${title}: `, "")}`;
-      return new Fault(exitCode, why, hint?.replace("@<the bot>", asked.bot ?? "$&"));
+/** Rows by name. A `Closed` is what only a test message can show, or what this user may not ask. */
+const ROWS: Readonly<Record<string, Look>> = {
+  settings({ settings: { host, from, view } }) {
+    const parts = [`f2b-watch ${VERSION}`, `host ${host}`, `format ${view.format}`];
+    parts.push(`new logs from the ${from}`);
+    if (view.only.size > 0) parts.push(`only ${[...view.only].join(", ")}`);
+    if (view.jails.size > 0) parts.push(`jails ${[...view.jails].join(", ")}`);
+    return parts.join("; ");
+  },
+  "env file"({ world, settings: { envFile } }) {
+    const stat = world.fs.statSync(envFile, { throwIfNoEntry: false });
+    if (!stat) return `none (${envFile} does not exist)`;
+    const text = `${envFile}, ${ownerText(world, stat)}`;
+    const others = stat.gid === world.gid() ? 0o004 : 0o044;
+    if ((stat.mode & others) === 0) return text;
+    return new Fault(78, `${text}: others can read it`, ENV_FILE_HINT);
+  },
+  log({ world, settings, ping }) {
+    const { log, manyLogs } = settings;
+    const live = openLive(world, log);
+    if (!live) return logMissing(settings);
+    const { stat } = live;
+    const isForeign = areForeign(lastLines(live));
+    live.close();
+    const ageMs = world.now() - stat.mtimeMs;
+    const age = `last written ${durationText(ageMs)} ago`;
+    const size = stat.size > 0 ? sizeText(stat.size) : "empty";
+    const text = `${log}, ${size}, ${age}, ${ownerText(world, stat)}`;
+    if (isForeign) return new Fault(66, `${text}; ${FOREIGN_TEXT}`, LOG_HINT);
+    // While fail2ban is up its log grows, but not those of many hosts.
+    if (ping instanceof Fault || manyLogs || ageMs <= DAY) return text;
+    return new Fault(66, `${text}, though fail2ban answers`, LOG_HINT);
+  },
+  async "rotated files"({ world, settings: { log, isFound } }) {
+    // That the folder cannot be listed is said without a try again.
+    listSiblings(world, log);
+    const live = ifPossible(() => openLive(world, log, isFound));
+    const siblings = await openSiblings(world, log, live);
+    const ages = await siblingAges(world, siblings.open);
+    for (const file of [...siblings.open, ...(live ? [live] : [])]) file.close();
+    const damaged = ages.flatMap(({ name, damage }) => (damage ? [{ name, why: damage }] : []));
+    const unusable = [...siblings.leftOut, ...damaged];
+    const usable = ages.filter(
+      (file) => !file.damage && (file.firstTime || file.number !== undefined),
+    );
+    const found = `${usable.length} found, youngest ${usable.at(-1)?.name}`;
+    const text = usable.length > 0 ? found : "none found";
+    const why = unusable[0]?.why;
+    if (!why) return text;
+    let hint = "move it away: only whole files of root or the log's owner are read, and no links";
+    if (why === "permission denied") hint = "run as root";
+    if (why.endsWith(" is not installed"))
+      hint = `install ${why.split(" ", 1)[0]}, which unpacks it`;
+    return new Fault(66, `${text}; left out: ${fitting(unusable.map(withReason), 250)}`, hint);
+  },
+  async fail2ban({ settings, ping, ask }) {
+    // Without --ping a run does not need it.
+    if (ping instanceof Fault && !settings.ping) return ping;
+    if (ping instanceof Fault) return new Fault(ping.exitCode, ping.message, ping.hint);
+    const version = (await ask("version")).trim();
+    return version ? `${version}, answers` : "answers";
+  },
+  async "log target"({ world, settings, ask }) {
+    return logTarget(world, settings, await ask("get", "logtarget"));
+  },
+  async "log level"({ ask }) {
+    const level = /level is '?(\w+)/.exec(await ask("get", "loglevel"))?.[1] ?? "";
+    if (level === "NOTICE") return "NOTICE: bans, but neither failed attempts nor restarts";
+    if (!["WARNING", "ERROR", "CRITICAL"].includes(level)) return level;
+    const hint = "fail2ban-client set loglevel INFO; the same in /etc/fail2ban/fail2ban.local";
+    return new Fault(66, `${level}: fail2ban does not log its bans`, hint);
+  },
+  jails: ({ world, settings, ping }) => (ping instanceof Fault ? "" : chosenJails(world, settings)),
+  database: ({ world, settings }) => databaseText(world, settings),
+  async countries({ world, settings: { geo = "" } }) {
+    if (geo) await lookUpCountry(world, geo);
+    return geo;
+  },
+  state({ world, settings }) {
+    const { state } = settings;
+    const path = statePathOf(settings);
+    checkStateDirectory(world, state);
+    const stat = world.fs.statSync(state, { throwIfNoEntry: false });
+    if (!stat) {
+      let parent = dirname(state);
+      while (!world.fs.existsSync(parent)) parent = dirname(parent);
+      writing(state, () => world.fs.accessSync(parent, world.fs.constants.W_OK));
+      return `${state} does not exist yet: the first run creates it`;
     }
-    const notes = [asked.text + age];
-    if (outcome) notes.push("the test message is there");
-    else if (refusal) notes.push(`refused before (${refusal}), is called again`);
-    if (failures[`${name} unverified`]) notes.push("it does not say that it keeps messages");
-    if (!asked.doubt || outcome) return notes.join("; ");
-    return new Closed(0, [...notes, `${asked.doubt} only check --hello can tell`].join("; "));
-  };
-  return findings.map((finding) => rowOf(finding.destination.title, textOf(finding)));
-}
+    // A file beside the state is written and locked as a run would do it.
+    const scratch = `${path}.try${Math.floor(world.random() * 1e9)}`;
+    try {
+      touch(world, scratch);
+      acquireLock(scratch)?.release();
+      writing(state, () => writePrivate(world, scratch, 0, "x".repeat(4 * 1024)));
+    } finally {
+      world.fs.rmSync(scratch, { force: true });
+    }
+    const file = world.fs.statSync(path, { throwIfNoEntry: false });
+    const kept = file ? `; ${basename(path)}, ${ownerText(world, file)}` : "";
+    return `${state}, ${ownerText(world, stat)}${kept}`;
+  },
+  progress({ world, settings }) {
+    const saved = readState(world, settings);
+    if (saved.kind === "damaged") {
+      const hint = `df -h ${settings.state}; the next run starts again, and reports the gap`;
+      return new Fault(73, "the state is damaged, and so is its older copy", hint);
+    }
+    const { destinations = {}, failures = {} } = saved.kind === "known" ? saved.state : {};
+    const held = Object.values(destinations).flatMap((progress) => progress.held ?? [])[0];
+    if (held && failures["stuck"]) {
+      const age = durationText(world.now() - held.since);
+      const text = `fail2ban has been writing to ${held.name} for ${age}`;
+      return new Fault(66, text, "fail2ban-client flushlogs");
+    }
+    // If it cannot be read, the log's own row says why.
+    const live = ifPossible(() => openLive(world, settings.log));
+    let isWaiting = false;
+    const texts = Object.entries(destinations).map(([name, { cursor, outbox, notice, gap }]) => {
+      let text = cursor ? `${name} after line ${cursor.lines}` : `${name} at the log's start`;
+      if (cursor?.lastTime) text += ` (${cursor.lastTime})`;
+      const unread = cursor && live?.matches(cursor) ? live.size - cursor.offset : undefined;
+      if (unread) text += `, ${sizeText(unread)} unread`;
+      else if (cursor && live) text += unread === 0 ? ", up to date" : " of a rotated file";
+      if (!outbox && (!notice || gap)) return text;
+      isWaiting = true;
+      return `${text}, 1 message waiting`;
+    });
+    live?.close();
+    if (texts.length === 0) return `none: the first run starts at the log's ${settings.from}`;
+    if (saved.kind === "known" && saved.fromCopy)
+      texts.push("from the older copy, the newer one is damaged");
+    const hint = "the next run sends it, once the destination takes it";
+    return isWaiting ? new Fault(75, texts.join("; "), hint) : texts.join("; ");
+  },
+  lock({ world, settings }) {
+    const path = `${statePathOf(settings)}.lock`;
+    const stat = world.fs.lstatSync(path, { throwIfNoEntry: false, bigint: true });
+    if (!stat) return "does not exist yet: the first run creates it";
+    if (!stat.isFile() || stat.size > 0) {
+      const hint = `while no run is in progress: rm ${path}`;
+      return new Fault(73, `${path} is not an empty file`, hint);
+    }
+    world.fs.accessSync(path, world.fs.constants.R_OK | world.fs.constants.W_OK);
+    // The process that holds it, from the kernel's list: taking the lock would turn a run away.
+    // 0: none; undefined: there is no such list. Processes of other containers are not in it.
+    const locks = ifPossible(() => world.fs.readFileSync("/proc/locks", "utf8"));
+    // The byte that SQLite locks to write.
+    const held = new RegExp(`POSIX .* (\\d+) \\w+:\\w+:${stat.ino} ${0x40000001} `);
+    const holder = locks === undefined ? undefined : Number(held.exec(locks)?.[1] ?? 0);
+    const mark = world.fs.statSync(`${statePathOf(settings)}.mark`, { throwIfNoEntry: false });
+    const waitMs = mark && holder !== 0 ? world.now() - mark.mtimeMs : 0;
+    if (waitMs > settings.maxTimeMs + MINUTE) {
+      const hint = `ps -fp ${holder ?? `"$(fuser ${path})"`}`;
+      return new Fault(75, `another run has been in progress for ${durationText(waitMs)}`, hint);
+    }
+    if (holder) return `works; process ${holder} is running now`;
+    return holder === 0 ? "works, free" : "works";
+  },
+};
 
 /**
- * Resumes what had refused and works again, and posts the test message, under the lock of a run.
- * The outcome is a row of the table, and no failure of a run.
+ * Asks a destination without posting. Under the lock of a run it resumes what had refused and works
+ * again, and posts the test message; how that ends is no failure of a run.
  */
-async function callAgain(world: World, settings: Settings, findings: readonly Finding[]) {
+async function lookAt(world: World, settings: Settings, destination: Destination) {
   const { host, log, hello, dryRun, json } = settings;
-  const outcomes = new Map<string, NonNullable<Ended["outcome"]>>();
-  const alive = findings.filter(({ asked }) => !(asked instanceof Fault));
-  const posts = hello && !(dryRun && json);
-  if (!alive.some(({ refusal }) => posts || (refusal && !dryRun))) return outcomes;
+  const { name, title } = destination;
+  if (name === STDOUT.name) return `none: messages go to stdout (${SET_ONE})`;
   const logs = logsOrPath(world, log);
+  const saved = ifPossible(() => readState(world, { ...settings, log: logs[0] ?? log }));
+  const { channels = {}, failures = {} } = saved?.kind === "known" ? saved.state : {};
+  const now = world.now();
+  const { since } = failures[name] ?? {};
+  const age = since === undefined ? "" : `; runs have failed for ${durationText(now - since)}`;
+  const known = channels[name]?.pause;
+  const pause = isPaused(known, now, destination.settings) ? known : undefined;
+  const refusal = pause?.settings === undefined ? "" : pause.why;
+  if (pause && !refusal) {
+    const why = `quiet for another ${durationText(pause.until - now)}: ${pause.why}${age}`;
+    return new Fault(pause.exitCode, why, pause.hint);
+  }
+  const asked = await tried(75, () => askService(world, destination));
+  if (asked instanceof Fault) return new Fault(asked.exitCode, asked.message + age, asked.hint);
+  const { text, bot = "$&", doubt, untouched } = asked;
+  if (pause && untouched?.test(refusal) && !hello) {
+    const hint = (pause.hint ?? "mend what it says").replace("@<the bot>", bot);
+    return new Fault(pause.exitCode, `${text}; ${refusal}${age}`, `${hint}; then: check --hello`);
+  }
+  const posts = hello && !(dryRun && json);
   const path = neutralise(redact(log.replaceAll("`", "'"), []));
-  const text = `👋 ${host}: f2b-watch ${VERSION} can post here, it watches \`${path}\``;
-  const callOn: Work = (job, destination) => {
-    const { name } = destination;
-    if (!alive.some((finding) => finding.destination.name === name)) return undefined;
+  const words = `👋 ${host}: f2b-watch ${VERSION} can post here, it watches \`${path}\``;
+  const callOn: Work = (job, own) => {
+    if (own.name !== name) return undefined;
     const channel = job.channel(name);
     if (channel.pause?.settings) delete channel.pause;
-    const isFirst = job.settings.log === logs[0];
-    return posts && isFirst ? textSource(job, destination, text, "") : undefined;
+    return posts && job.settings.log === logs[0] ? textSource(job, own, words, "") : undefined;
   };
+  let outcome: Ended["outcome"];
   const conclude = (_: Job, ended: readonly Ended[]) => {
-    for (const { destination, outcome } of ended)
-      if (outcome !== undefined) outcomes.set(destination.name, outcome);
+    outcome ??= ended.find((each) => each.destination.name === name)?.outcome;
   };
-  try {
+  const failed = await tried(73, async () => {
     // Each log's state remembers by itself who refused.
-    for (const each of logs) await sendBeside(world, { ...settings, log: each }, callOn, conclude);
-  } catch (error) {
-    for (const { destination } of alive) outcomes.set(destination.name, asFault(error, 73));
+    for (const each of posts || (refusal && !dryRun) ? logs : [])
+      await sendBeside(world, { ...settings, log: each }, callOn, conclude);
+  });
+  // What a dry run printed proves nothing.
+  outcome = dryRun ? undefined : (failed ?? outcome);
+  if (outcome instanceof Fault) {
+    const { exitCode, message, hint } = outcome;
+    const why = `${text}; but ${message.replace(`${title}: `, "")}`;
+    return new Fault(exitCode, why, hint?.replace("@<the bot>", bot));
   }
-  return outcomes;
+  let found = text + age;
+  if (outcome) found += "; the test message is there";
+  else if (refusal) found += `; refused before (${refusal}), is called again`;
+  if (failures[`${name} unverified`]) found += "; it does not say that it keeps messages";
+  if (!doubt || outcome) return found;
+  return new Closed(0, `${found}; ${doubt} only check --hello can tell`);
+}
+
+/** The result, or the fault that stands for an error; a system error gets this exit code. */
+async function tried<Result>(exitCode: number, work: () => Result | Promise<Result>) {
+  try {
+    return await work();
+  } catch (error) {
+    return asFault(error, exitCode);
+  }
+}
+
+/** Shows what is configured and whether it works. */
+async function check(world: World, settings: Settings): Promise<number> {
+  const { log, json, ownSecrets } = settings;
+  const ping = await tried(66, () => askClient(world, "ping"));
+  const ask = async (...words: readonly string[]) =>
+    ping instanceof Fault ? "" : await askClient(world, ...words).catch(() => "");
+  const clean = (text: string) => cleanText(text.replace(/\s+/g, " "), ownSecrets);
+  const rows: { name: string; state: string; text: string; hint: string; exitCode: number }[] = [];
+  const add = (name: string, found: string | Fault) => {
+    const fault = typeof found === "string" ? new Fault(0, found) : found;
+    const { message, hint = "", exitCode } = fault;
+    const state = fault instanceof Closed ? "unknown" : found === fault ? "failed" : "ok";
+    const row = { name, state, text: clean(message), hint: clean(hint), exitCode };
+    if (state === "failed") rows.push(row);
+    else if (hint) rows.push({ ...row, text: `${row.text}; ${row.hint}`, hint: "", exitCode: 0 });
+    else if (message) rows.push({ ...row, exitCode: 0 });
+  };
+  const logs = logsOrPath(world, log).map((path) => settingsFor(settings, path));
+  const ofLogs = ["log", "rotated files", "progress", "lock"];
+  const exitCodes: Record<string, number> = { "env file": 78, state: 73, progress: 73, lock: 73 };
+  for (const [name, look] of Object.entries(ROWS)) {
+    const code = exitCodes[name] ?? 66;
+    for (const own of ofLogs.includes(name) ? logs : [settings])
+      add(name, await tried(code, () => look({ world, settings: own, ping, ask })));
+  }
+  const own = ofMachine(world, settings);
+  for (const destination of destinationsOf(world, own)) {
+    const name = destination.name === STDOUT.name ? "destination" : destination.title;
+    add(name, await tried(75, () => lookAt(world, own, destination)));
+  }
+  const exitCode = worstExit(rows.map((row) => row.exitCode));
+  const width = Math.max(...rows.map(({ name }) => name.length));
+  const signs: Record<string, string> = { ok: "✓", failed: "✗", unknown: "?" };
+  const table = rows.map(({ name, state, text, hint }) => {
+    const head = `${signs[state]} ${name.padEnd(width)}`;
+    // Hints never wrap, so that commands can be copied.
+    return columns([[head, text]], world.terminal ? 80 : Infinity) + (hint && `  → ${hint}\n`);
+  });
+  const report = `${JSON.stringify({ exitCode, rows }, undefined, 2)}\n`;
+  await print(world, json ? report : table.join(""));
+  return exitCode;
 }
 
 // ── The other commands ──────────────────────────────────────────────────────────────────────────

@@ -4325,8 +4325,9 @@ function printing(world: World, { host, dryRun }: Settings, destination: Destina
     const text = texts.join("");
     [texts, length] = [[], 0];
     if (text === "") return;
-    // What counts as sent must have been read; a dry run just ends.
-    await print(world, text, new Fault(dryRun ? 0 : 75, "cannot write to stdout: broken pipe"));
+    // What counts as sent must have been read; a dry run just ends, without a word.
+    const leaves = dryRun ? new Fault(0, "") : new Fault(75, "cannot write to stdout: broken pipe");
+    await print(world, text, leaves);
     await world.sleep(0);
   };
   const printed: Verdict = { kind: "confirmed", why: "" };
@@ -4820,7 +4821,7 @@ function report(
     return complain(world, over);
   }
   const { exitCode, message, hint } = fault;
-  if (exitCode === 0) return;
+  if (message === "") return;
   const now = world.now();
   const isDue = isReportDue(last, now, exitCode);
   // If the state cannot be saved, the report cannot be remembered.
@@ -6355,7 +6356,7 @@ async function toldIfFailed(world: World, work: () => Promise<number>): Promise<
     const bug = `a bug in f2b-watch ${VERSION}: ${reason(error).split("\n")[0]}`;
     const unforeseen = isDenied(error) ? asFault(error, 78) : new Fault(70, bug);
     const { exitCode, message, hint } = error instanceof Fault ? error : unforeseen;
-    if (exitCode !== 0) complain(world, message, hint);
+    if (message !== "") complain(world, message, hint);
     return exitCode;
   }
 }

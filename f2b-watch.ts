@@ -2811,36 +2811,19 @@ function worstExit(codes: readonly number[]): number {
  * The labels in fail2ban-client's tree with their texts. An id may hold line ends: a line that is
  * no branch belongs to the one above it, and of two with one label the first counts.
  */
-function labelled(out: string): object {
+function labelled(out: string): Partial<Record<string, string>> {
   const branches = out.replace(/\n$/, "").split(/\n(?=[|` ]*[|`]- )/);
-  const found = branches.flatMap((branch) => {
-    const [, label = "", text = ""] = /^[|` ]*[|`]- (.+?):\t([^]*)$/.exec(branch) ?? [];
-    return label ? [[label, text]] : [];
-  });
-  return Object.fromEntries(found.toReversed());
+  const found = branches.map((branch) => /^[|` ]*[|`]- (.+?):\t([^]*)$/.exec(branch)?.slice(1));
+  return Object.fromEntries(found.filter((each) => each !== undefined).toReversed());
 }
 
-const ClientTrees = lazily(() => {
-  const count = z.pipe(z.string().check(z.regex(/^\d{1,15}$/)), z.transform(Number));
-  return {
-    jails: z.object({ "Number of jail": count, "Jail list": z.string() }),
-    jail: z.object({
-      "Currently failed": count,
-      "Total failed": count,
-      "File list": z.optional(z.string()),
-      "Journal matches": z.optional(z.string()),
-      "Currently banned": count,
-      "Total banned": count,
-      "Banned IP list": z.string(),
-    }),
-  };
-});
+const wordsOf = (text: string): string[] => text.match(/\S+/g) ?? [];
 
 /** The names of all jails; absent where they are not certain, as with `, ` in a name. */
 function readJailNames(out: string): string[] | undefined {
-  const list = z.safeParse(ClientTrees().jails, labelled(out)).data;
-  const names = list?.["Jail list"].split(", ").filter((name) => name !== "");
-  return names?.length === list?.["Number of jail"] ? names : undefined;
+  const { "Number of jail": count, "Jail list": list = "" } = labelled(out);
+  const names = list.split(", ").filter((name) => name !== "");
+  return `${names.length}` === count ? names : undefined;
 }
 
 /** One jail as `status --json` has it; all text in it is clean. */
@@ -2848,24 +2831,24 @@ type JailStatus = NonNullable<ReturnType<typeof readJailStatus>>;
 
 /** Reads `fail2ban-client status <jail>`; absent when it is something else. */
 function readJailStatus(jail: string, out: string, ownSecrets: readonly string[]) {
-  const report = z.safeParse(ClientTrees().jail, labelled(out)).data;
-  if (!report) return undefined;
+  const tree = labelled(out);
+  const count = (label: string) => Number(/^\d{1,15}$/.exec(tree[label] ?? "")?.[0]);
+  const counts = {
+    currentlyFailed: count("Currently failed"),
+    totalFailed: count("Total failed"),
+    currentlyBanned: count("Currently banned"),
+    totalBanned: count("Total banned"),
+  };
+  const banned = tree["Banned IP list"];
+  if (banned === undefined || Object.values(counts).some(Number.isNaN)) return undefined;
   const clean = (text: string) => cleanText(text, ownSecrets);
   return {
-    jail: clean(jail),
-    currentlyFailed: report["Currently failed"],
-    totalFailed: report["Total failed"],
-    currentlyBanned: report["Currently banned"],
-    totalBanned: report["Total banned"],
+    ...{ jail: clean(jail), ...counts },
     /** Files, or matches of the journal, as fail2ban lists them. */
-    watches: clean(report["File list"] ?? report["Journal matches"] ?? ""),
+    watches: clean(tree["File list"] ?? tree["Journal matches"] ?? ""),
     // A line each, so that an id that looks like a secret hides no other.
-    banned: wordsOf(clean(wordsOf(report["Banned IP list"]).join("\n"))),
+    banned: wordsOf(clean(wordsOf(banned).join("\n"))),
   };
-}
-
-function wordsOf(text: string): string[] {
-  return text.split(/\s+/).filter((word) => word !== "");
 }
 
 /** Columns side by side; the first is cut so that a row fits, numbers are aligned to the right. */
@@ -2885,14 +2868,10 @@ function aligned(rows: readonly (readonly string[])[], width: number, gap = 2): 
 
 /**
  * A row for each jail with what it watches, where that fits; else that is under it, as the banned
- * are: so many `words` of each list, so many `letters` of each word.
+ * are. A phone shows about 40 columns, and 20 words of each list are enough there.
  */
-function statusTable(
-  jails: readonly JailStatus[],
-  width: number,
-  words = Infinity,
-  letters = Infinity,
-): string {
+function statusTable(jails: readonly JailStatus[], isMessage: boolean): string {
+  const [width, words, letters] = isMessage ? [40, 20, 80] : [80, Infinity, Infinity];
   if (jails.length === 0) return "";
   const rows = jails.map((each) => [
     each.jail,
@@ -2902,15 +2881,15 @@ function statusTable(
   const [head = "", ...starts] = aligned([["jail", "failed", "banned"], ...rows], width);
   const isWide = jails.every(({ watches }) => head.length + 2 + watches.length <= width);
   const indented = (list: readonly string[]) => {
+    const more = list.length > words ? [`and ${list.length - words} more`] : [];
     const shown = list.slice(0, words).map((word) => shortened(word, letters));
-    if (list.length > words) shown.push(`and ${list.length - words} more`);
-    return filled(shown, width - 2).map((line) => `  ${line}`);
+    return filled([...shown, ...more], width - 2).map((line) => `  ${line}`);
   };
-  const lines = jails.flatMap(({ watches, banned }, at) => [
-    isWide ? `${starts[at]}  ${watches}` : `${starts[at]}`,
-    ...(isWide ? [] : indented(wordsOf(watches))),
-    ...indented(banned),
-  ]);
+  const lines = jails.flatMap(({ watches, banned }, at) =>
+    isWide
+      ? [`${starts[at]}  ${watches}`, ...indented(banned)]
+      : [`${starts[at]}`, ...indented(wordsOf(watches)), ...indented(banned)],
+  );
   const table = [isWide ? `${head}  watches` : head, ...lines];
   return table.map((line) => `${line.trimEnd()}\n`).join("");
 }
@@ -6722,7 +6701,7 @@ async function status(world: World, given: Settings, named: readonly string[]): 
     return worstExit([exitCode, jails.exitCode]);
   }
   if (json) await print(world, `${JSON.stringify({ host, jails }, undefined, 2)}\n`);
-  else if (!send) await print(world, statusTable(jails, 80) || "no jails\n");
+  else if (!send) await print(world, statusTable(jails, false) || "no jails\n");
   // Where messages would be printed too, the object is the message.
   if (!send || (json && prints)) return 0;
   // Jails and banned addresses in any order; counters do not matter.
@@ -6731,8 +6710,7 @@ async function status(world: World, given: Settings, named: readonly string[]): 
   const banned = jails.reduce((sum, { currentlyBanned }) => sum + currentlyBanned, 0);
   const counts = `${amount(jails.length, "jail")}, ${banned} banned`;
   const title = `${host}: ${jails.length > 0 ? counts : "no jails"}`;
-  // A phone shows about 40 columns, and 20 words of each list are enough there.
-  const table = statusTable(jails, 40, 20, 80);
+  const table = statusTable(jails, true);
   return sendBeside(world, settings, (job, destination) => {
     report(job, "status", undefined, "fail2ban-client can be used again");
     const channel = job.channel(destination.name);

@@ -2914,40 +2914,40 @@ function afterPing(down: Channel["down"], isUp: boolean, at: number, host: strin
 /** Adds up a period's lines, each by its own date; of some jails, or of all where none is named. */
 class Tally {
   readonly counts: Counts;
+  readonly #reader: LogContext;
+  readonly #jails: ReadonlySet<string>;
+  /** Of the period, as the log writes them. */
+  readonly #ends: { readonly since: string; readonly until: string };
   /** The period ended before now; if not, what is later is of a clock that was put back. */
   readonly #isPast: boolean;
-  readonly #jails: ReadonlySet<string>;
-  readonly #reader: LogContext;
   /** Failures and bans, by hour, or by day where the period is long; the oldest first. */
   readonly #chart = new Map<string, { readonly from: string; count: number }>();
   readonly #unit: "hour" | "day";
-  /** Of the period, as the log writes them. */
-  readonly #ends: { readonly since: string; readonly until: string };
   /** `2026-11-22 10`, an hour that is wholly in the period, and its bar of the chart. */
   #hour = "";
   #bar = { from: "", count: 0 };
   #isDated = false;
   readonly #lines = { dated: 0, undated: 0 };
 
-  constructor({ since: period, view, ownSecrets }: Settings) {
-    this.#jails = view.jails;
-    this.#reader = new LogContext({ lastDay: view.lastDay });
+  constructor({ since: { sinceMs, untilMs, isPast }, view, ownSecrets }: Settings) {
     this.counts = new Counts(ownSecrets);
-    const { sinceMs, untilMs, isPast } = period;
-    this.#isPast = isPast;
+    this.#reader = new LogContext({ lastDay: view.lastDay });
+    this.#jails = view.jails;
     this.#ends = { since: stampOf(sinceMs), until: stampOf(untilMs) };
+    this.#isPast = isPast;
     this.#unit = untilMs - sinceMs <= 2 * DAY ? "hour" : "day";
     const barMs = this.#unit === "hour" ? HOUR : DAY;
     const last = untilMs - (untilMs % barMs);
     const first = Math.max(sinceMs - (sinceMs % barMs), last - 999 * barMs);
     for (let at = first; at <= last; at += barMs) {
-      const from = this.#barName(stampOf(at));
-      this.#chart.set(from, { from, count: 0 });
+      const bar = this.#barOf(stampOf(at));
+      this.#chart.set(bar.from, bar);
     }
   }
 
-  #barName(stamp: string): string {
-    return this.#unit === "hour" ? `${stamp.slice(0, 13)}:00` : stamp.slice(0, 10);
+  #barOf(stamp: string) {
+    const from = this.#unit === "hour" ? `${stamp.slice(0, 13)}:00` : stamp.slice(0, 10);
+    return this.#chart.get(from) ?? { from, count: 0 };
   }
 
   /** Adds lines, each with its line end, in their order. */
@@ -2978,24 +2978,19 @@ class Tally {
     if (record) this.#isDated = record.date !== "";
     this.#lines[this.#isDated ? "dated" : "undated"]++;
     if (!record) return;
-    const { jail, event } = record;
-    const bar = this.#hour && line.startsWith(this.#hour) ? this.#bar : this.#barOf(record);
-    if (!bar || (this.#jails.size > 0 && jail !== undefined && !this.#jails.has(jail))) return;
-    this.counts.add(record);
-    if (event === "found" || event === "ban") bar.count++;
-  }
-
-  /** The bar of its hour or day; absent where it is not in the period. */
-  #barOf({ date, time }: LogRecord): { count: number } | undefined {
+    const { date, time, jail, event } = record;
     const { since, until } = this.#ends;
     const stamp = `${date} ${time}`;
-    if (stamp < since || (this.#isPast && stamp > until)) return undefined;
-    // What is later than now is of now: the clock was put back.
-    const from = this.#barName(stamp < until ? stamp : until);
-    const bar = this.#chart.get(from) ?? { from, count: 0 };
-    const hour = stamp.slice(0, 13);
-    if (`${hour}:00:00` >= since) [this.#hour, this.#bar] = [ownCopy(hour), bar];
-    return bar;
+    if (!this.#hour || !stamp.startsWith(this.#hour)) {
+      if (stamp < since || (this.#isPast && stamp > until)) return;
+      // What is later than now is of now: the clock was put back.
+      this.#bar = this.#barOf(stamp < until ? stamp : until);
+      const hour = stamp.slice(0, 13);
+      this.#hour = `${hour}:00:00` >= since ? ownCopy(hour) : "";
+    }
+    if (this.#jails.size > 0 && jail !== undefined && !this.#jails.has(jail)) return;
+    this.counts.add(record);
+    if (event === "found" || event === "ban") this.#bar.count++;
   }
 
   /**
@@ -3010,10 +3005,13 @@ class Tally {
       return { jail: clean(name), ...counts, unbanned: kinds.unban, bannedAddresses };
     });
     const alerts = Array.from(counted.values(), ({ kinds }) => kinds);
-    const addresses = this.counts.busiest(100).map(({ id, ...counts }) => {
+    const busiest = this.counts.busiest();
+    const addresses = busiest.slice(0, 100).map(({ id, ...counts }) => {
       const country = known.get(id);
       return { address: clean(id), ...counts, ...(country !== undefined && { country }) };
     });
+    const networks = addUp(busiest, ({ id }) => networkOf(id));
+    const countries = addUp(addresses, ({ country }) => country);
     return {
       ...this.#ends,
       found: sumOf(jails, "found"),
@@ -3030,15 +3028,12 @@ class Tally {
       /** Different addresses, or other ids, that were found or banned. */
       seenAddresses: atLeast.seenAddresses ? IDS_LIMIT : ids.size,
       addresses,
-      networks: addUp(this.counts.busiest(), ({ id }) => networkOf(id))
-        .filter((network) => network.addresses > 1)
+      networks: networks
+        .filter(({ addresses: count }) => count > 1)
         .slice(0, 100)
         .map(({ name: network, ...counts }) => ({ network, ...counts })),
       /** Of the addresses above whose country is known. */
-      countries: addUp(addresses, ({ country }) => country).map(({ name: country, ...counts }) => ({
-        country,
-        ...counts,
-      })),
+      countries: countries.map(({ name: country, ...counts }) => ({ country, ...counts })),
       atLeast,
       /** The oldest first. */
       chart: { unit: this.#unit, bars: [...this.#chart.values()] },
@@ -3083,43 +3078,51 @@ function networkOf(id: string): string | undefined {
 /** Jails, addresses, networks and countries, each a table of as many rows as there is room for. */
 function digestTables(digest: Digest, rows: number): string[][] {
   const { jails, addresses, networks, countries, seenAddresses, atLeast } = digest;
-  const jailRow = ({ jail, found, banned, unbanned, bannedAddresses }: Digest["jails"][number]) => {
-    const ips = `${atLeast.bannedAddresses ? "≥" : ""}${bannedAddresses}`;
-    return [shortened(jail, 20), `${found}`, `${banned} (${ips})`, `${unbanned}`];
+  const table = <Each>(all: readonly Each[], head: string[], cells: (each: Each) => unknown[]) => {
+    const body = all.map((each) => cells(each).map(String));
+    return all.length > 0 ? aligned([head, ...body], Infinity, 1) : [];
   };
-  const jailRows = [
+  const all = jails.length > 1 ? [{ ...digest, jail: "all jails" }] : [];
+  const byJail = table(
+    [...jails.slice(0, rows), ...all],
     ["jail", "found", "bans (IPs)", "unbans"],
-    ...jails.slice(0, rows).map(jailRow),
-  ];
-  if (jails.length > 1) jailRows.push(jailRow({ ...digest, jail: "all jails" }));
-  const byJail = jails.length > 0 ? aligned(jailRows, Infinity, 1) : [];
-  if (jails.length > rows) byJail.splice(-1, 0, `and ${jails.length - rows} more`);
-  const table = <Each extends Busy>(head: string, all: Each[], nameOf: (each: Each) => string) => {
-    const cells = all.map((each) => [nameOf(each), `${each.found}`, `${each.banned}`]);
-    return cells.length > 0 ? aligned([[head, "found", "bans"], ...cells], Infinity, 1) : [];
-  };
-  const top = addresses.slice(0, Math.ceil(rows / 2));
-  const few = Math.ceil(rows / 4);
-  const byAddress = table("top addresses", top, ({ address, country }) =>
-    [shortened(address, 39), country && countryText(country)].filter(Boolean).join(" "),
+    ({ jail, found, banned, unbanned, bannedAddresses }) => {
+      const ips = (atLeast.bannedAddresses ? "≥" : "") + bannedAddresses;
+      return [shortened(jail, 20), found, `${banned} (${ips})`, unbanned];
+    },
   );
+  if (jails.length > rows) byJail.splice(-1, 0, `and ${jails.length - rows} more`);
+  const top = addresses.slice(0, Math.ceil(rows / 2));
+  const byAddress = table(top, ["top addresses", "found", "bans"], (each) => {
+    const country = each.country ? ` ${countryText(each.country)}` : "";
+    return [shortened(each.address, 39) + country, each.found, each.banned];
+  });
   const hidden = `${atLeast.seenAddresses ? "at least " : ""}${seenAddresses - top.length}`;
   if (top.length > 0 && seenAddresses > top.length) byAddress.push(`and ${hidden} more`);
+  const few = Math.ceil(rows / 4);
   const looked = seenAddresses > LOOKUPS_PER_MESSAGE ? ` of top ${LOOKUPS_PER_MESSAGE}` : "";
   return [
     byJail,
     byAddress,
-    table("top networks (IPs)", networks.slice(0, few), (each) => {
-      return `${each.network} (${each.addresses})`;
+    table(networks.slice(0, few), ["top networks (IPs)", "found", "bans"], (each) => {
+      return [`${each.network} (${each.addresses})`, each.found, each.banned];
     }),
-    table(`countries${looked} (IPs)`, countries.slice(0, few), (each) => {
-      return `${countryText(each.country)} (${each.addresses})`;
+    table(countries.slice(0, few), [`countries${looked} (IPs)`, "found", "bans"], (each) => {
+      return [`${countryText(each.country)} (${each.addresses})`, each.found, each.banned];
     }),
   ];
 }
 
-/** A row for each day with a column for each hour, or for each month with a column for each day. */
-function chartLines({ chart: { unit, bars } }: Digest): string[] {
+/** The message without its title, each line with its end; as many rows as `fits` lets pass. */
+function digestText(digest: Digest, fits: (text: string) => boolean): string {
+  const { lines, notRead, failedActions, otherAlerts, serverStarts } = digest;
+  const { unit, bars } = digest.chart;
+  const alerts = Object.entries({
+    "failed actions": failedActions,
+    "other alerts": otherAlerts,
+    "server starts": serverStarts,
+  }).flatMap(([name, count]) => (count > 0 ? `${name}: ${count}` : []));
+  // A row for each day with a column for each hour, or for each month with a column for each day.
   const [letters, hidden, first, axis] =
     unit === "hour"
       ? [10, 5, 0, "      0     6     12    18"]
@@ -3128,37 +3131,27 @@ function chartLines({ chart: { unit, bars } }: Digest): string[] {
   const busy = groups.findIndex(([, group]) => group.some(({ count }) => count > 0));
   const shown = groups.slice(unit === "hour" ? 0 : busy).slice(-4);
   const most = Math.max(...shown.flatMap(([, group]) => group.map(({ count }) => count)));
-  if (most === 0) return [];
-  const levels = "▁▂▃▄▅▆▇█";
   const rows = shown.map(([name, group]) => {
     const cells = Array<string>(32).fill(" ");
     for (const { from, count } of group) {
-      const bar = levels[Math.ceil((count / most) * levels.length) - 1];
+      const bar = "▁▂▃▄▅▆▇█"[Math.ceil((count / most) * 8) - 1];
       cells[Number(from.slice(letters + 1, letters + 3))] = bar ?? "·";
     }
     return `${name.slice(hidden)} ${cells.slice(first).join("").trimEnd()}`;
   });
-  return [`failed attempts and bans per ${unit}, █ = ${most}`, axis, ...rows];
-}
-
-/** The message without its title, each line with its end; as many rows as `fits` lets pass. */
-function digestText(digest: Digest, fits: (text: string) => boolean): string {
-  const { lines, notRead, failedActions, otherAlerts, serverStarts } = digest;
-  const alerts = Object.entries({
-    "failed actions": failedActions,
-    "other alerts": otherAlerts,
-    "server starts": serverStarts,
-  }).flatMap(([name, count]) => (count > 0 ? `${name}: ${count}` : []));
+  const head = `failed attempts and bans per ${unit}, █ = ${most}`;
   const notes: string[] = [];
   if (lines.undated > lines.dated)
     notes.push(`${lines.undated} lines have no date: they are not counted`);
   if (notRead.length > 0) notes.push(`not read: ${fitting(notRead, 70)}`);
-  for (let rows = 12; ; rows--) {
-    const [jails = [], ...busiest] = digestTables(digest, rows);
-    const sections = [jails, alerts, chartLines(digest), ...busiest, notes];
-    const shown = sections.filter((section) => section.length > 0);
-    const text = shown.map((section) => `${section.join("\n")}\n`).join("\n");
-    if (rows === 0 || fits(text)) return text;
+  for (let rowsOfTables = 12; ; rowsOfTables--) {
+    const [jails = [], ...busiest] = digestTables(digest, rowsOfTables);
+    const sections = [jails, alerts, most > 0 ? [head, axis, ...rows] : [], ...busiest, notes];
+    const texts = sections.flatMap((section) =>
+      section.length > 0 ? `${section.join("\n")}\n` : [],
+    );
+    const text = texts.join("\n");
+    if (rowsOfTables === 0 || fits(text)) return text;
   }
 }
 

@@ -352,6 +352,10 @@ const HISTORIES: Record<string, string> = {
   "31. a hard link counts once": "link.1 +6 =6",
   "31. a copy, then the log is edited": "new +1-10 =1-10 copy.bak keep=1!,2-12 =11-12",
   "31. a copy, then the log is trimmed": "new +1-10 =1-10 copy.bak keep=6-12 =11-12",
+  "31. two copies, the position lost": "rm .1+6-8 .2+6-8 +9 gap5=6-9",
+  "31. a copy and what came behind it": "rm .1+6-8 .2+6-7 +9 gap5=6-9",
+  "31. a copy and what came behind it, the other way round": "rm .1+6-7 .2+6-8 +9 gap5=6-9",
+  "31. two that begin alike": "new +1 =1 empty -20261101+2-6 -20261102+2,4-6 run=2,4-6,2-6",
   "31. lines that stand only in a copy": "new +1-10 =1-10 +11-12 copy.1 keep=1-10,13 =11-13",
   "32. compressed at once": "+6-8 rotate gz.1 +9-10 =6-10",
   "32. compressed at once, the new log empty": "+6 rotate gz.1 =6 +7 =7",
@@ -605,26 +609,6 @@ test("lines longer than what proves a line: those behind a cut are sent, and a l
   scene.append(long(8), long(9));
   await scene.pass();
   expect(scene.newlyPosted().join(" ")).toContain(line(9));
-});
-
-test("two copies that begin alike, in one of them a line was deleted: that line is sent, too", async () => {
-  using scene = new Scene();
-  scene.append(line(1));
-  await scene.passPosts(line(1));
-  fs.truncateSync(scene.log, 0);
-  fs.writeFileSync(
-    scene.path("-20261101"),
-    lines(2, 6)
-      .map((each) => `${each}\n`)
-      .join(""),
-    { mode: 0o640 },
-  );
-  const others = lines(2, 6).filter((each) => each !== line(3));
-  fs.writeFileSync(scene.path("-20261102"), others.map((each) => `${each}\n`).join(""), {
-    mode: 0o640,
-  });
-  await scene.pass();
-  expect(scene.newlyPosted()).toContain(line(3));
 });
 
 test.each<[string, (packed: Buffer) => Buffer]>([

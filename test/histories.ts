@@ -34,36 +34,19 @@ import { machine, type State } from "./harness.ts";
 
 // ── Histories ───────────────────────────────────────────────────────────────────────────────────
 
+// prettier-ignore
 const WEIGHTS = {
-  write: 24,
-  part: 4,
-  rotate: 9,
-  flush: 5,
-  copytruncate: 4,
-  compress: 4,
-  startCompressing: 2,
-  removeOldest: 4,
-  trimHead: 4,
-  copyBack: 2,
-  swapInode: 1,
-  truncate: 2,
-  empty: 2,
-  rollBack: 2,
-  edit: 2,
-  renameSibling: 2,
-  backUp: 3,
-  moveBack: 1,
-  refilter: 3,
-  damageOneCopy: 2,
-  damageState: 1,
-  dropState: 1,
-  wait: 2,
-  run: 26,
-  failingRun: 7,
-  kill: 9,
+  write: 24, part: 4, rotate: 9, flush: 5, copytruncate: 4, compress: 4, startCompressing: 2,
+  removeOldest: 4, trimHead: 4, copyBack: 2, swapInode: 1, truncate: 2, empty: 2, rollBack: 2, edit: 2,
+  renameSibling: 2, backUp: 3, moveBack: 1, refilter: 3, damageOneCopy: 2, damageState: 1, dropState: 1,
+  wait: 2, run: 26, failingRun: 7, kill: 9,
 };
 type Kind = keyof typeof WEIGHTS;
 const KINDS = Object.keys(WEIGHTS) as Kind[];
+
+/** They are of a log that fail2ban writes to; else nothing happens. */
+const OF_LIVE_LOG =
+  /^(rotate|copytruncate|trimHead|copyBack|swapInode|truncate|empty|rollBack|edit|backUp|moveBack)$/;
 
 /** `a` and `b` in [0, 1) settle all details, so that a step means the same without its neighbours. */
 export interface Step {
@@ -240,6 +223,10 @@ class Disk {
     return Buffer.concat([Buffer.from(STAND_INS[ending], "hex"), gzipSync(text, { level: 1 })]);
   }
 
+  get live(): string {
+    return this.files.get("") ?? "";
+  }
+
   /** The live log's new text, in the same file or in one that takes its place. */
   replace(text: string, isNewFile: boolean): void {
     if (isNewFile) {
@@ -412,16 +399,12 @@ class Oracle {
   readonly #cameTo = new Map<number, number>();
   #pieceOf = -1;
   #furthest = -1;
-  #older = false;
   #damaged = false;
-  /** A gap was told, and not everything that follows from it was sent yet. */
+  /** A gap was told, ever; what follows from it may come at any later time. */
   #gapTold = false;
-  #gapEver = false;
   #noticeDue = false;
+  /** A notice may come, from now on. */
   #noticeFits = false;
-  /** The last notice may not have been confirmed: it may come again. */
-  #noticeOpen = false;
-  #lastHadNotice = false;
   /** What came since both copies of the state knew all of it. */
   #runIds: number[] = [];
   #lastIds: number[] = [];
@@ -430,9 +413,7 @@ class Oracle {
   #view: readonly string[] = [];
   #views: (readonly string[])[] = [];
   /** Which live log was sent to its end, and the last line in it. */
-  #sentToEnd: { generation: number; last: number; lasts: readonly number[] } = {
-    ...{ generation: -1, last: -1, lasts: [] },
-  };
+  #sentToEnd = { generation: -1, last: -1, lasts: [] as readonly number[] };
   /** The last run did all, and so knows it. */
   #knowsEnd = false;
   /** The live log when the last message came: a run with nothing new writes nothing of another one. */
@@ -465,7 +446,7 @@ class Oracle {
     if (generation !== this.disk.generation || typeof anchor !== "number") return false;
     const isEnd = this.disk.twins(anchor).some((twin) => lasts.includes(twin));
     if (!isEnd && !this.#knowsEnd) return false;
-    return this.disk.wholeLines(this.disk.files.get("") ?? "").every((id) => id > last);
+    return this.disk.wholeLines(this.disk.live).every((id) => id > last);
   }
 
   #fail(what: string): void {
@@ -486,7 +467,7 @@ class Oracle {
   /** An older copy of the state may know less than was sent by the last run. */
   stateChanged(condition: StateCondition): void {
     if (condition === "older") {
-      this.#older = true;
+      this.#noticeFits = true;
       this.#allow([...this.#runIds, ...this.#passed]);
     }
     if (condition === "damaged") this.#damaged = true;
@@ -534,14 +515,12 @@ class Oracle {
     }
     this.#noticeDue = this.#damaged || (this.#lost.size > 0 && anchorLost);
     const fits = anchorLost && !(isEmptied && isNoGap);
-    this.#noticeFits ||=
-      this.#damaged || this.#older || fits || anchor === "unknown" || this.#noticeOpen;
+    this.#noticeFits ||= this.#damaged || fits || anchor === "unknown";
     this.#allow(this.#back.filter((id) => !anchorLost || !this.delivered.has(id)));
     if (!anchorLost) this.#back = [];
     if (!this.#died) this.#runIds = [];
     this.#died = false;
     this.#lastIds = [];
-    this.#lastHadNotice = false;
   }
 
   /** A message that the channel keeps; `confirmed` when its sender is told so. */
@@ -559,11 +538,9 @@ class Oracle {
       );
     }
     this.#noticeDue = false;
-    this.#lastHadNotice = notice;
     this.#readIn = this.disk.generation;
     if (notice) {
-      this.#noticeOpen = !confirmed;
-      this.#gapEver = this.#gapTold = true;
+      this.#gapTold = true;
       this.#lost.clear();
       this.#damaged = false;
     }
@@ -644,7 +621,7 @@ class Oracle {
     this.#cameTo.set(id, Math.max(cameTo, end));
     // What a file ends with is sent when it is left, which may be long after the gap was told.
     const endsFile = end < text.length || (marked.endsWith("…") && this.delivered.has(id));
-    if (endsFile && this.#gapEver) return;
+    if (endsFile && this.#gapTold) return;
     if (end <= cameTo || (end >= text.length && this.delivered.has(id))) this.#again(id);
     else if (end >= text.length) this.#first(id);
   }
@@ -704,15 +681,13 @@ class Oracle {
 
   killed(): void {
     this.#died = true;
-    this.#noticeOpen ||= this.#lastHadNotice;
-    this.#allow(this.#lastIds);
-    this.#allow(this.#lastIds);
+    this.#allow([...this.#lastIds, ...this.#lastIds]);
   }
 
   /** After a run that says that all is done. */
   done(condition: StateCondition): void {
     if (condition !== "good") this.#fail(`the state is ${condition} after a run`);
-    const live = this.disk.wholeLines(this.disk.files.get("") ?? "");
+    const live = this.disk.wholeLines(this.disk.live);
     for (const [suffix, text] of this.disk.files) {
       const ids = this.disk.wholeLines(text);
       // A name without number or date, and lines younger than all of the log: another log's.
@@ -859,7 +834,7 @@ class Player {
 
   async #perform({ kind, a, b }: Step): Promise<void> {
     this.#clockMs += 1_000 + Math.floor(b * 180_000);
-    if (kind === "run") return this.#run();
+    if (kind === "run") return void (await this.#runOnce());
     if (kind === "failingRun") return this.#failingRun(a, b);
     if (kind === "kill") return this.#killedRun(a);
     if (kind === "wait") this.#clockMs += Math.floor(a * 2 * HOUR_MS);
@@ -868,6 +843,7 @@ class Player {
     else if (kind === "dropState") this.#dropState();
     else if (kind === "refilter") this.#refilter(a);
     else {
+      if (OF_LIVE_LOG.test(kind) && !this.#writerIsLive()) return;
       const before = this.disk.existing();
       this[`_${kind}`](a, b);
       this.oracle.changed(before);
@@ -903,7 +879,7 @@ class Player {
     const isBegun = disk.files.get(disk.writer) !== "";
     const banner = this.history.alike && !isBegun && b > 0.3 ? BANNER.repeat(1 + (count % 9)) : "";
     disk.append(disk.writer, banner + lines.join(""));
-    if (a > 0.6) this.#snapshots.push(disk.files.get("") ?? "");
+    if (a > 0.6) this.#snapshots.push(disk.live);
     this.#tell(
       `fail2ban writes lines ${first} to ${disk.texts.length - 1} (${length} characters)${banner && " behind lines without a date"} into ${NAME}${disk.writer}`,
     );
@@ -927,10 +903,9 @@ class Player {
 
   _rotate(a: number, b: number): void {
     const { disk } = this;
-    if (!this.#writerIsLive()) return;
     disk.finishCompressing();
     // A file without a date has no place among others.
-    if (disk.pending !== "" && !disk.files.get("")?.includes("~\n")) return;
+    if (disk.pending !== "" && !disk.live.includes("~\n")) return;
     const create = a < 0.7;
     const waits = b < 0.4;
     if (!waits && b < 0.7) this.#complete();
@@ -960,10 +935,9 @@ class Player {
 
   _copytruncate(): void {
     const { disk } = this;
-    if (!this.#writerIsLive()) return;
     disk.finishCompressing();
     const suffix = disk.nextRotated();
-    disk.put(suffix, disk.files.get("") ?? "");
+    disk.put(suffix, disk.live);
     disk.put("", "");
     disk.wasEverCut ||= disk.pending !== "";
     this.#tell(`copytruncate to ${suffix}`);
@@ -1013,9 +987,8 @@ class Player {
   // Steps of an administrator.
 
   _trimHead(a: number, b: number): void {
-    if (!this.#writerIsLive()) return;
     const { disk } = this;
-    const lines = (disk.files.get("") ?? "").split(/(?<=\n)/);
+    const lines = disk.live.split(/(?<=\n)/);
     const kept = lines.slice(lines.length - Math.floor(a * lines.length));
     // A line without a date proves nothing by itself.
     while (kept[0]?.startsWith(CONTINUED)) kept.shift();
@@ -1029,7 +1002,6 @@ class Player {
 
   _copyBack(): void {
     const { disk } = this;
-    if (!this.#writerIsLive()) return;
     fs.copyFileSync(disk.log, `${disk.log}.tmp`);
     fs.renameSync(`${disk.log}.tmp`, disk.log);
     disk.replaced();
@@ -1037,15 +1009,13 @@ class Player {
   }
 
   _swapInode(): void {
-    if (!this.#writerIsLive()) return;
     this.disk.replace("", true);
     this.#tell("the log is deleted and created anew");
   }
 
   _truncate(a: number, b: number): void {
     const { disk } = this;
-    if (!this.#writerIsLive()) return;
-    const text = disk.files.get("") ?? "";
+    const text = disk.live;
     let keep = Math.floor(a * text.length);
     if (b < 0.5) keep = text.lastIndexOf("\n", keep) + 1;
     const left = disk.wholeLines(text.slice(0, keep));
@@ -1064,7 +1034,6 @@ class Player {
   }
 
   _empty(): void {
-    if (!this.#writerIsLive()) return;
     this.disk.replace("", false);
     this.#tell("the log is emptied in place");
   }
@@ -1072,7 +1041,7 @@ class Player {
   /** As a disk in memory that is saved now and then, or a backup: the log is what it once was. */
   _rollBack(a: number, b: number): void {
     const text = this.#pick(this.#snapshots, a);
-    if (!this.#writerIsLive() || text === undefined) return;
+    if (text === undefined) return;
     this.disk.replace(text, b < 0.5);
     const ids = this.disk.wholeLines(text);
     this.oracle.broughtBack(ids);
@@ -1081,8 +1050,7 @@ class Player {
 
   _edit(a: number, b: number): void {
     const { disk } = this;
-    if (!this.#writerIsLive()) return;
-    const lines = (disk.files.get("") ?? "").split(/(?<=\n)/);
+    const lines = disk.live.split(/(?<=\n)/);
     const at = b < 0.4 ? lines.length - 1 : Math.floor(a * lines.length);
     const line = lines[at] ?? "";
     const edited = disk.wholeLine(line.trimEnd(), undefined);
@@ -1117,20 +1085,19 @@ class Player {
 
   _backUp(): void {
     const { disk } = this;
-    if (!this.#writerIsLive() || disk.files.get("") === "" || disk.pending !== "") return;
+    if (disk.live === "" || disk.pending !== "") return;
     disk.finishCompressing();
     // Not as `-20261031` beside numbers, nor as `.1` beside dates: which of two families is the younger
     // is told by no content, only by the rule that dated files are.
     const suffix = disk.nextRotated();
-    disk.put(suffix, disk.files.get("") ?? "");
+    disk.put(suffix, disk.live);
     this.#tell(`the log is copied to ${suffix}`);
   }
 
   _moveBack(): void {
     const { disk } = this;
     const youngest = disk.rotated().at(-1);
-    if (!this.#writerIsLive() || disk.compressing || PACKED.test(youngest ?? "")) return;
-    if (youngest === undefined) return;
+    if (disk.compressing || youngest === undefined || PACKED.test(youngest)) return;
     disk.pending = "";
     disk.move(youngest, "");
     this.#tell(`${youngest} is moved back over the log`);
@@ -1306,10 +1273,6 @@ class Player {
     return this.#failure ? ` (${this.#failure} after ${Math.max(0, this.#failAfter)} posts)` : "";
   }
 
-  async #run(): Promise<void> {
-    await this.#runOnce();
-  }
-
   async #failingRun(a: number, b: number): Promise<void> {
     this.#failure = FAILURES[Math.floor(a * FAILURES.length)];
     this.#failAfter = Math.floor(b * b * 5);
@@ -1364,7 +1327,7 @@ export async function playHistory(
 }
 
 /** The kind of a failure, without its numbers. */
-export function failureClass(what: string): string {
+function failureClass(what: string): string {
   return what.replace(/\d[\d,.-]*/g, "N").slice(0, 40);
 }
 
@@ -1395,24 +1358,15 @@ export async function shrink(
   return small;
 }
 
-/** A failed history as a story of a few sentences. */
-export async function tellFailure(seed: number, history: History): Promise<string> {
-  const failure = await playHistory(history);
-  if (!failure) return "";
-  const small = await shrink(history, failure.what);
-  const shrunk = (await playHistory(small)) ?? failure;
-  return [
-    `HISTORIES_SEED=${seed}: ${shrunk.what}`,
-    ...shrunk.story.map((each) => `  ${each}`),
-  ].join("\n");
-}
-
-/** Plays the histories of these seeds; the stories of those that fail, three at most. */
+/** Plays the histories of these seeds; the stories of those that fail, shrunk, three at most. */
 async function playSeeds(first: number, count: number): Promise<string[]> {
   const stories: string[] = [];
   for (let seed = first; seed < first + count && stories.length < 3; seed++) {
     const history = randomHistory(seed);
-    if (await playHistory(history)) stories.push(await tellFailure(seed, history));
+    const failure = await playHistory(history);
+    if (!failure) continue;
+    const { what, story } = (await playHistory(await shrink(history, failure.what))) ?? failure;
+    stories.push([`HISTORIES_SEED=${seed}: ${what}`, ...story].join("\n  "));
   }
   return stories;
 }

@@ -1221,7 +1221,7 @@ function names(command: string, word: string): boolean {
   if (word === "" || !command.includes(word)) return false;
   // Not a part of a longer address.
   const [before, behind] = word.includes(":")
-    ? ["[\\w.]|[\\da-f]:", "[\\w:]"]
+    ? ["[\\w.]|[\\da-fA-F]:", "[\\w:]"]
     : ["[\\w.-]", "[\\w-]|\\.\\w"];
   const chain = "(?:f2b-|fail2ban-|addr6?-set-)?";
   return new RegExp(`(?<!${before})${chain}${RegExp.escape(word)}(?!${behind})`).test(command);
@@ -4454,11 +4454,7 @@ type LoggedBan = Pick<Of<"ban">, "jail" | "id" | "time">;
 
 /** What a run has looked up, and which sources it gave up. */
 export class Facts {
-  /** `failures` as fail2ban counted them; `users` are the names tried, an attacker's text. */
-  readonly bans = new Map<
-    LoggedBan,
-    { failures: number; count: number; seconds: number; users: readonly string[] }
-  >();
+  readonly bans = new Map<LoggedBan, NonNullable<ReturnType<typeof knownOf>>>();
   /** By id: `DE`, or a network's `AS64500`. */
   readonly countries = new Map<string, string | undefined>();
   readonly givenUp = new Set<string>();
@@ -4474,152 +4470,151 @@ export async function lookUpFacts(
   { bans, ids }: { bans: readonly LoggedBan[]; ids: readonly string[] },
 ): Promise<Facts> {
   const { geo, facts } = settings;
-  await lookUpBans(world, settings, bans);
+  const ask = async (source: string, look: () => Promise<unknown>) => {
+    if (facts.givenUp.has(source)) return;
+    try {
+      await look();
+      facts.news.set(source, undefined);
+    } catch (error) {
+      facts.givenUp.add(source);
+      const { message, hint } = asFault(error, 66);
+      facts.news.set(source, new Fault(66, message, hint));
+    }
+  };
+  facts.bans.clear();
+  const path = bans.length > 0 && databaseOf(world, settings);
+  if (path)
+    await ask("database", async () => {
+      const read = (some: typeof bans) => {
+        const keys = some.map(({ jail, id }) => [jail, id]);
+        const stored = readBans(world, path, "AND jail = ? AND ip = ?", keys);
+        for (const [index, ban] of some.entries()) {
+          const known = knownOf(ban.time, stored[index] ?? [], settings);
+          if (known) facts.bans.set(ban, known);
+        }
+      };
+      read(bans);
+      // fail2ban's observer thread stores a ban a moment after it was logged.
+      const justNow = wallClock(world.now()) - 2 * SECOND;
+      const isNew = (ban: LoggedBan) => !facts.bans.has(ban) && wallClockMs(ban.time) >= justNow;
+      const fresh = bans.filter(isNew);
+      if (fresh.length > 0) await world.sleep(200);
+      if (fresh.length > 0) read(fresh);
+    });
   const isUnknown = (id: string) => addressOf(id) && !facts.countries.has(id);
   const asked = geo ? [...new Set(ids)].filter(isUnknown).slice(0, LOOKUPS_PER_MESSAGE) : [];
-  while (geo && asked.length > 0 && !facts.givenUp.has("geo")) {
+  while (geo && asked.length > 0 && facts.spentMs <= 5 * SECOND && !facts.givenUp.has("geo")) {
     const startedAt = world.now();
     const some = asked.splice(0, 10);
-    try {
-      const found = await Promise.all(some.map((id) => lookUpCountry(world, geo, addressOf(id))));
-      for (const [index, id] of some.entries()) facts.countries.set(id, found[index]);
-      facts.news.set("geo", undefined);
-    } catch (error) {
-      facts.givenUp.add("geo");
-      const { message, hint } = asFault(error, 66);
-      facts.news.set("geo", new Fault(66, message, hint));
-    }
+    const look = async (id: string) =>
+      facts.countries.set(id, await lookUpCountry(world, geo, addressOf(id)));
+    await ask("geo", () => Promise.all(some.map(look)));
     facts.spentMs += world.now() - startedAt;
-    if (facts.spentMs > 5 * SECOND) facts.givenUp.add("geo");
   }
   return facts;
 }
 
-/** Reports once that a source fails, or works again. */
-function reportFacts(job: Job): void {
-  const { news } = job.settings.facts;
-  for (const [source, fault] of news) report(job, source, fault, `--${source} works again`);
-  news.clear();
+/** fail2ban's database; the default one is none where it is missing, or closed to this user. */
+function databaseOf(world: World, { database, databaseNamed }: Settings): string | undefined {
+  try {
+    if (database && !databaseNamed) world.fs.accessSync(database, world.fs.constants.R_OK);
+    return database;
+  } catch {
+    return undefined;
+  }
 }
 
-/** 78: it is missing, or closed to this user; the default database may be. */
-function databaseFault(path: string, error: unknown): Fault {
-  const code = errorCode(error) ?? "";
+/** Throws 78 unless it is a database and open to this user. */
+function requireDatabase(world: World, path: string) {
+  try {
+    const { descriptor, stat } = openRegular(world, path, () => undefined);
+    const head = Buffer.alloc(20);
+    world.fs.readSync(descriptor, head, 0, head.length, 0);
+    // At once: closing it later would take away the locks of SQLite, too.
+    world.fs.closeSync(descriptor);
+    if (!latin1(head).startsWith("SQLite format 3\0")) throw new Error("it is not a database");
+    return { stat, format: head[18] };
+  } catch (error) {
+    throw databaseFault(path, error, 78);
+  }
+}
+
+function databaseFault(path: string, error: unknown, exitCode: number): Fault {
   // Of a change that was cut off SQLite would put back what was there before.
   const why = reason(error).replace("attempt to write a readonly database", "a change was cut off");
   let hint = "go without: --database none";
-  if (/EACCES|EPERM/.test(code)) hint = `run as root, or ${hint}`;
+  if (/^E(?:ACCES|PERM)$/.test(errorCode(error) ?? "")) hint = `run as root, or ${hint}`;
   if (why.includes("is locked")) hint = `see who holds it: fuser ${path}`;
   if (/malformed|cut off/.test(why)) hint = "fail2ban repairs it: systemctl restart fail2ban";
   if (/^no such (?:table|column)/.test(why)) hint = `it takes fail2ban 0.11 or newer, or ${hint}`;
-  const exitCode = isDenied(error) || /^E(?:NOENT|NOTDIR|ACCES|PERM)$/.test(code) ? 78 : 66;
   return new Fault(exitCode, `cannot use fail2ban's database ${path}: ${why}`, hint);
 }
 
-/** A database that was named must be there, and open to this user. */
-function requireDatabase(world: World, { database, databaseNamed }: Settings): void {
+/**
+ * Bans in fail2ban's database, for each of `keys`. SQLite holds a read lock during each statement
+ * alone, so that fail2ban hardly waits; in WAL mode, which it does not use, even reading makes
+ * files beside it.
+ */
+function readBans(world: World, path: string, rest: string, keys: readonly string[][]) {
+  const { stat, format } = requireDatabase(world, path);
   try {
-    if (databaseNamed && database) world.fs.accessSync(database, world.fs.constants.R_OK);
+    const isWal = format === 2 && "it is in WAL mode, which cannot be read without writing";
+    const problem = ofOthers(world)(stat) ?? isWal;
+    if (problem) throw new Error(problem);
+    const { DatabaseSync } = process.getBuiltinModule("node:sqlite");
+    using database = new DatabaseSync(path, { readOnly: true });
+    // Deno ignores the option `timeout`.
+    database.exec("PRAGMA busy_timeout = 500");
+    const count = z.int().check(z.minimum(0));
+    // Of fail2ban 0.11 to 1.1: `users` is a set as Python writes it, or a list of JSON.
+    const row = z.object({
+      timeofban: count,
+      seconds: z.int().check(z.minimum(-1)),
+      count,
+      failures: count,
+      user: z.catch(z.string(), ""),
+      users: z.catch(z.string(), ""),
+    });
+    // `data` is JSON, as text or as bytes.
+    const statement = database.prepare(`SELECT timeofban, bantime AS seconds, bancount AS count,
+      json ->> 'failures' AS failures, json ->> 'user' AS user, json ->> 'users' AS users
+      FROM (SELECT *, CAST(data AS TEXT) AS json FROM bans) WHERE json_valid(json) ${rest}`);
+    return keys.map((values) =>
+      statement.all(...values).flatMap((each) => z.safeParse(row, each).data ?? []),
+    );
   } catch (error) {
-    throw databaseFault(database ?? "", error);
+    throw databaseFault(path, error, 66);
   }
 }
 
 /**
- * Opens fail2ban's database for a moment. SQLite holds a read lock during each statement alone, so
- * that fail2ban hardly waits; in WAL mode, which it does not use, even reading makes files beside
- * it.
+ * What rows of the database with its jail and id say of a ban of nearly this time: `failures` as
+ * fail2ban counted them; `users` are the names tried, an attacker's text.
  */
-function openDatabase(world: World, path: string) {
-  const { descriptor } = openRegular(world, path, ofOthers(world));
-  const head = Buffer.alloc(20);
-  world.fs.readSync(descriptor, head, 0, head.length, 0);
-  // At once: closing it later would take away the locks of SQLite, too.
-  world.fs.closeSync(descriptor);
-  if (!latin1(head).startsWith("SQLite format 3\0")) throw new Error("it is not a database");
-  if (head[18] === 2) throw new Error("it is in WAL mode, which cannot be read without writing");
-  const { DatabaseSync } = process.getBuiltinModule("node:sqlite");
-  const database = new DatabaseSync(path, { readOnly: true });
-  // Deno ignores the option `timeout`.
-  database.exec("PRAGMA busy_timeout = 500");
-  const count = z.int().check(z.minimum(0));
-  // Of fail2ban 0.11 to 1.1: `users` is a set as Python writes it, or a list of JSON.
-  const row = z.object({
-    timeofban: count,
-    seconds: z.int().check(z.minimum(-1)),
-    count,
-    failures: count,
-    user: z.catch(z.string(), ""),
-    users: z.catch(z.string(), ""),
-  });
-  // `data` is JSON, as text or as bytes.
-  const select = `SELECT timeofban, bantime AS seconds, bancount AS count,
-    json ->> 'failures' AS failures, json ->> 'user' AS user, json ->> 'users' AS users
-    FROM (SELECT *, CAST(data AS TEXT) AS json FROM bans) WHERE json_valid(json)`;
-  return {
-    bans(rest: string, ...values: readonly string[]) {
-      const rows = database.prepare(`${select} ${rest}`).all(...values);
-      return rows.flatMap((each) => z.safeParse(row, each).data ?? []);
-    },
-    [Symbol.dispose]: () => database.close(),
-  };
-}
-
-/** What the database says of these bans: jail and id agree, the time nearly. */
-async function lookUpBans(world: World, settings: Settings, bans: readonly LoggedBan[]) {
-  const { database: path, databaseNamed, facts, ownSecrets } = settings;
-  facts.bans.clear();
-  if (!path || bans.length === 0 || facts.givenUp.has("database")) return;
-  const read = () => {
-    using database = openDatabase(world, path);
-    for (const ban of bans) {
-      const rows = database.bans("AND jail = ? AND ip = ?", ban.jail, ban.id);
-      // By the wall clock, as the log has it, which has the ban a moment after its last failure.
-      const loggedAt = wallClockMs(ban.time);
-      const apart = (at: number) => Math.abs(wallClock(at * SECOND) - loggedAt);
-      const row = rows.find(({ timeofban }) => apart(timeofban) <= 2 * SECOND);
-      if (!row) continue;
-      const { timeofban, user, users, failures, seconds } = row;
-      // Without `bantime.increment` fail2ban counts no bans, but it keeps them for `dbpurgeage`.
-      const kept = rows.filter((each) => each.timeofban <= timeofban).length;
-      const listed = users.matchAll(/'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"/g);
-      const names = [...listed].map(([, single, double = ""]) => single ?? double);
-      const tried = [user, ...names.map((name) => name.replace(/\\(.)/g, "$1"))];
-      const clean = tried.map((name) => cleanText(name, ownSecrets).replace(/\s+/g, " "));
-      const known = new Set(settings.userNames ? clean.filter((name) => name !== "") : []);
-      const count = Math.max(row.count, kept);
-      facts.bans.set(ban, { failures, count, seconds, users: [...known] });
-    }
-  };
-  try {
-    read();
-    // fail2ban's observer thread stores a ban a moment after it was logged.
-    const justNow = wallClock(world.now()) - 2 * SECOND;
-    if (bans.some((ban) => !facts.bans.has(ban) && wallClockMs(ban.time) >= justNow)) {
-      await world.sleep(200);
-      read();
-    }
-    facts.news.set("database", undefined);
-  } catch (error) {
-    facts.givenUp.add("database");
-    const fault = databaseFault(path, error);
-    if (databaseNamed || fault.exitCode !== 78) facts.news.set("database", fault);
-  }
+function knownOf(time: string, rows: ReturnType<typeof readBans>[number], settings: Settings) {
+  // By the wall clock, as the log has it, which has the ban a moment after its last failure.
+  const apart = (at: number) => Math.abs(wallClock(at * SECOND) - wallClockMs(time));
+  const row = rows.find(({ timeofban }) => apart(timeofban) <= 2 * SECOND);
+  if (!row) return undefined;
+  const { timeofban, user, users, failures, seconds } = row;
+  // Without `bantime.increment` fail2ban counts no bans, but it keeps them for `dbpurgeage`.
+  const kept = rows.filter((each) => each.timeofban <= timeofban).length;
+  const listed = users.matchAll(/'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"/g);
+  const others = [...listed].map(([, single, double = ""]) => single ?? double);
+  const tried = [user, ...others.map((name) => name.replace(/\\(.)/g, "$1"))];
+  const clean = tried.map((name) => cleanText(name, settings.ownSecrets).replace(/\s+/g, " "));
+  const known = new Set(settings.userNames ? clean.filter(Boolean) : []);
+  return { failures, count: Math.max(row.count, kept), seconds, users: [...known] };
 }
 
 /** What `check` says of the database. */
-function databaseText(world: World, { database: path, databaseNamed }: Settings): string {
-  if (!path) return "none";
-  try {
-    using database = openDatabase(world, path);
-    const [last] = database.bans("ORDER BY timeofban DESC LIMIT 1");
-    if (!last) return `${path}, no bans`;
-    return `${path}, last ban ${durationText(world.now() - last.timeofban * SECOND)} ago`;
-  } catch (error) {
-    const fault = databaseFault(path, error);
-    if (databaseNamed || fault.exitCode !== 78) throw fault;
-    return `none (${path} is missing, or closed to this user)`;
-  }
+function databaseText(world: World, settings: Settings): string {
+  const path = databaseOf(world, settings);
+  const { database } = settings;
+  if (!path) return database ? `none (${database} is missing, or closed to this user)` : "none";
+  const last = readBans(world, path, "ORDER BY timeofban DESC LIMIT 1", [[]])[0]?.[0];
+  if (!last) return `${path}, no bans`;
+  return `${path}, last ban ${durationText(world.now() - last.timeofban * SECOND)} ago`;
 }
 
 /**
@@ -6023,7 +6018,9 @@ async function newLines(job: Job, destination: Destination): Promise<Source> {
 function reportEnded(job: Job, ended: readonly Ended[]): void {
   const { world, state, live, totals } = job;
   const { log, dryRun } = job.settings;
-  reportFacts(job);
+  const { news } = job.settings.facts;
+  for (const [name, fault] of news) report(job, name, fault, `--${name} works again`);
+  news.clear();
   const faults = ended.flatMap(({ outcome }) => (outcome instanceof Fault ? outcome : []));
   const unread = faults.find(({ exitCode }) => exitCode === 66);
   if (unread || live) report(job, "log", unread, `${log} can be read again`);
@@ -6163,7 +6160,7 @@ function reportLongRun(world: World, settings: Settings, markPath: string): void
 async function pass(world: World, settings: Settings): Promise<number> {
   const { state, dryRun, verbose, ping } = settings;
   const { deadline = world.now() + settings.maxTimeMs } = settings;
-  requireDatabase(world, settings);
+  if (settings.databaseNamed && settings.database) requireDatabase(world, settings.database);
   const logs = findLogs(world, settings.log);
   prepareStateDirectory(world, settings);
   const turn = turnOf(world, settings, logs, deadline);

@@ -225,6 +225,8 @@ describe("a database that cannot be used is reported, and is no reason to wait",
     expect(fs.readdirSync(scene.directory)).toEqual(before);
     const row = { state: "failed", text: run.fault("database") };
     expect(await rowOf(scene, "database", "--database", path)).toEqual(row);
+    const exitCode = /not a (?:database|regular file)$/.test(says) ? 78 : 0;
+    expect((await scene.run("--dry-run", "--database", path)).code).toBe(exitCode);
   });
 
   test("locked: half a second once a run, and the run after it knows", async () => {
@@ -526,7 +528,7 @@ describe("events", () => {
   test("go out without what fails; that is reported at once, after an hour, and when it is over", async () => {
     using scene = new Scene();
     const path = join(scene.directory, "bans.sqlite3");
-    fs.writeFileSync(path, "text ".repeat(2_000));
+    execute("CREATE TABLE t(a)")(path);
     scene.overrides.runProgram = async () => ({ kind: "missing" });
     const reports: (string | undefined)[] = [];
     for (const [number, waitMs] of [0, 60_000, 3_600_000, 60_000].entries()) {
@@ -542,8 +544,8 @@ describe("events", () => {
       expect(told(scene)[0]).toContain(`**BANNED** 203.0.113.${number}`);
       reports.push(err);
     }
-    const begins = `f2b-watch: cannot use fail2ban's database ${path}: it is not a database
-hint: go without: --database none
+    const begins = `f2b-watch: cannot use fail2ban's database ${path}: no such table: bans
+hint: it takes fail2ban 0.11 or newer, or go without: --database none
 f2b-watch: no countries: mmdblookup is not installed
 hint: apt install mmdb-bin
 `;

@@ -857,7 +857,6 @@ export function readRecord(line: string): LogRecord | undefined {
 function unwrap(line: string) {
   const { own, container, wrapper } = PREFIXES();
   const [service = ""] = container.exec(line) ?? [];
-  const isForeign = service !== "" && !service.includes("fail2ban");
   let bare = line.slice(service.length);
   let logged: string | undefined;
   if (line.startsWith('{"log":"')) {
@@ -869,16 +868,13 @@ function unwrap(line: string) {
       // A line that was cut, or damaged.
     }
   }
-  const [around = "", month = "", day = "", clock = "", whole = "", time, program] =
+  const [around = "", month = "", day = "", clock = "", whole = "", time = clock, program] =
     (own.test(bare) ? null : wrapper.exec(bare)) ?? [];
-  const number = 1 + "JanFebMarAprMayJunJulAugSepOctNovDec".indexOf(month) / 3;
-  const date = month && `${String(number).padStart(2, "0")}-${day.replace(" ", "0")}`;
-  return {
-    text: logged ?? bare.slice(around.length),
-    date: date || whole,
-    time: time ?? clock,
-    tag: isForeign ? service.replace(/[ |]+$/, "") : program,
-  };
+  const number = `${1 + "JanFebMarAprMayJunJulAugSepOctNovDec".indexOf(month) / 3}`;
+  const date = month ? `${number.padStart(2, "0")}-${day.replace(" ", "0")}` : whole;
+  const isForeign = service !== "" && !service.includes("fail2ban");
+  const tag = isForeign ? service.replace(/[ |]+$/, "") : program;
+  return { text: logged ?? bare.slice(around.length), date, time, tag };
 }
 
 function classify(date = "", time = "", level = "", message = ""): LogRecord {
@@ -927,7 +923,7 @@ class LogContext {
     // What a server says before it has started, or of its own trouble, does not count.
     if (this.stopping || event === "exiting") this.running = false;
     else if (kind !== "other" && kind !== "alert") this.running = true;
-    if (event === "unban" && this.stopping) repeal(next);
+    if (event === "unban" && this.stopping) this.#repeal(next);
     if (jail && event !== "flush") this.#noteJail(next, jail);
     return (this.record = next);
   }
@@ -942,39 +938,36 @@ class LogContext {
   }
 
   #noteJail(next: LogRecord, jail: string): void {
-    const waiting = this.unbans.get(jail);
     const msOf = ({ date, time }: LogRecord) => wallClockMs(`${date} ${time}`);
     // They may be of one stop; by the time of day alone, where they have no date.
     const isNear = (unban: LogRecord) => Math.abs(msOf(unban) - msOf(next)) <= 10 * SECOND;
+    const waiting = this.unbans.get(jail) ?? [];
     if (next.event === "unban") {
-      while (waiting?.[0] && !isNear(waiting[0])) waiting.shift();
-      if (waiting) waiting.push(next);
-      else this.unbans.set(jail, [next]);
+      while (waiting[0] && !isNear(waiting[0])) waiting.shift();
+      waiting.push(next);
+      this.unbans.set(jail, waiting);
       return;
     }
-    if (!waiting) return;
-    if (next.event === "jailStopped" && !this.stopping) waiting.filter(isNear).forEach(repeal);
-    this.unbans.delete(jail);
+    if (next.event === "jailStopped" && !this.stopping)
+      for (const unban of waiting.filter(isNear)) this.#repeal(unban);
+    if (waiting.length > 0) this.unbans.delete(jail);
+  }
+
+  #repeal(unban: LogRecord): void {
+    // What was counted moves.
+    if (unban.counted) [unban.counted.unban--, unban.counted.restore++];
+    Object.assign(unban, { event: "repeal", kind: "restore", counted: undefined });
+  }
+
+  /** The record that each line belongs to, and the context behind them; this one stays. */
+  readAll(lines: readonly string[]) {
+    const after = new LogContext(this);
+    return { records: lines.map((line) => after.read(line) ?? after.record), after };
   }
 }
 
-function repeal(unban: LogRecord): void {
-  // What was counted moves.
-  if (unban.counted) [unban.counted.unban--, unban.counted.restore++];
-  Object.assign(unban, { event: "repeal", kind: "restore", counted: undefined });
-}
-
-/** The record that each line belongs to. */
-function readRecords(lines: readonly string[], before: LogContext) {
-  const after = new LogContext(before);
-  const records = lines.map((line) => after.read(line) ?? after.record);
-  return { records, after };
-}
-
-const FOREIGN_TEXT = "these lines are not fail2ban's, or in a format that is not known";
-
-/** Whether most of these lines are not fail2ban's, or in a format that is not known. */
-function areForeign(lines: readonly string[]): boolean {
+/** Says so where most of these lines are not fail2ban's, or in a format that is not known. */
+function foreignText(lines: readonly string[]): string {
   let [known, foreign] = [0, 0];
   /** Lines since the last record, without those that are indented as a traceback's are. */
   let below = Infinity;
@@ -987,7 +980,8 @@ function areForeign(lines: readonly string[]): boolean {
       if (/^\S/.test(line) && ++below > 10) foreign++;
     }
   }
-  return foreign >= 3 && foreign > known;
+  if (foreign < 3 || foreign <= known) return "";
+  return "these lines are not fail2ban's, or in a format that is not known";
 }
 
 /** Which lines a person wants, and how: an empty set is all; lines of no jail always belong. */
@@ -1024,7 +1018,7 @@ function showLines({ text, ends }: Text, view: View, before: LogContext) {
   const colors: Record<Kind, string> = {
     ...{ alert: "1;31", ban: "31", unban: "32", restore: "36", found: "33", life: "34", other: "" },
   };
-  const { records } = readRecords(lines, before);
+  const { records } = before.readAll(lines);
   let day = before.record?.date ?? "";
   const shown = lines.flatMap((line, index) => {
     const record = records[index];
@@ -1083,12 +1077,6 @@ class Counts {
   to: LogRecord | undefined;
   /** There were too many to remember them all: the numbers are then the least they may be. */
   readonly atLeast = { seenAddresses: false, bannedAddresses: false };
-  #bannedIds = 0;
-  /** Events that belong to others, which are counted. */
-  readonly #uncounted = new Set<LogRecord["event"]>([
-    ...(["foundAgain", "increase", "command", "output", "ended"] as const),
-    ...(["stopping", "exiting", "reloading", "jailStopped", "jailReloaded"] as const),
-  ]);
   readonly ownSecrets: readonly string[];
 
   constructor(ownSecrets: readonly string[]) {
@@ -1100,7 +1088,10 @@ class Counts {
     if (record.time) this.to = record;
     this.from ??= this.to;
     if (event === "found") return this.addFound(name, record.id);
-    if (this.#uncounted.has(event)) return;
+    // Of another event, which is counted.
+    const isPart =
+      /^(?:foundAgain|increase|command|output|ended|stopping|exiting|reloading|jail(?:Stopp|Reload)ed)$/;
+    if (isPart.test(event)) return;
     const jail = this.#jail(name);
     jail.kinds[kind]++;
     // A stop of its jail may yet show that it was no unban.
@@ -1110,10 +1101,9 @@ class Counts {
     const count = this.#id(record.id);
     jail.banned++;
     count.banned++;
-    if (jail.ids.has(count.id)) return;
-    this.atLeast.bannedAddresses = this.#bannedIds === IDS_LIMIT;
-    if (this.atLeast.bannedAddresses) return;
-    this.#bannedIds++;
+    const isFull = this.banned.size >= IDS_LIMIT && !this.banned.has(count.id);
+    this.atLeast.bannedAddresses ||= isFull;
+    if (isFull) return;
     jail.ids.add(count.id);
     this.banned.add(count.id);
   }
@@ -1997,7 +1987,7 @@ class Flood {
 
   /** Adds up those of the log's next lines that are shown. */
   read(lines: readonly string[]): void {
-    const { records, after } = readRecords(lines, this.#context);
+    const { records, after } = this.#context.readAll(lines);
     for (const [at, record] of records.entries()) {
       if (!isShown(record, this.#view)) continue;
       this.last = lines[at] ?? "";
@@ -4981,7 +4971,7 @@ class Feed {
     const readBefore = (most: number) => {
       const { segment, offset } = stretch;
       const lines = linesOf(this.#textBefore(this.segments[segment]?.file, offset, most));
-      return readRecords(offset <= most ? lines : lines.slice(1), new LogContext({ lastDay }));
+      return new LogContext({ lastDay }).readAll(offset <= most ? lines : lines.slice(1));
     };
     const near = readBefore(stretch.lead);
     const silent = near.records.every((record) => ["unban", "other"].includes(record?.kind ?? ""));
@@ -5806,10 +5796,12 @@ function lastLines(live: OpenFile): string[] {
 function noticeForeign({ live, settings }: Job, progress: Progress): void {
   const { view, host, log } = settings;
   const isRaw = view.format === "raw" && view.only.size + view.jails.size === 0;
-  if (isRaw || !live || progress.foreign || !areForeign(lastLines(live))) return;
+  if (isRaw || !live || progress.foreign) return;
+  const foreign = foreignText(lastLines(live));
+  if (!foreign) return;
   progress.foreign = true;
   const where = `${host}: ${neutralise(basename(log))}`;
-  progress.notice = `${progress.notice ?? ""}⚠️ ${where}: ${FOREIGN_TEXT}\n`;
+  progress.notice = `${progress.notice ?? ""}⚠️ ${where}: ${foreign}\n`;
 }
 
 /**
@@ -6417,13 +6409,13 @@ const ROWS: Readonly<Record<string, Look>> = {
     const live = openLive(world, log);
     if (!live) return logMissing(settings);
     const { stat } = live;
-    const isForeign = areForeign(lastLines(live));
+    const foreign = foreignText(lastLines(live));
     live.close();
     const ageMs = world.now() - stat.mtimeMs;
     const age = `last written ${durationText(ageMs)} ago`;
     const size = stat.size > 0 ? sizeText(stat.size) : "empty";
     const text = `${log}, ${size}, ${age}, ${ownerText(world, stat)}`;
-    if (isForeign) return new Fault(66, `${text}; ${FOREIGN_TEXT}`, LOG_HINT);
+    if (foreign) return new Fault(66, `${text}; ${foreign}`, LOG_HINT);
     // While fail2ban is up its log grows, but not those of many hosts.
     if (ping instanceof Fault || manyLogs || ageMs <= DAY) return text;
     return new Fault(66, `${text}, though fail2ban answers`, LOG_HINT);

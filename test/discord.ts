@@ -141,15 +141,8 @@ export abstract class StandIn<Fault extends { kind: string }> {
 
   #see(method: string, url: URL, headers: Record<string, string>): SeenRequest {
     const query = Object.fromEntries(url.searchParams);
-    const seen = {
-      at: this.now(),
-      method,
-      path: url.pathname,
-      query,
-      headers,
-      status: 0,
-      body: "",
-    };
+    const path = url.pathname;
+    const seen = { at: this.now(), method, path, query, headers, status: 0, body: "" };
     this.requests.push(seen);
     if (++this.#inFlight > 1) this.violations.push(`${this.#inFlight} requests in flight at once`);
     const earlyMs = this.#quietUntil - seen.at;
@@ -170,13 +163,12 @@ export abstract class StandIn<Fault extends { kind: string }> {
   #decide(arrival: Arrival): Outcome {
     const queued = this.#faults.shift();
     const fault = queued ?? this.#lastingFault;
-    if (!fault) return { kind: "answer", reply: this.answer(arrival) };
-    const early = beforeSaving(fault as WireFault);
+    const early = fault && beforeSaving(fault as WireFault);
+    const refusal = fault && this.refuse(fault as Fault, arrival);
     if (early) return early;
-    const refusal = this.refuse(fault as Fault, arrival);
     if (refusal) return { kind: "answer", reply: refusal };
     const reply = this.answer(arrival);
-    if (this.succeeded(reply)) {
+    if (fault && this.succeeded(reply)) {
       const late = afterSaving(fault as WireFault, reply);
       return late ?? { kind: "answer", reply: this.spoil(fault as Fault, reply) };
     }
@@ -282,45 +274,32 @@ function networkError(code: string, url: string): TypeError {
   return Object.assign(new TypeError(message), { code, path: url, errno: 0 });
 }
 
+const AN_ERROR = '{"message":"an error","code":0}';
+
 /** The outcome of a fault that strikes before the service saw the request, if it is one. */
 function beforeSaving(fault: WireFault): Outcome | undefined {
-  switch (fault.kind) {
-    case "refused":
-      return { kind: "dead", code: fault.code ?? "ECONNREFUSED" };
-    case "reset":
-      return { kind: "dead", code: "ECONNRESET" };
-    case "hang":
-      return fault.save ? undefined : fault;
-    case "status":
-      return answered(fault.status, fault.body ?? '{"message":"an error","code":0}', fault.headers);
-    case "html":
-      return answered(fault.status, "<html><h1>Bad gateway</h1></html>", {}, "text/html");
-    case "redirect":
-      return answered(302, "", { location: fault.location });
-    default:
-      return undefined;
-  }
+  const { kind } = fault;
+  if (kind === "refused") return { kind: "dead", code: fault.code ?? "ECONNREFUSED" };
+  if (kind === "reset") return { kind: "dead", code: "ECONNRESET" };
+  if (kind === "hang" && !fault.save) return fault;
+  if (kind === "status") return answered(fault.status, fault.body ?? AN_ERROR, fault.headers);
+  if (kind === "redirect") return answered(302, "", { location: fault.location });
+  if (kind !== "html") return undefined;
+  return answered(fault.status, "<html><h1>Bad gateway</h1></html>", {}, "text/html");
 }
 
 /** The outcome of a fault that strikes after the request was carried out, if it is one. */
 function afterSaving(fault: WireFault, reply: Reply): Outcome | undefined {
-  switch (fault.kind) {
-    case "status-after-saving":
-      return answered(fault.status, '{"message":"an error","code":0}');
-    case "reset-after-saving":
-      return { kind: "dead", code: "ECONNRESET" };
-    case "hang":
-      return fault;
-    case "slow":
-      return { kind: "answer", reply, delayMs: fault.ms };
-    case "trickle":
-      return { kind: "trickle", reply, afterMs: fault.afterMs };
-    case "cut":
-      if (fault.clean) return { kind: "answer", reply: { ...reply, body: half(reply.body) } };
-      return { kind: "cut", reply };
-    default:
-      return undefined;
-  }
+  const { kind } = fault;
+  if (kind === "status-after-saving") return answered(fault.status, AN_ERROR);
+  if (kind === "reset-after-saving") return { kind: "dead", code: "ECONNRESET" };
+  if (kind === "hang") return fault;
+  if (kind === "slow") return { kind: "answer", reply, delayMs: fault.ms };
+  if (kind === "trickle") return { kind: "trickle", reply, afterMs: fault.afterMs };
+  if (kind !== "cut") return undefined;
+  return fault.clean
+    ? { kind: "answer", reply: { ...reply, body: half(reply.body) } }
+    : { kind: "cut", reply };
 }
 
 /** The lines inside the code fences of texts, in order. */
@@ -356,7 +335,7 @@ async function takeApart(seen: SeenRequest, bytes: Uint8Array): Promise<Arrival>
       arrival.json = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
     } else if (type.startsWith("multipart/form-data")) {
       const form = await new Response(bytes, { headers: { "content-type": type } }).formData();
-      arrival.files = await Promise.all([...form].flatMap(uploadedFile));
+      arrival.files = (await Promise.all([...form].map(uploadedFile))).flat();
       arrival.json = JSON.parse(String(form.get("payload_json") ?? "{}"));
     }
   } catch {
@@ -365,15 +344,9 @@ async function takeApart(seen: SeenRequest, bytes: Uint8Array): Promise<Arrival>
   return arrival;
 }
 
-function uploadedFile([field, value]: [string, string | File]): Promise<UploadedFile>[] {
+async function uploadedFile([field, value]: [string, string | File]): Promise<UploadedFile[]> {
   if (typeof value === "string") return [];
-  const read = async () => ({
-    field,
-    name: value.name,
-    text: await value.text(),
-    byteCount: value.size,
-  });
-  return [read()];
+  return [{ field, name: value.name, text: await value.text(), byteCount: value.size }];
 }
 
 // ── Discord ─────────────────────────────────────────────────────────────────────────────────────
@@ -395,15 +368,12 @@ export type DiscordFault =
   | { kind: "cloudflare" | "cloudflare-json" | "no-id" | "empty-204" }
   | { kind: "code"; status: number; code: number; message?: string; errors?: unknown };
 
-/**
- * Settings: `forum` asks for a thread, `name` is what people called the webhook.
- */
+/** Settings: `forum` asks for a thread, `name` is what people called the webhook. */
 export interface DiscordOptions extends StandInOptions {
   forum?: boolean;
   name?: string;
 }
 
-type FieldError = { field: string; code: string; message: string };
 type Wait = { waitMs: number; scope: string };
 
 const ID = "1234567890123456789";
@@ -416,7 +386,7 @@ const GONE_QUIET_MS = 23 * 3_600_000;
 const SETTABLE_FLAGS = (1 << 2) | (1 << 12) | (1 << 15);
 const DISCORD_EPOCH_MS = 1_420_070_400_000n;
 const NO_USER_AGENT = /^$|^(Bun|Deno|curl|Python-urllib)\/|^(node|undici)$/;
-const ROUTE = /^\/api(?:\/v(\d+))?\/webhooks\/(\d+)\/([\w-]+)$/;
+const ROUTE = /^\/api(?:\/v\d+)?\/webhooks\/(\d+)\/([\w-]+)$/;
 const DROPPED_CHARACTERS = /[\u202a-\u202e\u2066-\u2069]/g;
 const validate = new Ajv({ strict: false }).compile(schema);
 
@@ -467,7 +437,7 @@ export class Discord extends StandIn<DiscordFault> {
     if (seen.method !== "POST") return;
     const complain = (text: string) => this.violations.push(text);
     if (!seen.path.startsWith("/api/v10/")) complain(`not /api/v10/: ${seen.path}`);
-    if (!isTrue(seen.query["wait"])) complain("wait=true is missing from the query");
+    if (seen.query["wait"] !== "true") complain("wait=true is missing from the query");
     const goneSince = this.#goneSince.get(seen.path) ?? -Infinity;
     if (seen.at - goneSince < GONE_QUIET_MS) complain("posted after a 404 10015");
     for (const text of json === undefined ? [] : bodyViolations(json)) complain(text);
@@ -476,11 +446,8 @@ export class Discord extends StandIn<DiscordFault> {
   protected answer(arrival: Arrival): Reply {
     const { method, path, headers } = arrival.seen;
     const route = ROUTE.exec(path);
-    const version = Number(route?.[1] ?? 6);
     if (NO_USER_AGENT.test(headers["user-agent"] ?? "")) return blocked(403, 1010);
     if (!route) return errorReply(404, 0, "404: Not Found");
-    if (version < 6 || version > 10) return errorReply(400, 50041, "Invalid API version specified");
-    if (method !== "POST" && method !== "GET") return errorReply(405, 0, "405: Method Not Allowed");
     const wait = method === "POST" ? this.#spend(arrival.seen.at) : undefined;
     const reply = wait ? this.#tooMany(wait) : (this.#knows(route) ?? this.#carryOut(arrival));
     if (method === "POST") Object.assign(reply.headers, this.#bucketHeaders());
@@ -497,10 +464,8 @@ export class Discord extends StandIn<DiscordFault> {
         return this.#injectedLimit(fault);
       case "cloudflare":
         return this.limited(blocked(429, 1015), CLOUDFLARE_QUIET_MS);
-      case "cloudflare-json": {
-        const message = "You are being blocked from accessing our API temporarily";
-        return this.limited(errorReply(429, 0, message), CLOUDFLARE_QUIET_MS);
-      }
+      case "cloudflare-json":
+        return this.limited(errorReply(429, 0, "You are being blocked"), CLOUDFLARE_QUIET_MS);
       case "code":
         if (fault.code === 10015) this.#goneSince.set(seen.path, seen.at);
         return errorReply(fault.status, fault.code, fault.message ?? "an error", fault.errors);
@@ -515,7 +480,7 @@ export class Discord extends StandIn<DiscordFault> {
   }
 
   /** Says who is wrong in the URL; a GET that finds the webhook allows posting again. */
-  #knows([path, , id, token]: RegExpExecArray): Reply | undefined {
+  #knows([path, id, token]: RegExpExecArray): Reply | undefined {
     if (id !== ID || this.#deleted) {
       this.#goneSince.set(path, this.now());
       return errorReply(404, 10015, "Unknown Webhook");
@@ -527,47 +492,32 @@ export class Discord extends StandIn<DiscordFault> {
 
   #carryOut(arrival: Arrival): Reply {
     if (arrival.seen.method === "GET") {
-      return replyOf(200, {
-        id: ID,
-        token: TOKEN,
-        type: 1,
-        name: this.#options.name ?? "Spidey Bot",
-        channel_id: "2",
-        guild_id: "3",
-        url: this.webhook,
-      });
+      const name = this.#options.name ?? "Spidey Bot";
+      const webhook = { id: ID, token: TOKEN, type: 1, name, channel_id: "2", guild_id: "3" };
+      return replyOf(200, { ...webhook, url: this.webhook });
     }
     const refusal = this.#refusal(arrival);
-    const confirmed = isTrue(arrival.seen.query["wait"]) || arrival.files.length > 0;
     if (refusal) return refusal;
-    const message = this.#save(arrival);
-    const { id, content, username } = message;
-    return confirmed
-      ? replyOf(200, { id, type: 0, content, author: { username } })
-      : replyOf(204, "");
+    const { id, content, username } = this.#save(arrival);
+    const isConfirmed = arrival.seen.query["wait"] === "true" || arrival.files.length > 0;
+    if (!isConfirmed) return replyOf(204, "");
+    return replyOf(200, { id, type: 0, content, author: { username } });
   }
 
   #refusal({ json, files, byteCount, seen }: Arrival): Reply | undefined {
     if (files.some((file) => file.byteCount > 10 * MIB) || byteCount > 25 * MIB) {
       return errorReply(413, 40005, "Request entity too large");
     }
-    if (files.length > 10) return errorReply(400, 30015, "Maximum number of attachments reached");
     const body = json as Record<string, unknown> | undefined;
-    if (typeof body !== "object" || body === null) return malformed(seen);
-    const errors = fieldErrors(body);
+    if (typeof body !== "object" || body === null) return errorReply(400, 50109, "invalid JSON");
+    const wrong = wrongFields(body);
     const content = String(body["content"] ?? "").trim();
     const texts = [content, ...(this.#refusesFiles ? files.map(({ text }) => text) : [])];
-    const refused = texts.some((text) => text !== "" && this.#refusesContent(text));
-    if (refused) errors.push({ field: "content", code: "REFUSED", message: "Not accepted." });
-    if (errors.length > 0) return formError(errors);
-    if (content === "" && files.length === 0) {
-      return errorReply(400, 50006, "Cannot send an empty message");
-    }
+    if (texts.some((text) => text !== "" && this.#refusesContent(text))) wrong.push("content");
+    if (wrong.length > 0) return formError(wrong);
+    if (content === "" && files.length === 0) return errorReply(400, 50006, "an empty message");
     const { thread_id: id } = seen.query;
-    if (id !== undefined && !/^\d+$/.test(id)) {
-      const message = `Value "${id}" is not snowflake.`;
-      return formError([{ field: "thread_id", code: "NUMBER_TYPE_COERCE", message }]);
-    }
+    if (id !== undefined && !/^\d+$/.test(id)) return formError(["thread_id"]);
     if (id !== undefined || !this.#options.forum) return undefined;
     return errorReply(400, 220001, "Forum needs thread_name or thread_id");
   }
@@ -610,8 +560,6 @@ export class Discord extends StandIn<DiscordFault> {
       "x-ratelimit-remaining": String(BUCKET.requests - this.#bucket.used),
       "x-ratelimit-reset": (this.#bucket.endsAt / 1000).toFixed(3),
       "x-ratelimit-reset-after": (leftMs / 1000).toFixed(3),
-      "x-ratelimit-bucket": "b0b5ba11c0ffee",
-      via: "1.1 google",
     };
   }
 
@@ -653,52 +601,21 @@ function bodyViolations(json: unknown): string[] {
   return texts;
 }
 
-/** What Discord refuses in the fields of a body. */
-function fieldErrors(body: Record<string, unknown>): FieldError[] {
-  const { content, username } = body;
-  const errors: FieldError[] = [];
-  const add = (field: string, code: string, message: string) => {
-    errors.push({ field, code, message });
+/** The fields of a body that Discord refuses; it counts code points, without the white space around. */
+function wrongFields({ content = "", username = "-" }: Record<string, unknown>): string[] {
+  const isText = (text: unknown, least: number, most: number): text is string => {
+    if (typeof text !== "string" || !text.isWellFormed()) return false;
+    const { length } = [...text.trim()];
+    return length >= least && length <= most;
   };
-  for (const [field, text] of Object.entries({ content, username })) {
-    if (typeof text === "string" ? !text.isWellFormed() : (text ?? null) !== null) {
-      add(field, "BASE_TYPE_BAD_STRING", "Could not interpret as string.");
-    }
-  }
-  if (lengthOf(content) > 2000) {
-    add("content", "BASE_TYPE_MAX_LENGTH", "Must be 2000 or fewer in length.");
-  }
-  if (typeof username === "string") {
-    const length = lengthOf(username);
-    const length80 = "Must be between 1 and 80 in length.";
-    const [word] = /discord|clyde/i.exec(username) ?? [];
-    if (length < 1 || length > 80) add("username", "BASE_TYPE_BAD_LENGTH", length80);
-    if (word) add("username", "USERNAME_INVALID_CONTAINS", `Username cannot contain "${word}"`);
-  }
-  return errors;
-}
-
-/** The length as Discord counts it: code points, without the white space around. */
-function lengthOf(text: unknown): number {
-  return typeof text === "string" ? [...text.trim()].length : 0;
-}
-
-/** A body that could not be read at all. */
-function malformed({ headers }: SeenRequest): Reply {
-  if (/^(application\/json|multipart\/form-data)\b/.test(headers["content-type"] ?? "")) {
-    return errorReply(400, 50109, "The request body contains invalid JSON.");
-  }
-  const message = 'Expected "Content-Type" header to be one of {"application/json"}.';
-  return formError([{ field: "_misc", code: "CONTENT_TYPE_INVALID", message }]);
+  const isName = isText(username, 1, 80) && !/discord|clyde/i.test(username);
+  return [...(isText(content, 0, 2000) ? [] : ["content"]), ...(isName ? [] : ["username"])];
 }
 
 /** The error of an invalid form, as API version 8 and later have it. */
-function formError(errors: FieldError[]): Reply {
-  const nested = errors.map(({ field, code, message }) => [
-    field,
-    { _errors: [{ code, message }] },
-  ]);
-  return errorReply(400, 50035, "Invalid Form Body", Object.fromEntries(nested));
+function formError(fields: string[]): Reply {
+  const errors = fields.map((field) => [field, { _errors: [{ code: "INVALID", message: "no" }] }]);
+  return errorReply(400, 50035, "Invalid Form Body", Object.fromEntries(errors));
 }
 
 function errorReply(status: number, code: number, message: string, errors?: unknown): Reply {
@@ -708,8 +625,4 @@ function errorReply(status: number, code: number, message: string, errors?: unkn
 /** Cloudflare's own refusal, which is no JSON. */
 function blocked(status: number, code: number): Reply {
   return replyOf(status, `error code: ${code}`, {}, "text/plain; charset=UTF-8");
-}
-
-function isTrue(value: string | undefined): boolean {
-  return value === "true" || value === "True" || value === "1";
 }

@@ -105,7 +105,7 @@ describe("Discord", () => {
     expect(service.violations).toEqual([]);
   });
 
-  test("takes files, up to ten, of 10 MiB each and 25 together", async () => {
+  test("takes files of 10 MiB each and 25 together", async () => {
     const { service, post } = discord({ rateLimits: false });
     const send = (...sizes: number[]) => answer(post(upload(...sizes), multipart));
     expect(await send(3, 10 * MIB)).toMatchObject([200, {}]);
@@ -113,13 +113,12 @@ describe("Discord", () => {
     expect(service.messages[0]?.files[0]).toEqual(file);
     expect(await send(10 * MIB + 1)).toMatchObject([413, { code: 40005 }]);
     expect(await send(9 * MIB, 9 * MIB, 9 * MIB)).toMatchObject([413, { code: 40005 }]);
-    expect(await send(...Array<number>(11).fill(1))).toMatchObject([400, { code: 30015 }]);
     expect(service.violations).toEqual([]);
   });
 
   const nested = (field: string) => ({ code: 50035, errors: { [field]: { _errors: [{}] } } });
   const named = (changes: object) => ({ ...GOOD, ...changes });
-  const thread = { query: "?wait=1&thread_id=5" };
+  const thread = { query: "?wait=true&thread_id=5" };
   const agents = ["", "Bun/1.4.5", "Deno/2.9.6", "node"];
   // prettier-ignore
   const ANSWERS: [string, unknown, Call, number, unknown, DiscordOptions?][] = [
@@ -134,15 +133,12 @@ describe("Discord", () => {
     ["username blank", named({ username: " " }), {}, 400, nested("username")],
     ["username disCord", named({ username: "my disCord" }), {}, 400, nested("username")],
     ["broken JSON", "{", {}, 400, { code: 50109 }],
-    ["no content type", undefined, multipart, 400, nested("_misc")],
-    ["bad thread", undefined, { query: "?wait=1&thread_id=x" }, 400, nested("thread_id")],
+    ["bad thread", undefined, { query: "?wait=true&thread_id=x" }, 400, nested("thread_id")],
     ["thread", undefined, thread, 200, {}],
     ["a forum without a thread", undefined, {}, 400, { code: 220001 }, { forum: true }],
     ["a forum with one", undefined, thread, 200, {}, { forum: true }],
     ["a post that does not wait", undefined, { query: "" }, 204, ""],
     ["GET, which shows the webhook", "", { method: "GET", query: "" }, 200, { type: 1 }],
-    ["another method", "", { method: "DELETE" }, 405, {}],
-    ["v11", undefined, { version: "/v11" }, 400, { code: 50041 }],
     ["/slack", undefined, { query: "/slack" }, 404, { code: 0 }],
     ...agents.map((agent): [string, undefined, Call, number, string] =>
       [`agent ${agent}`, undefined, { headers: { ...HEADERS, "user-agent": agent } }, 403, "error code: 1010"]),
@@ -206,17 +202,11 @@ describe("Slack", () => {
     expect([service.messages, service.violations]).toEqual([[], []]);
   });
 
-  const headers = (authorization: string, type = JSON_TYPE) => ({
-    headers: { authorization, "content-type": type },
-  });
-  const bearer = `Bearer ${new Slack().token}`;
+  const stranger = { headers: { authorization: "Bearer x", "content-type": JSON_TYPE } };
   test.each<[number, string, unknown, Call, SlackOptions?]>([
-    [200, "not_authed", {}, { headers: { "content-type": JSON_TYPE } }],
-    [200, "invalid_auth", {}, headers("Bearer x")],
-    [200, "invalid_auth", "", { ...headers("Bearer x"), api: "auth.test" }],
-    [200, "invalid_post_type", {}, headers(bearer, "text/plain")],
+    [200, "invalid_auth", {}, stranger],
+    [200, "invalid_auth", "", { ...stranger, api: "auth.test" }],
     [200, "invalid_json", '{"text":"x",}', {}],
-    [200, "json_not_object", "[]", {}],
     [200, "channel_not_found", { channel: "#nowhere" }, {}],
     [200, "no_text", { text: " " }, {}],
     [200, "unknown_method", {}, { api: "chat.post" }],
@@ -224,9 +214,7 @@ describe("Slack", () => {
     [200, "not_in_channel", {}, {}, { outside: ["C0123456789"] }],
     [400, "invalid_payload", '{"text":"x",}', { hook: "" }],
     [400, "no_text", { text: "" }, { hook: "" }],
-    [403, "invalid_token", {}, { hook: "wrong" }],
     [404, "no_service", {}, { hook: "../B1/x" }],
-    [404, "no_team", {}, { hook: "../../T1/B1/x" }],
   ])("%d: refuses with %s", async (status, error, body, call, options = {}) => {
     const { service, post, good } = slack(options);
     const sent = typeof body === "string" ? body : { ...good, ...(body as object) };
@@ -275,7 +263,6 @@ describe("what a service would let pass, and we call a bug", () => {
     ["Slack", "unescaped &", { text: "a & b" }, {}, /^unescaped &$/],
     ["Slack", "length", { text: "x".repeat(4001) }, {}, /4001 characters is split/],
     ["Slack", "unfurling", { unfurl_links: true }, {}, /^unfurl_links is not false$/],
-    ["Slack", "link_names", { link_names: true }, {}, /^link_names/],
     ["Slack", "unknown key", { allowed_mentions: {} }, {}, /^unknown key allowed_mentions$/],
     ["Slack", "language tag", { text: "```ansi\nx\n```" }, {}, /language tag/],
     ["Slack", "open fence", { text: "```\nx" }, {}, /left open/],

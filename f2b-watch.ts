@@ -235,7 +235,7 @@ const TABLES = {
   # it and its value: =, ":, ',, :, > or blanks.
   (?:(?<strong>(?<!\b(?:mon|hoc|tur|don|joc|whis|dis|hot|lac|pub|public[_-]?))key|token|tkn|secret
     |passw(?:or)?d|passwort|kennwort|passphrase|passcode|(?<!com|by|tres|sur|over|under)pass|pwd|psw
-    |pword|psk|credentials?|authorization|cookie|jwt|bearer|cli_auth|mdp|senha)
+    |pword|(?<![a-z])pin|psk|credentials?|authorization|cookie|jwt|bearer|cli_auth|mdp|senha)
     |(?<![a-z0-9])(?<weak>auth|session(?:_?id)?|sid|sig|signature|code|hmac|otp|dsn|license
     |community|user|webhook|hook|url|id|p|pw))(?:[_-]?\d{1,3}|_base|_value)?(?:\[?\]|%5D)?
     (?:(?<equal>{blanks}(?:\\?=>?|:[=-]|<<<|＝|%(?:25)?3D|\\u003d|&#61;){blanks})
@@ -258,8 +258,9 @@ const TABLES = {
     (?<!(?:^|\s)[^\s:]{0,200}/[\w-]+={0,2})
   # user:password behind -u and its like, but not of programs whose -u is something else
   (?<login>(?<=^|[\s"'(\x60]|\\n)(?:-[A-Za-z]{0,16}[uUa]
-    |--?(?:proxy-|http-)?(?:user(?:pwd)?|auth|login)(?![\w-])|user[ \t]*=[ \t]*(?="[^":\s]{0,128}:))(?<!\b(?:docker|podman|date|rsync|sort|cut|logger
-    |notify-send|sudo|chown|install)\b[^|;&\n]{0,200}){between}
+    |--?(?:proxy-|http-)?(?:user(?:pwd)?|auth|login)(?![\w-])|user[ \t]*=[ \t]*(?="[^":\s]{0,128}:))
+    (?<!\b(?:docker|podman|date|rsync|sort|cut|logger|notify-send|sudo|chown|install)\b
+    [^|;&\n]{0,200}){between}
     (?!["']?(?:[+/]|\d+:\d+(?!\w)|\S{0,99}://)))`,
   /** Programs, their option whose value is a secret, and what stands before that in the value. */
   passwordOptions: String.raw`
@@ -1007,8 +1008,7 @@ function showLines({ text, ends }: Text, view: View, before: LogContext) {
     const goesOn = (at: number) => {
       const start = ends[at - 1] ?? 0;
       // As nearly every line of a log begins; a pattern takes longer to say so.
-      const isDated =
-        text[start + 4] === "-" && text[start + 10] === " " && text[start + 13] === ":";
+      const isDated = text[start + 4] === "-" && text[start + 13] === ":";
       return !isDated && readRecord(text.slice(start, (ends[at] ?? 0) - 1)) === undefined;
     };
     return { text, ends, done: (line: number) => line + 1, goesOn };
@@ -1066,7 +1066,7 @@ function busiestFirst(a: Busy, b: Busy): number {
 
 /** Adds up records, in bounded memory. */
 class Counts {
-  /** By name; what belongs to no jail has none. Of `life` only starts are counted. */
+  /** By name; what belongs to no jail has none. */
   readonly jails = new Map<string, Busy & { kinds: Record<Kind, number>; ids: Set<string> }>();
   readonly ids = new Map<string, Busy & { id: string }>();
   /** Ids, in the order they were banned. */
@@ -1088,10 +1088,9 @@ class Counts {
     if (record.time) this.to = record;
     this.from ??= this.to;
     if (event === "found") return this.addFound(name, record.id);
-    // Of another event, which is counted.
-    const isPart =
-      /^(?:foundAgain|increase|command|output|ended|stopping|exiting|reloading|jail(?:Stopp|Reload)ed)$/;
-    if (isPart.test(event)) return;
+    // Parts of events that are counted, and all of `life` but starts.
+    if (/^(?:foundAgain|increase|command|output|ended)$/.test(event)) return;
+    if (/^(?:stopping|exiting|reloading|jailStopped|jailReloaded)$/.test(event)) return;
     const jail = this.#jail(name);
     jail.kinds[kind]++;
     // A stop of its jail may yet show that it was no unban.

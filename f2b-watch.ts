@@ -344,8 +344,6 @@ const patterns = lazily(() => {
   };
 });
 
-type Extent = [start: number, end: number];
-
 /** The end of a sticky pattern's match at a place; the place itself when there is none. */
 function endOf(pattern: RegExp, text: string, at: number): number {
   pattern.lastIndex = at;
@@ -361,7 +359,12 @@ function closingOf(quote: string, text: string, from: number): number {
 }
 
 /** The value that begins here: a word, or all up to its name's quote. `whole`: with its blanks. */
-function valueAt(text: string, from: number, quote: string, whole: boolean): Extent {
+function valueAt(
+  text: string,
+  from: number,
+  quote: string,
+  whole: boolean,
+): [start: number, end: number] {
   const { opening, header, bare, joined } = patterns();
   const opens = endOf(opening, text, from) > from;
   const isClosed = quote !== "" && text.startsWith(quote, from);
@@ -386,7 +389,7 @@ function valueAt(text: string, from: number, quote: string, whole: boolean): Ext
 }
 
 /** Where the secret is that a pattern's match shows; nowhere when it is none. */
-function secretOf(text: string, match: RegExpExecArray): Extent {
+function secretOf(text: string, match: RegExpExecArray): [start: number, end: number] {
   const { noSecret, inPath, looksRandom, beforeName } = patterns();
   const from = match.index + match[0].length;
   if (!match.groups) return [match.index + (match[1]?.length ?? 0), from];
@@ -551,17 +554,12 @@ function characterBoundary(text: string, at: number): number {
 interface Text {
   readonly text: string;
   readonly ends: readonly number[];
+  /** Whether a line belongs to the one above it: they are not parted if they fit a message. */
+  goesOn?(line: number): boolean;
 }
 
 /** One message's worth of text. */
-interface Cut {
-  readonly body: string;
-  /** Lines that end in it. */
-  readonly lines: number;
-  /** So many characters are done with when it is sent, line ends among them. */
-  readonly taken: number;
-  readonly partOfLine: boolean;
-}
+type Cut = ReturnType<typeof cutLines>;
 
 /** The lines of a text that ends in a line end. */
 function linesOf(text: string): string[] {
@@ -577,17 +575,10 @@ function lineEnds(text: string): number[] {
 /**
  * Takes as many whole lines of a text, from `at` in line `first` on, as fit into `room` UTF-16
  * units, at most `maxLines`; a line that is longer than a message is cut, and both ends of the cut
- * are marked. Lines that belong together (each but the first `goesOn`) are not parted if they fit a
- * message.
+ * are marked. `lines` end in it; `taken` characters are done with when it is sent, line ends too.
  */
-function cutLines(
-  { text, ends }: Text,
-  first: number,
-  at: number,
-  room: number,
-  maxLines = Infinity,
-  goesOn: (line: number) => boolean = () => false,
-): Cut {
+function cutLines(shown: Text, first: number, at: number, room: number, maxLines = Infinity) {
+  const { text, ends } = shown;
   const endOf = (line: number) => ends[line - 1] ?? 0;
   const mark = at > endOf(first) ? CUT_MARK : "";
   const space = room - mark.length;
@@ -601,13 +592,12 @@ function cutLines(
     const body = mark + text.slice(at, next) + CUT_MARK;
     return { body, lines: 0, taken: next - at, partOfLine: true };
   }
-  if (maxLines === Infinity && end < ends.length && goesOn(end)) {
-    let record = end - 1;
+  const goesOn = (line: number) => line < ends.length && shown.goesOn?.(line) === true;
+  if (maxLines === Infinity && goesOn(end)) {
+    let [record, next] = [end - 1, end];
     while (record > first && goesOn(record)) record--;
-    const fits = (line: number) => endOf(line + 1) - 1 - endOf(record) <= room;
-    let next = end;
-    while (next < ends.length && goesOn(next) && fits(next)) next++;
-    if (record > first && !(next < ends.length && goesOn(next))) end = record;
+    while (goesOn(next) && endOf(next + 1) - 1 - endOf(record) <= room) next++;
+    if (record > first && !goesOn(next)) end = record;
   }
   const body = mark + text.slice(at, endOf(end) - 1);
   return { body, lines: end - first, taken: endOf(end) - at, partOfLine: false };
@@ -636,10 +626,10 @@ function filled(words: readonly string[], width: number): string[] {
 function fitting(words: readonly string[], room: number): string {
   let text = "";
   for (const [index, word] of words.entries()) {
+    const more = (left: number) => (left > 0 ? ` and ${left.toLocaleString("en")} more` : "");
     const next = index === 0 ? word : `${text}, ${word}`;
-    const more = (shown: number) => ` and ${(words.length - shown).toLocaleString("en")} more`;
-    const rest = index < words.length - 1 ? more(index + 1) : "";
-    if (next.length + rest.length > room) return `${text}${more(index)}`.trim();
+    const rest = more(words.length - index - 1);
+    if (next.length + rest.length > room) return (text + more(words.length - index)).trim();
     text = next;
   }
   return text;
@@ -5112,9 +5102,9 @@ function positionIn({ from, stretches }: Page, done: number): Position {
 /** The next message that fits `room`, or `most` if a line fits whole, and the place behind it. */
 function cutAt(spot: Spot, room: number, maxLines: number, most = room): Piece {
   const { page, shown, shows, line, at, words } = spot;
-  let cut = cutLines(shown, line, at, room, maxLines, shown.goesOn);
+  let cut = cutLines(shown, line, at, room, maxLines);
   if (cut.partOfLine && most > room) {
-    const whole = cutLines(shown, line, at, most, maxLines, shown.goesOn);
+    const whole = cutLines(shown, line, at, most, maxLines);
     if (!whole.partOfLine) cut = whole;
   }
   const { body, lines, taken, partOfLine } = cut;

@@ -1186,7 +1186,7 @@ type Happening =
   /** A stop or start: `version` comes with the start; `crashed`: it did not say that it stops. */
   | Told<
       "server",
-      { stopped: boolean; crashed: boolean; version?: string; parts: Map<string, number> }
+      { stopped: boolean; crashed: boolean; version?: string; parts: Record<string, number> }
     >
   /** Banned a minute ago or more, and seen again. */
   | Told<"through", { attempts: number }>
@@ -1302,16 +1302,17 @@ export class Batch {
     return known;
   }
 
-  /** What is told together: more than a few of a kind, each other thing alone. */
+  /** What is told together: more than a few of a kind, and whatever is the same. */
   together(): [Happening, ...Happening[]][] {
     const alike = groups(this.happenings, (each) => {
       // Smooth bans, and those whose actions failed alike.
       if (each.event === "ban" && each.failed.length > 0)
         return JSON.stringify([each.jail, each.failed]);
-      return each.event === "through" ? `through ${each.jail}` : each.event;
+      if (each.event === "through") return `through ${each.jail}`;
+      return each.event in MOST_ALONE ? each.event : JSON.stringify({ ...each, place: 0 });
     });
     return alike.flatMap(([, same]) => {
-      const isMany = same.length > (MOST_ALONE[same[0].event] ?? Infinity);
+      const isMany = same.length > (MOST_ALONE[same[0].event] ?? 0);
       return isMany ? [same] : same.map((each): typeof same => [each]);
     });
   }
@@ -1342,24 +1343,20 @@ export class Batch {
   }
 
   #jailOf(name: string) {
-    const { jails } = this.seen;
     // fail2ban's own default, where the log does not name the jail's.
     const fresh = { findtime: 600, banTime: undefined, at: 0, id: "", place: -1 };
-    return jails.get(name) ?? jails.set(ownCopy(name), fresh).get(name) ?? fresh;
+    return this.seen.jails.getOrInsert(ownCopy(name), fresh);
   }
 
   #idOf({ jail, id }: { jail: string; id: string }) {
-    const key = `${jail}\n${id}`;
-    let known = this.seen.ids.get(key);
-    if (!known) {
+    return this.seen.ids.getOrInsertComputed(`${jail}\n${id}`, (key) => {
       const { failures = [], bannedAt = Number.NaN } = this.#before.get(key) ?? {};
-      this.seen.ids.set(key, (known = { failures, bannedAt }));
-    }
-    return known;
+      return { failures, bannedAt };
+    });
   }
 
   #read(record: LogRecord, wasRunning: boolean): void {
-    const { event, kind, message } = record;
+    const { event, kind, level, message } = record;
     if (record.jail && kind !== "found" && kind !== "other" && kind !== "alert")
       this.#jailOf(record.jail).at = this.#ms(record);
     switch (event) {
@@ -1391,9 +1388,18 @@ export class Batch {
         if (failures.push(this.#ms(record, record.at)) >= 1_000) failures.splice(0, 500);
         break;
       }
-      case "alreadyBanned":
-        this.#readThrough(record);
+      case "alreadyBanned": {
+        // A failure among many, and an alert where the ban does not work. fail2ban warns from a
+        // minute after the ban on, by the failure's time, and 0.9 never; until then its queue says
+        // it of what came before the ban worked.
+        const known = this.#idOf(record);
+        const passed = this.#ms(record) - known.bannedAt;
+        if (Number.isNaN(passed) ? !level.startsWith("WARN") : passed < MINUTE) break;
+        known.through ??= this.#tell("through", record, { attempts: 0 });
+        known.through.attempts++;
+        known.through.shown = isShown({ ...record, kind: "alert" }, this.view);
         break;
+      }
       case "setting":
         Object.assign(this.#created, { [record.name]: Number(record.seconds) });
         break;
@@ -1489,20 +1495,8 @@ export class Batch {
     else if (this.#shown && !this.#isOfServer(did)) this.#tell(did, record, {});
   }
 
-  /** A failure among many, and an alert where the ban does not work. */
-  #readThrough(record: RecordOf<"alreadyBanned">): void {
-    const known = this.#idOf(record);
-    const passed = this.#ms(record) - known.bannedAt;
-    // fail2ban warns from a minute after the ban on, by the failure's time, and 0.9 never; until
-    // then its queue says "already banned" of what came before the ban worked.
-    if (Number.isNaN(passed) ? !record.level.startsWith("WARN") : passed < MINUTE) return;
-    known.through ??= this.#tell("through", record, { attempts: 0 });
-    known.through.attempts++;
-    known.through.shown = isShown({ ...record, kind: "alert" }, this.view);
-  }
-
   #beginServer(how: { stopped?: boolean; crashed?: boolean }): Of<"server"> {
-    const what = { stopped: false, crashed: false, ...how, parts: new Map<string, number>() };
+    const what = { stopped: false, crashed: false, ...how, parts: {} };
     return (this.#server = this.#tell("server", {}, what));
   }
 
@@ -1512,7 +1506,7 @@ export class Batch {
     const isDown = server?.version === undefined;
     const parts = isDown ? ["jailStopped", "lift", "jailStarted"] : ["jailStarted", "restore"];
     if (!server || !parts.includes(did)) return false;
-    server.parts.set(did, (server.parts.get(did) ?? 0) + 1);
+    server.parts[did] = (server.parts[did] ?? 0) + 1;
     server.shown = true;
     if (did === "jailStarted") server.version ??= "";
     return true;
@@ -1687,24 +1681,23 @@ export class Words {
     const { happenings, found, other, view } = batch;
     const isAsked = view.only.has("found") || view.only.has("other");
     if (happenings.length === 0 && !(isAsked && found + other > 0)) return { text: "" };
-    const told = new Map<string, { place: number; text: string; times: number }>();
     const listed: Of<"ban">[] = [];
-    for (const all of batch.together()) {
-      const [first] = all;
+    const lines = batch.together().flatMap((all) => {
       const bans = all.length > 1 ? all.filter((each) => each.event === "ban") : [];
       listed.push(...bans);
-      if (bans[0]?.failed.length === 0) continue;
-      const text = this.#line(all);
-      // Other equal lines are one with their number, where the last was.
-      const key = first.event in MOST_ALONE ? `${first.place}` : text;
-      told.set(key, { place: first.place, text, times: (told.get(key)?.times ?? 0) + 1 });
-    }
+      if (bans[0]?.failed.length === 0) return [];
+      const [first] = all;
+      if (first.event in MOST_ALONE) return { place: first.place, text: `${this.#line(all)}\n` };
+      // The same is one line with its number, where the last was.
+      const { place } = all.at(-1) ?? first;
+      return { place, text: `${this.#line([first])}${timesText(all.length)}\n` };
+    });
     const list = listed.length > 0 ? this.#list(listed) : undefined;
-    if (list) told.set("list", { place: listed[0]?.place ?? 0, text: list.text, times: 1 });
-    const lines = [...told.values()].sort((a, b) => a.place - b.place);
+    if (list) lines.push({ place: listed[0]?.place ?? 0, text: `${list.text}\n` });
+    lines.sort((a, b) => a.place - b.place);
     // Each message names the host once.
     const named = ` ${nameText(host, markup)} `;
-    const text = lines.map((line) => `${line.text}${timesText(line.times)}\n`).join("");
+    const text = lines.map((line) => line.text).join("");
     // `10:32:26 to 10:39:30 · 4,469 failed attempts · 12 other lines`
     const today = stampOf(wallClockMs(view.lastDay) - DAY).slice(0, 10);
     const parts = [this.#period(batch, today), ...this.#counts({ found, other })];
@@ -1804,17 +1797,6 @@ export class Words {
         const head = `🔔 ${jail} ${amount(all.length, "ban")}${this.#failures(each)}`;
         return `${head}: ${fitting(this.#ids(all), 300)}`;
       }
-      case "unban":
-      case "restore":
-      case "lift": {
-        const [sign = "", did = "", many = ""] = {
-          unban: ["🔓", bold("UNBANNED"), "unbanned"],
-          restore: ["♻️", "ban restored:", "restored"],
-          lift: ["♻️", "unbanned (jail stopped):", "unbanned (jail stopped)"],
-        }[each.event];
-        if (isOne) return `${sign} ${jail} ${did} ${this.id(each.id)}`;
-        return `${sign} ${bold(amount(all.length, many, many))}: ${this.#jailCounts(all)}`;
-      }
       case "through": {
         const seen = all.filter(({ event }) => event === "through") as Of<"through">[];
         const ids = seen.sort((a, b) => b.attempts - a.attempts);
@@ -1829,12 +1811,6 @@ export class Words {
         const who = amount(all.length, "address", "addresses");
         return `${what} ${who} are banned in ${jail} and still get ${more}: ${list}`;
       }
-      case "jailStarted":
-        return `✅ ${jail} jail started`;
-      case "jailStopped":
-        return `⛔ ${jail} jail stopped`;
-      case "jailReloaded":
-        return `🔄 ${jail} jail reloaded`;
       case "server":
         return this.#server(each);
       case "failed": {
@@ -1849,22 +1825,30 @@ export class Words {
         return `⚠️ ${jail && `${jail} `}${code(whole, 300)}`;
       }
     }
+    const [sign, did, many = ""] = {
+      unban: ["🔓", bold("UNBANNED"), "unbanned"],
+      restore: ["♻️", "ban restored:", "restored"],
+      lift: ["♻️", "unbanned (jail stopped):", "unbanned (jail stopped)"],
+      jailStarted: ["✅", "jail started"],
+      jailStopped: ["⛔", "jail stopped"],
+      jailReloaded: ["🔄", "jail reloaded"],
+    }[each.event];
+    if (isOne) return `${sign} ${jail} ${did}${each.id && ` ${this.id(each.id)}`}`;
+    return `${sign} ${bold(amount(all.length, many, many))}: ${this.#jailCounts(all)}`;
   }
 
   #server({ stopped, crashed, version, parts }: Of<"server">): string {
-    const counted = (part: string, noun: string, fate = "") => {
-      const count = parts.get(part);
-      return count ? amount(count, noun) + fate : "";
-    };
-    const up = stopped ? "🔄 fail2ban restarted" : "✅ fail2ban started";
-    const [sign, name, did] = (version === undefined ? "⛔ fail2ban stopped" : up).split(" ");
-    const known = version ? ` ${nameText(version, this.style.markup)}` : "";
+    const { jailStarted, jailStopped, restore, lift } = parts;
+    const up = stopped ? ["🔄", "restarted"] : ["✅", "started"];
+    const [sign, did] = version === undefined ? ["⛔", "stopped"] : up;
+    const jails = version === undefined ? jailStopped : jailStarted;
     const details = [
-      counted(version === undefined ? "jailStopped" : "jailStarted", "jail"),
-      counted("restore", "ban", " restored") || counted("lift", "ban", " lifted"),
+      jails && amount(jails, "jail"),
+      restore ? `${amount(restore, "ban")} restored` : lift && `${amount(lift, "ban")} lifted`,
     ];
     const detail = details.filter(Boolean).join(", ");
-    return `${sign} ${name}${known} ${did}${crashed ? " after a crash" : ""}${detail && `: ${detail}`}`;
+    const known = version ? ` ${nameText(version, this.style.markup)}` : "";
+    return `${sign} fail2ban${known} ${did}${crashed ? " after a crash" : ""}${detail && `: ${detail}`}`;
   }
 
   #failed({ action, why }: FailedAction, where = ""): string {
@@ -4429,24 +4413,21 @@ async function jailStatuses(
 
 const LOOKUPS_PER_MESSAGE = 50;
 
-type LoggedBan = Pick<Of<"ban">, "jail" | "id" | "time">;
-
 /** What a run has looked up, and which sources it gave up. */
 export class Facts {
-  readonly bans = new Map<LoggedBan, NonNullable<ReturnType<typeof knownOf>>>();
+  readonly bans = new Map<object, NonNullable<ReturnType<typeof knownOf>>>();
   /** By id: `DE`, or a network's `AS64500`. */
   readonly countries = new Map<string, string | undefined>();
   readonly givenUp = new Set<string>();
   /** Whether each source that was asked works, until that is reported. */
   readonly news = new Map<string, Fault | undefined>();
-  spentMs = 0;
 }
 
 /** Looks up what can be known of these bans and ids; never fails. */
 export async function lookUpFacts(
   world: World,
   settings: Settings,
-  { bans, ids }: { bans: readonly LoggedBan[]; ids: readonly string[] },
+  { bans, ids }: Batch["wanted"],
 ): Promise<Facts> {
   const { geo, facts } = settings;
   const ask = async (source: string, look: () => Promise<unknown>) => {
@@ -4475,20 +4456,18 @@ export async function lookUpFacts(
       read(bans);
       // fail2ban's observer thread stores a ban a moment after it was logged.
       const justNow = wallClock(world.now()) - 2 * SECOND;
-      const isNew = (ban: LoggedBan) => !facts.bans.has(ban) && wallClockMs(ban.time) >= justNow;
-      const fresh = bans.filter(isNew);
+      const isNew = (ban: (typeof bans)[number]) => wallClockMs(ban.time) >= justNow;
+      const fresh = bans.filter((ban) => isNew(ban) && !facts.bans.has(ban));
       if (fresh.length > 0) await world.sleep(200);
       if (fresh.length > 0) read(fresh);
     });
   const isUnknown = (id: string) => addressOf(id) && !facts.countries.has(id);
   const asked = geo ? [...new Set(ids)].filter(isUnknown).slice(0, LOOKUPS_PER_MESSAGE) : [];
-  while (geo && asked.length > 0 && facts.spentMs <= 5 * SECOND && !facts.givenUp.has("geo")) {
-    const startedAt = world.now();
+  const look = async (id: string) =>
+    facts.countries.set(id, await lookUpCountry(world, geo ?? "", addressOf(id)));
+  while (asked.length > 0) {
     const some = asked.splice(0, 10);
-    const look = async (id: string) =>
-      facts.countries.set(id, await lookUpCountry(world, geo, addressOf(id)));
     await ask("geo", () => Promise.all(some.map(look)));
-    facts.spentMs += world.now() - startedAt;
   }
   return facts;
 }

@@ -4,6 +4,7 @@ import * as fs from "node:fs";
 import { join } from "node:path";
 import { cleanText, cutText } from "../f2b-watch.ts";
 import { Scene } from "./harness.ts";
+import { dice } from "./histories.ts";
 
 setDefaultTimeout(180_000);
 
@@ -22,106 +23,18 @@ function realLogs(): [string, string][] {
   });
 }
 
-/** Numbers that look random and are the same in each run. */
-function* random(seed: number): Generator<number, never> {
-  for (let state = seed; ;) {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    yield state / 2 ** 32;
-  }
-}
-
 /** A text of `count` parts, each chosen from `parts`. */
-function chosen(
-  numbers: Generator<number, never>,
-  parts: readonly string[],
-  count: number,
-): string {
-  const pick = () => parts[Math.floor(numbers.next().value * parts.length)] ?? "";
+function chosen(number: () => number, parts: readonly string[], count: number): string {
+  const pick = () => parts[Math.floor(number() * parts.length)] ?? "";
   return Array.from({ length: count }, pick).join("");
 }
 
 describe("secrets", () => {
-  /** Lines with `S3CR3T` in the secret's place, by kind, and what must stay readable of each. */
-  const SHAPES = String.raw`
-  Discord webhook
-    curl -X POST "https://discord.com/api/webhooks/123456789012345678/S3CR3T" -d x  -> discord.com | -d x
-    https://discord.com/api/v10/webhooks/123456789012345678/S3CR3T?wait=true  -> discord.com
-    https://discordapp.com/api/webhooks/1/S3CR3T/slack and more  -> and more
-    <https://ptb.discord.com/api/webhooks/1/a-b_S3CR3T-c> and more  -> and more
-    {"url":"https:\/\/discord.com\/api\/webhooks\/123\/S3CR3T","x":1}  -> "x":1
-    HTTPS://DISCORD.COM/API/WEBHOOKS/1/S3CR3T
-    POST /api/webhooks/123456789012345678/S3CR3T HTTP/1.1  -> POST | HTTP/1.1
-  Slack webhook or token
-    curl 'https://hooks.slack.com/services/T0/B0/S3CR3T' -d x  -> curl | hooks.slack.com | -d x
-    https://hooks.slack.com/workflows/T0/A0/1/S3CR3T  -> hooks.slack.com
-    https://hooks.slack.com/triggers/T0/1/S3CR3T  -> hooks.slack.com
-    https://hooks.slack-gov.com/services/T0/B0/S3CR3T  -> hooks.slack-gov.com
-    "https:\/\/hooks.slack.com\/services\/T0\/B0\/S3CR3T"
-    using xoxb-123-456-S3CR3T for it  -> using | for it
-    XOXP-1-S3CR3T
-  Telegram bot
-    https://api.telegram.org/bot123456789:AA-S3CR3T_x/sendMessage?chat_id=5  -> /sendMessage?chat_id=5
-    curl -s https://api.telegram.org/bot1:S3CR3T/getMe -d text=hi  -> curl | text=hi
-    https://api.telegram.org/file/bot1:S3CR3T/x.jpg  -> x.jpg
-  Authorization
-    curl -H "Authorization: Bearer S3CR3T.S3CR3T-S3CR3T" https://x.example/  -> https://x.example/
-    curl -H 'Authorization: Basic S3CR3T==' https://x.example/  -> https://x.example/
-    curl -H 'authorization:S3CR3T' https://x.example/  -> https://x.example/
-    Proxy-Authorization: Basic S3CR3T
-    Authorization: Bot S3CR3T
-    {"Authorization": "Bearer S3CR3T", "x": 1}  -> "x": 1
-    {'Authorization': 'Bearer S3CR3T', 'x': 1}  -> 'x': 1
-    -d "{\"Authorization\": \"Bearer S3CR3T\", \"x\": 1}"
-    curl -H Authorization:\ Bearer\ S3CR3T https://x.example/  -> curl
-    curl -H 'Authorization: Token token="S3CR3T"' https://x.example/  -> curl
-  header Key, *-Key, *-Token
-    curl --header "Key: S3CR3T" https://api.abuseipdb.com/api/v2/report  -> abuseipdb.com
-    curl -H 'X-Api-Key:S3CR3T' https://x.example/  -> X-Api-Key | https://x.example/
-    -H "X-Auth-Email: me@example.com" -H "X-Auth-Key: S3CR3T" -d x  -> me@example.com | -d x
-    -H "PRIVATE-TOKEN: glpat-S3CR3T" -d x  -> -d x
-    X-Auth-Token: S3CR3T
-    x-gotify-key:  S3CR3T
-    {"X-Api-Key": "S3CR3T and S3CR3T", "x": 1}  -> "x": 1
-    {'Key': 'S3CR3T', 'x': 1}  -> 'x': 1
-    curl -H 'Key: S3C"S3CR3T' https://x.example/  -> https://x.example/
-    "{\"X-Api-Key\": \"S3CR3T\", \"x\": 1}"
-  *key=, *token=, *secret=, *password=
-    https://x.example/?key=S3CR3T&x=1  -> https://x.example/?key= | &x=1
-    curl -F 'token=S3CR3T S3CR3T' -d x  -> curl | 'token= | -d x
-    curl --data-urlencode "my.password=two S3CR3T" -d x  -> curl | -d x
-    https://x.example/?x=1&api_key=S3CR3T  -> ?x=1&api_key=
-    run --api-key=S3CR3T --verbose  -> run --api-key= | --verbose
-    ACCESS_TOKEN=S3CR3T run  -> ACCESS_TOKEN= | run
-    bot_token='S3CR3T and S3CR3T' run  -> run
-    client_secret="S3CR3T and S3CR3T" run  -> run
-    sh -c "client_secret=\"S3CR3T and S3CR3T\" run"  -> run
-    --smtp-password=S3CR3T --port 25  -> --port 25
-    Password=S3CR3T
-    --password=S3CR3T,S3CR3T --port 25  -> --port 25
-    --password=S3CR3T;  -> --password=
-    a token=S3CR3T, a key=S3CR3T, a secret=S3CR3T
-    db://x?user=bob&password=S3CR3T#top  -> user=bob
-  -u user:pass
-    curl -u bob:S3CR3T https://x.example/  -> https://x.example/
-    curl -ubob:S3CR3T https://x.example/  -> https://x.example/
-    curl -u "bob:S3CR3T" https://x.example/  -> https://x.example/
-    curl -u 'bob:S3CR3T and S3CR3T' https://x.example/  -> https://x.example/
-    curl --user bob:S3CR3T https://x.example/  -> https://x.example/
-    curl --user=bob:S3CR3T https://x.example/  -> https://x.example/
-    curl --proxy-user 'bob:S3CR3T' https://x.example/  -> https://x.example/
-    curl -u bob:S3CR3T:S3CR3T/S3CR3T@S3CR3T https://x.example/  -> https://x.example/
-  user:pass@
-    https://bob:S3CR3T@x.example/path  -> https:// | @x.example/path
-    postgres://fail2ban:S3CR3T@db:5432/x and more  -> postgres:// | @db:5432/x and more
-    smtp bob:S3CR3T@mail.example  -> smtp | @mail.example
-    url='ftp://bob:S3CR3T@x.example'  -> @x.example'
-    proxy=http://bob:S3CR3T@x.example:3128  -> proxy= | @x.example:3128`;
-  const rows = SHAPES.split("\n")
-    .filter((row) => row.startsWith("    "))
-    .map((row) => {
-      const [line = "", stays = ""] = row.trim().split("  -> ");
-      return { line, stays: stays.split(" | ") };
-    });
+  const shapes = fs.readFileSync(join(FIXTURES, "secrets/shapes.txt"), "utf8").split("\n");
+  const rows = shapes.slice(1).flatMap((row) => {
+    const [line = "", stays = ""] = row.trim().split("  -> ");
+    return row.startsWith("  ") ? [{ line, stays: stays.split(" | ") }] : [];
+  });
 
   test.each(rows)("are taken out of $line", ({ line, stays }) => {
     const result = cleanText(line, []);
@@ -158,9 +71,7 @@ describe("secrets", () => {
       expect(cleaned).not.toContain("FAKE");
       if (isFailing) {
         expect(cleaned).toContain('http://127.0.0.1:9/api/webhooks/[redacted]" -H "Content-Type: ');
-        expect(cleaned).toContain(
-          '-d \'{"username": "Fail2Ban", "content":"**[webhook]** banned IP',
-        );
+        expect(cleaned).toContain('"content":"**[webhook]** banned IP');
       }
       const [before, after] = [text.split("\n"), cleaned.split("\n")];
       expect(after).toHaveLength(before.length);
@@ -168,25 +79,6 @@ describe("secrets", () => {
       const changed = before.filter((line, index) => kept(line) && after[index] !== line);
       expect([name, ...changed]).toEqual([name]);
     }
-  });
-
-  test("what is no secret stays readable", () => {
-    const readable = String.raw`2026-11-22 10:32:01,123 fail2ban.actions [1]: NOTICE  [sshd] Ban 203.0.113.7
-2026-11-22 10:32:01,123 fail2ban.actions [1]: NOTICE  [sshd] Ban 2001:db8::7
-Failed password for root from 203.0.113.7 port 22 ssh2
-Accepted publickey for git from 2001:db8::1 port 22
-mail from bob@example.com to <root@example.com>, ok
-to=<bob@example.com>, relay=mx[203.0.113.1]:25
-Creating new jail 'key', jail 'token', jail 'password'
-monkey: banana, keyboard: de, tokens 5, secrets kept, passwords: 2
-https://example.com/webhooks and http://127.0.0.1:9/robots.txt?x=1&y=2
-https://db-ip.com/203.0.113.7
-unban by: fail2ban-client -u 5 set sshd unbanip 2001:db8::7
-Added logfile: '/var/log/auth.log' (pos = 0, hash = )
-cron: (root) CMD (test -x /usr/sbin/anacron || run-parts)
-time 10:32:01 @everyone a:b c@d`;
-    expect(cleanText(readable, [])).toBe(readable);
-    for (const line of readable.split("\n")) expect(cleanText(line, [])).toBe(line);
   });
 });
 
@@ -223,7 +115,7 @@ describe("what cannot be seen, and what could act", () => {
   });
 
   test("no text can close its fence, whatever it holds and wherever it is cut", () => {
-    const numbers = random(1);
+    const numbers = dice(1);
     const parts = "`|``|```|```\n|\n```|\u200b|\x1b[0m|a|\n|\\|~~~|😀".split("|");
     for (let round = 0; round < 300; round++) {
       const text = cleanText(`${chosen(numbers, parts, 40)}\n`, []);
@@ -252,48 +144,36 @@ describe("what cannot be seen, and what could act", () => {
 describe("cleanText()", () => {
   const PARTS = [
     ...["a", " ", "\n", "\n", "\r\n", "\r", "\0", "\t", "`", "``", "😀", "é", "\u202e", "\u2028"],
-    ..."key: v|-u a:b|--user=a:b|xoxb-1|/bot1:x|webhooks/1/x|hooks.slack.com/x|Authorization: x".split(
+    ...'key: v|-u a:b|--user=a:b|xoxb-1|/bot1:x|webhooks/1/x|hooks.slack.com/x|password="x'.split(
       "|",
     ),
-    ..."token=x|my_secret='x y'|password=\"x|a:b@c|@|:|=|-|\\|'|\"|X-Api-Key: x|own-secret".split(
-      "|",
-    ),
-    ..."2026-11-22 10:32:01,123 |[sshd] Ban 203.0.113.7|2001:db8::7".split("|"),
+    ..."token=x|my_secret='x y'|a:b@c|@|:|=|-|\\|'|\"|X-Api-Key: x|own-secret".split("|"),
+    ..."Authorization: x|2026-11-22 10:32:01,123 |[sshd] Ban 203.0.113.7|2001:db8::7".split("|"),
   ];
 
   test("does to a text, or to its bytes, what it does to each of its lines", () => {
-    const numbers = random(2);
+    const numbers = dice(2);
     for (let round = 0; round < 3_000; round++) {
       // A command goes on behind a backslash at a line's end.
       const text = chosen(numbers, PARTS, 30).replace(/\\+(?=[\r\0]*(?:\n|$))/g, "");
       const cleaned = cleanText(text, ["own-secret"]);
-      const lines = text
-        .split("\n")
-        .map((line) => cleanText(`${line}\n`, ["own-secret"]).slice(0, -1));
-      expect(cleaned).toBe(lines.join("\n"));
+      const alone = (line: string) => cleanText(`${line}\n`, ["own-secret"]).slice(0, -1);
+      expect(cleaned).toBe(text.split("\n").map(alone).join("\n"));
       expect(cleanText(bytes(text), ["own-secret"])).toBe(cleaned);
     }
   });
 
-  test.each([
-    [
-      "keeps the number and the order of lines",
-      "one\n\n\r\ntoken=x\n   \nend",
-      "one\n\n\ntoken=[redacted]\n   \nend",
-    ],
+  // prettier-ignore
+  const CLEANED: [string, string, string][] = [
+    ["keeps the number and the order of lines", "one\n\n\r\ntoken=x\n   \nend",
+      "one\n\n\ntoken=[redacted]\n   \nend"],
     ["keeps nothing", "", ""],
     ["keeps a line end", "\n", "\n"],
-    [
-      "drops NULs and the CR of a line end, shows a CR elsewhere",
-      "\0\0a\0b\r\nc\rd\r\r\n",
-      "ab\nc\\x0dd\n",
-    ],
-    [
-      "finds a secret behind a blank of several bytes",
-      "curl\u3000-u bob:S3CR3T it\n",
-      "curl\u3000-u [redacted] it\n",
-    ],
-  ])("%s", (_, text, cleaned) => {
+    ["drops NULs and the CR of a line end, shows a CR elsewhere", "\0\0a\0b\r\nc\rd\r\r\n", "ab\nc\\x0dd\n"],
+    ["finds a secret behind a blank of several bytes", "curl\u3000-u bob:S3CR3T it\n",
+      "curl\u3000-u [redacted] it\n"],
+  ];
+  test.each(CLEANED)("%s", (_, text, cleaned) => {
     expect(cleanText(text, [])).toBe(cleaned);
   });
 
@@ -378,11 +258,11 @@ describe("cutText()", () => {
   });
 
   test("drops nothing, repeats nothing, and leaves no room that a line would have fitted into", () => {
-    const numbers = random(3);
+    const numbers = dice(3);
     const parts = [..."a|bc|😀|`|…| |\n|\n|\n\n".split("|"), "x".repeat(9), "y".repeat(30)];
     for (let round = 0; round < 1_000; round++) {
       const text = `${chosen(numbers, parts, 40)}\n`;
-      const room = 10 + Math.floor(numbers.next().value * 40);
+      const room = 10 + Math.floor(numbers() * 40);
       const { cuts, joined } = cutAll(text, room);
       expect(joined).toBe(text);
       for (const { body, next, partOfLine } of cuts) {
@@ -456,7 +336,7 @@ describe("time grows no faster than the text", () => {
   }
 
   test("nor do 200 random texts take longer than they may", () => {
-    const numbers = random(7);
+    const numbers = dice(7);
     const more = [
       "x-key: ",
       "mysql ",

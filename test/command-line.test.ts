@@ -94,26 +94,19 @@ function optionScene(name: string): Scene {
   return scene;
 }
 
-test.each(SAMPLES)("--%s: by flag, variable and env file", async (name, value, holds) => {
+test.each(SAMPLES)("--%s: by flag, variable and env file", async (name, valueIn, holds) => {
   const variable = `F2B_${name.replaceAll("-", "_").toUpperCase()}`;
-  const isSwitch = /dry-run|verbose/.test(name);
-  const flags = (scene: Scene) => [`--${name}`, value(scene)].slice(0, isSwitch ? 1 : 2);
-  const inFile = (scene: Scene, set: string) => [
-    "--env-file",
-    envFile(scene, `${variable}=${set}\n`),
-  ];
-  const ways: [boolean, (scene: Scene) => string[]][] = [
-    [false, () => []],
-    [true, flags],
-    [true, (scene) => ((scene.env[variable] = value(scene)), [])],
-    [true, (scene) => inFile(scene, value(scene))],
-    [false, (scene) => ((scene.env[variable] ??= ""), inFile(scene, ""))],
-  ];
-  for (const [isSet, way] of ways) {
+  for (const way of ["nowhere", "flag", "variable", "file", "empty"]) {
     using scene = optionScene(name);
+    const value = valueIn(scene);
+    const flags = /dry-run|verbose/.test(name) ? [`--${name}`] : [`--${name}`, value];
+    const file = envFile(scene, `${variable}=${way === "file" ? value : ""}\n`);
+    if (way === "variable") scene.env[variable] = value;
+    const isSet = /flag|variable|file/.test(way);
     if (!isSet) scene.env["F2B_LOG"] ??= scene.log;
-    const result = await scene.f2bWatch(...way(scene));
-    expect([way.toString(), holds(scene, result)]).toEqual([way.toString(), isSet]);
+    if (way === "empty") scene.env[variable] ??= "";
+    const result = await scene.f2bWatch("--env-file", file, ...(way === "flag" ? flags : []));
+    expect([way, holds(scene, result)]).toEqual([way, isSet]);
     if (!isSet) expect(result).toEqual(DONE);
   }
 });
@@ -380,26 +373,23 @@ test("a crontab's options of a run may be given to every command", async () => {
 // ── Configuration ───────────────────────────────────────────────────────────────────────────────
 
 const HOOK = `https://discord.com/api/webhooks/12345/${TOKEN}`;
-const NEARLY: Readonly<Record<string, string>> = {
-  DISCORD_WEBHOK: "DISCORD_WEBHOOK",
-  discord_webhook: "DISCORD_WEBHOOK",
-  DISCORD_WEBHOOK_URL: "DISCORD_WEBHOOK",
-  F2B_DISCORD_WEBHOOK: "DISCORD_WEBHOOK",
-  SLACK_WEBHOOK_URL: "SLACK_WEBHOOK",
-  DICSORD_WEBHOOK: "DISCORD_WEBHOOK",
-  DISCORD_WEBHOOK2: "DISCORD_WEBHOOK",
-  SLACK_CHANEL: "SLACK_CHANNEL",
-  F2B_FORMT: "F2B_FORMAT",
-  F2B_FROMAT: "F2B_FORMAT",
-  F2B_DRYRUN: "F2B_DRY_RUN",
-  f2b_jail: "F2B_JAIL",
+/** What is nearly the name of a setting, by that name. */
+const NEARLY = {
+  DISCORD_WEBHOOK:
+    "DISCORD_WEBHOK discord_webhook DISCORD_WEBHOOK_URL F2B_DISCORD_WEBHOOK DICSORD_WEBHOOK DISCORD_WEBHOOK2",
+  SLACK_WEBHOOK: "SLACK_WEBHOOK_URL",
+  SLACK_CHANNEL: "SLACK_CHANEL",
+  F2B_FORMAT: "F2B_FORMT F2B_FROMAT",
+  F2B_DRY_RUN: "F2B_DRYRUN",
+  F2B_JAIL: "f2b_jail",
 };
 
 /** Refused in the env file and, where it is one setting, in the environment. */
 // prettier-ignore
 const BAD_SETTINGS: [written: string, told: RegExp | string, where?: "file"][] = [
-  ...Object.entries(NEARLY).flatMap(([name, meant]) => ["1", "", WEBHOOK].map((value): [string, string] =>
-    [`${name}=${value}`, `${name}: no such setting\nhint: did you mean ${meant}?\n`])),
+  ...Object.entries(NEARLY).flatMap(([meant, names]) =>
+    names.split(" ").flatMap((name) => ["1", "", WEBHOOK].map((value): [string, string] =>
+      [`${name}=${value}`, `${name}: no such setting\nhint: did you mean ${meant}?\n`]))),
   ["F2B_FROM=middle", /F2B_FROM.*start or end.*middle/],
   ["F2B_MAX_TIME=1e3", /F2B_MAX_TIME.*1e3/],
   ["F2B_MAX_TIME=-1", /F2B_MAX_TIME.*-1/],
@@ -661,26 +651,19 @@ describe("exit codes", () => {
 
 describe("without a destination", () => {
   test("messages go to stdout as a channel would show them, and stderr says so once", async () => {
-    using scene = smallScene();
+    using scene = new Scene();
     scene.env = {};
+    scene.append(...lines(1, 500));
     const { code, out, err } = await scene.run();
     expect(code).toBe(0);
-    expect(out).toBe(`Fail2Ban · web-1\n\`\`\`\n${line(1)}\n${line(2)}\n\`\`\`\n`);
+    expect(out.match(/^```$/gm)?.length).toBeGreaterThan(20);
     expect(err.match(/^f2b-watch: .*/gm)).toEqual([
       "f2b-watch: no destination is set, messages go to stdout",
     ]);
     expect(await scene.run()).toEqual(DONE);
-    scene.append(line(3));
-    expect((await scene.run()).out).toContain(`\`\`\`\n${line(3)}\n\`\`\``);
-  });
-
-  test("stderr says so once however many messages there are", async () => {
-    using scene = new Scene();
-    scene.env = {};
-    scene.append(...lines(1, 500));
-    const { out, err } = await scene.run();
-    expect(out.match(/^```$/gm)?.length).toBeGreaterThan(20);
-    expect(err.match(/no destination/g)).toEqual(["no destination"]);
+    scene.append(...lines(501, 502));
+    const shown = `Fail2Ban · web-1\n\`\`\`\n${line(501)}\n${line(502)}\n\`\`\`\n`;
+    expect(await scene.run()).toMatchObject({ code: 0, out: shown });
   });
 
   test("no line of the log can write to the terminal, or pass on a secret", async () => {
@@ -774,8 +757,7 @@ describe("--dry-run prints exactly what would be sent and leaves no trace", () =
     using scene = new Scene();
     scene.append(...lines(1, 1_500));
     const before = scene.clockMs;
-    const { out } = await scene.run("--dry-run");
-    expect(out).toContain(line(1_500));
+    expect((await scene.run("--dry-run")).out).toContain(line(1_500));
     expect(scene.clockMs).toBe(before);
   });
 
@@ -805,7 +787,7 @@ describe("--dry-run prints exactly what would be sent and leaves no trace", () =
 describe("on a terminal", () => {
   function terminalScene(count: number): Scene {
     const scene = new Scene();
-    Object.assign(scene.overrides, { terminal: true });
+    scene.overrides.terminal = true;
     scene.append(...lines(1, count));
     return scene;
   }
@@ -823,66 +805,41 @@ describe("on a terminal", () => {
     expect((await scene.run()).err).toBe(`f2b-watch: nothing new in ${scene.log}\n`);
   });
 
-  test("a first run from the end says so, and that nothing is new", async () => {
+  test("a first run from the end says so; without a destination only messages are to be seen", async () => {
     using scene = terminalScene(2);
     const { err } = await scene.run("--from", "end");
     expect(err).toContain("starts at the end of");
     expect(err).toEndWith("f2b-watch: nothing new for Discord\n");
+    scene.env = {};
+    expect((await scene.run()).err).not.toMatch(/sent|nothing new/);
   });
 
   test("a progress line is shown while it sends and waits, on stderr, and is gone at the end", async () => {
     using scene = terminalScene(200);
+    scene.discord.refuseContent((content) => content.includes(line(190)));
     const { out, err } = await scene.run();
     expect(out).toBe("");
     expect(err).toMatch(/\r\x1b\[KDiscord: \d+ sent, next in \d+ s/);
     expect(err).toMatch(/\r\x1b\[KDiscord: 1 sent\r/);
     expect(err).toMatch(/\r\x1b\[Kf2b-watch: \d+ messages sent to Discord\n$/);
-  });
-
-  test("without a destination the messages are all there is to see", async () => {
-    using scene = terminalScene(2);
-    scene.env = {};
-    expect((await scene.run()).err).not.toMatch(/sent|nothing new/);
-  });
-
-  test("an error stands on a line of its own, also behind a progress line", async () => {
-    using scene = terminalScene(200);
-    scene.discord.refuseContent((content) => content.includes(line(190)));
-    const { err } = await scene.run();
-    expect(err).toMatch(/\r\x1b\[K/);
-    const before = err.slice(0, err.indexOf("f2b-watch: Discord refuses"));
-    expect(before).toMatch(/(^|\n|\r\x1b\[K)$/);
+    // An error stands on a line of its own.
+    expect(err).toMatch(/(\n|\r\x1b\[K)f2b-watch: Discord refuses/);
   });
 });
 
 // ── The program itself ──────────────────────────────────────────────────────────────────────────
 
-describe("the script, started", () => {
-  function start(scene: Scene, ...argv: string[]) {
-    return spawnSync(process.execPath, [SCRIPT, "--state", scene.state, ...argv], {
-      cwd: scene.directory,
-      encoding: "utf8",
-      env: { PATH: process.env["PATH"] ?? "" },
-    });
-  }
-
-  test("ends with the status it means", () => {
-    using scene = smallScene();
-    expect(start(scene, "--bogus")).toMatchObject({ status: 64, stdout: "" });
-    expect(start(scene, "--log", scene.path(".none"))).toMatchObject({ status: 66, stdout: "" });
-    const version = { status: 0, stdout: `f2b-watch ${manifest.version}\n`, stderr: "" };
-    expect(start(scene, "--version")).toMatchObject(version);
-  });
-
-  test("prints all of it before it ends, more than a pipe holds", () => {
-    using scene = new Scene();
-    scene.append(...lines(1, 3_000));
-    const { status, stdout } = start(scene, "--log", scene.log);
-    expect(status).toBe(0);
-    const printed = stdout.split("\n").filter((text) => text.includes(" fail2ban.filter "));
-    expect(printed).toEqual(lines(1, 3_000));
-    expect(start(scene, "--log", scene.log)).toMatchObject({ status: 0, stdout: "", stderr: "" });
-  });
+test("the script, started, ends with the status it means", () => {
+  using scene = smallScene();
+  const start = (...argv: string[]) => {
+    const env = { PATH: process.env["PATH"] ?? "" };
+    const places = { cwd: scene.directory, encoding: "utf8" as const, env };
+    return spawnSync(process.execPath, [SCRIPT, "--state", scene.state, ...argv], places);
+  };
+  expect(start("--bogus")).toMatchObject({ status: 64, stdout: "" });
+  expect(start("--log", scene.path(".none"))).toMatchObject({ status: 66, stdout: "" });
+  const version = { status: 0, stdout: `f2b-watch ${manifest.version}\n`, stderr: "" };
+  expect(start("--version")).toMatchObject(version);
 });
 
 test("what is wrong with the settings is found in an idle run, too", async () => {

@@ -113,24 +113,6 @@ describe("many", () => {
     for (const line of lines) expect(line.length).toBeLessThan(400);
   });
 
-  test("unbans, restores and what a jail's stop lifts are counts by jail, three are a line each", () => {
-    const some = ids.slice(0, 4);
-    const stop = () => log("INFO Jail 'sshd' stopped");
-    const three = some.slice(0, 3).map((id) => `[sshd] UNBANNED ${id}`);
-    expect(short(all("unban", some.slice(0, 3)))).toEqual(
-      three.map((line) => `🔓 ${line.replace("203.0.113", "")}`),
-    );
-    expect(short([...all("unban", some), ...log("unban .9 @web")])).toEqual([
-      "🔓 5 unbanned: [sshd] 4, [web] 1",
-    ]);
-    expect(short(all("restore", ids))).toEqual(["♻️ 40 restored: [sshd] 40"]);
-    expect(short(log("restore .7"))).toEqual(["♻️ [sshd] ban restored: .7"]);
-    expect(short([...log("unban .7"), ...stop()])[0]).toBe("♻️ [sshd] unbanned (jail stopped): .7");
-    expect(short([...all("unban", some), ...stop()])[0]).toBe(
-      "♻️ 4 unbanned (jail stopped): [sshd] 4",
-    );
-  });
-
   const hosts = Array.from(
     { length: 900 },
     (_, index) => `10.${index % 7}.${index >> 8}.${index & 255}`,

@@ -28,14 +28,23 @@ const LOG = "/var/log/fail2ban.log";
 
 /** What lies on the server by our name, or has it in its text where fail2ban and cron look. */
 async function traces(server: Server): Promise<string[]> {
-  const { out } = await server.run([
-    "sh",
-    "-c",
-    `
-    find /etc /usr /var /run -newer /installed -name '*f2b-watch*'
-    grep -rl f2b-watch /etc/fail2ban /etc/cron* /var/spool/cron`,
-  ]);
+  const script = `find /etc /usr /var /run -newer /installed -name '*f2b-watch*'
+    grep -rl f2b-watch /etc/fail2ban /etc/cron* /var/spool/cron`;
+  const { out } = await server.run(["sh", "-c", script]);
   return out.split("\n").filter((path) => path !== "");
+}
+
+/** A home without Bun, whose npm is of this version: runs a command in a folder, and returns what it prints. */
+function npmHome({ directory }: Scene, version: number) {
+  fs.mkdirSync(join(directory, "global/lib"), { recursive: true });
+  for (const name of ["sh", "env"]) fs.symlinkSync(Bun.which(name) ?? "", join(directory, name));
+  const run = (command: string, { cwd = directory, PATH = process.env["PATH"] } = {}) => {
+    const places = { HOME: directory, TMPDIR: directory, npm_config_prefix: `${directory}/global` };
+    const env = { ...process.env, ...places, PATH };
+    return String(spawnSync("/bin/sh", ["-c", command], { cwd, env }).stdout);
+  };
+  expect(run(`npm install --silent --prefix . npm@${version} ${NODE}; echo $?`)).toBe("0\n");
+  return { run, PATH: `${directory}/${NODE_BIN}:${directory}/node_modules/.bin:${directory}` };
 }
 
 describe("from zero", () => {
@@ -44,23 +53,9 @@ describe("from zero", () => {
       `tried with npm ${version} and no Bun: each command prints messages${note}`,
       async () => {
         using scene = new Scene();
-        const home = scene.directory;
-        fs.mkdirSync(join(home, "global/lib"), { recursive: true });
-        for (const name of ["sh", "env"]) fs.symlinkSync(Bun.which(name) ?? "", join(home, name));
-        const packages = [`npm@${version}`, NODE];
-        const npm = ["install", "--silent", "--prefix", home, ...packages];
-        expect(spawnSync("npm", npm).status).toBe(0);
-        const env = {
-          ...process.env,
-          HOME: home,
-          PATH: `${home}/${NODE_BIN}:${home}/node_modules/.bin:${home}`,
-          npm_config_prefix: join(home, "global"),
-        };
+        const { run, PATH } = npmHome(scene, version);
         const commands = block("try").trim().split("\n");
-        const shown = commands.map((command) =>
-          String(spawnSync("/bin/sh", ["-c", command], { cwd: repository, env }).stdout),
-        );
-        expect(shown).toEqual([
+        expect(commands.map((command) => run(command, { cwd: repository, PATH }))).toEqual([
           expect.stringContaining("NOTICE  [sshd] Ban 203.0.113.7\n"),
           expect.stringContaining("BANNED 203.0.113.7"),
         ]);
@@ -113,28 +108,16 @@ async function installed(): Promise<Server> {
 describe("the package", () => {
   withRegistry(`has four files, and runs by bunx, and by npx without a Bun${note}`, async () => {
     using scene = new Scene();
-    const home = scene.directory;
-    const run = (command: string, path = process.env["PATH"]) => {
-      const env = {
-        ...process.env,
-        HOME: home,
-        TMPDIR: home,
-        PATH: path,
-        npm_config_prefix: `${home}/global`,
-      };
-      return String(spawnSync("/bin/sh", ["-c", command], { cwd: home, env }).stdout);
-    };
+    const { run, PATH } = npmHome(scene, 12);
     const [packed] = JSON.parse(run(`npm pack --json --pack-destination . ${repository}`));
     const names = packed.files.map(({ path }: { path: string }) => path).sort();
     expect(names).toEqual(["LICENSE", "README.md", "f2b-watch.ts", "package.json"]);
-    fs.mkdirSync(`${home}/global/lib`, { recursive: true });
-    for (const name of ["sh", "env"]) fs.symlinkSync(Bun.which(name) ?? "", join(home, name));
-    expect(run(`npm install --silent --prefix . npm@12 ${NODE}; echo $?`)).toBe("0\n");
     const version = `f2b-watch ${packageJson.version}\n`;
-    expect(run(`bunx --package ${home}/${packed.filename} f2b-watch --version`)).toBe(version);
+    const file = join(scene.directory, packed.filename);
+    expect(run(`bunx --package ${file} f2b-watch --version`)).toBe(version);
     const bun = "--allow-scripts=bun --package bun@1.4.5";
     const npx = `npx --yes ${bun} --package ./${packed.filename} f2b-watch --version`;
-    expect(run(npx, `${home}/${NODE_BIN}:${home}/node_modules/.bin:${home}`)).toBe(version);
+    expect(run(npx, { PATH })).toBe(version);
   });
 });
 
@@ -193,10 +176,7 @@ describe("another binary", () => {
       const refused = await server.run(["dash", "-c", block("upgrade")], {}, dist);
       expect(refused.code).not.toBe(0);
       expect(refused.out).toContain("FAILED");
-      await server.paste(
-        "cmp -s /usr/local/bin/f2b-watch f2b-watch-linux-x64 && exit 1 || true",
-        dist,
-      );
+      await server.paste("! cmp -s /usr/local/bin/f2b-watch f2b-watch-linux-x64", dist);
     },
   );
 });
@@ -206,14 +186,11 @@ describe("moving over", () => {
     "from a curl action: fail2ban starts passes in its place",
     async () => {
       await using server = await Server.start();
-      server.write(
-        "/etc/fail2ban/jail.local",
-        "[sshd]\nenabled = true\naction = discord_notifications\n         written-down\n",
-      );
-      server.write(
-        "/etc/fail2ban/action.d/discord_notifications.conf",
-        "[Definition]\nactionban = false\n",
-      );
+      const action = "/etc/fail2ban/action.d/discord_notifications.conf";
+      const jail =
+        "[sshd]\nenabled = true\naction = discord_notifications\n         written-down\n";
+      server.write("/etc/fail2ban/jail.local", jail);
+      server.write(action, "[Definition]\nactionban = false\n");
       await server.startFail2ban();
       await server.install();
       server.put("action");
@@ -223,7 +200,7 @@ describe("moving over", () => {
         server.discord.lines().some((text) => text.endsWith("[sshd] Ban 203.0.113.7")),
       );
       expect(server.log().filter((text) => text.includes("ERROR"))).toEqual([]);
-      expect(server.has("/etc/fail2ban/action.d/discord_notifications.conf")).toBe(false);
+      expect(server.has(action)).toBe(false);
     },
   );
 

@@ -134,14 +134,21 @@ async function node(): Promise<Server> {
   return server;
 }
 
-/** The command of the CronJob's container, with this folder as its state, and its variables. */
-function cronJob(server: Server) {
-  const pod = manifest<CronJob>("cronjob", "CronJob").spec.jobTemplate.spec?.template.spec;
-  const [container] = pod?.containers ?? [];
-  if (!pod || !container) throw new Error("the CronJob has no container");
-  const volumes = { log: "/var/log", state: "/volumes/state" };
-  const command = containerCommand(pod, container, volumes);
-  return server.run(command, containerEnv(container, server));
+/** A pod's container, or the one that runs before it. */
+function containerOf(pod: IPodSpec, containers = pod.containers): IContainer {
+  const [container] = containers;
+  if (!container) throw new Error("the pod has no such container");
+  return container;
+}
+
+const cronJobPod = () =>
+  manifest<CronJob>("cronjob", "CronJob").spec.jobTemplate.spec?.template.spec as IPodSpec;
+const VOLUMES = { log: "/var/log", state: "/volumes/state" };
+
+/** Runs the CronJob's container, or a like pod's. */
+function runPod(server: Server, pod = cronJobPod(), env = containerOf(pod)) {
+  const command = containerCommand(pod, containerOf(pod), VOLUMES);
+  return server.run(command, containerEnv(env, server));
 }
 
 describe("the containers", () => {
@@ -150,7 +157,7 @@ describe("the containers", () => {
     async () => {
       await using server = await node();
       await server.paste("mkdir -p /volumes; install -d -m 777 /volumes/state");
-      const { code, err } = await cronJob(server);
+      const { code, err } = await runPod(server);
       expect({ code, err }).toEqual({ code: 73, err: expect.stringContaining("by others") });
     },
   );
@@ -161,12 +168,12 @@ describe("the containers", () => {
       await using server = await node();
       // What kubelet makes of a volume for `fsGroup`.
       await server.paste("mkdir -p /volumes; install -d -m 2770 -g 65532 /volumes/state");
-      expect(await cronJob(server)).toEqual(DONE);
+      expect(await runPod(server)).toEqual(DONE);
       server.append(line(4));
       await server.paste("cd /var/log; mv fail2ban.log fail2ban.log.1");
       server.append(line(5));
       await server.paste("chown root:adm /var/log/fail2ban.log; chmod 640 /var/log/fail2ban.log");
-      expect(await cronJob(server)).toEqual(DONE);
+      expect(await runPod(server)).toEqual(DONE);
       expect(server.discord.lines()).toEqual(lines(4, 5));
       expect(server.discord.messages.map(({ username }) => username)).toContain("Fail2Ban · web-1");
     },
@@ -178,17 +185,13 @@ describe("the containers", () => {
       await using server = await node();
       await server.paste("mkdir /var/lib/f2b-watch");
       const pod = manifest<DaemonSet>("daemonset", "DaemonSet").spec?.template.spec;
-      const [prepare] = pod?.initContainers ?? [];
-      const [container] = pod?.containers ?? [];
-      if (!pod || !prepare || !container) throw new Error("the DaemonSet has not two containers");
+      if (!pod) throw new Error("the DaemonSet has no pod");
       const volumes = { log: "/var/log", state: "/var/lib/f2b-watch" };
-      const prepared = await server.run(containerCommand(pod, prepare, volumes));
-      expect(prepared).toEqual(DONE);
-      const impatient = {
-        ...container,
-        command: container.command?.map((word) => word.replace("sleep 60", "sleep 1")) ?? [],
-      };
-      const command = containerCommand(pod, impatient, volumes);
+      const prepare = containerOf(pod, pod.initContainers ?? []);
+      expect(await server.run(containerCommand(pod, prepare, volumes))).toEqual(DONE);
+      const container = containerOf(pod);
+      const words = container.command?.map((word) => word.replace("sleep 60", "sleep 1")) ?? [];
+      const command = containerCommand(pod, { ...container, command: words }, volumes);
       const loop = server.start(command, containerEnv(container, server));
       const state = server.path("/var/lib/f2b-watch/f2b-watch");
       await until(() => fs.globSync("*.json", { cwd: state }).length > 0);
@@ -220,19 +223,16 @@ describe("the containers", () => {
     server.write("/tmp/kube.json", JSON.stringify(config));
     const env = { AIRFLOW_HOME: "/tmp/airflow", KUBECONFIG: "/tmp/kube.json" };
     const { out, err } = await server.run([`${airflow}/python`, "/tmp/pod.py", path], env);
-    const manifest = /^POD (.*)$/m.exec(out)?.[1];
-    if (manifest === undefined) throw new Error(err);
+    const [, manifest = ""] = /^POD (.*)$/m.exec(out) ?? [];
+    expect({ manifest, err }).not.toMatchObject({ manifest: "" });
     const made = new Pod(JSON.parse(manifest));
     made.validate();
-    const [container] = made.spec?.containers ?? [];
-    if (!made.spec || !container) throw new Error("the pod has no container");
+    const spec = made.spec as IPodSpec;
     await server.paste("mkdir -p /volumes; install -d -m 2770 -g 65532 /volumes/state");
-    const volumes = { log: "/var/log", state: "/volumes/state" };
-    const command = containerCommand(made.spec, container, volumes);
-    const run = () => server.run(command, containerEnv({ ...container, env: [] }, server));
-    expect(await run()).toEqual({ code: 0, out: "", err: "" });
+    const run = () => runPod(server, spec, { ...containerOf(spec), env: [] });
+    expect(await run()).toEqual(DONE);
     server.append(line(4));
-    expect(await run()).toEqual({ code: 0, out: "", err: "" });
+    expect(await run()).toEqual(DONE);
     expect(server.discord.lines()).toEqual([line(4)]);
   });
 
@@ -247,8 +247,7 @@ describe("the containers", () => {
       cp /usr/local/bin/f2b-watch /image/bin; cp /var/log/fail2ban.log /image/log`);
     const pass = ["/bin/f2b-watch", "--log", "/log/fail2ban.log", "--state", "/state/f2b-watch"];
     const env = { DISCORD_WEBHOOK: server.discord.webhook };
-    const result = await server.run(["chroot", "/image", ...pass], env);
-    expect(result).toEqual({ code: 0, out: "", err: "" });
+    expect(await server.run(["chroot", "/image", ...pass], env)).toEqual(DONE);
     expect(server.discord.lines()).toEqual(lines(1, 3));
   });
 
@@ -256,8 +255,7 @@ describe("the containers", () => {
     test(`the memory limit holds for a line of 3 MB of ${what}`, async () => {
       using scene = new Scene();
       scene.append(line(1), line(2, `[sshd] Ban ${text.repeat(3_000_000)}`), line(3));
-      const pod = manifest<CronJob>("cronjob", "CronJob").spec.jobTemplate.spec?.template.spec;
-      const limit = String(pod?.containers[0]?.resources?.limits?.["memory"]);
+      const limit = String(containerOf(cronJobPod()).resources?.limits?.["memory"]);
       const flags = ["--dry-run", "--log", scene.log, "--state", scene.state];
       const child = Bun.spawn([compiled(), ...flags], { stdout: "ignore", stderr: "ignore" });
       // What the system counts for a child that has ended has its parent's memory in it.

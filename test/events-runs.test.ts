@@ -24,6 +24,12 @@ const addresses = (count: number, net = "10.0") =>
   Array.from({ length: count }, (_, index) => `${net}.${index >> 8}.${index & 255}`);
 const alerts = (count: number) => addresses(count).map((id) => says(`no rule for ${id}`, "ERROR"));
 
+/** This is logged, in short, and a run tells of it. */
+async function happens(scene: Scene, ...entries: string[]): Promise<void> {
+  scene.append(...log(...entries));
+  await scene.pass(...EVENTS);
+}
+
 /** Lets a run that was told to stop go on. */
 const resume = (scene: Scene) =>
   void Object.assign(scene.overrides, { stopping: new AbortController().signal });
@@ -31,8 +37,7 @@ const resume = (scene: Scene) =>
 describe("a run with --format events", () => {
   test("tells several events in one message, without a fence, and nothing twice", async () => {
     using scene = new Scene();
-    scene.append(...log("found .7", "ban .7", "unban .7"));
-    await scene.pass(...EVENTS);
+    await happens(scene, "found .7", "ban .7", "unban .7");
     await scene.pass(...EVENTS);
     expect(contents(scene)).toEqual([
       expect.stringMatching(
@@ -47,12 +52,10 @@ describe("a run with --format events", () => {
     using scene = new Scene();
     for (const [index, entry] of ["found .8", "found .7", "found .7", "found .7"].entries()) {
       if (index === 3) scene.rotate();
-      scene.append(...log(entry));
-      await scene.pass(...EVENTS);
+      await happens(scene, entry);
     }
     expect(contents(scene)).toEqual([]);
-    scene.append(...log("ban .7"));
-    await scene.pass(...EVENTS);
+    await happens(scene, "ban .7");
     expect(contents(scene)).toEqual([expect.stringContaining("after 3 failed attempts logged")]);
   });
 
@@ -61,15 +64,12 @@ describe("a run with --format events", () => {
     scene.append(...log("found .7"));
     scene.rotate();
     scene.compress(".1");
-    scene.append(...log("found .8"));
-    await scene.pass(...EVENTS);
+    await happens(scene, "found .8");
     const opened: string[] = [];
     scene.beforeCalls("openSync", (path) => opened.push(String(path)));
-    scene.append(...log("found .7"));
-    await scene.pass(...EVENTS);
+    await happens(scene, "found .7");
     expect(opened.join()).not.toContain("unpacked");
-    scene.append(...log("ban .7"));
-    await scene.pass(...EVENTS);
+    await happens(scene, "ban .7");
     expect(opened.join()).toContain("unpacked");
     expect(contents(scene)[0]).toContain("after 2 failed attempts logged");
   });
@@ -116,8 +116,7 @@ describe("a run with --format events", () => {
 
   test("counts what has no room as all numbers are written", async () => {
     using scene = new Scene();
-    scene.append(...log(...addresses(2_000).map((_, index) => `ban .1 @jail-${index}`)));
-    await scene.pass(...EVENTS);
+    await happens(scene, ...addresses(2_000).map((_, index) => `ban .1 @jail-${index}`));
     expect(contents(scene)[0]).toMatch(/2,000 bans\*\* in 2,000 jails.*\n.* and 1,9\d\d more\n/);
   });
 
@@ -126,8 +125,7 @@ describe("a run with --format events", () => {
     scene.append(...lines(1, 3));
     scene.append(...log("INFO Shutdown in progress...", "INFO Stopping all jails"));
     for (let run = 0; run < 3; run++) {
-      scene.append(...log(...addresses(900, `10.${run}`).map((id) => `unban ${id}`)));
-      await scene.pass(...EVENTS);
+      await happens(scene, ...addresses(900, `10.${run}`).map((id) => `unban ${id}`));
       scene.wait(MINUTE);
     }
     expect(contents(scene).join("\n")).not.toContain("UNBANNED");
@@ -136,12 +134,10 @@ describe("a run with --format events", () => {
 
   test("tells of a ban that does not work once an hour, for each address", async () => {
     using scene = new Scene();
-    scene.append(...log("ban .9", "ban .10", "wait 300", "warned .9"));
-    await scene.pass(...EVENTS);
+    await happens(scene, "ban .9", "ban .10", "wait 300", "warned .9");
     for (let minute = 5; minute <= 70; minute += 5) {
       scene.wait(5 * MINUTE);
-      scene.append(...log("warned .9", ...(minute === 30 ? ["warned .10"] : [])));
-      await scene.pass(...EVENTS);
+      await happens(scene, "warned .9", ...(minute === 30 ? ["warned .10"] : []));
     }
     const told = contents(scene).flatMap((text) => /work: (\S+ is banned)/.exec(text)?.[1] ?? []);
     expect(told).toEqual([9, 10, 9].map((last) => `203.0.113.${last} is banned`));

@@ -154,17 +154,15 @@ describe("counting", () => {
     expect((await scene.run("digest")).out).toContain("60000 (≥50000)");
   });
 
-  test.each([
-    ["01:59:59", 10],
-    ["02:00:00", 8],
-    ["02:00:01", 6],
-    ["02:59:59", 4],
-    ["03:00:01", 0],
-  ])("each line by its own date, where the clock steps back too: since %s", async (time, count) => {
-    const times = ["01:59:59", "02:59:59", "02:00:00", "02:30:00", "03:00:00"];
-    const log = [...times, ...times].map((at) => found(`2026-10-25 ${at}`));
-    expect((await tallied(log, `2026-10-25 ${time}`)).found).toBe(count);
-  });
+  const SINCE = { "01:59:59": 10, "02:00:00": 8, "02:00:01": 6, "02:59:59": 4, "03:00:01": 0 };
+  test.each(Object.entries(SINCE))(
+    "each line by its own date, where the clock steps back too: since %s",
+    async (time, count) => {
+      const times = ["01:59:59", "02:59:59", "02:00:00", "02:30:00", "03:00:00"];
+      const log = [...times, ...times].map((at) => found(`2026-10-25 ${at}`));
+      expect((await tallied(log, `2026-10-25 ${time}`)).found).toBe(count);
+    },
+  );
 
   test("what is dated later than now is of now", async () => {
     using scene = new Scene();
@@ -241,11 +239,8 @@ describe("the files", () => {
   /** A log with a day in each of its files: .3.zst, .2.gz, .1 and itself. */
   function rotatedScene(): Scene {
     const scene = new Scene();
-    for (const [date, packed] of [
-      ["2026-11-19", "zst"],
-      ["2026-11-20", "gz"],
-      ["2026-11-21", undefined],
-    ] as const) {
+    const packings = { "2026-11-19": "zst", "2026-11-20": "gz", "2026-11-21": undefined } as const;
+    for (const [date, packed] of Object.entries(packings)) {
       scene.append(...day(date, 100));
       scene.rotate();
       if (packed) scene.compress(".1", packed);

@@ -49,7 +49,7 @@ export function testWith(...programs: string[]) {
     test.skipIf(true)(`${name} (needs ${missing.join(", ")})`, body);
 }
 
-/** The real disk, without the waits for it: for tests of many runs or messages. */
+/** The real disk, without the waits for it. */
 export const QUICK_FS: typeof fs = { ...fs, fsyncSync: () => undefined };
 
 /** A call into the file system. */
@@ -202,7 +202,7 @@ export class Scene {
     return {
       result,
       env: { F2B_INLINE: "0", ...this.env },
-      fs,
+      fs: QUICK_FS,
       stateHome: this.state,
       terminal: false,
       heard: true,

@@ -35,13 +35,6 @@ function fuzz(name: string, rounds: number, round: (random: Random) => Promise<v
   });
 }
 
-/** A scene on the real disk, without the waits for it. */
-function quickScene(): Scene {
-  const scene = new Scene();
-  scene.withFs({ fsyncSync: () => undefined });
-  return scene;
-}
-
 // ── Random bytes ────────────────────────────────────────────────────────────────────────────────
 
 const FIXTURES = join(import.meta.dirname, "fixtures");
@@ -140,7 +133,7 @@ describe("a log of random and mutated bytes", () => {
   ];
 
   fuzz("every line once, in well-formed messages, no secret, no ping", 20, async (random) => {
-    using scene = quickScene();
+    using scene = new Scene();
     const slack = new Slack({ now: () => scene.clockMs });
     scene.env["SLACK_WEBHOOK"] = slack.webhook;
     scene.overrides.fetch = (url, init) =>
@@ -166,7 +159,7 @@ describe("a log of random and mutated bytes", () => {
   });
 
   fuzz("in any view of it: well-formed messages, no secret, then quiet", 40, async (random) => {
-    using scene = quickScene();
+    using scene = new Scene();
     scene.write(Buffer.from(hostileLines(random, 200, SHAPES).join(""), "latin1"));
     const kinds = ["alert", "ban", "unban", "restore", "found", "life", "other"];
     const [format, inline] = [random.pick(FORMATS), random.pick(["0", "1"])];
@@ -189,7 +182,7 @@ describe("a log of random and mutated bytes", () => {
   test("takes time as its length: eight times as much in less than thirty times the time", async () => {
     const wild = hostileLines(new Random(firstSeed), 1_500, SHAPES).join("");
     const timed = async (log: string) => {
-      using scene = quickScene();
+      using scene = new Scene();
       scene.write(Buffer.from(log, "latin1"));
       const begun = performance.now();
       for (const format of FORMATS) {
@@ -208,7 +201,7 @@ describe("a log of random and mutated bytes", () => {
 describe("a state of mutated bytes", () => {
   /** A scene with lines 1 to 40 known and 41 to 60 new, across a rotation. */
   async function goingScene(): Promise<Scene> {
-    const scene = quickScene();
+    const scene = new Scene();
     scene.append(...lines(1, 30));
     await scene.pass();
     scene.append(...lines(31, 40));
@@ -304,7 +297,7 @@ F2B_COLOR=true
 `;
 
   fuzz("is taken or refused in one line, without a secret", 300, async (random) => {
-    using scene = quickScene();
+    using scene = new Scene();
     scene.append(...lines(1, 3));
     const path = join(scene.directory, "env");
     fs.writeFileSync(path, Buffer.from(random.mutate(GOOD), "latin1"), { mode: 0o600 });
@@ -358,7 +351,7 @@ describe("answers of random and mutated bytes", () => {
   }
 
   fuzz("no crash, no end of it, no word of them, and no line is lost", 80, async (random) => {
-    using scene = quickScene();
+    using scene = new Scene();
     scene.append(...lines(1, 100));
     const kept: string[] = [];
     let requests = 0;
@@ -424,7 +417,7 @@ describe("a server that lies on the wire", () => {
   };
 
   test.each(Object.entries(LIES))("%s: 75, and afterwards every line", async (_, lie) => {
-    using scene = quickScene();
+    using scene = new Scene();
     scene.append(...lines(1, 30));
     const server = createServer((socket) => {
       socket.on("error", () => undefined);

@@ -22,43 +22,40 @@ beforeAll(() => void compiled());
 // ── Kills ───────────────────────────────────────────────────────────────────────────────────────
 
 describe("kill -9", () => {
-  testOn(...STARTERS)(
-    "at random moments of passes, with rotations between: nothing is lost, repeats are marked",
-    async () => {
-      const seed = Date.now() % 1_000_000;
-      const random = randomFrom(seed);
-      using machine = new Machine({ rateLimits: false });
-      machine.append(line(1));
-      expect(await machine.go()).toEqual(DONE);
-      let [count, kills, atWork] = [1, 0, 0];
-      for (let round = 0; round < 40; round++) {
-        const fresh = Math.floor(random(80));
-        machine.append(...lines(count + 1, count + fresh));
-        count += fresh;
-        if (random(5) < 1) machine.rotate({ keep: 99 });
-        const seen = machine.discord.requests.length;
-        const { child, ended } = machine.start(
-          random(10) < 8 ? "binary" : STARTERS[Math.floor(random(3))],
-        );
-        if (random(2) < 1) {
-          const reached = seen + Math.ceil(random(3));
-          await until(() => child.exitCode !== null || machine.discord.requests.length >= reached);
-        }
-        await Promise.race([child.exited, Bun.sleep(random(round % 2 ? 4 : 40))]);
-        child.kill("SIGKILL");
-        if ((await ended).code !== 137) continue;
-        kills++;
-        if (machine.discord.requests.length > seen) atWork++;
+  testOn(...STARTERS)("at random moments: nothing is lost, repeats are marked", async () => {
+    const seed = Date.now() % 1_000_000;
+    const random = randomFrom(seed);
+    using machine = new Machine({ rateLimits: false });
+    machine.append(line(1));
+    expect(await machine.go()).toEqual(DONE);
+    let [count, kills, atWork] = [1, 0, 0];
+    for (let round = 0; round < 40; round++) {
+      const fresh = Math.floor(random(80));
+      machine.append(...lines(count + 1, count + fresh));
+      count += fresh;
+      if (random(5) < 1) machine.rotate({ keep: 99 });
+      const seen = machine.discord.requests.length;
+      const { child, ended } = machine.start(
+        random(10) < 8 ? "binary" : STARTERS[Math.floor(random(3))],
+      );
+      if (random(2) < 1) {
+        const reached = seen + Math.ceil(random(3));
+        await until(() => child.exitCode !== null || machine.discord.requests.length >= reached);
       }
-      expect(await machine.go()).toEqual(DONE);
-      const { faults, missing, repeats } = judgeRepeats(machine.discord, lines(1, count));
-      expect({ seed, faults, missing }).toEqual({ seed, faults: [], missing: 0 });
-      expect(repeats).toBeLessThanOrEqual(kills);
-      expect(atWork).toBeGreaterThan(5);
-      expect(machine.discord.violations).toEqual([]);
-      await expectIdle(machine);
-    },
-  );
+      await Promise.race([child.exited, Bun.sleep(random(round % 2 ? 4 : 40))]);
+      child.kill("SIGKILL");
+      if ((await ended).code !== 137) continue;
+      kills++;
+      if (machine.discord.requests.length > seen) atWork++;
+    }
+    expect(await machine.go()).toEqual(DONE);
+    const { faults, missing, repeats } = judgeRepeats(machine.discord, lines(1, count));
+    expect({ seed, faults, missing }).toEqual({ seed, faults: [], missing: 0 });
+    expect(repeats).toBeLessThanOrEqual(kills);
+    expect(atWork).toBeGreaterThan(5);
+    expect(machine.discord.violations).toEqual([]);
+    await expectIdle(machine);
+  });
 });
 
 /** One more pass sends nothing and leaves the state as it is. */
@@ -79,23 +76,20 @@ describe("SIGTERM and SIGINT", () => {
     ["deno", "SIGTERM"],
     ["binary", "SIGTERM"],
   ] as const) {
-    testOn(how)(
-      `${how}, ${signal}: the message in flight is saved, the next pass goes on`,
-      async () => {
-        using machine = new Machine();
-        machine.append(...lines(1, 60));
-        machine.discord.fail({ kind: "slow", ms: 60 });
-        const { child, ended } = machine.start(how);
-        await machine.requests(1);
-        child.kill(signal);
-        expect(await ended).toMatchObject({ code: 75, out: "" });
-        expect(machine.discord.messages.length).toBe(1);
-        expect((await machine.go(how)).code).toBe(0);
-        machine.expectPosted(...lines(1, 60));
-        expect(machine.notices()).toEqual([]);
-        await expectIdle(machine);
-      },
-    );
+    testOn(how)(`${how}, ${signal}: what is in flight is saved`, async () => {
+      using machine = new Machine();
+      machine.append(...lines(1, 60));
+      machine.discord.fail({ kind: "slow", ms: 60 });
+      const { child, ended } = machine.start(how);
+      await machine.requests(1);
+      child.kill(signal);
+      expect(await ended).toMatchObject({ code: 75, out: "" });
+      expect(machine.discord.messages.length).toBe(1);
+      expect((await machine.go(how)).code).toBe(0);
+      machine.expectPosted(...lines(1, 60));
+      expect(machine.notices()).toEqual([]);
+      await expectIdle(machine);
+    });
   }
 
   test("a run that waits for its turn, or as long as Discord said, leaves at once", async () => {
@@ -118,26 +112,23 @@ describe("SIGTERM and SIGINT", () => {
 // ── Several runs at once ────────────────────────────────────────────────────────────────────────
 
 describe("several runs at once", () => {
-  testOn(...STARTERS)(
-    "bun, deno and binary among each other: nothing is lost, nothing comes twice",
-    async () => {
-      using machine = new Machine();
-      machine.slowDown(10);
-      const runs: Promise<RunResult>[] = [];
-      for (let number = 1; number <= 12; number++) {
-        machine.append(line(number));
-        runs.push(machine.go(STARTERS[number % 3]));
-      }
-      expect(await Promise.all(runs)).toEqual(runs.map(() => DONE));
-      machine.expectPosted(...lines(1, 12));
-      await expectIdle(machine);
-    },
-  );
+  testOn(...STARTERS)("bun, deno, binary: nothing is lost or comes twice", async () => {
+    using machine = new Machine();
+    machine.slowDown(10);
+    const runs: Promise<RunResult>[] = [];
+    for (let number = 1; number <= 12; number++) {
+      machine.append(line(number));
+      runs.push(machine.go(STARTERS[number % 3]));
+    }
+    expect(await Promise.all(runs)).toEqual(runs.map(() => DONE));
+    machine.expectPosted(...lines(1, 12));
+    await expectIdle(machine);
+  });
 
   const pairs = STARTERS.flatMap((a) => STARTERS.map((b) => [a, b] as const));
   for (const [holder, other] of pairs.filter(([a, b]) => a !== b)) {
     testOn(holder, other)(
-      `while ${holder} is stopped at work ${other} leaves with 0, and takes over once it is killed`,
+      `${holder} is stopped, ${other} leaves; it is killed, ${other} goes on`,
       async () => {
         using machine = new Machine();
         machine.append(line(1));
@@ -173,27 +164,24 @@ describe("several runs at once", () => {
     machine.expectPosted(...lines(1, 40));
   });
 
-  testOn(...STARTERS)(
-    "each goes on where another stopped, across rotations, given the same --state",
-    async () => {
-      using machine = new Machine();
-      machine.append(line(1));
-      expect(await machine.go("bun")).toEqual(DONE);
-      machine.expectPosted(line(1));
-      let count = 1;
-      for (const how of ["bun", "deno", "binary", "deno", "bun", "binary"] as const) {
-        machine.append(...lines(count + 1, count + 10));
-        machine.rotate();
-        machine.compress(".1");
-        machine.append(...lines(count + 11, count + 30));
-        expect(await machine.go(how)).toEqual(DONE);
-        machine.expectPosted(...lines(count + 1, count + 30));
-        await expectIdle(machine);
-        count += 30;
-      }
-      expect(machine.notices()).toEqual([]);
-    },
-  );
+  testOn(...STARTERS)("each goes on where another stopped, across rotations", async () => {
+    using machine = new Machine();
+    machine.append(line(1));
+    expect(await machine.go("bun")).toEqual(DONE);
+    machine.expectPosted(line(1));
+    let count = 1;
+    for (const how of ["bun", "deno", "binary", "deno", "bun", "binary"] as const) {
+      machine.append(...lines(count + 1, count + 10));
+      machine.rotate();
+      machine.compress(".1");
+      machine.append(...lines(count + 11, count + 30));
+      expect(await machine.go(how)).toEqual(DONE);
+      machine.expectPosted(...lines(count + 1, count + 30));
+      await expectIdle(machine);
+      count += 30;
+    }
+    expect(machine.notices()).toEqual([]);
+  });
 });
 
 // ── Standard output ─────────────────────────────────────────────────────────────────────────────
@@ -310,22 +298,19 @@ describe("a log of 300 MB", () => {
   }
 
   for (const how of ["binary", "bun"] as const) {
-    testWith("strace")(
-      `${how}: an idle run writes nothing, opens no socket, reads a few KiB, also just after a rotation`,
-      async () => {
-        using machine = new Machine();
-        fs.linkSync(log, machine.log);
-        const first = await traced(machine, how, "--from", "end");
-        expect(first.writes).not.toEqual([]);
-        expect(first.logBytes).toBeGreaterThan(BYTES);
-        const idle = await traced(machine, how);
-        expectIdleTrace(idle);
-        expect(idle.logBytes).toBeGreaterThan(0);
-        machine.rotate();
-        await traced(machine, how);
-        expectIdleTrace(await traced(machine, how));
-      },
-    );
+    testWith("strace")(`${how}: an idle run is quiet, also behind a rotation`, async () => {
+      using machine = new Machine();
+      fs.linkSync(log, machine.log);
+      const first = await traced(machine, how, "--from", "end");
+      expect(first.writes).not.toEqual([]);
+      expect(first.logBytes).toBeGreaterThan(BYTES);
+      const idle = await traced(machine, how);
+      expectIdleTrace(idle);
+      expect(idle.logBytes).toBeGreaterThan(0);
+      machine.rotate();
+      await traced(machine, how);
+      expectIdleTrace(await traced(machine, how));
+    });
   }
 
   test("a dry run of all of it stays under 150 MB", async () => {

@@ -573,50 +573,44 @@ describe("93: what could be somebody else's doing is refused before anything is 
     scene.expectPosted();
   });
 
-  test.each([".lock", ".mark", ".rejected"])(
-    "a link in place of %s, to nothing or not",
-    async (name) => {
-      using scene = await goingScene();
-      const victim = join(scene.directory, "victim");
-      const path = `${scene.stateFile()}${name}`;
-      fs.rmSync(path, { force: true });
-      fs.symlinkSync(victim, path);
-      scene.discord.refuseContent((content) => name === ".rejected" && content.includes(line(7)));
-      await expectFault(scene, 73, /state/);
-      expect(fs.existsSync(victim)).toBe(false);
-      fs.writeFileSync(victim, "precious");
-      scene.wait(MINUTE);
-      await expectFault(scene, 73, /state/);
-      expect(fs.readFileSync(victim, "utf8")).toBe("precious");
-      fs.rmSync(path);
-      scene.discord.refuseContent(() => false);
-      scene.wait(MINUTE);
-      await scene.pass();
-      scene.expectPosted(...lines(6, 8));
-    },
-  );
+  test.each([".lock", ".mark", ".rejected"])("a link in place of %s", async (name) => {
+    using scene = await goingScene();
+    const victim = join(scene.directory, "victim");
+    const path = `${scene.stateFile()}${name}`;
+    fs.rmSync(path, { force: true });
+    fs.symlinkSync(victim, path);
+    scene.discord.refuseContent((content) => name === ".rejected" && content.includes(line(7)));
+    await expectFault(scene, 73, /state/);
+    expect(fs.existsSync(victim)).toBe(false);
+    fs.writeFileSync(victim, "precious");
+    scene.wait(MINUTE);
+    await expectFault(scene, 73, /state/);
+    expect(fs.readFileSync(victim, "utf8")).toBe("precious");
+    fs.rmSync(path);
+    scene.discord.refuseContent(() => false);
+    scene.wait(MINUTE);
+    await scene.pass();
+    scene.expectPosted(...lines(6, 8));
+  });
 
-  test.each([".tmp", ".unpacked"])(
-    "a link in place of %s is put away, not followed",
-    async (name) => {
-      using scene = await goingScene();
-      scene.rotate();
-      scene.compress(".1");
-      const path = `${scene.stateFile()}${name}`;
-      const [victim, nobody] = [join(scene.directory, "victim"), join(scene.directory, "nobody")];
-      fs.writeFileSync(victim, "precious", { mode: 0o644 });
-      fs.symlinkSync(victim, path);
-      await scene.passPosts(...lines(6, 8));
-      expect(fs.readFileSync(victim, "utf8")).toBe("precious");
-      expect(modeOf(victim)).toBe(0o644);
-      scene.append(line(9));
-      fs.rmSync(path, { force: true });
-      fs.symlinkSync(nobody, path);
-      await scene.passPosts(line(9));
-      expect(fs.existsSync(nobody)).toBe(false);
-      for (const copy of copies(scene)) expect(fs.lstatSync(copy).isFile()).toBe(true);
-    },
-  );
+  test.each([".tmp", ".unpacked"])("a link in place of %s is put away", async (name) => {
+    using scene = await goingScene();
+    scene.rotate();
+    scene.compress(".1");
+    const path = `${scene.stateFile()}${name}`;
+    const [victim, nobody] = [join(scene.directory, "victim"), join(scene.directory, "nobody")];
+    fs.writeFileSync(victim, "precious", { mode: 0o644 });
+    fs.symlinkSync(victim, path);
+    await scene.passPosts(...lines(6, 8));
+    expect(fs.readFileSync(victim, "utf8")).toBe("precious");
+    expect(modeOf(victim)).toBe(0o644);
+    scene.append(line(9));
+    fs.rmSync(path, { force: true });
+    fs.symlinkSync(nobody, path);
+    await scene.passPosts(line(9));
+    expect(fs.existsSync(nobody)).toBe(false);
+    for (const copy of copies(scene)) expect(fs.lstatSync(copy).isFile()).toBe(true);
+  });
 });
 
 describe("87: a temporary file that was left behind", () => {
@@ -638,7 +632,7 @@ describe("87: a temporary file that was left behind", () => {
 });
 
 test.each([0o000, 0o022, 0o077])(
-  "the directory is 0700 and every file 0600 under umask %o, also those that exist for a while",
+  "under umask %o the folder is 0700, all files 0600",
   async (mask) => {
     const before = process.umask(mask);
     try {

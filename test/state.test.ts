@@ -160,18 +160,6 @@ describe("the state", () => {
     await scene.pass("--state", other);
     scene.expectPosted(...lines(6, 8));
   });
-
-  test("88: deleted, it is a first run: all of the log, or what comes after it", async () => {
-    for (const from of ["start", "end"]) {
-      using scene = await goingScene();
-      for (const path of copies(scene)) fs.rmSync(path);
-      await scene.pass("--from", from);
-      scene.expectPosted(...(from === "start" ? lines(1, 8) : []));
-      expect(scene.notices()).toEqual([]);
-      scene.append(line(9));
-      await scene.passPosts(line(9));
-    }
-  });
 });
 
 // ── Damage ──────────────────────────────────────────────────────────────────────────────────────
@@ -250,18 +238,6 @@ describe("84: both copies damaged: a notice, then all that is still there, never
     await scene.passPosts(line(9));
   });
 
-  test("rotated files before the live one, oldest first", async () => {
-    using scene = await goingScene();
-    scene.rotate();
-    scene.append(...lines(9, 10));
-    scene.rotate();
-    scene.compress(".2");
-    scene.append(...lines(11, 12));
-    spoilCopies(scene, "");
-    await passTellsGap(scene, ...lines(1, 12));
-    await scene.expectQuiet();
-  });
-
   test("while the log is empty: the notice comes with the first lines at the latest", async () => {
     using scene = await goingScene();
     fs.writeFileSync(scene.log, "");
@@ -269,17 +245,6 @@ describe("84: both copies damaged: a notice, then all that is still there, never
     await scene.run();
     scene.append(...lines(20, 21));
     await passTellsGap(scene, ...lines(20, 21));
-  });
-
-  test("while Discord is down: the notice is not forgotten", async () => {
-    using scene = await goingScene();
-    spoilCopies(scene, "");
-    scene.discord.failAlways({ kind: "refused" });
-    expect((await scene.run()).code).toBe(75);
-    scene.discord.failAlways(undefined);
-    expect((await scene.run()).code).toBe(0);
-    scene.expectPosted(...lines(1, 8));
-    expect(scene.notices()).toEqual([expect.stringContaining("may be missing")]);
   });
 
   test("an offset beyond the log, under a right checksum, is a gap, too", async () => {
@@ -696,56 +661,6 @@ describe("the lock file", () => {
     using scene = await goingScene();
     fs.rmSync(`${scene.stateFile()}.lock`);
     await scene.passPosts(...lines(6, 8));
-  });
-});
-
-// ── Several destinations ────────────────────────────────────────────────────────────────────────
-
-describe("destinations", () => {
-  /** Runs with stdout as the destination; the log lines that came out. */
-  async function toStdout(scene: Scene): Promise<string[]> {
-    const { env } = scene;
-    scene.env = {};
-    const { code, out } = await scene.run();
-    scene.env = env;
-    expect(code).toBe(0);
-    return out.split("\n").filter((text) => text.includes(" fail2ban."));
-  }
-
-  test("have cursors of their own across rotations", async () => {
-    using scene = await goingScene();
-    await scene.pass();
-    expect(await toStdout(scene)).toEqual([]);
-    scene.append(line(9));
-    scene.rotate();
-    scene.append(line(10));
-    await scene.passPosts(...lines(6, 10));
-    scene.append(line(11));
-    scene.rotate();
-    scene.compress(".2");
-    scene.append(line(12));
-    expect(await toStdout(scene)).toEqual(lines(9, 12));
-    await scene.passPosts(...lines(11, 12));
-  });
-
-  test("added later begin where the furthest stands, in a rotated file too", async () => {
-    using scene = await goingScene();
-    await scene.passPosts(...lines(6, 8));
-    scene.append(line(9));
-    scene.rotate();
-    expect(await toStdout(scene)).toEqual([line(9)]);
-    scene.append(line(10));
-    expect(await toStdout(scene)).toEqual([line(10)]);
-  });
-
-  test("added on a first run that began at the end begin there, too", async () => {
-    using scene = new Scene();
-    scene.append(...lines(1, 5));
-    await scene.pass("--from", "end");
-    expect(await toStdout(scene)).toEqual([]);
-    scene.append(line(6));
-    expect(await toStdout(scene)).toEqual([line(6)]);
-    await scene.passPosts(line(6));
   });
 });
 

@@ -42,9 +42,8 @@ const HOST_LIMIT = 80;
 // ── Types and schemas ───────────────────────────────────────────────────────────────────────────
 // A schema and its type share one name. Everything that comes from outside passes one of these.
 
-/** zod: loaded with cac when something is to be validated, which in an idle run nothing is. */
+/** zod: loaded when something is to be validated, which in an idle run nothing is. */
 let z: typeof Zod;
-let cac: typeof Cac.cac;
 
 /** Makes a schema when it is first used. */
 function lazily<Made>(make: () => Made): () => Made {
@@ -6817,27 +6816,20 @@ function digest(world: World, allSettings: Settings): Promise<number> {
 // Flags win over the environment, the environment over the env file. cac matches words to commands,
 // zod validates every value. Secrets come from the environment or the env file only.
 
-/** What a value must look like, in words and as a schema. */
-type Values<Value> = readonly [expects: string, schema: (world: World) => Zod.ZodMiniType<Value>];
-
 /** A text of this shape, turned into its meaning, which may have limits of its own. */
 function shaped<Value>(shape: RegExp, read: (text: string) => Value, isFine = (_: Value) => true) {
   const text = z.string().check(z.regex(shape));
   return z.pipe(text, z.transform(read).check(z.refine(isFine)));
 }
 
-const SWITCH: Values<boolean> = [
+const SWITCH = [
   "no value (or 1, 0, true, false)",
   () => shaped(/^(?:1|0|true|false)$/, (text) => text === "1" || text === "true"),
-];
-const PATH: Values<string> = ["a path", () => shaped(/^[^\0]+$/, (path) => resolve(path))];
+] as const;
+const PATH = ["a path", () => shaped(/^[^\0]+$/, (path) => resolve(path))] as const;
 
 function listed(text: string): ReadonlySet<string> {
   return new Set(text.split(",").map((name) => name.trim()));
-}
-
-function wholeNumber(least: number, most: number) {
-  return shaped(/^\d{1,6}$/, Number, (number) => number >= least && number <= most);
 }
 
 /** A stretch of the log's own wall clock, read as UTC; both ends are in it. */
@@ -6858,17 +6850,16 @@ function period({ now }: World) {
   return shaped(/^/, read, ({ sinceMs }) => sinceMs <= nowMs && sinceMs >= firstMs);
 }
 
-type CommandName = "pass" | "check" | "status" | "digest" | "help" | "version";
-
 /**
  * Everything that the command line, the variables and --help need to know about an option. `usage`:
  * `--max-time <s>`; a switch has no value. `commands`: those that use it; `*` is all with options.
+ * Then its fallback, and what a value must look like, in words and as a schema.
  */
 function option<Value, Fallback extends string | undefined>(
   usage: string,
   commands: string,
   fallback: Fallback,
-  [expects, schema]: Values<Value>,
+  [expects, schema]: readonly [string, (world: World) => Zod.ZodMiniType<Value>],
   help: string,
 ) {
   const [flag = ""] = usage.split(" ", 1);
@@ -6893,7 +6884,8 @@ const OPTIONS = {
     ["raw, compact or events", () => z.enum(["raw", "compact", "events"])],
     "raw: the log's lines; compact: shorter ones; events: readable messages"),
   only: option("--only <kinds>", "pass check", undefined,
-    [`some of ${KINDS.join(", ")}`, () => shaped(/^/, listed, (names) => names.isSubsetOf(new Set<string>(KINDS)))],
+    [`some of ${KINDS.join(", ")}`,
+      () => shaped(/^/, listed, (names) => names.isSubsetOf(new Set<string>(KINDS)))],
     `only these kinds, separated by commas: ${KINDS.join(", ")}`),
   jail: option("--jail <names>", "*", undefined,
     ["names with commas between them", () => shaped(/^/, listed, (names) => !names.has(""))],
@@ -6907,7 +6899,7 @@ const OPTIONS = {
     ["start or end", () => z.enum(["start", "end"])],
     "where to start in a new log"),
   inline: option("--inline <n>", "pass check", "20",
-    ["a whole number from 0 to 100000", () => wholeNumber(0, 100_000)],
+    ["a whole number from 0 to 100000", () => shaped(/^\d{1,6}$/, Number, (most) => most <= 100_000)],
     "more messages than this become a summary with the lines as a file; 0: never"),
   link: option("--link <url>", "pass check", "https://db-ip.com/{ip}",
     // The URL holds the address behind its host. Empty for no link.
@@ -6925,7 +6917,8 @@ const OPTIONS = {
   ping: option("--ping", "pass", "0", SWITCH,
     "also check that fail2ban answers; report when it is down and when it is back"),
   maxTime: option("--max-time <s>", "*", "300",
-    ["whole seconds from 1 to 86400", () => wholeNumber(1, 86_400)],
+    ["whole seconds from 1 to 86400",
+      () => shaped(/^\d{1,5}$/, Number, (seconds) => seconds >= 1 && seconds <= 86_400)],
     "stop cleanly after this many seconds; the next run continues"),
   dryRun: option("--dry-run", "*", "0", SWITCH,
     "print what would be sent, send nothing, change nothing"),
@@ -6956,7 +6949,7 @@ interface Command {
 
 /** What can be asked for; a run is the command without a name. */
 // prettier-ignore
-const COMMANDS: Readonly<Record<CommandName, Command>> = {
+const COMMANDS = {
   pass: { usage: "", help: "posts what is new in the log", run: pass,
     examples: ["--dry-run --format events", "--from end --only alert,ban"] },
   check: { usage: "check", help: "shows what is configured and whether it works", run: check,
@@ -6969,15 +6962,16 @@ const COMMANDS: Readonly<Record<CommandName, Command>> = {
     run: (world, _, [command]) => print(world, helpText(command)) },
   version: { usage: "version", help: "shows the version (also -V, --version)", examples: [],
     run: (world) => print(world, `f2b-watch ${VERSION}\n`) },
-};
+} satisfies Record<string, Command>;
+type CommandName = keyof typeof COMMANDS;
 const COMMAND_NAMES = Object.keys(COMMANDS) as CommandName[];
 
 /** Names in one column, texts beside it that wrap at spaces. */
 function columns(rows: readonly (readonly [string, string])[], width: number): string {
   const indent = Math.max(...rows.map(([name]) => name.length)) + 2;
   const lines = rows.flatMap(([name, text]) =>
-    filled(text.split(" "), width - indent).map(
-      (line, at) => (at > 0 ? "" : name).padEnd(indent) + line,
+    filled(text.split(" "), width - indent).map((line, at) =>
+      `${(at > 0 ? "" : name).padEnd(indent)}${line}`.trimEnd(),
     ),
   );
   return lines.map((line) => `${line}\n`).join("");
@@ -6987,37 +6981,25 @@ function columns(rows: readonly (readonly [string, string])[], width: number): s
 function helpText(word = ""): string {
   const name = COMMAND_NAMES.find((each) => each === word);
   if (word && !name) throw unknown("command", word);
-  const titled = (title: string, rows: readonly (readonly [string, string])[]) =>
-    `\n${title}\n${columns(
-      rows.map(([head, text]) => [`  ${head}`, text]),
-      80,
-    )}`;
   /** `f2b-watch status [jail…] [options]` */
   const usageOf = ({ usage, examples }: Command) => {
-    const words = usage.replace(/\[\.{3}(.*)s\]/, "[$1…]");
-    return ["f2b-watch", ...(words ? [words] : []), ...(examples[0] ? ["[options]"] : [])].join(
-      " ",
-    );
+    const words = ["f2b-watch", usage.replace(/\[\.{3}(.*)s\]/, "[$1…]")];
+    return [...words, examples[0] ? "[options]" : ""].filter((text) => text !== "").join(" ");
   };
   const used = Object.values(OPTIONS).filter(({ commands }) => !name || commands.includes(name));
   const options = used.map(({ usage, help, fallback, commands }): [string, string] => {
     const owned = name || commands.includes("pass") ? help : `${commands.join(", ")}: ${help}`;
     return [usage, fallback && usage.includes(" ") ? `${owned} (${fallback})` : owned];
   });
-  if (name) {
-    const { help, examples } = COMMANDS[name];
-    const usage = `${usageOf(COMMANDS[name])}: ${help}\n`;
-    const tried = examples.map((words) => `  f2b-watch ${words}\n`).join("");
-    return tried ? `${usage}${titled("options", options)}\nexamples\n${tried}` : usage;
-  }
-  const commands = Object.values(COMMANDS).map((each) => [usageOf(each), each.help] as const);
-  return [
-    `f2b-watch ${VERSION}: posts fail2ban's log to Discord and Slack, every line once\n`,
-    titled("usage", commands),
-    titled("options (--max-time is the variable F2B_MAX_TIME, and so on)", options),
-    titled("destinations: variables, in the environment or the env file", destinationVariables()),
-    "  Where none is set, messages go to stdout.\n",
-    titled("exit status", [
+  let head = `f2b-watch ${VERSION}: posts fail2ban's log to Discord and Slack, every line once\n`;
+  let sections: Record<string, [string, string][]> = {
+    usage: Object.values(COMMANDS).map((each) => [usageOf(each), each.help]),
+    "options (--max-time is the variable F2B_MAX_TIME, and so on)": options,
+    "destinations: variables, in the environment or the env file": [
+      ...destinationVariables(),
+      ["none of them", "messages go to stdout"],
+    ],
+    "exit status": [
       ["0", "done, nothing to do, or another run is in progress"],
       ["64", "bad usage"],
       ["66", "the log or fail2ban-client cannot be used"],
@@ -7026,30 +7008,43 @@ function helpText(word = ""): string {
       ["73", "state cannot be written or read"],
       ["75", "try again later"],
       ["78", "configuration"],
-    ]),
-  ].join("");
-}
-
-/** Whether at most so many letters are wrong, missing, added or swapped. */
-function isAlmost(typed: string, name: string, errors: number): boolean {
-  let same = 0;
-  while (same < typed.length && typed[same] === name[same]) same++;
-  const [a, b] = [typed.slice(same), name.slice(same)];
-  if (a === b || errors === 0) return a === b;
-  const isSwapped = a[0] === b[1] && a[1] === b[0];
-  return [...(isSwapped ? [[2, 2]] : []), [1, 1], [1, 0], [0, 1]].some(([ofTyped, ofName]) =>
-    isAlmost(a.slice(ofTyped), b.slice(ofName), errors - 1),
-  );
-}
-
-/** A hint that names the nearest of the names, if it is near enough. */
-function meant(word: string, names: readonly string[], most: number): string | undefined {
-  const plain = (name: string) => name.toLowerCase().replaceAll(/[-_]/g, "");
-  for (let errors = 0; errors <= most; errors++) {
-    const near = names.find((name) => isAlmost(plain(word), plain(name), errors));
-    if (near) return `did you mean ${near}?`;
+    ],
+  };
+  if (name) {
+    const { help, examples } = COMMANDS[name];
+    head = `${usageOf(COMMANDS[name])}: ${help}\n`;
+    sections = { options, examples: examples.map((words) => [`f2b-watch ${words}`, ""]) };
   }
-  return undefined;
+  const shown = Object.entries(sections).filter(([, rows]) => rows.length > 0);
+  const texts = shown.map(([title, rows]) => {
+    const indented = rows.map(([left, text]) => [`  ${left}`, text] as const);
+    return `\n${title}\n${columns(indented, 80)}`;
+  });
+  return head + texts.join("");
+}
+
+/**
+ * A hint that names the nearest of the names: one that begins with the word, or differs from it in
+ * at most so many letters that are wrong, missing, added or swapped.
+ */
+function meant(word: string, names: readonly string[], most?: number): string | undefined {
+  const plain = (name: string) => name.toLowerCase().replaceAll(/[-_]/g, "");
+  const isNear = (typed: string, name: string, errors: number): boolean => {
+    let same = 0;
+    while (same < typed.length && typed[same] === name[same]) same++;
+    const [a, b] = [typed.slice(same), name.slice(same)];
+    if (a === b || errors === 0) return a === b;
+    const isSwapped = a[0] === b[1] && a[1] === b[0];
+    return [...(isSwapped ? [[2, 2]] : []), [1, 1], [1, 0], [0, 1]].some(([ofTyped, ofName]) =>
+      isNear(a.slice(ofTyped), b.slice(ofName), errors - 1),
+    );
+  };
+  const typed = plain(word);
+  const isBegun = (name: string) => typed.length > 2 && plain(name).startsWith(typed);
+  let near = most === undefined ? names.find(isBegun) : undefined;
+  for (let errors = 0; errors <= (most ?? (typed.length > 4 ? 2 : 1)); errors++)
+    near ??= names.find((name) => isNear(typed, plain(name), errors));
+  return near && `did you mean ${near}?`;
 }
 
 function badUsage(message: string, hint = "f2b-watch help lists commands and options"): Fault {
@@ -7059,10 +7054,7 @@ function badUsage(message: string, hint = "f2b-watch help lists commands and opt
 function unknown(kind: "option" | "command", word: string): Fault {
   const flags = Object.values(OPTIONS).map(({ flag }) => flag);
   const names = kind === "option" ? flags : COMMAND_NAMES.slice(1);
-  const long = word.replace(/^-+/, "");
-  const begun = names.find((name) => long.length > 2 && name.replace(/^-+/, "").startsWith(long));
-  const hint = begun ? `did you mean ${begun}?` : meant(word, names, long.length > 4 ? 2 : 1);
-  return badUsage(`unknown ${kind}: ${quoted(word)}`, hint);
+  return badUsage(`unknown ${kind}: ${quoted(word)}`, meant(word, names));
 }
 
 /** Options as they were typed. */
@@ -7073,7 +7065,7 @@ type Typed = Partial<Record<OptionName, string>>;
  * 007`), let `--dry-run` take the next word, and accept other spellings (`--dryRun`, `--log.x`).
  */
 function takeOptions(argv: readonly string[]) {
-  const values: Typed = {};
+  const typed: Typed = {};
   const words: string[] = [];
   let question: string | undefined;
   const rest = argv.values();
@@ -7082,12 +7074,16 @@ function takeOptions(argv: readonly string[]) {
     const name = OPTION_NAMES.find((each) => OPTIONS[each].flag === flag);
     if (name) {
       const { usage } = OPTIONS[name];
-      if (values[name] !== undefined) throw badUsage(`${flag}: given twice`);
+      if (typed[name] !== undefined) throw badUsage(`${flag}: given twice`);
       const isBare = word === flag;
-      const next: string | undefined = isBare && usage !== flag ? rest.next().value : "true";
-      if (next === undefined || /^-(?!\d)/.test(next))
+      const next = isBare
+        ? usage === flag
+          ? "true"
+          : rest.next().value
+        : word.slice(flag.length + 1);
+      if (!next || (isBare && /^-(?!\d)/.test(next)))
         throw badUsage(`${usage}: the value is missing`);
-      values[name] = isBare ? next : word.slice(flag.length + 1);
+      typed[name] = next;
     } else if (/^(?:-h|--help|-V|--version)$/.test(word)) {
       question ??= /v/i.test(word) ? "version" : "help";
     } else if (word.startsWith("-") && word !== "--") {
@@ -7095,43 +7091,41 @@ function takeOptions(argv: readonly string[]) {
     } else if (word !== "--") words.push(word);
     else if (rest.next().done !== true) throw badUsage("unexpected words after --");
   }
-  if (!question) return { words, values };
   // `status sshd --help` is `help status`.
-  return { words: question === "help" ? [question, ...words.slice(0, 1)] : [question], values };
+  if (question)
+    words.splice(0, Infinity, question, ...(question === "help" ? words.slice(0, 1) : []));
+  return { words, typed };
 }
 
-/** Reads command and flags; throws on unknown ones, missing values, and options given twice. */
-function readCommandLine(argv: readonly string[]) {
-  const { words, values } = takeOptions(argv);
+/** The command that the words name; throws where a word or an option is not one of its own. */
+function commandOf(parser: Cac.CAC, words: readonly string[], typed: Typed): CommandName {
   const [first] = words;
-  const cli = cac("f2b-watch");
-  for (const { usage } of Object.values(COMMANDS)) {
-    if (usage !== "") cli.command(usage, "").action(() => undefined);
-  }
+  for (const name of COMMAND_NAMES.slice(1))
+    parser.command(COMMANDS[name].usage).action(() => name);
+  let command: CommandName;
   try {
-    cli.parse(["", "", ...words], { run: false });
-    cli.runMatchedCommand();
+    parser.parse(["", "", ...words], { run: false });
+    command = parser.runMatchedCommand() ?? "pass";
   } catch {
     const message = `unexpected word behind ${first}: ${quoted(words.at(-1) ?? "")}`;
     throw badUsage(message, `f2b-watch help ${first}`);
   }
-  const command = COMMAND_NAMES.find((name) => name === cli.matchedCommand?.name) ?? "pass";
   if (command === "pass" && first !== undefined) throw unknown("command", first);
-  const line = { command, words: cli.args.map(String), values };
   // A crontab's options of a run may be given to every command.
-  const takers = [command, "pass"];
   const stray = OPTION_NAMES.find(
-    (name) => values[name] && !takers.some((each) => OPTIONS[name].commands.includes(each)),
+    (name) =>
+      typed[name] && !OPTIONS[name].commands.some((each) => [command, "pass"].includes(each)),
   );
-  if (!stray || COMMANDS[command].examples.length === 0) return line;
+  if (!stray || COMMANDS[command].examples.length === 0) return command;
   const { flag, commands } = OPTIONS[stray];
   const owners = commands.join(", ").replace(/, (?=\w+$)/, " and ");
   const hint = `f2b-watch help ${commands[0]} shows all of its options`;
   throw badUsage(`${flag} is an option of ${owners}`, hint);
 }
 
-/** A value without one pair of quotes around it. */
-function unquoted(value: string): string {
+/** A variable's value: trimmed, and without one pair of quotes around it. */
+function unquoted(text = ""): string {
+  const value = text.trim();
   const quote = value.length > 1 && "\"'".includes(value.charAt(0)) ? value.charAt(0) : "\0";
   return value.endsWith(quote) ? value.slice(1, -1) : value;
 }
@@ -7145,136 +7139,109 @@ const ENV_FILE_HINT =
   "keep the settings in a file of their own that only this user can access, mode 600";
 
 /** The env file's variables; the default one may be missing, a named one may not. */
-function readEnvFile(world: World, path: string, named: boolean): ReadonlyMap<string, string> {
+function readEnvFile(world: World, path: string, isNamed: boolean): ReadonlyMap<string, string> {
   const variables = new Map<string, string>();
+  let text: string;
   try {
-    for (const [index, line] of readOwned(world, path).split(/\r?\n/).entries()) {
-      if (/^\s*(#|$)/.test(line)) continue;
-      // The value is the rest of the line.
-      const [, name, value = ""] = /^\s*([A-Za-z_]\w*)=(.*)$/.exec(line) ?? [];
-      const place = `env file ${path}, line ${index + 1}`;
-      if (!name) {
-        const hint = "write NAME=value, without export and without blanks around the =";
-        throw new Fault(78, `${place}: expected NAME=value, found something else`, hint);
-      }
-      if (variables.has(name)) throw new Fault(78, `${place}: ${name} is set twice`);
-      variables.set(name, unquoted(value.trim()));
-    }
-    return variables;
+    text = readOwned(world, path);
   } catch (error) {
-    if (error instanceof Fault) throw error;
-    if (!named && errorCode(error) === "ENOENT") return variables;
-    let hint = errorCode(error) || isDenied(error) ? undefined : ENV_FILE_HINT;
-    if (errorCode(error) === "EACCES") hint = "run as root, or as its owner";
+    const code = errorCode(error);
+    if (code === "ENOENT" && !isNamed) return variables;
+    let hint = code || isDenied(error) ? undefined : ENV_FILE_HINT;
+    if (code === "EACCES") hint = "run as root, or as its owner";
     throw new Fault(78, `cannot read env file ${path}: ${reason(error)}`, hint);
   }
+  for (const [index, line] of text.split(/\r?\n/).entries()) {
+    if (/^\s*(#|$)/.test(line)) continue;
+    // The value is the rest of the line.
+    const [, name, value] = /^\s*([A-Za-z_]\w*)=(.*)$/.exec(line) ?? [];
+    const place = `env file ${path}, line ${index + 1}`;
+    if (!name) {
+      const hint = "write NAME=value, without export and without blanks around the =";
+      throw new Fault(78, `${place}: expected NAME=value, found something else`, hint);
+    }
+    if (variables.has(name)) throw new Fault(78, `${place}: ${name} is set twice`);
+    variables.set(name, unquoted(value));
+  }
+  return variables;
+}
+
+/** Variables of destinations, without a flag, because flags show in `ps`; each with its help. */
+const destinationVariables = () => SERVICES.flatMap(({ variables }) => Object.entries(variables));
+
+/**
+ * The variables, and what is to be validated, each as a fingerprint: values that count, and names.
+ * `nearby`: names in the environment that may be ours, misspelt.
+ */
+function readVariables(world: World, typed: Typed) {
+  const inWorld: Lookup = (name) => unquoted(world.env[name]) || undefined;
+  const named = typed.envFile ?? inWorld(OPTIONS.envFile.variable);
+  const path = resolve(named ?? OPTIONS.envFile.fallback);
+  const file = readEnvFile(world, path, named !== undefined);
+  const variable: Lookup = (name) => inWorld(name) ?? (file.get(name) || undefined);
+  const ours = destinationVariables().map(([name]) => name);
+  const initials = new Set(["F", ...ours.map((name) => name.charAt(0))]);
+  const nearby = Object.keys(world.env).filter((name) =>
+    initials.has(name.charAt(0).toUpperCase()),
+  );
+  const set = OPTION_NAMES.map((name) => [name, typed[name] ?? variable(OPTIONS[name].variable)]);
+  const marks = [
+    [VERSION, ...ours.map(variable)].join("\n"),
+    ...set.filter(([, value]) => value !== undefined).map((pair) => pair.join("=")),
+    ...nearby,
+    ...[...file.keys()].map((name) => `${name} in the file`),
+  ].map(checksumOf);
+  return { variable, file, nearby, marks };
 }
 
 /**
  * Refuses every foreign name in the env file, where a misspelt one would be ignored in silence; in
  * the environment only near misses: images set `F2B_…` of their own.
  */
-function checkVariables(world: World, file: ReadonlyMap<string, string>): void {
-  const known = [
-    ...destinationVariables().map(([name]) => name),
-    ...Object.values(OPTIONS).map(({ variable }) => variable),
-  ];
-  const services = SERVICES.map(({ name }) => name.toUpperCase()).join("|");
-  const ourPrefix = new RegExp(`^F2B_(?=${services})`);
-  // Also by `DISCORD_WEBHOOK_URL`.
-  const nearlyOurs = (name: string, errors: number) => {
-    const bare = name.toUpperCase().replace(ourPrefix, "");
-    return meant(bare.replace(/_?(?:UR[IL]|\d+)$/, ""), known, errors);
-  };
-  const inFile: string[] = [];
+function checkVariables(world: World, { file, nearby }: ReturnType<typeof readVariables>): void {
+  const proxies = ["HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"];
+  const ours = Object.values(OPTIONS).map(({ variable }) => variable);
+  const known = [...destinationVariables().map(([name]) => name), ...ours, ...proxies];
+  const services = SERVICES.map(({ name }) => name).join("|");
+  // Also by `F2B_DISCORD_WEBHOOK` or `DISCORD_WEBHOOK_URL`.
+  const around = new RegExp(`^F2B_(?=${services})|_?(?:UR[IL]|\\d+)$`, "gi");
+  const near = (name: string, most?: number) => meant(name.replaceAll(around, ""), known, most);
   for (const [name, value] of file) {
-    // Bun and Deno ask the environment for proxies when they first connect.
-    if (/^(?:https?|no)_proxy$/i.test(name)) world.env[name] ??= value;
-    else if (!known.includes(name)) inFile.push(name);
     if (/^(?:NODE|BUN|DENO|SSL_CERT|LD|MALLOC)_|^(?:TZ|PATH|LANG|LC_\w+|HOME)$/.test(name)) {
       const message = `${name}: the runtime reads it when it starts, not from the env file`;
       const place = "where f2b-watch is started: in the crontab, or with Environment= in the unit";
       throw new Fault(78, message, `set it ${place}`);
     }
+    // Bun and Deno ask the environment for proxies when they first connect.
+    if (proxies.includes(name.toUpperCase())) world.env[name] ??= value;
+    if (name === OPTIONS.envFile.variable)
+      throw new Fault(78, `${name}: an env file cannot name another one`);
   }
-  const inWorld = Object.keys(world.env).filter(
-    (name) =>
-      mayBeOurs(name) && !known.includes(name) && nearlyOurs(name, name.length > 12 ? 2 : 1),
-  );
-  const [wrong] = [...inWorld, ...inFile];
-  if (wrong !== undefined) {
-    const hint = nearlyOurs(wrong, 2) ?? `known are ${known.join(", ")}`;
-    throw new Fault(78, `${wrong}: no such setting`, hint);
-  }
-  if (file.has("F2B_ENV_FILE"))
-    throw new Fault(78, "F2B_ENV_FILE: an env file cannot name another one");
-}
-
-/** The validated value of one option, or its fallback; an error names the flag or the variable. */
-function optionValue(world: World, name: OptionName, typed: Typed, variable: Lookup) {
-  const { flag, variable: inVariable, schema, expects, fallback } = OPTIONS[name];
-  const validated = (value: string | undefined, exitCode: number, place: string) => {
-    if (value === undefined) return undefined;
-    const result = z.safeParse<Zod.ZodMiniType<unknown>>(schema(world), value);
-    if (result.success) return result.data;
-    const message = `${place}: expected ${expects}, found ${quoted(value)}`;
-    const near = meant(value, expects.match(/\b[a-z]{3,}\b/g) ?? [], 1);
-    throw exitCode === 64 ? badUsage(message, near) : new Fault(exitCode, message, near);
-  };
-  // A variable that a flag overrules is validated all the same.
-  const set = validated(variable(inVariable) ?? fallback, 78, inVariable);
-  return typed[name] === undefined ? set : validated(typed[name], 64, flag);
+  const isForeign = (name: string) =>
+    !known.includes(name) && !proxies.includes(name.toUpperCase());
+  const inWorld = nearby.filter(isForeign).find((name) => near(name, name.length > 12 ? 2 : 1));
+  const wrong = inWorld ?? [...file.keys()].find(isForeign);
+  if (wrong === undefined) return;
+  throw new Fault(78, `${wrong}: no such setting`, near(wrong) ?? `known are ${known.join(", ")}`);
 }
 
 /** Where progress is kept; a link is followed if systemd named it, or made it for a DynamicUser. */
 function stateDirectory(world: World, named: string | undefined): string {
   const systemds = world.env["STATE_DIRECTORY"]?.split(":")[0];
   const path = named ?? resolve(systemds || world.stateHome);
-  const link = ifPossible(() => world.fs.lstatSync(path));
-  const directory = link?.isSymbolicLink()
-    ? ifPossible(() => world.fs.realpathSync(path))
-    : undefined;
-  const isMade = link?.uid === 0 && dirname(directory ?? "") === SYSTEMD_PRIVATE;
-  return (isMade || path === systemds) && directory ? directory : path;
-}
-
-/** Variables of destinations, without a flag, because flags show in `ps`; each with its help. */
-const destinationVariables = () => SERVICES.flatMap(({ variables }) => Object.entries(variables));
-
-/** Whether it begins as one of ours does, which it may be misspelt. */
-function mayBeOurs(name: string): boolean {
-  const initial = name.charAt(0).toUpperCase();
-  return initial === "F" || destinationVariables().some(([ours]) => ours.startsWith(initial));
-}
-
-/** The variables; and what is to be validated, each as a fingerprint: values that count, and names. */
-function readVariables(world: World, typed: Typed) {
-  const inWorld: Lookup = (name) => unquoted(world.env[name] ?? "") || undefined;
-  const named = typed.envFile ?? inWorld("F2B_ENV_FILE");
-  const path = resolve(named ?? OPTIONS.envFile.fallback);
-  const file = readEnvFile(world, path, named !== undefined);
-  const variable: Lookup = (name) => inWorld(name) ?? (file.get(name) || undefined);
-  const set = OPTION_NAMES.map((name) => [name, typed[name] ?? variable(OPTIONS[name].variable)]);
-  const marks = [
-    [VERSION, ...destinationVariables().map(([name]) => variable(name))].join("\n"),
-    ...set.filter(([, value]) => value !== undefined).map((pair) => pair.join("=")),
-    // Names that may be ours misspelt.
-    ...Object.keys(world.env).filter(mayBeOurs),
-    ...[...file.keys()].map((name) => `${name} in the file`),
-  ].map(checksumOf);
-  return { variable, file, marks };
+  const target = ifPossible(() => world.fs.realpathSync(path)) ?? path;
+  const isMade = dirname(target) === SYSTEMD_PRIVATE && world.fs.lstatSync(path).uid === 0;
+  return isMade || path === systemds ? target : path;
 }
 
 /**
  * Whether a run before this one validated the same options and variables, as its state says, and
  * nothing is new. Nearly every run that cron starts ends here, without zod and cac.
  */
-function isIdle(world: World, argv: readonly string[]): boolean {
-  const { words, values } = takeOptions(argv);
-  if (words.length > 0 || world.terminal) return false;
-  const { variable, marks } = readVariables(world, values);
-  const log = resolve(values.log ?? variable("F2B_LOG") ?? OPTIONS.log.fallback);
-  const named = values.state ?? variable("F2B_STATE");
+function isIdle(world: World, typed: Typed): boolean {
+  const { variable, marks } = readVariables(world, typed);
+  const log = resolve(typed.log ?? variable("F2B_LOG") ?? OPTIONS.log.fallback);
+  const named = typed.state ?? variable("F2B_STATE");
   const state = stateDirectory(world, named && resolve(named));
   checkStateDirectory(world, state);
   return nothingNew(world, { state, log }, ({ validated }) =>
@@ -7282,24 +7249,41 @@ function isIdle(world: World, argv: readonly string[]): boolean {
   );
 }
 
-type OptionValue<Row> = Row extends {
-  schema: (world: World) => Zod.ZodMiniType<infer Value>;
-  fallback: infer Fallback;
-}
-  ? Value | Extract<Fallback, undefined>
-  : never;
+/** What the command line, the environment and the env file settle. */
+type Settings = Readonly<ReturnType<typeof readSettings>>;
 
-function readSettings(world: World, { command, values }: ReturnType<typeof readCommandLine>) {
-  // A bad path is bad usage, not a file that cannot be opened.
-  optionValue(world, "envFile", values, (name) => world.env[name] || undefined);
-  const { variable, file, marks } = readVariables(world, values);
-  checkVariables(world, file);
-  const trimmed: Lookup = (name) => unquoted(variable(name)?.trim() ?? "").trim() || undefined;
-  const options = Object.fromEntries(
-    OPTION_NAMES.map((name) => [name, optionValue(world, name, values, variable)]),
-  ) as { [Name in OptionName]: OptionValue<(typeof OPTIONS)[Name]> };
+function readSettings(world: World, command: string, typed: Typed) {
+  const variables = readVariables(world, typed);
+  checkVariables(world, variables);
+  const { variable, marks } = variables;
+  const read = (name: OptionName): [OptionName, unknown] => {
+    const { flag, variable: inVariable, schema, expects, fallback } = OPTIONS[name];
+    let value: unknown;
+    // A variable that a flag overrules is validated all the same.
+    for (const [place, text, exitCode] of [
+      [inVariable, variable(inVariable) ?? fallback, 78],
+      [flag, typed[name], 64],
+    ] as const) {
+      if (text === undefined) continue;
+      const result = z.safeParse<Zod.ZodMiniType<unknown>>(schema(world), text);
+      value = result.data;
+      if (result.success) continue;
+      const message = `${place}: expected ${expects}, found ${quoted(text)}`;
+      const hint = meant(text, expects.match(/\b[a-z]{3,}\b/g) ?? [], 1);
+      throw exitCode === 64 ? badUsage(message, hint) : new Fault(exitCode, message, hint);
+    }
+    return [name, value];
+  };
+  type Options = typeof OPTIONS;
+  const options = Object.fromEntries(OPTION_NAMES.map(read)) as {
+    [Name in OptionName]:
+      | Zod.infer<ReturnType<Options[Name]["schema"]>>
+      | Extract<Options[Name]["fallback"], undefined>;
+  };
   const { log, state, database, host, format, only, jail, color, maxTime } = options;
-  const connected = SERVICES.flatMap((service) => service.connect(trimmed) ?? []);
+  const connected = SERVICES.flatMap(
+    (service) => service.connect((name) => variable(name)?.trim() || undefined) ?? [],
+  );
   const services = connected.length > 0 ? connected : [STDOUT];
   const sending = (["send", "hello"] as const).find(
     (name) => options[name] && OPTIONS[name].commands.includes(command),
@@ -7307,26 +7291,26 @@ function readSettings(world: World, { command, values }: ReturnType<typeof readC
   if (sending && connected.length === 0)
     throw new Fault(78, `--${sending}: no destination is set`, SET_ONE);
   const all: ReadonlySet<string> = new Set();
+  const lastDay = stampOf(wallClock(world.now()) + DAY).slice(0, 10);
   return {
     ...options,
     marks,
     state: stateDirectory(world, state),
-    // An idle run has no use for it.
-    get host() {
-      const name = (host ?? world.hostName()).replace(/\s+/g, " ");
-      return neutralise(name).slice(0, HOST_LIMIT);
-    },
-    view: {
-      ...{ format, only: only ?? all, jails: jail ?? all, color },
-      lastDay: stampOf(wallClock(world.now()) + DAY).slice(0, 10),
-    },
+    host: neutralise((host ?? world.hostName()).replace(/\s+/g, " ")).slice(0, HOST_LIMIT),
+    /** With `{dir}` in it, where `host` is the machine's. */
+    hostOfLogs: undefined as string | undefined,
+    view: { format, only: only ?? all, jails: jail ?? all, color, lastDay },
     /** Of the logs of many hosts no more than one is this machine's. */
     manyLogs: GLOB.test(log),
+    /** Wildcards found the log: it must be no link. */
+    isFound: false,
     database: (database ?? (GLOB.test(log) ? "" : DATABASE)) || undefined,
     /** One that was named must be there. */
     databaseNamed: database !== undefined,
     facts: new Facts(),
     maxTimeMs: maxTime * SECOND,
+    /** When a pass that follows another session must end. */
+    deadline: undefined as number | undefined,
     services,
     /** Its messages go to stdout. */
     prints: options.dryRun || connected.length === 0,
@@ -7334,26 +7318,19 @@ function readSettings(world: World, { command, values }: ReturnType<typeof readC
   };
 }
 
-/** What the command line, the environment and the env file settle. */
-interface Settings extends Readonly<ReturnType<typeof readSettings>> {
-  /** With `{dir}` in it, where `host` is the machine's. */
-  readonly hostOfLogs?: string;
-  /** Wildcards found the log: it must be no link. */
-  readonly isFound?: boolean;
-  /** When a pass that follows another session must end. */
-  readonly deadline?: number;
-}
-
 /** Runs the program: arguments without the program's name in, exit status out. */
 export function main(argv: readonly string[], world: World): Promise<number> {
   return toldIfFailed(world, async () => {
-    if (ifPossible(() => isIdle(world, argv))) return 0;
-    [z, { cac }] = await Promise.all([import("zod/mini"), import("cac")]);
-    const line = readCommandLine(argv);
-    const { run, examples } = COMMANDS[line.command];
+    const { words, typed } = takeOptions(argv);
+    const mayBeIdle = words.length === 0 && !world.terminal;
+    if (mayBeIdle && ifPossible(() => isIdle(world, typed))) return 0;
+    const [zod, { cac }] = await Promise.all([import("zod/mini"), import("cac")]);
+    z = zod;
+    const command = commandOf(cac("f2b-watch"), words, typed);
+    const { run, examples }: Command = COMMANDS[command];
     // help and version work where the configuration is broken.
-    const settings = examples.length > 0 ? readSettings(world, line) : ({} as Settings);
-    return await run(world, settings, line.words);
+    const settings = examples.length > 0 ? readSettings(world, command, typed) : ({} as Settings);
+    return await run(world, settings, words.slice(1));
   });
 }
 

@@ -178,13 +178,13 @@ const BAD_USAGE: [argv: string | string[], told: RegExp | string][] = [
   ...["--dry-run foo", "--dry-run=1 foo", "--dry-run 0", "chek", "nonsense"].map((words): [string, string] =>
     [words, `unknown command: "${words.split(" ").at(-1)}"`]),
   [["--host", " "], /--host/],
-  [["--log", ""], /--log.*""/],
-  [["--state", ""], /--state.*""/],
+  [["--log", ""], /--log.*missing/],
+  [["--state", ""], /--state.*missing/],
   [["--state", "a\0b"], /--state/],
-  ["--env-file=", /--env-file.*""/],
+  ["--env-file=", /--env-file.*missing/],
   ["--from middle", /--from.*start or end.*middle/],
   ["--inline -1", /--inline: expected .*"-1"/],
-  ...["-1", "0", "1e3", "0x10", "1.5", "5m", "99999999999999999999", " 12 ", ""].map((time): [string[], RegExp] =>
+  ...["-1", "0", "1e3", "0x10", "1.5", "5m", "99999999999999999999", " 12 "].map((time): [string[], RegExp] =>
     [["--max-time", time], new RegExp(`--max-time: expected whole seconds.*"${time}"`)]),
   ["--max-time=-1", /--max-time: expected .*"-1"/],
   ["--dry-run=foo", /--dry-run.*foo/],

@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { line, lines, type RunResult, Scene, type Ran } from "./harness.ts";
+import { DONE, line, lines, type RunResult, Scene, type Ran } from "./harness.ts";
 import { addSlack } from "./slack.ts";
 
 const SECOND = 1_000;
@@ -108,7 +108,7 @@ function onceKnown(scene: Scene, text: string, slack: ReturnType<typeof addSlack
 
 /** Succeeds without a word. */
 async function sends(scene: Scene, ...words: string[]): Promise<void> {
-  expect(await status(scene, "--send", ...words)).toEqual({ code: 0, out: "", err: "" });
+  expect(await status(scene, "--send", ...words)).toEqual(DONE);
 }
 
 const contents = (scene: Scene) => scene.discord.messages.map(({ content }) => content);
@@ -309,15 +309,13 @@ describe("status --send", () => {
   test("no id can leave the fence, ping anyone, or fill the channel", async () => {
     using scene = new Scene();
     const slack = addSlack(scene);
-    new Client(scene).has({
-      lab: { banned: ["```", "<!channel>", "@here", "x".repeat(100_000), "\x1b[31m", "a\nb"] },
-    });
+    const banned = ["```", "<!channel>", "@here", "x".repeat(100_000), "\x1b[31m", "a\nb"];
+    new Client(scene).has({ lab: { banned } });
     await sends(scene);
     expect(contents(scene)).toHaveLength(1);
     expect([...scene.discord.violations, ...slack.violations]).toEqual([]);
-    for (const { content } of [...scene.discord.messages, ...slack.messages]) {
+    for (const { content } of [...scene.discord.messages, ...slack.messages])
       expect(content.match(/```/g)).toHaveLength(2);
-    }
     for (const { content } of slack.messages) expect(content).not.toMatch(/<[!@#]/);
   });
 
@@ -366,10 +364,8 @@ describe("status --send", () => {
   test("with --json it prints the object and nothing else, and posts unless messages are printed", async () => {
     using scene = new Scene();
     new Client(scene).has(ban("203.0.113.7"));
-    for (const [flags, posts] of [
-      [["--dry-run"], 0],
-      [[], 1],
-    ] as const) {
+    for (const posts of [0, 1]) {
+      const flags = posts ? [] : ["--dry-run"];
       const { out, err } = await status(scene, "--send", "--json", ...flags);
       expect(JSON.parse(out).jails[0].banned).toEqual(["203.0.113.7"]);
       expect(err).toBe("");
@@ -446,6 +442,13 @@ describe("--ping", () => {
     return scene.notices().slice(before);
   }
 
+  /** A ping finds that fail2ban does not answer. */
+  async function goesDown(scene: Scene): Promise<Client> {
+    const client = new Client(scene, DOWN);
+    await later(scene);
+    return client;
+  }
+
   /** A pass that writes nothing and takes no lock. */
   async function expectNoTrace(scene: Scene): Promise<void> {
     scene.beforeCalls(["writeSync", "renameSync", "rmSync", "fsyncSync"], () => {
@@ -505,9 +508,7 @@ describe("--ping", () => {
 
   test("is told beside new lines, and where the log cannot be read", async () => {
     using scene = await Scene.after(1, 2);
-    const client = new Client(scene);
-    client.says(DOWN);
-    await later(scene);
+    const client = await goesDown(scene);
     scene.append(line(3));
     expect(await later(scene)).toEqual([DOWN_FOR_2]);
     scene.expectPosted(line(3));
@@ -520,8 +521,7 @@ describe("--ping", () => {
 
   test("a notice that does not arrive does not make a lost log look found", async () => {
     using scene = await Scene.after(1, 2);
-    new Client(scene, DOWN);
-    await later(scene);
+    await goesDown(scene);
     scene.remove();
     expect((await scene.run("--ping")).err).toContain("no such file");
     scene.discord.failAlways({ kind: "status", status: 503 });
@@ -555,8 +555,7 @@ describe("--ping", () => {
 
   test("leaves it to a later run while another one is at work", async () => {
     using scene = await Scene.after(1, 2);
-    new Client(scene, DOWN);
-    await later(scene);
+    await goesDown(scene);
     scene.wait(2 * MINUTE);
     const lock = new DatabaseSync(scene.stateFile().replace(/$/, ".lock"));
     lock.exec("BEGIN IMMEDIATE");
@@ -606,8 +605,7 @@ describe("--ping", () => {
   test("that one was told is remembered before the other is", async () => {
     using scene = await Scene.after(1, 2);
     const slack = addSlack(scene);
-    new Client(scene, DOWN);
-    await later(scene);
+    await goesDown(scene);
     onceKnown(scene, '"told": true', slack);
     expect(await later(scene)).toEqual([DOWN_FOR_2]);
     expect(slack.messages).toHaveLength(1);
@@ -615,9 +613,7 @@ describe("--ping", () => {
 
   test("who never heard that it was down does not hear that it is back", async () => {
     using scene = await Scene.after(1, 2);
-    const client = new Client(scene);
-    client.says(DOWN);
-    await later(scene);
+    const client = await goesDown(scene);
     scene.discord.failAlways({ kind: "status", status: 503 });
     scene.wait(2 * MINUTE);
     expect((await scene.run("--ping")).code).toBe(75);
@@ -630,9 +626,7 @@ describe("--ping", () => {
 
   test("a run that dies before it could remember repeats one message at most", async () => {
     using scene = await Scene.after(1, 2);
-    const client = new Client(scene);
-    client.says(DOWN);
-    await later(scene);
+    await goesDown(scene);
     let alive = true;
     scene.overrides.fetch = (url, init) => {
       alive = false;
@@ -652,9 +646,7 @@ describe("--ping", () => {
 
   test("--dry-run prints what would be told, and changes nothing", async () => {
     using scene = await Scene.after(1, 2);
-    const client = new Client(scene);
-    client.says(DOWN);
-    await later(scene);
+    await goesDown(scene);
     scene.wait(2 * MINUTE);
     const { out, err } = await scene.run("--ping", "--dry-run");
     expect(out).toBe(`Fail2Ban · web-1\n${DOWN_FOR_2}\n`);

@@ -20,46 +20,18 @@ const stamp = (text: string, level = "NOTICE") =>
   `2026-11-22 10:32:26,867 fail2ban.actions        [18191]: ${level.padEnd(7)} ${text}`;
 const kindOf = (text: string, level?: string) => String(readRecord(stamp(text, level))?.kind);
 describe("readRecord()", () => {
-  /** By kind; of level NOTICE where none is named. */
-  const TEXTS: Record<string, string> = {
-    ban: `[sshd] Ban 203.0.113.7
-      [sshd] Increase Ban 203.0.113.7 (2 # 1h -> 2026-11-22 11:32:26)
-      [sshd] Reban 203.0.113.7, action 'x'`,
-    unban: "[sshd] Unban 203.0.113.7",
-    restore: `[sshd] Restore Ban 203.0.113.7
-      [sshd] Repeal Ban 203.0.113.7
-      [sshd] Flush ticket(s) with iptables`,
-    found: `INFO [sshd] Found 203.0.113.7 - 2026-11-22 10:32:25
-      INFO [sshd] Found 203.0.113.7
-      INFO [sshd] Found 203.0.113.7, bad - 2026-11-22 10:32:25, 1 # -> 2.0, Ban
-      INFO [sshd] Attempt 203.0.113.7 - 2026-11-22 10:32:25
-      WARNING [sshd] 203.0.113.7 already banned`,
-    life: `INFO Starting Fail2ban v1.0.2
-      INFO Changed logging target to /var/log/fail2ban.log for Fail2ban v0.9.7
-      INFO Shutdown in progress...
-      INFO Exiting Fail2ban
-      INFO Jail 'sshd' started
-      INFO Jail "it's-a-jail" stopped
-      INFO Jail 'sshd' reloaded
-      INFO Reload all jails`,
-    alert: `ERROR Failed to execute ban jail 'sshd' action 'x' info 'ActionInfo({})': Error
-      ERROR Failed to start jail 'sshd' action 'x': Error
-      ERROR Invariant check failed. Trying to restore a sane environment
-      CRITICAL Unable to restore environment
-      ERROR Too many errors at once (101), going idle
-      WARNING Log '/var/log/auth.log' seems to be down: gone
-      ERROR 7f15e5f8f210 -- exec: /bin/false
-      WARNING anything else`,
-    other: `INFO rollover performed on /var/log/fail2ban.log
-      INFO Start Fail2ban v1.0.2
-      INFO Jail 'sshd' uses poller {}
-      [sshd] Ban `,
+  /** The rows of a part of the fixture, each split at the first `: `. */
+  const rowsOf = (part: string) => {
+    const text =
+      fs.readFileSync(join(FIXTURES, "records.txt"), "utf8").split(`== ${part}`)[1] ?? "";
+    const rows = text.split("\n==")[0]?.split("\n").slice(1).filter(Boolean) ?? [];
+    if (rows.length < 20) throw new Error(`the fixture has no ${part}`);
+    return rows.map((row) => row.split(/: (.*)/) as [string, string]);
   };
-  test.each(Object.keys(TEXTS))("knows what is of the kind %s", (kind) => {
-    for (const row of TEXTS[kind]?.split(/\n */) ?? []) {
-      const [, level, text = ""] = /^([A-Z]+ )?(.*)$/.exec(row) ?? [];
-      expect(kindOf(text, level?.trim()), row).toBe(kind);
-    }
+
+  test.each(rowsOf("Kinds"))("knows the kind %s of %s", (kind, row) => {
+    const [, level, text = ""] = /^([A-Z]+ )?(.*)$/.exec(row) ?? [];
+    expect(kindOf(text, level?.trim())).toBe(kind);
   });
 
   const quoted = `[recidive] Line with odd timestamp: ${stamp("[sshd] Ban 8.8.8.8")}`;
@@ -103,62 +75,15 @@ describe("readRecord()", () => {
     expect(rest.filter((text) => /fail2ban\.|\[\d+\]: /.test(text))).toEqual([]);
   });
 
-  const own = "2017-08-27 04:22:42,625 fail2ban.actions        [1]: NOTICE  [sshd] Ban 203.0.113.9";
-  const rfc = "2026-11-22T10:00:06.625113+02:00";
-  const host = `${`${"a".repeat(63)}.`.repeat(3)}${"b".repeat(61)}`;
-  const [INNER, OUTER, SYSLOG, NONE] = [
-    ["2017-08-27", "04:22:42"],
-    ["2026-11-22", "10:00:06"],
-    ["11-22", "10:00:06"],
-    ["", ""],
-  ];
-  // prettier-ignore
-  const wrapped: [line: string, dateAndTime: string[] | undefined][] = [
-    [`Nov 22 10:00:06 web-1 fail2ban-server[12655]: ${own}`, INNER],
-    [`Nov 22 10:00:06 fail2ban-server[12655]: ${own}`, INNER],
-    ["Nov  2 10:00:06 web-1 fail2ban.actions[32349]: NOTICE [sshd] Ban 203.0.113.9", ["11-02", "10:00:06"]],
-    ["Nov 22 10:00:06 web-1 fail2ban.actions: WARNING [sshd] Ban 203.0.113.9", SYSLOG],
-    ["Nov 22 10:00:06 web-1 fail2ban[123]: [sshd] Ban 203.0.113.9", SYSLOG],
-    ["<29>fail2ban.actions[32349]: NOTICE [sshd] Ban 203.0.113.9", NONE],
-    [`${rfc} ${host} fail2ban.actions[12655]: NOTICE [sshd] Ban 203.0.113.9`, OUTER],
-    [`${rfc} web-1 fail2ban-server[12]: ${own}`, INNER],
-    [`<29>1 ${rfc} web-1 fail2ban.actions 32349 - - NOTICE [sshd] Ban 203.0.113.9`, OUTER],
-    [`Sun 2026-11-22 10:00:06 CET web-1 fail2ban-server[12]: ${own}`, INNER],
-    [`1503800562.625113 web-1 fail2ban-server[12655]: ${own}`, INNER],
-    [`fail2ban  | ${own}`, INNER],
-    [`my-fail2ban-1 | ${own}`, INNER],
-    [`nginx | ${own}`, undefined],
-    ["fail2ban-1  |  2017-08-27 04:22:42,470 7F483D1FC6C0 NOTIC [sshd] Ban 203.0.113.9", INNER],
-    [`fail2ban-1  | 2026-11-22T10:00:06.470123456Z ${own}`, INNER],
-    [`2026-11-22T10:00:06.123456789Z stdout F ${own}`, INNER],
-    ["2026-11-22T10:00:06Z stderr F fail2ban.actions   [1]: NOTICE  [sshd] Ban 203.0.113.9", OUTER],
-    [JSON.stringify({ log: `${own}\n`, stream: "stdout", time: "2026-11-22T10:00:06.1Z" }), INNER],
-    [JSON.stringify({ log: own.slice(24), stream: "stdout", time: "2026-11-22T10:00:06.1Z" }), OUTER],
-    ["2017-08-27 04:22:42,625 fail2ban.actions: WARNING [sshd] Ban 203.0.113.9", INNER],
-    ["[2017-08-27 04:22:42,625] NOTICE: [sshd] Ban 203.0.113.9", INNER],
-    ["2017-08-27 04:22:42,625 fail2ban.actions - NOTICE - [sshd] Ban 203.0.113.9", INNER],
-    [" 7F48409C0B80 NOTIC [sshd] Ban 203.0.113.9", NONE],
-    // Another program's, or nobody's.
-    ["Nov 22 10:00:06 web-1 nginx: 203.0.113.9 - NOTICE  [sshd] Ban 203.0.113.9", undefined],
-    [`Nov 22 10:00:06 web-1 nginx[12]: ${own}`, undefined],
-    ["Nov 22 10:00:06 nginx: fail2ban: NOTICE [sshd] Ban 203.0.113.9", undefined],
-    ["Nov 22 10:00:06 fail2ban nginx: fail2ban: NOTICE [sshd] Ban 203.0.113.9", undefined],
-    [`${rfc} fail2ban nginx: 203.0.113.9 - NOTICE  [sshd] Ban 203.0.113.9`, undefined],
-    ["2026-11-22 10:00:06 web-1 nginx: a - NOTICE  [sshd] Ban 203.0.113.9", undefined],
-    [`<30>1 ${rfc} web-1 nginx 12 - - fail2ban: NOTICE [sshd] Ban 203.0.113.9`, undefined],
-    [`2026-11-22T10:00:06Z stdout F nginx fail2ban: NOTICE [sshd] Ban 203.0.113.9`, undefined],
-    [`nginx  | eve ${own}`, undefined],
-    [`nginx  | ${own}`, undefined],
-    [`[pod/web-5d4f/nginx] ${own}`, undefined],
-    [`[pod/fail2ban-5d4f/main] ${own}`, INNER],
-    [`security-1  | ${rfc} web-1 fail2ban-server[12]: ${own}`, undefined],
-    [JSON.stringify({ log: `eve ${own}\n`, stream: "stdout" }), undefined],
-    ["NOTICE [sshd] Ban 203.0.113.9", undefined],
-  ];
-  test.each(wrapped)("of %s the date and time are %p", (text, dateAndTime) => {
-    const record = readRecord(text);
-    if (!dateAndTime) return expect(record?.event ?? "foreign").toBe("foreign");
-    const [date, time] = dateAndTime;
+  const NAMED: Record<string, string> = {
+    own: "2017-08-27 04:22:42,625 fail2ban.actions        [1]: NOTICE  [sshd] Ban 203.0.113.9",
+    rfc: "2026-11-22T10:00:06.625113+02:00",
+    host: `${`${"a".repeat(63)}.`.repeat(3)}${"b".repeat(61)}`,
+  };
+  test.each(rowsOf("Prefixes"))("the date and time are %s: %s", (at, row) => {
+    const record = readRecord(row.replace(/\{(own|rfc|host)\}/g, (_, name) => NAMED[name] ?? ""));
+    if (at === "foreign") return expect(record?.event ?? "foreign").toBe("foreign");
+    const [date, time] = at === "nothing" ? ["", ""] : at.split(" ");
     expect(record).toMatchObject({ event: "ban", jail: "sshd", id: "203.0.113.9", date, time });
   });
 

@@ -111,15 +111,6 @@ export class Machine extends Scene {
   }
 }
 
-/** A random number below `limit`, from a seed that a failing test shows. */
-export function randomFrom(seed: number): (limit: number) => number {
-  let state = seed;
-  return (limit) => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return (state / 2 ** 32) * limit;
-  };
-}
-
 /** A message of the log's lines: Slack has the host in front of them, and a notice may stand there. */
 const MESSAGE =
   /^(?:\*web-1\*\n)?(⚠️ [^\n]* may be missing[^\n]*\n)?(\(resent\)\n)?```\n([^]*)\n```$/;

@@ -1,4 +1,4 @@
-/** The program as real processes, under Bun, under Deno and compiled: kills, signals, crowds, bad pipes. */
+/** The program as real processes, under Bun, under Deno and compiled: signals, crowds, bad pipes. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
@@ -6,57 +6,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fencedLines } from "./discord.ts";
 import { DONE, compiled, line, lines, type RunResult, testWith, until } from "./harness.ts";
-import {
-  judgeRepeats,
-  judgeTrace,
-  Machine,
-  randomFrom,
-  STARTERS,
-  testOn,
-  type Starter,
-} from "./machine.ts";
+import { judgeRepeats, judgeTrace, Machine, STARTERS, testOn, type Starter } from "./machine.ts";
 
 setDefaultTimeout(180_000);
 beforeAll(() => void compiled());
-
-// ── Kills ───────────────────────────────────────────────────────────────────────────────────────
-
-describe("kill -9", () => {
-  testOn(...STARTERS)("at random moments: nothing is lost, repeats are marked", async () => {
-    const seed = Date.now() % 1_000_000;
-    const random = randomFrom(seed);
-    using machine = new Machine({ rateLimits: false });
-    machine.append(line(1));
-    expect(await machine.go()).toEqual(DONE);
-    let [count, kills, atWork] = [1, 0, 0];
-    for (let round = 0; round < 40; round++) {
-      const fresh = Math.floor(random(80));
-      machine.append(...lines(count + 1, count + fresh));
-      count += fresh;
-      if (random(5) < 1) machine.rotate({ keep: 99 });
-      const seen = machine.discord.requests.length;
-      const { child, ended } = machine.start(
-        random(10) < 8 ? "binary" : STARTERS[Math.floor(random(3))],
-      );
-      if (random(2) < 1) {
-        const reached = seen + Math.ceil(random(3));
-        await until(() => child.exitCode !== null || machine.discord.requests.length >= reached);
-      }
-      await Promise.race([child.exited, Bun.sleep(random(round % 2 ? 4 : 40))]);
-      child.kill("SIGKILL");
-      if ((await ended).code !== 137) continue;
-      kills++;
-      if (machine.discord.requests.length > seen) atWork++;
-    }
-    expect(await machine.go()).toEqual(DONE);
-    const { faults, missing, repeats } = judgeRepeats(machine.discord, lines(1, count));
-    expect({ seed, faults, missing }).toEqual({ seed, faults: [], missing: 0 });
-    expect(repeats).toBeLessThanOrEqual(kills);
-    expect(atWork).toBeGreaterThan(5);
-    expect(machine.discord.violations).toEqual([]);
-    await expectIdle(machine);
-  });
-});
 
 /** One more pass sends nothing and leaves the state as it is. */
 async function expectIdle(machine: Machine): Promise<void> {

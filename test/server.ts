@@ -111,22 +111,10 @@ export class Server {
 
   private constructor(init: readonly string[]) {
     running.add(this);
-    this.#first = Bun.spawn(
-      [
-        "setpriv",
-        "--pdeathsig=KILL",
-        "unshare",
-        ...NAMESPACES,
-        "sh",
-        "-c",
-        SET_UP,
-        "sh",
-        this.#base,
-        repository,
-        ...init,
-      ],
-      { env: { ...ENVIRONMENT, container: "test" }, stdio: ["ignore", "ignore", "inherit"] },
-    );
+    const die = ["setpriv", "--pdeathsig=KILL", "unshare", ...NAMESPACES];
+    const command = [...die, "sh", "-c", SET_UP, "sh", this.#base, repository, ...init];
+    const env = { ...ENVIRONMENT, container: "test" };
+    this.#first = Bun.spawn(command, { env, stdio: ["ignore", "ignore", "inherit"] });
   }
 
   /** Starts one; `init` becomes its first process. */
@@ -244,8 +232,7 @@ export class Server {
 
   /** Somebody tries to log in from this address, and is banned. */
   async attackFrom(address: string): Promise<void> {
-    const at = new Date()
-      .toString()
+    const at = String(new Date())
       .slice(4, 24)
       .replace(/ \d{4}/, "");
     const attempt = `${at} web-1 sshd[99]: Failed password for root from ${address} port 22 ssh2\n`;
@@ -254,14 +241,9 @@ export class Server {
   }
 
   /** The addresses that are banned, whatever the log says. */
-  banned(): string[] {
-    return this.lines("/banned");
-  }
-
+  readonly banned = () => this.lines("/banned");
   /** The lines of fail2ban's log. */
-  log(): string[] {
-    return this.lines(LOG);
-  }
+  readonly log = () => this.lines(LOG);
 
   /** The whole lines of a file; none where there is no file. */
   lines(path: string): string[] {

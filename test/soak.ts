@@ -34,20 +34,6 @@ const FAULTS = {
   ],
 } as const;
 
-export interface SoakReport {
-  readonly written: number;
-  readonly rotations: number;
-  /** How many passes ended with each status. */
-  readonly exits: Readonly<Record<string, number>>;
-  readonly messages: number;
-  readonly faults: number;
-  readonly repeats: number;
-  /** Messages that came again because the server had kept them in silence, at most. */
-  readonly mayRepeat: number;
-  /** What should not be; empty when all is well. */
-  readonly wrong: readonly string[];
-}
-
 class Soak {
   readonly #machine = new Machine({ rateLimits: false });
   readonly #logrotate = new Logrotate(this.#machine);
@@ -91,7 +77,7 @@ class Soak {
     this.#descriptor = fs.openSync(this.#machine.log, "a", 0o640);
   }
 
-  async run(seconds: number): Promise<SoakReport> {
+  async run(seconds: number) {
     // What was rotated away before a first run is not for it to send.
     await this.#pass("binary");
     const endsAt = performance.now() + seconds * 1_000;
@@ -146,8 +132,7 @@ class Soak {
     this.#faults++;
     if (repeating) this.#mayRepeat++;
     const { discord } = this.#machine;
-    if (repeating) discord.fail(this.#pick(FAULTS.repeating));
-    else discord.fail(this.#pick(FAULTS.clean));
+    discord.fail(repeating ? this.#pick(FAULTS.repeating) : this.#pick(FAULTS.clean));
   }
 
   async #pass(how: Starter = this.#roll() < 0.05 ? "bun" : "binary"): Promise<void> {
@@ -157,7 +142,7 @@ class Soak {
   }
 
   /** Passes until everything has arrived, or nothing moves any more. */
-  async #settle(): Promise<SoakReport> {
+  async #settle() {
     const { discord } = this.#machine;
     for (let tries = 0; tries < 200; tries++) {
       await this.#pass("binary");
@@ -170,20 +155,14 @@ class Soak {
     const notices = discord.messages.filter(({ content }) => content.includes("⚠️"));
     wrong.push(...notices.map(({ content }) => content.slice(0, 300)));
     if (repeats > this.#mayRepeat) wrong.push(`${repeats} messages came again`);
-    return {
-      written: this.#written,
-      rotations: this.#rotatedAt.length,
-      exits: this.#exits,
-      messages: discord.messages.length,
-      faults: this.#faults,
-      repeats,
-      mayRepeat: this.#mayRepeat,
-      wrong,
-    };
+    const counts = { rotations: this.#rotatedAt.length, messages: discord.messages.length };
+    const [faulty, mayRepeat] = [this.#faults, this.#mayRepeat];
+    const exits = this.#exits;
+    return { written: this.#written, ...counts, exits, faulty, repeats, mayRepeat, wrong };
   }
 }
 
-export async function soak(seconds: number, seed: number): Promise<SoakReport> {
+export async function soak(seconds: number, seed: number) {
   compiled();
   using all = new Soak(seed);
   return await all.run(seconds);

@@ -19,8 +19,7 @@ const VARIABLES = OPTIONS.map((name) => `F2B_${name.replaceAll("-", "_").toUpper
 
 /** A scene whose log has two lines. */
 function smallScene(): Scene {
-  const scene = new Scene();
-  scene.append(...lines(1, 2));
+  const scene = new Scene(...lines(1, 2));
   return scene;
 }
 
@@ -716,8 +715,7 @@ describe("--dry-run prints exactly what would be sent and leaves no trace", () =
   });
 
   test("at once, however much it is", async () => {
-    using scene = new Scene();
-    scene.append(...lines(1, 1_500));
+    using scene = new Scene(...lines(1, 1_500));
     const before = scene.clockMs;
     expect((await scene.run("--dry-run")).out).toContain(line(1_500));
     expect(scene.clockMs).toBe(before);
@@ -822,8 +820,7 @@ test("what is wrong with the settings is found in an idle run, too", async () =>
 });
 
 test("what a flag overruled is found when it no longer does", async () => {
-  using scene = new Scene();
-  scene.append(line(1));
+  using scene = new Scene(line(1));
   scene.env["F2B_PING"] = "1";
   expect((await scene.run("--ping=0")).code).toBe(0);
   expect((await scene.run("--ping=0")).code).toBe(0);

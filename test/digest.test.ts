@@ -28,8 +28,7 @@ async function json(scene: Scene, ...flags: string[]) {
 
 /** The same of a log of its own, at noon of 2026-11-22. */
 async function tallied(log: readonly string[], since = "2000-01-01", ...flags: string[]) {
-  using scene = new Scene();
-  scene.append(...log);
+  using scene = new Scene(...log);
   return await json(scene, "--since", since, ...flags);
 }
 
@@ -148,8 +147,7 @@ describe("counting", () => {
   });
 
   test("more banned addresses than can be remembered: their number is a least one", async () => {
-    using scene = new Scene();
-    scene.append(...many(6, (id) => ban(NOW, id)));
+    using scene = new Scene(...many(6, (id) => ban(NOW, id)));
     expect(await json(scene)).toMatchObject({ banned: 60_000, bannedAddresses: 50_000 });
     expect((await scene.run("digest")).out).toContain("60000 (≥50000)");
   });
@@ -426,8 +424,7 @@ describe("the files", () => {
   });
 
   test("a stop at the end of one file and the beginning of the next is one", async () => {
-    using scene = new Scene();
-    scene.append(ban(), at(NOW, "Shutdown in progress...", "server"), unban());
+    using scene = new Scene(ban(), at(NOW, "Shutdown in progress...", "server"), unban());
     scene.rotate();
     scene.append(unban(), at(NOW, "Exiting Fail2ban", "server"), unban());
     expect(await json(scene)).toMatchObject({ banned: 1, unbanned: 1 });
@@ -493,8 +490,7 @@ top networks (IPs) found bans
   });
 
   test("days have a column each where the period is long, months a row", async () => {
-    using scene = new Scene();
-    scene.append(found("2026-10-31 23:59:59"), found("2026-11-01 00:00:00"));
+    using scene = new Scene(found("2026-10-31 23:59:59"), found("2026-11-01 00:00:00"));
     scene.append(found("2026-11-22 12:00:00"), found("2026-11-22 12:00:00"));
     const { out } = await scene.run("digest", "--since", "2020-01-01");
     expect(out).toContain(`
@@ -538,8 +534,10 @@ failed attempts and bans per day, █ = 2
   });
 
   test("lines without a date are not called nothing", async () => {
-    using scene = new Scene();
-    scene.append(found(NOW).replace(/^\S+ \S+ /, ""), found(NOW).replace(/^\S+ \S+ /, ""));
+    using scene = new Scene(
+      found(NOW).replace(/^\S+ \S+ /, ""),
+      found(NOW).replace(/^\S+ \S+ /, ""),
+    );
     expect((await scene.run("digest")).out).toBe(
       `${TITLE}\n2 lines have no date: they are not counted\n`,
     );
@@ -602,8 +600,7 @@ failed attempts and bans per day, █ = 2
   });
 
   test("a secret that a cut would hide from its pattern is taken out before", async () => {
-    using scene = new Scene();
-    scene.append(ban(NOW, `${"x".repeat(180)} user:${"S3CR3T".repeat(10)}@host`));
+    using scene = new Scene(ban(NOW, `${"x".repeat(180)} user:${"S3CR3T".repeat(10)}@host`));
     expect((await scene.run("digest", "--json")).out).not.toContain("S3CR3T");
   });
 
@@ -627,8 +624,7 @@ failed attempts and bans per day, █ = 2
   });
 
   test("--json with --send prints the object, and posts where there is a destination", async () => {
-    using scene = new Scene();
-    scene.append(found(NOW));
+    using scene = new Scene(found(NOW));
     const { out } = await scene.run("digest", "--json", "--send");
     expect(JSON.parse(out)).toMatchObject({ found: 1 });
     expect(scene.discord.messages).toHaveLength(1);
@@ -638,8 +634,7 @@ failed attempts and bans per day, █ = 2
   });
 
   test("--jail limits it and is named, --only does not matter", async () => {
-    using scene = new Scene();
-    scene.append(found(NOW), ban(NOW, "192.0.2.1", "web"));
+    using scene = new Scene(found(NOW), ban(NOW, "192.0.2.1", "web"));
     const { out } = await scene.run("digest", "--jail", "web", "--only", "life");
     expect(out).toStartWith("web-1: digest of fail2ban.log, web, 2026-11-21 12:00 to");
     expect(out).toContain("\nweb      0      1 (1)      0\n");

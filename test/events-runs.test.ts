@@ -60,8 +60,7 @@ describe("a run with --format events", () => {
   });
 
   test("unpacks a rotated file for a ban alone", async () => {
-    using scene = new Scene();
-    scene.append(...log("found .7"));
+    using scene = new Scene(...log("found .7"));
     scene.rotate();
     scene.compress(".1");
     await happens(scene, "found .8");
@@ -75,8 +74,7 @@ describe("a run with --format events", () => {
   });
 
   test("goes on in the middle of what it had to say, whatever happened to the log", async () => {
-    using scene = new Scene();
-    scene.append(...alerts(400));
+    using scene = new Scene(...alerts(400));
     scene.discord.fail({ kind: "slow", ms: 0 }, { kind: "status", status: 500 });
     let posts = 0;
     scene.overrides.fetch = (url, init) => {
@@ -100,8 +98,7 @@ describe("a run with --format events", () => {
 
   test("real logs of every kind: never a violation, never a secret, no open mark", async () => {
     for (const name of fs.readdirSync(FIXTURES).filter((entry) => entry.endsWith(".log"))) {
-      using scene = new Scene();
-      scene.append(...fixture(name));
+      using scene = new Scene(...fixture(name));
       scene.env["F2B_INLINE"] = "20";
       await scene.pass(...EVENTS);
       expect(scene.discord.violations).toEqual([]);
@@ -121,8 +118,7 @@ describe("a run with --format events", () => {
   });
 
   test("of a stop with more bans than fit into a glance calls none an unban", async () => {
-    using scene = new Scene();
-    scene.append(...lines(1, 3));
+    using scene = new Scene(...lines(1, 3));
     scene.append(...log("INFO Shutdown in progress...", "INFO Stopping all jails"));
     for (let run = 0; run < 3; run++) {
       await happens(scene, ...addresses(900, `10.${run}`).map((id) => `unban ${id}`));
@@ -147,8 +143,7 @@ describe("a run with --format events", () => {
   test.each([false, true])(
     "sends more bans than a message holds as one file, once, and without it where that is refused: %p",
     async (refuses) => {
-      using scene = new Scene();
-      scene.append(...log(...addresses(900).map((id) => `ban ${id}`)));
+      using scene = new Scene(...log(...addresses(900).map((id) => `ban ${id}`)));
       if (refuses) scene.discord.fail({ kind: "status", status: 413 });
       expect((await scene.run(...EVENTS)).code).toBe(0);
       const [message, ...more] = scene.discord.messages;
@@ -163,8 +158,7 @@ describe("a run with --format events", () => {
   );
 
   test("says nothing of a log that rotates while nothing is worth a message", async () => {
-    using scene = new Scene();
-    scene.append(...lines(1, 5));
+    using scene = new Scene(...lines(1, 5));
     await scene.pass(...EVENTS);
     for (let day = 0; day < 3; day++) {
       scene.append(...lines(day * 10 + 10, day * 10 + 15));
@@ -208,8 +202,7 @@ describe("that lines may be missing", () => {
   test.each([EVENTS, ["--only", "ban"]])(
     "is told at once, also where what follows is not shown (%s %s)",
     async (...flags) => {
-      using scene = new Scene();
-      scene.append(...lines(1, 20));
+      using scene = new Scene(...lines(1, 20));
       await scene.pass(...flags);
       scene.rotate();
       fs.rmSync(scene.path(".1"));
@@ -222,8 +215,7 @@ describe("that lines may be missing", () => {
   );
 
   test("is told once, also while words of an earlier run are on their way", async () => {
-    using scene = new Scene();
-    scene.append(...lines(1, 50));
+    using scene = new Scene(...lines(1, 50));
     await scene.pass(...EVENTS);
     scene.append(...alerts(400));
     scene.overrides.fetch = (url, init) => {
@@ -251,8 +243,7 @@ describe("a flood", () => {
     ["compact", "20"],
     ["events", "1"],
   ])("is one message on Discord: what is in it, and a file (%s)", async (format, inline) => {
-    using scene = new Scene();
-    scene.append(...burst);
+    using scene = new Scene(...burst);
     await scene.pass("--format", format, "--inline", inline);
     const [message, ...more] = scene.discord.messages;
     expect(more).toEqual([]);
@@ -268,8 +259,9 @@ describe("a flood", () => {
   });
 
   test("goes as one file where one of 4 MiB holds it, to the last lines", async () => {
-    using scene = new Scene();
-    scene.append(...log(...addresses(1_255).map((id) => `ban ${"x".repeat(3_250)}${id}`)));
+    using scene = new Scene(
+      ...log(...addresses(1_255).map((id) => `ban ${"x".repeat(3_250)}${id}`)),
+    );
     const { size } = fs.statSync(scene.log);
     expect(size).toBeGreaterThan(4 * 1024 * 1024 - 64 * 1024);
     expect(size).toBeLessThan(4 * 1024 * 1024);
@@ -323,8 +315,7 @@ describe("a flood", () => {
   });
 
   test("whose answer is lost comes again marked, the file too, and nothing behind it", async () => {
-    using scene = new Scene();
-    scene.append(...burst);
+    using scene = new Scene(...burst);
     scene.discord.fail({ kind: "reset-after-saving" });
     await scene.pass("--inline", "20");
     scene.append(...burst);
@@ -335,8 +326,7 @@ describe("a flood", () => {
   });
 
   test("that may have arrived is marked when a later run sends it again", async () => {
-    using scene = new Scene();
-    scene.append(...burst);
+    using scene = new Scene(...burst);
     scene.overrides.fetch = async (url, init) => {
       await scene.discord.fetch(url, init);
       scene.stop.abort();
@@ -356,8 +346,7 @@ describe("a flood", () => {
   });
 
   test("with a refused line in it is halved down to that line, whatever is not shown", async () => {
-    using scene = new Scene();
-    scene.append(...burst);
+    using scene = new Scene(...burst);
     const poison = bans[100] ?? "";
     scene.discord.refuseContent((content) => content.includes(poison));
     expect((await scene.run("--only", "ban", "--inline", "3")).code).toBe(0);

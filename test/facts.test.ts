@@ -215,8 +215,7 @@ const BAD: [says: string, name: string, make: (path: string, scene: Scene) => un
 
 describe("a database that cannot be used is reported, and is no reason to wait", () => {
   test.each(BAD)("%s: %s", async (says, _, make) => {
-    using scene = new Scene();
-    scene.append(line(1));
+    using scene = new Scene(line(1));
     const path = join(scene.directory, "bans.sqlite3");
     make(path, scene);
     const before = fs.readdirSync(scene.directory);
@@ -249,8 +248,7 @@ describe("a database that cannot be used is reported, and is no reason to wait",
   });
 
   test("the default one may be missing or closed, a named one may not", async () => {
-    using scene = new Scene();
-    scene.append(line(1));
+    using scene = new Scene(line(1));
     const path = join(scene.directory, "bans.sqlite3");
     for (const code of ["ENOENT", "EACCES"]) {
       scene.beforeCalls(["openSync", "accessSync"], (name) => {
@@ -274,8 +272,7 @@ describe("a database that cannot be used is reported, and is no reason to wait",
   });
 
   test("check says when the last ban was", async () => {
-    using scene = new Scene();
-    scene.append(line(1));
+    using scene = new Scene(line(1));
     const last = () => rowOf(scene, "database", "--database", store(scene));
     expect(await last()).toEqual({ state: "ok", text: expect.stringMatching(/, no bans$/) });
     store(scene, { at: "2026-11-22 11:50:00" }, { at: "2026-11-22 09:00:00" });
@@ -284,8 +281,7 @@ describe("a database that cannot be used is reported, and is no reason to wait",
   });
 
   test("none is never opened, and where one glob finds many logs the default is none", async () => {
-    using scene = new Scene();
-    scene.append(line(1));
+    using scene = new Scene(line(1));
     const glob = scene.log.replace("fail2ban.log", "*.log");
     for (const flags of ["--database none", `--log ${glob}`]) {
       const { out } = await scene.f2bWatch("check", "--json", ...flags.split(" "));
@@ -603,8 +599,7 @@ countries (IPs) found bans
   });
 
   test("other formats and idle runs open no database and ask for no country", async () => {
-    using scene = new Scene();
-    scene.append(ban(1));
+    using scene = new Scene(ban(1));
     scene.beforeCalls("openSync", (path) => {
       if (`${path}`.endsWith(".sqlite3")) throw new Error("opened");
     });

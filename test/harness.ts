@@ -111,10 +111,13 @@ export class Scene {
   readonly stop = new AbortController();
   #seen = 0;
 
+  constructor(...texts: string[]) {
+    if (texts.length > 0) this.append(...texts);
+  }
+
   /** A scene whose log has the lines `from` to `to`, all of them posted. */
   static async after(from: number, to: number): Promise<Scene> {
-    const scene = new Scene();
-    scene.append(...lines(from, to));
+    const scene = new Scene(...lines(from, to));
     await scene.passPosts(...lines(from, to));
     return scene;
   }

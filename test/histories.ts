@@ -331,9 +331,8 @@ class Disk {
   }
 
   inSiblings(): Set<number> {
-    return new Set(
-      this.siblings().flatMap((suffix) => this.wholeLines(this.files.get(suffix) ?? "")),
-    );
+    const texts = this.siblings().map((suffix) => this.files.get(suffix) ?? "");
+    return new Set(texts.flatMap((text) => this.wholeLines(text)));
   }
 
   /** Whether a line is anywhere, also behind what a truncation left of another one. */
@@ -385,6 +384,8 @@ class Disk {
 // ── The oracle ──────────────────────────────────────────────────────────────────────────────────
 
 type StateCondition = "none" | "damaged" | "older" | "good";
+type Saved = State | "none" | "damaged";
+type Anchor = number | "unknown" | undefined;
 
 class Oracle {
   failure: string | undefined;
@@ -441,7 +442,7 @@ class Oracle {
   }
 
   /** Whether the log was sent to its end, and now looks as if it had been emptied since, in place. */
-  #looksEmptied(anchor: number | "unknown" | undefined): boolean {
+  #looksEmptied(anchor: Anchor): boolean {
     const { generation, last, lasts } = this.#sentToEnd;
     if (generation !== this.disk.generation || typeof anchor !== "number") return false;
     const isEnd = this.disk.twins(anchor).some((twin) => lasts.includes(twin));
@@ -478,11 +479,7 @@ class Oracle {
   }
 
   /** `anchor`: the line that the cursor stands behind, where that is a whole one. */
-  beginRun(
-    condition: StateCondition,
-    anchor: number | "unknown" | undefined,
-    view: readonly string[],
-  ): void {
+  beginRun(condition: StateCondition, anchor: Anchor, view: readonly string[]): void {
     this.#view = view;
     this.#views.push(view);
     if (condition === "none") {
@@ -530,13 +527,10 @@ class Oracle {
     const [, body] = /```\n([^]*)\n```$/.exec(content) ?? [];
     const notice = prefix.includes("may be missing");
     if (notice && !this.#noticeFits) this.#fail(`a gap was told where none is: ${prefix.trim()}`);
-    if (this.#noticeDue && !notice) {
-      this.#fail(
-        this.#damaged
-          ? "the state was damaged, and nothing said so"
-          : `lost in silence: ${[...this.#lost].join()}`,
-      );
-    }
+    const silence = this.#damaged
+      ? "the state was damaged, and nothing said so"
+      : "lost in silence";
+    if (this.#noticeDue && !notice) this.#fail(`${silence}: ${[...this.#lost].join()}`);
     this.#noticeDue = false;
     this.#readIn = this.disk.generation;
     if (notice) {
@@ -752,8 +746,7 @@ function gatedFs(gate: () => void, dead: () => boolean, open: Set<number>): type
       gate();
     } catch (error) {
       // What a killed process writes may be half of it.
-      if (!dead()) throw error;
-      fs.writeSync(descriptor, bytes, from, (bytes.length - from) >> 1);
+      if (dead()) fs.writeSync(descriptor, bytes, from, (bytes.length - from) >> 1);
       throw error;
     }
     return fs.writeSync(descriptor, bytes, from);
@@ -780,7 +773,7 @@ class Player {
   #failAfter = 0;
   #newest = "";
   /** What the last run left behind, unless something happened to it since. */
-  #saved: State | "none" | "damaged" | undefined;
+  #saved: Saved | undefined;
   /** What the log once was. */
   readonly #snapshots: string[] = [];
   #view: readonly string[];
@@ -797,11 +790,8 @@ class Player {
     this.disk = new Disk(directory, scheme, view !== undefined, programs);
     this.#view = view === undefined ? [] : (VIEWS[view] ?? []);
     this.oracle = new Oracle(this.disk);
-    this.#fs = gatedFs(
-      () => this.#gate(),
-      () => this.#dead,
-      this.#open,
-    );
+    const gate = () => this.#gate();
+    this.#fs = gatedFs(gate, () => this.#dead, this.#open);
     if (this.#view.length > 0) this.#tell(`runs are given ${this.#view.join(" ")}`);
     if (history.stale) {
       this.disk.put(this.#foreignName(), `${this.disk.newLine(90)}\n${this.disk.newLine(90)}\n`);
@@ -834,20 +824,14 @@ class Player {
 
   async #perform({ kind, a, b }: Step): Promise<void> {
     this.#clockMs += 1_000 + Math.floor(b * 180_000);
-    if (kind === "run") return void (await this.#runOnce());
-    if (kind === "failingRun") return this.#failingRun(a, b);
-    if (kind === "kill") return this.#killedRun(a);
-    if (kind === "wait") this.#clockMs += Math.floor(a * 2 * HOUR_MS);
-    else if (kind === "damageOneCopy") this.#damageOneCopy(a, b);
-    else if (kind === "damageState") this.#damageState(a, b);
-    else if (kind === "dropState") this.#dropState();
-    else if (kind === "refilter") this.#refilter(a);
-    else {
-      if (OF_LIVE_LOG.test(kind) && !this.#writerIsLive()) return;
-      const before = this.disk.existing();
-      this[`_${kind}`](a, b);
-      this.oracle.changed(before);
-    }
+    if (OF_LIVE_LOG.test(kind) && !this.#writerIsLive()) return;
+    const before = this.disk.existing();
+    await this[`_${kind}`](a, b);
+    this.oracle.changed(before);
+  }
+
+  _wait(a: number): void {
+    this.#clockMs += Math.floor(a * 2 * HOUR_MS);
   }
 
   // Steps of fail2ban and of logrotate.
@@ -872,16 +856,18 @@ class Player {
     const length = b < 0.1 ? 2_000 + Math.floor(b * 40_000) : 90 + Math.floor(b * b * 700);
     const first = disk.texts.length;
     const lines = Array.from({ length: count }, (_, at) => {
-      const isAlike =
-        this.history.alike && at > 0 && length < 1_000 && (a * 7_919 + at * 0.618) % 1 < 0.3;
-      return `${isAlike ? disk.newAlike((b * 104_729 + at * 0.382) % 1 < 0.5) : disk.newLine(length)}\n`;
+      const mayBeAlike = this.history.alike && at > 0 && length < 1_000;
+      const isAlike = mayBeAlike && (a * 7_919 + at * 0.618) % 1 < 0.3;
+      const isTwin = (b * 104_729 + at * 0.382) % 1 < 0.5;
+      return `${isAlike ? disk.newAlike(isTwin) : disk.newLine(length)}\n`;
     });
     const isBegun = disk.files.get(disk.writer) !== "";
     const banner = this.history.alike && !isBegun && b > 0.3 ? BANNER.repeat(1 + (count % 9)) : "";
     disk.append(disk.writer, banner + lines.join(""));
     if (a > 0.6) this.#snapshots.push(disk.live);
+    const what = `lines ${first} to ${disk.texts.length - 1} (${length} characters)`;
     this.#tell(
-      `fail2ban writes lines ${first} to ${disk.texts.length - 1} (${length} characters)${banner && " behind lines without a date"} into ${NAME}${disk.writer}`,
+      `fail2ban writes ${what}${banner && " behind undated lines"} into ${NAME}${disk.writer}`,
     );
   }
 
@@ -912,9 +898,8 @@ class Player {
     const suffix = disk.nextRotated();
     disk.move("", suffix);
     if (create) disk.put("", "");
-    this.#tell(
-      `the log is renamed to ${suffix}${create ? ", a new one is created" : ""}${waits ? ", fail2ban stays in it" : ""}`,
-    );
+    const stays = waits ? ", fail2ban stays in it" : "";
+    this.#tell(`the log is renamed to ${suffix}${create ? ", a new one is created" : ""}${stays}`);
     if (!waits) this.#reopen();
   }
 
@@ -995,9 +980,8 @@ class Player {
     const { pending } = disk;
     disk.replace(kept.join(""), b < 0.5);
     if (kept.length > 0) disk.pending = pending;
-    this.#tell(
-      `the log is trimmed to its last ${kept.length} lines${b < 0.5 ? ", as a new file" : ""}`,
-    );
+    const how = b < 0.5 ? ", as a new file" : "";
+    this.#tell(`the log is trimmed to its last ${kept.length} lines${how}`);
   }
 
   _copyBack(): void {
@@ -1111,8 +1095,8 @@ class Player {
   }
 
   /** The newest copy that can be read. */
-  #savedState(): State | "none" | "damaged" {
-    let found: State | "none" | "damaged" = "none";
+  #savedState(): Saved {
+    let found: Saved = "none";
     for (const name of this.#stateCopies()) {
       const text = fs.readFileSync(join(this.disk.state, name), "utf8");
       found = parseState(text, this.disk.log) ?? "damaged";
@@ -1121,13 +1105,13 @@ class Player {
     return found;
   }
 
-  #stateCondition(saved: State | "none" | "damaged"): StateCondition {
+  #stateCondition(saved: Saved): StateCondition {
     if (typeof saved === "string") return saved;
     return JSON.stringify(saved.destinations["discord"]) === this.#newest ? "good" : "older";
   }
 
   /** The line that the cursor stands behind, by its hash; unknown where that is no whole line. */
-  #anchorLine(saved: State | "none" | "damaged"): number | "unknown" | undefined {
+  #anchorLine(saved: Saved): Anchor {
     const cursor = typeof saved === "string" ? undefined : saved.destinations["discord"]?.cursor;
     if (!cursor) return undefined;
     const { lastLineHash } = cursor;
@@ -1137,9 +1121,8 @@ class Player {
   }
 
   #lineHash(id: number): string {
-    return (this.#hashes[id] ??= fingerprint(
-      Buffer.from(`${this.disk.texts[id]}\n`).subarray(-4096),
-    ));
+    const bytes = () => Buffer.from(`${this.disk.texts[id]}\n`).subarray(-4096);
+    return (this.#hashes[id] ??= fingerprint(bytes()));
   }
 
   #damage(name: string, how: number): void {
@@ -1152,19 +1135,18 @@ class Player {
     else fs.writeFileSync(path, bytes.subarray(0, bytes.length >> 1));
   }
 
-  #damageOneCopy(a: number, b: number): void {
+  _damageOneCopy(a: number, b: number): void {
     const names = this.#stateCopies();
     const name = names[Math.floor(a * names.length)];
     if (name === undefined) return;
     this.#damage(name, b);
     const left = this.#stateCondition(this.#savedState());
     this.oracle.stateChanged(left);
-    this.#tell(
-      `${name.endsWith(".bak") ? "the older" : "the newer"} copy of the state is damaged, what is left is ${left}`,
-    );
+    const which = name.endsWith(".bak") ? "older" : "newer";
+    this.#tell(`the ${which} copy of the state is damaged, what is left is ${left}`);
   }
 
-  #damageState(a: number, b: number): void {
+  _damageState(a: number, b: number): void {
     const names = this.#stateCopies();
     if (names.length === 0) return;
     for (const [index, name] of names.entries()) this.#damage(name, 0.25 + 0.7 * (index ? a : b));
@@ -1172,13 +1154,13 @@ class Player {
     this.#tell("all copies of the state are damaged");
   }
 
-  #dropState(): void {
+  _dropState(): void {
     this.#saved = undefined;
     for (const name of this.#stateCopies()) fs.rmSync(join(this.disk.state, name));
     this.#tell("the state is removed");
   }
 
-  #refilter(a: number): void {
+  _refilter(a: number): void {
     if (this.history.view === undefined) return;
     this.#view = VIEWS[Math.floor(a * VIEWS.length)] ?? [];
     this.oracle.viewChanged();
@@ -1252,10 +1234,8 @@ class Player {
     const left = this.#savedState();
     this.#saved = left;
     this.#newest = typeof left === "string" ? "" : JSON.stringify(left.destinations["discord"]);
-    const posts = this.requests - before;
-    this.#tell(
-      `run${this.#describeTrouble()}: ${posts} posts, exit ${this.#dead ? "by kill" : code}`,
-    );
+    const end = this.#dead ? "by kill" : code;
+    this.#tell(`run${this.#describeTrouble()}: ${this.requests - before} posts, exit ${end}`);
     this.oracle.ended(!this.#dead && code === 0);
     if (this.#dead) {
       this.oracle.killed();
@@ -1273,17 +1253,21 @@ class Player {
     return this.#failure ? ` (${this.#failure} after ${Math.max(0, this.#failAfter)} posts)` : "";
   }
 
-  async #failingRun(a: number, b: number): Promise<void> {
+  async _failingRun(a: number, b: number): Promise<void> {
     this.#failure = FAILURES[Math.floor(a * FAILURES.length)];
     this.#failAfter = Math.floor(b * b * 5);
     await this.#runOnce();
     this.#failure = undefined;
   }
 
-  async #killedRun(a: number): Promise<void> {
+  async _kill(a: number): Promise<void> {
     this.#killAt = 1 + Math.floor(a * 160);
     await this.#runOnce();
     this.#killAt = Infinity;
+  }
+
+  async _run(): Promise<void> {
+    await this.#runOnce();
   }
 
   /** In the end all is well for a while: everything comes, and then nothing more. */

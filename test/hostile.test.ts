@@ -199,8 +199,7 @@ describe("a log of random and mutated bytes", () => {
 describe("a state of mutated bytes", () => {
   /** A scene with lines 1 to 40 known and 41 to 60 new, across a rotation. */
   async function goingScene(): Promise<Scene> {
-    const scene = new Scene();
-    scene.append(...lines(1, 30));
+    const scene = new Scene(...lines(1, 30));
     await scene.pass();
     scene.append(...lines(31, 40));
     scene.rotate();
@@ -264,8 +263,7 @@ F2B_COLOR=true
 `;
 
   fuzz("is taken or refused in one line, without a secret", 300, async (random) => {
-    using scene = new Scene();
-    scene.append(...lines(1, 3));
+    using scene = new Scene(...lines(1, 3));
     const path = join(scene.directory, "env");
     fs.writeFileSync(path, Buffer.from(random.mutate(GOOD), "latin1"), { mode: 0o600 });
     scene.env = {};
@@ -318,8 +316,7 @@ describe("answers of random and mutated bytes", () => {
   }
 
   fuzz("no crash, no end of it, no word of them, and no line is lost", 80, async (random) => {
-    using scene = new Scene();
-    scene.append(...lines(1, 100));
+    using scene = new Scene(...lines(1, 100));
     const kept: string[] = [];
     let requests = 0;
     scene.overrides.fetch = async (_, init) => {
@@ -382,8 +379,7 @@ describe("a server that lies on the wire", () => {
   };
 
   test.each(Object.entries(LIES))("%s: 75, and afterwards every line", async (_, lie) => {
-    using scene = new Scene();
-    scene.append(...lines(1, 30));
+    using scene = new Scene(...lines(1, 30));
     const server = createServer((socket) => {
       socket.on("error", () => undefined);
       socket.once("data", () => (typeof lie === "function" ? lie(socket) : socket.write(lie)));

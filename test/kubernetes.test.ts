@@ -253,8 +253,7 @@ describe("the containers", () => {
 
   for (const [what, text] of Object.entries({ letters: "x", "control characters": "\x1b" })) {
     test(`the memory limit holds for a line of 3 MB of ${what}`, async () => {
-      using scene = new Scene();
-      scene.append(line(1), line(2, `[sshd] Ban ${text.repeat(3_000_000)}`), line(3));
+      using scene = new Scene(line(1), line(2, `[sshd] Ban ${text.repeat(3_000_000)}`), line(3));
       const limit = String(containerOf(cronJobPod()).resources?.limits?.["memory"]);
       const flags = ["--dry-run", "--log", scene.log, "--state", scene.state];
       const child = Bun.spawn([compiled(), ...flags], { stdout: "ignore", stderr: "ignore" });

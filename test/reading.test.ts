@@ -594,8 +594,7 @@ test.each([60_000, 0])(
 );
 
 test("a log that packs 300 to 1 is unpacked as far as it goes", async () => {
-  using scene = new Scene();
-  scene.append(...Array.from({ length: 80_000 }, () => line(1)));
+  using scene = new Scene(...Array.from({ length: 80_000 }, () => line(1)));
   expect((await scene.run("--from", "end")).code).toBe(0);
   scene.append(line(2));
   scene.rotate();
@@ -716,8 +715,7 @@ test("65. one line of 5 MB: cut with marks, the next line whole, each once", asy
 }, 60_000);
 
 test("65. one line of 5 MB among too many lines is counted once", async () => {
-  using scene = new Scene();
-  scene.append("x".repeat(5e6), line(1));
+  using scene = new Scene("x".repeat(5e6), line(1));
   for (const [name, url] of [
     ["SLACK_WEBHOOK", "https://hooks.slack.com/services/T0/B0/tok-en"],
     ["DISCORD_WEBHOOK", "https://discord.com/api/webhooks/1/tok-en"],
@@ -743,8 +741,7 @@ test("66. messages of up to 1990 characters, so that their mark has room when th
 });
 
 test("66. a line that just fits, and one that is a character too long", async () => {
-  using scene = new Scene();
-  scene.append("a".repeat(1_991), "b".repeat(1_992), "c");
+  using scene = new Scene("a".repeat(1_991), "b".repeat(1_992), "c");
   await scene.pass();
   expect(rejoined(scene.newlyPosted())).toEqual(["a".repeat(1_991), "b".repeat(1_992), "c"]);
   const lengths = scene.discord.messages.map(({ content }) => content.length);
@@ -802,8 +799,7 @@ function runAlone(scene: Scene, ...flags: string[]): RunResult & { peakMiB: numb
 }
 
 test("38. a gzip bomb of 5 GB: a notice, in bounded memory and time", async () => {
-  using scene = new Scene();
-  scene.append(...lines(1, 5));
+  using scene = new Scene(...lines(1, 5));
   expect(runAlone(scene).code).toBe(0);
   scene.remove();
   const member = gzipSync(Buffer.alloc(50 * MIB));
@@ -818,8 +814,7 @@ test("38. a gzip bomb of 5 GB: a notice, in bounded memory and time", async () =
 }, 60_000);
 
 test("51. a hole of 500 MB is skipped in bounded memory", async () => {
-  using scene = new Scene();
-  scene.append(...lines(1, 5));
+  using scene = new Scene(...lines(1, 5));
   await scene.passPosts(...lines(1, 5));
   scene.append(line(6));
   scene.copytruncate();
@@ -834,8 +829,7 @@ test("51. a hole of 500 MB is skipped in bounded memory", async () => {
 });
 
 test("51. a hole of 500 MB in mid-line: both halves are there, in bounded memory", async () => {
-  using scene = new Scene();
-  scene.append(line(1));
+  using scene = new Scene(line(1));
   scene.write(line(2));
   fs.truncateSync(scene.log, 500 * MIB);
   scene.append(line(3));

@@ -40,8 +40,7 @@ describe("README", () => {
   });
 
   test("shows rows that check has", async () => {
-    using scene = new Scene();
-    scene.append("a line");
+    using scene = new Scene("a line");
     const { out } = await scene.run("check", "--json");
     const rows: { name: string }[] = JSON.parse(out).rows;
     const shown = [...block("check").matchAll(/^[✓✗?] (.{14})/gm)];

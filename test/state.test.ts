@@ -332,8 +332,7 @@ describe("90: a full disk is noticed before anything is sent, and with space bac
   });
 
   test("on a first run", async () => {
-    using scene = new Scene();
-    scene.append(...lines(1, 2));
+    using scene = new Scene(...lines(1, 2));
     for (const step of ["mkdirSync", ...STEPS] as const) {
       failing(scene, step);
       await expectFault(scene, 73, /no space left on device/);
@@ -410,8 +409,7 @@ test("91: the disk fills while it sends: one line, and at most one message is re
 
 describe("92: a state directory that is of no use is refused before anything is sent", () => {
   test("a missing one is made, with what is above it", async () => {
-    using scene = new Scene();
-    scene.append(line(1));
+    using scene = new Scene(line(1));
     const state = join(scene.directory, "a", "b", "state");
     await scene.pass("--state", state);
     expect(modeOf(state)).toBe(0o700);
@@ -419,8 +417,7 @@ describe("92: a state directory that is of no use is refused before anything is 
   });
 
   test("one that cannot be made", async () => {
-    using scene = new Scene();
-    scene.append(line(1));
+    using scene = new Scene(line(1));
     const state = join(scene.log, "state");
     await expectFault(scene, 73, /cannot write to .*state/, "--state", state);
     scene.expectPosted();
@@ -530,8 +527,7 @@ describe("93: what could be somebody else's doing is refused before anything is 
     ["a link to nothing", (path) => fs.symlinkSync(`${path}-nothing`, path)],
     ["a file", (path) => fs.writeFileSync(path, "")],
   ])("a state directory that is %s, at the first run", async (_, put) => {
-    using scene = new Scene();
-    scene.append(line(1));
+    using scene = new Scene(line(1));
     put(scene.state);
     await expectFault(scene, 73, /state/);
     expect(fs.existsSync(`${scene.state}-nothing`)).toBe(false);

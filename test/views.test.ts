@@ -156,8 +156,7 @@ describe("a log that is not fail2ban's", () => {
     ];
     for (const [, log] of realLogs()) rows.push([log, false]);
     for (const [lines, foreign] of rows) {
-      using scene = new Scene();
-      scene.append(...lines, "");
+      using scene = new Scene(...lines, "");
       await scene.pass("--format", "events");
       expect(said(scene), lines[0]).toHaveLength(foreign ? 1 : 0);
     }
@@ -176,8 +175,7 @@ describe("a log that is not fail2ban's", () => {
   );
 
   test("is raw where it is asked for raw", async () => {
-    using scene = new Scene();
-    scene.append(...odd);
+    using scene = new Scene(...odd);
     await scene.passPosts(...odd);
   });
 });
@@ -225,16 +223,14 @@ describe("a view of the log", () => {
   test.each(SHOWN)(
     "shows with %s what it is asked for, each line with what belongs to it",
     async (flags, shown) => {
-      using scene = new Scene();
-      scene.append(...log);
+      using scene = new Scene(...log);
       await scene.pass(...flags.split(" "));
       scene.expectPosted(...shown);
     },
   );
 
   test("what is left out is done with: the next run is quiet", async () => {
-    using scene = new Scene();
-    scene.append(...lines(1, 5), ban(6), ...lines(7, 9));
+    using scene = new Scene(...lines(1, 5), ban(6), ...lines(7, 9));
     await scene.pass("--only", "ban");
     scene.expectPosted(ban(6));
     const asked = scene.discord.requests.length;
@@ -281,8 +277,7 @@ describe("a view of the log", () => {
   });
 
   test("a continuation line is filtered with the record of an earlier run", async () => {
-    using scene = new Scene();
-    scene.append(stamp("7f -- exec: echo", "ERROR"));
+    using scene = new Scene(stamp("7f -- exec: echo", "ERROR"));
     await scene.pass("--only", "ban");
     scene.append("the command's second line", ban(1));
     await scene.pass("--only", "ban");
@@ -297,8 +292,7 @@ describe("a view of the log", () => {
   });
 
   test("colours: in Discord's ansi fence only; the log's own are shown, not obeyed", async () => {
-    using scene = new Scene();
-    scene.append(ban(1), line(2, "x \x1b[31m y"));
+    using scene = new Scene(ban(1), line(2, "x \x1b[31m y"));
     await scene.pass("--color");
     const [message] = scene.discord.messages;
     expect(message?.content).toBe(
@@ -309,8 +303,7 @@ describe("a view of the log", () => {
   });
 
   test("colours: full messages stay under 2000 characters, no line is lost", async () => {
-    using scene = new Scene();
-    scene.append(...Array.from({ length: 120 }, (_, index) => ban(index)));
+    using scene = new Scene(...Array.from({ length: 120 }, (_, index) => ban(index)));
     await scene.pass("--color");
     for (const { content } of scene.discord.messages) expect(content.length).toBeLessThan(2_000);
     const plain = scene.discord.lines().map((each) => each.replace(/\x1b\[[\d;]*m/g, ""));
@@ -326,8 +319,7 @@ describe("a view of the log", () => {
   for (const flags of [[], ["--format", "compact"], ["--only", "alert,found"]]) {
     test(`${flags.join(" ") || "raw"}: a record and its continuation lines stand in one message where they fit`, async () => {
       for (let before = 1; before <= 45; before++) {
-        using scene = new Scene();
-        scene.append(...lines(1, before), ...traceback(6), line(51));
+        using scene = new Scene(...lines(1, before), ...traceback(6), line(51));
         await scene.pass(...flags);
         const contents = scene.discord.messages.map(({ content }) => content);
         const parts = contents.filter((content) => content.includes("x.py"));
@@ -351,8 +343,7 @@ describe("a view of the log", () => {
   });
 
   test("a record that is longer than a message follows what is before it at once", async () => {
-    using scene = new Scene();
-    scene.append(...lines(1, 3), ...traceback(200), line(51));
+    using scene = new Scene(...lines(1, 3), ...traceback(200), line(51));
     await scene.passPosts(...lines(1, 3), ...traceback(200), line(51));
     expect(scene.discord.messages[0]?.content).toContain("Traceback");
   });

@@ -549,65 +549,60 @@ function characterBoundary(text: string, at: number): number {
   return code >= 0xd800 && code <= 0xdbff ? at - 1 : at;
 }
 
-/** A text of whole lines, and where each of them ends in it, behind its line end. */
-interface Text {
-  readonly text: string;
-  readonly ends: readonly number[];
-  /** Whether a line belongs to the one above it: they are not parted if they fit a message. */
-  goesOn?(line: number): boolean;
-}
-
-/** One message's worth of text. */
-type Cut = ReturnType<typeof cutLines>;
-
 /** The lines of a text that ends in a line end. */
 function linesOf(text: string): string[] {
   return text.split("\n").slice(0, -1);
 }
 
-function lineEnds(text: string): number[] {
-  const ends: number[] = [];
-  for (let at = text.indexOf("\n"); at >= 0; at = text.indexOf("\n", at + 1)) ends.push(at + 1);
-  return ends;
+function countLines(text: string): number {
+  let lines = 0;
+  for (let at = text.indexOf("\n"); at >= 0; at = text.indexOf("\n", at + 1)) lines++;
+  return lines;
+}
+
+/** Where the line begins that a place is in. */
+function lineStart(text: string, at: number): number {
+  return at === 0 ? 0 : text.lastIndexOf("\n", at - 1) + 1;
 }
 
 /**
- * Takes as many whole lines of a text, from `at` in line `first` on, as fit into `room` UTF-16
- * units, at most `maxLines`; a line that is longer than a message is cut, and both ends of the cut
- * are marked. `lines` end in it; `taken` characters are done with when it is sent, line ends too.
+ * Takes as many whole lines of a text that ends in a line end, from `at` on, as fit into `room`
+ * UTF-16 units, at most `maxLines`; a line that is longer than a message is cut, and both ends of
+ * the cut are marked. Lines that belong together (each but the first `goesOn`) are not parted if
+ * they fit a message. `taken` characters are done with when it is sent, line ends too.
  */
-function cutLines(shown: Text, first: number, at: number, room: number, maxLines = Infinity) {
-  const { text, ends } = shown;
-  const endOf = (line: number) => ends[line - 1] ?? 0;
-  const mark = at > endOf(first) ? CUT_MARK : "";
+export function cutText(
+  text: string,
+  at: number,
+  room: number,
+  maxLines = Infinity,
+  goesOn: (at: number) => boolean = () => false,
+) {
+  const mark = at === 0 || text[at - 1] === "\n" ? "" : CUT_MARK;
   const space = room - mark.length;
-  const last = Math.min(ends.length, first + maxLines);
-  let end = first;
-  // A message ends without a line end.
-  while (end < last && endOf(end + 1) - 1 - at <= space) end++;
-  if (end === first) {
+  // A message ends without a line end. The line may go on for megabytes, which are not looked at.
+  const near = text.slice(at, at + space + 1);
+  let length = near.lastIndexOf("\n") + 1;
+  if (length === 0) {
     const next = characterBoundary(text, at + space - CUT_MARK.length);
     if (next <= at) throw new Error(`no room for a line: ${room}`);
     const body = mark + text.slice(at, next) + CUT_MARK;
-    return { body, lines: 0, taken: next - at, partOfLine: true };
+    return { body, taken: next - at, partOfLine: true };
   }
-  const goesOn = (line: number) => line < ends.length && shown.goesOn?.(line) === true;
-  if (maxLines === Infinity && goesOn(end)) {
-    let [record, next] = [end - 1, end];
-    while (record > first && goesOn(record)) record--;
-    while (goesOn(next) && endOf(next + 1) - 1 - endOf(record) <= room) next++;
-    if (record > first && !goesOn(next)) end = record;
+  if (maxLines < Infinity) {
+    length = 0;
+    for (let line = 0, end = 1; line < maxLines && end > 0; line++) {
+      end = near.indexOf("\n", length) + 1;
+      length = Math.max(length, end);
+    }
+  } else if (at + length < text.length && goesOn(at + length)) {
+    let [record, next] = [lineStart(text, at + length - 1), at + length];
+    while (record > at && goesOn(record)) record = lineStart(text, record - 1);
+    const fits = () => next - 1 - record <= room;
+    while (next < text.length && fits() && goesOn(next)) next = text.indexOf("\n", next) + 1;
+    if (record > at && fits()) length = record - at;
   }
-  const body = mark + text.slice(at, endOf(end) - 1);
-  return { body, lines: end - first, taken: endOf(end) - at, partOfLine: false };
-}
-
-/** The same for a text that ends in a line end, from `at` on, which may be inside a line. */
-export function cutText(text: string, at: number, room: number, maxLines = Infinity): Cut {
-  const part = at > 0 && text.charCodeAt(at - 1) !== NEWLINE ? 1 : 0;
-  // No more than may fit is looked at: the line may go on for megabytes.
-  const near = text.slice(at - part, at + room + 2);
-  return cutLines({ text: near, ends: lineEnds(near) }, 0, part, room, maxLines);
+  return { body: mark + near.slice(0, length - 1), taken: length, partOfLine: false };
 }
 
 /** Words in lines of at most `width` characters; a longer word is a line of its own. */
@@ -989,18 +984,18 @@ function isShown(record: LogRecord | undefined, { only, jails }: View): boolean 
 }
 
 /**
- * Shows the log as the view wants it. `done`: how many lines of the log are done with once a line
- * was sent; `goesOn`: whether it belongs to the one above it.
+ * Shows the log as the view wants it and the service writes it. `done`: how many lines of the log
+ * are done with once all before a place was sent; `goesOn`: whether the line that begins there
+ * belongs to the one above it.
  */
-function showLines({ text, ends }: Text, view: View, before: LogContext) {
-  if (showsAll(view)) {
+function showLines(text: string, view: View, before: LogContext, encode: (text: string) => string) {
+  if (showsAll(view) && encode(text) === text) {
     const goesOn = (at: number) => {
-      const start = ends[at - 1] ?? 0;
       // As nearly every line of a log begins; a pattern takes longer to say so.
-      const isDated = text[start + 4] === "-" && text[start + 13] === ":";
-      return !isDated && readRecord(text.slice(start, (ends[at] ?? 0) - 1)) === undefined;
+      const isDated = text[at + 4] === "-" && text[at + 13] === ":";
+      return !isDated && readRecord(text.slice(at, text.indexOf("\n", at))) === undefined;
     };
-    return { text, ends, done: (line: number) => line + 1, goesOn };
+    return { text, done: (at: number) => countLines(text.slice(0, at)), goesOn };
   }
   const lines = linesOf(text);
   // Discord shows these in an `ansi` fence: bold 1, colours 30 to 37.
@@ -1008,29 +1003,33 @@ function showLines({ text, ends }: Text, view: View, before: LogContext) {
     ...{ alert: "1;31", ban: "31", unban: "32", restore: "36", found: "33", life: "34", other: "" },
   };
   const { records } = before.readAll(lines);
-  let day = before.record?.date ?? "";
-  const shown = lines.flatMap((line, index) => {
-    const record = records[index];
-    if (!isShown(record, view)) return [];
-    const goesOn = record === (index > 0 ? records[index - 1] : before.record);
+  let [shown, day] = ["", before.record?.date ?? ""];
+  const starts = new Map<number, { done: number; goesOn: boolean }>();
+  for (const [done, line] of lines.entries()) {
+    const record = records[done];
+    if (!isShown(record, view)) continue;
+    const goesOn = record === (done > 0 ? records[done - 1] : before.record);
     const first = view.format === "compact" && !goesOn ? record : undefined;
     // `10:32:26 sshd Ban 203.0.113.7`; what is serious keeps its level.
-    const text = first?.message.replace(/^\[(.{1,200}?)\] /, "$1 ");
+    const words = first?.message.replace(/^\[(.{1,200}?)\] /, "$1 ");
     const level = first && SERIOUS.test(first.level) ? first.level : "";
-    const plain = first ? [first.time, level, text].filter(Boolean).join(" ") : line;
+    const plain = first ? [first.time, level, words].filter(Boolean).join(" ") : line;
     // A longer line may be cut, and a cut must not part a colour from its end.
     const color = view.color && plain.length <= 1_500 && record && colors[record.kind];
     const painted = color ? `\x1b[${color}m${plain}\x1b[0m` : plain;
     const isNewDay = first !== undefined && first.date !== "" && first.date !== day;
-    const own = { line: painted, done: index + 1, goesOn: goesOn || isNewDay };
-    return isNewDay ? [{ line: (day = first.date), done: index, goesOn: false }, own] : [own];
-  });
-  const all = shown.map(({ line }) => `${line}\n`).join("");
+    if (isNewDay) {
+      starts.set(shown.length, { done, goesOn: false });
+      shown += `${(day = first.date)}\n`;
+    }
+    starts.set(shown.length, { done, goesOn: goesOn || isNewDay });
+    shown += `${encode(painted)}\n`;
+  }
+  starts.set(shown.length, { done: lines.length, goesOn: false });
   return {
-    text: all,
-    ends: lineEnds(all),
-    done: (line: number) => shown[line]?.done ?? 0,
-    goesOn: (line: number) => shown[line]?.goesOn === true,
+    text: shown,
+    done: (at: number) => starts.get(lineStart(shown, at))?.done ?? 0,
+    goesOn: (at: number) => starts.get(at)?.goesOn === true,
   };
 }
 
@@ -2743,22 +2742,11 @@ function afterDone({ suspects, fileBytes }: Attempt, lines: number, isSetAside =
   return { tries: {}, suspects: isSetAside ? 0 : Math.max(0, suspects - lines), fileBytes };
 }
 
-/** How much of what comes next may have arrived: log lines, and characters of the line after. */
-type Doubt = NonNullable<Progress["doubt"]>;
+/** A place in what a destination is sent: behind so many lines, and characters of what follows. */
+type Place = NonNullable<Progress["doubt"]>;
 
-const NO_DOUBT: Doubt = { lines: 0, characters: 0 };
-
-/** The one that reaches further. */
-function furtherDoubt(one: Doubt, other: Doubt): Doubt {
-  const lines = one.lines - other.lines || one.characters - other.characters;
-  return lines >= 0 ? one : other;
-}
-
-/** What remains of a doubt after a message. */
-function doubtBehind(doubt: Doubt, { lines, characters }: Doubt): Doubt {
-  if (lines < doubt.lines) return { ...doubt, lines: doubt.lines - lines };
-  if (lines > doubt.lines) return NO_DOUBT;
-  return { lines: 0, characters: Math.max(0, doubt.characters - characters) };
+function furtherPlace(one: Place, other: Place = one): Place {
+  return (one.lines - other.lines || one.characters - other.characters) < 0 ? other : one;
 }
 
 /** Of several exit codes the one that a person must act on. */
@@ -4764,8 +4752,6 @@ function report(
 
 /** What happens within so much log is told together; and so far back failures are counted. */
 const EVENTS_BYTES = 4 * 1024 * 1024;
-/** A longer line is read in pieces of this size, so that memory stays bounded. */
-const LINE_LIMIT_BYTES = 8 * 1024 * 1024;
 
 /** Where reading continues on disk. */
 interface Position {
@@ -4779,28 +4765,20 @@ interface Position {
   readonly cursor?: Cursor | undefined;
 }
 
-/** Lines of one file in memory; `lead` bytes of what stands before them are in `bytes`, too. */
-interface Stretch {
-  readonly segment: number;
-  readonly offset: number;
-  readonly lead: number;
-  readonly bytes: Uint8Array;
-}
-
-/** Lines that were read together: a stretch of one file, or of each that ends within them. */
-interface Page extends Text {
+/** Lines that were read together: of one file, or of each that ends within them. */
+interface Page {
   readonly from: Position;
-  /** Each with how many lines there are up to its end: in the page, and in its file. */
-  readonly stretches: readonly (Stretch & Readonly<Record<"lastInPage" | "lastInFile", number>>)[];
+  /** Where its text begins, behind fillers and files without lines, and where each file's ends. */
+  readonly start: Position;
+  readonly ends: readonly Position[];
+  readonly text: string;
   readonly isLast: boolean;
 }
 
-/** Where the next message begins: in which line of a page as it is shown, and where in its text. */
+/** Where the next message begins: at which character of a page as it is shown. */
 interface Spot {
   readonly page: Page;
   readonly shown: ReturnType<typeof showLines>;
-  readonly shows: FeedView;
-  readonly line: number;
   readonly at: number;
   /** What earlier messages carried of the line. */
   readonly part?: Progress["part"];
@@ -4809,116 +4787,109 @@ interface Spot {
     { readonly file?: string | undefined; readonly warned?: Progress["warned"] } | undefined;
 }
 
-/** A message's text, and the place behind it. */
-type Piece = Cut & { readonly after: Spot };
-
 /**
  * The lines of a plan. Knows which bytes each message stands for, and proves them from what it
  * read, because the file may be truncated while messages are sent.
  */
 class Feed {
   readonly segments: readonly Segment[];
-  readonly start: Spot;
+  readonly from: Position;
+  shows: FeedView;
   readonly #run: Job;
   /** The file before the first segment's, for what happened earlier. */
   readonly #older: OpenFile | undefined;
   #trail: readonly KnownLine[];
 
-  /** `proof`: the cursor, if it stands where the first segment begins, `lines` into its file. */
   constructor(
     run: Job,
     shows: FeedView,
-    { part, total, cursor }: Progress,
-    plan: {
-      segments: readonly Segment[];
-      lines: number;
-      proof: Cursor | undefined;
-      older: OpenFile | undefined;
-    },
+    { segments, from, older }: Pick<Feed, "segments" | "from"> & { older: OpenFile | undefined },
+    trail: readonly KnownLine[] = [],
   ) {
-    const { segments, lines, proof, older } = plan;
     this.segments = segments;
+    this.from = from;
+    this.shows = shows;
     this.#run = run;
     this.#older = older;
-    this.#trail = cursor?.trail ?? [];
-    const offset = segments[0]?.from ?? 0;
-    this.start = { ...resting({ segment: 0, offset, lines, total, cursor: proof }, shows), part };
+    this.#trail = trail;
   }
 
   /** Where more of the log is shown, with as much behind it as tells whether it fits a message. */
   next(spot: Spot, room: number): Spot {
-    const { page, shows, part } = spot;
+    const { page, shown, at, part } = spot;
     if (isEnough(spot, room)) return spot;
-    if (spot.at < spot.shown.text.length) return this.#open(positionOf(spot), shows, part);
-    const end = positionIn(page, page.ends.length);
-    return page.isLast ? resting(end, shows, "", true) : this.#open(end, shows, part);
+    if (at < shown.text.length) return this.#open(positionOf(spot), part);
+    const end = page.ends.at(-1) ?? page.from;
+    return page.isLast ? resting(end, "", true) : this.#open(end, part);
   }
 
-  #open(from: Position, shows: FeedView, part?: Progress["part"]): Spot {
-    const page = this.#read(from, shows.pageBytes);
-    const { view, encode } = shows;
-    const context = showsAll(view) ? new LogContext() : this.#contextOf(page.stretches[0], view);
-    const plain = showLines(page, view, context);
-    const text = encode(plain.text);
-    const shown = text === plain.text ? plain : { ...plain, text, ends: lineEnds(text) };
+  #open(from: Position, part: Progress["part"]): Spot {
+    const { view, encode, pageBytes } = this.shows;
+    const page = this.#read(from, pageBytes);
+    const context = showsAll(view) ? new LogContext() : this.#contextOf(page.start, view);
+    const shown = showLines(page.text, view, context, encode);
     // A date that stands for no line: what goes on may be the line behind it.
-    const line = shown.ends.length > 0 && shown.done(0) === 0 ? 1 : 0;
-    const at = (shown.ends[line - 1] ?? 0) + (part?.sent ?? 0);
-    if (part && part.line === lineMark(shown, line)) return { page, shown, shows, line, at, part };
-    return { page, shown, shows, line: 0, at: 0 };
+    const second = shown.text.indexOf("\n") + 1;
+    const start = shown.done(second) === 0 ? second : 0;
+    if (!part || part.line !== lineMark(shown.text, start)) return { page, shown, at: 0 };
+    return { page, shown, at: start + part.sent, part };
   }
 
   /** The next batch, and the place behind it; absent at the end. */
-  readBatch(from: Position, { view }: FeedView, before: Batch["seen"] | undefined) {
-    let [batch, position, bytes]: [Batch | undefined, Position, number] = [undefined, from, 0];
-    for (let isLast = false; !isLast && bytes < EVENTS_BYTES;) {
-      const page = this.#read(position, PAGE_BYTES);
-      if (page.ends.length === 0) break;
+  readBatch(from: Position, before: Batch["seen"] | undefined) {
+    const { view } = this.shows;
+    let [batch, after, length]: [Batch | undefined, Position, number] = [undefined, from, 0];
+    for (let isLast = false; !isLast && length < EVENTS_BYTES;) {
+      const page = this.#read(after, PAGE_BYTES);
+      const end = page.ends.at(-1);
+      if (!end) break;
       batch ??= new Batch(view, before ?? this.#seenBefore(page, view));
       batch.read(linesOf(page.text));
-      for (const stretch of page.stretches) bytes += stretch.bytes.length - stretch.lead;
-      const { before: _, ...end } = positionIn(page, page.ends.length);
+      length += page.text.length;
       // Also for the lines that are known of those before it.
-      position = { ...end, cursor: this.cursorOf(positionIn(page, page.ends.length)) };
+      const { before: _, ...position } = { ...end, cursor: this.cursorOf(end) };
+      after = position;
       ({ isLast } = page);
     }
-    return batch && { batch: batch.finish(), after: position };
+    return batch && { batch: batch.finish(), after };
   }
 
   #read(from: Position, pageBytes: number): Page {
-    const stretches: Page["stretches"][number][] = [];
-    let [text, ends]: [string, number[]] = ["", []];
-    let left = pageBytes;
-    let { segment, offset, lines: before } = from;
-    for (; left > 0 && segment < this.segments.length; segment++) {
-      const proof = segment === from.segment ? from : undefined;
-      const stretch = this.#readStretch(segment, offset, left, proof);
+    const ends: Position[] = [];
+    let [text, left, start, place, isLast] = ["", pageBytes, from, from, false];
+    while (left > 0) {
+      const stretch = this.#readStretch(place, left);
       if (stretch) {
-        const content = stretch.bytes.subarray(stretch.lead);
-        const clean = this.#clean(content);
-        const fresh = lineEnds(clean);
-        const base = text.length;
-        ends = base === 0 ? fresh : ends.concat(fresh.map((end) => base + end));
+        const { offset, lead, bytes } = stretch;
+        const clean = this.#clean(bytes.subarray(lead));
+        if (ends.length === 0) start = { ...place, offset };
+        const [lines, length] = [countLines(clean), bytes.length - lead];
+        place = {
+          segment: place.segment,
+          offset: offset + length,
+          lines: place.lines + lines,
+          total: place.total + lines,
+          before: bytes,
+        };
+        ends.push(place);
         text += clean;
-        const lastInFile = before + fresh.length;
-        stretches.push({ ...stretch, lastInPage: ends.length, lastInFile });
-        left -= content.length;
-        if (stretch.offset + content.length < (this.segments[segment]?.file.size ?? 0)) break;
+        left -= length;
+        if (place.offset < (this.segments[place.segment]?.file.size ?? 0)) break;
       }
-      if (this.#run.logChanged) break;
-      offset = this.segments[segment + 1]?.from ?? 0;
-      before = 0;
+      const segment = place.segment + 1;
+      const next = this.segments[segment];
+      isLast = !next || this.#run.logChanged;
+      if (!next || isLast) break;
+      place = { segment, offset: next.from, lines: 0, total: place.total };
     }
-    const isLast = segment >= this.segments.length || this.#run.logChanged;
-    return { from, stretches, text, ends, isLast };
+    return { from, start, ends, text, isLast };
   }
 
   /** What the last 4 MiB before a page tell of its bans, in its file and in the one before. */
-  #seenBefore({ stretches: [stretch], text, isLast }: Page, view: View): Batch["seen"] {
-    const context = this.#contextOf(stretch, view);
-    if (!stretch || (isLast && !Batch.earlierMatters.test(text)))
-      return { ...new Batch(view).seen, context };
-    const { segment, offset } = stretch;
+  #seenBefore({ start, text, isLast }: Page, view: View): Batch["seen"] {
+    const context = this.#contextOf(start, view);
+    if (isLast && !Batch.earlierMatters.test(text)) return { ...new Batch(view).seen, context };
+    const { segment, offset } = start;
     const older = segment === 0 ? this.#older : this.segments[segment - 1]?.file;
     const lengthHere = Math.min(offset, EVENTS_BYTES);
     const before = this.#textBefore(older, older?.size ?? 0, EVENTS_BYTES - lengthHere);
@@ -4932,15 +4903,13 @@ class Feed {
     return file && length > 0 ? this.#clean(file.readBefore(end, length)) : "";
   }
 
-  /** What the lines before a stretch say about its first ones. */
-  #contextOf(stretch: Stretch | undefined, { lastDay }: View): LogContext {
-    if (!stretch) return new LogContext();
+  /** What the lines before a page say about its first ones. */
+  #contextOf({ segment, offset }: Position, { lastDay }: View): LogContext {
     const readBefore = (most: number) => {
-      const { segment, offset } = stretch;
       const lines = linesOf(this.#textBefore(this.segments[segment]?.file, offset, most));
       return new LogContext({ lastDay }).readAll(offset <= most ? lines : lines.slice(1));
     };
-    const near = readBefore(stretch.lead);
+    const near = readBefore(ANCHOR_TAIL_BYTES);
     const silent = near.records.every((record) => ["unban", "other"].includes(record?.kind ?? ""));
     // A stop with many bans: what says that it is one stands further up.
     return (silent ? readBefore(EVENTS_BYTES) : near).after;
@@ -4952,26 +4921,30 @@ class Feed {
     return bytes.length === 0 || bytes.at(-1) === NEWLINE ? text : `${text}${CUT_MARK}\n`;
   }
 
-  /** Whole lines from `from` on, at most `length` bytes if they have one; absent at the end. */
-  #readStretch(
-    segment: number,
-    from: number,
-    length: number,
-    proof: Position | undefined,
-  ): Stretch | undefined {
+  /**
+   * Whole lines from a position on, at most `length` bytes if they have one, and in front of them
+   * `lead` bytes of what stands before `offset`; absent at the end.
+   */
+  #readStretch({ segment, offset: from, before, cursor }: Position, length: number) {
     const { file, leave = false } = this.segments[segment] ?? {};
     if (!file) return undefined;
     const offset = skipFiller(file, from);
     const lead = Math.min(offset, ANCHOR_TAIL_BYTES);
+    // A longer line is read in pieces, so that memory stays bounded.
+    const longest = 8 * 1024 * 1024;
     for (let most = Math.max(length, PAGE_BYTES); ; most *= 4) {
-      const wanted = Math.min(most, LINE_LIMIT_BYTES, file.size - offset);
-      const bytes = file.fill(offset - lead, Buffer.allocUnsafe(lead + wanted));
-      const near =
-        offset === from ? bytes.subarray(0, lead) : file.readBefore(from, ANCHOR_TAIL_BYTES);
+      const wanted = Math.min(most, longest, file.size - offset);
+      const bytes = file.read(offset - lead, lead + wanted);
+      const isNear = offset === from;
+      const known = isNear ? bytes.subarray(0, lead) : file.readBefore(from, ANCHOR_TAIL_BYTES);
       const head = bytes.subarray(0, file.head.length);
       const isReplaced =
         offset === lead && Buffer.compare(head, file.head.subarray(0, head.length)) !== 0;
-      if (bytes.length < lead + wanted || isReplaced || (proof && isMoved(file, near, proof))) {
+      const same = Math.min(known.length, before?.length ?? 0);
+      const isMoved = before
+        ? Buffer.compare(known.subarray(-same), before.subarray(-same)) !== 0
+        : cursor !== undefined && !sameAnchor(cursor, file.anchorAt(from, known));
+      if (bytes.length < lead + wanted || isReplaced || isMoved) {
         this.#run.logChanged = true;
         return undefined;
       }
@@ -4980,10 +4953,15 @@ class Feed {
         if (offset + wanted >= file.size) end = leave && wanted > 0 ? bytes.length : 0;
         // A hole, or a line without end: what is there goes out as a piece of a line.
         else if (bytes.at(-1) === 0) end = bytes.findLastIndex((byte) => byte !== 0) + 1;
-        else if (wanted === LINE_LIMIT_BYTES) end = pieceEnd(bytes);
-        else continue;
+        else if (wanted < longest) continue;
+        else {
+          // At a space, so that no word is cut, or at a character.
+          const character = bytes.findLastIndex((byte) => (byte & 0xc0) !== 0x80);
+          end = bytes.lastIndexOf(0x20) + 1;
+          if (end <= bytes.length - ANCHOR_LINE_BYTES) end = Math.max(character, bytes.length - 4);
+        }
       }
-      return end > 0 ? { segment, offset, lead, bytes: bytes.subarray(0, end) } : undefined;
+      return end > 0 ? { offset, lead, bytes: bytes.subarray(0, end) } : undefined;
     }
   }
 
@@ -5002,108 +4980,55 @@ class Feed {
       return lines + file.countLines(index === 0 ? offset : from, file.size);
     }, 0);
   }
-
-  /** Page by page: the lines that a file of so many bytes holds, and what is in them. */
-  async readFile(first: Spot, maxLines: number, fileBytes: number, isAttached: boolean) {
-    const { world, settings } = this.#run;
-    const flood = new Flood(settings.view);
-    const parts: string[] = [];
-    let [spot, after, left, lines] = [first, first, fileBytes, 0];
-    // A few bytes more are not worth a look.
-    while (left > 100 && lines < maxLines) {
-      const { page, part } = spot;
-      const begin = part ? spot.shown.done(spot.line) : linesBehind(spot);
-      if (spot.at < spot.shown.text.length) {
-        // One byte is for the last line's end.
-        let piece = cutAt(spot, left - 1, maxLines - lines);
-        if (Buffer.byteLength(piece.body) >= left)
-          piece = cutAt(spot, Math.floor(left / 3), maxLines - lines);
-        // Where nothing is attached, no line is too long.
-        if (piece.partOfLine && !isAttached) piece = cutAt(spot, Infinity, 1);
-        if (piece.partOfLine && parts.length > 0) break;
-        parts.push(`${piece.body}\n`);
-        left -= Buffer.byteLength(piece.body) + 1;
-        lines += piece.lines;
-        // A line is counted where it begins.
-        if (piece.partOfLine && !part)
-          flood.read([spot.shown.text.slice(spot.at, spot.at + ANCHOR_LINE_BYTES)]);
-        spot = after = piece.after;
-      }
-      const isPageDone = spot.at === spot.shown.text.length;
-      const end = isPageDone ? page.ends.length : linesBehind(spot);
-      flood.read(linesOf(page.text.slice(page.ends[begin - 1] ?? 0, page.ends[end - 1] ?? 0)));
-      if (!isPageDone || page.isLast) break;
-      spot = this.next(spot, 0);
-      await world.sleep(0);
-    }
-    if (flood.lines === 0) flood.read(linesOf(parts[0] ?? ""));
-    return { flood, parts, lines, after };
-  }
 }
 
 /** A place at which nothing of the log is read yet, but words may wait. */
-function resting(from: Position, shows: FeedView, text = "", isLast = false): Spot {
-  const page = { from, stretches: [], text: "", ends: [], isLast };
-  const shown = { text, ends: lineEnds(text), done: () => 0, goesOn: () => false };
-  return { page, shown, shows, line: 0, at: 0 };
+function resting(from: Position, text = "", isLast = false): Spot {
+  const page = { from, start: from, ends: [], text: "", isLast };
+  return { page, shown: { text, done: () => 0, goesOn: () => false }, at: 0 };
 }
 
 /** Whether a message can be cut here: what stands at a page's end begins the next one. */
-function isEnough({ page, shown, at, line, words }: Spot, room: number): boolean {
+function isEnough({ page, shown, at, words }: Spot, room: number): boolean {
   const left = shown.text.length - at;
-  const isBegin = page.isLast || words !== undefined || line === 0 || shown.done(line - 1) === 0;
-  return left > 2 * room || (left > 0 && isBegin);
+  return (
+    left > 2 * room || (left > 0 && (page.isLast || !!words || at === 0 || shown.done(at) === 0))
+  );
 }
 
-/** How many lines of its page are done with. */
-function linesBehind({ shown, line }: Spot): number {
-  return line > 0 ? shown.done(line - 1) : 0;
-}
-
-function positionOf(spot: Spot): Position {
-  return positionIn(spot.page, linesBehind(spot));
-}
-
-/** The position behind `done` lines of a page: within a stretch it is counted from its end. */
-function positionIn({ from, stretches }: Page, done: number): Position {
-  const stretch = done > 0 && stretches.find(({ lastInPage }) => done <= lastInPage);
-  if (!stretch) return from;
-  const { segment, offset, lead, bytes, lastInPage, lastInFile } = stretch;
-  let end = bytes.length;
-  for (let left = lastInPage - done; left > 0; left--)
-    end = bytes.lastIndexOf(NEWLINE, end - 2) + 1;
-  const lines = lastInFile - lastInPage + done;
-  const before = bytes.subarray(0, end);
-  return { segment, offset: offset - lead + end, lines, total: from.total + done, before };
+/** The position of a spot: within a file's stretch it is counted from its end. */
+function positionOf({ page: { from, ends }, shown, at }: Spot): Position {
+  const total = from.total + shown.done(at);
+  const end = total > from.total && ends.find((each) => total <= each.total);
+  if (!end) return from;
+  const { before = new Uint8Array() } = end;
+  let length = before.length;
+  for (let line = end.total; line > total; line--)
+    length = before.lastIndexOf(NEWLINE, length - 2) + 1;
+  const offset = end.offset - before.length + length;
+  const lines = end.lines - end.total + total;
+  return { segment: end.segment, offset, lines, total, before: before.subarray(0, length) };
 }
 
 /** The next message that fits `room`, or `most` if a line fits whole, and the place behind it. */
-function cutAt(spot: Spot, room: number, maxLines: number, most = room): Piece {
-  const { page, shown, shows, line, at, words } = spot;
-  let cut = cutLines(shown, line, at, room, maxLines);
+function cutAt({ page, shown, at, words }: Spot, room: number, maxLines: number, most = room) {
+  const { text, goesOn } = shown;
+  let cut = cutText(text, at, room, maxLines, goesOn);
   if (cut.partOfLine && most > room) {
-    const whole = cutLines(shown, line, at, most, maxLines);
+    const whole = cutText(text, at, most, maxLines, goesOn);
     if (!whole.partOfLine) cut = whole;
   }
-  const { body, lines, taken, partOfLine } = cut;
-  const { sent = 0, line: mark } = spot.part ?? {};
-  const part = partOfLine ? { sent: sent + taken, line: mark ?? lineMark(shown, line) } : undefined;
-  const after = { page, shown, shows, line: line + lines, at: at + taken, part, words };
-  return { body, lines, taken, partOfLine, after };
+  const { body, taken, partOfLine } = cut;
+  const start = partOfLine ? lineStart(text, at) : 0;
+  const part = partOfLine ? { sent: at + taken - start, line: lineMark(text, start) } : undefined;
+  const after: Spot = { page, shown, at: at + taken, part, words };
+  return { body, partOfLine, after };
 }
 
 /** Tells a line from others; empty when there is none. */
-function lineMark({ text, ends }: Text, line: number): string {
-  const [start, end] = [ends[line - 1] ?? 0, ends[line]];
-  if (end === undefined) return "";
-  return fingerprint(text.slice(start, Math.min(end - 1, start + ANCHOR_LINE_BYTES)));
-}
-
-/** Whether something else stands before a position than what stood there. */
-function isMoved(file: OpenFile, near: Uint8Array, { offset, before, cursor }: Position): boolean {
-  if (!before) return cursor !== undefined && !sameAnchor(cursor, file.anchorAt(offset, near));
-  const length = Math.min(near.length, before.length);
-  return Buffer.compare(near.subarray(-length), before.subarray(-length)) !== 0;
+function lineMark(text: string, start: number): string {
+  const end = text.indexOf("\n", start);
+  return end < 0 ? "" : fingerprint(text.slice(start, Math.min(end, start + ANCHOR_LINE_BYTES)));
 }
 
 /** Skips fillers: NULs, a byte order mark, what a cut left of a time before a whole one. */
@@ -5118,54 +5043,48 @@ function skipFiller(file: OpenFile, offset: number): number {
   const nothing = Buffer.alloc(PAGE_BYTES);
   let position = offset;
   for (const block of file.blocks(offset)) {
-    if (nothing.compare(block, 0, block.length, 0, block.length) !== 0) {
+    if (Buffer.compare(block, nothing.subarray(0, block.length)) !== 0)
       return position + block.findIndex((byte) => byte !== 0);
-    }
     position += block.length;
   }
   return file.size;
 }
 
-/** Where a piece of an endless line ends: at a space, so that no word is cut, or at a character. */
-function pieceEnd(bytes: Uint8Array): number {
-  const blank = bytes.lastIndexOf(0x20) + 1;
-  if (blank > bytes.length - ANCHOR_LINE_BYTES) return blank;
-  let end = bytes.length - 1;
-  while (end > bytes.length - 4 && ((bytes[end] ?? 0) & 0xc0) === 0x80) end--;
-  return ((bytes[end] ?? 0) & 0x80) === 0 ? bytes.length : end;
-}
-
 // ── The pass: messages ──────────────────────────────────────────────────────────────────────────
 // One at a time, until the destination has it or permanently refuses it; each saves the cursor.
-
-const REFUSED_LINES_LIMIT = 10;
 
 interface Message {
   readonly content: string;
   readonly file?: AttachedFile | undefined;
   /** Lines that may be sent apart from each other. */
   readonly lines: number;
+  /** Of the log: what it shows, and the place behind that. */
+  readonly shown?: readonly string[];
+  readonly after?: Spot;
 }
 
 /** Where messages come from; it keeps the place of the next one. */
-interface Source<M extends Message = Message> {
+interface Source {
   /** The next message; absent when everything was said. */
-  next(attempt: Attempt): M | undefined | Promise<M | undefined>;
+  next(attempt: Attempt): Message | undefined | Promise<Message | undefined>;
   /** Before it is posted. */
-  begin(message: M): void;
+  begin(message: Message): void;
   /** After it was posted; where it may have arrived all the same, what comes again is marked. */
-  answered(message: M, isUnclear: boolean): void;
+  answered?(message: Message, isUnclear: boolean): void;
   /** It has arrived. */
-  done(message: M): void;
+  done(message: Message): void;
   /** It is refused by itself: what stands in the way of going on, or whether it was left behind. */
-  refused(message: M, why: string): Fault | "again" | "left";
+  refused(message: Message, why: string): Fault | "again" | "left";
   /** What waits, in words; empty when nothing does. */
-  waiting(): string;
+  waiting?(): string;
 }
 
 /** The run was asked to stop before the next message was found. */
-class Stopped extends Fault {}
-const stopped = () => new Stopped(75, "stopped", "check again");
+class Stopped extends Fault {
+  constructor() {
+    super(75, "stopped", "check again");
+  }
+}
 
 const TIME_IS_UP = "time is up, the rest follows in the next run";
 
@@ -5173,11 +5092,7 @@ const TIME_IS_UP = "time is up, the rest follows in the next run";
  * Posts a source's messages one by one, each until the destination has it or refuses it
  * permanently. Returns how many arrived; throws what stops it.
  */
-async function deliver<M extends Message>(
-  run: Job,
-  destination: Destination,
-  source: Source<M>,
-): Promise<number> {
+async function deliver(run: Job, destination: Destination, source: Source): Promise<number> {
   const { world, deadline } = run;
   const { title, prints } = destination;
   const failed = (exitCode: number, why: string, hint?: string) =>
@@ -5190,7 +5105,7 @@ async function deliver<M extends Message>(
     if (!message && run.settings.dryRun)
       complain(world, `dry run: ${amount(sent, "message")} for ${title}, none sent`);
     if (!message) return sent;
-    if (world.stopping.aborted) throw stopped();
+    if (world.stopping.aborted) throw new Stopped();
     if (!prints || world.now() >= deadline) await takeTurn(run, destination, sent);
     if (!run.settings.dryRun) source.begin(message);
     const sending = destination.send(message, named, deadline - world.now());
@@ -5198,16 +5113,17 @@ async function deliver<M extends Message>(
     let step: Step = { kind: "save" };
     if (!prints) {
       step = stepAfter(run, destination, message, attempt, verdict);
-      source.answered(message, verdict.kind === "unclear");
+      source.answered?.(message, verdict.kind === "unclear");
+      say(run, `${title}: ${verdict.kind} → ${step.kind}`);
     }
-    if (!prints) say(run, `${title}: ${verdict.kind} → ${step.kind}`);
     if ("attempt" in step) ({ attempt } = step);
     switch (step.kind) {
       case "save":
         sent++;
-        attempt = afterDone(attempt, message.lines);
         source.done(message);
-        if (!prints) showProgress(run, `${title}: ${sent} sent`);
+        if (prints) break;
+        attempt = afterDone(attempt, message.lines);
+        showProgress(run, `${title}: ${sent} sent`);
         break;
       case "again":
         showProgress(
@@ -5248,7 +5164,7 @@ async function takeTurn(run: Job, destination: Destination, sent: number): Promi
   if (waitMs === 0) return;
   showProgress(run, `${title}: ${sent} sent, next in ${Math.ceil(waitMs / SECOND)} s`);
   await world.sleep(waitMs);
-  if (world.stopping.aborted) throw stopped();
+  if (world.stopping.aborted) throw new Stopped();
 }
 
 /** What an answer means for the message, and for what the destination is sent next. */
@@ -5280,16 +5196,8 @@ function stepAfter(
   return step;
 }
 
-interface LogMessage extends Message {
-  /** What it shows, and the place behind that; absent for a notice. */
-  readonly shown?: readonly string[];
-  readonly after?: Spot;
-  /** How far it reaches. */
-  readonly extent: Doubt;
-}
-
 /** One destination's part of a pass: the log's new lines, and what must be said of them. */
-class LogSource implements Source<LogMessage> {
+class LogSource implements Source {
   readonly #run: Job;
   readonly #destination: Destination;
   readonly #progress: Progress;
@@ -5301,8 +5209,8 @@ class LogSource implements Source<LogMessage> {
   #seen: Batch["seen"] | undefined;
   /** Whether there is so much that it goes as files; absent until it is known. */
   #flooded: boolean | undefined;
-  /** What may have arrived already; on disk also what is being posted. */
-  #doubt: Doubt;
+  /** Up to here it may have arrived already; on disk also what is being posted. */
+  #doubt: Place | undefined;
   /** What must be known before the next message is posted is on disk. */
   #isSaved = false;
   #refused = 0;
@@ -5315,35 +5223,35 @@ class LogSource implements Source<LogMessage> {
     this.#destination = destination;
     this.#progress = progress;
     this.#plan = plan;
-    // A page of its own: what is told of the pages behind it goes with it.
-    this.#spot = { ...plan.feed.start, page: { ...plan.feed.start.page } };
-    const { doubt, inDoubt, outbox } = progress;
+    const { doubt, inDoubt, outbox, part } = progress;
+    this.#spot = { ...resting(plan.feed.from), part };
     if (outbox) this.#spot = this.#waiting(outbox);
     // The first states did not say how much.
     const unknown = outbox ? { lines: 0, characters: 1 } : { lines: 1, characters: 0 };
-    this.#doubt = inDoubt ? unknown : (doubt ?? NO_DOUBT);
+    const extent = inDoubt ? unknown : doubt;
+    if (extent) this.#doubt = this.#placeOf(this.#spot, extent);
     delete progress.inDoubt;
   }
 
-  next(attempt: Attempt): LogMessage | Promise<LogMessage | undefined> {
+  next(attempt: Attempt): Message | Promise<Message | undefined> {
     const isKnown = this.#flooded === false && isEnough(this.#spot, this.#room(this.#spot));
     return isKnown ? this.#nextLines(attempt) : this.#search(attempt);
   }
 
-  async #search(attempt: Attempt): Promise<LogMessage | undefined> {
+  async #search(attempt: Attempt): Promise<Message | undefined> {
     if (!this.#progress.outbox) this.#flooded ??= await this.#isFlood();
     const spot = await this.#nextShown(this.#spot, (quiet) => this.#leave(quiet));
     if (spot) {
       this.#spot = spot;
-      if (this.#flooded && !spot.words) return await this.#nextFile(attempt);
-      return this.#nextLines(attempt);
+      return this.#flooded && !spot.words
+        ? await this.#nextFile(attempt)
+        : this.#nextLines(attempt);
     }
     const { notice, gap } = this.#progress;
     // What is behind a gap may still be on its way: its notice waits for the first line.
     const isOnItsWay = gap && !this.#plan.restAt && !this.#hasMoved;
     if (!notice || isOnItsWay) return this.#finish();
-    const content = this.#destination.plain(this.#before.trimEnd(), "");
-    return { content, lines: 1, extent: { lines: 0, characters: 1 } };
+    return { content: this.#destination.plain(this.#before.trimEnd(), ""), lines: 1 };
   }
 
   /** Where more is shown, behind pages and batches that show nothing; absent at the end. */
@@ -5359,25 +5267,26 @@ class LogSource implements Source<LogMessage> {
       leave?.(spot);
       if (spot.page.isLast && spot.page.ends.length === 0) return undefined;
       await world.sleep(0);
-      if (world.stopping.aborted) throw stopped();
+      if (world.stopping.aborted) throw new Stopped();
       if (world.now() >= deadline) throw new Fault(75, `${this.#destination.title}: ${TIME_IS_UP}`);
     }
   }
 
   /** The next batch in words, if it is worth a message; read once, whoever looks ahead. */
-  async #nextBatch({ page, shows, words }: Spot): Promise<Spot> {
+  async #nextBatch({ page, words }: Spot): Promise<Spot> {
     const known = this.#told.get(page);
     if (known) return known;
     const { world, settings } = this.#run;
-    const read = this.#plan.feed.readBatch(page.from, shows, this.#seen);
-    if (!read) return resting(page.from, shows, "", true);
+    const { feed } = this.#plan;
+    const read = feed.readBatch(page.from, this.#seen);
+    if (!read) return resting(page.from, "", true);
     const { batch, after } = read;
     this.#seen = batch.seen;
     const before = words?.warned ?? this.#progress.warned ?? {};
     const warned = batch.leaveOutRepeats(before, world.now());
     const facts = await lookUpFacts(world, settings, batch.wanted);
-    const { text, file } = new Words(shows.style, facts).batch(batch);
-    const told = { ...resting(after, shows, text), words: { file, warned } };
+    const { text, file } = new Words(feed.shows.style, facts).batch(batch);
+    const told = { ...resting(after, text), words: { file, warned } };
     this.#told.set(page, told);
     return told;
   }
@@ -5386,16 +5295,20 @@ class LogSource implements Source<LogMessage> {
   async #isFlood(): Promise<boolean> {
     const { inline } = this.#run.settings;
     if (inline === 0 || this.#destination.overflow === "none") return false;
+    const { feed } = this.#plan;
     let scout = await this.#nextShown(this.#spot, (quiet) => this.#leave(quiet));
     if (scout) this.#spot = scout.words ? this.#spot : scout;
     for (let messages = 0; scout && messages < inline; messages++)
       scout = await this.#nextShown(cutAt(scout, this.#room(scout), Infinity).after);
     if (!scout) return false;
-    const { part, shows } = this.#spot;
-    const format = shows.view.format === "events" ? "raw" : shows.view.format;
-    const view = { ...shows.view, format, color: false };
-    const files = { ...shows, view, pageBytes: PAGE_BYTES, encode: (text: string) => text };
-    this.#spot = { ...resting(positionOf(this.#spot), files), part };
+    const { view } = feed.shows;
+    feed.shows = {
+      ...feed.shows,
+      view: { ...view, format: view.format === "events" ? "raw" : view.format, color: false },
+      pageBytes: PAGE_BYTES,
+      encode: (text) => text,
+    };
+    this.#spot = { ...resting(positionOf(this.#spot)), part: this.#spot.part };
     return true;
   }
 
@@ -5405,13 +5318,9 @@ class LogSource implements Source<LogMessage> {
     return suspects > 0 ? Math.ceil(suspects / 2) : Infinity;
   }
 
-  get #isDoubtful(): boolean {
-    return this.#doubt.lines > 0 || this.#doubt.characters > 0;
-  }
-
   /** What stands before the lines. */
   get #before(): string {
-    return (this.#progress.notice ?? "") + (this.#isDoubtful ? RESENT_MARK : "");
+    return (this.#progress.notice ?? "") + (this.#doubt ? RESENT_MARK : "");
   }
 
   /** For lines or words: the mark has its place, so that what is sent again is the same lines. */
@@ -5422,53 +5331,77 @@ class LogSource implements Source<LogMessage> {
   }
 
   /** A message of lines or words; as a file what was refused as text. */
-  #nextLines(attempt: Attempt): LogMessage {
+  #nextLines(attempt: Attempt): Message {
     const { fenced, plain, markup } = this.#destination;
     const spot = this.#spot;
     const { words, at } = spot;
     if (words && !this.#progress.outbox) this.#keepWords(spot);
     const room = this.#room(spot);
-    const most = words || this.#isDoubtful ? room : room + RESENT_MARK.length;
-    const piece = cutAt(spot, room, this.#maxLines(attempt), most);
-    const { body, after } = piece;
+    const most = words || this.#doubt ? room : room + RESENT_MARK.length;
+    const { body, after } = cutAt(spot, room, this.#maxLines(attempt), most);
     const shown = [body, "\n"];
-    const extent = this.#extentOf(after, piece.partOfLine || words ? body.length + 1 : 0);
     const before = this.#before;
-    let content = (words ? plain : fenced)(before, body);
-    let [lines, file]: [number, AttachedFile | undefined] = [Math.max(1, piece.lines), undefined];
     if (this.#asFile) {
       const host = nameText(this.#run.settings.host, markup);
-      content = plain(before, `📎 ${host}: a line that is refused as text`);
-      file = this.#logFile(shown);
-    } else if (words?.file && at === 0)
-      [lines, file] = [1, { name: "bans.txt", parts: [words.file] }];
-    return { content, file, lines, shown, after, extent };
+      const content = plain(before, `📎 ${host}: a line that is refused as text`);
+      return { content, file: this.#logFile(shown), lines: 1, shown, after };
+    }
+    const content = (words ? plain : fenced)(before, body);
+    if (words?.file && at === 0)
+      return { content, file: { name: "bans.txt", parts: [words.file] }, lines: 1, shown, after };
+    // Counted only where it matters: not for what is printed.
+    return {
+      content,
+      shown,
+      after,
+      get lines() {
+        return countLines(body) + 1;
+      },
+    };
   }
 
   /** The cursor moves behind a batch, and what is to be said of it is kept. */
   #keepWords(spot: Spot): void {
-    const isDoubtful = this.#isDoubtful;
+    const isDoubtful = this.#doubt !== undefined;
     const { text } = spot.shown;
     const { file, warned } = spot.words ?? {};
     this.#progress.warned = warned;
     this.#progress.outbox = { text, sent: 0, ...(file ? { file } : {}) };
     this.#leave(spot);
-    if (isDoubtful) this.#doubt = { ...this.#doubt, characters: text.length };
+    const whole = { ...this.#placeOf(spot), characters: text.length };
+    if (isDoubtful) this.#doubt = furtherPlace(whole, this.#doubt);
     this.#isSaved = false;
   }
 
-  /** The place of words that wait: the cursor has left their batch behind. */
+  /** The words that wait: the cursor has left their batch behind. */
   #waiting({ text, sent, file }: NonNullable<Progress["outbox"]>): Spot {
-    const { page, shows } = this.#spot;
-    const spot = resting(page.from, shows, text);
-    const line = spot.shown.ends.filter((end) => end <= sent).length;
-    return { ...spot, line, at: sent, words: { file, warned: this.#progress.warned } };
+    const words = { file, warned: this.#progress.warned };
+    return { ...resting(this.#spot.page.from, text), at: sent, words };
   }
 
-  /** The lines up to a place that are not done with, and some characters of the one behind it. */
-  #extentOf(after: Spot, characters = 0): Doubt {
-    const total = after.page.from.total + linesBehind(after);
-    return { lines: total - this.#progress.total, characters };
+  /** The place of a spot, or of what is so far behind it. */
+  #placeOf(
+    { page, shown, at, part, words }: Spot,
+    more: Place = { lines: 0, characters: 0 },
+  ): Place {
+    const sent = words ? at : (part?.sent ?? 0);
+    return {
+      lines: page.from.total + shown.done(at) + more.lines,
+      characters: more.characters + (more.lines === 0 ? sent : 0),
+    };
+  }
+
+  /** The place behind a message. */
+  #placeAfter({ after }: Message): Place {
+    return after ? this.#placeOf(after) : this.#placeOf(this.#spot, { lines: 0, characters: 1 });
+  }
+
+  /** How far behind the saved cursor a place is. */
+  #extentOf(place: Place | undefined): Place | undefined {
+    if (!place) return undefined;
+    const lines = place.lines - this.#progress.total;
+    const { characters } = this.#placeOf(this.#spot);
+    return { lines, characters: place.characters - (lines === 0 ? characters : 0) };
   }
 
   #logFile(parts: readonly string[]): AttachedFile {
@@ -5476,72 +5409,92 @@ class LogSource implements Source<LogMessage> {
   }
 
   /** As many lines as a file holds, in one message that says what is in them. */
-  async #nextFile(attempt: Attempt): Promise<LogMessage> {
+  async #nextFile(attempt: Attempt): Promise<Message> {
     const { world, settings } = this.#run;
     const { plain, overflow, limit } = this.#destination;
+    const { feed } = this.#plan;
     const isAttached = overflow === "file";
-    const { flood, parts, lines, after } = await this.#plan.feed.readFile(
-      this.#spot,
-      this.#maxLines(attempt),
-      attempt.fileBytes,
-      isAttached,
-    );
-    const style = { ...this.#spot.shows.style, room: limit - plain(this.#before, "").length };
+    const maxLines = this.#maxLines(attempt);
+    const flood = new Flood(feed.shows.view);
+    const parts: string[] = [];
+    let [spot, left, lines] = [this.#spot, attempt.fileBytes, 0];
+    // A few bytes more are not worth a look.
+    while (left > 100 && lines < maxLines) {
+      const { page, shown, at, part } = spot;
+      const begin = at === 0 ? 0 : shown.done(at) + (part ? 1 : 0);
+      if (at < shown.text.length) {
+        // One byte is for the last line's end.
+        let piece = cutAt(spot, left - 1, maxLines - lines);
+        if (Buffer.byteLength(piece.body) >= left)
+          piece = cutAt(spot, Math.floor(left / 3), maxLines - lines);
+        // Where nothing is attached, no line is too long.
+        if (piece.partOfLine && !isAttached) piece = cutAt(spot, Infinity, 1);
+        if (piece.partOfLine && parts.length > 0) break;
+        parts.push(`${piece.body}\n`);
+        left -= Buffer.byteLength(piece.body) + 1;
+        if (!piece.partOfLine) lines += countLines(piece.body) + 1;
+        // A line is counted where it begins.
+        else if (!part) flood.read([shown.text.slice(at, at + ANCHOR_LINE_BYTES)]);
+        spot = piece.after;
+      }
+      flood.read(linesOf(page.text).slice(begin, shown.done(spot.at)));
+      if (spot.at < shown.text.length || page.isLast) break;
+      spot = feed.next(spot, 0);
+      await world.sleep(0);
+    }
+    if (flood.lines === 0) flood.read(linesOf(parts[0] ?? ""));
+    const style = { ...feed.shows.style, room: limit - plain(this.#before, "").length };
     const ids = flood.ids(style).map(([id]) => id);
     const facts = await lookUpFacts(world, settings, { bans: [], ids });
     const words = new Words(style, facts).flood(flood, settings.log);
-    const content = plain(this.#before, words);
-    const extent = this.#extentOf(after, after.part ? parts[0]?.length : 0);
     const file = isAttached ? this.#logFile(parts) : undefined;
-    return { content, file, lines: Math.max(1, lines), shown: parts, after, extent };
+    const content = plain(this.#before, words);
+    return { content, file, lines: Math.max(1, lines), shown: parts, after: spot };
   }
 
   /** Saved before anything is sent: proves that it can be, and marks what a killed run repeats. */
-  begin({ extent }: LogMessage): void {
-    const doubt = furtherDoubt(this.#doubt, extent);
-    const known = this.#progress.doubt ?? NO_DOUBT;
-    const isKnown = doubt.lines === known.lines && doubt.characters === known.characters;
+  begin(message: Message): void {
+    const known = JSON.stringify(this.#progress.doubt);
+    const doubt = this.#extentOf(furtherPlace(this.#placeAfter(message), this.#doubt));
     this.#progress.doubt = doubt;
-    if (!this.#isSaved || !isKnown) this.#run.save();
+    if (!this.#isSaved || JSON.stringify(doubt) !== known) this.#run.save();
     this.#isSaved = true;
   }
 
-  answered({ extent }: LogMessage, isUnclear: boolean): void {
-    if (isUnclear) this.#doubt = furtherDoubt(this.#doubt, extent);
-    this.#progress.doubt = this.#isDoubtful ? this.#doubt : undefined;
+  answered(message: Message, isUnclear: boolean): void {
+    if (isUnclear) this.#doubt = furtherPlace(this.#placeAfter(message), this.#doubt);
+    this.#progress.doubt = this.#extentOf(this.#doubt);
   }
 
   /** The cursor moves behind the message, on disk before anything else is sent. */
-  done({ after, extent }: LogMessage, notice = ""): void {
+  done(message: Message, notice = ""): void {
     const progress = this.#progress;
+    const { after } = message;
     const isTold = progress.notice !== undefined && notice === "";
     if (isTold && this.#plan.restAt && !this.#hasMoved && !this.#run.settings.dryRun)
       progress.cursor = this.#plan.restAt;
     this.#asFile = false;
     progress.notice = notice || undefined;
+    if (this.#doubt) this.#settle(this.#placeAfter(message));
     if (after?.words) {
       this.#spot = after;
       const { text } = after.shown;
       // A file goes with the first message.
       progress.outbox = after.at < text.length ? { text, sent: after.at } : undefined;
-      const characters = Math.max(0, this.#doubt.characters - extent.characters);
-      this.#doubt = { ...this.#doubt, characters };
-    } else if (after) this.#leave(after, extent.characters);
-    else this.#doubt = doubtBehind(this.#doubt, extent);
-    progress.doubt = this.#isDoubtful ? this.#doubt : undefined;
+    } else if (after) this.#leave(after);
+    progress.doubt = this.#extentOf(this.#doubt);
     this.#run.save();
   }
 
-  /** What is before this place is done with, and so many characters of the line behind it. */
-  #leave(spot: Spot, characters = 0): void {
+  /** What is before this place is done with. */
+  #leave(spot: Spot): void {
     const progress = this.#progress;
     const { feed } = this.#plan;
-    const { lines } = this.#extentOf(spot);
     this.#spot = spot;
-    this.#doubt = doubtBehind(this.#doubt, { lines, characters });
-    progress.total += lines;
+    if (this.#doubt) this.#settle(this.#placeOf(spot));
     if (this.#run.settings.dryRun) return;
     const position = positionOf(spot);
+    progress.total = position.total;
     const cursor = this.#hasMoved ? feed.cursorOf(position) : undefined;
     if (cursor) [progress.cursor, progress.drained] = [cursor, undefined];
     progress.part = spot.part;
@@ -5549,13 +5502,19 @@ class LogSource implements Source<LogMessage> {
     progress.finished = mergeFinished(progress.finished, ends);
   }
 
+  /** Up to this place nothing is in doubt any more. */
+  #settle(place: Place): void {
+    if (this.#doubt && furtherPlace(place, this.#doubt) === place) this.#doubt = undefined;
+  }
+
   /** Whether anything was left behind. */
   get #hasMoved(): boolean {
-    return this.#progress.total > this.#plan.feed.start.page.from.total;
+    const { feed } = this.#plan;
+    return this.#placeOf(this.#spot).lines > feed.from.total;
   }
 
   /** A single refused line: sent as a file, or kept on disk and told here and in the channel. */
-  refused(message: LogMessage, why: string): Fault | "again" | "left" {
+  refused(message: Message, why: string): Fault | "again" | "left" {
     const { world, settings, statePath } = this.#run;
     const { title, overflow } = this.#destination;
     if (!message.shown) return new Fault(69, `refuses a notice: ${why}`);
@@ -5566,7 +5525,7 @@ class LogSource implements Source<LogMessage> {
       this.#spot = this.#waiting(this.#progress.outbox);
       return "again";
     }
-    if (!this.#asFile && ++this.#refused > REFUSED_LINES_LIMIT)
+    if (!this.#asFile && ++this.#refused > 10)
       return new Fault(69, `refuses too many lines: ${why}`, `see ${statePath}.rejected`);
     this.#asFile = overflow === "file" && !message.file;
     if (this.#asFile) return "again";
@@ -5623,28 +5582,25 @@ function textSource(
 ): Source {
   const { fenced, plain, limit } = destination;
   const encoded = destination.encode(text);
-  let [at, isDoubtful, isOver] = [0, false, false];
-  let cut: Cut | undefined;
+  let [at, taken, isOver]: [number, number, boolean] = [0, 0, false];
   return {
-    next() {
-      const before = (isDoubtful ? RESENT_MARK : "") + title;
-      if (isOver) return Promise.resolve(undefined);
+    next({ tries }) {
+      if (isOver) return undefined;
+      const before = (tries.unclear ? RESENT_MARK : "") + title;
       // Without lines the title is all.
-      if (encoded === "") return Promise.resolve({ content: plain(before, ""), lines: 1 });
-      cut = cutText(encoded, at, limit - fenced(`${RESENT_MARK}${title}\n`, "").length);
-      return Promise.resolve({ content: fenced(`${before}\n`, cut.body), lines: 1 });
+      if (encoded === "") return { content: plain(before, ""), lines: 1 };
+      const cut = cutText(encoded, at, limit - fenced(`${RESENT_MARK}${title}\n`, "").length);
+      ({ taken } = cut);
+      return { content: fenced(`${before}\n`, cut.body), lines: 1 };
     },
     begin: () => at === 0 && run.save(),
-    answered: (_, isUnclear) => (isDoubtful ||= isUnclear),
     done() {
-      at += cut?.taken ?? 0;
-      isDoubtful = false;
+      at += taken;
       isOver = at >= encoded.length;
       if (isOver) whenDone();
       run.save();
     },
     refused: (_, why) => new Fault(69, `refuses the message: ${why}`, VERDICTS.refused[1]),
-    waiting: () => "",
   };
 }
 
@@ -5727,6 +5683,7 @@ async function planFor(run: Job, destination: Destination, progress: Progress) {
   const stands = first && cursor?.offset === first.from && first.file.matches(cursor);
   const proof = stands ? cursor : undefined;
   const lines = proof?.lines ?? first?.file.countLines(0, first.from) ?? 0;
+  const from = { segment: 0, offset: first?.from ?? 0, lines, total, cursor: proof };
   let older: OpenFile | undefined = first && files[files.indexOf(first.file) - 1];
   const isYoung = isSame && settings.view.format === "events" && cursor.offset < EVENTS_BYTES;
   // What stands before may have to be unpacked: not for nothing.
@@ -5735,7 +5692,7 @@ async function planFor(run: Job, destination: Destination, progress: Progress) {
   const rests = plan.isGap && segments.length === 1 && first && first.from > 0;
   const done = siblings.keys.filter((key) => key !== held?.key);
   return {
-    feed: new Feed(run, feedView(run, destination), progress, { segments, lines, proof, older }),
+    feed: new Feed(run, feedView(run, destination), { segments, from, older }, cursor?.trail),
     // Where the cursor goes when there is nothing to read behind what was lost.
     restAt: rests ? first.file.cursorAt(first.from, lines, total) : undefined,
     // The position is lost: lines may be missing.
@@ -6000,7 +5957,7 @@ function reportEnded(job: Job, ended: readonly Ended[]): void {
     const fault = outcome instanceof Fault ? outcome : undefined;
     if (fault?.exitCode === 66) continue;
     // Counting what waits reads all of it, so that is done only for a report.
-    report(job, name, fault, `${title} works again`, () => source?.waiting() ?? "");
+    report(job, name, fault, `${title} works again`, () => source?.waiting?.() ?? "");
     const text =
       outcome === 0 ? "nothing new for" : `${amount(Number(outcome), "message")} sent to`;
     if (!fault && world.terminal && !prints) complain(world, `${text} ${title}`);

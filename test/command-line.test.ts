@@ -386,6 +386,15 @@ const BAD_SETTINGS: [written: string, told: RegExp | string, where?: "file"][] =
   ].map((url): [string, RegExp] => [`DISCORD_WEBHOOK=${url}`, /DISCORD_WEBHOOK/]),
   ...BAD_LINKS.map((link): [string, RegExp] => [`F2B_LINK=${link}`, /F2B_LINK: expected /]),
   ...BAD_PERIODS.map((since): [string, RegExp] => [`F2B_SINCE=${since}`, /F2B_SINCE: expected /]),
+  ["SLACK_TOKEN=x\nSLACK_WEBHOOK=https://hooks.slack.com/x", /both set/, "file"],
+  ["SLACK_TOKEN=x", /SLACK_CHANNEL is missing/],
+  ["SLACK_CHANNEL=#a", /SLACK_TOKEN is missing/],
+  ["SLACK_WEBHOOK=hooks", /SLACK_WEBHOOK: expected .*, found no such URL/],
+  ["SLACK_WEBHOOK=https://x.webhook.office.com/y", /SLACK_WEBHOOK: .* Microsoft Teams/],
+  ["SLACK_WEBHOOK=http://x.example/y", /SLACK_WEBHOOK: expected /],
+  ...["nonsense", "http://x.example/"].map((url): [string, RegExp] =>
+    [`SLACK_API_URL=${url}`, /SLACK_API_URL: expected /]),
+  ["SLACK_ICON=bank", /SLACK_ICON: .* between colons/],
   ["PATH_TO_X=1", /PATH_TO_X: no such setting/, "file"],
   ["F2B_ENV_FILE=/x", /F2B_ENV_FILE: an env file cannot name another one/, "file"],
   // The runtime reads them at its start.

@@ -33,17 +33,13 @@ async function begin(machine: Machine): Promise<void> {
   await machine.pass();
 }
 
-const BACKLOG: Scenario = {
-  name: "a backlog",
-  lineCount: 90,
-  async prepare(machine) {
-    await begin(machine);
-    machine.append(...lines(21, 90));
-  },
+const backlog = async (machine: Machine) => {
+  await begin(machine);
+  machine.append(...lines(21, 90));
 };
 
 const SCENARIOS: readonly Scenario[] = [
-  BACKLOG,
+  { name: "a backlog", lineCount: 90, prepare: backlog },
   {
     name: "the middle of a rotation chain",
     rotated: true,
@@ -58,7 +54,12 @@ const SCENARIOS: readonly Scenario[] = [
       machine.append(...lines(81, 120));
     },
   },
-  { ...BACKLOG, name: "a backlog for two destinations", twoDestinations: true },
+  {
+    name: "a backlog for two destinations",
+    lineCount: 90,
+    twoDestinations: true,
+    prepare: backlog,
+  },
   {
     name: "a first run",
     lineCount: 40,
@@ -186,30 +187,20 @@ function wrongIn(channel: Machine["discord"] | Slack, lineCount: number, mayTell
 
 // ── At each call in turn ────────────────────────────────────────────────────────────────────────
 
-interface Tried {
-  count: number;
-  readonly wrong: string[];
-}
-
-/** One fault at the 1st, 2nd, 3rd … call, until the pass gets through. */
-async function atEachCall(scenario: Scenario, fault: Fault, step: number, tried: Tried) {
-  for (let nth = 1; ; nth += step) {
-    const wrong = await judge(scenario, fault, nth);
-    if (!wrong) return;
-    tried.count++;
-    const what = `${scenario.name}, ${fault.call} ${nth}${fault.lasts ? "+" : ""}, ${fault.does}`;
-    tried.wrong.push(...wrong.map((text) => `${what}: ${text}`));
-  }
-}
-
-/** All faults, some at once. */
-async function tryAll(scenario: Scenario, faults: readonly Fault[], step: number): Promise<Tried> {
-  const tried: Tried = { count: 0, wrong: [] };
+/** All faults at the 1st, 2nd, 3rd … call, until the pass gets through; some at once. */
+async function tryAll(scenario: Scenario, faults: readonly Fault[], step: number) {
   const used = await callsIn(scenario);
   const rest = faults.filter(({ call }) => used.has(call));
+  const tried = { count: 0, wrong: [] as string[] };
   const work = async () => {
     for (let fault = rest.shift(); fault; fault = rest.shift())
-      await atEachCall(scenario, fault, step, tried);
+      for (let nth = 1; ; nth += step) {
+        const wrong = await judge(scenario, fault, nth);
+        if (!wrong) break;
+        tried.count++;
+        const what = `${scenario.name}, ${fault.call} ${nth}${fault.lasts ? "+" : ""}, ${fault.does}`;
+        tried.wrong.push(...wrong.map((text) => `${what}: ${text}`));
+      }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, work));
   return tried;

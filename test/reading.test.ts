@@ -37,14 +37,14 @@ function rejoined(posted: string[]): string[] {
 /**
  * Five lines were posted; `new`: nothing was. Numbers are lines; `6<` and `6>` are parts of one, `6<<` and
  * `6>>` such that are cut in its time, `6!` is another one in its place, `6L` is longer than a message and
- * `6L<` a part of that; `same` and `blank` are such lines. A file is named by what it has behind the log's
+ * `6L<` a part of that; `6*9` comes nine times, `same` and `blank` are such lines. A file is named by what it has behind the log's
  * name, or by `/` and its own.
  *   +6-8 .1+6        lines are written to the log, to another file
  *   =6-8 = gap5=6-8  a run posts these, none, these behind a notice after line 5; the next run none
  *   run=6 run stop2 try  a run posts these; one is done, is stopped after 2 messages, or cannot read on
  *   lost=6 stdout=6  behind a notice that names no line; these lines are printed where no channel is set
  *   damage drop down up exit75   both copies of the state are damaged, or gone; Discord refuses, a run fails
- *   has=6            these are among what came
+ *   has=6 told=6 warned=why   these are among what came; a run may warn, which all of them did once
  *   end= unread=why  a first run begins at the end; the log cannot be read, which is told once, and when it can
  *   some=9 says=gone once=gone   so many lines came; the last notice says this; and one notice of all does
  *   @p2:rotate       this comes in the next run behind its second post, `c` call, `l` listing, `r` big read
@@ -52,6 +52,7 @@ function rejoined(posted: string[]): string[] {
  *   truncate         copied to .1 and emptied; `hole`: and as long as it was, with NULs
  *   keep=6-8 cut=50 tail=50 empty   rewritten in place: these lines, the first or last bytes, nothing
  *   copy.1 link.1 back.1 rm.1 gz.1 zst.1 xz.1   the log copied, linked, replaced by a file; removed, packed
+ *   spoil.1=short spoil.1=wrong   the second half of the file is gone, or other bytes
  *   members.1=9 half.1   packed in two members, cut there; half of the packed file lies beside it
  *   symlink/a ln.1   the log is a link to this, this one to `/outside`
  *   fifo zero.1 mkdir.1 nul=9 bom junk.1   what is no file, or no text, or not packed
@@ -73,6 +74,7 @@ class Story extends Scene {
   #lastPosted = "";
   #told = 0;
   #wasUnread = false;
+  #warnings = "";
 
   constructor() {
     super();
@@ -161,6 +163,8 @@ class Story extends Scene {
     return ranges.split(",").flatMap((range) => {
       if (range === "same" || range === "blank")
         return (range === "same" ? range : "") + (isPosted ? "" : "\n");
+      const [, twin, times] = /^(\d+)\*(\d+)$/.exec(range) ?? [];
+      if (twin) return Array<string>(Number(times)).fill(`${line(Number(twin))}\n`);
       const [, from, to = from, mark = ""] = /^(\d+)(?:-(\d+))?(<<?|>>?|!|L<?)?$/.exec(range) ?? [];
       const all = from ? lines(Number(from), Number(to)) : [];
       const [first = ""] = all;
@@ -236,7 +240,20 @@ class Story extends Scene {
       },
       end: () => this.pass("--from", "end"),
       unread: () => this.#cannotRead(value),
-      has: () => expect(this.newlyPosted()).toEqual(expect.arrayContaining(texts)),
+      has: () => {
+        expect(this.newlyPosted()).toEqual(expect.arrayContaining(texts));
+        this.#told = this.notices().length;
+      },
+      told: async () => {
+        const { code, err } = await this.#runs();
+        expect(code).toBe(0);
+        this.expectPosted(...texts);
+        this.#warnings += err;
+      },
+      warned: () => {
+        expect(this.#warnings).toMatch(new RegExp(`^f2b-watch: .*${value}.*\n(hint: .*\n)?$`));
+        this.#wasUnread = true;
+      },
       some: () => expect(this.discord.lines().length).toBeGreaterThan(number),
       says: () => expect(this.notices().at(-1)).toMatch(new RegExp(value)),
       once: () => expect(this.notices().filter((each) => each.includes(value))).toHaveLength(1),
@@ -266,6 +283,11 @@ class Story extends Scene {
         const parts = [old.subarray(0, number), old.subarray(number)];
         fs.writeFileSync(`${path}.gz`, Buffer.concat(parts.map((part) => gzipSync(part))));
         this.remove(suffix);
+      },
+      spoil: () => {
+        const packed = fs.readFileSync(path);
+        const half = packed.length >> 1;
+        fs.writeFileSync(path, value === "short" ? packed.subarray(0, half) : packed.fill(0xff, half));
       },
       half: () => fs.writeFileSync(`${path}.gz`, gzipSync(this.read(suffix)).subarray(0, 400)),
       symlink: () => {
@@ -393,6 +415,11 @@ const HISTORIES: Record<string, string> = {
   "35. what should be packed is not": "+6 rotate rm.1 junk.1.gz +7 gap5=7",
   "35. half of .1.gz beside an empty log: told once":
     "+6-400 rotate half.1 rm.1 run run run run once=damaged",
+  "35. only a .gz is left, cut short: a notice, what can be unpacked, the new lines":
+    "+6-2000 rotate gz.1 spoil.1.gz=short +2001-2002 run says=fail2ban.log.1.gz has=6-505,2001-2002 =",
+  "35. the same, with wrong bytes":
+    "+6-2000 rotate gz.1 spoil.1.gz=wrong +2001-2002 run says=fail2ban.log.1.gz has=6-505,2001-2002 =",
+  "36. a log that packs 300 to 1": "new +1*80000 end= +2 rotate zst.1 +3 =2-3",
   "36. gzip of two members": "+6 rotate members.1=250 +7 =6-7",
   "37. old files that cannot be read are nobody's business":
     "junk.7.xz junk-20240101.xz junk-20240101.bz2 rotate +6 =6 rotate +7 =7 rotate +8 =8",
@@ -483,6 +510,10 @@ const HISTORIES: Record<string, string> = {
   "a dated name of the stem, and an older log was put back":
     "copy/kept empty +6-8 rotate/fail2ban-20261122.log back/kept =6-8",
 };
+for (const apart of ["", "wait=60 "])
+  HISTORIES[`13. no flushlogs: the old file is read while it grows, with one warning ${apart}`] =
+    `rotate ${[6, 7, 8, 9, 10, 11, 12].map((each) => `.1+${each} told=${each} ${apart}`).join("")}` +
+    "warned=still.writes.to.*log\\.1 +16-17 =16-17";
 for (const bytes of [50, 94, 188, 192, 197, 205, 300])
   HISTORIES[`45. cut to ${bytes}`] = `cut=${bytes} gap5= +6 =6`;
 for (const how of ["rotate", "truncate"]) {
@@ -571,38 +602,6 @@ for (const rotation of ["rotate", "rotate gz.1", "truncate"])
 
 // ── What the words do not say ───────────────────────────────────────────────────────────────────
 
-test.each([60_000, 0])(
-  "13. no flushlogs: the old file is read on, one warning (%d)",
-  async (apartMs) => {
-    using scene = await Scene.after(1, 5);
-    scene.rotate();
-    let warnings = "";
-    for (let number = 6; number <= 15; number++) {
-      scene.write(`${line(number)}\n`, ".1");
-      const { code, err } = await scene.run();
-      expect(code).toBe(0);
-      scene.expectPosted(line(number));
-      warnings += err;
-      scene.wait(apartMs);
-    }
-    expect(warnings).toMatch(/^f2b-watch: fail2ban still writes to .*\.1\nhint: .*\n$/);
-    scene.append(...lines(16, 17));
-    const err = expect.stringMatching(/^f2b-watch: .*\n$/);
-    expect(await scene.run()).toEqual({ code: 0, out: "", err });
-    await scene.expectOnlyPosted(...lines(16, 17));
-  },
-);
-
-test("a log that packs 300 to 1 is unpacked as far as it goes", async () => {
-  using scene = new Scene(...Array.from({ length: 80_000 }, () => line(1)));
-  expect((await scene.run("--from", "end")).code).toBe(0);
-  scene.append(line(2));
-  scene.rotate();
-  scene.compress(".1", "zst");
-  scene.append(line(3));
-  await scene.passPosts(...lines(2, 3));
-});
-
 test("a younger rotated file that stays closed is told once, however often another destination fails", async () => {
   using scene = new Scene();
   const slack = addSlack(scene);
@@ -622,27 +621,6 @@ test("a younger rotated file that stays closed is told once, however often anoth
   }
   expect(scene.notices()).toHaveLength(1);
 });
-
-test.each<[string, (packed: Buffer) => Buffer]>([
-  ["cut short", (packed) => packed.subarray(0, packed.length / 2)],
-  ["with a wrong byte", (packed) => packed.fill(0xff, packed.length / 2)],
-])(
-  "35. only a .gz is left, %s: a notice, what can be unpacked, the new lines",
-  async (_, spoil) => {
-    using scene = await Scene.after(1, 5);
-    scene.append(...lines(6, 2_000));
-    scene.rotate();
-    scene.compress(".1");
-    fs.writeFileSync(scene.path(".1.gz"), spoil(fs.readFileSync(scene.path(".1.gz"))));
-    scene.append(...lines(2_001, 2_002));
-    await scene.pass("--max-time", DAY);
-    const posted = scene.newlyPosted();
-    expect(posted.slice(-2)).toEqual(lines(2_001, 2_002));
-    expect(posted.slice(0, 500)).toEqual(lines(6, 505));
-    expect(scene.notices()).toEqual([expect.stringContaining("fail2ban.log.1.gz")]);
-    await scene.expectQuiet();
-  },
-);
 
 // ── Text ────────────────────────────────────────────────────────────────────────────────────────
 

@@ -343,13 +343,18 @@ describe("a message to Discord", () => {
 describe("a message to Slack", () => {
   test("carries name, icon and host, and unfurls nothing", async () => {
     using scene = new SendingScene("Slack", line(1));
-    scene.env["SLACK_ICON"] = ":lock:";
-    await scene.pass("--host", "web <1>");
+    const { SLACK_TOKEN } = scene.env;
+    const file = join(scene.directory, "env");
+    const text = `SLACK_TOKEN=${SLACK_TOKEN}\nSLACK_CHANNEL=#alerts\nSLACK_ICON=:lock:\n`;
+    fs.writeFileSync(file, text, { mode: 0o600 });
+    scene.env = {};
+    await scene.pass("--host", "web <1>", "--env-file", file);
     const [message] = scene.slack.messages;
     expect(message?.content).toStartWith("*web &lt;1&gt;*\n```\n");
     expect(message?.body).toMatchObject({
       username: "Fail2Ban · web <1>",
       icon_emoji: ":lock:",
+      channel: "#alerts",
       unfurl_links: false,
       unfurl_media: false,
     });
@@ -1428,35 +1433,4 @@ describe("an error of fetch", () => {
       expect(JSON.stringify(verdict)).not.toMatch(/secret|http/);
     });
   }
-});
-
-describe("Slack's settings", () => {
-  const access = (variables: Record<string, string>) => SLACK.connect((name) => variables[name]);
-  const bot = { SLACK_TOKEN: "xoxb-1", SLACK_CHANNEL: "#alerts" };
-  const expected = /SLACK_WEBHOOK: expected https:\/\/hooks\.slack\.com\/<path>, found /.source;
-
-  // prettier-ignore
-  test.each<[string, Record<string, string>, RegExp]>([
-    ["both ways", { SLACK_TOKEN: "xoxb-1", SLACK_WEBHOOK: "https://x/y" }, /both set/],
-    ["a token without a channel", { SLACK_TOKEN: "xoxb-1" }, /SLACK_CHANNEL is missing/],
-    ["a channel without a token", { SLACK_CHANNEL: "#a" }, /SLACK_TOKEN is missing/],
-    ["no URL", { SLACK_WEBHOOK: "hooks" }, new RegExp(`${expected}no such URL`)],
-    ["a webhook of Teams", { SLACK_WEBHOOK: "https://x.webhook.office.com/y" }, /URL of Microsoft Teams/],
-    ["a webhook over http", { SLACK_WEBHOOK: "http://x.example/y" }, new RegExp(expected)],
-    ["an address that nothing uses", { SLACK_API_URL: "nonsense" }, /SLACK_API_URL: expected/],
-    ["an API over http", { ...bot, SLACK_API_URL: "http://x.example/" }, /SLACK_API_URL: expected/],
-    ["a token with a line end", { ...bot, SLACK_TOKEN: "x\ny" }, /SLACK_TOKEN: exp/],
-    ["an icon without colons, and no Slack", { SLACK_ICON: "bank" }, /SLACK_ICON: .* between colons/],
-  ])("%s: 78", (_, variables, says) => {
-    expect(() => access(variables)).toThrow(expect.objectContaining({ exitCode: 78 }));
-    expect(() => access(variables)).toThrow(says);
-  });
-
-  test("# in a channel's name stands in the env file as it is", () => {
-    expect(access(bot)?.post("x", undefined, undefined)).toMatchObject({
-      url: "https://slack.com/api/chat.postMessage",
-      headers: { authorization: "Bearer xoxb-1" },
-      body: { channel: "#alerts", text: "x" },
-    });
-  });
 });

@@ -287,7 +287,10 @@ class Story extends Scene {
       spoil: () => {
         const packed = fs.readFileSync(path);
         const half = packed.length >> 1;
-        fs.writeFileSync(path, value === "short" ? packed.subarray(0, half) : packed.fill(0xff, half));
+        fs.writeFileSync(
+          path,
+          value === "short" ? packed.subarray(0, half) : packed.fill(0xff, half),
+        );
       },
       half: () => fs.writeFileSync(`${path}.gz`, gzipSync(this.read(suffix)).subarray(0, 400)),
       symlink: () => {

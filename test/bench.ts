@@ -126,22 +126,14 @@ class Bench {
 
   /** As cron starts it: what is set stands in the environment. */
   f2bWatch(name: string, log: string, flags: readonly string[] = [], binary = compiled()): Program {
-    const places = {
-      F2B_LOG: log,
-      F2B_STATE: this.statePath(name),
-      F2B_ENV_FILE: this.emptyFile(),
-    };
-    return { name, command: [binary, ...flags], env: { ...NOWHERE, ...places } };
+    const F2B_ENV_FILE = this.path("empty");
+    fs.writeFileSync(F2B_ENV_FILE, "", { mode: 0o600 });
+    const env = { ...NOWHERE, F2B_LOG: log, F2B_STATE: this.statePath(name), F2B_ENV_FILE };
+    return { name, command: [binary, ...flags], env };
   }
 
   statePath(name: string): string {
     return this.path(`${name}.state`);
-  }
-
-  emptyFile(): string {
-    if (!fs.existsSync(this.path("empty")))
-      fs.writeFileSync(this.path("empty"), "", { mode: 0o600 });
-    return this.path("empty");
   }
 
   /** A run with nothing new over a log that is known. */
@@ -156,22 +148,15 @@ class Bench {
     if (fs.existsSync(binary)) return binary;
     fs.mkdirSync(this.path("former"));
     for (const file of ["f2b-watch.ts", "package.json", "bunfig.toml"]) {
-      const { status, stdout } = spawnSync("git", ["show", `${FORMER}:${file}`], {
-        cwd: repository,
-      });
+      const words = ["show", `${FORMER}:${file}`];
+      const { status, stdout } = spawnSync("git", words, { cwd: repository });
       if (status !== 0) return undefined;
       fs.writeFileSync(this.path(`former/${file}`), stdout);
     }
     fs.symlinkSync(join(repository, "node_modules"), this.path("former/node_modules"));
-    spawnSync(process.execPath, ["run", "compile", "--outfile", binary], {
-      cwd: this.path("former"),
-    });
+    const compile = ["run", "compile", "--outfile", binary];
+    spawnSync(process.execPath, compile, { cwd: this.path("former") });
     return binary;
-  }
-
-  logtail(log: string, ...flags: string[]): Program {
-    const offset = this.path("logtail.offset");
-    return { name: "logtail2", command: ["logtail2", "-f", log, "-o", offset, ...flags] };
   }
 
   /** A binary that does nothing, built as ours is. */
@@ -192,18 +177,16 @@ function isHere({ name, command: [program = ""] }: Program): boolean {
 function idleRows(bench: Bench): void {
   const [small, large] = [bench.log("1 MB", MB), bench.log("1 GB", 1_000 * MB)];
   const ours = bench.idle("idle on 1 GB", large);
-  const logtail = bench.logtail(large);
   const former = bench.former();
   const others: (Program & { most?: number })[] = [
     { ...bench.idle("idle on 1 MB", small), most: 1.05 },
     ...(former ? [{ ...bench.idle("the former program", large, former), most: NOT_WORSE }] : []),
     { name: "curl --version", command: ["curl", "--version"], most: 1.1 },
-    { ...logtail, name: "logtail2, nothing new" },
+    { name: "logtail2", command: ["logtail2", "-f", large, "-o", bench.path("logtail.offset")] },
     bench.emptyBinary(),
     { name: "python3, import requests", command: ["/usr/bin/python3", "-c", "import requests"] },
   ];
   const here = others.filter(isHere);
-  if (here.some(({ name }) => name.startsWith("logtail2"))) timeOf(logtail);
   const [own = [], ...times] = race([ours, ...here], Math.max(ROUNDS, 60));
   row("idle pass on 1 GB", median(own), " ms");
   for (const other of others) {

@@ -133,12 +133,9 @@ describe("counting", () => {
 
   test("more addresses than can be remembered: the frequent ones stay, the rest is a least number", async () => {
     using scene = new Scene();
-    scene.append(
-      ...many(12, (id, index) => {
-        const line = found(NOW, index % 100 === 0 ? "203.0.113.7" : id);
-        return `${line}\n${line}`;
-      }),
-    );
+    const twice = (line: string) => `${line}\n${line}`;
+    const often = (id: string, index: number) => (index % 100 === 0 ? "203.0.113.7" : id);
+    scene.append(...many(12, (id, index) => twice(found(NOW, often(id, index)))));
     const digest = await json(scene);
     expect(digest.addresses[0]).toEqual({ address: "203.0.113.7", found: 2_400, banned: 0 });
     expect(digest).toMatchObject({ found: 240_000, seenAddresses: 50_000 });
@@ -165,9 +162,8 @@ describe("counting", () => {
   test("what is dated later than now is of now", async () => {
     using scene = new Scene();
     scene.clockMs = Date.UTC(2026, 9, 25, 2, 10);
-    scene.append(
-      ...["01:30:00", "02:55:00", "04:55:00"].map((time) => found(`2026-10-25 ${time}`)),
-    );
+    for (const time of ["01:30:00", "02:55:00", "04:55:00"])
+      scene.append(found(`2026-10-25 ${time}`));
     const { chart, found: count } = await json(scene, "--since", "2026-10-25 01:00");
     expect(count).toBe(3);
     expect(chart.bars).toEqual([
@@ -206,10 +202,9 @@ describe("the period", () => {
     "--since %s counts %d, from %s on",
     async (since, count, begins, ends = NOON, zone = "UTC") => {
       using scene = new Scene();
-      for (const time of ["20 23:58:59", "21 00:00:00", "21 11:59:59", "21 12:00:00"])
-        scene.append(found(`2026-11-${time}`));
-      for (const time of ["21 23:59:59", "22 00:00:00", "22 02:00:00", "22 12:00:00"])
-        scene.append(found(`2026-11-${time}`));
+      const times = ["20 23:58:59", "21 00:00:00", "21 11:59:59", "21 12:00:00", "21 23:59:59"];
+      times.push("22 00:00:00", "22 02:00:00", "22 12:00:00");
+      scene.append(...times.map((time) => found(`2026-11-${time}`)));
       const expected = { since: begins, until: ends, found: count };
       expect(await digestOf(scene, zone, "--since", since)).toMatchObject(expected);
       if (since === "24h") expect(await digestOf(scene, zone)).toMatchObject(expected);
@@ -257,19 +252,15 @@ describe("the files", () => {
     expect(err).toMatch(/^.*\.4 from (\d+) to \1\n.*\.1 from 0 to \d+\n.*log from 0 to \d+\n$/);
     fs.writeFileSync(scene.path(".3.zst"), Buffer.from("\x28\xb5\x2f\xfdno such thing", "latin1"));
     expect(await json(scene)).toMatchObject({ found: 150, notRead: [] });
-    expect(await json(scene, "--since", "30d")).toMatchObject({
-      found: 301,
-      notRead: ["fail2ban.log.3.zst (damaged)"],
-    });
+    const damaged = { found: 301, notRead: ["fail2ban.log.3.zst (damaged)"] };
+    expect(await json(scene, "--since", "30d")).toMatchObject(damaged);
   });
 
   test("nothing is left behind, no lock is taken, no state is moved", async () => {
     using scene = rotatedScene();
     await scene.pass("--inline", "0");
-    const files = () =>
-      fs
-        .readdirSync(scene.state)
-        .map((name) => [name, fs.readFileSync(join(scene.state, name), "latin1")]);
+    const read = (name: string) => fs.readFileSync(join(scene.state, name), "latin1");
+    const files = () => fs.readdirSync(scene.state).map((name) => [name, read(name)]);
     const before = files();
     await json(scene, "--since", "30d");
     await scene.run("digest", "--dry-run");
@@ -333,9 +324,8 @@ describe("the files", () => {
     };
     fs.writeFileSync(scene.path(".4.xz"), Buffer.from("fd377a585a00", "hex"));
     const { out } = await scene.run("digest", "--since", "30d");
-    expect(out).toEndWith(
-      "\nnot read: fail2ban.log.1 (a link), fail2ban.log.4.xz (xz is not installed)\n",
-    );
+    const notRead = "fail2ban.log.1 (a link), fail2ban.log.4.xz (xz is not installed)";
+    expect(out).toEndWith(`\nnot read: ${notRead}\n`);
     expect((await scene.run("digest", "--since", "30d", "--json")).out).not.toContain("root:");
   });
 
@@ -346,9 +336,7 @@ describe("the files", () => {
     for (const suffix of [".1", ".2.gz", ".3.zst"]) scene.remove(suffix);
     const { code, out, err } = await scene.run("digest", "--send");
     expect({ code, out }).toEqual({ code: 66, out: "" });
-    expect(err).toStartWith(
-      `f2b-watch: cannot read ${scene.log}: no such file or directory\nhint: `,
-    );
+    expect(err).toStartWith(`f2b-watch: cannot read ${scene.log}: no such file or directory\n`);
     expect(scene.discord.requests).toEqual([]);
   });
 
@@ -386,17 +374,12 @@ describe("the files", () => {
   test("an hour that comes twice is read whole, in whatever file it is", async () => {
     using scene = new Scene();
     scene.clockMs = Date.UTC(2026, 9, 25, 2);
-    scene.append(
-      found("2026-10-25 00:30:00"),
-      found("2026-10-25 02:59:00"),
-      found("2026-10-25 00:59:00"),
-    );
+    for (const time of ["00:30:00", "02:59:00", "00:59:00"])
+      scene.append(found(`2026-10-25 ${time}`));
     scene.rotate();
     scene.append(found("2026-10-25 01:01:00"));
-    expect(await json(scene, "--since", "1h")).toMatchObject({
-      since: "2026-10-25 01:00:00",
-      found: 2,
-    });
+    const expected = { since: "2026-10-25 01:00:00", found: 2 };
+    expect(await json(scene, "--since", "1h")).toMatchObject(expected);
   });
 
   test("no byte breaks a line: CRLF, NUL, invisible signs, a line of megabytes, a partial one", async () => {
@@ -439,9 +422,8 @@ class BothScene extends Scene {
   theMessages(): { discord: string; slack: string } {
     expect([this.discord.messages.length, this.slack.messages.length]).toEqual([1, 1]);
     expect([...this.discord.violations, ...this.slack.violations]).toEqual([]);
-    const [discord = "", slack = ""] = [...this.discord.messages, ...this.slack.messages].map(
-      ({ content }) => content,
-    );
+    const messages = [...this.discord.messages, ...this.slack.messages];
+    const [discord = "", slack = ""] = messages.map(({ content }) => content);
     for (const content of [discord, slack]) expect(content.length).toBeLessThan(2_000);
     return { discord, slack };
   }
@@ -511,13 +493,9 @@ failed attempts and bans per day, █ = 2
     const { discord, slack } = scene.theMessages();
     expect(discord).toBe(`${TITLE}\n\`\`\`\n${text}\n\`\`\``);
     expect(slack).toBe(`*web-1*\n${TITLE}\n\`\`\`\n${text}\n\`\`\``);
-    expect(dry).toEqual({
-      code: 0,
-      out: `Fail2Ban · web-1\n${discord}\nFail2Ban · web-1\n${slack}\n`,
-      err: ["Discord", "Slack"]
-        .map((title) => `f2b-watch: dry run: 1 message for ${title}, none sent\n`)
-        .join(""),
-    });
+    const told = (title: string) => `f2b-watch: dry run: 1 message for ${title}, none sent\n`;
+    const shown = `Fail2Ban · web-1\n${discord}\nFail2Ban · web-1\n${slack}\n`;
+    expect(dry).toEqual({ code: 0, out: shown, err: told("Discord") + told("Slack") });
   });
 
   test("nothing happened: a line says so, and it is sent as a sign of life", async () => {
@@ -534,6 +512,7 @@ failed attempts and bans per day, █ = 2
   });
 
   test("lines without a date are not called nothing", async () => {
+<<<<<<< HEAD
     using scene = new Scene(
       found(NOW).replace(/^\S+ \S+ /, ""),
       found(NOW).replace(/^\S+ \S+ /, ""),
@@ -541,6 +520,12 @@ failed attempts and bans per day, █ = 2
     expect((await scene.run("digest")).out).toBe(
       `${TITLE}\n2 lines have no date: they are not counted\n`,
     );
+=======
+    using scene = new Scene();
+    scene.append(found(NOW).replace(/^\S+ \S+ /, ""), found(NOW).replace(/^\S+ \S+ /, ""));
+    const told = "2 lines have no date: they are not counted";
+    expect((await scene.run("digest")).out).toBe(`${TITLE}\n${told}\n`);
+>>>>>>> dc1d0c5 (Fewer lines for the same promises of digest, check and bench)
     scene.append(found(NOW), found(NOW), found(NOW));
     expect((await scene.run("digest")).out).not.toContain("no date");
   });
@@ -573,9 +558,7 @@ failed attempts and bans per day, █ = 2
     for (let index = 0; index < 300; index++) log.push(found(NOW, `192.0.2.${index % 250}`));
     const path = join(scene.directory, "&".repeat(200));
     fs.writeFileSync(path, log.map((line) => `${line}\n`).join(""));
-    for (let number = 1; number < 9; number++) {
-      fs.symlinkSync("/etc/passwd", `${path}-2026110${number}`);
-    }
+    for (let day = 1; day < 9; day++) fs.symlinkSync("/etc/passwd", `${path}-2026110${day}`);
     await scene.f2bWatch("digest", "--send", "--log", path, "--host", "&".repeat(80));
     const { discord, slack } = scene.theMessages();
     expect(discord).toMatch(/^and 99\d\d more$/m);
@@ -608,10 +591,8 @@ failed attempts and bans per day, █ = 2
     const ids = Array.from({ length: 150 }, (_, index) => `192.0.2.${index}`);
     const log = [...ids.map((id) => found(NOW, id)), ban(NOW, "192.0.2.149"), unban(NOW)];
     const { addresses, chart, seenAddresses, lines } = await tallied(log, "1h");
-    expect({ seenAddresses, lines }).toEqual({
-      seenAddresses: 150,
-      lines: { dated: 152, undated: 0 },
-    });
+    expect(seenAddresses).toBe(150);
+    expect(lines).toEqual({ dated: 152, undated: 0 });
     expect(addresses).toHaveLength(100);
     expect(addresses[0]).toEqual({ address: "192.0.2.149", found: 1, banned: 1 });
     expect(chart).toEqual({

@@ -5,6 +5,7 @@
 import * as fs from "node:fs";
 import { join } from "node:path";
 import type { DiscordMessage } from "./discord.ts";
+import { fixture } from "./events.ts";
 import { repository, Scene } from "./harness.ts";
 
 export const picture = join(repository, ".github/messages.svg");
@@ -38,11 +39,7 @@ async function posted(happening: Happening): Promise<{ messages: DiscordMessage[
   const { log, from, to, format = "events", rewritten = ["", ""] } = happening;
   using scene = new Scene();
   scene.env = { DISCORD_WEBHOOK: scene.discord.webhook, F2B_INLINE: "20" };
-  const text = fs.readFileSync(join(import.meta.dirname, "fixtures", log), "utf8");
-  const all = text
-    .replace(...rewritten)
-    .split("\n")
-    .slice(0, -1);
+  const all = fixture(log).map((line) => line.replace(...rewritten));
   const fresh = all.slice(from - 1, to);
   scene.append(...all.slice(0, from - 1));
   await scene.pass("--from", "end");

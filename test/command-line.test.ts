@@ -627,9 +627,8 @@ describe("without a destination", () => {
     const { code, out, err } = await scene.run();
     expect(code).toBe(0);
     expect(out.match(/^```$/gm)?.length).toBeGreaterThan(20);
-    expect(err.match(/^f2b-watch: .*/gm)).toEqual([
-      "f2b-watch: no destination is set, messages go to stdout",
-    ]);
+    const told = "f2b-watch: no destination is set, messages go to stdout";
+    expect(err.match(/^f2b-watch: .*/gm)).toEqual([told]);
     expect(await scene.run()).toEqual(DONE);
     scene.append(...lines(501, 502));
     const shown = `Fail2Ban · web-1\n\`\`\`\n${line(501)}\n${line(502)}\n\`\`\`\n`;

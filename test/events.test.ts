@@ -215,19 +215,14 @@ describe("a failed action", () => {
     const real = fixture("failing-action.log");
     const lines = short(real);
     const lineOf = (text: string) => lines.find((line) => line.includes(text));
-    expect(lineOf("[webhook] BANNED .7")).toContain(
-      "action `lab-webhook` failed: `curl: (7) Failed to connect",
-    );
-    expect(lineOf("[pyaction] BANNED")).toContain(
-      "action `lab-py` failed: `first line of the exception`",
-    );
+    expect(lineOf("[webhook] BANNED .7")).toContain("lab-webhook` failed: `curl: (7) Failed to");
+    expect(lineOf("[pyaction] BANNED")).toContain("lab-py` failed: `first line of the exception`");
     // `sleep 30` says neither for whom nor for which jail it ran: it stands alone.
     expect(lineOf("[slow] BANNED")).toEndWith("action `lab-slow` failed");
     expect(lines.at(-1)).toBe("⚠️ `sleep 30 timed out after 3 seconds` ×4");
     expect(lines.join("\n")).not.toContain("NOT blocked");
-    const [alone] = short(
-      real.filter((line) => line.includes("Failed to execute ban jail 'sshd'")),
-    );
+    const isOne = (line: string) => line.includes("Failed to execute ban jail 'sshd'");
+    const [alone] = short(real.filter(isOne));
     expect(alone).toStartWith("⚠️ [sshd] action `lab-fail` failed at ban of .7");
     const checked = short(fixture("failing-invariant.log"));
     const blocked = checked.filter((line) => line.includes("NOT blocked")).join("\n");
@@ -237,17 +232,13 @@ describe("a failed action", () => {
     expect(checked.join("\n")).not.toContain("Invariant");
     const [sshd, web, ...more] = short(fixture("cases/interleaved-failures.log"));
     expect(more).toEqual([]);
-    expect(sshd).toContain(
-      "[sshd] BANNED .7 · ⚠️ action `notify` failed: `curl: (6) Could not resolve",
-    );
-    expect(web).toContain(
-      "[web] BANNED .8 · ⚠️ action `nftables` failed: `Error: Could not process",
-    );
+    expect(sshd).toContain("[sshd] BANNED .7 · ⚠️ action `notify` failed: `curl: (6) Could not");
+    expect(web).toContain("[web] BANNED .8 · ⚠️ action `nftables` failed: `Error: Could not");
     const [unmade, ...others] = short(fixture("cases/not-blocked-0.10.log"));
     expect(others).toEqual([]);
     expect(unmade).toContain(".9 after 1 failed attempt logged, but 🚨 NOT blocked");
     expect(unmade).toContain(
-      "action `iptables-allports` failed: `iptables: No chain/target/match by that name.",
+      "`iptables-allports` failed: `iptables: No chain/target/match by that",
     );
   });
 

@@ -582,9 +582,8 @@ countries (IPs) found bans
 🇩🇪 DE (2)           4    0
 🇫🇷 FR (1)           2    1
 `);
-    const { addresses, countries } = JSON.parse(
-      (await scene.run("digest", "--geo", "/geo.mmdb", "--json")).out,
-    );
+    const json = await scene.run("digest", "--geo", "/geo.mmdb", "--json");
+    const { addresses, countries } = JSON.parse(json.out);
     expect(addresses[0]).toEqual({ address: "203.0.113.1", country: "DE", found: 3, banned: 0 });
     expect(countries).toEqual([
       { country: "DE", addresses: 2, found: 4, banned: 0 },

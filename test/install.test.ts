@@ -13,9 +13,8 @@ setDefaultTimeout(180_000);
 // README's test command is npx's, which hands on its own --allow-scripts; npm install refuses that.
 delete process.env["npm_config_allow_scripts"];
 
-const online = spawnSync(process.execPath, ["info", `zod@${packageJson.dependencies.zod}`], {
-  timeout: 10_000,
-});
+const question = ["info", `zod@${packageJson.dependencies.zod}`];
+const online = spawnSync(process.execPath, question, { timeout: 10_000 });
 const note = online.status === 0 ? "" : " (needs the package registry)";
 const withRegistry = note === "" ? testWith("npm") : test.skipIf(true);
 

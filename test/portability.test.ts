@@ -205,9 +205,8 @@ describe("check under deno", () => {
 // ── Alone ───────────────────────────────────────────────────────────────────────────────────────
 
 describe("alone", () => {
-  const online = spawnSync(bun, ["info", `zod@${packageJson.dependencies.zod}`, "version"], {
-    timeout: 10_000,
-  });
+  const question = ["info", `zod@${packageJson.dependencies.zod}`, "version"];
+  const online = spawnSync(bun, question, { timeout: 10_000 });
   const note = online.status === 0 ? "" : " (needs the package registry)";
 
   test.skipIf(note !== "")(`the lone file runs where nothing lies beside it${note}`, async () => {
@@ -215,9 +214,8 @@ describe("alone", () => {
     fs.mkdirSync(join(folder.directory, "lone"));
     const copy = join(folder.directory, "lone/f2b-watch.ts");
     fs.copyFileSync(script, copy);
-    await folder.expectPrinted([bun, copy], {
-      BUN_INSTALL_CACHE_DIR: join(folder.directory, "cache"),
-    });
+    const BUN_INSTALL_CACHE_DIR = join(folder.directory, "cache");
+    await folder.expectPrinted([bun, copy], { BUN_INSTALL_CACHE_DIR });
     const left = fs.readdirSync(join(folder.directory, "lone")).sort();
     expect(left).toEqual(["f2b-watch.ts", "state"]);
   });

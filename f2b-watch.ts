@@ -2844,20 +2844,6 @@ function statusTable(jails: readonly JailStatus[], isMessage: boolean): string {
   return table.map((line) => `${line.trimEnd()}\n`).join("");
 }
 
-/** What a ping makes of an outage: what is remembered of it, and what a destination is told. */
-function afterPing(down: Channel["down"], isUp: boolean, at: number, host: string) {
-  const known = down && down.since <= at ? down : { since: at, told: false };
-  const ageMs = at - (down?.since ?? at);
-  if (isUp) {
-    const notice = `✅ ${host}: fail2ban answers again, after ${durationText(ageMs)}`;
-    return { down: undefined, notice: down?.told ? notice : "" };
-  }
-  if (known.told || ageMs < MINUTE) return { down: known, notice: "" };
-  const words = "fail2ban does not answer, its socket cannot be reached";
-  const notice = `⚠️ ${host}: ${words} (for ${durationText(ageMs)})`;
-  return { down: { ...known, told: true }, notice };
-}
-
 // ── Core: digest ────────────────────────────────────────────────────────────────────────────────
 // Pure. Adds up what happened in a period, and sets it in one message.
 
@@ -4053,17 +4039,22 @@ function readCopy(world: World, path: string): string | undefined {
 }
 
 /** One copy's text as it was written, which its checksum proves; absent when it is damaged. */
-function unsealed(text: string, log: string): State | undefined {
+function unsealed(text: string, log?: string): State | undefined {
   try {
     const { checksum, ...state }: State & { checksum?: unknown } = JSON.parse(text);
     const sealed = text.slice(0, text.lastIndexOf(',\n "checksum"'));
     // The first states had another one.
     const isIntact =
       checksum === checksumOf(sealed) || checksum === fingerprint(JSON.stringify(state));
-    return isIntact && state.log === log ? state : undefined;
+    return isIntact && state.log === (log ?? state.log) ? state : undefined;
   } catch {
     return undefined;
   }
+}
+
+/** A state as it was saved last, by whomever; absent when it is damaged, closed or not there. */
+function lastState(world: World, path: string, log?: string): State | undefined {
+  return unsealed(ifPossible(() => readCopy(world, path)) ?? "", log);
 }
 
 /** Reads one copy's text; absent when it is damaged, or of a wrong shape. */
@@ -4141,7 +4132,7 @@ function acquireLock(path: string) {
   try {
     database = new sqlite.DatabaseSync(path);
     database.exec("PRAGMA journal_mode=MEMORY; BEGIN IMMEDIATE");
-    return { release: database.close.bind(database) };
+    return { [Symbol.dispose]: database.close.bind(database) };
   } catch (error) {
     database?.close();
     if (reason(error).includes("is locked")) return undefined;
@@ -4213,20 +4204,14 @@ function proxyOf({ env }: World, { protocol, hostname }: URL): string | undefine
 /** A service as a run uses it. */
 type Destination = ReturnType<typeof destinationOf>;
 
-function destinationOf(world: World, { host, view }: Settings, service: Connected) {
-  const { header, encode } = service;
-  const colors = service.hasColors && view.color;
-  const sender = discordName(host);
-  return {
-    ...service,
-    colors,
+function destinationOf(world: World, settings: Settings, service: Connected) {
+  const { header, encode, hasColors, pace } = service;
+  const colors = hasColors && settings.view.color;
+  const sender = discordName(settings.host);
+  const posting = {
+    pace,
     /** Messages are printed, so nothing paces or refuses them. */
     prints: false,
-    /** A whole message: words, then lines in a fence. */
-    fenced: (before: string, lines: string) =>
-      `${header(host, "")}${encode(before)}\`\`\`${colors ? "ansi" : ""}\n${lines}\n\`\`\``,
-    /** A whole message without a fence; `words` are in the service's markup. */
-    plain: (before: string, words: string) => header(host, words) + encode(before) + words,
     /** `named`: under our own name, which may be refused; `leftMs`: the run's remaining time. */
     send({ content, file }: Message, named: boolean, leftMs: number): Verdict | Promise<Verdict> {
       const call = service.post(content, named ? sender : undefined, file);
@@ -4235,13 +4220,22 @@ function destinationOf(world: World, { host, view }: Settings, service: Connecte
     /** Prints what is buffered. */
     flush: () => Promise.resolve(),
   };
+  return {
+    ...service,
+    ...(settings.prints ? printing(world, settings, service.name) : posting),
+    colors,
+    /** A whole message: words, then lines in a fence. */
+    fenced: (before: string, lines: string) =>
+      `${header(settings.host, "")}${encode(before)}\`\`\`${colors ? "ansi" : ""}\n${lines}\n\`\`\``,
+    /** A whole message without a fence; `words` are in the service's markup. */
+    plain: (before: string, words: string) => header(settings.host, words) + encode(before) + words,
+  };
 }
 
 /** The same messages, printed as a channel would show them: sender, text, file. */
-function printing(world: World, { host, dryRun }: Settings, destination: Destination): Destination {
+function printing(world: World, { host, dryRun }: Settings, service: string) {
   const name = discordName(host);
-  // Parts of this size are printed twice as fast as one growing text.
-  const partLength = 64 * 1024;
+  const printed: Verdict = { kind: "confirmed", why: "" };
   let [texts, length, isTold]: [string[], number, boolean] = [[], 0, dryRun];
   const flush = async () => {
     const text = texts.join("");
@@ -4252,31 +4246,29 @@ function printing(world: World, { host, dryRun }: Settings, destination: Destina
     await print(world, text, leaves);
     await world.sleep(0);
   };
-  const printed: Verdict = { kind: "confirmed", why: "" };
+  // One part after the other: memory has no room for a second copy of a whole file.
   const printAll = async (parts: readonly string[]) => {
-    // One after the other: memory has no room for a second copy of a whole file.
     for (const part of parts) {
-      await flush();
       texts.push(part);
-      length += part.length;
+      await flush();
     }
-    // What counts as sent is printed.
-    if (!dryRun || length > partLength) await flush();
     return printed;
   };
   return {
-    ...destination,
     pace: [],
     prints: true,
     flush,
-    send({ content, file }) {
-      if (!isTold && destination.name === STDOUT.name)
+    send({ content, file }: Message) {
+      if (!isTold && service === STDOUT.name)
         complain(world, "no destination is set, messages go to stdout", SET_ONE);
       isTold = true;
       const text = `${name}\n${content}\n${file ? `[${file.name}]\n` : ""}`;
+      // What counts as sent is printed.
+      if (!dryRun || file) return printAll([text, ...(file?.parts ?? [])]);
       texts.push(text);
       length += text.length;
-      return dryRun && !file && length <= partLength ? printed : printAll(file?.parts ?? []);
+      // Parts of this size are printed twice as fast as one growing text.
+      return length > 64 * 1024 ? flush().then(() => printed) : printed;
     },
   };
 }
@@ -4300,13 +4292,6 @@ const STDOUT: Connected = {
   post: () => ({ url: "" }),
   ask: { text: "", doubt: "", untouched: undefined },
 };
-
-function destinationsOf(world: World, settings: Settings): Destination[] {
-  return settings.services.map((service) => {
-    const destination = destinationOf(world, settings, service);
-    return settings.prints ? printing(world, settings, destination) : destination;
-  });
-}
 
 /** Prints what was asked for; a reader that leaves early has seen enough, or `leaves` is thrown. */
 async function print(world: World, text: string, leaves?: Fault): Promise<number> {
@@ -4601,10 +4586,10 @@ function countryText(code: string): string {
 // Reads by plan, posts by verdict, saves after each confirmed message. The job that is handed down
 // holds the state and the log's files, each opened once.
 
-type Job = ReturnType<typeof openJob>;
+type Job = Awaited<ReturnType<typeof openJob>>;
 
-function openJob(world: World, settings: Settings, { deadline, channels, markPath }: Turn) {
-  const { log, dryRun } = settings;
+async function openJob(world: World, settings: Settings, isPass: boolean) {
+  const { log, dryRun, deadline, isFound } = settings;
   const statePath = statePathOf(settings);
   const saved = readState(world, settings);
   const state: State =
@@ -4616,65 +4601,66 @@ function openJob(world: World, settings: Settings, { deadline, channels, markPat
   /** There was no state: nothing of this log has ever been read. */
   const firstRun = !stateLost && Object.keys(state.destinations).length === 0;
   let isDamaged = stateLost || (saved.kind === "known" && saved.fromCopy);
+  shareChannels(world, settings, state);
   const before = JSON.stringify(state);
-  /** How many lines each destination had consumed. */
-  const totals = new Map(
-    Object.entries(state.destinations).map(([name, { total }]) => [name, total]),
-  );
   const opened: Promise<LogFiles>[] = [];
-  let live: OpenFile | undefined;
-  let logFault: Fault | undefined;
-  try {
-    live = openLive(world, log, settings.isFound);
-  } catch (error) {
-    if (!(error instanceof Fault)) throw error;
-    logFault = error;
-  }
+  const found = await tried(66, () => openLive(world, log, isFound));
+  const [live, logFault] = found instanceof Fault ? [undefined, found] : [found, undefined];
   const save = () => {
     // Only a pass reports a damaged state, so nothing else may repair it.
-    if (dryRun || (stateLost && !markPath)) return;
+    if (dryRun || (stateLost && !isPass)) return;
     saveState(world, statePath, state, isDamaged);
     isDamaged = false;
   };
   return {
-    ...{ world, settings, statePath, deadline, state, totals },
-    ...{ stateLost, firstRun, live, logFault, save },
+    ...{ world, settings, statePath, deadline, state, stateLost, firstRun, live, logFault, save },
     /** A file changed while it was read: the pass starts again from the saved state. */
     logChanged: false,
-    siblings: (all = false) =>
-      (opened[all ? 1 : 0] ??= siblingsFor(world, settings, { state, stateLost, live, all })),
-    /** What is known of a destination; saved with the state, shared by all logs of a pass. */
-    channel(name: string): Channel {
-      const channel = mergeChannels(state.channels[name], channels.get(name));
-      channels.set(name, channel);
-      return (state.channels[name] = channel);
+    siblings(all = false): Promise<LogFiles> {
+      return (opened[all ? 1 : 0] ??= siblingsFor(this, all));
     },
+    channel: (name: string): Channel => (state.channels[name] ??= { posts: [] }),
     /** The last save of a pass; afterwards both copies know every confirmed message. */
     saveChanges(): void {
       if (JSON.stringify(state) === before && !isDamaged) return;
       save();
       if (firstRun || stateLost) save();
     },
-    async close(): Promise<void> {
+    async [Symbol.asyncDispose](): Promise<void> {
       const all = await Promise.all(opened.map((each) => each.catch(() => NO_SIBLINGS)));
-      for (const file of [...(live ? [live] : []), ...all.flatMap(({ open }) => open)])
-        file.close();
+      for (const file of [live, ...all.flatMap(({ open }) => open)]) file?.close();
     },
   };
 }
 
+/** Who posts to a channel shares its limits with the other logs whose states lie together. */
+function shareChannels(world: World, settings: Settings, state: State): void {
+  const lastPost = ({ posts }: Channel) => posts.at(-1) ?? 0;
+  const names = ifPossible(() => world.fs.readdirSync(settings.state)) ?? [];
+  const others = names.filter((name) => /\.json$/.test(name) && name !== stateFileName(state.log));
+  for (const other of others) {
+    const { channels = {} } = lastState(world, resolve(settings.state, other)) ?? {};
+    for (const [name, channel] of Object.entries(channels)) {
+      const own = (state.channels[name] ??= { posts: [] });
+      // Who posted last knows what the service asked for.
+      const { asked, pause } = lastPost(channel) > lastPost(own) ? channel : own;
+      const count = (at: number) => own.posts.filter((each) => each === at).length;
+      // Of equal times as many as the one has that knows more of them.
+      const more = channel.posts.filter((at, index, all) => index - all.indexOf(at) >= count(at));
+      const posts = [...own.posts, ...more].sort((one, other) => one - other);
+      state.channels[name] = { ...own, posts, asked, pause };
+    }
+  }
+}
+
 /** The siblings; compressed ones only if some destination has not finished them, or all. */
-async function siblingsFor(
-  world: World,
-  settings: Settings,
-  { state, stateLost, live, all }: Pick<Job, "state" | "stateLost" | "live"> & { all: boolean },
-): Promise<LogFiles> {
+async function siblingsFor(run: Job, all: boolean): Promise<LogFiles> {
+  const { world, settings, state, stateLost, live } = run;
   const { log, dryRun, view } = settings;
   const parts = Object.values(state.destinations);
   const isOn = ({ cursor }: Progress) => cursor !== undefined && live?.matches(cursor) === true;
   // The first states noted no compressed files: where the log continues, none of them matters.
   const isKnown = (part: Progress, key: string) => part.known?.includes(key) ?? isOn(part);
-  const scratchPath = `${statePathOf(settings)}.unpacked${dryRun ? "-dry" : ""}`;
   const siblings = await openSiblings(world, log, live);
   const newestMs = Math.max(...siblings.open.map(({ writtenMs }) => writtenMs));
   const isWanted = ({ key = "", writtenMs }: OpenFile) =>
@@ -4682,18 +4668,8 @@ async function siblingsFor(
     stateLost ||
     (writtenMs === newestMs && view.format === "events") ||
     parts.some((part) => !isKnown(part, key));
+  const scratchPath = `${run.statePath}.unpacked${dryRun ? "-dry" : ""}`;
   return await unpackSiblings(world, siblings, scratchPath, isWanted);
-}
-
-/** What two logs know of one destination. */
-function mergeChannels(one: Channel = { posts: [] }, other: Channel = one): Channel {
-  if (one === other) return one;
-  const asked = (other.asked?.at ?? 0) > (one.asked?.at ?? 0) ? other.asked : one.asked;
-  const pause = (other.pause?.until ?? 0) > (one.pause?.until ?? 0) ? other.pause : one.pause;
-  // Usually one contains the other: equal times are two posts only within one list.
-  const more = other.posts.filter((at) => !one.posts.includes(at));
-  const posts = [...one.posts, ...more].sort((a, b) => a - b);
-  return { ...one, posts, asked, pause };
 }
 
 function say({ world, settings }: Job, message: string): void {
@@ -4705,20 +4681,7 @@ function showProgress({ world }: Job, text: string): void {
   if (world.terminal) world.writeError(`\r\x1b[K${text}`);
 }
 
-/** A failure is reported when it begins or changes, after an hour, then daily. */
-function isReportDue(
-  last: State["failures"][string] | undefined,
-  now: number,
-  exitCode: number,
-): boolean {
-  if (!last || last.told > now || last.exitCode !== exitCode) return true;
-  // Nobody has seen it yet.
-  if (last.told < last.since) return true;
-  const isFirstHour = last.told - last.since < HOUR;
-  return isFirstHour ? now - last.since >= HOUR : now - last.told >= DAY;
-}
-
-/** Reports a failure when that is due, and once when it is over. */
+/** Reports a failure when it begins or changes, after an hour, then daily; and when it is over. */
 function report(
   { world, state, settings }: Job,
   key: string,
@@ -4735,15 +4698,18 @@ function report(
   const { exitCode, message, hint } = fault;
   if (message === "") return;
   const now = world.now();
-  const isDue = isReportDue(last, now, exitCode);
+  // A time in the future means that the clock was set back.
+  const lasts = last?.exitCode === exitCode && Math.max(last.since, last.told) <= now;
+  const { since, told } = lasts ? last : { since: now, told: 0 };
+  const dueAt = told < since + HOUR ? since + HOUR : told + DAY;
+  // If it was told before it began, nobody has seen it yet.
+  const isDue = told < since || now >= dueAt;
   // If the state cannot be saved, the report cannot be remembered.
   if (isDue || exitCode === 73 || world.terminal || settings.dryRun) {
     const unsent = ifPossible(waiting);
     complain(world, unsent ? `${message}; ${unsent}` : message, hint);
   }
-  if (!isDue) return;
-  const lasts = last && last.since <= now && last.exitCode === exitCode;
-  state.failures[key] = { since: lasts ? last.since : now, told: world.heard ? now : 0, exitCode };
+  if (isDue) state.failures[key] = { since, told: world.heard ? now : 0, exitCode };
 }
 
 // ── The pass: lines ─────────────────────────────────────────────────────────────────────────────
@@ -5817,95 +5783,81 @@ interface Ended {
   /** How many messages were sent, or what went wrong; absent if there was nothing to send. */
   readonly outcome: number | Fault | undefined;
   readonly source: Source | undefined;
-}
-
-interface Turn {
-  readonly deadline: number;
-  /** What is known of the destinations: all logs share their limits. */
-  readonly channels: Map<string, Channel>;
-  /** Waits for a run in progress until the deadline, instead of leaving the work to it. */
-  readonly waits?: boolean;
-  /** Where a run that does not get the lock leaves its mark; removed before the log is read. */
-  readonly markPath?: string;
-  /** Reports how it ended; by default to stderr. */
-  readonly conclude?: (job: Job, ended: readonly Ended[]) => void;
+  /** Lines were consumed, sent or not. */
+  readonly hasMoved: boolean;
 }
 
 /**
- * One turn with the state: takes the lock or waits for it, sends to all destinations at once,
- * reports, saves, releases. Absent if another run is in progress. A dry run takes no lock, and
- * gives each destination a job of its own, because nothing is saved.
+ * One turn with the state: takes the lock, or `waits` for it; sends to all destinations at once,
+ * reports (`conclude`), saves, releases. Absent if another run is in progress. A dry run takes no
+ * lock, and prints what one destination is sent after the other.
  */
-async function session(world: World, settings: Settings, work: Work, turn: Turn) {
-  const { dryRun } = settings;
-  const { deadline, markPath, waits = false, conclude = reportEnded } = turn;
-  const path = `${statePathOf(settings)}.lock`;
-  if (!dryRun) touch(world, path);
-  let lock = dryRun ? undefined : acquireLock(path);
-  while (!dryRun && !lock) {
+async function session(
+  world: World,
+  settings: Settings,
+  work: Work,
+  { waits = false, conclude = reportEnded } = {},
+) {
+  const { dryRun, deadline, services } = settings;
+  const isPass = work === newLines;
+  const path = statePathOf(settings);
+  if (!dryRun) touch(world, `${path}.lock`);
+  let lock = dryRun ? undefined : acquireLock(`${path}.lock`);
+  for (; !dryRun && !lock; lock = acquireLock(`${path}.lock`)) {
     if (!waits) return undefined;
     if (world.now() >= deadline || world.stopping.aborted) {
       const message = "another run is in progress and did not end in time";
       throw new Fault(75, message, "check again when that run is done");
     }
     await world.sleep(200);
-    lock = acquireLock(path);
   }
-  try {
-    if (markPath) {
-      writing(markPath, () => world.fs.rmSync(markPath, { force: true }));
-      await restored(world, settings, deadline);
-    }
-    const destinations = destinationsOf(world, settings);
-    let [exitCode, logChanged] = [0, false];
-    for (const group of dryRun ? destinations.map((each) => [each]) : [destinations]) {
-      const job = openJob(world, settings, turn);
-      try {
-        if (work === newLines && group[0] === destinations[0]) await reportMismatches(job);
-        const ended = await Promise.all(
-          group.map(async (destination): Promise<Ended> => {
-            let [outcome, source]: [Ended["outcome"], Ended["source"]] = [undefined, undefined];
-            try {
-              source = await work(job, destination);
-              outcome = source && (await deliver(job, destination, source));
-            } catch (error) {
-              // What goes wrong with one destination stays with it.
-              if (!(error instanceof Fault)) throw error;
-              outcome = error;
-            }
-            await destination.flush();
-            return { destination, outcome, source };
-          }),
-        );
-        if (world.terminal) world.writeError("\r\x1b[K");
-        conclude(job, ended);
-        const codes = ended.map(({ outcome }) => (outcome instanceof Fault ? outcome.exitCode : 0));
-        const code = worstExit(codes);
-        exitCode = worstExit([exitCode, code]);
-        if (markPath) job.state.validated = validatedBy(settings);
-        // A failed save has been reported and is not retried.
-        if (code !== 73) job.saveChanges();
-        logChanged ||= job.logChanged;
-      } finally {
-        await job.close();
-      }
-    }
-    return { exitCode, logChanged };
-  } finally {
-    lock?.release();
+  using _lock = lock;
+  if (isPass && !dryRun) {
+    writing(path, () => world.fs.rmSync(`${path}.mark`, { force: true }));
+    await restored(world, settings);
   }
+  await using job = await openJob(world, settings, isPass);
+  if (isPass) await reportMismatches(job);
+  const parts: Promise<Ended>[] = [];
+  for (const destination of services.map((service) => destinationOf(world, settings, service))) {
+    const total = () => job.state.destinations[destination.name]?.total;
+    const part = async (): Promise<Ended> => {
+      const before = total() ?? Infinity;
+      let source: Source | undefined;
+      // What goes wrong with one destination stays with it.
+      const outcome = await tried(70, async () => {
+        source = await work(job, destination);
+        return source && (await deliver(job, destination, source));
+      });
+      await destination.flush();
+      return { destination, outcome, source, hasMoved: (total() ?? 0) > before };
+    };
+    parts.push(part());
+    if (dryRun) await parts.at(-1);
+  }
+  const ended = await Promise.all(parts);
+  if (world.terminal) world.writeError("\r\x1b[K");
+  conclude(job, ended);
+  const codes = ended.map(({ outcome }) => (outcome instanceof Fault ? outcome.exitCode : 0));
+  const exitCode = worstExit(codes);
+  const { verbose, ping, databaseNamed, manyLogs, marks } = settings;
+  const isUsual = !verbose && !ping && !databaseNamed && !manyLogs;
+  const names = services.map(({ name }) => name);
+  // Lets the next run with these settings, or fewer, see that nothing is new without validating.
+  if (isPass) job.state.validated = isUsual ? { marks, names } : undefined;
+  // A failed save has been reported and is not retried.
+  if (exitCode !== 73 && exitCode !== 70) job.saveChanges();
+  return { exitCode, logChanged: job.logChanged };
 }
 
 /** Lets a restart finish restoring bans, so that it is reported as a whole. */
-async function restored(world: World, settings: Settings, deadline: number): Promise<void> {
-  if (settings.view.format !== "events") return;
-  const saved = ifPossible(() => readState(world, settings));
-  if (saved?.kind !== "known") return;
+async function restored(world: World, settings: Settings): Promise<void> {
+  const saved = lastState(world, statePathOf(settings), settings.log);
+  if (!saved || settings.view.format !== "events") return;
   // It takes fail2ban some seconds.
-  const until = Math.min(deadline, world.now() + 10 * SECOND);
-  const offsets = Object.values(saved.state.destinations).map(({ cursor }) => cursor?.offset ?? 0);
-  let from = Math.min(...offsets);
-  for (;;) {
+  const until = Math.min(settings.deadline, world.now() + 10 * SECOND);
+  const offsets = Object.values(saved.destinations).map(({ cursor }) => cursor?.offset ?? 0);
+  for (let from = Math.min(...offsets); ; await world.sleep(SECOND)) {
     const live = ifPossible(() => openLive(world, settings.log));
     if (!live) return;
     const start = from > live.size ? 0 : Math.max(from, live.size - 64 * 1024);
@@ -5914,15 +5866,18 @@ async function restored(world: World, settings: Settings, deadline: number): Pro
     live.close();
     const isOver = !/Restore Ban|Starting Fail2ban|Jail '[^']*' started/.test(text);
     if (isOver || world.now() >= until || world.stopping.aborted) return;
-    await world.sleep(SECOND);
   }
 }
 
 /** The log's new lines, for one destination. */
 async function newLines(job: Job, destination: Destination): Promise<Source> {
-  const { state, logFault, firstRun } = job;
+  const { settings, state, logFault, firstRun } = job;
+  const { name } = destination;
   if (logFault) throw logFault;
-  const progress = (state.destinations[destination.name] ??= await startProgress(job));
+  let progress = state.destinations[name] ?? (await startProgress(job));
+  // Of a dry run nothing is kept: a new destination starts where the others really are.
+  if (settings.dryRun) progress = structuredClone(progress);
+  else state.destinations[name] = progress;
   // From here on the log is known: what is rotated away now is not from before.
   if (firstRun) job.save();
   const plan = await planFor(job, destination, progress);
@@ -5932,7 +5887,7 @@ async function newLines(job: Job, destination: Destination): Promise<Source> {
 
 /** Reports how the part of each destination ended. */
 function reportEnded(job: Job, ended: readonly Ended[]): void {
-  const { world, state, live, totals } = job;
+  const { world, state, live } = job;
   const { log, dryRun } = job.settings;
   const { news } = job.settings.facts;
   for (const [name, fault] of news) report(job, name, fault, `--${name} works again`);
@@ -5940,11 +5895,11 @@ function reportEnded(job: Job, ended: readonly Ended[]): void {
   const faults = ended.flatMap(({ outcome }) => (outcome instanceof Fault ? outcome : []));
   const unread = faults.find(({ exitCode }) => exitCode === 66);
   if (unread || live) report(job, "log", unread, `${log} can be read again`);
-  for (const { destination, outcome, source } of ended) {
+  for (const { destination, outcome, source, hasMoved } of ended) {
     const { name, title, prints } = destination;
-    const { held, total = 0 } = state.destinations[name] ?? {};
+    const held = state.destinations[name]?.held;
     if (!held && !unread) report(job, "stuck", undefined, `fail2ban writes to ${log} again`);
-    if (held && !dryRun && total > (totals.get(name) ?? total)) {
+    if (held && !dryRun && hasMoved) {
       held.passes = (held.passes ?? 0) + 1;
       // For a moment after a rename that is normal; after five runs with new lines in it, or a
       // minute, fail2ban was never told to reopen its log.
@@ -5987,24 +5942,13 @@ async function reportMismatches({ world, settings, live, state, firstRun }: Job)
   ] as const) {
     const now = world.now();
     if (!key || isAsked(state, key, now)) continue;
-    const found = await look().catch(() => undefined);
+    const found = await look().catch((error: unknown) => {
+      if (!(error instanceof Fault)) throw error;
+    });
     const fault = found instanceof Fault ? found : undefined;
     if (fault && !state.failures[key]?.exitCode) complain(world, fault.message, fault.hint);
     state.failures[key] = { since: now, told: now, exitCode: fault?.exitCode ?? 0 };
   }
-}
-
-function upToDate(world: World, log: string, live: OpenFile, progress?: Progress): boolean {
-  if (!progress || progress.outbox || (progress.notice && !progress.gap)) return false;
-  const { cursor, listing, held, gap } = progress;
-  if (listing !== ifPossible(() => listSiblings(world, log))?.snapshot) return false;
-  const isHere = cursor !== undefined && live.matches(cursor);
-  // In a rotated file, or lost and reported: only a new line in the log is news.
-  if (!isHere && cursor && held === undefined && !gap) return false;
-  const from = isHere ? cursor.offset : 0;
-  // A whole line, or more than a glance shows, is news.
-  const glance = 64 * 1024;
-  return live.size - from <= glance && !live.read(from, glance).includes(NEWLINE);
 }
 
 function isAsked({ failures }: State, key: string, now: number): boolean {
@@ -6022,12 +5966,10 @@ function nothingNew(
   namesIn: (state: State) => readonly string[] | undefined,
 ): boolean {
   const { log } = kept;
-  const text = readCopy(world, statePathOf(kept)) ?? "";
-  const state = unsealed(text, log);
-  if (!state) return false;
+  const state = lastState(world, statePathOf(kept), log);
   let live: OpenFile | undefined;
   try {
-    const names = namesIn(state);
+    const names = state && namesIn(state);
     if (!names || state.failures["log"]) return false;
     live = openLive(world, log);
     if (!live) return false;
@@ -6035,36 +5977,36 @@ function nothingNew(
     const now = world.now();
     // Nothing was written for a day: fail2ban may log elsewhere.
     if (now - live.stat.mtimeMs > DAY && !isAsked(state, "quiet", now)) return false;
-    return names.every((name) => upToDate(world, log, file, state.destinations[name]));
-  } catch (error) {
-    // Told by the pass, which remembers that it was; a state of a wrong shape, by its schema.
-    const wrong = error instanceof TypeError || error instanceof RangeError;
-    if (error instanceof Fault || wrong) return false;
-    throw error;
+    const snapshot = ifPossible(() => listSiblings(world, log))?.snapshot;
+    return names.every((name) => {
+      const progress = state.destinations[name];
+      if (!progress || progress.outbox || (progress.notice && !progress.gap)) return false;
+      const { cursor, listing, held, gap } = progress;
+      const isHere = cursor !== undefined && file.matches(cursor);
+      // In a rotated file, or lost and reported: only a new line in the log is news.
+      if (listing !== snapshot || (!isHere && cursor && !held && !gap)) return false;
+      const from = isHere ? cursor.offset : 0;
+      // A whole line, or more than a glance shows, is news.
+      const glance = 64 * 1024;
+      return file.size - from <= glance && !file.read(from, glance).includes(NEWLINE);
+    });
+  } catch {
+    // The pass meets it again, and reports it: a closed log, a state of a wrong shape.
+    return false;
   } finally {
-    if (live) live.close();
+    live?.close();
   }
 }
 
-/** Lets the next run with these settings, or fewer, see that nothing is new without validating. */
-function validatedBy(settings: Settings): State["validated"] {
-  const { verbose, ping, databaseNamed, manyLogs, marks } = settings;
-  if (verbose || ping || databaseNamed || manyLogs) return undefined;
-  return { marks, names: settings.services.map(({ name }) => name) };
-}
-
-/** A mark this old means that the running run hangs; reported hourly. */
+/** A mark this old means that the running run hangs; reported hourly, as its access time says. */
 function reportLongRun(world: World, settings: Settings, markPath: string): void {
   const stat = world.fs.statSync(markPath, { throwIfNoEntry: false });
   const now = world.now();
   if (!stat || now - stat.mtimeMs < settings.maxTimeMs + MINUTE) return;
   if (stat.atimeMs > stat.mtimeMs && now - stat.atimeMs < HOUR) return;
   complain(world, `another run has been in progress since ${stat.mtime.toISOString()}`);
-  try {
-    world.fs.utimesSync(markPath, now / SECOND, stat.mtime);
-  } catch (error) {
-    if (errorCode(error) !== "ENOENT") throw cannotWrite(markPath, error);
-  }
+  // That run may end at this moment.
+  ifPossible(() => world.fs.utimesSync(markPath, now / SECOND, stat.mtime));
 }
 
 /**
@@ -6074,25 +6016,21 @@ function reportLongRun(world: World, settings: Settings, markPath: string): void
  * existed when a run started is delivered by that run or by one still in progress.
  */
 async function pass(world: World, settings: Settings): Promise<number> {
-  const { state, dryRun, verbose, ping } = settings;
-  const { deadline = world.now() + settings.maxTimeMs } = settings;
+  const { dryRun, verbose, ping, deadline, services } = settings;
   if (settings.databaseNamed && settings.database) requireDatabase(world, settings.database);
-  const logs = findLogs(world, settings.log);
+  const logs = findLogs(world, settings);
   prepareStateDirectory(world, settings);
-  const turn = turnOf(world, settings, logs, deadline);
-  const pinged = ping ? await tellPing(world, ofMachine(world, settings), turn) : 0;
+  const pinged = ping ? await tellPing(world, settings) : 0;
   if (pinged === 73) return pinged;
-  const names = settings.services.map(({ name }) => name);
+  const names = services.map(({ name }) => name);
   // Logs saved longest ago come first, so a run continues where the last one stopped.
-  const savedMs = (log: string) =>
-    ifPossible(() => world.fs.statSync(statePathOf({ state, log })).mtimeMs) ?? 0;
-  const waiting = logs.map((log) => [savedMs(log), log] as const);
-  waiting.sort(([one], [other]) => one - other);
-  const work = async (log: string) => {
-    const own = settingsFor(settings, log);
-    if (dryRun) return (await session(world, own, newLines, turn))?.exitCode ?? 0;
-    if (nothingNew(world, { state, log }, () => names)) {
-      if (verbose || world.terminal) world.writeError(`f2b-watch: nothing new in ${log}\n`);
+  const savedMs = (own: Settings) =>
+    ifPossible(() => world.fs.statSync(statePathOf(own)).mtimeMs) ?? 0;
+  logs.sort((one, other) => savedMs(one) - savedMs(other));
+  const watched = await overLogs(world, logs, async (own) => {
+    if (dryRun) return (await session(world, own, newLines))?.exitCode ?? 0;
+    if (nothingNew(world, own, () => names)) {
+      if (verbose || world.terminal) world.writeError(`f2b-watch: nothing new in ${own.log}\n`);
       return 0;
     }
     // Other logs took all the time: the next run does the rest.
@@ -6102,7 +6040,7 @@ async function pass(world: World, settings: Settings): Promise<number> {
     let exitCode = 0;
     // After the log changed 20 times it is left to the next run.
     for (let changes = 0; changes < 20;) {
-      const ended = await session(world, own, newLines, { ...turn, markPath });
+      const ended = await session(world, own, newLines);
       if (!ended) {
         reportLongRun(world, own, markPath);
         return exitCode;
@@ -6114,48 +6052,46 @@ async function pass(world: World, settings: Settings): Promise<number> {
       if (ended.logChanged) await world.sleep(100);
     }
     return worstExit([exitCode, 75]);
-  };
-  const watched = await overLogs(
-    world,
-    waiting.map(([, log]) => log),
-    work,
-  );
+  });
   return worstExit([pinged, watched]);
 }
 
-/** Asks whether fail2ban answers; notifies who has not heard, unless another run is in progress. */
-async function tellPing(world: World, settings: Settings, turn: Turn): Promise<number> {
-  const found = await askClient(world, "ping").then(
-    (out): Fault | undefined => (out.includes("pong") ? undefined : unreadable("ping")),
-    (error: unknown) => asFault(error, 66),
-  );
+/**
+ * Asks whether fail2ban answers; each destination is told once when it did not for a minute, and
+ * when it does again, unless another run is in progress.
+ */
+async function tellPing(world: World, settings: Settings): Promise<number> {
+  const { host, services } = settings;
+  const answer = await tried(66, () => askClient(world, "ping"));
+  const unread = answer instanceof Fault || answer.includes("pong") ? answer : unreadable("ping");
+  const isDown = unread instanceof Down;
+  const fault = unread instanceof Fault && !isDown ? unread : undefined;
+  const { channels = {}, failures = {} } =
+    lastState(world, statePathOf(settings), settings.log) ?? {};
+  const isKnown = services.some(({ name }) => channels[name]?.down) || failures["ping"];
+  if (!isDown && !fault && !isKnown) return 0;
   const at = world.now();
-  const fault = found instanceof Down ? undefined : found;
-  const after = (down: Channel["down"]) => afterPing(down, !found, at, settings.host);
-  const exitCode = fault?.exitCode ?? 0;
-  const names = settings.services.map(({ name }) => name);
-  // Without the lock, like `nothingNew()`. The pass reports a state that cannot be read.
-  const saved = ifPossible(() => readState(world, settings));
-  if (!saved) return exitCode;
-  const { channels = {}, failures = {} } = saved.kind === "known" ? saved.state : {};
-  const isNews = fault
-    ? world.terminal || settings.dryRun || isReportDue(failures["ping"], at, exitCode)
-    : failures["ping"] !== undefined ||
-      names.some((name) => after(channels[name]?.down).down !== channels[name]?.down);
-  if (!isNews) return exitCode;
   const tell: Work = (job, destination) => {
     const { name } = destination;
-    if (name === names[0]) report(job, "ping", fault, "fail2ban-client can be used again");
+    if (name === services[0]?.name) report(job, "ping", fault, "fail2ban-client can be used again");
     if (fault) return undefined;
     const channel = job.channel(name);
-    const { down, notice } = after(channel.down);
-    const remember = () => (channel.down = down);
+    const { since = at, told = false } = channel.down ?? {};
+    const age = durationText(Math.max(0, at - since));
+    let notice = "";
+    if (isDown && !told && at - since >= MINUTE)
+      notice = `⚠️ ${host}: fail2ban does not answer, its socket cannot be reached (for ${age})`;
+    if (!isDown && told) notice = `✅ ${host}: fail2ban answers again, after ${age}`;
+    const remember = () => {
+      const down = { since: Math.min(since, at), told: told || notice !== "" };
+      channel.down = isDown ? down : undefined;
+    };
     if (notice !== "") return textSource(job, destination, notice, "", remember);
     remember();
     return undefined;
   };
-  const ended = await session(world, settings, tell, turn);
-  return worstExit([exitCode, ended?.exitCode ?? 0]);
+  const ended = await session(world, settings, tell);
+  return worstExit([fault?.exitCode ?? 0, ended?.exitCode ?? 0]);
 }
 
 /**
@@ -6169,68 +6105,34 @@ async function sendBeside(
   conclude = reportEnded,
 ): Promise<number> {
   prepareStateDirectory(world, settings);
-  const deadline = world.now() + settings.maxTimeMs;
-  const turn = turnOf(world, settings, logsOrPath(world, settings.log), deadline);
-  const ended = await session(world, settings, work, { ...turn, waits: true, conclude });
+  const ended = await session(world, settings, work, { waits: true, conclude });
   const exitCode = ended?.exitCode ?? 75;
   const isMarked = world.fs.existsSync(`${statePathOf(settings)}.mark`);
   if (settings.dryRun || !isMarked) return exitCode;
-  return worstExit([exitCode, await pass(world, { ...settings, ping: false, deadline })]);
+  return worstExit([exitCode, await pass(world, { ...settings, ping: false })]);
 }
 
-/** What many logs share: a deadline, and the limits of destinations, gathered from their states. */
-function turnOf(
-  world: World,
-  { state, log, dryRun }: Settings,
-  logs: readonly string[],
-  deadline: number,
-): Turn {
-  const channels = new Map<string, Channel>();
-  // What is sent besides their lines is remembered under the path that stands for all logs.
-  for (const each of logs.length > 1 ? [log, ...logs] : []) {
-    const saved = ifPossible(() => readState(world, { state, log: each }));
-    for (const [name, channel] of Object.entries(
-      saved?.kind === "known" ? saved.state.channels : {},
-    ))
-      channels.set(name, mergeChannels(channel, channels.get(name)));
+/** The logs that `--log` names, each with its own settings; without wildcards one, there or not. */
+function findLogs(world: World, settings: Settings): Settings[] {
+  const { log: path, manyLogs } = settings;
+  let logs = [path];
+  if (manyLogs) {
+    // A log that was rotated away and not created again is still a log.
+    const rotated = world.fs.globSync(`${path}.1`).map((name) => name.slice(0, -".1".length));
+    const found = [...new Set([...world.fs.globSync(path), ...rotated])].sort();
+    // A file whose name has such a sign is one log if nothing else matches.
+    if (found.length === 0 && world.fs.existsSync(path)) found.push(path);
+    if (found.length === 0) throw new Fault(66, `no log matches ${path}`);
+    // Another one's with a number, a date or a word for old ones is no log of its own.
+    const isRotatedOf = (log: string, name: string) =>
+      siblingName(log, name) &&
+      (name.startsWith(log) || /\d/.test(name.slice(log.lastIndexOf("."))));
+    logs = found.filter((log) => !found.some((other) => isRotatedOf(other, log)));
   }
-  return { deadline: dryRun ? Infinity : deadline, channels };
-}
-
-const GLOB = /[*?[{]/;
-
-/** The logs that a path with wildcards stands for; a path without is one log, there or not. */
-function findLogs(world: World, path: string): string[] {
-  if (!GLOB.test(path)) return [path];
-  // A log that was rotated away and not created again is still a log.
-  const rotated = world.fs.globSync(`${path}.1`).map((name) => name.slice(0, -".1".length));
-  const logs = [...new Set([...world.fs.globSync(path), ...rotated])].sort();
-  // A file whose name has such a sign is one log if nothing else matches.
-  if (logs.length === 0 && world.fs.existsSync(path)) return [path];
-  if (logs.length === 0) throw new Fault(66, `no log matches ${path}`);
-  // Another one's with a number, a date or a word for old ones is no log of its own.
-  const isRotatedOf = (log: string, name: string) =>
-    siblingName(log, name) && (name.startsWith(log) || /\d/.test(name.slice(log.lastIndexOf("."))));
-  return logs.filter((log) => !logs.some((other) => isRotatedOf(other, log)));
-}
-
-/** The logs, or the path itself if there are none. */
-function logsOrPath(world: World, path: string): string[] {
-  return ifPossible(() => findLogs(world, path)) ?? [path];
-}
-
-/** The settings for one log: `{dir}` in the host's name is the folder that the log lies in. */
-function settingsFor(settings: Settings, log: string): Settings {
-  const directory = neutralise(basename(dirname(log)).replace(/\s+/g, " ")).slice(0, HOST_LIMIT);
-  const host = (settings.hostOfLogs ?? settings.host).replaceAll("{dir}", () => directory);
-  const isFound = log !== settings.log || settings.isFound === true;
-  return { ...settings, log, host: host.slice(0, HOST_LIMIT), isFound };
-}
-
-/** The settings for what concerns the machine, not a log. */
-function ofMachine(world: World, settings: Settings): Settings {
-  const { host } = settings;
-  return { ...settings, hostOfLogs: host, host: host.replaceAll("{dir}", world.hostName()) };
+  return logs.map((log) => {
+    const host = settings.hostFor(basename(dirname(log)));
+    return { ...settings, log, host, isFound: log !== path || settings.isFound };
+  });
 }
 
 /** Reports what went wrong in one line; returns the exit status. */
@@ -6249,14 +6151,13 @@ async function toldIfFailed(world: World, work: () => Promise<number>): Promise<
 /** Works on each log, even after one fails; a request to stop ends it. */
 async function overLogs(
   world: World,
-  logs: readonly string[],
-  work: (log: string) => Promise<number>,
+  logs: readonly Settings[],
+  work: (own: Settings) => Promise<number>,
 ): Promise<number> {
   let exitCode = 0;
-  for (const [index, log] of logs.entries()) {
-    if (index > 0 && world.stopping.aborted) return worstExit([exitCode, 75]);
-    const code = logs.length > 1 ? await toldIfFailed(world, () => work(log)) : await work(log);
-    exitCode = worstExit([exitCode, code]);
+  for (const own of logs) {
+    if (own !== logs[0] && world.stopping.aborted) return worstExit([exitCode, 75]);
+    exitCode = worstExit([exitCode, await toldIfFailed(world, () => work(own))]);
   }
   return exitCode;
 }
@@ -6313,8 +6214,8 @@ async function chosenJails(world: World, { view: { jails } }: Settings): Promise
 
 /** Rows by name. A `Closed` is what only a test message can show, or what this user may not ask. */
 const ROWS: Readonly<Record<string, Look>> = {
-  settings({ settings: { host, from, view } }) {
-    const parts = [`f2b-watch ${VERSION}`, `host ${host}`, `format ${view.format}`];
+  settings({ settings: { hostFor, from, view } }) {
+    const parts = [`f2b-watch ${VERSION}`, `host ${hostFor("{dir}")}`, `format ${view.format}`];
     parts.push(`new logs from the ${from}`);
     if (view.only.size > 0) parts.push(`only ${[...view.only].join(", ")}`);
     if (view.jails.size > 0) parts.push(`jails ${[...view.jails].join(", ")}`);
@@ -6404,7 +6305,7 @@ const ROWS: Readonly<Record<string, Look>> = {
     const scratch = `${path}.try${Math.floor(world.random() * 1e9)}`;
     try {
       touch(world, scratch);
-      acquireLock(scratch)?.release();
+      acquireLock(scratch)?.[Symbol.dispose]();
       writing(state, () => writePrivate(world, scratch, 0, "x".repeat(4 * 1024)));
     } finally {
       world.fs.rmSync(scratch, { force: true });
@@ -6476,13 +6377,17 @@ const ROWS: Readonly<Record<string, Look>> = {
  * Asks a destination without posting. Under the lock of a run it resumes what had refused and works
  * again, and posts the test message; how that ends is no failure of a run.
  */
-async function lookAt(world: World, settings: Settings, destination: Destination) {
-  const { host, log, hello, dryRun, json } = settings;
+async function lookAt(
+  world: World,
+  settings: Settings,
+  logs: readonly Settings[],
+  destination: Destination,
+) {
+  const { host, hello, dryRun, json } = settings;
   const { name, title } = destination;
   if (name === STDOUT.name) return `none: messages go to stdout (${SET_ONE})`;
-  const logs = logsOrPath(world, log);
-  const saved = ifPossible(() => readState(world, { ...settings, log: logs[0] ?? log }));
-  const { channels = {}, failures = {} } = saved?.kind === "known" ? saved.state : {};
+  const [first = settings] = logs;
+  const { channels = {}, failures = {} } = lastState(world, statePathOf(first), first.log) ?? {};
   const now = world.now();
   const { since } = failures[name] ?? {};
   const age = since === undefined ? "" : `; runs have failed for ${durationText(now - since)}`;
@@ -6501,13 +6406,13 @@ async function lookAt(world: World, settings: Settings, destination: Destination
     return new Fault(pause.exitCode, `${text}; ${refusal}${age}`, `${hint}; then: check --hello`);
   }
   const posts = hello && !(dryRun && json);
-  const path = neutralise(redact(log.replaceAll("`", "'"), []));
+  const path = neutralise(redact(settings.log.replaceAll("`", "'"), []));
   const words = `👋 ${host}: f2b-watch ${VERSION} can post here, it watches \`${path}\``;
   const callOn: Work = (job, own) => {
     if (own.name !== name) return undefined;
     const channel = job.channel(name);
     if (channel.pause?.settings) delete channel.pause;
-    return posts && job.settings.log === logs[0] ? textSource(job, own, words, "") : undefined;
+    return posts && job.settings.log === first.log ? textSource(job, own, words, "") : undefined;
   };
   let outcome: Ended["outcome"];
   const conclude = (_: Job, ended: readonly Ended[]) => {
@@ -6516,7 +6421,7 @@ async function lookAt(world: World, settings: Settings, destination: Destination
   const failed = await tried(73, async () => {
     // Each log's state remembers by itself who refused.
     for (const each of posts || (refusal && !dryRun) ? logs : [])
-      await sendBeside(world, { ...settings, log: each }, callOn, conclude);
+      await sendBeside(world, { ...each, host }, callOn, conclude);
   });
   // What a dry run printed proves nothing.
   outcome = dryRun ? undefined : (failed ?? outcome);
@@ -6544,7 +6449,7 @@ async function tried<Result>(exitCode: number, work: () => Result | Promise<Resu
 
 /** Shows what is configured and whether it works. */
 async function check(world: World, settings: Settings): Promise<number> {
-  const { log, json, ownSecrets } = settings;
+  const { json, ownSecrets } = settings;
   const ping = await tried(66, () => askClient(world, "ping"));
   const ask = async (...words: readonly string[]) =>
     ping instanceof Fault ? "" : await askClient(world, ...words).catch(() => "");
@@ -6559,7 +6464,7 @@ async function check(world: World, settings: Settings): Promise<number> {
     else if (hint) rows.push({ ...row, text: `${row.text}; ${row.hint}`, hint: "", exitCode: 0 });
     else if (message) rows.push({ ...row, exitCode: 0 });
   };
-  const logs = logsOrPath(world, log).map((path) => settingsFor(settings, path));
+  const logs = ifPossible(() => findLogs(world, settings)) ?? [settings];
   const ofLogs = ["log", "rotated files", "progress", "lock"];
   const exitCodes: Record<string, number> = { "env file": 78, state: 73, progress: 73, lock: 73 };
   for (const [name, look] of Object.entries(ROWS)) {
@@ -6567,10 +6472,10 @@ async function check(world: World, settings: Settings): Promise<number> {
     for (const own of ofLogs.includes(name) ? logs : [settings])
       add(name, await tried(code, () => look({ world, settings: own, ping, ask })));
   }
-  const own = ofMachine(world, settings);
-  for (const destination of destinationsOf(world, own)) {
+  for (const service of settings.services) {
+    const destination = destinationOf(world, settings, service);
     const name = destination.name === STDOUT.name ? "destination" : destination.title;
-    add(name, await tried(75, () => lookAt(world, own, destination)));
+    add(name, await tried(75, () => lookAt(world, settings, logs, destination)));
   }
   const exitCode = worstExit(rows.map((row) => row.exitCode));
   const width = Math.max(...rows.map(({ name }) => name.length));
@@ -6591,8 +6496,7 @@ async function check(world: World, settings: Settings): Promise<number> {
 // status: the table of fail2ban-client, printed, or sent where it is news.
 
 /** Prints what fail2ban-client says of all or the named jails, or sends it where it is news. */
-async function status(world: World, given: Settings, named: readonly string[]): Promise<number> {
-  const settings = ofMachine(world, given);
+async function status(world: World, settings: Settings, named: readonly string[]): Promise<number> {
   const { json, host, send, prints } = settings;
   const jails = await jailStatuses(world, settings, named).catch((error: unknown) => {
     if (send && error instanceof Fault && error.exitCode === 66) return error;
@@ -6743,9 +6647,8 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
 }
 
 /** Says what happened in a period, on stdout or where the messages go. */
-function digest(world: World, allSettings: Settings): Promise<number> {
-  return overLogs(world, findLogs(world, allSettings.log), async (path) => {
-    const settings = settingsFor(allSettings, path);
+function digest(world: World, all: Settings): Promise<number> {
+  return overLogs(world, findLogs(world, all), async (settings) => {
     const { log, host, json, send, prints, view } = settings;
     const report = await readDigest(world, settings);
     const { jails, failedActions, otherAlerts, serverStarts, lines } = report;
@@ -7249,25 +7152,32 @@ function readSettings(world: World, command: string, typed: Typed) {
     throw new Fault(78, `--${sending}: no destination is set`, SET_ONE);
   const all: ReadonlySet<string> = new Set();
   const lastDay = stampOf(wallClock(world.now()) + DAY).slice(0, 10);
+  /** The host's name beside what is said of a log in this directory. */
+  const hostFor = (directory: string) => {
+    const name = (host ?? world.hostName()).replaceAll("{dir}", () => directory);
+    return neutralise(name.replace(/\s+/g, " ")).slice(0, HOST_LIMIT);
+  };
+  const manyLogs = /[*?[{]/.test(log);
+  const maxTimeMs = maxTime * SECOND;
   return {
     ...options,
     marks,
     state: stateDirectory(world, state),
-    host: neutralise((host ?? world.hostName()).replace(/\s+/g, " ")).slice(0, HOST_LIMIT),
-    /** With `{dir}` in it, where `host` is the machine's. */
-    hostOfLogs: undefined as string | undefined,
+    hostFor,
+    /** Where no log is meant. */
+    host: hostFor(world.hostName()),
     view: { format, only: only ?? all, jails: jail ?? all, color, lastDay },
     /** Of the logs of many hosts no more than one is this machine's. */
-    manyLogs: GLOB.test(log),
+    manyLogs,
     /** Wildcards found the log: it must be no link. */
     isFound: false,
-    database: (database ?? (GLOB.test(log) ? "" : DATABASE)) || undefined,
+    database: (database ?? (manyLogs ? "" : DATABASE)) || undefined,
     /** One that was named must be there. */
     databaseNamed: database !== undefined,
     facts: new Facts(),
-    maxTimeMs: maxTime * SECOND,
-    /** When a pass that follows another session must end. */
-    deadline: undefined as number | undefined,
+    maxTimeMs,
+    /** When to stop. */
+    deadline: options.dryRun ? Infinity : world.now() + maxTimeMs,
     services,
     /** Its messages go to stdout. */
     prints: options.dryRun || connected.length === 0,

@@ -5,7 +5,7 @@ import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fencedLines } from "./discord.ts";
-import { DONE, compiled, line, lines, type RunResult, testWith, until } from "./harness.ts";
+import { DONE, compiled, line, lines, testWith, until } from "./harness.ts";
 import { judgeRepeats, judgeTrace, Machine, STARTERS, testOn, type Starter } from "./machine.ts";
 
 setDefaultTimeout(180_000);
@@ -65,19 +65,6 @@ describe("SIGTERM and SIGINT", () => {
 // ── Several runs at once ────────────────────────────────────────────────────────────────────────
 
 describe("several runs at once", () => {
-  testOn(...STARTERS)("bun, deno, binary: nothing is lost or comes twice", async () => {
-    using machine = new Machine();
-    machine.slowDown(10);
-    const runs: Promise<RunResult>[] = [];
-    for (let number = 1; number <= 12; number++) {
-      machine.append(line(number));
-      runs.push(machine.go(STARTERS[number % 3]));
-    }
-    expect(await Promise.all(runs)).toEqual(runs.map(() => DONE));
-    machine.expectPosted(...lines(1, 12));
-    await expectIdle(machine);
-  });
-
   const pairs = STARTERS.flatMap((a) => STARTERS.map((b) => [a, b] as const));
   for (const [holder, other] of pairs.filter(([a, b]) => a !== b)) {
     testOn(holder, other)(

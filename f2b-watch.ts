@@ -1157,9 +1157,6 @@ const inCode = (text: string) => text.replaceAll("\u200b", "").replaceAll("`", "
 
 // Step one: what happened.
 
-/** `why` is empty where nothing proves it; `blocked` unless a check of the firewall failed. */
-type FailedAction = Readonly<{ action: string; why: string; blocked: boolean }>;
-
 /** One thing that happened. `place` is its line's number; a jail or id that is missing is empty. */
 type Told<Event extends string, What = object> = Event extends string
   ? { event: Event; place: number; shown: boolean } & Readonly<Record<"jail" | "id", string>> & What
@@ -1178,7 +1175,7 @@ type Happening =
         count: number;
         /** -1 is permanent. */
         seconds: number | undefined;
-        failed: FailedAction[];
+        failed: Of<"failed">[];
       }
     >
   /** A stop or start: `version` comes with the start; `crashed`: it did not say that it stops. */
@@ -1188,7 +1185,8 @@ type Happening =
     >
   /** Banned a minute ago or more, and seen again. */
   | Told<"through", { attempts: number }>
-  | Told<"failed", FailedAction & { doing: string }>
+  /** `why` is empty where nothing proves it; `blocked` unless a check of the firewall failed. */
+  | Told<"failed", { doing: string; action: string; why: string; blocked: boolean }>
   /** `why` is what was raised, or how a command ended. */
   | Told<"alert", { text: string; why: string }>;
 type Of<Event> = Extract<Happening, { event: Event }>;
@@ -1298,28 +1296,6 @@ export class Batch {
       return true;
     });
     return known;
-  }
-
-  /** What is told together: more than a few of a kind, and whatever is the same. */
-  together(): [Happening, ...Happening[]][] {
-    const alike = groups(this.happenings, (each) => {
-      // Smooth bans, and those whose actions failed alike.
-      if (each.event === "ban" && each.failed.length > 0)
-        return JSON.stringify([each.jail, each.failed]);
-      if (each.event === "through") return `through ${each.jail}`;
-      return each.event in MOST_ALONE ? each.event : JSON.stringify({ ...each, place: 0 });
-    });
-    return alike.flatMap(([, same]) => {
-      const isMany = same.length > (MOST_ALONE[same[0].event] ?? 0);
-      return isMany ? [same] : same.map((each): typeof same => [each]);
-    });
-  }
-
-  /** What the database and the map of countries are asked: no more than is shown. */
-  get wanted() {
-    const own = this.together().flatMap(([each, ...more]) => (more.length > 0 ? [] : each));
-    const bans = own.filter((each) => each.event === "ban");
-    return { bans, ids: this.happenings.map(({ id }) => id) };
   }
 
   /** Most lines have the time of the one above. */
@@ -1578,13 +1554,15 @@ export class Batch {
     // Where a check failed after it, it may have worked once the rules were back.
     const isDoubtful = ran && this.#runs.some(({ check }) => check && check.place > ran.place);
     const own = /^Error (?:un|re)?banning /.test(said) ? "" : said;
-    const failed = { action, why: (!isDoubtful && ran?.why) || own, blocked };
+    const why = (!isDoubtful && ran?.why) || own;
+    const failed = this.#tell("failed", { jail, id }, { doing, action, why, blocked });
     this.#lastPlace = this.seen.lines;
     const ban = doing === "ban" ? this.#idOf({ jail, id }).ban : undefined;
     const isKnown = ban?.failed.some((each) => each.action === action);
     // More of them have lines of their own: a line must fit a message.
-    if (ban?.shown && !isKnown && ban.failed.length < 3) ban.failed.push(failed);
-    else this.#tell("failed", { jail, id }, { doing, ...failed });
+    if (!ban?.shown || isKnown || ban.failed.length === 3) return;
+    ban.failed.push(failed);
+    failed.shown = false;
   }
 }
 
@@ -1679,23 +1657,25 @@ export class Words {
     const { happenings, found, other, view } = batch;
     const isAsked = view.only.has("found") || view.only.has("other");
     if (happenings.length === 0 && !(isAsked && found + other > 0)) return { text: "" };
-    const listed: Of<"ban">[] = [];
-    const lines = batch.together().flatMap((all) => {
-      const bans = all.length > 1 ? all.filter((each) => each.event === "ban") : [];
-      listed.push(...bans);
-      if (bans[0]?.failed.length === 0) return [];
-      const [first] = all;
-      if (first.event in MOST_ALONE) return { place: first.place, text: `${this.#line(all)}\n` };
-      // The same is one line with its number, where the last was.
-      const { place } = all.at(-1) ?? first;
-      return { place, text: `${this.#line([first])}${timesText(all.length)}\n` };
+    const all = this.#together(happenings);
+    const listed = all
+      .flatMap((same) => (same.length > 1 ? same : []))
+      .filter((each) => each.event === "ban");
+    const list = listed[0] && { place: listed[0].place, ...this.#list(listed) };
+    const lines = all.map((same) => {
+      const [{ event, place }] = same;
+      if (event in MOST_ALONE) return { place, text: this.#line(same) };
+      // What is equal stands where the last was.
+      return {
+        place: same.at(-1)?.place ?? place,
+        text: this.#line(same) + timesText(same.length),
+      };
     });
-    const list = listed.length > 0 ? this.#list(listed) : undefined;
-    if (list) lines.push({ place: listed[0]?.place ?? 0, text: `${list.text}\n` });
-    lines.sort((a, b) => a.place - b.place);
+    const told = [...lines, ...(list ? [list] : [])].filter(({ text }) => text !== "");
+    told.sort((a, b) => a.place - b.place);
     // Each message names the host once.
     const named = ` ${nameText(host, markup)} `;
-    const text = lines.map((line) => line.text).join("");
+    const text = told.map((line) => `${line.text}\n`).join("");
     // `10:32:26 to 10:39:30 · 4,469 failed attempts · 12 other lines`
     const today = stampOf(wallClockMs(view.lastDay) - DAY).slice(0, 10);
     const parts = [this.#period(batch, today), ...this.#counts({ found, other })];
@@ -1704,33 +1684,46 @@ export class Words {
     return { text: text.replace(" ", () => named) + small, file: list?.file };
   }
 
+  /** What is told together: more than a few of a kind, and what would be the same line. */
+  #together(all: readonly Happening[]): [Happening, ...Happening[]][] {
+    const alike = groups(all, (each) => {
+      // Smooth bans, and those whose actions failed alike.
+      const failures = each.event === "ban" && this.#failures(each);
+      if (failures || each.event === "through") return `${each.event} ${each.jail} ${failures}`;
+      return each.event in MOST_ALONE ? each.event : this.#line([each]);
+    });
+    return alike.flatMap(([, same]) => {
+      const isMany = same.length > (MOST_ALONE[same[0].event] ?? 0);
+      return isMany ? [same] : same.map((each): typeof same => [each]);
+    });
+  }
+
   /** A flood in one message; where no file has the lines, their first and last one are in it. */
   flood(flood: Flood, log: string): string {
     const { host, markup, overflow, room } = this.style;
-    const { lines, first, last, counts } = flood;
+    const { lines, first, last, jails } = flood;
     const { bold, code } = markup;
     const hasFile = overflow === "file";
-    const period = this.#period(counts);
+    const period = this.#period(flood);
     const head = `🌊 ${nameText(host, markup)} ${bold(amount(lines, "line"))}`;
     const where = hasFile ? "attached" : `too many to show, they are in ${code(log, 200)}`;
     const rows = [`${head}${period && `, ${period}`}: ${where}`];
     // A line a jail, the busiest first, as many as fit; the others are a number.
-    const counted = [...counts.jails].map(([jail, { kinds }]) => {
+    const counted = [...jails].map(([jail, { kinds }]) => {
       const total = KINDS.reduce((sum, kind) => sum + kinds[kind], 0);
       const text = this.#counts(kinds).join(", ");
       return { total, text: `${jail ? this.jail(jail) : "of no jail:"} ${text}` };
     });
-    let [length, shown] = [0, 0];
-    for (const { text } of counted.sort((a, b) => b.total - a.total)) {
-      if ((length += text.length + 1) > LIST_LENGTH) break;
-      rows.push(text);
-      shown++;
-    }
-    if (shown < counted.length) rows.push(`and ${amount(counted.length - shown, "more jail")}`);
+    let length = 0;
+    counted.sort((a, b) => b.total - a.total);
+    const shown = counted.filter(({ text }) => (length += text.length + 1) <= LIST_LENGTH);
+    const hidden = counted.length - shown.length;
+    rows.push(...shown.map(({ text }) => text));
+    if (hidden > 0) rows.push(`and ${amount(hidden, "more jail")}`);
     if (!hasFile) rows.push(`first: ${code(first, 120)}`, `last: ${code(last, 120)}`);
     const text = rows.join("\n");
     const label = hasFile ? "most seen" : "banned";
-    const ids = flood.ids(this.style).map(([id, times]) => this.id(id, times));
+    const ids = flood.shownIds(this.style).map(([id, times]) => this.id(id, times));
     const space = room - text.length - label.length - "\n: \n".length;
     return ids.length === 0 ? text : `${text}\n${label}: ${fitting(ids, space)}`;
   }
@@ -1788,10 +1781,12 @@ export class Words {
     const [each] = all;
     const { bold, code } = this.style.markup;
     const jail = each.jail && this.jail(each.jail);
-    const isOne = all.length === 1;
+    const isOne = all.length === 1 || !(each.event in MOST_ALONE);
     switch (each.event) {
       case "ban": {
         if (isOne) return this.#ban(each);
+        // They are in the list.
+        if (each.failed.length === 0) return "";
         const head = `🔔 ${jail} ${amount(all.length, "ban")}${this.#failures(each)}`;
         return `${head}: ${fitting(this.#ids(all), 300)}`;
       }
@@ -1849,7 +1844,7 @@ export class Words {
     return `${sign} fail2ban${known} ${did}${crashed ? " after a crash" : ""}${detail && `: ${detail}`}`;
   }
 
-  #failed({ action, why }: FailedAction, where = ""): string {
+  #failed({ action, why }: Of<"failed">, where = ""): string {
     const { bold, code } = this.style.markup;
     const failed = bold(`action ${code(action, ID_LIMIT)} failed`);
     return failed + where + (why && `: ${code(why, 200)}`);
@@ -1943,15 +1938,15 @@ export class Words {
 // Floods: more lines than anybody wants to scroll through.
 
 /** What lines of the log come to, in one message that stands for all of them. */
-class Flood {
+class Flood extends Counts {
   lines = 0;
   first = "";
   last = "";
-  readonly counts = new Counts([]);
   readonly #view: View;
   #context: LogContext;
 
   constructor(view: View) {
+    super([]);
     this.#view = view;
     this.#context = new LogContext({ lastDay: view.lastDay });
   }
@@ -1963,15 +1958,15 @@ class Flood {
       if (!isShown(record, this.#view)) continue;
       this.last = lines[at] ?? "";
       if (this.lines++ === 0) this.first = this.last;
-      if (record && record !== (records[at - 1] ?? this.#context.record)) this.counts.add(record);
+      if (record && record !== (records[at - 1] ?? this.#context.record)) this.add(record);
     }
     this.#context = after;
   }
 
   /** The busiest ids; where nothing else shows them, every banned one. */
-  ids({ overflow }: Style): (readonly [id: string, times: number])[] {
-    if (overflow !== "file") return [...this.counts.banned].map((id) => [id, 1]);
-    return this.counts.busiest(10).map(({ id, found, banned }) => [id, found + banned]);
+  shownIds({ overflow }: Style): (readonly [id: string, times: number])[] {
+    if (overflow !== "file") return [...this.banned].map((id) => [id, 1]);
+    return this.busiest(10).map(({ id, found, banned }) => [id, found + banned]);
   }
 }
 
@@ -4399,7 +4394,8 @@ export class Facts {
 export async function lookUpFacts(
   world: World,
   settings: Settings,
-  { bans, ids }: Batch["wanted"],
+  ids: readonly string[],
+  bans: readonly Of<"ban">[] = [],
 ): Promise<Facts> {
   const { geo, facts } = settings;
   const ask = async (source: string, look: () => Promise<unknown>) => {
@@ -4497,14 +4493,9 @@ function readBans(world: World, path: string, rest: string, keys: readonly strin
     database.exec("PRAGMA busy_timeout = 500");
     const count = z.int().check(z.minimum(0));
     // Of fail2ban 0.11 to 1.1: `users` is a set as Python writes it, or a list of JSON.
-    const row = z.object({
-      timeofban: count,
-      seconds: z.int().check(z.minimum(-1)),
-      count,
-      failures: count,
-      user: z.catch(z.string(), ""),
-      users: z.catch(z.string(), ""),
-    });
+    const text = z.catch(z.string(), "");
+    const shape = { timeofban: count, count, failures: count, user: text, users: text };
+    const row = z.object({ ...shape, seconds: z.int().check(z.minimum(-1)) });
     // `data` is JSON, as text or as bytes.
     const statement = database.prepare(`SELECT timeofban, bantime AS seconds, bancount AS count,
       json ->> 'failures' AS failures, json ->> 'user' AS user, json ->> 'users' AS users
@@ -5250,7 +5241,9 @@ class LogSource implements Source {
     this.#seen = batch.seen;
     const before = words?.warned ?? this.#progress.warned ?? {};
     const warned = batch.leaveOutRepeats(before, world.now());
-    const facts = await lookUpFacts(world, settings, batch.wanted);
+    const ids = batch.happenings.map(({ id }) => id);
+    const bans = batch.happenings.filter((each) => each.event === "ban");
+    const facts = await lookUpFacts(world, settings, ids, bans);
     const { text, file } = new Words(feed.shows.style, facts).batch(batch);
     const told = { ...resting(after, text), words: { file, warned } };
     this.#told.set(page, told);
@@ -5410,8 +5403,8 @@ class LogSource implements Source {
     }
     if (flood.lines === 0) flood.read(linesOf(parts[0] ?? ""));
     const style = { ...feed.shows.style, room: limit - plain(this.#before, "").length };
-    const ids = flood.ids(style).map(([id]) => id);
-    const facts = await lookUpFacts(world, settings, { bans: [], ids });
+    const ids = flood.shownIds(style).map(([id]) => id);
+    const facts = await lookUpFacts(world, settings, ids);
     const words = new Words(style, facts).flood(flood, settings.log);
     const file = isAttached ? this.#logFile(parts) : undefined;
     const content = plain(this.#before, words);
@@ -6636,7 +6629,7 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
     }
     const damaged = files.flatMap(({ name, damage }) => (damage ? { name, why: damage } : []));
     const ids = tally.counts.busiest(100).map(({ id }) => id);
-    const { countries } = await lookUpFacts(world, settings, { bans: [], ids });
+    const { countries } = await lookUpFacts(world, settings, ids);
     for (const fault of settings.facts.news.values()) {
       if (fault) complain(world, fault.message, fault.hint);
     }

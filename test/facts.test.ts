@@ -13,7 +13,7 @@ import { MMDB_PROGRAMS, writeMmdb } from "./mmdb.ts";
 setDefaultTimeout(120_000);
 
 type Settings = Parameters<typeof lookUpFacts>[1];
-type Wanted = Parameters<typeof lookUpFacts>[2];
+type Bans = Parameters<typeof lookUpFacts>[3];
 type Ban = Record<"jail" | "id" | "time", string>;
 
 /** Looks facts up as a run of `scene` does, with `bans.sqlite3` as its database. */
@@ -22,11 +22,7 @@ function runOf(scene: Scene, settings: Partial<Settings> = {}, world: Partial<Wo
   const database = join(scene.directory, "bans.sqlite3");
   const usual = { database, databaseNamed: true, userNames: false, ownSecrets: [], facts };
   const look = async (bans: readonly Ban[], ids: readonly string[]) =>
-    await lookUpFacts(
-      scene.world(world),
-      { ...usual, ...settings } as Settings,
-      { bans, ids } as Wanted,
-    );
+    await lookUpFacts(scene.world(world), { ...usual, ...settings } as Settings, ids, bans as Bans);
   return {
     news: facts.news,
     bans: async (...bans: Ban[]) => (await look(bans, [])).bans,

@@ -67,26 +67,23 @@ describe("SIGTERM and SIGINT", () => {
 describe("several runs at once", () => {
   const pairs = STARTERS.flatMap((a) => STARTERS.map((b) => [a, b] as const));
   for (const [holder, other] of pairs.filter(([a, b]) => a !== b)) {
-    testOn(holder, other)(
-      `${holder} is stopped, ${other} leaves; it is killed, ${other} goes on`,
-      async () => {
-        using machine = new Machine();
-        machine.append(line(1));
-        machine.discord.fail({ kind: "hang", save: true });
-        const { child, ended } = machine.start(holder);
-        await machine.requests(1);
-        child.kill("SIGSTOP");
-        machine.append(line(2));
-        expect(await machine.go(other)).toEqual(DONE);
-        expect(machine.discord.requests.length).toBe(1);
-        child.kill("SIGKILL");
-        expect((await ended).code).toBe(137);
-        expect(await machine.go(other)).toEqual(DONE);
-        const { faults, repeats, missing } = judgeRepeats(machine.discord, lines(1, 2));
-        expect({ faults, repeats, missing }).toEqual({ faults: [], repeats: 1, missing: 0 });
-        expect(machine.discord.violations).toEqual([]);
-      },
-    );
+    testOn(holder, other)(`${holder} is stopped: ${other} leaves; killed: it goes on`, async () => {
+      using machine = new Machine();
+      machine.append(line(1));
+      machine.discord.fail({ kind: "hang", save: true });
+      const { child, ended } = machine.start(holder);
+      await machine.requests(1);
+      child.kill("SIGSTOP");
+      machine.append(line(2));
+      expect(await machine.go(other)).toEqual(DONE);
+      expect(machine.discord.requests.length).toBe(1);
+      child.kill("SIGKILL");
+      expect((await ended).code).toBe(137);
+      expect(await machine.go(other)).toEqual(DONE);
+      const { faults, repeats, missing } = judgeRepeats(machine.discord, lines(1, 2));
+      expect({ faults, repeats, missing }).toEqual({ faults: [], repeats: 1, missing: 0 });
+      expect(machine.discord.violations).toEqual([]);
+    });
   }
 
   test("a holder that was stopped goes on where it was, and sends what came meanwhile", async () => {

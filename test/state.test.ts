@@ -592,42 +592,39 @@ describe("87: a temporary file that was left behind", () => {
   });
 });
 
-test.each([0o000, 0o022, 0o077])(
-  "under umask %o the folder is 0700, all files 0600",
-  async (mask) => {
-    const before = process.umask(mask);
-    try {
-      using scene = await goingScene();
-      scene.rotate();
-      scene.compress(".1");
-      const modes: Record<string, number> = {};
-      const openSync: typeof fs.openSync = (path, ...rest) => {
-        const descriptor = fs.openSync(path, ...rest);
-        const [ending] = /\.(tmp|mark|unpacked|lock|rejected)$/.exec(String(path)) ?? [];
-        if (ending) modes[ending] = fs.fstatSync(descriptor).mode & 0o777;
-        return descriptor;
-      };
-      scene.withFs({ openSync });
-      scene.discord.refuseContent((content) => content.includes(line(7)));
-      const names = new Set<string>();
-      scene.overrides.fetch = (...call) => {
-        for (const name of stateNames(scene)) names.add(name);
-        return scene.discord.fetch(...call);
-      };
-      expect((await scene.run()).code).toBe(0);
-      // An unpacked log has no name while it is read.
-      expect([...names]).toContain("state");
-      expect([...names]).not.toContain("state.unpacked");
-      const endings = [".lock", ".mark", ".rejected", ".tmp", ".unpacked"];
-      expect(modes).toEqual(Object.fromEntries(endings.map((ending) => [ending, 0o600])));
-      expect(modeOf(scene.state)).toBe(0o700);
-      for (const name of fs.readdirSync(scene.state))
-        expect([name, modeOf(join(scene.state, name))]).toEqual([name, 0o600]);
-    } finally {
-      process.umask(before);
-    }
-  },
-);
+test.each([0o000, 0o022, 0o077])("umask %o: the folder is 0700, files 0600", async (mask) => {
+  const before = process.umask(mask);
+  try {
+    using scene = await goingScene();
+    scene.rotate();
+    scene.compress(".1");
+    const modes: Record<string, number> = {};
+    const openSync: typeof fs.openSync = (path, ...rest) => {
+      const descriptor = fs.openSync(path, ...rest);
+      const [ending] = /\.(tmp|mark|unpacked|lock|rejected)$/.exec(String(path)) ?? [];
+      if (ending) modes[ending] = fs.fstatSync(descriptor).mode & 0o777;
+      return descriptor;
+    };
+    scene.withFs({ openSync });
+    scene.discord.refuseContent((content) => content.includes(line(7)));
+    const names = new Set<string>();
+    scene.overrides.fetch = (...call) => {
+      for (const name of stateNames(scene)) names.add(name);
+      return scene.discord.fetch(...call);
+    };
+    expect((await scene.run()).code).toBe(0);
+    // An unpacked log has no name while it is read.
+    expect([...names]).toContain("state");
+    expect([...names]).not.toContain("state.unpacked");
+    const endings = [".lock", ".mark", ".rejected", ".tmp", ".unpacked"];
+    expect(modes).toEqual(Object.fromEntries(endings.map((ending) => [ending, 0o600])));
+    expect(modeOf(scene.state)).toBe(0o700);
+    for (const name of fs.readdirSync(scene.state))
+      expect([name, modeOf(join(scene.state, name))]).toEqual([name, 0o600]);
+  } finally {
+    process.umask(before);
+  }
+});
 
 describe("the lock file", () => {
   test("that is no lock file is 73 with a hint, and is not mended by deleting it", async () => {

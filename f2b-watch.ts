@@ -3166,23 +3166,20 @@ export function realWorld() {
   const stop = new AbortController();
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stop.abort());
   const compiled = process.argv[1]?.startsWith("/$bunfs/") === true;
+  const heard = ifPossible(() => fs.fstatSync(2).rdev !== fs.statSync("/dev/null").rdev) ?? false;
   let printed = new Uint8Array(0);
-  /** Bun opens /dev/null where stdout was closed; what was inherited does not close on exec. */
-  let isClosed: boolean | undefined;
   return {
     env: process.env as Record<string, string | undefined>,
     fs,
     /** Where progress is kept when nobody says otherwise. */
     stateHome: compiled ? "/var/lib/f2b-watch" : resolve(import.meta.dirname ?? ".", "state"),
-    get terminal(): boolean {
-      // A module takes a while to load, and cron's mail or a file is no terminal.
-      const isDevice = this.heard && fs.fstatSync(2).isCharacterDevice();
-      return isDevice && process.getBuiltinModule("node:tty").isatty(2);
-    },
     /** Somebody may read what is written to stderr: it is not /dev/null. */
-    get heard(): boolean {
-      return ifPossible(() => fs.fstatSync(2).rdev !== fs.statSync("/dev/null").rdev) ?? false;
-    },
+    heard,
+    // A module takes a while to load, and cron's mail or a file is no terminal.
+    terminal:
+      heard &&
+      fs.fstatSync(2).isCharacterDevice() &&
+      process.getBuiltinModule("node:tty").isatty(2),
     stopping: stop.signal,
     now: Date.now,
     random: Math.random,
@@ -3194,10 +3191,9 @@ export function realWorld() {
     ...programs(),
     /** To stdout; one text after the other. */
     async writeOut(text: string): Promise<void> {
-      isClosed ??= /^flags:\s+\d*[2367]\d{6}$/m.test(
-        ifPossible(() => fs.readFileSync("/proc/self/fdinfo/1", "utf8")) ?? "",
-      );
-      if (isClosed) throw new Error("EBADF: it is closed, write");
+      // Bun opens /dev/null where stdout was closed; what was inherited does not close on exec.
+      const opened = ifPossible(() => fs.readFileSync("/proc/self/fdinfo/1", "utf8")) ?? "";
+      if (/^flags:\s+\d*[2367]\d{6}$/m.test(opened)) throw new Error("EBADF: it is closed, write");
       // The same memory for all, three bytes a character: fresh one costs a tenth of a dry run.
       if (printed.length < 3 * text.length) printed = new Uint8Array(3 * text.length);
       const { written } = new TextEncoder().encodeInto(text, printed);
@@ -6247,9 +6243,8 @@ const ROWS: Readonly<Record<string, Look>> = {
     for (const file of [...siblings.open, ...(live ? [live] : [])]) file.close();
     const damaged = ages.flatMap(({ name, damage }) => (damage ? [{ name, why: damage }] : []));
     const unusable = [...siblings.leftOut, ...damaged];
-    const usable = ages.filter(
-      (file) => !file.damage && (file.firstTime || file.number !== undefined),
-    );
+    const whole = ages.filter(({ damage }) => !damage);
+    const usable = whole.filter(({ firstTime, number }) => firstTime || number !== undefined);
     const found = `${usable.length} found, youngest ${usable.at(-1)?.name}`;
     const text = usable.length > 0 ? found : "none found";
     const why = unusable[0]?.why;
@@ -6682,7 +6677,7 @@ const SWITCH = [
 const PATH = ["a path", () => shaped(/^[^\0]+$/, (path) => resolve(path))] as const;
 
 function listed(text: string): ReadonlySet<string> {
-  return new Set(text.split(",").map((name) => name.trim()));
+  return new Set(text === "" ? [] : text.split(",").map((name) => name.trim()));
 }
 
 /** A stretch of the log's own wall clock, read as UTC; both ends are in it. */
@@ -6690,13 +6685,12 @@ function period({ now }: World) {
   const nowMs = wallClock(now());
   const midnight = nowMs - (nowMs % DAY);
   const read = (text: string) => {
-    if (text === "yesterday")
-      return { sinceMs: midnight - DAY, untilMs: midnight - SECOND, isPast: true };
+    const isPast = text === "yesterday";
     const isDate = /^\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?$/.test(text);
     const ago = /^(?:\d{1,5}[wdhm])+$/.test(text) ? (secondsIn(text) ?? 0) * SECOND : 0;
-    const sinceMs =
-      text === "today" ? midnight : isDate ? wallClockMs(text) : nowMs - (ago || Number.NaN);
-    return { sinceMs, untilMs: nowMs, isPast: false };
+    const at = isDate ? wallClockMs(text) : nowMs - (ago || Number.NaN);
+    const sinceMs = text === "today" ? midnight : isPast ? midnight - DAY : at;
+    return { sinceMs, untilMs: isPast ? midnight - SECOND : nowMs, isPast };
   };
   // A longer period would start in a year before 1000, which has no four digits.
   const firstMs = nowMs - 99_999 * 7 * DAY;
@@ -6736,11 +6730,11 @@ const OPTIONS = {
   format: option("--format <name>", "pass check", "raw",
     ["raw, compact or events", () => z.enum(["raw", "compact", "events"])],
     "raw: the log's lines; compact: shorter ones; events: readable messages"),
-  only: option("--only <kinds>", "pass check", undefined,
+  only: option("--only <kinds>", "pass check", "",
     [`some of ${KINDS.join(", ")}`,
       () => shaped(/^/, listed, (names) => names.isSubsetOf(new Set<string>(KINDS)))],
     `only these kinds, separated by commas: ${KINDS.join(", ")}`),
-  jail: option("--jail <names>", "*", undefined,
+  jail: option("--jail <names>", "*", "",
     ["names with commas between them", () => shaped(/^/, listed, (names) => !names.has(""))],
     "only these jails, separated by commas; lines that belong to no jail always pass"),
   host: option("--host <name>", "*", undefined,
@@ -6752,7 +6746,7 @@ const OPTIONS = {
     ["start or end", () => z.enum(["start", "end"])],
     "where to start in a new log"),
   inline: option("--inline <n>", "pass check", "20",
-    ["a whole number from 0 to 100000", () => shaped(/^\d{1,6}$/, Number, (most) => most <= 100_000)],
+    ["a whole number from 0 to 100000", () => shaped(/^\d{1,6}$/, Number, (n) => n <= 100_000)],
     "more messages than this become a summary with the lines as a file; 0: never"),
   link: option("--link <url>", "pass check", "https://db-ip.com/{ip}",
     // The URL holds the address behind its host. Empty for no link.
@@ -6771,7 +6765,7 @@ const OPTIONS = {
     "also check that fail2ban answers; report when it is down and when it is back"),
   maxTime: option("--max-time <s>", "*", "300",
     ["whole seconds from 1 to 86400",
-      () => shaped(/^\d{1,5}$/, Number, (seconds) => seconds >= 1 && seconds <= 86_400)],
+      () => shaped(/^\d{1,5}$/, Number, (n) => n >= 1 && n <= 86_400)],
     "stop cleanly after this many seconds; the next run continues"),
   dryRun: option("--dry-run", "*", "0", SWITCH,
     "print what would be sent, send nothing, change nothing"),
@@ -6816,8 +6810,7 @@ const COMMANDS = {
   version: { usage: "version", help: "shows the version (also -V, --version)", examples: [],
     run: (world) => print(world, `f2b-watch ${VERSION}\n`) },
 } satisfies Record<string, Command>;
-type CommandName = keyof typeof COMMANDS;
-const COMMAND_NAMES = Object.keys(COMMANDS) as CommandName[];
+const COMMAND_NAMES = Object.keys(COMMANDS) as (keyof typeof COMMANDS)[];
 
 /** Names in one column, texts beside it that wrap at spaces. */
 function columns(rows: readonly (readonly [string, string])[], width: number): string {
@@ -6844,7 +6837,7 @@ function helpText(word = ""): string {
     const owned = name || commands.includes("pass") ? help : `${commands.join(", ")}: ${help}`;
     return [usage, fallback && usage.includes(" ") ? `${owned} (${fallback})` : owned];
   });
-  let head = `f2b-watch ${VERSION}: posts fail2ban's log to Discord and Slack, every line once\n`;
+  let text = `f2b-watch ${VERSION}: posts fail2ban's log to Discord and Slack, every line once\n`;
   let sections: Record<string, [string, string][]> = {
     usage: Object.values(COMMANDS).map((each) => [usageOf(each), each.help]),
     "options (--max-time is the variable F2B_MAX_TIME, and so on)": options,
@@ -6865,15 +6858,12 @@ function helpText(word = ""): string {
   };
   if (name) {
     const { help, examples } = COMMANDS[name];
-    head = `${usageOf(COMMANDS[name])}: ${help}\n`;
+    text = `${usageOf(COMMANDS[name])}: ${help}\n`;
     sections = { options, examples: examples.map((words) => [`f2b-watch ${words}`, ""]) };
   }
-  const shown = Object.entries(sections).filter(([, rows]) => rows.length > 0);
-  const texts = shown.map(([title, rows]) => {
-    const indented = rows.map(([left, text]) => [`  ${left}`, text] as const);
-    return `\n${title}\n${columns(indented, 80)}`;
-  });
-  return head + texts.join("");
+  for (const [title, rows] of Object.entries(sections))
+    if (rows.length > 0) text += `\n${title}\n${columns(rows, 78).replace(/^(?=.)/gm, "  ")}`;
+  return text;
 }
 
 /**
@@ -6923,20 +6913,15 @@ function takeOptions(argv: readonly string[]) {
   let question: string | undefined;
   const rest = argv.values();
   for (const word of rest) {
-    const [flag = ""] = word.split("=", 1);
+    const [, flag = "", given] = /^([^=]*)(?:=(.*))?$/s.exec(word) ?? [];
     const name = OPTION_NAMES.find((each) => OPTIONS[each].flag === flag);
     if (name) {
       const { usage } = OPTIONS[name];
       if (typed[name] !== undefined) throw badUsage(`${flag}: given twice`);
-      const isBare = word === flag;
-      const next = isBare
-        ? usage === flag
-          ? "true"
-          : rest.next().value
-        : word.slice(flag.length + 1);
-      if (!next || (isBare && /^-(?!\d)/.test(next)))
+      const value = given ?? (usage === flag ? "true" : rest.next().value);
+      if (!value || (given === undefined && /^-(?!\d)/.test(value)))
         throw badUsage(`${usage}: the value is missing`);
-      typed[name] = next;
+      typed[name] = value;
     } else if (/^(?:-h|--help|-V|--version)$/.test(word)) {
       question ??= /v/i.test(word) ? "version" : "help";
     } else if (word.startsWith("-") && word !== "--") {
@@ -6945,17 +6930,17 @@ function takeOptions(argv: readonly string[]) {
     else if (rest.next().done !== true) throw badUsage("unexpected words after --");
   }
   // `status sshd --help` is `help status`.
-  if (question)
-    words.splice(0, Infinity, question, ...(question === "help" ? words.slice(0, 1) : []));
+  if (question) words.splice(question === "help" ? 1 : 0);
+  if (question) words.unshift(question);
   return { words, typed };
 }
 
 /** The command that the words name; throws where a word or an option is not one of its own. */
-function commandOf(parser: Cac.CAC, words: readonly string[], typed: Typed): CommandName {
+function commandOf(parser: Cac.CAC, words: readonly string[], typed: Typed) {
   const [first] = words;
   for (const name of COMMAND_NAMES.slice(1))
     parser.command(COMMANDS[name].usage).action(() => name);
-  let command: CommandName;
+  let command: keyof typeof COMMANDS;
   try {
     parser.parse(["", "", ...words], { run: false });
     command = parser.runMatchedCommand() ?? "pass";
@@ -6977,11 +6962,7 @@ function commandOf(parser: Cac.CAC, words: readonly string[], typed: Typed): Com
 }
 
 /** A variable's value: trimmed, and without one pair of quotes around it. */
-function unquoted(text = ""): string {
-  const value = text.trim();
-  const quote = value.length > 1 && "\"'".includes(value.charAt(0)) ? value.charAt(0) : "\0";
-  return value.endsWith(quote) ? value.slice(1, -1) : value;
-}
+const unquoted = (text = "") => text.trim().replace(/^(["'])(.*)\1$/s, "$2");
 
 /** What somebody typed, safe to show in an error. */
 function quoted(value: string): string {
@@ -7127,23 +7108,19 @@ function readSettings(world: World, command: string, typed: Typed) {
     }
     return [name, value];
   };
-  type Options = typeof OPTIONS;
   const options = Object.fromEntries(OPTION_NAMES.map(read)) as {
     [Name in OptionName]:
-      | Zod.infer<ReturnType<Options[Name]["schema"]>>
-      | Extract<Options[Name]["fallback"], undefined>;
+      | Zod.infer<ReturnType<(typeof OPTIONS)[Name]["schema"]>>
+      | Extract<(typeof OPTIONS)[Name]["fallback"], undefined>;
   };
-  const { log, state, database, host, format, only, jail, color, maxTime } = options;
-  const connected = SERVICES.flatMap(
-    (service) => service.connect((name) => variable(name)?.trim() || undefined) ?? [],
-  );
+  const { log, state, database, host, format, only, jail: jails, color, maxTime } = options;
+  const trimmed: Lookup = (name) => variable(name)?.trim() || undefined;
+  const connected = SERVICES.flatMap((service) => service.connect(trimmed) ?? []);
   const services = connected.length > 0 ? connected : [STDOUT];
-  const sending = (["send", "hello"] as const).find(
-    (name) => options[name] && OPTIONS[name].commands.includes(command),
-  );
-  if (sending && connected.length === 0)
-    throw new Fault(78, `--${sending}: no destination is set`, SET_ONE);
-  const all: ReadonlySet<string> = new Set();
+  for (const name of ["send", "hello"] as const) {
+    if (connected.length === 0 && options[name] && OPTIONS[name].commands.includes(command))
+      throw new Fault(78, `--${name}: no destination is set`, SET_ONE);
+  }
   const lastDay = stampOf(wallClock(world.now()) + DAY).slice(0, 10);
   /** The host's name beside what is said of a log in this directory. */
   const hostFor = (directory: string) => {
@@ -7159,7 +7136,7 @@ function readSettings(world: World, command: string, typed: Typed) {
     hostFor,
     /** Where no log is meant. */
     host: hostFor(world.hostName()),
-    view: { format, only: only ?? all, jails: jail ?? all, color, lastDay },
+    view: { format, only, jails, color, lastDay },
     /** Of the logs of many hosts no more than one is this machine's. */
     manyLogs,
     /** Wildcards found the log: it must be no link. */

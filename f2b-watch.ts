@@ -1157,38 +1157,42 @@ const inCode = (text: string) => text.replaceAll("\u200b", "").replaceAll("`", "
 
 // Step one: what happened.
 
-/** One thing that happened. `place` is its line's number; a jail or id that is missing is empty. */
-type Told<Event extends string, What = object> = Event extends string
-  ? { event: Event; place: number; shown: boolean } & Readonly<Record<"jail" | "id", string>> & What
-  : never;
-type Happening =
-  | Told<"unban" | "restore" | "lift" | "jailStarted" | "jailStopped" | "jailReloaded">
-  | Told<
-      "ban",
-      {
-        /** `2026-11-22 10:32:26`, as far as the log has it. */
-        time: string;
-        /** `again`: the firewall had lost it; `longer`: only its new length was logged. */
-        form: "new" | "again" | "longer";
-        /** Failures that the log has of it, and the number of this ban; 0 when it is not known. */
-        failures: number;
-        count: number;
-        /** -1 is permanent. */
-        seconds: number | undefined;
-        failed: Of<"failed">[];
-      }
-    >
+/** What can happen, and what is said of it. */
+type Fact =
+  | { event: "unban" | "restore" | "lift" | "jailStarted" | "jailStopped" | "jailReloaded" }
+  | {
+      event: "ban";
+      /** `2026-11-22 10:32:26`, as far as the log has it. */
+      time: string;
+      /** `again`: the firewall had lost it; `longer`: only its new length was logged. */
+      form: "new" | "again" | "longer";
+      /** Failures that the log has of it, and the number of this ban; 0 when it is not known. */
+      failures: number;
+      count: number;
+      /** -1 is permanent. */
+      seconds: number | undefined;
+      failed: Of<"failed">[];
+    }
   /** A stop or start: `version` comes with the start; `crashed`: it did not say that it stops. */
-  | Told<
-      "server",
-      { stopped: boolean; crashed: boolean; version?: string; parts: Record<string, number> }
-    >
+  | {
+      event: "server";
+      began: "stopped" | "started" | "crashed";
+      version?: string;
+      parts: Record<string, number>;
+    }
   /** Banned a minute ago or more, and seen again. */
-  | Told<"through", { attempts: number }>
+  | { event: "through"; attempts: number }
   /** `why` is empty where nothing proves it; `blocked` unless a check of the firewall failed. */
-  | Told<"failed", { doing: string; action: string; why: string; blocked: boolean }>
+  | { event: "failed"; doing: string; action: string; why: string; blocked: boolean }
   /** `why` is what was raised, or how a command ended. */
-  | Told<"alert", { text: string; why: string }>;
+  | { event: "alert"; text: string; why: string };
+/** `place` is its line's number; a jail or id that is missing is empty. */
+type Happening = Fact & {
+  place: number;
+  shown: boolean;
+  readonly jail: string;
+  readonly id: string;
+};
 type Of<Event> = Extract<Happening, { event: Event }>;
 
 /** Whether a command has this id, or jail (also as its chain or set), as a word of its own. */
@@ -1253,7 +1257,8 @@ export class Batch {
     const context = new LogContext(before?.context ?? { lastDay: view.lastDay });
     this.seen = { ...this.seen, ...before, context, ids: new Map() };
     // That it stops was told; what it does on its way down is told together.
-    if (context.stopping) this.#beginServer({ stopped: true });
+    if (context.stopping)
+      this.#server = this.#tell({ event: "server", began: "stopped", parts: {} });
   }
 
   read(lines: readonly string[]): this {
@@ -1304,16 +1309,14 @@ export class Batch {
     return this.#clock.ms;
   }
 
-  #tell<Event extends Happening["event"]>(
-    event: Event,
-    { jail = "", id = "" }: Partial<Record<"jail" | "id", string | undefined>>,
-    what: Omit<Of<Event>, keyof Told<"">>,
-  ): Of<Event> {
+  #tell<Each extends Fact>(
+    fact: Each,
+    { jail = "", id = "" }: Partial<Record<"jail" | "id", string | undefined>> = {},
+  ): Of<Each["event"]> {
     const { lines: place } = this.seen;
     const own = { place, shown: this.#shown, jail: ownCopy(jail), id: ownCopy(id) };
-    const told = { ...what, event, ...own } as unknown as Of<Event>;
-    this.happenings.push(told);
-    return told;
+    this.happenings.push({ ...fact, ...own });
+    return this.happenings.at(-1) as Of<Each["event"]>;
   }
 
   #jailOf(name: string) {
@@ -1342,7 +1345,7 @@ export class Batch {
         return this.#readFailed(record);
       case "unchecked":
       case "unrestored": {
-        const check = this.#tell("alert", {}, { text: message, why: "" });
+        const check = this.#tell({ event: "alert", text: message, why: "" });
         const looked = this.#runs.at(-1);
         if (looked && !looked.check) looked.check = check;
         else this.#runs.push({ process: "", ran: looked?.ran ?? check, check });
@@ -1350,11 +1353,10 @@ export class Batch {
       }
       case "ban":
       case "reban":
-        return this.#readBan(record);
       case "unban":
       case "repeal":
       case "restore":
-        return this.#readUnban(record);
+        return this.#readTicket(record);
       case "found":
       case "attempt": {
         const { failures } = this.#idOf(record);
@@ -1369,7 +1371,7 @@ export class Batch {
         const known = this.#idOf(record);
         const passed = this.#ms(record) - known.bannedAt;
         if (Number.isNaN(passed) ? !level.startsWith("WARN") : passed < MINUTE) break;
-        known.through ??= this.#tell("through", record, { attempts: 0 });
+        known.through ??= this.#tell({ event: "through", attempts: 0 }, record);
         known.through.attempts++;
         known.through.shown = isShown({ ...record, kind: "alert" }, this.view);
         break;
@@ -1390,17 +1392,20 @@ export class Batch {
     switch (event) {
       case "increase": {
         const { count = 0, length = "" } = record;
-        const { ban: known } = this.#idOf(record);
-        const ban = known && known.form !== "longer" ? known : this.#newBan(record);
-        return void Object.assign(ban, { count: Number(count), seconds: secondsIn(length) });
+        const known = { count: Number(count), seconds: secondsIn(length) };
+        return void Object.assign(this.#banOf(record, true), known);
       }
-      case "starting": {
-        const server = down ?? this.#beginServer({ crashed: wasRunning });
-        return void Object.assign(server, { version: record.version, shown: true });
+      case "starting":
+      case "stopping": {
+        const start = wasRunning ? "crashed" : "started";
+        const began = event === "stopping" ? "stopped" : start;
+        this.#server = down ?? this.#tell({ event: "server", began, parts: {} });
+        if (event === "starting")
+          Object.assign(this.#server, { version: record.version, shown: true });
+        return;
       }
-      case "stopping":
       case "exiting":
-        if (!down && event === "stopping") this.#beginServer({ stopped: true });
+      case "foundAgain":
         return;
       case "jailStarted":
       case "jailStopped":
@@ -1408,13 +1413,11 @@ export class Batch {
         if (this.#isOfServer(event)) return;
         // Jails that come and go later are no part of the start.
         if (!down) this.#server = undefined;
-        return void this.#tell(event, record, {});
-      case "foundAgain":
-        return;
+        return void this.#tell({ event }, record);
     }
     if (kind !== "alert") return void (kind === "found" ? this.found++ : this.other++);
     const text = `${level} ${message.replace(/^\[[^\]]{1,200}\] /, "")}`;
-    const alert = this.#tell("alert", record, { text, why: "" });
+    const alert = this.#tell({ event: "alert", text, why: "" }, record);
     let indented = false;
     let whole = message;
     this.#continue = (line) => {
@@ -1431,47 +1434,37 @@ export class Batch {
     };
   }
 
-  #readBan(record: RecordOf<"ban" | "reban">): void {
-    const { event, jail, id, date, time } = record;
-    const known = this.#idOf(record);
+  /** A jail bans or unbans an id, and runs its actions: it does one thing after the other. */
+  #readTicket(record: RecordOf<"ban" | "reban" | "unban" | "repeal" | "restore">): void {
+    const { event, kind, jail, id, date, time } = record;
     const ofJail = this.#jailOf(jail);
-    const place = this.seen.lines;
-    const since = (known.failures.at(-1) ?? 0) - ofJail.findtime * SECOND;
-    const failures = known.failures.filter((at) => at >= since).length;
-    // The observer works beside the jail, and may log the length first.
-    const ban = known.ban?.form === "longer" ? known.ban : this.#newBan(record);
-    ban.seconds ??= ofJail.banTime;
-    const form = event === "ban" ? "new" : "again";
-    Object.assign(ban, { place, time: `${date} ${time}`.trim(), form, failures });
-    Object.assign(known, { failures: [], bannedAt: this.#ms(record) });
-    Object.assign(ofJail, { id: ownCopy(id), place });
-    this.#lastPlace = place;
-  }
-
-  #newBan(record: RecordOf<"ban" | "reban" | "increase">): Of<"ban"> {
-    const time = `${record.date} ${record.time}`.trim();
-    const unknown = { failures: 0, count: 0, seconds: undefined, failed: [] };
-    const ban = this.#tell("ban", record, { time, form: "longer", ...unknown });
-    return (this.#idOf(record).ban = ban);
-  }
-
-  /** What is said of this id's ban from now on is of another one. */
-  #readUnban(record: RecordOf<"unban" | "repeal" | "restore">): void {
-    const { event, kind, jail, id } = record;
     const known = this.#idOf(record);
+    const place = (this.#lastPlace = this.seen.lines);
+    Object.assign(ofJail, { id: ownCopy(id), place });
+    if (event === "ban" || event === "reban") {
+      const since = (known.failures.at(-1) ?? 0) - ofJail.findtime * SECOND;
+      const failures = known.failures.filter((at) => at >= since).length;
+      const ban = this.#banOf(record, false);
+      ban.seconds ??= ofJail.banTime;
+      const form = event === "ban" ? "new" : "again";
+      Object.assign(ban, { place, time: `${date} ${time}`.trim(), form, failures });
+      return void Object.assign(known, { failures: [], bannedAt: this.#ms(record) });
+    }
+    // What is said of this id's ban from now on is of another one.
     delete known.ban;
     known.bannedAt = event === "restore" ? this.#ms(record) : Number.NaN;
-    const place = this.seen.lines;
-    Object.assign(this.#jailOf(jail), { id: ownCopy(id), place });
-    this.#lastPlace = place;
     const did = event === "restore" ? event : "lift";
-    if (kind === "unban") this.#unbans.push([this.#tell(kind, record, {}), record]);
-    else if (this.#shown && !this.#isOfServer(did)) this.#tell(did, record, {});
+    if (kind === "unban") this.#unbans.push([this.#tell({ event: kind }, record), record]);
+    else if (this.#shown && !this.#isOfServer(did)) this.#tell({ event: did }, record);
   }
 
-  #beginServer(how: { stopped?: boolean; crashed?: boolean }): Of<"server"> {
-    const what = { stopped: false, crashed: false, ...how, parts: {} };
-    return (this.#server = this.#tell("server", {}, what));
+  /** A ban is logged once, and its length once: by the observer, which may be faster. */
+  #banOf(record: RecordOf<"ban" | "reban" | "increase">, isLength: boolean): Of<"ban"> {
+    const known = this.#idOf(record);
+    if (known.ban && (known.ban.form === "longer") !== isLength) return known.ban;
+    const time = `${record.date} ${record.time}`.trim();
+    const unknown = { failures: 0, count: 0, seconds: undefined, failed: [] };
+    return (known.ban = this.#tell({ event: "ban", time, form: "longer", ...unknown }, record));
   }
 
   /** Whether it is a part of a stop or start of the server: then it is told with that. */
@@ -1494,7 +1487,7 @@ export class Batch {
     // 0.9 names no process: it repeats the command.
     if (!ran && (isNew || !/^[\da-f]+$/.test(process))) {
       const text = isNew ? record.command.slice(0, 2_000) : process;
-      ran = this.#tell("alert", {}, { text, why: "" });
+      ran = this.#tell({ event: "alert", text, why: "" });
       this.#runs.push({ process, ran });
     }
     this.#continue = undefined;
@@ -1555,7 +1548,7 @@ export class Batch {
     const isDoubtful = ran && this.#runs.some(({ check }) => check && check.place > ran.place);
     const own = /^Error (?:un|re)?banning /.test(said) ? "" : said;
     const why = (!isDoubtful && ran?.why) || own;
-    const failed = this.#tell("failed", { jail, id }, { doing, action, why, blocked });
+    const failed = this.#tell({ event: "failed", doing, action, why, blocked }, { jail, id });
     this.#lastPlace = this.seen.lines;
     const ban = doing === "ban" ? this.#idOf({ jail, id }).ban : undefined;
     const isKnown = ban?.failed.some((each) => each.action === action);
@@ -1791,16 +1784,14 @@ export class Words {
         return `${head}: ${fitting(this.#ids(all), 300)}`;
       }
       case "through": {
-        const seen = all.filter(({ event }) => event === "through") as Of<"through">[];
-        const ids = seen.sort((a, b) => b.attempts - a.attempts);
+        const seen = all.filter((some) => some.event === "through");
         const attempts = seen.reduce((sum, some) => sum + some.attempts, 0);
         const more = `through (${amount(attempts, "more attempt")})`;
         const what = "⚠️ the ban does not work:";
         if (isOne) return `${what} ${this.id(each.id)} is banned in ${jail} and still gets ${more}`;
-        const list = fitting(
-          ids.map(({ id, attempts: times }) => this.id(id, times)),
-          LIST_LENGTH,
-        );
+        seen.sort((a, b) => b.attempts - a.attempts);
+        const ids = seen.map((some) => this.id(some.id, some.attempts));
+        const list = fitting(ids, LIST_LENGTH);
         const who = amount(all.length, "address", "addresses");
         return `${what} ${who} are banned in ${jail} and still get ${more}: ${list}`;
       }
@@ -1830,9 +1821,9 @@ export class Words {
     return `${sign} ${bold(amount(all.length, many, many))}: ${this.#jailCounts(all)}`;
   }
 
-  #server({ stopped, crashed, version, parts }: Of<"server">): string {
+  #server({ began, version, parts }: Of<"server">): string {
     const { jailStarted, jailStopped, restore, lift } = parts;
-    const up = stopped ? ["🔄", "restarted"] : ["✅", "started"];
+    const up = began === "stopped" ? ["🔄", "restarted"] : ["✅", "started"];
     const [sign, did] = version === undefined ? ["⛔", "stopped"] : up;
     const jails = version === undefined ? jailStopped : jailStarted;
     const details = [
@@ -1841,7 +1832,8 @@ export class Words {
     ];
     const detail = details.filter(Boolean).join(", ");
     const known = version ? ` ${nameText(version, this.style.markup)}` : "";
-    return `${sign} fail2ban${known} ${did}${crashed ? " after a crash" : ""}${detail && `: ${detail}`}`;
+    const how = began === "crashed" ? " after a crash" : "";
+    return `${sign} fail2ban${known} ${did}${how}${detail && `: ${detail}`}`;
   }
 
   #failed({ action, why }: Of<"failed">, where = ""): string {

@@ -923,10 +923,11 @@ class LogContext {
   }
 
   #noteJail(next: LogRecord, jail: string): void {
+    const waiting = this.unbans.get(jail) ?? [];
+    if (waiting.length === 0 && next.event !== "unban") return;
     const msOf = ({ date, time }: LogRecord) => wallClockMs(`${date} ${time}`);
     // They may be of one stop; by the time of day alone, where they have no date.
     const isNear = (unban: LogRecord) => Math.abs(msOf(unban) - msOf(next)) <= 10 * SECOND;
-    const waiting = this.unbans.get(jail) ?? [];
     if (next.event === "unban") {
       while (waiting[0] && !isNear(waiting[0])) waiting.shift();
       waiting.push(next);
@@ -935,7 +936,7 @@ class LogContext {
     }
     if (next.event === "jailStopped" && !this.stopping)
       for (const unban of waiting.filter(isNear)) this.#repeal(unban);
-    if (waiting.length > 0) this.unbans.delete(jail);
+    this.unbans.delete(jail);
   }
 
   #repeal(unban: LogRecord): void {
@@ -1065,6 +1066,11 @@ class Counts {
   to: LogRecord | undefined;
   /** There were too many to remember them all: the numbers are then the least they may be. */
   readonly atLeast = { seenAddresses: false, bannedAddresses: false };
+  /** Parts of events that are counted, and all of `life` but starts. */
+  readonly #uncounted = new Set<LogRecord["event"]>([
+    ...(["foundAgain", "increase", "command", "output", "ended"] as const),
+    ...(["stopping", "exiting", "reloading", "jailStopped", "jailReloaded"] as const),
+  ]);
   readonly ownSecrets: readonly string[];
 
   constructor(ownSecrets: readonly string[]) {
@@ -1076,9 +1082,7 @@ class Counts {
     if (record.time) this.to = record;
     this.from ??= this.to;
     if (event === "found") return this.addFound(name, record.id);
-    // Parts of events that are counted, and all of `life` but starts.
-    if (/^(?:foundAgain|increase|command|output|ended)$/.test(event)) return;
-    if (/^(?:stopping|exiting|reloading|jailStopped|jailReloaded)$/.test(event)) return;
+    if (this.#uncounted.has(event)) return;
     const jail = this.#jail(name);
     jail.kinds[kind]++;
     // A stop of its jail may yet show that it was no unban.
@@ -1108,14 +1112,13 @@ class Counts {
   }
 
   #jail(given: string) {
-    const isFull = this.jails.size >= 20_000 && !this.jails.has(given);
-    const name = isFull ? "(other jails)" : given;
-    const known = this.jails.get(name);
+    const known = this.jails.get(given);
     if (known) return known;
-    const kinds = Object.fromEntries(KINDS.map((kind) => [kind, 0])) as Record<Kind, number>;
-    const fresh = { found: 0, banned: 0, kinds, ids: new Set<string>() };
-    this.jails.set(ownCopy(name), fresh);
-    return fresh;
+    const name = this.jails.size < 20_000 ? ownCopy(given) : "(other jails)";
+    return this.jails.getOrInsertComputed(name, () => {
+      const kinds = Object.fromEntries(KINDS.map((kind) => [kind, 0])) as Record<Kind, number>;
+      return { found: 0, banned: 0, kinds, ids: new Set<string>() };
+    });
   }
 
   /** An id may be any text of any length; a secret is taken out before it is cut. */
@@ -1128,13 +1131,10 @@ class Counts {
     this.atLeast.seenAddresses ||= isFull;
     // Who comes often stays.
     for (let rare = 1; isFull && this.ids.size > IDS_LIMIT / 2; rare *= 2) {
-      for (const [each, { found, banned }] of this.ids) {
+      for (const [each, { found, banned }] of this.ids)
         if (found + banned <= rare) this.ids.delete(each);
-      }
     }
-    const fresh = { id: ownCopy(id), found: 0, banned: 0 };
-    this.ids.set(fresh.id, fresh);
-    return fresh;
+    return this.ids.getOrInsertComputed(ownCopy(id), (own) => ({ id: own, found: 0, banned: 0 }));
   }
 }
 
@@ -6513,45 +6513,34 @@ async function status(world: World, settings: Settings, named: readonly string[]
 
 const DATES_BYTES = 32 * 1024;
 
-/** Adds the file's whole lines from `from` on; of an endless one the middle is left out. */
+/** Adds the file's whole lines from `from` on; of an endless one the rest is left out. */
 async function addLines(world: World, tally: Tally, file: OpenFile, from: number): Promise<void> {
-  // Nearly all of a log is plain, and need not be decoded.
-  const textOf = (part: Uint8Array) => {
-    const text = latin1(part);
-    // Asked in two steps, which is five times as fast.
-    const isPlain = isAscii(part) && !/[\x00-\x08\x0b-\x1f\x7f]/.test(text);
-    return isPlain ? text : visible(decoded(part));
-  };
   // As fast as larger ones, and with less garbage.
   const buffer = Buffer.allocUnsafe(64 * 1024);
-  let kept = 0;
-  // How often a long reading lets signals and the garbage collector in.
-  const yieldBytes = 2 * 1024 * 1024;
-  let yieldAt = from + yieldBytes;
-  for (let position = from; position < file.size;) {
-    const room = buffer.subarray(kept, kept + file.size - position);
-    const count = file.fill(position, room).length;
-    if (count === 0) break;
-    position += count;
-    const bytes = buffer.subarray(0, kept + count);
+  for (let at = from; at < file.size;) {
+    const bytes = file.fill(at, buffer.subarray(0, file.size - at));
     const end = bytes.lastIndexOf(NEWLINE) + 1;
-    if (end > 0) tally.addText(textOf(bytes.subarray(0, end)));
-    buffer.copyWithin(0, end, bytes.length);
-    kept = Math.min(bytes.length - end, buffer.length / 2);
-    if (position < yieldAt) continue;
-    yieldAt = position + yieldBytes;
+    const next = end > 0 ? at + end : lineStartAfter(file, at + buffer.length);
+    // The live log's last line may go on.
+    if (bytes.length === 0 || (end === 0 && file.isLive && next >= file.size)) return;
+    const lines = bytes.subarray(0, end || bytes.length);
+    const text = latin1(lines);
+    // Nearly all of a log is plain, and need not be decoded. Asked in two steps: five times as fast.
+    const isPlain = isAscii(lines) && !/[\x00-\x08\x0b-\x1f\x7f]/.test(text);
+    tally.addText((isPlain ? text : visible(decoded(lines))) + (end > 0 ? "" : "\n"));
+    at = next;
     await world.sleep(0);
     if (world.stopping.aborted) throw new Fault(75, "stopped before it was done");
   }
-  const hasFragment = kept > 0 && !file.isLive;
-  if (hasFragment) tally.addText(`${textOf(buffer.subarray(0, kept))}\n`);
 }
 
 /** Where the first line begins that begins at or after `position`. */
 function lineStartAfter(file: OpenFile, position: number): number {
-  if (position <= 0) return 0;
-  const end = file.read(position - 1, DATES_BYTES).indexOf(NEWLINE);
-  return end < 0 ? file.size : position + end;
+  for (let at = position - 1; at < file.size; at += DATES_BYTES) {
+    const end = at < 0 ? 0 : file.read(at, DATES_BYTES).indexOf(NEWLINE) + 1;
+    if (at < 0 || end > 0) return at < 0 ? 0 : at + end;
+  }
+  return file.size;
 }
 
 /**

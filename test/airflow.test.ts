@@ -83,20 +83,9 @@ describe("Airflow", () => {
     }
     const { out, err } = await server.run([python, "/tmp/run.py", ...webhooks], env);
     for (const { stop } of served) stop();
-    const results = [...out.matchAll(/^RESULT (\w+) (\d)$/gm)].map(([, state, tries]) => [
-      state,
-      tries,
-    ]);
-    expect({ results, err }).toMatchObject({
-      results: [
-        ["success", "1"],
-        ["failed", "1"],
-        ["failed", "6"],
-        ["failed", "1"],
-      ],
-    });
-    expect(out).toContain("exit code 69");
-    expect(out).toContain("exit code 75");
-    expect(out).toContain("exit code 78");
+    const results = Array.from(out.matchAll(/^RESULT (.*)$/gm), ([, result]) => result);
+    const expected = { results: ["success 1", "failed 1", "failed 6", "failed 1"] };
+    expect({ results, err }).toMatchObject(expected);
+    for (const code of [69, 75, 78]) expect(out).toContain(`exit code ${code}`);
   });
 });

@@ -383,9 +383,8 @@ describe("countries", () => {
       const run = runOf(scene, { geo });
       const others = ["198.51.100.1", "127.0.0.1", "::1"];
       const found = await run.countries(...known.map(([address]) => address), ...others);
-      const expected = known.filter(
-        ([address, text]) => text && (version === 6 || !address.includes(":")),
-      );
+      const isIn = (address: string) => version === 6 || !address.includes(":");
+      const expected = known.filter(([address, text]) => text && isIn(address));
       expect(found).toEqual(Object.fromEntries(expected));
       expect(run.fault("geo")).toBe("");
       scene.append(line(1));

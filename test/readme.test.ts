@@ -64,12 +64,8 @@ describe("README", () => {
         expect({ target, exists: fs.existsSync(linked) }).toEqual({ target, exists: true });
         if (anchor === undefined) continue;
         const headings = [...fs.readFileSync(linked, "utf8").matchAll(/^#+ (.*)$/gm)];
-        const anchors = headings.map(([, heading = ""]) =>
-          heading
-            .toLowerCase()
-            .replaceAll(/[^\w -]/g, "")
-            .replaceAll(" ", "-"),
-        );
+        const slug = (text: string) => text.replaceAll(/[^\w -]/g, "").replaceAll(" ", "-");
+        const anchors = headings.map(([, heading = ""]) => slug(heading.toLowerCase()));
         expect(anchors).toContain(anchor);
       }
     }

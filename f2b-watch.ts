@@ -6439,10 +6439,10 @@ async function check(world: World, settings: Settings): Promise<number> {
     const fault = typeof found === "string" ? new Fault(0, found) : found;
     const { message, hint = "", exitCode } = fault;
     const state = fault instanceof Closed ? "unknown" : found === fault ? "failed" : "ok";
-    const row = { name, state, text: clean(message), hint: clean(hint), exitCode };
-    if (state === "failed") rows.push(row);
-    else if (hint) rows.push({ ...row, text: `${row.text}; ${row.hint}`, hint: "", exitCode: 0 });
-    else if (message) rows.push({ ...row, exitCode: 0 });
+    const [text, todo] = [clean(message), clean(hint)];
+    if (state === "failed") rows.push({ name, state, text, hint: todo, exitCode });
+    else if (text)
+      rows.push({ name, state, text: todo ? `${text}; ${todo}` : text, hint: "", exitCode: 0 });
   };
   const logs = ifPossible(() => findLogs(world, settings)) ?? [settings];
   const ofLogs = ["log", "rotated files", "progress", "lock"];
@@ -6696,8 +6696,6 @@ function option<Value, Fallback extends string | undefined>(
   return { usage, flag, variable, commands: owners, fallback, expects, schema, help };
 }
 
-const DATABASE = "/var/lib/fail2ban/fail2ban.sqlite3";
-
 /** Every option by its name in the settings. Another option is one more row. */
 // prettier-ignore
 const OPTIONS = {
@@ -6737,9 +6735,9 @@ const OPTIONS = {
     "events: where an address leads; none for no link"),
   geo: option("--geo <file>", "pass check digest", undefined, PATH,
     "events, digest: countries from this .mmdb, read by mmdblookup"),
-  database: option("--database <file>", "pass check", undefined,
+  database: option("--database <file>", "pass check", "/var/lib/fail2ban/fail2ban.sqlite3",
     ["a path, or none", () => shaped(/^[^\0]+$/, (path) => (path === "none" ? "" : resolve(path)))],
-    `events: fail2ban's own record of bans, or none (${DATABASE})`),
+    "events: fail2ban's own record of bans, or none"),
   userNames: option("--user-names", "pass check", "0", SWITCH,
     "events: the user names tried, from that record; people type passwords there"),
   ping: option("--ping", "pass", "0", SWITCH,
@@ -6763,8 +6761,7 @@ const OPTIONS = {
   json: option("--json", "check status digest", "0", SWITCH,
     "print a JSON object"),
 };
-type OptionName = keyof typeof OPTIONS;
-const OPTION_NAMES = Object.keys(OPTIONS) as OptionName[];
+const OPTION_NAMES = Object.keys(OPTIONS) as (keyof typeof OPTIONS)[];
 
 interface Command {
   /** As cac reads it. */
@@ -6882,7 +6879,7 @@ function unknown(kind: "option" | "command", word: string): Fault {
 }
 
 /** Options as they were typed. */
-type Typed = Partial<Record<OptionName, string>>;
+type Typed = Partial<Record<keyof typeof OPTIONS, string>>;
 
 /**
  * Takes the options out, with their values as typed. cac would turn some into numbers (`--host
@@ -7022,15 +7019,16 @@ function checkVariables(world: World, { file, nearby }: ReturnType<typeof readVa
   const around = new RegExp(`^F2B_(?=${services})|_?(?:UR[IL]|\\d+)$`, "gi");
   const near = (name: string, most?: number) => meant(name.replaceAll(around, ""), known, most);
   for (const [name, value] of file) {
-    if (/^(?:NODE|BUN|DENO|SSL_CERT|LD|MALLOC)_|^(?:TZ|PATH|LANG|LC_\w+|HOME)$/.test(name)) {
-      const message = `${name}: the runtime reads it when it starts, not from the env file`;
+    const isEarly = /^(?:NODE|BUN|DENO|SSL_CERT|LD|MALLOC)_|^(?:TZ|PATH|LANG|LC_\w+|HOME)$/.test(
+      name,
+    );
+    if (isEarly || name === OPTIONS.envFile.variable) {
+      const message = `${name}: it is read at the start, not from the env file`;
       const place = "where f2b-watch is started: in the crontab, or with Environment= in the unit";
       throw new Fault(78, message, `set it ${place}`);
     }
     // Bun and Deno ask the environment for proxies when they first connect.
     if (proxies.includes(name.toUpperCase())) world.env[name] ??= value;
-    if (name === OPTIONS.envFile.variable)
-      throw new Fault(78, `${name}: an env file cannot name another one`);
   }
   const isForeign = (name: string) =>
     !known.includes(name) && !proxies.includes(name.toUpperCase());
@@ -7064,14 +7062,9 @@ function isIdle(world: World, typed: Typed): boolean {
   );
 }
 
-/** What the command line, the environment and the env file settle. */
-type Settings = Readonly<ReturnType<typeof readSettings>>;
-
-function readSettings(world: World, command: string, typed: Typed) {
-  const variables = readVariables(world, typed);
-  checkVariables(world, variables);
-  const { variable, marks } = variables;
-  const read = (name: OptionName): [OptionName, unknown] => {
+/** The options, validated; an error names the flag or the variable. */
+function readOptions(world: World, typed: Typed, variable: Lookup) {
+  const read = (name: keyof typeof OPTIONS): [string, unknown] => {
     const { flag, variable: inVariable, schema, expects, fallback } = OPTIONS[name];
     let value: unknown;
     // A variable that a flag overrules is validated all the same.
@@ -7089,11 +7082,21 @@ function readSettings(world: World, command: string, typed: Typed) {
     }
     return [name, value];
   };
-  const options = Object.fromEntries(OPTION_NAMES.map(read)) as {
-    [Name in OptionName]:
+  return Object.fromEntries(OPTION_NAMES.map(read)) as {
+    [Name in keyof typeof OPTIONS]:
       | Zod.infer<ReturnType<(typeof OPTIONS)[Name]["schema"]>>
       | Extract<(typeof OPTIONS)[Name]["fallback"], undefined>;
   };
+}
+
+/** What the command line, the environment and the env file settle. */
+type Settings = Readonly<ReturnType<typeof readSettings>>;
+
+function readSettings(world: World, command: string, typed: Typed) {
+  const variables = readVariables(world, typed);
+  checkVariables(world, variables);
+  const { variable, marks } = variables;
+  const options = readOptions(world, typed, variable);
   const { log, state, database, host, format, only, jail: jails, color, maxTime } = options;
   const trimmed: Lookup = (name) => variable(name)?.trim() || undefined;
   const connected = SERVICES.flatMap((service) => service.connect(trimmed) ?? []);
@@ -7109,6 +7112,7 @@ function readSettings(world: World, command: string, typed: Typed) {
     return neutralise(name.replace(/\s+/g, " ")).slice(0, HOST_LIMIT);
   };
   const manyLogs = /[*?[{]/.test(log);
+  const databaseNamed = (typed.database ?? variable(OPTIONS.database.variable)) !== undefined;
   const maxTimeMs = maxTime * SECOND;
   return {
     ...options,
@@ -7122,9 +7126,9 @@ function readSettings(world: World, command: string, typed: Typed) {
     manyLogs,
     /** Wildcards found the log: it must be no link. */
     isFound: false,
-    database: (database ?? (manyLogs ? "" : DATABASE)) || undefined,
+    database: (databaseNamed || !manyLogs) && database !== "" ? database : undefined,
     /** One that was named must be there. */
-    databaseNamed: database !== undefined,
+    databaseNamed,
     facts: new Facts(),
     maxTimeMs,
     /** When to stop. */

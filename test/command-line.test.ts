@@ -396,9 +396,9 @@ const BAD_SETTINGS: [written: string, told: RegExp | string, where?: "file"][] =
     [`SLACK_API_URL=${url}`, /SLACK_API_URL: expected /]),
   ["SLACK_ICON=bank", /SLACK_ICON: .* between colons/],
   ["PATH_TO_X=1", /PATH_TO_X: no such setting/, "file"],
-  ["F2B_ENV_FILE=/x", /F2B_ENV_FILE: an env file cannot name another one/, "file"],
+  ["HTTPS_PROXI=1", "HTTPS_PROXI: no such setting\nhint: did you mean HTTPS_PROXY?\n", "file"],
   // The runtime reads them at its start.
-  ...["NODE_EXTRA_CA_CERTS", "NODE_OPTIONS", "BUN_OPTIONS", "SSL_CERT_FILE", "TZ"].map(
+  ...["NODE_EXTRA_CA_CERTS", "NODE_OPTIONS", "BUN_OPTIONS", "SSL_CERT_FILE", "TZ", "F2B_ENV_FILE"].map(
     (name): [string, RegExp, "file"] =>
       [`${name}=/x`, new RegExp(`${name}: .*\nhint: set it where .*crontab`), "file"]),
   ...["word", "export A=1", "A", "=1", "1A=1", "A-B=1", "A = 1"].map(

@@ -300,11 +300,8 @@ const TABLES = {
 const patterns = lazily(() => {
   const rowsOf = (text: string) => {
     const rows = text.replace(/ *(?<=\n| {2})# .*/g, "").replace(/\n {3,}/g, "");
-    const piece = (_: string, name: string) => PIECES[name] ?? "";
-    return rows
-      .trim()
-      .replace(/\{([a-z]\w*)\}/gi, piece)
-      .split(/\s*\n\s*/);
+    const whole = rows.replace(/\{([a-z]\w*)\}/gi, (_, name: string) => PIECES[name] ?? "");
+    return whole.trim().split(/\s*\n\s*/);
   };
   const all = (text: string, flags: string) => rowsOf(text).map((row) => new RegExp(row, flags));
   const one = (text: string, flags: string) => new RegExp(rowsOf(text).join("|"), flags);
@@ -329,11 +326,11 @@ const patterns = lazily(() => {
     looksRandom: /^(?=.*\d)(?=.*[a-z])[\x21-\x7e]{8,}$|^(?=.*[a-z])(?=.*[A-Z])[\w-]{16,}$/i,
     // What stands before a name: a quote or `<`, and the name's beginning.
     beforeName: /(?<=(\\{0,8}["'])?(<\/?)?([\w.:[-]{0,64}))/y,
-    opening: new RegExp(rowsOf("{quote}")[0] ?? "", "y"),
+    opening: one("{quote}", "y"),
     // A bare word: up to a blank, to a quote, or to the next parameter.
-    bare: new RegExp(
-      String.raw`(?:[^\s"'\\&<>]|\\{1,8}(?:["'](?=\w)|[^\s"'\\nt]|[nt](?=[a-z]))` +
-        String.raw`|&(?![&\s"']|[\w.%-]{1,64}=)|<(?!/))+`,
+    bare: one(
+      String.raw`(?:[^\s"'\\&<>]|\\{1,8}(?:["'](?=\w)|[^\s"'\\nt]|[nt](?=[a-z]))
+        |&(?![&\s"']|[\w.%-]{1,64}=)|<(?!/))+`,
       "y",
     ),
     // What goes on with a word behind its quote or its end: 'a':'b', "a"b, a"b", 'a'\''b'.
@@ -636,9 +633,10 @@ function escapeSlack(text: string): string {
 
 /** Discord refuses some names: 1 to 80 characters, without `discord` and `clyde`. */
 function discordName(host: string): string {
-  const name = neutralise(`Fail2Ban · ${host}`.replace(/\s+/g, " "))
-    .replace(/(dis)(cord)/gi, "$1-$2")
-    .replace(/(cly)(de)/gi, "$1-$2");
+  const name = neutralise(`Fail2Ban · ${host}`.replace(/\s+/g, " ")).replace(
+    /(?<=dis)(?=cord)|(?<=cly)(?=de)/gi,
+    "-",
+  );
   return name.slice(0, characterBoundary(name, Math.min(name.length, 80))).trim();
 }
 
@@ -2988,9 +2986,7 @@ function networkOf(id: string): string | undefined {
   const version = process.getBuiltinModule("node:net").isIP(id);
   if (version === 4) return id.replace(/\d+$/, "0/24");
   if (version !== 6) return undefined;
-  const [before = [], behind = []] = id
-    .split("::")
-    .map((part) => part.split(":").filter((group) => group !== ""));
+  const [before = [], behind = []] = id.split("::").map((part) => part.match(/[^:]+/g) ?? []);
   const zeros = Array<string>(Math.max(0, 8 - before.length - behind.length)).fill("0");
   const groups = [...before, ...zeros, ...behind].slice(0, 4).join(":");
   return `${groups.replace(/(?:(?:^|:)0)+$/, "")}::/64`;
@@ -6543,51 +6539,46 @@ function lineStartAfter(file: OpenFile, position: number): number {
   return file.size;
 }
 
-/**
- * Where compressed files are unpacked: beside the state, where that is ours to write to. The name
- * is one that nobody else has, nor can guess: who has the file takes its name away.
- */
-function scratchPath(world: World, { state, log }: Settings): string {
-  const name = `${stateFileName(log)}.${crypto.randomUUID()}`;
-  try {
-    checkStateDirectory(world, state);
-    world.fs.accessSync(state, world.fs.constants.W_OK | world.fs.constants.X_OK);
-    return resolve(state, name);
-  } catch {
-    return resolve(process.getBuiltinModule("node:os").tmpdir(), name);
+/** Where to begin so that no line that is not older is left out. */
+function startIn(file: OpenFile, isOlder: (time: string) => boolean): number {
+  if (isOlder(file.lastTime)) return file.size;
+  const stepBytes = 4 * 1024 * 1024;
+  for (let at = file.size - stepBytes; at > 0; at -= stepBytes) {
+    const start = lineStartAfter(file, at);
+    if (isOlder(firstTimeIn(file.read(start, DATES_BYTES)))) return start;
   }
+  return 0;
 }
 
 /** Reads what happened in the period that was asked for. */
 async function readDigest(world: World, settings: Settings): Promise<Digest> {
-  const { log, since: period, verbose } = settings;
+  const { log, state, since: period, verbose } = settings;
   // A line so much older ends the search for where the period begins: clocks are put back.
   const limit = stampOf(period.sinceMs - 3 * HOUR);
   // What has no time may be of any.
   const isOlder = (time: string) => time !== "" && time < limit;
-  /** So that all lines from the limit on are read: the file's end when its last line is older. */
-  const startIn = (file: OpenFile) => {
-    if (isOlder(file.lastTime)) return file.size;
-    const stepBytes = 4 * 1024 * 1024;
-    for (let at = file.size - stepBytes; at > 0; at -= stepBytes) {
-      const start = lineStartAfter(file, at);
-      if (isOlder(firstTimeIn(file.read(start, DATES_BYTES)))) return start;
-    }
-    return 0;
-  };
   /** The rotated files that may have lines from the limit on, and plain ones besides. */
   const openOlder = async () => {
     const siblings = await openSiblings(world, log, live);
     const ages = await siblingAges(world, siblings.open);
     const last = ages.findLastIndex(({ firstTime }) => isOlder(firstTime));
     const names = new Set(ages.slice(Math.max(0, last)).map(({ name }) => name));
-    const scratch = scratchPath(world, settings);
-    const isWanted = ({ name }: OpenFile) => names.has(name);
-    return unpackSiblings(world, siblings, scratch, isWanted).catch((error: unknown) => {
-      if (!(error instanceof Fault)) throw error;
-      const hint = "compressed logs are unpacked there; --state or TMPDIR names another place";
-      throw new Fault(error.exitCode, error.message, hint);
+    // Beside the state, where that is ours to write to; nobody else can guess the name.
+    const home = ifPossible(() => {
+      checkStateDirectory(world, state);
+      world.fs.accessSync(state, world.fs.constants.W_OK | world.fs.constants.X_OK);
+      return state;
     });
+    const scratch = `${stateFileName(log)}.${crypto.randomUUID()}`;
+    const folder = home ?? process.getBuiltinModule("node:os").tmpdir();
+    const isWanted = ({ name }: OpenFile) => names.has(name);
+    return unpackSiblings(world, siblings, resolve(folder, scratch), isWanted).catch(
+      (error: unknown) => {
+        if (!(error instanceof Fault)) throw error;
+        const hint = "compressed logs are unpacked there; --state or TMPDIR names another place";
+        throw new Fault(error.exitCode, error.message, hint);
+      },
+    );
   };
   const live = openLive(world, log, settings.isFound);
   const files = live ? [live] : [];
@@ -6599,7 +6590,7 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
     const tally = new Tally(settings);
     for (const file of files) {
       if (file.isCopyIn(files)) continue;
-      const from = startIn(file);
+      const from = startIn(file, isOlder);
       if (verbose) world.writeError(`f2b-watch: ${file.name} from ${from} to ${file.size}\n`);
       await addLines(world, tally, file, from);
     }

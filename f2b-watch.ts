@@ -130,7 +130,7 @@ const State = lazily(() => {
     // The first states had none, and go on with none.
     channels: z._default(z.record(z.string(), channel), {}),
     failures: z.record(z.string(), failure),
-    /** Fingerprints of validated options and variables, and the destinations that they name. */
+    /** A fingerprint of validated options and variables, and the destinations that they name. */
     validated: z.optional(z.object({ marks: z.array(z.string()), names: z.array(z.string()) })),
   });
 });
@@ -5817,11 +5817,11 @@ async function session(
   conclude(job, ended);
   const codes = ended.map(({ outcome }) => (outcome instanceof Fault ? outcome.exitCode : 0));
   const exitCode = worstExit(codes);
-  const { verbose, ping, databaseNamed, manyLogs, marks } = settings;
+  const { verbose, ping, databaseNamed, manyLogs, mark } = settings;
   const isUsual = !verbose && !ping && !databaseNamed && !manyLogs;
   const names = services.map(({ name }) => name);
-  // Lets the next run with these settings, or fewer, see that nothing is new without validating.
-  if (isPass) job.state.validated = isUsual ? { marks, names } : undefined;
+  // Lets the next run with these settings see that nothing is new without validating.
+  if (isPass) job.state.validated = isUsual ? { marks: [mark], names } : undefined;
   // A failed save has been reported and is not retried.
   if (exitCode !== 73 && exitCode !== 70) job.saveChanges();
   return { exitCode, logChanged: job.logChanged };
@@ -6972,48 +6972,39 @@ function readEnvFile(world: World, path: string, isNamed: boolean): ReadonlyMap<
 /** Variables of destinations, without a flag, because flags show in `ps`; each with its help. */
 const destinationVariables = () => SERVICES.flatMap(({ variables }) => Object.entries(variables));
 
-/**
- * The variables, and what is to be validated, each as a fingerprint: values that count, and names.
- * `nearby`: names in the environment that may be ours, misspelt.
- */
+/** `nearby`: names in the environment that may be ours, misspelt; `mark`: all as a fingerprint. */
 function readVariables(world: World, typed: Typed) {
   const inWorld: Lookup = (name) => unquoted(world.env[name]) || undefined;
   const named = typed.envFile ?? inWorld(OPTIONS.envFile.variable);
   const path = resolve(named ?? OPTIONS.envFile.fallback);
   const file = readEnvFile(world, path, named !== undefined);
   const variable: Lookup = (name) => inWorld(name) ?? (file.get(name) || undefined);
-  const ours = destinationVariables().map(([name]) => name);
-  const initials = new Set(["F", ...ours.map((name) => name.charAt(0))]);
+  const known = destinationVariables().map(([name]) => name);
+  for (const name of OPTION_NAMES) known.push(OPTIONS[name].variable);
+  const initials = known.map((name) => name.charAt(0)).join("");
   const nearby = Object.keys(world.env).filter((name) =>
-    initials.has(name.charAt(0).toUpperCase()),
+    initials.includes(name.charAt(0).toUpperCase()),
   );
-  const set = OPTION_NAMES.map((name) => [name, typed[name] ?? variable(OPTIONS[name].variable)]);
-  const marks = [
-    [VERSION, ...ours.map(variable)].join("\n"),
-    ...set.filter(([, value]) => value !== undefined).map((pair) => pair.join("=")),
-    ...nearby,
-    ...[...file.keys()].map((name) => `${name} in the file`),
-  ].map(checksumOf);
-  return { variable, file, nearby, marks };
+  const values = known.map((name) => world.env[name]);
+  const mark = checksumOf(JSON.stringify([VERSION, typed, [...file], nearby, values]));
+  return { variable, file, known, nearby, mark };
 }
 
 /**
  * Refuses every foreign name in the env file, where a misspelt one would be ignored in silence; in
  * the environment only near misses: images set `F2B_…` of their own.
  */
-function checkVariables(world: World, { file, nearby }: ReturnType<typeof readVariables>): void {
+function checkVariables(world: World, variables: ReturnType<typeof readVariables>): void {
+  const { file, nearby } = variables;
   const proxies = ["HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"];
-  const ours = Object.values(OPTIONS).map(({ variable }) => variable);
-  const known = [...destinationVariables().map(([name]) => name), ...ours, ...proxies];
+  const known = [...variables.known, ...proxies];
   const services = SERVICES.map(({ name }) => name).join("|");
   // Also by `F2B_DISCORD_WEBHOOK` or `DISCORD_WEBHOOK_URL`.
   const around = new RegExp(`^F2B_(?=${services})|_?(?:UR[IL]|\\d+)$`, "gi");
   const near = (name: string, most?: number) => meant(name.replaceAll(around, ""), known, most);
+  const early = /^(?:NODE|BUN|DENO|SSL_CERT|LD|MALLOC)_|^(?:TZ|PATH|LANG|LC_\w+|HOME)$/;
   for (const [name, value] of file) {
-    const isEarly = /^(?:NODE|BUN|DENO|SSL_CERT|LD|MALLOC)_|^(?:TZ|PATH|LANG|LC_\w+|HOME)$/.test(
-      name,
-    );
-    if (isEarly || name === OPTIONS.envFile.variable) {
+    if (early.test(name) || name === OPTIONS.envFile.variable) {
       const message = `${name}: it is read at the start, not from the env file`;
       const place = "where f2b-watch is started: in the crontab, or with Environment= in the unit";
       throw new Fault(78, message, `set it ${place}`);
@@ -7043,13 +7034,13 @@ function stateDirectory(world: World, named: string | undefined): string {
  * nothing is new. Nearly every run that cron starts ends here, without zod and cac.
  */
 function isIdle(world: World, typed: Typed): boolean {
-  const { variable, marks } = readVariables(world, typed);
+  const { variable, mark } = readVariables(world, typed);
   const log = resolve(typed.log ?? variable("F2B_LOG") ?? OPTIONS.log.fallback);
   const named = typed.state ?? variable("F2B_STATE");
   const state = stateDirectory(world, named && resolve(named));
   checkStateDirectory(world, state);
   return nothingNew(world, { state, log }, ({ validated }) =>
-    marks.every((mark) => validated?.marks.includes(mark)) ? validated?.names : undefined,
+    validated?.marks.includes(mark) ? validated.names : undefined,
   );
 }
 
@@ -7086,7 +7077,7 @@ type Settings = Readonly<ReturnType<typeof readSettings>>;
 function readSettings(world: World, command: string, typed: Typed) {
   const variables = readVariables(world, typed);
   checkVariables(world, variables);
-  const { variable, marks } = variables;
+  const { variable, mark } = variables;
   const options = readOptions(world, typed, variable);
   const { log, state, database, host, format, only, jail: jails, color, maxTime } = options;
   const trimmed: Lookup = (name) => variable(name)?.trim() || undefined;
@@ -7107,7 +7098,7 @@ function readSettings(world: World, command: string, typed: Typed) {
   const maxTimeMs = maxTime * SECOND;
   return {
     ...options,
-    marks,
+    mark,
     state: stateDirectory(world, state),
     hostFor,
     /** Where no log is meant. */

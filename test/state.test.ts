@@ -141,16 +141,6 @@ describe("the state", () => {
     await scene.expectQuiet();
   });
 
-  test("holds no secret", async () => {
-    using scene = await goingScene();
-    scene.discord.delete();
-    await scene.run();
-    for (const name of fs.readdirSync(scene.state)) {
-      const text = fs.readFileSync(join(scene.state, name), "utf8");
-      expect(text).not.toMatch(/tok-en_|webhooks|1234567890123456789/);
-    }
-  });
-
   test("is neither read by names nor believed by times: a copied directory goes on", async () => {
     using scene = await goingScene();
     const other = join(scene.directory, "moved");

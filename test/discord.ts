@@ -139,27 +139,6 @@ export abstract class StandIn<Fault extends { kind: string }> {
     return reply;
   }
 
-  #see(method: string, url: URL, headers: Record<string, string>): SeenRequest {
-    const query = Object.fromEntries(url.searchParams);
-    const path = url.pathname;
-    const seen = { at: this.now(), method, path, query, headers, status: 0, body: "" };
-    this.requests.push(seen);
-    if (++this.#inFlight > 1) this.violations.push(`${this.#inFlight} requests in flight at once`);
-    const earlyMs = this.#quietUntil - seen.at;
-    if (this.posts(seen) && earlyMs > 0) this.violations.push(`posted ${earlyMs} ms too early`);
-    return seen;
-  }
-
-  async #receive(seen: SeenRequest, bytes: Uint8Array): Promise<Outcome> {
-    seen.body = new TextDecoder().decode(bytes);
-    const arrival = await takeApart(seen, bytes);
-    this.inspect(arrival);
-    const outcome = this.#decide(arrival);
-    if ("reply" in outcome) seen.status = outcome.reply.status;
-    if (seen.status === 429) this.count429++;
-    return outcome;
-  }
-
   #decide(arrival: Arrival): Outcome {
     const queued = this.#faults.shift();
     const fault = queued ?? this.#lastingFault;
@@ -178,10 +157,23 @@ export abstract class StandIn<Fault extends { kind: string }> {
 
   async #call(request: Request, signal: AbortSignal | undefined): Promise<Response> {
     signal?.throwIfAborted();
+    const { pathname: path, searchParams } = new URL(request.url);
+    const query = Object.fromEntries(searchParams);
     const headers = Object.fromEntries(request.headers);
-    const seen = this.#see(request.method, new URL(request.url), headers);
+    const { method } = request;
+    const seen = { at: this.now(), method, path, query, headers, status: 0, body: "" };
+    this.requests.push(seen);
+    if (++this.#inFlight > 1) this.violations.push(`${this.#inFlight} requests in flight at once`);
+    const earlyMs = this.#quietUntil - seen.at;
+    if (this.posts(seen) && earlyMs > 0) this.violations.push(`posted ${earlyMs} ms too early`);
     try {
-      const outcome = await this.#receive(seen, new Uint8Array(await request.arrayBuffer()));
+      const bytes = new Uint8Array(await request.arrayBuffer());
+      seen.body = new TextDecoder().decode(bytes);
+      const arrival = await takeApart(seen, bytes);
+      this.inspect(arrival);
+      const outcome = this.#decide(arrival);
+      if ("reply" in outcome) seen.status = outcome.reply.status;
+      if (seen.status === 429) this.count429++;
       return await this.#respond(outcome, request.url, signal);
     } finally {
       this.#inFlight--;
@@ -199,7 +191,7 @@ export abstract class StandIn<Fault extends { kind: string }> {
       return new Response(drip("", this.#timeout(signal, outcome.afterMs)), reply);
     }
     if (outcome.kind === "cut") {
-      const dead = Promise.reject(networkError("ECONNRESET", url));
+      const dead = Bun.sleep(DRIP_MS).then(() => Promise.reject(networkError("ECONNRESET", url)));
       return new Response(drip(half(reply.body), dead), reply);
     }
     if (outcome.delayMs) {
@@ -216,39 +208,24 @@ export abstract class StandIn<Fault extends { kind: string }> {
     throw signal?.reason ?? new DOMException("The operation timed out.", "TimeoutError");
   }
 
-  async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const url = new URL(request.url ?? "/", this.servedAt);
-    const pairs = Object.entries(request.headers);
-    const headers = Object.fromEntries(pairs.map(([name, value]) => [name, String(value)]));
-    const seen = this.#see(request.method ?? "", url, headers);
-    response.on("close", () => this.#inFlight--);
-    const chunks: Uint8Array[] = [];
+  /** Answers on a socket as a call in process is answered; what throws there ends the connection here. */
+  async #handle(incoming: IncomingMessage, response: ServerResponse): Promise<void> {
+    const gone = new AbortController();
+    response.on("close", () => gone.abort());
     try {
-      for await (const chunk of request) chunks.push(chunk);
+      const body = Buffer.concat(await Array.fromAsync(incoming));
+      const { method = "", headers } = incoming;
+      const url = new URL(incoming.url ?? "/", this.servedAt);
+      const init = { method, headers: headers as Record<string, string> };
+      const request = new Request(url.href, { ...init, body: body.length > 0 ? body : null });
+      const reply = await this.#call(request, gone.signal);
+      response.writeHead(reply.status, Object.fromEntries(reply.headers));
+      response.flushHeaders();
+      for await (const part of reply.body ?? []) response.write(part);
+      response.end();
     } catch {
-      return; // The client died while it was sending.
+      response.socket?.destroy();
     }
-    const outcome = await this.#receive(seen, Buffer.concat(chunks));
-    if ("delayMs" in outcome) await this.#sleep(outcome.delayMs ?? 0);
-    write(outcome, response);
-  }
-}
-
-/** Does to a socket what an outcome says. */
-function write(outcome: Outcome, response: ServerResponse): void {
-  const die = () => void response.socket?.destroy();
-  if (outcome.kind === "hang") return;
-  if (outcome.kind === "dead") return die();
-  const { status, headers, body } = outcome.reply;
-  if (outcome.kind === "answer") {
-    response.writeHead(status, headers).end(body);
-  } else if (outcome.kind === "cut") {
-    response.writeHead(status, { ...headers, "content-length": String(Buffer.byteLength(body)) });
-    response.write(half(body), () => setTimeout(die, DRIP_MS));
-  } else {
-    response.writeHead(status, headers);
-    const timer = setInterval(() => response.write(" "), DRIP_MS);
-    response.on("close", () => clearInterval(timer));
   }
 }
 

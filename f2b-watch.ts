@@ -130,7 +130,7 @@ const State = lazily(() => {
     // The first states had none, and go on with none.
     channels: z._default(z.record(z.string(), channel), {}),
     failures: z.record(z.string(), failure),
-    /** A fingerprint of validated options and variables, and the destinations that they name. */
+    /** Fingerprints of validated options and variables, and the destinations that they name. */
     validated: z.optional(z.object({ marks: z.array(z.string()), names: z.array(z.string()) })),
   });
 });
@@ -5817,11 +5817,11 @@ async function session(
   conclude(job, ended);
   const codes = ended.map(({ outcome }) => (outcome instanceof Fault ? outcome.exitCode : 0));
   const exitCode = worstExit(codes);
-  const { verbose, ping, databaseNamed, manyLogs, mark } = settings;
+  const { verbose, ping, databaseNamed, manyLogs, marks } = settings;
   const isUsual = !verbose && !ping && !databaseNamed && !manyLogs;
   const names = services.map(({ name }) => name);
-  // Lets the next run with these settings see that nothing is new without validating.
-  if (isPass) job.state.validated = isUsual ? { marks: [mark], names } : undefined;
+  // Lets the next run with these settings, or fewer, see that nothing is new without validating.
+  if (isPass) job.state.validated = isUsual ? { marks, names } : undefined;
   // A failed save has been reported and is not retried.
   if (exitCode !== 73 && exitCode !== 70) job.saveChanges();
   return { exitCode, logChanged: job.logChanged };
@@ -6972,7 +6972,10 @@ function readEnvFile(world: World, path: string, isNamed: boolean): ReadonlyMap<
 /** Variables of destinations, without a flag, because flags show in `ps`; each with its help. */
 const destinationVariables = () => SERVICES.flatMap(({ variables }) => Object.entries(variables));
 
-/** `nearby`: names in the environment that may be ours, misspelt; `mark`: all as a fingerprint. */
+/**
+ * `nearby`: names in the environment that may be ours, misspelt. `marks`: fingerprints of what is to
+ * be validated, one of all variables, and one of each option that is set.
+ */
 function readVariables(world: World, typed: Typed) {
   const inWorld: Lookup = (name) => unquoted(world.env[name]) || undefined;
   const named = typed.envFile ?? inWorld(OPTIONS.envFile.variable);
@@ -6986,8 +6989,12 @@ function readVariables(world: World, typed: Typed) {
     initials.includes(name.charAt(0).toUpperCase()),
   );
   const values = known.map((name) => world.env[name]);
-  const mark = checksumOf(JSON.stringify([VERSION, typed, [...file], nearby, values]));
-  return { variable, file, known, nearby, mark };
+  const set = OPTION_NAMES.flatMap((name) => {
+    const value = typed[name] ?? variable(OPTIONS[name].variable);
+    return value === undefined ? [] : `${name}=${value}`;
+  });
+  const marks = [JSON.stringify([VERSION, [...file], nearby, values]), ...set].map(checksumOf);
+  return { variable, file, known, nearby, marks };
 }
 
 /**
@@ -7034,13 +7041,13 @@ function stateDirectory(world: World, named: string | undefined): string {
  * nothing is new. Nearly every run that cron starts ends here, without zod and cac.
  */
 function isIdle(world: World, typed: Typed): boolean {
-  const { variable, mark } = readVariables(world, typed);
+  const { variable, marks } = readVariables(world, typed);
   const log = resolve(typed.log ?? variable("F2B_LOG") ?? OPTIONS.log.fallback);
   const named = typed.state ?? variable("F2B_STATE");
   const state = stateDirectory(world, named && resolve(named));
   checkStateDirectory(world, state);
   return nothingNew(world, { state, log }, ({ validated }) =>
-    validated?.marks.includes(mark) ? validated.names : undefined,
+    marks.every((mark) => validated?.marks.includes(mark)) ? validated?.names : undefined,
   );
 }
 
@@ -7077,7 +7084,7 @@ type Settings = Readonly<ReturnType<typeof readSettings>>;
 function readSettings(world: World, command: string, typed: Typed) {
   const variables = readVariables(world, typed);
   checkVariables(world, variables);
-  const { variable, mark } = variables;
+  const { variable, marks } = variables;
   const options = readOptions(world, typed, variable);
   const { log, state, database, host, format, only, jail: jails, color, maxTime } = options;
   const trimmed: Lookup = (name) => variable(name)?.trim() || undefined;
@@ -7098,7 +7105,7 @@ function readSettings(world: World, command: string, typed: Typed) {
   const maxTimeMs = maxTime * SECOND;
   return {
     ...options,
-    mark,
+    marks,
     state: stateDirectory(world, state),
     hostFor,
     /** Where no log is meant. */

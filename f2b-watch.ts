@@ -1044,7 +1044,7 @@ const IDS_LIMIT = 50_000;
 
 /** A string of its own: a slice would keep the whole block in memory that it was cut from. */
 function ownCopy(text: string): string {
-  return ` ${text}`.slice(1);
+  return ` ${text}`.replace(" ", "");
 }
 
 function busiestFirst(a: Busy, b: Busy): number {
@@ -1324,10 +1324,11 @@ export class Batch {
   }
 
   #idOf({ jail, id }: { jail: string; id: string }) {
-    return this.seen.ids.getOrInsertComputed(`${jail}\n${id}`, (key) => {
-      const { failures = [], bannedAt = Number.NaN } = this.#before.get(key) ?? {};
-      return { failures, bannedAt };
-    });
+    const key = `${jail}\n${id}`;
+    const known = this.seen.ids.get(key);
+    if (known) return known;
+    const { failures = [], bannedAt = Number.NaN } = this.#before.get(key) ?? {};
+    return this.seen.ids.getOrInsert(key, { failures, bannedAt });
   }
 
   #read(record: LogRecord, wasRunning: boolean): void {

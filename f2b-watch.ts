@@ -405,9 +405,8 @@ function secretOf(text: string, match: RegExpExecArray): [start: number, end: nu
     // Its end may be cut off; behind `<token>` in a sentence there are words.
     if (tag) return rest === "" ? !/\s/.test(value) : rest.startsWith("</");
     if (weak) {
-      if (front === "--" && /^pw?$/i.test(weak)) return true;
+      if (/^--pw?$/i.test(front + weak) || (isHeader && /^x-$/i.test(front))) return true;
       if (/^p$/i.test(weak) && !/[?&]$/.test(before)) return false;
-      if (isHeader && /^x-$/i.test(front)) return true;
       if ((closed && start === 0) || (weak === "id" && !isHeader)) return false;
       if (blank && !front.startsWith("-")) return false;
       if (colon && !isHeader && /[^\w+/=.-]/.test(value)) return false;
@@ -2880,19 +2879,17 @@ class Tally {
       const usual = this.#hour && text.startsWith(this.#hour, at) ? usualFound.exec(text) : null;
       const end = usual ? usualFound.lastIndex - 1 : text.indexOf("\n", at);
       if (end < 0) return;
-      if (usual) this.#addUsual(usual[1] ?? "", usual[2] ?? "");
-      else this.#addLine(text.slice(at, end));
+      if (!usual) this.#addLine(text.slice(at, end));
       at = end + 1;
+      if (!usual) continue;
+      const [, jail = "", id = ""] = usual;
+      this.#isDated = true;
+      this.#lines.dated++;
+      if (this.#reader.unbans.size > 0) this.#reader.unbans.delete(jail);
+      if (this.#jails.size > 0 && !this.#jails.has(jail)) continue;
+      this.#bar.count++;
+      this.counts.addFound(jail, id);
     }
-  }
-
-  #addUsual(jail: string, id: string): void {
-    this.#isDated = true;
-    this.#lines.dated++;
-    if (this.#reader.unbans.size > 0) this.#reader.unbans.delete(jail);
-    if (this.#jails.size > 0 && !this.#jails.has(jail)) return;
-    this.#bar.count++;
-    this.counts.addFound(jail, id);
   }
 
   #addLine(line: string): void {
@@ -2901,9 +2898,9 @@ class Tally {
     this.#lines[this.#isDated ? "dated" : "undated"]++;
     if (!record) return;
     const { date, time, jail, event } = record;
-    const { since, until } = this.#ends;
-    const stamp = `${date} ${time}`;
-    if (!this.#hour || !stamp.startsWith(this.#hour)) {
+    if (!this.#hour || !line.startsWith(this.#hour)) {
+      const { since, until } = this.#ends;
+      const stamp = `${date} ${time}`;
       if (stamp < since || (this.#isPast && stamp > until)) return;
       // What is later than now is of now: the clock was put back.
       this.#bar = this.#barOf(stamp < until ? stamp : until);
@@ -6526,6 +6523,8 @@ async function addLines(world: World, tally: Tally, file: OpenFile, from: number
     const isPlain = isAscii(lines) && !/[\x00-\x08\x0b-\x1f\x7f]/.test(text);
     tally.addText((isPlain ? text : visible(decoded(lines))) + (end > 0 ? "" : "\n"));
     at = next;
+    // About every 2 MiB signals and the garbage collector are let in.
+    if (at % (2 * 1024 * 1024) > buffer.length) continue;
     await world.sleep(0);
     if (world.stopping.aborted) throw new Fault(75, "stopped before it was done");
   }

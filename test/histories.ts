@@ -343,11 +343,14 @@ class Disk {
   /** Whether the first line is there once, and in the same file as the other one, or in one that begins earlier. */
   areOrdered(a: number, b: number): boolean {
     const holding = (id: number) =>
-      [...this.files.values()].filter((text) => this.wholeLines(text).includes(id));
-    const start = (text: string) => /2026-\S+ \S+/.exec(text)?.[0];
+      [...this.files].filter(([, text]) => this.wholeLines(text).includes(id));
+    const start = (text: string) => /2026-\S+ \S+/.exec(text)?.[0] ?? "";
     const [[inA, ...moreA], [inB, ...moreB]] = [holding(a), holding(b)];
     if (inA === undefined || moreA.length + moreB.length > 0) return false;
-    return inA === inB || inB === undefined || (start(inA) ?? "") < (start(inB) ?? "");
+    if (inB === undefined || inA[0] === inB[0]) return true;
+    // A number that it was given says more than what it begins with.
+    if ([inA[0], inB[0]].some((name) => /^@fail2ban\.\d|^\.\d\.1/.test(name))) return false;
+    return start(inA[1]) < start(inB[1]);
   }
 
   siblings(): string[] {
@@ -392,6 +395,8 @@ class Oracle {
   readonly delivered = new Set<number>();
   /** Need not be delivered: they stood in rotated files when the log was seen for the first time. */
   readonly #exempt = new Set<number>();
+  /** Those that the view of a run did not show. */
+  readonly #unshown = new Set<number>();
   /** Vanished from the disk before they were delivered. */
   readonly #lost = new Set<number>();
   /** How often each line may still come again. */
@@ -599,11 +604,13 @@ class Oracle {
     const starts = [...piece.matchAll(/(?:Found|Ban|on) #/g)];
     const words = piece.slice(starts.at(-1)?.index ?? 0);
     // A short last piece may hold no whole word.
-    const id = Number(
-      / #(\d+)[.~]/.exec(words)?.[1] ?? (marked.startsWith("…") ? this.#pieceOf : -1),
-    );
-    const whole = this.disk.texts[id];
+    const known = marked.startsWith("…") ? this.#pieceOf : -1;
+    const told = Number(/ #(\d+)[.~]/.exec(words)?.[1] ?? known);
+    const whole = this.disk.texts[told];
     const text = whole === undefined ? undefined : bodyOf(whole);
+    // What was cut off a line may be of its twin.
+    const twins = whole === undefined ? [] : this.disk.twins(told);
+    const id = twins.find((twin) => !this.delivered.has(twin)) ?? told;
     const at = text?.lastIndexOf(words) ?? -1;
     this.#pieceOf = this.#before = id;
     if (text === undefined || at < 0) return;
@@ -636,15 +643,18 @@ class Oracle {
   }
 
   /** What is left of a line whose end was cut off is another line. */
-  cut(id: number): void {
+  cut(id: number, isOnlyItsEnd: boolean): void {
     if (this.#cameTo.delete(id)) this.#allow([id]);
+    if (isOnlyItsEnd) this.#allow(this.disk.twins(id));
     this.edited(id, false);
   }
 
   /** What was not chosen may have been passed over, whatever came of the run. */
   ended(isDone: boolean): void {
     for (const id of this.disk.existing()) {
-      if (!this.delivered.has(id) && !this.#shows(id)) this.#exempt.add(id);
+      if (this.delivered.has(id) || this.#shows(id)) continue;
+      this.#exempt.add(id);
+      this.#unshown.add(id);
     }
     this.#noteEnd();
     if (!isDone) this.#knowsEnd = false;
@@ -654,7 +664,7 @@ class Oracle {
     const { files, generation, writer } = this.disk;
     const live = files.get("") ?? "";
     const isWhole = writer === "" && live.endsWith("\n");
-    const isSent = (id: number) => this.delivered.has(id);
+    const isSent = (id: number) => this.delivered.has(id) || this.#unshown.has(id);
     const ids = this.disk.wholeLines(live);
     const last = ids.at(-1);
     if (last === undefined || !isWhole || !ids.every(isSent)) return false;
@@ -1010,7 +1020,7 @@ class Player {
     disk.pending = "";
     disk.files.set("", "");
     const elsewhere = disk.existing();
-    if (cut !== undefined && !elsewhere.has(cut)) this.oracle.cut(cut);
+    if (cut !== undefined && !elsewhere.has(cut)) this.oracle.cut(cut, text[keep] === "\n");
     disk.files.set("", text.slice(0, keep));
     const kept = cut === undefined ? left : [...left, cut];
     this.oracle.broughtBack(kept.filter((id) => elsewhere.has(id)));

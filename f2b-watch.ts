@@ -2141,6 +2141,7 @@ const HINTS = {
   later: "nothing to do: nothing is lost, a later run continues by itself",
   reach: "see whether this machine gets there: curl -sSI HOST",
   between: "see what stands between this machine and it: curl -sSI HOST",
+  local: "see what listens there: ss -ltnp",
   mend: "look at its settings there, or make a new webhook",
 };
 
@@ -2605,7 +2606,7 @@ function hintFor({ kind, hint }: Verdict, host: string): string | undefined {
   const text = hint ?? general;
   const isLocal = LOOPBACK.test(host.replace(/:\d+$/, ""));
   // Nothing stands between this machine and itself.
-  return isLocal && text?.includes("curl") ? undefined : text?.replace("HOST", host);
+  return isLocal && text?.includes("curl") ? HINTS.local : text?.replace("HOST", host);
 }
 
 // ── Core: how to send ───────────────────────────────────────────────────────────────────────────

@@ -357,6 +357,10 @@ const FRESH: Case[] = [
   ["a server that says nothing of scopes",
     (scene) => scene.useSlack().slack.failAlways({ kind: "status", status: 200, body: '{"ok":true}' }),
     "Slack", "?", /^@bot of a team without a name; whether/],
+  ["no server on this machine",
+    ({ discord, env }) => (
+      discord.failAlways({ kind: "refused" }), env["DISCORD_WEBHOOK"] = "http://127.0.0.1:9/api/webhooks/1/x"),
+    "Discord", 75, /^cannot connect/, /ss -ltnp$/],
   ["no way to Slack", (scene) => scene.useSlack().slack.failAlways({ kind: "refused" }), "Slack", 75,
     /cannot connect/, /curl -sSI slack\.com$/],
 ];

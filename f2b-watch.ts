@@ -2141,7 +2141,6 @@ const HINTS = {
   later: "nothing to do: nothing is lost, a later run continues by itself",
   reach: "see whether this machine gets there: curl -sSI HOST",
   between: "see what stands between this machine and it: curl -sSI HOST",
-  local: "see what listens there: ss -ltnp",
   mend: "look at its settings there, or make a new webhook",
 };
 
@@ -2214,9 +2213,6 @@ interface Asked {
   readonly bot?: string;
 }
 
-/** What some of a service's codes mean: names of errors or numbers, separated by spaces. */
-type Meaning = readonly [codes: string, kind: Verdict["kind"], why: string, hint?: string];
-
 interface Service {
   readonly name: string;
   readonly title: string;
@@ -2235,7 +2231,8 @@ interface Service {
   readonly hasColors: boolean;
   /** How a flood is sent. */
   readonly overflow: "file" | "summary" | "none";
-  readonly meanings: readonly Meaning[];
+  /** What its codes mean: names of errors or numbers, separated by spaces. */
+  readonly meanings: readonly (readonly [string, Verdict["kind"], why: string, hint?: string])[];
   /** Log text as the service wants it. */
   encode(text: string): string;
   /** The line above a message that begins with these words. */
@@ -2256,7 +2253,7 @@ interface Connected extends Service {
   /** Without `sender` the service shows its own name for us. */
   post(content: string, sender: string | undefined, file: AttachedFile | undefined): Call;
   /** How to ask without posting, or what to report if that is impossible. */
-  readonly ask: (Call & { read(reply: Reply): Asked | Verdict }) | Asked;
+  readonly ask: (Call & { read(reply: Reply): Asked | undefined }) | Asked;
 }
 
 /** Reads fields of a reply in JSON; one of another type counts as missing. */
@@ -2286,7 +2283,7 @@ export function readReply(service: Service, reply: Reply): Verdict {
   return { kind: "limited", why: "rate limited", ...(waitMs < 0 ? {} : { waitMs }), ...delay };
 }
 
-/** A reply that cannot come from the service itself. */
+/** The verdict on a reply that cannot come from the service itself. */
 function notAs(title: string, { status }: Reply): Verdict {
   const why = `answers ${status}, but not as ${title} does`;
   return { kind: "unclear", why, hint: HINTS.between };
@@ -2324,19 +2321,14 @@ function urlOf(service: Service, name: string, text: string, example: string, pa
     throw expected(url?.protocol === "http:" ? "http: instead of https:" : "no such URL");
   }
   const owner = SERVICES.find(({ owns }) => owns.test(url.hostname + url.pathname));
-  if (owner && owner !== service) {
+  if (owner && owner !== service)
     throw expected(`a URL of ${owner.title}`, `for that one set ${owner.needs}`);
-  }
-  // Other services that people have webhooks for.
-  for (const [title, host] of [
-    ["Telegram", /(?:^|\.)telegram\.org$/],
-    ["Microsoft Teams", /(?:^|\.)(?:office|office365|logic\.azure|powerplatform)\.com$/],
-    ["Google Chat", /(?:^|\.)googleapis\.com$/],
-  ] as const) {
-    if (!owner && host.test(url.hostname)) throw expected(`a URL of ${title}`);
-  }
-  if (path.test(url.pathname)) return url;
-  throw expected("another path");
+  // Of Telegram, Microsoft Teams and Google Chat people have webhooks, too.
+  const others =
+    /(?:^|\.)(?:telegram\.org|(?:office(?:365)?|logic\.azure|powerplatform|googleapis)\.com)$/;
+  if (!owner && others.test(url.hostname)) throw expected("a URL of another service");
+  if (!path.test(url.pathname) || (owner && url.pathname === "/")) throw expected("another path");
+  return url;
 }
 
 const NEW_WEBHOOK =
@@ -2391,7 +2383,7 @@ export const DISCORD: Service = {
     if (reply.status < 300) {
       if (text("id")) return { kind: "confirmed", why: "" };
       if (reply.status === 204) return { kind: "unproven", why: "" };
-      return { kind: "unclear", why: `an answer without a message id (${reply.status})` };
+      return notAs(this.title, reply);
     }
     const verdict = readError(this, code === 0 ? "" : `${code}`, reply);
     if (verdict.kind !== "misconfigured") return verdict;
@@ -2432,9 +2424,8 @@ export const DISCORD: Service = {
       ask: {
         url: webhook,
         read: (reply) => {
-          if (reply.status >= 300) return readReply(this, reply);
           const { text: field } = fieldsOf(reply);
-          if (!field("id")) return notAs("Discord", reply);
+          if (reply.status >= 300 || !field("id")) return undefined;
           const title = field("name")?.slice(0, HOST_LIMIT) ?? "without a name";
           return {
             text: `webhook "${title}" of channel ${field("channel_id") ?? "?"}`,
@@ -2535,7 +2526,11 @@ export const SLACK: Service = {
       throw new Fault(78, "SLACK_WEBHOOK and SLACK_TOKEN are both set", "keep one of them");
     if (!webhook && !token !== !channel)
       throw new Fault(78, `${token ? "SLACK_CHANNEL" : "SLACK_TOKEN"} is missing`, SET_ONE);
-    if (token && !/^[\x21-\x7e]+$/.test(token))
+    // Receivers that are nearly Slack have tokens of their own.
+    const isToken = this.owns.test(`${api.hostname}/`)
+      ? /^xox[a-z][-.][\x21-\x7e]+$/
+      : /^[\x21-\x7e]+$/;
+    if (token && !isToken.test(token))
       throw new Fault(78, "SLACK_TOKEN: expected xoxb-…, found something else");
     if (!/^:[\w+'-]{1,100}:$/.test(icon)) {
       const expected = "an emoji's name between colons (:bank:)";
@@ -2574,21 +2569,17 @@ export const SLACK: Service = {
 };
 
 /** Reads the reply of Slack's `auth.test`. */
-function readIdentity(reply: Reply, channel: string): Asked | Verdict {
+function readIdentity(reply: Reply, channel: string): Asked | undefined {
   const { text: field, flag } = fieldsOf(reply);
-  if (!flag("ok")) {
-    const verdict = readReply(SLACK, reply);
-    return /confirmed|unproven/.test(verdict.kind) ? notAs("Slack", reply) : verdict;
-  }
+  if (!flag("ok")) return undefined;
   const [user = "bot", team = "a team without a name"] = [field("user"), field("team")];
   const bot = `@${user.slice(0, HOST_LIMIT)}`;
   const text = `${bot} of ${team.slice(0, HOST_LIMIT)}`;
   const scopes = reply.headers["x-oauth-scopes"]?.split(/[, ]+/);
   const has = (wanted: RegExp) => scopes?.some((scope) => wanted.test(scope)) ?? true;
   // Scopes that let a token post: today's, and those of classic apps.
-  if (!has(/^(?:chat:write(?::bot|:user)?|bot|client|post)$/)) {
-    return { kind: "dead", why: `${text} lacks the scope chat:write`, hint: ADD_SCOPE };
-  }
+  if (!has(/^(?:chat:write(?::bot|:user)?|bot|client|post)$/))
+    throw new Fault(69, `${text} lacks the scope chat:write`, ADD_SCOPE);
   const note = has(/^chat:write\.customize$|^bot$/)
     ? ""
     : ", without chat:write.customize (shows the app's own name and icon)";
@@ -2600,13 +2591,17 @@ const SERVICES: readonly Service[] = [DISCORD, SLACK];
 
 const SET_ONE = `set ${SERVICES.map(({ needs }) => needs).join(", ")}`;
 
-/** What a person can do about it; the hint names `host`. */
-function hintFor({ kind, hint }: Verdict, host: string): string | undefined {
-  const [, general]: Ending = VERDICTS[kind];
-  const text = hint ?? general;
+/** A verdict with what a person can do about it; the hint names `host`. */
+function withHint(verdict: Verdict, host: string): Verdict {
+  const [, general]: Ending = VERDICTS[verdict.kind];
+  const text = verdict.hint ?? general;
   const isLocal = LOOPBACK.test(host.replace(/:\d+$/, ""));
   // Nothing stands between this machine and itself.
-  return isLocal && text?.includes("curl") ? HINTS.local : text?.replace("HOST", host);
+  const hint =
+    isLocal && text?.includes("curl")
+      ? "see what listens there: ss -ltnp"
+      : text?.replace("HOST", host);
+  return { ...verdict, hint };
 }
 
 // ── Core: how to send ───────────────────────────────────────────────────────────────────────────
@@ -2658,74 +2653,34 @@ function isPaused(pause: Pause | undefined, now: number, settings: string): bool
   return pause.until > now && (pause.settings ?? settings) === settings;
 }
 
-/** What has been tried for the current message. */
-interface Attempt {
-  readonly tries: Partial<Readonly<Record<Verdict["kind"], number>>>;
-  /** How many of the next lines contain a refused one; 0 if none is known to. */
-  readonly suspects: number;
-  /** The largest file believed to be accepted. */
-  readonly fileBytes: number;
-}
-
-/** Discord accepts files of 10 MiB; making one takes thirty times its size in memory. */
-const FILE_LIMIT_BYTES = 4 * 1024 * 1024;
-
-const FIRST_ATTEMPT: Attempt = { tries: {}, suspects: 0, fileBytes: FILE_LIMIT_BYTES };
-
-interface Situation {
-  readonly attempt: Attempt;
-  readonly lines: number;
-  /** Bytes of its file; 0 without one. */
-  readonly fileBytes: number;
-  readonly pause: Pause | undefined;
-  readonly settings: string;
-  readonly now: number;
-  readonly deadline: number;
-  readonly jitterMs: number;
-}
-
 type Step =
-  | { kind: "save" | "setAside" | "dropName" }
-  | { kind: "again"; afterMs: number; attempt: Attempt }
-  | { kind: "split"; attempt: Attempt }
+  | { kind: "save" | "refused" | "dropName" }
+  | { kind: "again"; afterMs: number }
   | { kind: "stop"; exitCode: number; pause?: Pause };
 
-/** What to do after a verdict on one message. */
-function nextStep({ kind, why, hint, waitMs }: Verdict, situation: Situation): Step {
-  const { attempt, lines, fileBytes, now, deadline, jitterMs, settings } = situation;
+/** What to do after a verdict that was `tried` so often before for the same message. */
+function nextStep(
+  { kind, why, hint, waitMs }: Verdict,
+  tried: number,
+  given: { now: number; leftMs: number; jitterMs: number; lastStepMs: number; settings: string },
+): Step {
+  const { now, leftMs, jitterMs, lastStepMs, settings } = given;
   if (kind === "confirmed" || kind === "unproven") return { kind: "save" };
   if (kind === "badName") return { kind: "dropName" };
-  if (kind === "tooLarge" || kind === "refused") {
-    if (lines === 1) return { kind: "setAside" };
-    const isFile = kind === "tooLarge" && fileBytes > 0;
-    // Less than half: the form around the file counts, too.
-    const change = isFile ? { fileBytes: Math.floor(fileBytes / 2) - 1_024 } : { suspects: lines };
-    return { kind: "split", attempt: { ...attempt, ...change } };
-  }
-  const { [kind]: tried = 0 } = attempt.tries;
-  let afterMs = Infinity;
+  if (kind === "tooLarge" || kind === "refused") return { kind: "refused" };
   // Seven tries take about a minute; what may have arrived gets three per run.
-  if (kind === "unsent" && tried < 6) afterMs = Math.min(2 ** tried, 30) * SECOND + jitterMs;
-  if (kind === "unclear" && tried < 2) afterMs = 3 ** tried * SECOND + jitterMs;
+  const retries = kind === "unsent" ? 6 : kind === "unclear" ? 2 : 0;
+  let afterMs = tried < retries ? 2 ** tried * SECOND + jitterMs : Infinity;
   // Many hosts may share the limit: those refused together must not return together.
   if (waitMs !== undefined) afterMs = Math.min(waitMs + jitterMs * 2 ** Math.min(tried, 6), DAY);
-  if (now + afterMs < deadline) {
-    const tries = { ...attempt.tries, [kind]: tried + 1 };
-    return { kind: "again", afterMs, attempt: { ...attempt, tries } };
-  }
+  if (afterMs < leftMs) return { kind: "again", afterMs };
   const [exitCode, , firstMs, longestMs = 0]: Ending = VERDICTS[kind];
   if (firstMs === undefined) return { kind: "stop", exitCode };
-  const doubledMs = Math.max(firstMs, (situation.pause?.stepMs ?? 0) * 2);
-  const stepMs = waitMs === undefined ? Math.min(doubledMs, longestMs) : 0;
+  const stepMs = waitMs === undefined ? Math.min(Math.max(firstMs, lastStepMs * 2), longestMs) : 0;
   const until = now + (waitMs === undefined ? stepMs : afterMs);
   const pause = { setAt: now, until, stepMs, exitCode, why, hint };
   // A refusal holds for its settings only.
   return { kind: "stop", exitCode, pause: exitCode === 75 ? pause : { ...pause, settings } };
-}
-
-/** The attempt for the message after one that is done. */
-function afterDone({ suspects, fileBytes }: Attempt, lines: number, isSetAside = false): Attempt {
-  return { tries: {}, suspects: isSetAside ? 0 : Math.max(0, suspects - lines), fileBytes };
 }
 
 /** A place in what a destination is sent: behind so many lines, and characters of what follows. */
@@ -4122,15 +4077,14 @@ function acquireLock(path: string) {
 // ── World: network ──────────────────────────────────────────────────────────────────────────────
 // One message in, one verdict out. No URL, token or error object leaves this section.
 
-/** Makes one request and reads the reply; without one, the verdict on its absence. */
-async function request<Result>(
+/** Makes one request; without a reply, the verdict on its absence. */
+async function request(
   world: World,
   { userAgent }: Service,
   { url, headers = {}, body }: Call,
-  read: (reply: Reply) => Result,
   leftMs = Infinity,
-): Promise<Result | Verdict> {
-  let reply: Reply;
+): Promise<Reply | Verdict> {
+  const proxy = proxyOf(world, new URL(url));
   try {
     const isForm = body instanceof FormData;
     const packed = body && new Response(isForm ? body : JSON.stringify(body));
@@ -4143,8 +4097,7 @@ async function request<Result>(
     const response = await world.fetch(url, {
       ...(bytes && { method: "POST", body: bytes }),
       headers: {
-        "user-agent": userAgent,
-        "accept-encoding": "identity",
+        ...{ "user-agent": userAgent, "accept-encoding": "identity" },
         ...(bytes && type ? { "content-type": type } : {}),
         ...headers,
       },
@@ -4159,31 +4112,32 @@ async function request<Result>(
       if (text.length > 64 * 1024) break;
     }
     const { status, headers: answered } = response;
-    reply = { status, headers: Object.fromEntries(answered), body: text };
+    return { status, headers: Object.fromEntries(answered), body: text };
   } catch (error) {
     const verdict = readFetchError(error);
-    const proxy = proxyOf(world, new URL(url));
     if (verdict.kind !== "unsent" || !proxy) return verdict;
     const why = `${verdict.why} through the proxy in ${proxy}`;
     return { ...verdict, why, hint: `check ${proxy}: http://<host>:<port>` };
   }
-  return read(reply);
 }
 
-/** The variable that names the proxy for this URL. */
+/** The variable that names the proxy for this URL; throws if it names none. */
 function proxyOf({ env }: World, { protocol, hostname }: URL): string | undefined {
   const find = (wanted: string) =>
     Object.keys(env).find((name) => env[name] && name.toLowerCase() === wanted);
   const spared = (env[find("no_proxy") ?? ""] ?? "").split(/[\s,]+/);
-  const isSpared = spared.some((name) => name === "*" || (name && hostname.endsWith(name)));
-  return isSpared ? undefined : find(protocol.replace(":", "_proxy"));
+  if (spared.some((name) => name === "*" || (name && hostname.endsWith(name)))) return undefined;
+  const name = find(protocol.replace(":", "_proxy"));
+  if (name && !URL.parse(env[name] ?? "")?.hostname)
+    throw new Fault(78, `${name}: expected http://<host>:<port>, found no such URL`);
+  return name;
 }
 
 /** A service as a run uses it. */
 type Destination = ReturnType<typeof destinationOf>;
 
 function destinationOf(world: World, settings: Settings, service: Connected) {
-  const { header, encode, hasColors, pace } = service;
+  const { header, encode, hasColors, pace, host } = service;
   const colors = hasColors && settings.view.color;
   const sender = discordName(settings.host);
   const posting = {
@@ -4193,14 +4147,16 @@ function destinationOf(world: World, settings: Settings, service: Connected) {
     /** `named`: under our own name, which may be refused; `leftMs`: the run's remaining time. */
     send({ content, file }: Message, named: boolean, leftMs: number): Verdict | Promise<Verdict> {
       const call = service.post(content, named ? sender : undefined, file);
-      return request(world, service, call, (reply) => readReply(service, reply), leftMs);
+      return request(world, service, call, leftMs).then((reply) =>
+        withHint("kind" in reply ? reply : readReply(service, reply), host),
+      );
     },
     /** Prints what is buffered. */
     flush: () => Promise.resolve(),
   };
   return {
     ...service,
-    ...(settings.prints ? printing(world, settings, service.name) : posting),
+    ...(settings.prints ? printing(world, settings) : posting),
     colors,
     /** A whole message: words, then lines in a fence. */
     fenced: (before: string, lines: string) =>
@@ -4211,25 +4167,18 @@ function destinationOf(world: World, settings: Settings, service: Connected) {
 }
 
 /** The same messages, printed as a channel would show them: sender, text, file. */
-function printing(world: World, { host, dryRun }: Settings, service: string) {
+function printing(world: World, { host, dryRun }: Settings) {
   const name = discordName(host);
   const printed: Verdict = { kind: "confirmed", why: "" };
-  let [texts, length, isTold]: [string[], number, boolean] = [[], 0, dryRun];
-  const flush = async () => {
-    const text = texts.join("");
-    [texts, length] = [[], 0];
-    if (text === "") return;
+  let [buffered, isTold] = ["", dryRun];
+  const flush = async (parts: readonly string[] = []) => {
+    const texts = [buffered, ...parts].filter((text) => text !== "");
+    buffered = "";
     // What counts as sent must have been read; a dry run just ends, without a word.
     const leaves = dryRun ? new Fault(0, "") : new Fault(75, "cannot write to stdout: broken pipe");
-    await print(world, text, leaves);
-    await world.sleep(0);
-  };
-  // One part after the other: memory has no room for a second copy of a whole file.
-  const printAll = async (parts: readonly string[]) => {
-    for (const part of parts) {
-      texts.push(part);
-      await flush();
-    }
+    // One part after the other: memory has no room for a second copy of a whole file.
+    for (const text of texts) await print(world, text, leaves);
+    if (texts.length > 0) await world.sleep(0);
     return printed;
   };
   return {
@@ -4237,16 +4186,11 @@ function printing(world: World, { host, dryRun }: Settings, service: string) {
     prints: true,
     flush,
     send({ content, file }: Message) {
-      if (!isTold && service === STDOUT.name)
-        complain(world, "no destination is set, messages go to stdout", SET_ONE);
+      if (!isTold) complain(world, "no destination is set, messages go to stdout", SET_ONE);
       isTold = true;
-      const text = `${name}\n${content}\n${file ? `[${file.name}]\n` : ""}`;
-      // What counts as sent is printed.
-      if (!dryRun || file) return printAll([text, ...(file?.parts ?? [])]);
-      texts.push(text);
-      length += text.length;
-      // Parts of this size are printed twice as fast as one growing text.
-      return length > 64 * 1024 ? flush().then(() => printed) : printed;
+      buffered += `${name}\n${content}\n${file ? `[${file.name}]\n` : ""}`;
+      // What counts as sent is printed. Parts of this size are as fast as larger ones.
+      return dryRun && !file && buffered.length < 64 * 1024 ? printed : flush(file?.parts);
     },
   };
 }
@@ -4256,12 +4200,7 @@ const STDOUT: Connected = {
   ...DISCORD,
   name: "stdout",
   title: "stdout",
-  markup: {
-    bold: (text) => text,
-    code: shortened,
-    link: (url) => url,
-    small: (text) => text,
-  },
+  markup: { bold: (text) => text, code: shortened, link: (url) => url, small: (text) => text },
   hasColors: false,
   overflow: "none",
   settings: "",
@@ -4291,11 +4230,16 @@ function complain(world: World, message: string, hint?: string): void {
 }
 
 /** Asks a service without posting; throws what a run would meet. */
-async function askService(world: World, destination: Destination): Promise<Asked> {
-  const { ask, host } = destination;
-  const asked = "url" in ask ? await request(world, destination, ask, ask.read) : ask;
-  if (!("kind" in asked)) return asked;
-  throw new Fault(VERDICTS[asked.kind][0], asked.why, hintFor(asked, host));
+async function askService(world: World, service: Connected): Promise<Asked> {
+  const { ask, host, title } = service;
+  if (!("url" in ask)) return ask;
+  const reply = await request(world, service, ask);
+  const asked = "kind" in reply ? undefined : ask.read(reply);
+  if (asked) return asked;
+  let verdict = "kind" in reply ? reply : readReply(service, reply);
+  if (!("kind" in reply) && VERDICTS[verdict.kind][0] === 0) verdict = notAs(title, reply);
+  const { kind, why, hint } = withHint(verdict, host);
+  throw new Fault(VERDICTS[kind][0], why, hint);
 }
 
 // ── World: fail2ban-client ──────────────────────────────────────────────────────────────────────
@@ -4575,7 +4519,18 @@ async function openJob(world: World, settings: Settings, isPass: boolean) {
   /** There was no state: nothing of this log has ever been read. */
   const firstRun = !stateLost && Object.keys(state.destinations).length === 0;
   let isDamaged = stateLost || (saved.kind === "known" && saved.fromCopy);
-  shareChannels(world, settings, state);
+  // Logs whose states lie together share a channel's limits: who posted last knows them.
+  const isLater = ({ posts }: Channel, { posts: own }: Channel = { posts: [] }) =>
+    ((posts.at(-1) ?? 0) - (own.at(-1) ?? 0) || posts.length - own.length) > 0;
+  for (const file of ifPossible(() => world.fs.readdirSync(settings.state)) ?? []) {
+    const isOther = file.endsWith(".json") && file !== stateFileName(log);
+    const other = isOther && lastState(world, resolve(settings.state, file));
+    for (const [name, channel] of Object.entries(other ? other.channels : {})) {
+      const { [name]: own } = state.channels;
+      const { posts, asked, pause } = channel;
+      if (isLater(channel, own)) state.channels[name] = { ...own, posts, asked, pause };
+    }
+  }
   const before = JSON.stringify(state);
   const opened: Promise<LogFiles>[] = [];
   const found = await tried(66, () => openLive(world, log, isFound));
@@ -4605,26 +4560,6 @@ async function openJob(world: World, settings: Settings, isPass: boolean) {
       for (const file of [live, ...all.flatMap(({ open }) => open)]) file?.close();
     },
   };
-}
-
-/** Who posts to a channel shares its limits with the other logs whose states lie together. */
-function shareChannels(world: World, settings: Settings, state: State): void {
-  const lastPost = ({ posts }: Channel) => posts.at(-1) ?? 0;
-  const names = ifPossible(() => world.fs.readdirSync(settings.state)) ?? [];
-  const others = names.filter((name) => /\.json$/.test(name) && name !== stateFileName(state.log));
-  for (const other of others) {
-    const { channels = {} } = lastState(world, resolve(settings.state, other)) ?? {};
-    for (const [name, channel] of Object.entries(channels)) {
-      const own = (state.channels[name] ??= { posts: [] });
-      // Who posted last knows what the service asked for.
-      const { asked, pause } = lastPost(channel) > lastPost(own) ? channel : own;
-      const count = (at: number) => own.posts.filter((each) => each === at).length;
-      // Of equal times as many as the one has that knows more of them.
-      const more = channel.posts.filter((at, index, all) => index - all.indexOf(at) >= count(at));
-      const posts = [...own.posts, ...more].sort((one, other) => one - other);
-      state.channels[name] = { ...own, posts, asked, pause };
-    }
-  }
 }
 
 /** The siblings; compressed ones only if some destination has not finished them, or all. */
@@ -5005,16 +4940,18 @@ interface Message {
 
 /** Where messages come from; it keeps the place of the next one. */
 interface Source {
-  /** The next message; absent when everything was said. */
-  next(attempt: Attempt): Message | undefined | Promise<Message | undefined>;
+  /** The next message, which may have arrived already; absent when everything was said. */
+  next(isUnclear: boolean): Message | undefined | Promise<Message | undefined>;
   /** Before it is posted. */
   begin(message: Message): void;
   /** After it was posted; where it may have arrived all the same, what comes again is marked. */
   answered?(message: Message, isUnclear: boolean): void;
   /** It has arrived. */
   done(message: Message): void;
-  /** It is refused by itself: what stands in the way of going on, or whether it was left behind. */
-  refused(message: Message, why: string): Fault | "again" | "left";
+  /** It is refused by itself: what comes next is less of it, or what is behind it, or a fault. */
+  refused(message: Message, verdict: Verdict): Fault | undefined;
+  /** Whether anything was left behind, sent or not. */
+  readonly hasMoved?: boolean;
   /** What waits, in words; empty when nothing does. */
   waiting?(): string;
 }
@@ -5035,47 +4972,48 @@ const TIME_IS_UP = "time is up, the rest follows in the next run";
 async function deliver(run: Job, destination: Destination, source: Source): Promise<number> {
   const { world, deadline } = run;
   const { title, prints } = destination;
+  const { dryRun } = run.settings;
   const failed = (exitCode: number, why: string, hint?: string) =>
     new Fault(exitCode, `${title}: ${why}`, hint);
-  let [attempt, sent, named] = [FIRST_ATTEMPT, 0, true];
+  let [sent, named] = [0, true];
+  /** How often each verdict came for this message. */
+  let tries: Partial<Record<Verdict["kind"], number>> = {};
   for (;;) {
     // Waited for only where it must be: a log of 300 MB is 150,000 messages to print.
-    const next = source.next(attempt);
+    const next = source.next(tries.unclear !== undefined);
     const message = next instanceof Promise ? await next : next;
-    if (!message && run.settings.dryRun)
+    if (!message && dryRun)
       complain(world, `dry run: ${amount(sent, "message")} for ${title}, none sent`);
     if (!message) return sent;
     if (world.stopping.aborted) throw new Stopped();
     if (!prints || world.now() >= deadline) await takeTurn(run, destination, sent);
-    if (!run.settings.dryRun) source.begin(message);
+    if (!dryRun) source.begin(message);
     const sending = destination.send(message, named, deadline - world.now());
     const verdict = sending instanceof Promise ? await sending : sending;
+    const { kind, why, hint } = verdict;
     let step: Step = { kind: "save" };
     if (!prints) {
-      step = stepAfter(run, destination, message, attempt, verdict);
-      source.answered?.(message, verdict.kind === "unclear");
-      say(run, `${title}: ${verdict.kind} → ${step.kind}`);
+      step = stepAfter(run, destination, verdict, tries[kind] ?? 0);
+      source.answered?.(message, kind === "unclear");
+      say(run, `${title}: ${kind} → ${step.kind}`);
     }
-    if ("attempt" in step) ({ attempt } = step);
     switch (step.kind) {
       case "save":
         sent++;
         source.done(message);
         if (prints) break;
-        attempt = afterDone(attempt, message.lines);
+        tries = {};
         showProgress(run, `${title}: ${sent} sent`);
         break;
       case "again":
-        showProgress(
-          run,
-          `${title}: ${verdict.why}, again in ${Math.ceil(step.afterMs / SECOND)} s`,
-        );
+        tries[kind] = (tries[kind] ?? 0) + 1;
+        showProgress(run, `${title}: ${why}, again in ${Math.ceil(step.afterMs / SECOND)} s`);
         await world.sleep(step.afterMs);
         break;
-      case "setAside": {
-        const left = source.refused(message, verdict.why);
-        if (left instanceof Fault) throw failed(left.exitCode, left.message, left.hint);
-        if (left === "left") attempt = afterDone(attempt, message.lines, true);
+      case "refused": {
+        const fault = source.refused(message, verdict);
+        if (fault) throw failed(fault.exitCode, fault.message, fault.hint);
+        tries = {};
         break;
       }
       case "dropName":
@@ -5083,7 +5021,7 @@ async function deliver(run: Job, destination: Destination, source: Source): Prom
         named = false;
         break;
       case "stop":
-        throw failed(step.exitCode, verdict.why, hintFor(verdict, destination.host));
+        throw failed(step.exitCode, why, hint);
     }
   }
 }
@@ -5108,26 +5046,19 @@ async function takeTurn(run: Job, destination: Destination, sent: number): Promi
 }
 
 /** What an answer means for the message, and for what the destination is sent next. */
-function stepAfter(
-  run: Job,
-  { name, title, settings, host }: Destination,
-  { lines, file }: Message,
-  attempt: Attempt,
-  verdict: Verdict,
-): Step {
+function stepAfter(run: Job, destination: Destination, verdict: Verdict, tried: number): Step {
   const { world, deadline, state } = run;
+  const { name, title, settings } = destination;
   const channel = run.channel(name);
   const now = world.now();
   const isRecent = (at: number) => at <= now && now - at < MINUTE;
   channel.posts = [...channel.posts, now].filter(isRecent).slice(-60);
   channel.asked = verdict.delayMs ? { at: now, delayMs: verdict.delayMs } : undefined;
-  const fileBytes = file?.parts.reduce((bytes, part) => bytes + Buffer.byteLength(part), 0) ?? 0;
-  const times = { now, deadline, jitterMs: 50 + Math.floor(world.random() * 200) };
-  const { pause } = channel;
-  const step = nextStep(verdict, { attempt, lines, fileBytes, pause, settings, ...times });
-  if (step.kind === "save" || step.kind === "setAside") delete channel.pause;
-  if (step.kind === "stop" && step.pause)
-    channel.pause = { ...step.pause, hint: hintFor(verdict, host) };
+  const lastStepMs = channel.pause?.stepMs ?? 0;
+  const times = { now, leftMs: deadline - now, jitterMs: 50 + Math.floor(world.random() * 200) };
+  const step = nextStep(verdict, tried, { ...times, lastStepMs, settings });
+  if (step.kind === "save" || step.kind === "refused") delete channel.pause;
+  if (step.kind === "stop" && step.pause) channel.pause = step.pause;
   const key = `${name} unverified`;
   if (verdict.kind === "unproven" && !state.failures[key]) {
     complain(world, `${title} takes messages without saying that it kept them`);
@@ -5154,6 +5085,10 @@ class LogSource implements Source {
   /** What must be known before the next message is posted is on disk. */
   #isSaved = false;
   #refused = 0;
+  /** How many of the next lines contain a refused one; 0 if none is known to. */
+  #suspects = 0;
+  /** The largest file believed to be accepted: making one takes thirty times its size in memory. */
+  #fileBytes = 4 * 1024 * 1024;
   #isToldOfRejected = false;
   /** The next line was refused as text. */
   #asFile = false;
@@ -5173,23 +5108,21 @@ class LogSource implements Source {
     delete progress.inDoubt;
   }
 
-  next(attempt: Attempt): Message | Promise<Message | undefined> {
+  next(): Message | Promise<Message | undefined> {
     const isKnown = this.#flooded === false && isEnough(this.#spot, this.#room(this.#spot));
-    return isKnown ? this.#nextLines(attempt) : this.#search(attempt);
+    return isKnown ? this.#nextLines() : this.#search();
   }
 
-  async #search(attempt: Attempt): Promise<Message | undefined> {
+  async #search(): Promise<Message | undefined> {
     if (!this.#progress.outbox) this.#flooded ??= await this.#isFlood();
     const spot = await this.#nextShown(this.#spot, (quiet) => this.#leave(quiet));
     if (spot) {
       this.#spot = spot;
-      return this.#flooded && !spot.words
-        ? await this.#nextFile(attempt)
-        : this.#nextLines(attempt);
+      return this.#flooded && !spot.words ? await this.#nextFile() : this.#nextLines();
     }
     const { notice, gap } = this.#progress;
     // What is behind a gap may still be on its way: its notice waits for the first line.
-    const isOnItsWay = gap && !this.#plan.restAt && !this.#hasMoved;
+    const isOnItsWay = gap && !this.#plan.restAt && !this.hasMoved;
     if (!notice || isOnItsWay) return this.#finish();
     return { content: this.#destination.plain(this.#before.trimEnd(), ""), lines: 1 };
   }
@@ -5255,9 +5188,9 @@ class LogSource implements Source {
   }
 
   /** Among many lines the one that is refused is looked for in halves. */
-  #maxLines({ suspects }: Attempt): number {
+  get #maxLines(): number {
     if (this.#asFile) return 1;
-    return suspects > 0 ? Math.ceil(suspects / 2) : Infinity;
+    return this.#suspects > 0 ? Math.ceil(this.#suspects / 2) : Infinity;
   }
 
   /** What stands before the lines. */
@@ -5273,14 +5206,14 @@ class LogSource implements Source {
   }
 
   /** A message of lines or words; as a file what was refused as text. */
-  #nextLines(attempt: Attempt): Message {
+  #nextLines(): Message {
     const { fenced, plain, markup } = this.#destination;
     const spot = this.#spot;
     const { words, at } = spot;
     if (words && !this.#progress.outbox) this.#keepWords(spot);
     const room = this.#room(spot);
     const most = words || this.#doubt ? room : room + RESENT_MARK.length;
-    const { body, after } = cutAt(spot, room, this.#maxLines(attempt), most);
+    const { body, after } = cutAt(spot, room, this.#maxLines, most);
     const shown = [body, "\n"];
     const before = this.#before;
     if (this.#asFile) {
@@ -5351,15 +5284,15 @@ class LogSource implements Source {
   }
 
   /** As many lines as a file holds, in one message that says what is in them. */
-  async #nextFile(attempt: Attempt): Promise<Message> {
+  async #nextFile(): Promise<Message> {
     const { world, settings } = this.#run;
     const { plain, overflow, limit } = this.#destination;
     const { feed } = this.#plan;
     const isAttached = overflow === "file";
-    const maxLines = this.#maxLines(attempt);
+    const maxLines = this.#maxLines;
     const flood = new Flood(feed.shows.view);
     const parts: string[] = [];
-    let [spot, left, lines] = [this.#spot, attempt.fileBytes, 0];
+    let [spot, left, lines] = [this.#spot, this.#fileBytes, 0];
     // A few bytes more are not worth a look.
     while (left > 100 && lines < maxLines) {
       const { page, shown, at, part } = spot;
@@ -5413,9 +5346,10 @@ class LogSource implements Source {
     const progress = this.#progress;
     const { after } = message;
     const isTold = progress.notice !== undefined && notice === "";
-    if (isTold && this.#plan.restAt && !this.#hasMoved && !this.#run.settings.dryRun)
+    if (isTold && this.#plan.restAt && !this.hasMoved && !this.#run.settings.dryRun)
       progress.cursor = this.#plan.restAt;
     this.#asFile = false;
+    if (this.#suspects > 0) this.#suspects = Math.max(0, this.#suspects - message.lines);
     progress.notice = notice || undefined;
     if (this.#doubt) this.#settle(this.#placeAfter(message));
     if (after?.words) {
@@ -5437,7 +5371,7 @@ class LogSource implements Source {
     if (this.#run.settings.dryRun) return;
     const position = positionOf(spot);
     progress.total = position.total;
-    const cursor = this.#hasMoved ? feed.cursorOf(position) : undefined;
+    const cursor = this.hasMoved ? feed.cursorOf(position) : undefined;
     if (cursor) [progress.cursor, progress.drained] = [cursor, undefined];
     progress.part = spot.part;
     const ends = feed.segments.slice(0, position.segment).flatMap(({ end }) => end ?? []);
@@ -5449,28 +5383,37 @@ class LogSource implements Source {
     if (this.#doubt && furtherPlace(place, this.#doubt) === place) this.#doubt = undefined;
   }
 
-  /** Whether anything was left behind. */
-  get #hasMoved(): boolean {
+  get hasMoved(): boolean {
     const { feed } = this.#plan;
     return this.#placeOf(this.#spot).lines > feed.from.total;
   }
 
-  /** A single refused line: sent as a file, or kept on disk and told here and in the channel. */
-  refused(message: Message, why: string): Fault | "again" | "left" {
+  /**
+   * Many lines are sent again as fewer. A single one is sent as a file, or kept on disk and told
+   * here and in the channel.
+   */
+  refused(message: Message, { kind, why }: Verdict): Fault | undefined {
     const { world, settings, statePath } = this.#run;
     const { title, overflow } = this.#destination;
+    if (message.lines > 1) {
+      const bytes = message.file?.parts.reduce((sum, part) => sum + Buffer.byteLength(part), 0);
+      // Less than half: the form around the file counts, too.
+      if (kind === "tooLarge" && bytes) this.#fileBytes = Math.floor(bytes / 2) - 1_024;
+      else this.#suspects = message.lines;
+      return undefined;
+    }
     if (!message.shown) return new Fault(69, `refuses a notice: ${why}`);
     const { outbox, notice = "" } = this.#progress;
     if (outbox?.file) {
       // Refused for the file or for the words: the words alone will tell.
       this.#progress.outbox = { text: outbox.text.replace(IN_FILE, ""), sent: 0 };
       this.#spot = this.#waiting(this.#progress.outbox);
-      return "again";
+      return undefined;
     }
     if (!this.#asFile && ++this.#refused > 10)
       return new Fault(69, `refuses too many lines: ${why}`, `see ${statePath}.rejected`);
     this.#asFile = overflow === "file" && !message.file;
-    if (this.#asFile) return "again";
+    if (this.#asFile) return undefined;
     const path = `${statePath}.rejected`;
     const line = message.shown.join("");
     writing(path, () => writePrivate(world, path, world.fs.constants.O_APPEND, line));
@@ -5479,7 +5422,8 @@ class LogSource implements Source {
       complain(world, `${title} refuses a line: ${why}`, `it is kept in ${path}`);
     this.#isToldOfRejected = true;
     this.done(message, notice.includes(refused) ? notice : notice + refused);
-    return "left";
+    this.#suspects = 0;
+    return undefined;
   }
 
   waiting(): string {
@@ -5499,7 +5443,7 @@ class LogSource implements Source {
     const last = feed.segments.at(-1)?.file;
     const held = last?.isLive ? undefined : last;
     // Under the same name it may be another file by now, but not if the pass began in it.
-    const isSame = feed.segments.length === 1 || !(this.#isSaved || this.#hasMoved);
+    const isSame = feed.segments.length === 1 || !(this.#isSaved || this.hasMoved);
     if (progress.held?.name !== held?.name || !isSame)
       progress.held = held && { name: held.name, since: this.#run.world.now() };
     if (this.#run.logChanged) return;
@@ -5526,9 +5470,9 @@ function textSource(
   const encoded = destination.encode(text);
   let [at, taken, isOver]: [number, number, boolean] = [0, 0, false];
   return {
-    next({ tries }) {
+    next(isUnclear) {
       if (isOver) return undefined;
-      const before = (tries.unclear ? RESENT_MARK : "") + title;
+      const before = (isUnclear ? RESENT_MARK : "") + title;
       // Without lines the title is all.
       if (encoded === "") return { content: plain(before, ""), lines: 1 };
       const cut = cutText(encoded, at, limit - fenced(`${RESENT_MARK}${title}\n`, "").length);
@@ -5542,7 +5486,7 @@ function textSource(
       if (isOver) whenDone();
       run.save();
     },
-    refused: (_, why) => new Fault(69, `refuses the message: ${why}`, VERDICTS.refused[1]),
+    refused: (_, { why }) => new Fault(69, `refuses the message: ${why}`, VERDICTS.refused[1]),
   };
 }
 
@@ -5759,8 +5703,6 @@ interface Ended {
   /** How many messages were sent, or what went wrong; absent if there was nothing to send. */
   readonly outcome: number | Fault | undefined;
   readonly source: Source | undefined;
-  /** Lines were consumed, sent or not. */
-  readonly hasMoved: boolean;
 }
 
 /**
@@ -5796,9 +5738,7 @@ async function session(
   if (isPass) await reportMismatches(job);
   const parts: Promise<Ended>[] = [];
   for (const destination of services.map((service) => destinationOf(world, settings, service))) {
-    const total = () => job.state.destinations[destination.name]?.total;
     const part = async (): Promise<Ended> => {
-      const before = total() ?? Infinity;
       let source: Source | undefined;
       // What goes wrong with one destination stays with it.
       const outcome = await tried(70, async () => {
@@ -5806,7 +5746,7 @@ async function session(
         return source && (await deliver(job, destination, source));
       });
       await destination.flush();
-      return { destination, outcome, source, hasMoved: (total() ?? 0) > before };
+      return { destination, outcome, source };
     };
     parts.push(part());
     if (dryRun) await parts.at(-1);
@@ -5871,11 +5811,11 @@ function reportEnded(job: Job, ended: readonly Ended[]): void {
   const faults = ended.flatMap(({ outcome }) => (outcome instanceof Fault ? outcome : []));
   const unread = faults.find(({ exitCode }) => exitCode === 66);
   if (unread || live) report(job, "log", unread, `${log} can be read again`);
-  for (const { destination, outcome, source, hasMoved } of ended) {
+  for (const { destination, outcome, source } of ended) {
     const { name, title, prints } = destination;
     const held = state.destinations[name]?.held;
     if (!held && !unread) report(job, "stuck", undefined, `fail2ban writes to ${log} again`);
-    if (held && !dryRun && hasMoved) {
+    if (held && !dryRun && source?.hasMoved) {
       held.passes = (held.passes ?? 0) + 1;
       // For a moment after a rename that is normal; after five runs with new lines in it, or a
       // minute, fail2ban was never told to reopen its log.
@@ -6037,36 +5977,37 @@ async function pass(world: World, settings: Settings): Promise<number> {
  * when it does again, unless another run is in progress.
  */
 async function tellPing(world: World, settings: Settings): Promise<number> {
-  const { host, services } = settings;
+  const { host, services, log } = settings;
   const answer = await tried(66, () => askClient(world, "ping"));
   const unread = answer instanceof Fault || answer.includes("pong") ? answer : unreadable("ping");
   const isDown = unread instanceof Down;
   const fault = unread instanceof Fault && !isDown ? unread : undefined;
-  const { channels = {}, failures = {} } =
-    lastState(world, statePathOf(settings), settings.log) ?? {};
+  const { channels = {}, failures = {} } = lastState(world, statePathOf(settings), log) ?? {};
   const isKnown = services.some(({ name }) => channels[name]?.down) || failures["ping"];
   if (!isDown && !fault && !isKnown) return 0;
   const at = world.now();
   const tell: Work = (job, destination) => {
-    const { name } = destination;
-    if (name === services[0]?.name) report(job, "ping", fault, "fail2ban-client can be used again");
     if (fault) return undefined;
-    const channel = job.channel(name);
-    const { since = at, told = false } = channel.down ?? {};
-    const age = durationText(Math.max(0, at - since));
-    let notice = "";
-    if (isDown && !told && at - since >= MINUTE)
-      notice = `⚠️ ${host}: fail2ban does not answer, its socket cannot be reached (for ${age})`;
-    if (!isDown && told) notice = `✅ ${host}: fail2ban answers again, after ${age}`;
+    const channel = job.channel(destination.name);
+    const { since, told } = channel.down ?? { since: at, told: false };
+    const isNews = isDown ? !told && at - since >= MINUTE : told;
     const remember = () => {
-      const down = { since: Math.min(since, at), told: told || notice !== "" };
+      const down = { since: Math.min(since, at), told: told || isNews };
       channel.down = isDown ? down : undefined;
     };
-    if (notice !== "") return textSource(job, destination, notice, "", remember);
+    const age = durationText(Math.max(0, at - since));
+    const words = isDown
+      ? `⚠️ ${host}: fail2ban does not answer, its socket cannot be reached (for ${age})`
+      : `✅ ${host}: fail2ban answers again, after ${age}`;
+    if (isNews) return textSource(job, destination, words, "", remember);
     remember();
     return undefined;
   };
-  const ended = await session(world, settings, tell);
+  const conclude = (job: Job, ended: readonly Ended[]) => {
+    report(job, "ping", fault, "fail2ban-client can be used again");
+    reportEnded(job, ended);
+  };
+  const ended = await session(world, settings, tell, { conclude });
   return worstExit([fault?.exitCode ?? 0, ended?.exitCode ?? 0]);
 }
 
@@ -6479,10 +6420,8 @@ async function status(world: World, settings: Settings, named: readonly string[]
   });
   if (jails instanceof Fault) {
     // What cron sends is reported as rarely as a run that fails.
-    const exitCode = await sendBeside(world, settings, (job, { name }) => {
-      if (name === settings.services[0]?.name) report(job, "status", jails, "");
-      return undefined;
-    });
+    const conclude = (job: Job) => report(job, "status", jails, "");
+    const exitCode = await sendBeside(world, settings, () => undefined, conclude);
     return worstExit([exitCode, jails.exitCode]);
   }
   if (json) await print(world, `${JSON.stringify({ host, jails }, undefined, 2)}\n`);
@@ -7091,6 +7030,7 @@ function readSettings(world: World, command: string, typed: Typed) {
   const trimmed: Lookup = (name) => variable(name)?.trim() || undefined;
   const connected = SERVICES.flatMap((service) => service.connect(trimmed) ?? []);
   const services = connected.length > 0 ? connected : [STDOUT];
+  for (const { host: at } of connected) proxyOf(world, new URL(`https://${at}`));
   for (const name of ["send", "hello"] as const) {
     if (connected.length === 0 && options[name] && OPTIONS[name].commands.includes(command))
       throw new Fault(78, `--${name}: no destination is set`, SET_ONE);

@@ -138,10 +138,8 @@ describe("a proxy", () => {
     machine.append(line(1));
     Object.assign(machine.env, { HTTPS_PROXY: "nonsense", F2B_MAX_TIME: "4000" });
     const { code, err } = await machine.go(how);
-    expect(code).toBe(75);
-    expect(err).toMatch(
-      /^f2b-watch: Discord: cannot connect [^\n]*HTTPS_PROXY[^\n]*\nhint: [^\n]*HTTPS_PROXY/,
-    );
+    expect(code).toBe(78);
+    expect(err).toMatch(/^f2b-watch: HTTPS_PROXY: expected http:/);
   });
 
   testEach("NODE_EXTRA_CA_CERTS in the env file is refused: it is read before", async (how) => {

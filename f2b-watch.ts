@@ -1887,30 +1887,28 @@ export class Words {
   /** Bans by jail and network, with every address; more than a message holds are a file. */
   #list(bans: readonly Of<"ban">[]): { text: string; file?: string } {
     const { overflow, room, host, markup } = this.style;
-    const idsOf = (some: typeof bans) => groups(some, ({ id }) => id);
-    const textOf = ([id, { length }]: [string, unknown[]]) => this.id(id, length);
-    // Networks that more than one address shares.
-    const sharedBy = (ids: ReturnType<typeof idsOf>) =>
-      groups(ids, ([id]) => networkOf(id) ?? "").filter(([name, { length }]) => name && length > 1);
+    const byNetwork = (some: typeof bans) => {
+      const networks = groups(some, ({ id }) => networkOf(id) ?? id);
+      const named = networks.map(([network, same]) => ({ network, ids: this.#ids(same) }));
+      return named.sort((a, b) => b.ids.length - a.ids.length);
+    };
     const jails = groups(bans, ({ jail }) => jail);
     const count = markup.bold(amount(bans.length, "ban"));
     const head = `🔔 ${count} in ${amount(jails.length, "jail")}`;
     const lists = jails.map(([jail, inJail]) => {
-      const ids = idsOf(inJail);
-      const shared = sharedBy(ids);
-      const known = new Set(shared.flatMap(([, same]) => same));
-      const networks = shared.map(([name, same]) => {
-        return `${name}${timesText(same.length)} (${same.map(textOf).join(",\n")})`;
-      });
-      const single = ids.filter((each) => !known.has(each)).map(textOf);
       // No id has a line end. Lines of this length, so that messages can be cut between them.
-      const words = [...networks, ...single].join(",\n").split("\n");
+      const words = byNetwork(inJail).map(({ network, ids }) => {
+        return ids.length > 1
+          ? `${network}${timesText(ids.length)} (${ids.join(",\n")})`
+          : ids.join();
+      });
       const of = `${this.jail(jail)} ${inJail.length.toLocaleString("en")}:`;
-      return filled([of, ...words], 300).join("\n");
+      return filled([of, ...words.join(",\n").split("\n")], 300).join("\n");
     });
     const whole = [head, ...lists].join("\n");
     if (overflow === "none" || whole.length + host.length + 4 <= room) return { text: whole };
-    const networks = sharedBy(idsOf(bans)).map(([name, same]) => name + timesText(same.length));
+    const shared = byNetwork(bans).filter(({ ids }) => ids.length > 1);
+    const networks = shared.map(({ network, ids }) => network + timesText(ids.length));
     const lines = [
       head + (overflow === "file" ? IN_FILE : ""),
       this.#jailCounts(bans),

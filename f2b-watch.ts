@@ -6714,12 +6714,11 @@ const COMMAND_NAMES = Object.keys(COMMANDS) as (keyof typeof COMMANDS)[];
 /** Names in one column, texts beside it that wrap at spaces. */
 function columns(rows: readonly (readonly [string, string])[], width: number): string {
   const indent = Math.max(...rows.map(([name]) => name.length)) + 2;
-  const lines = rows.flatMap(([name, text]) =>
-    filled(text.split(" "), width - indent).map((line, at) =>
-      `${(at > 0 ? "" : name).padEnd(indent)}${line}`.trimEnd(),
-    ),
-  );
-  return lines.map((line) => `${line}\n`).join("");
+  const lines = rows.map(([name, text]) => {
+    const wrapped = filled(text.split(" "), width - indent).join(`\n${" ".repeat(indent)}`);
+    return `${name.padEnd(indent)}${wrapped}`.trimEnd();
+  });
+  return `${lines.join("\n")}\n`;
 }
 
 /** Help for the command of that name, or for all. */

@@ -329,12 +329,12 @@ const patterns = lazily(() => {
     opening: one("{quote}", "y"),
     // A bare word: up to a blank, to a quote, or to the next parameter.
     bare: one(
-      String.raw`(?:[^\s"'\\&<>]|\\{1,8}(?:["'](?=\w)|[^\s"'\\nt]|[nt](?=[a-z]))
+      String.raw`(?:[^\s"'\\&<>]|\\{1,8}(?:["'](?=\w)|[^\s"'\\nt]|[nt](?=[a-z])|[ ](?=\S))
         |&(?![&\s"']|[\w.%-]{1,64}=)|<(?!/))+`,
       "y",
     ),
-    // What goes on with a word behind its quote or its end: 'a':'b', "a"b, a"b", 'a'\''b'.
-    joined: /[\w$#!]|:["'\w]|\\''|(?<!["'])\\{0,8}["'][\w$#!@]/y,
+    // What goes on with a word behind its quote or its end: 'a':'b', "a"b, a"b", 'a'"b", 'a'\''b'.
+    joined: /[\w$#!]|:["'\w]|\\''|\\{0,8}["'][\w$#!@]/y,
     // A header's value without quotes.
     header: /(?:="[^"\n]*"|='[^'\n]*'|(?! --?[A-Za-z])[^"'\n])*/y,
   };

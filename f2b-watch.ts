@@ -3205,7 +3205,7 @@ function asFault(error: unknown, exitCode: number): Fault {
   const code = errorCode(error);
   if (!code) return new Fault(70, `a bug in f2b-watch ${VERSION}: ${message}`, "please report it");
   let hint = `look up ${code}`;
-  if (code === "ENOENT") hint = "make sure that it exists, or name another one";
+  if (/^E(?:NOENT|NOTDIR|LOOP)$/.test(code)) hint = "make sure that it exists, or name another one";
   if (/^E(?:ACCES|PERM)$/.test(code)) hint = "run as root";
   return new Fault(exitCode, `cannot be looked at: ${message}`, hint);
 }
@@ -4285,7 +4285,10 @@ async function jailStatuses(
   if (!all) throw unreadable("status", "; a jail's name must hold no comma");
   const known = all.length > 0 ? `there are: ${all.join(", ")}` : "there are none";
   const unknown = named.find((name) => !all.includes(name));
-  if (unknown !== undefined) throw new Fault(64, `no such jail: ${JSON.stringify(unknown)}`, known);
+  if (unknown !== undefined) {
+    const hint = meant(unknown, all, 2) ?? known;
+    throw new Fault(64, `no such jail: ${JSON.stringify(unknown)}`, hint);
+  }
   const wanted = named.length > 0 ? new Set(named) : view.jails;
   const chosen = all.filter((name) => wanted.size === 0 || wanted.has(name));
   if (chosen.length === 0 && all.length > 0)

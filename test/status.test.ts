@@ -214,6 +214,7 @@ describe("status refuses", () => {
       /^f2b-watch: no such jail: "no\\u001bjail"\nhint: there are: recidive, sshd\n$/],
     ["a filter that no jail passes: it must not look like a server without jails", "--jail gone --send",
       64, /^f2b-watch: --jail: fail2ban has none of these jails\nhint: there are: recidive, sshd\n$/],
+    ["a jail that is nearly one", "sshdd", 64, /: "sshdd"\nhint: did you mean sshd\?\n$/],
     ["any jail where there are none", "sshd", 64, /: "sshd"\nhint: there are none\n$/, []],
     ["names that cannot be told apart", "", 66,
       /^f2b-watch: .*no answer that can be read\nhint: .*comma.*\n$/, ["a, b", "sshd"]],

@@ -4165,10 +4165,10 @@ function destinationOf(world: World, settings: Settings, service: Connected) {
 }
 
 /** The same messages, printed as a channel would show them: sender, text, file. */
-function printing(world: World, { host, dryRun }: Settings) {
+function printing(world: World, { host, dryRun, said }: Settings) {
   const name = discordName(host);
   const printed: Verdict = { kind: "confirmed", why: "" };
-  let [buffered, isTold] = ["", dryRun];
+  let buffered = "";
   const flush = async (parts: readonly string[] = []) => {
     const texts = [buffered, ...parts].filter((text) => text !== "");
     buffered = "";
@@ -4184,8 +4184,9 @@ function printing(world: World, { host, dryRun }: Settings) {
     prints: true,
     flush,
     send({ content, file }: Message) {
-      if (!isTold) complain(world, "no destination is set, messages go to stdout", SET_ONE);
-      isTold = true;
+      const message = "no destination is set, messages go to stdout";
+      if (!dryRun && !said.has(message)) complain(world, message, SET_ONE);
+      said.add(message);
       buffered += `${name}\n${content}\n${file ? `[${file.name}]\n` : ""}`;
       // What counts as sent is printed. Parts of this size are as fast as larger ones.
       return dryRun && !file && buffered.length < 64 * 1024 ? printed : flush(file?.parts);
@@ -5959,6 +5960,7 @@ async function pass(world: World, settings: Settings): Promise<number> {
     for (let changes = 0; changes < 20;) {
       const ended = await session(world, own, newLines);
       if (!ended) {
+        if (world.terminal) complain(world, "another run is in progress, it sends what is new");
         reportLongRun(world, own, markPath);
         return exitCode;
       }
@@ -7052,6 +7054,8 @@ function readSettings(world: World, command: string, typed: Typed) {
     /** One that was named must be there. */
     databaseNamed,
     facts: new Facts(),
+    /** What is said once, however many logs there are. */
+    said: new Set<string>(),
     maxTimeMs,
     /** When to stop. */
     deadline: options.dryRun ? Infinity : world.now() + maxTimeMs,

@@ -2618,16 +2618,14 @@ function turnDelayMs({ posts, asked }: Channel, pace: Service["pace"], now: numb
 
 /** The verdict on a failed fetch. Error texts may contain the URL, so `why` is in our own words. */
 export function readFetchError(error: unknown): Verdict {
-  type Described = { name?: unknown; code?: unknown; message?: unknown; cause?: unknown };
-  const { name, code, message, cause }: Described = Object(error);
-  const { message: deeper }: Described = Object(cause);
+  const { name, code, message, cause } = Object(error);
   if (name === "TimeoutError" || name === "AbortError")
     return { kind: "unclear", why: "no answer in time" };
   if (name === "NotCapable") {
     const hint = "deno run … --allow-net=HOST";
     return { kind: "forbidden", why: "Deno may not connect to it", hint };
   }
-  const text = `${code} ${message} ${deeper}`.replace(/https?:\/\/\S+/g, "");
+  const text = `${code} ${message} ${Object(cause).message}`.replace(/https?:\/\/\S+/g, "");
   if (/redirect/i.test(text))
     return { kind: "misconfigured", why: "it answers with a redirect", hint: HINTS.between };
   // Codes and texts of failures before the request left, on Bun and on Deno.
@@ -4076,12 +4074,8 @@ function acquireLock(path: string) {
 // One message in, one verdict out. No URL, token or error object leaves this section.
 
 /** Makes one request; without a reply, the verdict on its absence. */
-async function request(
-  world: World,
-  { userAgent }: Service,
-  { url, headers = {}, body }: Call,
-  leftMs = Infinity,
-): Promise<Reply | Verdict> {
+async function request(world: World, service: Service, call: Call, leftMs = Infinity) {
+  const { url, headers = {}, body } = call;
   const proxy = proxyOf(world, new URL(url));
   try {
     const isForm = body instanceof FormData;
@@ -4095,7 +4089,7 @@ async function request(
     const response = await world.fetch(url, {
       ...(bytes && { method: "POST", body: bytes }),
       headers: {
-        ...{ "user-agent": userAgent, "accept-encoding": "identity" },
+        ...{ "user-agent": service.userAgent, "accept-encoding": "identity" },
         ...(bytes && type ? { "content-type": type } : {}),
         ...headers,
       },
@@ -4598,7 +4592,7 @@ function report(
   key: string,
   fault: Fault | undefined,
   over: string,
-  waiting = () => "",
+  waiting?: () => string,
 ): void {
   const { [key]: last } = state.failures;
   if (!fault) {
@@ -4617,7 +4611,7 @@ function report(
   const isDue = told < since || now >= dueAt;
   // If the state cannot be saved, the report cannot be remembered.
   if (isDue || exitCode === 73 || world.terminal || settings.dryRun) {
-    const unsent = ifPossible(waiting);
+    const unsent = ifPossible(() => waiting?.());
     complain(world, unsent ? `${message}; ${unsent}` : message, hint);
   }
   if (isDue) state.failures[key] = { since, told: world.heard ? now : 0, exitCode };
@@ -5916,17 +5910,6 @@ function nothingNew(
   }
 }
 
-/** A mark this old means that the running run hangs; reported hourly, as its access time says. */
-function reportLongRun(world: World, settings: Settings, markPath: string): void {
-  const stat = world.fs.statSync(markPath, { throwIfNoEntry: false });
-  const now = world.now();
-  if (!stat || now - stat.mtimeMs < settings.maxTimeMs + MINUTE) return;
-  if (stat.atimeMs > stat.mtimeMs && now - stat.atimeMs < HOUR) return;
-  complain(world, `another run has been in progress since ${stat.mtime.toISOString()}`);
-  // That run may end at this moment.
-  ifPossible(() => world.fs.utimesSync(markPath, now / SECOND, stat.mtime));
-}
-
 /**
  * Sends what is new and exits: a session for each log, and another while the log changes or a run
  * was turned away meanwhile. A run leaves its mark before it tries the lock; the holder removes the
@@ -5961,7 +5944,15 @@ async function pass(world: World, settings: Settings): Promise<number> {
       const ended = await session(world, own, newLines);
       if (!ended) {
         if (world.terminal) complain(world, "another run is in progress, it sends what is new");
-        reportLongRun(world, own, markPath);
+        // A mark this old means that the running run hangs; told hourly, as its access time says.
+        const stat = world.fs.statSync(markPath, { throwIfNoEntry: false });
+        const now = world.now();
+        const isLong = stat && now - stat.mtimeMs >= own.maxTimeMs + MINUTE;
+        if (isLong && (stat.atimeMs <= stat.mtimeMs || now - stat.atimeMs >= HOUR)) {
+          complain(world, `another run has been in progress since ${stat.mtime.toISOString()}`);
+          // That run may end at this moment.
+          ifPossible(() => world.fs.utimesSync(markPath, now / SECOND, stat.mtime));
+        }
         return exitCode;
       }
       ({ exitCode } = ended);
@@ -6018,12 +6009,7 @@ async function tellPing(world: World, settings: Settings): Promise<number> {
  * Sends something else than the log's lines, under the same lock. A pass that found the lock taken
  * meanwhile left its lines to us, so one is run afterwards.
  */
-async function sendBeside(
-  world: World,
-  settings: Settings,
-  work: Work,
-  conclude = reportEnded,
-): Promise<number> {
+async function sendBeside(world: World, settings: Settings, work: Work, conclude = reportEnded) {
   prepareStateDirectory(world, settings);
   const ended = await session(world, settings, work, { waits: true, conclude });
   const exitCode = ended?.exitCode ?? 75;

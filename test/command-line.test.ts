@@ -388,9 +388,11 @@ const BAD_SETTINGS: [written: string, told: RegExp | string, where?: "file"][] =
   ...BAD_PERIODS.map((since): [string, RegExp] => [`F2B_SINCE=${since}`, /F2B_SINCE: expected /]),
   ["SLACK_TOKEN=x\nSLACK_WEBHOOK=https://hooks.slack.com/x", /both set/, "file"],
   ["SLACK_TOKEN=x", /SLACK_CHANNEL is missing/],
+  ["SLACK_TOKEN=xapp-1\nSLACK_CHANNEL=a", /SLACK_TOKEN: expected xoxb-/, "file"],
   ["SLACK_CHANNEL=#a", /SLACK_TOKEN is missing/],
+  ["SLACK_WEBHOOK=https://hooks.slack.com/", /SLACK_WEBHOOK: expected .*, found another path/],
   ["SLACK_WEBHOOK=hooks", /SLACK_WEBHOOK: expected .*, found no such URL/],
-  ["SLACK_WEBHOOK=https://x.webhook.office.com/y", /SLACK_WEBHOOK: .* Microsoft Teams/],
+  ["SLACK_WEBHOOK=https://x.webhook.office.com/y", /SLACK_WEBHOOK: .* another service/],
   ["SLACK_WEBHOOK=http://x.example/y", /SLACK_WEBHOOK: expected /],
   ...["nonsense", "http://x.example/"].map((url): [string, RegExp] =>
     [`SLACK_API_URL=${url}`, /SLACK_API_URL: expected /]),

@@ -650,28 +650,23 @@ type Kind = (typeof KINDS)[number];
  * The first line of a record of each of these events, with the parts, all text, that the event's
  * row in `MESSAGES` names.
  */
-type Says<
-  Event extends string,
-  Parts extends string = never,
-  Perhaps extends string = never,
-> = Event extends string
+type Says<Event extends string, Parts extends string = never> = Event extends string
   ? { event: Event; kind: Kind; jail?: string | undefined } & {
       /** The numbers that count it: those of an unban may have to move. */
       counted?: Record<Kind, number>;
-    } & Record<"date" | "time" | "level" | "message" | Parts, string> &
-      Record<Perhaps, string | undefined>
+    } & Record<"date" | "time" | "level" | "message" | Parts, string>
   : never;
 
 /** Its `event` says which parts it has. An `id` is an address, a network or any other text. */
 type LogRecord =
   | Says<"ban" | "reban" | "unban" | "repeal" | "restore", "jail" | "id">
   | Says<"foundAgain" | "alreadyBanned", "jail" | "id">
-  | Says<"found" | "attempt", "jail" | "id", "at">
-  | Says<"increase", "jail" | "id", "count" | "length">
+  | (Says<"found" | "attempt", "jail" | "id"> & { at: string | undefined })
+  | (Says<"increase", "jail" | "id"> & Record<"count" | "length", string | undefined>)
   | Says<"flush" | "jailCreated" | "jailStarted" | "jailStopped" | "jailReloaded", "jail">
-  | Says<"failed", "jail" | "doing" | "action", "id" | "why">
+  | (Says<"failed", "jail" | "doing" | "action"> & Record<"id" | "why", string | undefined>)
   | Says<"command", "process" | "command">
-  | Says<"output", "process", "error">
+  | (Says<"output", "process"> & { error: string | undefined })
   | Says<"ended", "process" | "end">
   | Says<"starting", "version">
   | Says<"setting", "name" | "seconds">

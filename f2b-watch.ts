@@ -908,8 +908,8 @@ class LogContext {
   /** A record's date, with the year that syslog leaves out; empty where there is no such time. */
   #dayOf({ date, time }: LogRecord): string {
     const { lastDay = "" } = this;
-    const years = [lastDay.slice(0, 4), `${Number(lastDay.slice(0, 4)) - 1}`];
-    const dates = date.length === 5 ? years.map((year) => `${year}-${date}`) : [date];
+    const year = Number(lastDay.slice(0, 4));
+    const dates = date.length === 5 ? [`${year}-${date}`, `${year - 1}-${date}`] : [date];
     const whole = dates.find((each) => each <= lastDay) ?? date;
     return Number.isNaN(wallClockMs(`${whole} ${time}`)) ? "" : whole;
   }

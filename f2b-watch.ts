@@ -845,13 +845,13 @@ function unwrap(line: string) {
       // A line that was cut, or damaged.
     }
   }
-  const [around = "", month = "", day = "", clock = "", whole = "", time = clock, program] =
+  const [around = "", month = "", day = "", clock = "", whole = "", later, program] =
     (own.test(bare) ? null : wrapper.exec(bare)) ?? [];
   const number = `${1 + "JanFebMarAprMayJunJulAugSepOctNovDec".indexOf(month) / 3}`;
   const date = month ? `${number.padStart(2, "0")}-${day.replace(" ", "0")}` : whole;
   const isForeign = service !== "" && !service.includes("fail2ban");
   const tag = isForeign ? service.replace(/[ |]+$/, "") : program;
-  return { text: logged ?? bare.slice(around.length), date, time, tag };
+  return { text: logged ?? bare.slice(around.length), date, time: later ?? clock, tag };
 }
 
 function classify(date = "", time = "", level = "", message = ""): LogRecord {
@@ -3125,8 +3125,10 @@ export function realWorld() {
     /** To stdout; one text after the other. */
     async writeOut(text: string): Promise<void> {
       // Bun opens /dev/null where stdout was closed; what was inherited does not close on exec.
-      const opened = ifPossible(() => fs.readFileSync("/proc/self/fdinfo/1", "utf8")) ?? "";
-      if (/^flags:\s+\d*[2367]\d{6}$/m.test(opened)) throw new Error("EBADF: it is closed, write");
+      const opened =
+        process.versions["bun"] && ifPossible(() => fs.readFileSync("/proc/self/fdinfo/1", "utf8"));
+      if (/^flags:\s+\d*[2367]\d{6}$/m.test(opened ?? ""))
+        throw new Error("EBADF: it is closed, write");
       // The same memory for all, three bytes a character: fresh one costs a tenth of a dry run.
       if (printed.length < 3 * text.length) printed = new Uint8Array(3 * text.length);
       const { written } = new TextEncoder().encodeInto(text, printed);
@@ -6834,10 +6836,8 @@ function commandOf(parser: Cac.CAC, words: readonly string[], typed: Typed) {
   }
   if (command === "pass" && first !== undefined) throw unknown("command", first);
   // A crontab's options of a run may be given to every command.
-  const stray = OPTION_NAMES.find(
-    (name) =>
-      typed[name] && !OPTIONS[name].commands.some((each) => [command, "pass"].includes(each)),
-  );
+  const isUsed = (name: string) => name === command || name === "pass";
+  const stray = OPTION_NAMES.find((name) => typed[name] && !OPTIONS[name].commands.some(isUsed));
   if (!stray || COMMANDS[command].examples.length === 0) return command;
   const { flag, commands } = OPTIONS[stray];
   const owners = commands.join(", ").replace(/, (?=\w+$)/, " and ");

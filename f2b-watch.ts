@@ -1151,7 +1151,9 @@ const inCode = (text: string) => text.replaceAll("\u200b", "").replaceAll("`", "
 
 /** What can happen, and what is said of it. */
 type Fact =
-  | { event: "unban" | "restore" | "lift" | "jailStarted" | "jailStopped" | "jailReloaded" }
+  | { event: "restore" | "lift" | "jailStarted" | "jailStopped" | "jailReloaded" }
+  /** A stop of its jail, which is said behind it, may have lifted it: that changes the record. */
+  | { event: "unban"; record: LogRecord }
   | {
       event: "ban";
       /** `2026-11-22 10:32:26`, as far as the log has it. */
@@ -1227,8 +1229,6 @@ export class Batch {
   };
   readonly view: View;
   readonly #before: Batch["seen"]["ids"];
-  /** A stop of their jail, which is said behind them, may have lifted them. */
-  readonly #unbans: [unban: Happening, record: LogRecord][] = [];
   /** Of the record at hand: whether it is shown, its time. */
   #shown = false;
   #clock = { text: "", ms: 0 };
@@ -1272,9 +1272,9 @@ export class Batch {
   }
 
   finish(): this {
-    for (const [unban, record] of this.#unbans) {
-      const event = record.event === "repeal" ? "lift" : "unban";
-      Object.assign(unban, { event, shown: isShown(record, this.view) });
+    for (const each of this.happenings) {
+      if (each.event !== "unban" || each.record.event !== "repeal") continue;
+      Object.assign(each, { event: "lift", shown: isShown(each.record, this.view) });
     }
     this.happenings = this.happenings.filter(({ shown }) => shown);
     this.happenings.sort((a, b) => a.place - b.place);
@@ -1447,7 +1447,7 @@ export class Batch {
     delete known.ban;
     known.bannedAt = event === "restore" ? this.#ms(record) : Number.NaN;
     const did = event === "restore" ? event : "lift";
-    if (kind === "unban") this.#unbans.push([this.#tell({ event: kind }, record), record]);
+    if (kind === "unban") this.#tell({ event: kind, record }, record);
     else if (this.#shown && !this.#isOfServer(did)) this.#tell({ event: did }, record);
   }
 
@@ -1554,13 +1554,6 @@ export class Batch {
 
 // Step two: in words.
 
-/** How things are put in words, and for whom. */
-type Style = Pick<Settings, "host" | "link"> &
-  Pick<Service, "markup" | "overflow"> & {
-    /** UTF-16 units of one message. */
-    readonly room: number;
-  };
-
 /** So that the longest line fits a message: inline code must not be cut. */
 const ID_LIMIT = 120;
 /** How much room each part of a list has that does not fit whole. */
@@ -1627,12 +1620,13 @@ function groups<Each>(all: Iterable<Each>, valueOf: (each: Each) => string) {
   return grouped.sort((a, b) => b[1].length - a[1].length);
 }
 
-/** Puts things in words. */
+/** Puts things in words: how, and for whom; `room` is what a message holds, in UTF-16 units. */
 export class Words {
-  readonly style: Style;
+  readonly style: Pick<Settings, "host" | "link"> &
+    Pick<Service, "markup" | "overflow"> & { readonly room: number };
   readonly facts: Facts;
 
-  constructor(style: Style, facts: Facts) {
+  constructor(style: Words["style"], facts: Facts) {
     this.style = style;
     this.facts = facts;
   }
@@ -1947,7 +1941,7 @@ class Flood extends Counts {
   }
 
   /** The busiest ids; where nothing else shows them, every banned one. */
-  shownIds({ overflow }: Style): (readonly [id: string, times: number])[] {
+  shownIds({ overflow }: Words["style"]): (readonly [id: string, times: number])[] {
     if (overflow !== "file") return [...this.banned].map((id) => [id, 1]);
     return this.busiest(10).map(({ id, found, banned }) => [id, found + banned]);
   }

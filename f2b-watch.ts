@@ -5618,8 +5618,9 @@ function noticeMissing(
   // Compressing keeps the time when a file was last written; bzip2 keeps the second.
   const sentMs = [drainedMs, drainedMs - (drainedMs % SECOND)];
   const isAllSent = isGap && fresh.some(({ writtenMs }) => sentMs.includes(writtenMs));
-  const isYoung = !live?.firstTime || live.firstTime > (cursor?.lastTime ?? "");
-  const isEmptied = isYoung && !goesOn && live && drained?.file === live.identity;
+  // Known lines in a copy beside it say nothing of the log.
+  const isYoung = live?.firstTime ? live.firstTime > (cursor?.lastTime ?? "") : !goesOn;
+  const isEmptied = isYoung && live && drained?.file === live.identity;
   const isLost = isGap && !isAllSent && !isEmptied;
   const missed = fresh.filter(({ number, writtenMs }) => {
     if (isGap || first?.isLive !== false) return isGap;

@@ -435,6 +435,7 @@ const HISTORIES: Record<string, string> = {
   "42. copytruncate, all was sent, as long": "new +11-15 =11-15 truncate +16-20 equal =16-20",
   "43. copytruncate twice": "+6 truncate +7 truncate +8 =6-8",
   "44. sent to its end and emptied, each hour": "empty +6-7 =6-7 empty +8 =8 empty +9 =9",
+  "44. the same, beside a copy of its first lines": "copy.1 +6-8 =6-8 empty +9 =9",
   "45. cut, and the first piece of a new line": "keep=1-4,6<< gap5= +6>> =6",
   "46. head trimmed where the last line repeats":
     "new +1,same,2,same,3,same =1,same,2,same,3,same keep=2,same,3,same,same,4,same =same,4,same",

@@ -35,10 +35,10 @@ function rejoined(posted: string[]): string[] {
 }
 
 /**
- * Five lines were posted; `new`: nothing was. Numbers are lines; `6<` and `6>` are parts of one, `6<<` and
- * `6>>` such that are cut in its time, `6!` is another one in its place, `6L` is longer than a message and
- * `6L<` a part of that; `6*9` comes nine times, `same` and `blank` are such lines. A file is named by what it has behind the log's
- * name, or by `/` and its own.
+ * Five lines were posted; `new`: nothing was. Numbers are lines; `6<` and `6>` are parts of one, `6<<`
+ * and `6>>` such that are cut in its time, `6!` is another one in its place, `6L` is longer than a
+ * message and `6L<` a part of that; `6*9` comes nine times; `same` and `blank` are what they say. A file
+ * is named by what it has behind the log's name, or by `/` and its own.
  *   +6-8 .1+6        lines are written to the log, to another file
  *   =6-8 = gap5=6-8  a run posts these, none, these behind a notice after line 5; the next run none
  *   run=6 run stop2 try  a run posts these; one is done, is stopped after 2 messages, or cannot read on
@@ -401,7 +401,8 @@ const HISTORIES: Record<string, string> = {
   "28. numbers and dates, the position lost, stopped between":
     "rm .1+6-40 -20261122+41-42 +43 stop1 gap5=6-43",
   "30. what is no sibling is never read, also when the position is lost":
-    ".bak2+101 .swp+102 .offset+103 .1.tmp+104 .1~+105 .1.bak+106 -old+107 .0x1+108 .gz+109 /fail2ban-old.log+201 /xfail2ban.log.1+202 mkdir.3 +6 rotate +7 =6-7 rm +8 gap1=8",
+    ".bak2+101 .swp+102 .offset+103 .1.tmp+104 .1~+105 .1.bak+106 -old+107 .0x1+108 .gz+109 " +
+    "/fail2ban-old.log+201 /xfail2ban.log.1+202 mkdir.3 +6 rotate +7 =6-7 rm +8 gap1=8",
   "31. .1 is a copy of the live log": "copy.1 = +6 =6 rotate +7 =7",
   "31. a hard link counts once": "link.1 +6 =6",
   "31. a copy, then the log is edited": "new +1-10 =1-10 copy.bak keep=1!,2-12 =11-12",
@@ -473,7 +474,8 @@ const HISTORIES: Record<string, string> = {
   "99. the same, a moment later it can": "+6-8 rotate +9-12 rotate +13-14 forbid.1=1 =6-14",
   "100. the folder cannot be listed": "nolist +6 =6 rotate +7 gap6=7 says=permission.denied",
   "101. the log is a link, which is followed, switched, lost and found":
-    "new /a+1-3 symlink/a =1-3 /a+4 =4 /b+5-6 symlink/b gap4=5-6 symlink/nowhere unread=. symlink/b /b+7 =7",
+    "new /a+1-3 symlink/a =1-3 /a+4 =4 /b+5-6 symlink/b gap4=5-6 " +
+    "symlink/nowhere unread=. symlink/b /b+7 =7",
   "101. the link's target rotates where it lies":
     "new /data/f2b.log+1-5 symlink/data/f2b.log =1-5 +6 rotate/data/f2b.log.1 +7 =6-7",
   "102. the log becomes a FIFO": "copy/kept rm fifo unread=. back/kept +6 =6",

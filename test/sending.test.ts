@@ -19,7 +19,7 @@ setDefaultTimeout(180_000);
 
 type Fault = DiscordFault | SlackFault | WireFault;
 
-/** A fault by its words: `503`, `404 10015`, `reset after saving`, `refused ENOTFOUND`, Slack's `410 no_team`. */
+/** A fault by its words: `503`, `404 10015`, `reset after saving`, `is_archived`, `410 no_team`. */
 function faultOf(words: string): Fault {
   const [first = "", second = ""] = words.split(" ");
   const [status, code] = [Number(first), Number(second)];
@@ -592,7 +592,8 @@ describe("a 429", () => {
 
 /** Answers that leave it open whether the message arrived. */
 const FOR_BOTH =
-  "500, 503, 504, html 502, html 522, 500 after saving, hang, hang after saving, reset, reset after saving, cut, trickle";
+  "500, 503, 504, html 502, html 522, 500 after saving, hang, " +
+  "hang after saving, reset, reset after saving, cut, trickle";
 const UNCLEAR = rowsOf({
   Discord: `${FOR_BOTH}, cut cleanly, html 200, no-id`,
   Slack: `${FOR_BOTH}, internal_error`,
@@ -1076,7 +1077,8 @@ describe("no secret is told", () => {
     ...UNCLEAR,
     ...rowsOf({
       Discord:
-        "refused, refused ENOTFOUND, refused Malformed_HTTP_Response, cloudflare, empty-204, 404 10015, 403 0, 400 50006",
+        "refused, refused ENOTFOUND, refused Malformed_HTTP_Response, " +
+        "cloudflare, empty-204, 404 10015, 403 0, 400 50006",
       Slack: "invalid_auth",
       "Slack's webhook": "404 no_service, refused",
     }),
@@ -1322,7 +1324,9 @@ describe("an answer", () => {
       confirmed: '200 ok | 200 {"ok":true,"ts":"1.2"}',
       unproven: '200 {"ok":true} | 200 {"success":true} | 200 | 201 | 202 accepted | 204',
       refused: '200 {"ok":true,"ts":"1.2","warning":"message_truncated"} | 400 no_text',
-      dead: '200 {"ok":false,"error":"channel_not_found"} | 200 no_service | 403 invalid_token | 404 no_service | 410 channel_is_archived',
+      dead:
+        '200 {"ok":false,"error":"channel_not_found"} | 200 no_service | 403 invalid_token | ' +
+        "404 no_service | 410 channel_is_archived",
       denied:
         '200 {"ok":false,"error":"brand_new"} | 200 {"ok":false,"err | 200 {"success":false} | 403 something',
       misconfigured: '200 {"ok":false,"error":"invalid_blocks"} | 400 invalid_payload',

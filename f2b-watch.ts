@@ -4242,9 +4242,7 @@ function unreadable(question = "status", hint = ""): Fault {
 
 /** What fail2ban-client, 0.9 to 1.1.1, prints; throws where it fails, without its own words. */
 async function askClient(world: World, ...words: readonly string[]): Promise<string> {
-  const ran = await world.runProgram("fail2ban-client", words).catch((error: unknown) => {
-    throw isDenied(error) ? asFault(error, 78) : error;
-  });
+  const ran = await world.runProgram("fail2ban-client", words);
   const without = "or do without status and --ping";
   if (ran.kind === "missing")
     throw new Fault(66, "fail2ban-client is not installed", `install fail2ban, ${without}`);

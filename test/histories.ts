@@ -931,6 +931,8 @@ class Player {
   _copytruncate(): void {
     const { disk } = this;
     disk.finishCompressing();
+    // A file without a date has no place among others.
+    if (disk.pending !== "" && !disk.live.includes("~\n")) return;
     const suffix = disk.nextRotated();
     disk.put(suffix, disk.live);
     disk.put("", "");

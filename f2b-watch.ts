@@ -5832,22 +5832,15 @@ async function reportMismatches({ world, settings, live, state, firstRun }: Job)
   const jails = [...view.jails].join();
   const isStill = live !== undefined && world.now() - live.stat.mtimeMs > DAY;
   if (!isStill) delete state.failures["quiet"];
-  const watchedTarget = async () => {
-    await askClient(world, "ping");
-    const target = logTarget(world, settings, await askClient(world, "get", "logtarget"));
-    const message = `${log} has not grown for a day, though fail2ban answers`;
-    return target instanceof Fault ? target : new Fault(66, message, LOG_HINT);
-  };
-  for (const [key, look] of [
-    [jails && `jails ${jails}`, () => chosenJails(world, settings)],
-    [isStill && !dryRun && "quiet", watchedTarget],
+  for (const [key, ...rows] of [
+    [jails && `jails ${jails}`, ROWS.jails],
+    [isStill && !dryRun && "quiet", ROWS["log target"], ROWS.log],
   ] as const) {
     const now = world.now();
     if (!key || isAsked(state, key, now)) continue;
-    const found = await look().catch((error: unknown) => {
-      if (!(error instanceof Fault)) throw error;
-    });
-    const fault = found instanceof Fault ? found : undefined;
+    const given = { world, settings, ...(await askPing(world)) };
+    const found = await Promise.all(rows.map((look) => tried(66, () => look(given))));
+    const fault = found.find((each) => each instanceof Fault);
     if (fault && !state.failures[key]?.exitCode) complain(world, fault.message, fault.hint);
     state.failures[key] = { since: now, told: now, exitCode: fault?.exitCode ?? 0 };
   }
@@ -6062,13 +6055,18 @@ async function overLogs(
 // Each row asks what a run would ask, on its own, so that no failure hides another. Nothing is
 // posted without --hello, and nothing written unless a destination that had refused works again.
 
-/** What is found or wrong; an empty text makes no row. `ask`: empty where there is no answer. */
-type Look = (given: {
-  world: World;
-  settings: Settings;
-  ping: string | Fault;
-  ask(...words: readonly string[]): Promise<string>;
-}) => string | Fault | Promise<string | Fault>;
+/** What fail2ban answers to a ping, or why not, and to questions: nothing where it cannot be read. */
+async function askPing(world: World) {
+  const ping = await tried(66, () => askClient(world, "ping"));
+  const ask = async (...words: readonly string[]) =>
+    ping instanceof Fault ? "" : await askClient(world, ...words).catch(() => "");
+  return { ping, ask };
+}
+
+/** What is found or wrong; an empty text makes no row. */
+type Look = (
+  given: { world: World; settings: Settings } & Awaited<ReturnType<typeof askPing>>,
+) => string | Fault | Promise<string | Fault>;
 
 /** `640 root:adm`: numbers where /etc/passwd and /etc/group have no names. */
 function ownerText(world: World, { mode, uid, gid }: fs.Stats): string {
@@ -6087,29 +6085,8 @@ function sizeText(bytes: number): string {
   return `${digits} ${["B", "KB", "MB", "GB"][unit]}`;
 }
 
-/** Where fail2ban logs: a path, or `SYSLOG` and the like; empty if it does not say. */
-function logTarget(world: World, { log, manyLogs }: Settings, answer: string): string | Fault {
-  const target = /`- (.+)$/m.exec(answer)?.[1]?.trim() ?? "";
-  if (!target || manyLogs || rotationPath(world, target) === rotationPath(world, log))
-    return target;
-  if (target.includes("/"))
-    return new Fault(66, `fail2ban writes to ${target}, not to ${log}`, `--log ${target}`);
-  const hint = `fail2ban-client set logtarget ${log}; the same in /etc/fail2ban/fail2ban.local`;
-  return new Fault(66, `fail2ban logs to ${target}, not to a file`, hint);
-}
-
-/** The jails of `--jail`; fail2ban must have each of them, or its lines would never come. */
-async function chosenJails(world: World, { view: { jails } }: Settings): Promise<string | Fault> {
-  if (jails.size === 0) return "";
-  const all = readJailNames(await askClient(world, "status"));
-  const wrong = all && [...jails].find((jail) => !all.includes(jail));
-  if (!wrong) return [...jails].join(", ");
-  const hint = meant(wrong, all, 2) ?? `fail2ban has: ${all.join(", ") || "no jails"}`;
-  return new Fault(64, `--jail: fail2ban has no jail ${quoted(wrong)}`, hint);
-}
-
 /** Rows by name. A `Closed` is what only a test message can show, or what this user may not ask. */
-const ROWS: Readonly<Record<string, Look>> = {
+const ROWS = {
   settings({ settings: { hostFor, from, view } }) {
     const parts = [`f2b-watch ${VERSION}`, `host ${hostFor("{dir}")}`, `format ${view.format}`];
     parts.push(`new logs from the ${from}`);
@@ -6139,7 +6116,8 @@ const ROWS: Readonly<Record<string, Look>> = {
     if (foreign) return new Fault(66, `${text}; ${foreign}`, LOG_HINT);
     // While fail2ban is up its log grows, but not those of many hosts.
     if (ping instanceof Fault || manyLogs || ageMs <= DAY) return text;
-    return new Fault(66, `${text}, though fail2ban answers`, LOG_HINT);
+    const message = `${log} has not grown for ${durationText(ageMs)}, though fail2ban answers`;
+    return new Fault(66, message, LOG_HINT);
   },
   async "rotated files"({ world, settings: { log, isFound } }) {
     // That the folder cannot be listed is said without a try again.
@@ -6169,8 +6147,14 @@ const ROWS: Readonly<Record<string, Look>> = {
     const version = (await ask("version")).trim();
     return version ? `${version}, answers` : "answers";
   },
-  async "log target"({ world, settings, ask }) {
-    return logTarget(world, settings, await ask("get", "logtarget"));
+  async "log target"({ world, settings: { log, manyLogs }, ask }) {
+    const target = /`- (.+)$/m.exec(await ask("get", "logtarget"))?.[1]?.trim() ?? "";
+    if (!target || manyLogs || rotationPath(world, target) === rotationPath(world, log))
+      return target;
+    if (target.includes("/"))
+      return new Fault(66, `fail2ban writes to ${target}, not to ${log}`, `--log ${target}`);
+    const hint = `fail2ban-client set logtarget ${log}; the same in /etc/fail2ban/fail2ban.local`;
+    return new Fault(66, `fail2ban logs to ${target}, not to a file`, hint);
   },
   async "log level"({ ask }) {
     const level = /level is '?(\w+)/.exec(await ask("get", "loglevel"))?.[1] ?? "";
@@ -6179,7 +6163,15 @@ const ROWS: Readonly<Record<string, Look>> = {
     const hint = "fail2ban-client set loglevel INFO; the same in /etc/fail2ban/fail2ban.local";
     return new Fault(66, `${level}: fail2ban does not log its bans`, hint);
   },
-  jails: ({ world, settings, ping }) => (ping instanceof Fault ? "" : chosenJails(world, settings)),
+  // What --jail names must be there, or its lines would never come.
+  async jails({ settings: { view }, ask }) {
+    const all = view.jails.size > 0 && readJailNames(await ask("status"));
+    if (!all) return "";
+    const wrong = [...view.jails].find((jail) => !all.includes(jail));
+    if (!wrong) return [...view.jails].join(", ");
+    const hint = meant(wrong, all, 2) ?? `fail2ban has: ${all.join(", ") || "no jails"}`;
+    return new Fault(64, `--jail: fail2ban has no jail ${quoted(wrong)}`, hint);
+  },
   database: ({ world, settings }) => databaseText(world, settings),
   async countries({ world, settings: { geo = "" } }) {
     if (geo) await lookUpCountry(world, geo);
@@ -6266,7 +6258,7 @@ const ROWS: Readonly<Record<string, Look>> = {
     if (holder) return `works; process ${holder} is running now`;
     return holder === 0 ? "works, free" : "works";
   },
-};
+} satisfies Record<string, Look>;
 
 /**
  * Asks a destination without posting. Under the lock of a run it resumes what had refused and works
@@ -6345,9 +6337,7 @@ async function tried<Result>(exitCode: number, work: () => Result | Promise<Resu
 /** Shows what is configured and whether it works. */
 async function check(world: World, settings: Settings): Promise<number> {
   const { json, ownSecrets } = settings;
-  const ping = await tried(66, () => askClient(world, "ping"));
-  const ask = async (...words: readonly string[]) =>
-    ping instanceof Fault ? "" : await askClient(world, ...words).catch(() => "");
+  const client = await askPing(world);
   const clean = (text: string) => cleanText(text.replace(/\s+/g, " "), ownSecrets);
   const rows: { name: string; state: string; text: string; hint: string; exitCode: number }[] = [];
   const add = (name: string, found: string | Fault) => {
@@ -6362,10 +6352,10 @@ async function check(world: World, settings: Settings): Promise<number> {
   const logs = ifPossible(() => findLogs(world, settings)) ?? [settings];
   const ofLogs = ["log", "rotated files", "progress", "lock"];
   const exitCodes: Record<string, number> = { "env file": 78, state: 73, progress: 73, lock: 73 };
-  for (const [name, look] of Object.entries(ROWS)) {
+  for (const [name, look] of Object.entries<Look>(ROWS)) {
     const code = exitCodes[name] ?? 66;
     for (const own of ofLogs.includes(name) ? logs : [settings])
-      add(name, await tried(code, () => look({ world, settings: own, ping, ask })));
+      add(name, await tried(code, () => look({ world, settings: own, ...client })));
   }
   for (const service of settings.services) {
     const destination = destinationOf(world, settings, service);

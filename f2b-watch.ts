@@ -4440,16 +4440,6 @@ function knownOf(time: string, rows: ReturnType<typeof readBans>[number], settin
   return { failures, count: Math.max(row.count, kept), seconds, users: [...known] };
 }
 
-/** What `check` says of the database. */
-function databaseText(world: World, settings: Settings): string {
-  const path = databaseOf(world, settings);
-  const { database } = settings;
-  if (!path) return database ? `none (${database} is missing, or closed to this user)` : "none";
-  const last = readBans(world, path, "ORDER BY timeofban DESC LIMIT 1", [[]])[0]?.[0];
-  if (!last) return `${path}, no bans`;
-  return `${path}, last ban ${durationText(world.now() - last.timeofban * SECOND)} ago`;
-}
-
 /**
  * The country of one address out of GeoLite2's or DB-IP's countries or cities, or else its network,
  * by MaxMind's own reader; throws where it cannot be asked. The default is nobody's, by RFC 5737.
@@ -6172,7 +6162,14 @@ const ROWS = {
     const hint = meant(wrong, all, 2) ?? `fail2ban has: ${all.join(", ") || "no jails"}`;
     return new Fault(64, `--jail: fail2ban has no jail ${quoted(wrong)}`, hint);
   },
-  database: ({ world, settings }) => databaseText(world, settings),
+  database({ world, settings }) {
+    const path = databaseOf(world, settings);
+    const { database } = settings;
+    if (!path) return database ? `none (${database} is missing, or closed to this user)` : "none";
+    const last = readBans(world, path, "ORDER BY timeofban DESC LIMIT 1", [[]])[0]?.[0];
+    if (!last) return `${path}, no bans`;
+    return `${path}, last ban ${durationText(world.now() - last.timeofban * SECOND)} ago`;
+  },
   async countries({ world, settings: { geo = "" } }) {
     if (geo) await lookUpCountry(world, geo);
     return geo;

@@ -55,14 +55,9 @@ export interface StandInOptions {
   rateLimits?: boolean;
 }
 
-type Outcome =
-  | { kind: "answer"; reply: Reply; delayMs?: number }
-  | { kind: "cut"; reply: Reply }
-  | { kind: "trickle"; reply: Reply; afterMs?: number | undefined }
-  | { kind: "hang"; afterMs?: number | undefined }
-  | { kind: "dead"; code: string };
-
 const DRIP_MS = 10;
+const AN_ERROR = '{"message":"an error","code":0}';
+const BAD_GATEWAY = "<html><h1>Bad gateway</h1></html>";
 
 /** The part of a stand-in that is the same for every service: transport, faults and records. */
 export abstract class StandIn<Fault extends { kind: string }> {
@@ -139,22 +134,6 @@ export abstract class StandIn<Fault extends { kind: string }> {
     return reply;
   }
 
-  #decide(arrival: Arrival): Outcome {
-    const queued = this.#faults.shift();
-    const fault = queued ?? this.#lastingFault;
-    const early = fault && beforeSaving(fault as WireFault);
-    const refusal = fault && this.refuse(fault as Fault, arrival);
-    if (early) return early;
-    if (refusal) return { kind: "answer", reply: refusal };
-    const reply = this.answer(arrival);
-    if (fault && this.succeeded(reply)) {
-      const late = afterSaving(fault as WireFault, reply);
-      return late ?? { kind: "answer", reply: this.spoil(fault as Fault, reply) };
-    }
-    if (queued) this.#faults.unshift(queued);
-    return { kind: "answer", reply };
-  }
-
   async #call(request: Request, signal: AbortSignal | undefined): Promise<Response> {
     signal?.throwIfAborted();
     const { pathname: path, searchParams } = new URL(request.url);
@@ -171,33 +150,53 @@ export abstract class StandIn<Fault extends { kind: string }> {
       seen.body = new TextDecoder().decode(bytes);
       const arrival = await takeApart(seen, bytes);
       this.inspect(arrival);
-      const outcome = this.#decide(arrival);
-      if ("reply" in outcome) seen.status = outcome.reply.status;
-      if (seen.status === 429) this.count429++;
-      return await this.#respond(outcome, request.url, signal);
+      return await this.#respond(arrival, request.url, signal);
     } finally {
       this.#inFlight--;
     }
   }
 
-  async #respond(outcome: Outcome, url: string, signal?: AbortSignal): Promise<Response> {
-    if (outcome.kind === "dead") throw networkError(outcome.code, url);
-    if (outcome.kind === "hang") {
+  /** The service's reply, or what a fault makes of it. */
+  async #respond(arrival: Arrival, url: string, signal?: AbortSignal): Promise<Response> {
+    const queued = this.#faults.shift();
+    const fault = queued ?? this.#lastingFault;
+    const wire = (fault ?? { kind: "none" }) as WireFault | { kind: "none" };
+    const give = (reply: Reply, body: ReadableStream | string = reply.body) => {
+      arrival.seen.status = reply.status;
+      if (reply.status === 429) this.count429++;
+      return new Response(reply.status === 204 ? null : body, reply);
+    };
+    const hang = () => {
       if (!signal) this.violations.push("a request without a signal hangs for ever");
-      return await this.#timeout(signal, outcome.afterMs);
-    }
-    const { reply } = outcome;
-    if (outcome.kind === "trickle") {
-      return new Response(drip("", this.#timeout(signal, outcome.afterMs)), reply);
-    }
-    if (outcome.kind === "cut") {
-      const dead = Bun.sleep(DRIP_MS).then(() => Promise.reject(networkError("ECONNRESET", url)));
-      return new Response(drip(half(reply.body), dead), reply);
-    }
-    if (outcome.delayMs) {
-      await Promise.race([this.#sleep(outcome.delayMs), this.#timeout(signal)]);
-    }
-    return new Response(reply.status === 204 ? null : reply.body, reply);
+      return this.#timeout(signal, "afterMs" in wire ? wire.afterMs : undefined);
+    };
+    // Before it is carried out.
+    const { kind } = wire;
+    if (kind === "refused") throw networkError(wire.code ?? "ECONNREFUSED", url);
+    if (kind === "reset") throw networkError("ECONNRESET", url);
+    if (kind === "hang" && !wire.save) return hang();
+    if (kind === "status") return give(replyOf(wire.status, wire.body ?? AN_ERROR, wire.headers));
+    if (kind === "redirect") return give(replyOf(302, "", { location: wire.location }));
+    if (kind === "html") return give(replyOf(wire.status, BAD_GATEWAY, {}, "text/html"));
+    const refusal = fault && this.refuse(fault as Fault, arrival);
+    if (refusal) return give(refusal);
+    const reply = this.answer(arrival);
+    if (queued && !this.succeeded(reply)) this.#faults.unshift(queued);
+    if (!fault || !this.succeeded(reply)) return give(reply);
+    // Afterwards.
+    if (kind === "status-after-saving") return give(replyOf(wire.status, AN_ERROR));
+    if (kind === "reset-after-saving") throw networkError("ECONNRESET", url);
+    if (kind === "hang") return hang();
+    if (kind === "slow") await Promise.race([this.#sleep(wire.ms), this.#timeout(signal)]);
+    if (kind === "slow") return give(reply);
+    if (kind === "trickle") return give(reply, drip("", this.#timeout(signal, wire.afterMs)));
+    if (kind !== "cut") return give(this.spoil(fault as Fault, reply));
+    const left = reply.body.slice(0, Math.ceil(reply.body.length / 2));
+    const dead = async () => {
+      await Bun.sleep(DRIP_MS);
+      throw networkError("ECONNRESET", url);
+    };
+    return give(reply, wire.clean ? left : drip(left, dead()));
   }
 
   /** Never resolves; rejects when the signal says so, or after so much of the service's time. */
@@ -251,34 +250,6 @@ function networkError(code: string, url: string): TypeError {
   return Object.assign(new TypeError(message), { code, path: url, errno: 0 });
 }
 
-const AN_ERROR = '{"message":"an error","code":0}';
-
-/** The outcome of a fault that strikes before the service saw the request, if it is one. */
-function beforeSaving(fault: WireFault): Outcome | undefined {
-  const { kind } = fault;
-  if (kind === "refused") return { kind: "dead", code: fault.code ?? "ECONNREFUSED" };
-  if (kind === "reset") return { kind: "dead", code: "ECONNRESET" };
-  if (kind === "hang" && !fault.save) return fault;
-  if (kind === "status") return answered(fault.status, fault.body ?? AN_ERROR, fault.headers);
-  if (kind === "redirect") return answered(302, "", { location: fault.location });
-  if (kind !== "html") return undefined;
-  return answered(fault.status, "<html><h1>Bad gateway</h1></html>", {}, "text/html");
-}
-
-/** The outcome of a fault that strikes after the request was carried out, if it is one. */
-function afterSaving(fault: WireFault, reply: Reply): Outcome | undefined {
-  const { kind } = fault;
-  if (kind === "status-after-saving") return answered(fault.status, AN_ERROR);
-  if (kind === "reset-after-saving") return { kind: "dead", code: "ECONNRESET" };
-  if (kind === "hang") return fault;
-  if (kind === "slow") return { kind: "answer", reply, delayMs: fault.ms };
-  if (kind === "trickle") return { kind: "trickle", reply, afterMs: fault.afterMs };
-  if (kind !== "cut") return undefined;
-  return fault.clean
-    ? { kind: "answer", reply: { ...reply, body: half(reply.body) } }
-    : { kind: "cut", reply };
-}
-
 /** The lines inside the code fences of texts, in order. */
 export function fencedLines(texts: string[]): string[] {
   const fences = texts.flatMap((text) => [...text.matchAll(/```[a-z]*\n([^]*?)\n```/g)]);
@@ -293,14 +264,6 @@ export function replyOf(status: number, body: unknown, headers = {}, type?: stri
     headers: { "content-type": type ?? "application/json", ...headers },
     body: text,
   };
-}
-
-function answered(...parts: Parameters<typeof replyOf>): Outcome {
-  return { kind: "answer", reply: replyOf(...parts) };
-}
-
-function half(text: string): string {
-  return text.slice(0, Math.ceil(text.length / 2));
 }
 
 /** Reads a JSON or multipart body. */

@@ -1,5 +1,5 @@
 /** README's action, installed in a real fail2ban. */
-import { describe, expect, setDefaultTimeout } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { until } from "./harness.ts";
 import { Server, testOnServer } from "./server.ts";
 
@@ -33,49 +33,47 @@ async function ban(server: Server, ...ips: string[]): Promise<void> {
 
 const testTrigger = testOnServer("fail2ban-server", "flock");
 
-describe("fail2ban's own trigger", () => {
-  testTrigger("a ban is told by itself, and 200 at once: each line once, in order", async () => {
-    await using server = await withTrigger();
-    const first = server.log().length - server.discord.lines().length;
-    await server.attackFrom("203.0.113.7");
-    await until(() => server.discord.lines().some((text) => text.endsWith("Ban 203.0.113.7")));
-    await ban(server, ...addresses("198.51.100", 200));
-    await server.run(["fail2ban-client", "set", "sshd", "unbanip", "203.0.113.7"]);
-    await until(() => server.discord.lines().some((text) => text.endsWith("Unban 203.0.113.7")));
-    expect(server.discord.lines()).toEqual(server.log().slice(first));
-    expect(server.log().filter((text) => text.includes("NOTICE  [sshd] Ban"))).toHaveLength(201);
-    expect(server.log().filter((text) => text.includes("ERROR"))).toEqual([]);
-    expect(server.discord.violations).toEqual([]);
-  });
+testTrigger("a ban is told by itself, and 200 at once: each line once, in order", async () => {
+  await using server = await withTrigger();
+  const first = server.log().length - server.discord.lines().length;
+  await server.attackFrom("203.0.113.7");
+  await until(() => server.discord.lines().some((text) => text.endsWith("Ban 203.0.113.7")));
+  await ban(server, ...addresses("198.51.100", 200));
+  await server.run(["fail2ban-client", "set", "sshd", "unbanip", "203.0.113.7"]);
+  await until(() => server.discord.lines().some((text) => text.endsWith("Unban 203.0.113.7")));
+  expect(server.discord.lines()).toEqual(server.log().slice(first));
+  expect(server.log().filter((text) => text.includes("NOTICE  [sshd] Ban"))).toHaveLength(201);
+  expect(server.log().filter((text) => text.includes("ERROR"))).toEqual([]);
+  expect(server.discord.violations).toEqual([]);
+});
 
-  testTrigger("bans wait for nothing while Discord hangs", async () => {
-    await using server = await withTrigger();
-    await ban(server, ...addresses("198.51.100", 50));
-    await until(() => server.discord.lines().some((text) => text.endsWith("198.51.100.50")));
-    server.discord.failAlways({ kind: "hang", save: false });
-    await ban(server, "203.0.113.7");
-    const hung = () => server.discord.requests.filter(({ status }) => status === 0).length;
-    await until(() => hung() > 0);
-    const sent = server.discord.messages.length;
-    // Waiting would take fail2ban's own minute for the first of them, and a pass for each.
-    await ban(server, ...addresses("192.0.2", 50));
-    expect(server.discord.messages.length).toBe(sent);
-    expect(hung()).toBeLessThanOrEqual(3);
-  });
+testTrigger("bans wait for nothing while Discord hangs", async () => {
+  await using server = await withTrigger();
+  await ban(server, ...addresses("198.51.100", 50));
+  await until(() => server.discord.lines().some((text) => text.endsWith("198.51.100.50")));
+  server.discord.failAlways({ kind: "hang", save: false });
+  await ban(server, "203.0.113.7");
+  const hung = () => server.discord.requests.filter(({ status }) => status === 0).length;
+  await until(() => hung() > 0);
+  const sent = server.discord.messages.length;
+  // Waiting would take fail2ban's own minute for the first of them, and a pass for each.
+  await ban(server, ...addresses("192.0.2", 50));
+  expect(server.discord.messages.length).toBe(sent);
+  expect(hung()).toBeLessThanOrEqual(3);
+});
 
-  testTrigger("a restart with 60 bans starts a handful of passes, and tells all once", async () => {
-    await using server = await withTrigger();
-    const first = server.log().length - server.discord.lines().length;
-    await ban(server, ...addresses("198.51.100", 60));
-    const before = server.lines("/triggers").length;
-    expect(before).toBeGreaterThanOrEqual(60);
-    await server.run(["fail2ban-client", "restart"]);
-    const restored = () => server.log().filter((text) => text.includes("Restore Ban")).length;
-    await until(() => restored() === 60 && server.banned().length === 120);
-    // What fail2ban restores after the one pass is left to cron.
-    await server.paste("f2b-watch");
-    await until(() => server.discord.lines().length === server.log().length - first);
-    expect(server.lines("/triggers").length - before).toBeLessThanOrEqual(5);
-    expect(server.discord.lines()).toEqual(server.log().slice(first));
-  });
+testTrigger("a restart with 60 bans starts a handful of passes, and tells all once", async () => {
+  await using server = await withTrigger();
+  const first = server.log().length - server.discord.lines().length;
+  await ban(server, ...addresses("198.51.100", 60));
+  const before = server.lines("/triggers").length;
+  expect(before).toBeGreaterThanOrEqual(60);
+  await server.run(["fail2ban-client", "restart"]);
+  const restored = () => server.log().filter((text) => text.includes("Restore Ban")).length;
+  await until(() => restored() === 60 && server.banned().length === 120);
+  // What fail2ban restores after the one pass is left to cron.
+  await server.paste("f2b-watch");
+  await until(() => server.discord.lines().length === server.log().length - first);
+  expect(server.lines("/triggers").length - before).toBeLessThanOrEqual(5);
+  expect(server.discord.lines()).toEqual(server.log().slice(first));
 });

@@ -10,16 +10,10 @@ export const PATH = `${process.env["PATH"]}:/usr/sbin:/sbin`;
 
 /** Runs a program that must succeed. */
 export async function succeed(...command: string[]): Promise<string> {
-  const child = Bun.spawn(command, {
-    env: { ...process.env, PATH },
-    stdout: "pipe",
-    stderr: "pipe",
-  });
-  const [out, err, code] = await Promise.all([
-    child.stdout.text(),
-    child.stderr.text(),
-    child.exited,
-  ]);
+  const env = { ...process.env, PATH };
+  const child = Bun.spawn(command, { env, stdout: "pipe", stderr: "pipe" });
+  const texts = Promise.all([child.stdout.text(), child.stderr.text()]);
+  const [code, [out, err]] = await Promise.all([child.exited, texts]);
   expect({ command, out, err, code }).toMatchObject({ code: 0 });
   return out;
 }

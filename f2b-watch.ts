@@ -4270,7 +4270,7 @@ async function jailStatuses(
   const known = all.length > 0 ? `there are: ${all.join(", ")}` : "there are none";
   const unknown = named.find((name) => !all.includes(name));
   if (unknown !== undefined) {
-    const hint = meant(unknown, all, 2) ?? known;
+    const hint = meant(unknown, all) ?? known;
     throw new Fault(64, `no such jail: ${JSON.stringify(unknown)}`, hint);
   }
   const wanted = named.length > 0 ? new Set(named) : view.jails;
@@ -6159,7 +6159,7 @@ const ROWS = {
     if (!all) return "";
     const wrong = [...view.jails].find((jail) => !all.includes(jail));
     if (!wrong) return [...view.jails].join(", ");
-    const hint = meant(wrong, all, 2) ?? `fail2ban has: ${all.join(", ") || "no jails"}`;
+    const hint = meant(wrong, all) ?? `fail2ban has: ${all.join(", ") || "no jails"}`;
     return new Fault(64, `--jail: fail2ban has no jail ${quoted(wrong)}`, hint);
   },
   database({ world, settings }) {
@@ -6961,7 +6961,7 @@ function readOptions(world: World, typed: Typed, variable: Lookup) {
       value = result.data;
       if (result.success) continue;
       const message = `${place}: expected ${expects}, found ${quoted(text)}`;
-      const hint = meant(text, expects.match(/\b[a-z]{3,}\b/g) ?? [], 1);
+      const hint = meant(text, expects.match(/\b[a-z]{3,}\b/g) ?? []);
       throw exitCode === 64 ? badUsage(message, hint) : new Fault(exitCode, message, hint);
     }
     return [name, value];

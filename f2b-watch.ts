@@ -6261,28 +6261,23 @@ const ROWS = {
  * Asks a destination without posting. Under the lock of a run it resumes what had refused and works
  * again, and posts the test message; how that ends is no failure of a run.
  */
-async function lookAt(
-  world: World,
-  settings: Settings,
-  logs: readonly Settings[],
-  destination: Destination,
-) {
+async function lookAt(world: World, settings: Settings, logs: Settings[], service: Connected) {
   const { host, hello, dryRun, json } = settings;
-  const { name, title } = destination;
-  if (name === STDOUT.name) return `none: messages go to stdout (${SET_ONE})`;
+  const { name, title } = service;
+  if (service === STDOUT) return `none: messages go to stdout (${SET_ONE})`;
   const [first = settings] = logs;
   const { channels = {}, failures = {} } = lastState(world, statePathOf(first), first.log) ?? {};
   const now = world.now();
   const { since } = failures[name] ?? {};
   const age = since === undefined ? "" : `; runs have failed for ${durationText(now - since)}`;
   const known = channels[name]?.pause;
-  const pause = isPaused(known, now, destination.settings) ? known : undefined;
+  const pause = isPaused(known, now, service.settings) ? known : undefined;
   const refusal = pause?.settings === undefined ? "" : pause.why;
   if (pause && !refusal) {
     const why = `quiet for another ${durationText(pause.until - now)}: ${pause.why}${age}`;
     return new Fault(pause.exitCode, why, pause.hint);
   }
-  const asked = await tried(75, () => askService(world, destination));
+  const asked = await tried(75, () => askService(world, service));
   if (asked instanceof Fault) return new Fault(asked.exitCode, asked.message + age, asked.hint);
   const { text, bot = "$&", doubt, untouched } = asked;
   if (pause && untouched?.test(refusal) && !hello) {
@@ -6355,9 +6350,8 @@ async function check(world: World, settings: Settings): Promise<number> {
       add(name, await tried(code, () => look({ world, settings: own, ...client })));
   }
   for (const service of settings.services) {
-    const destination = destinationOf(world, settings, service);
-    const name = destination.name === STDOUT.name ? "destination" : destination.title;
-    add(name, await tried(75, () => lookAt(world, settings, logs, destination)));
+    const name = service === STDOUT ? "destination" : service.title;
+    add(name, await tried(75, () => lookAt(world, settings, logs, service)));
   }
   const exitCode = worstExit(rows.map((row) => row.exitCode));
   const width = Math.max(...rows.map(({ name }) => name.length));

@@ -8,12 +8,7 @@ import { PATH, succeed } from "./logrotate.ts";
 
 export { machine };
 
-interface Options {
-  maxRetry?: number;
-  database?: boolean;
-  jails?: string[];
-  settings?: string;
-}
+type Options = { maxRetry?: number; database?: boolean; jails?: string[]; settings?: string };
 
 /** A fail2ban server with its own folder and its own socket. */
 export class Fail2ban {
@@ -45,13 +40,15 @@ export class Fail2ban {
     main.push("loglevel = INFO", "syslogsocket = auto", "allowipv6 = auto");
     main.push(`dbfile = ${database ? at("bans.sqlite3") : "None"}`);
     put("f2b/fail2ban.conf", `[Definition]\n${main.join("\n")}\n`);
-    const jail = [
-      "enabled = true",
-      "backend = polling",
+    const jail = ["enabled = true", "backend = polling", "findtime = 10m"];
+    jail.push(
       `maxretry = ${maxRetry}`,
-      "findtime = 10m",
-    ];
-    jail.push(settings, "bantime = 1h", "usedns = no", "filter = lab", "action = lab");
+      settings,
+      "bantime = 1h",
+      "usedns = no",
+      "filter = lab",
+      "action = lab",
+    );
     jail.push(`logpath = ${at("auth.log")}`, ...jails.map((name) => `[${name}]`));
     put("f2b/jail.conf", `[DEFAULT]\n${jail.join("\n")}\n`);
     const failure = "^ Failed password for <F-USER>.*</F-USER> from <HOST>$";

@@ -353,11 +353,8 @@ describe("fail2ban-client", () => {
           await scene.pass("--ping");
           scene.wait(60_000);
         }
-        return scene
-          .notices()
-          .slice(before)
-          .join()
-          .replace(/^.*fail2ban /, "");
+        const notices = scene.notices().slice(before).join();
+        return notices.replace(/^.*fail2ban /, "");
       };
       expect(await told()).toBe("");
       for (const end of ["stop", "kill"] as const) {

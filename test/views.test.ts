@@ -348,15 +348,12 @@ describe("a view of the log", () => {
     expect(scene.discord.messages[0]?.content).toContain("Traceback");
   });
 
+  const words = (text: string) => text.split(" ");
   test.each(["SIGTERM", "--max-time"])(
     "%s: a run in the middle of lines that nobody wants leaves, the next one goes on there",
     async (how) => {
-      for (const [format, inline] of [
-        ["raw", 0],
-        ["events", 0],
-        ["raw", 20],
-        ["events", 20],
-      ] as const) {
+      for (const [format = "", limit] of "raw 0,events 0,raw 20,events 20".split(",").map(words)) {
+        const inline = Number(limit);
         using scene = new Scene();
         const flags = ["--format", format, "--only", "ban", "--inline", String(inline)];
         const ban = (number: number) => line(number, `[sshd] Ban 203.0.113.${number % 250}`);

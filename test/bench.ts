@@ -1,6 +1,6 @@
 /**
  * How fast it is, beside others, as ratios of programs that run in turn: a ratio holds on any machine.
- * Usage: bun run bench [part of a row's name]; BENCH_ROUNDS=60 for steadier numbers.
+ * Usage: bun run bench [idle, message, dry, events or digest]; BENCH_ROUNDS=60 for steadier numbers.
  */
 import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";

@@ -3027,11 +3027,8 @@ function programs() {
     const theirs = Object.entries(process.env).filter(([name]) => !ours.test(name));
     const paths = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     const PATH = process.env["PATH"] ? `${process.env["PATH"]}:${paths}` : paths;
-    return {
-      env: { ...Object.fromEntries(theirs), PATH },
-      timeout,
-      killSignal: "SIGKILL",
-    } as const;
+    const env = { ...Object.fromEntries(theirs), PATH };
+    return { env, timeout, killSignal: "SIGKILL" } as const;
   };
   type Ran =
     { kind: "ended"; code: number; out: string; err: string } | { kind: "missing" | "timedOut" };
@@ -3094,6 +3091,7 @@ export function realWorld() {
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stop.abort());
   const compiled = process.argv[1]?.startsWith("/$bunfs/") === true;
   const heard = ifPossible(() => fs.fstatSync(2).rdev !== fs.statSync("/dev/null").rdev) ?? false;
+  const isDevice = heard && fs.fstatSync(2).isCharacterDevice();
   let printed = new Uint8Array(0);
   return {
     env: process.env as Record<string, string | undefined>,
@@ -3103,10 +3101,7 @@ export function realWorld() {
     /** Somebody may read what is written to stderr: it is not /dev/null. */
     heard,
     // A module takes a while to load, and cron's mail or a file is no terminal.
-    terminal:
-      heard &&
-      fs.fstatSync(2).isCharacterDevice() &&
-      process.getBuiltinModule("node:tty").isatty(2),
+    terminal: isDevice && process.getBuiltinModule("node:tty").isatty(2),
     stopping: stop.signal,
     now: Date.now,
     random: Math.random,
@@ -6126,8 +6121,7 @@ const ROWS = {
     if (!why) return text;
     let hint = "move it away: only whole files of root or the log's owner are read, and no links";
     if (why === "permission denied") hint = "run as root";
-    if (why.endsWith(" is not installed"))
-      hint = `install ${why.split(" ", 1)[0]}, which unpacks it`;
+    if (why.endsWith("not installed")) hint = `install ${why.split(" ", 1)[0]}, which unpacks it`;
     return new Fault(66, `${text}; left out: ${fitting(unusable.map(withReason), 250)}`, hint);
   },
   async fail2ban({ settings, ping, ask }) {
@@ -6874,9 +6868,8 @@ function readVariables(world: World, typed: Typed) {
   const known = destinationVariables().map(([name]) => name);
   for (const name of OPTION_NAMES) known.push(OPTIONS[name].variable);
   const initials = known.map((name) => name.charAt(0)).join("");
-  const nearby = Object.keys(world.env).filter((name) =>
-    initials.includes(name.charAt(0).toUpperCase()),
-  );
+  const isNear = (name: string) => initials.includes(name.charAt(0).toUpperCase());
+  const nearby = Object.keys(world.env).filter(isNear);
   const values = known.map((name) => world.env[name]);
   const set = OPTION_NAMES.flatMap((name) => {
     const value = typed[name] ?? variable(OPTIONS[name].variable);

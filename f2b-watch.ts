@@ -491,7 +491,7 @@ function neutralise(text: string): string {
   return visible(text).replace(/`(?=`)/g, "`\u200b");
 }
 
-const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
+const utf8 = new TextDecoder();
 
 function latin1(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
@@ -977,9 +977,9 @@ function isShown(record: LogRecord | undefined, { only, jails }: View): boolean 
 }
 
 /**
- * Shows the log as the view wants it and the service writes it. `done`: how many lines of the log
- * are done with once all before a place was sent; `goesOn`: whether the line that begins there
- * belongs to the one above it.
+ * Shows the log as the view wants it and the service writes it. `left`: how many lines of the log
+ * are left when all before a place was sent; `goesOn`: whether the line that begins there belongs
+ * to the one above it.
  */
 function showLines(text: string, view: View, before: LogContext, encode: (text: string) => string) {
   if (showsAll(view) && encode(text) === text) {
@@ -988,7 +988,7 @@ function showLines(text: string, view: View, before: LogContext, encode: (text: 
       const isDated = text[at + 4] === "-" && text[at + 13] === ":";
       return !isDated && readRecord(text.slice(at, text.indexOf("\n", at))) === undefined;
     };
-    return { text, done: (at: number) => countLines(text.slice(0, at)), goesOn };
+    return { text, left: (at: number) => countLines(text.slice(at)), goesOn };
   }
   const lines = linesOf(text);
   // Discord shows these in an `ansi` fence: bold 1, colours 30 to 37.
@@ -997,11 +997,12 @@ function showLines(text: string, view: View, before: LogContext, encode: (text: 
   };
   const { records } = before.readAll(lines);
   let [shown, day] = ["", before.record?.date ?? ""];
-  const starts = new Map<number, { done: number; goesOn: boolean }>();
-  for (const [done, line] of lines.entries()) {
-    const record = records[done];
+  const starts = new Map<number, { left: number; goesOn: boolean }>();
+  for (const [index, line] of lines.entries()) {
+    const left = lines.length - index;
+    const record = records[index];
     if (!isShown(record, view)) continue;
-    const goesOn = record === (done > 0 ? records[done - 1] : before.record);
+    const goesOn = record === (index > 0 ? records[index - 1] : before.record);
     const first = view.format === "compact" && !goesOn ? record : undefined;
     // `10:32:26 sshd Ban 203.0.113.7`; what is serious keeps its level.
     const words = first?.message.replace(/^\[(.{1,200}?)\] /, "$1 ");
@@ -1012,16 +1013,15 @@ function showLines(text: string, view: View, before: LogContext, encode: (text: 
     const painted = color ? `\x1b[${color}m${plain}\x1b[0m` : plain;
     const isNewDay = first !== undefined && first.date !== "" && first.date !== day;
     if (isNewDay) {
-      starts.set(shown.length, { done, goesOn: false });
+      starts.set(shown.length, { left, goesOn: false });
       shown += `${(day = first.date)}\n`;
     }
-    starts.set(shown.length, { done, goesOn: goesOn || isNewDay });
+    starts.set(shown.length, { left, goesOn: goesOn || isNewDay });
     shown += `${encode(painted)}\n`;
   }
-  starts.set(shown.length, { done: lines.length, goesOn: false });
   return {
     text: shown,
-    done: (at: number) => starts.get(lineStart(shown, at))?.done ?? 0,
+    left: (at: number) => starts.get(lineStart(shown, at))?.left ?? 0,
     goesOn: (at: number) => starts.get(at)?.goesOn === true,
   };
 }
@@ -4637,26 +4637,14 @@ interface Spot {
  * read, because the file may be truncated while messages are sent.
  */
 class Feed {
-  readonly segments: readonly Segment[];
-  readonly from: Position;
   shows: FeedView;
   readonly #run: Job;
-  /** The file before the first segment's, for what happened earlier. */
-  readonly #older: OpenFile | undefined;
+  readonly #plan: ReadPlan;
   #trail: readonly KnownLine[];
 
-  constructor(
-    run: Job,
-    shows: FeedView,
-    { segments, from, older }: Pick<Feed, "segments" | "from"> & { older: OpenFile | undefined },
-    trail: readonly KnownLine[] = [],
-  ) {
-    this.segments = segments;
-    this.from = from;
-    this.shows = shows;
-    this.#run = run;
-    this.#older = older;
-    this.#trail = trail;
+  constructor(run: Job, plan: ReadPlan) {
+    const { shows, trail } = plan;
+    [this.shows, this.#run, this.#plan, this.#trail] = [shows, run, plan, trail];
   }
 
   /** Where more of the log is shown, with as much behind it as tells whether it fits a message. */
@@ -4675,7 +4663,7 @@ class Feed {
     const shown = showLines(page.text, view, context, encode);
     // A date that stands for no line: what goes on may be the line behind it.
     const second = shown.text.indexOf("\n") + 1;
-    const start = shown.done(second) === 0 ? second : 0;
+    const start = shown.left(second) === shown.left(0) ? second : 0;
     if (!part || part.line !== lineMark(shown.text, start)) return { page, shown, at: 0 };
     return { page, shown, at: start + part.sent, part };
   }
@@ -4719,10 +4707,10 @@ class Feed {
         ends.push(place);
         text += clean;
         left -= length;
-        if (place.offset < (this.segments[place.segment]?.file.size ?? 0)) break;
+        if (place.offset < (this.#plan.segments[place.segment]?.file.size ?? 0)) break;
       }
       const segment = place.segment + 1;
-      const next = this.segments[segment];
+      const next = this.#plan.segments[segment];
       isLast = !next || this.#run.logChanged;
       if (!next || isLast) break;
       place = { segment, offset: next.from, lines: 0, total: place.total };
@@ -4735,10 +4723,10 @@ class Feed {
     const context = this.#contextOf(start, view);
     if (isLast && !Batch.earlierMatters.test(text)) return { ...new Batch(view).seen, context };
     const { segment, offset } = start;
-    const older = segment === 0 ? this.#older : this.segments[segment - 1]?.file;
+    const older = segment === 0 ? this.#plan.older : this.#plan.segments[segment - 1]?.file;
     const lengthHere = Math.min(offset, EVENTS_BYTES);
     const before = this.#textBefore(older, older?.size ?? 0, EVENTS_BYTES - lengthHere);
-    const here = this.#textBefore(this.segments[segment]?.file, offset, lengthHere);
+    const here = this.#textBefore(this.#plan.segments[segment]?.file, offset, lengthHere);
     const { seen } = new Batch(view).read((before + here).split("\n")).finish();
     return { ...seen, context };
   }
@@ -4751,7 +4739,7 @@ class Feed {
   /** What the lines before a page say about its first ones. */
   #contextOf({ segment, offset }: Position, { lastDay }: View): LogContext {
     const readBefore = (most: number) => {
-      const lines = linesOf(this.#textBefore(this.segments[segment]?.file, offset, most));
+      const lines = linesOf(this.#textBefore(this.#plan.segments[segment]?.file, offset, most));
       return new LogContext({ lastDay }).readAll(offset <= most ? lines : lines.slice(1));
     };
     const near = readBefore(ANCHOR_TAIL_BYTES);
@@ -4771,9 +4759,20 @@ class Feed {
    * `lead` bytes of what stands before `offset`; absent at the end.
    */
   #readStretch({ segment, offset: from, before, cursor }: Position, length: number) {
-    const { file, leave = false } = this.segments[segment] ?? {};
+    const { file, leave = false } = this.#plan.segments[segment] ?? {};
     if (!file) return undefined;
-    const offset = skipFiller(file, from);
+    // Skipped are holes, and what a cut left of a time before a whole one.
+    const cutTime = /^([\d :,-]{1,22}?)\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} /;
+    const near = file.read(from, 48);
+    const [, cut = ""] = cutTime.exec(latin1(near)) ?? [];
+    const isTime = "0000-00-00 00:00:00,00".startsWith(cut.replace(/\d/g, "0"));
+    let offset = isTime ? from + cut.length : from;
+    const nothing = Buffer.alloc(near[0] === 0 ? PAGE_BYTES : 0);
+    for (const block of nothing.length > 0 ? file.blocks(from) : []) {
+      const isHole = Buffer.compare(block, nothing.subarray(0, block.length)) === 0;
+      offset += isHole ? block.length : block.findIndex((byte) => byte !== 0);
+      if (!isHole) break;
+    }
     const lead = Math.min(offset, ANCHOR_TAIL_BYTES);
     // A longer line is read in pieces, so that memory stays bounded.
     const longest = 8 * 1024 * 1024;
@@ -4812,38 +4811,37 @@ class Feed {
 
   /** What proves a position; absent at the beginning of a file. */
   cursorOf({ segment, offset, lines, total, before, cursor }: Position): Cursor | undefined {
-    const file = this.segments[segment]?.file;
+    const file = this.#plan.segments[segment]?.file;
     if (cursor || !file || offset === 0) return cursor;
     const made = file.cursorAt(offset, lines, total, this.#trail, before);
     this.#trail = made.trail ?? [];
     return made;
-  }
-
-  /** How many lines of the log stand behind a position. */
-  linesLeft({ segment, offset }: Position): number {
-    return this.segments.slice(segment).reduce((lines, { file, from }, index) => {
-      return lines + file.countLines(index === 0 ? offset : from, file.size);
-    }, 0);
   }
 }
 
 /** A place at which nothing of the log is read yet, but words may wait. */
 function resting(from: Position, text = "", isLast = false): Spot {
   const page = { from, start: from, ends: [], text: "", isLast };
-  return { page, shown: { text, done: () => 0, goesOn: () => false }, at: 0 };
+  return { page, shown: { text, left: () => 0, goesOn: () => false }, at: 0 };
 }
 
 /** Whether a message can be cut here: what stands at a page's end begins the next one. */
-function isEnough({ page, shown, at, words }: Spot, room: number): boolean {
+function isEnough(spot: Spot, room: number): boolean {
+  const { page, shown, at, words } = spot;
   const left = shown.text.length - at;
-  return (
-    left > 2 * room || (left > 0 && (page.isLast || !!words || at === 0 || shown.done(at) === 0))
-  );
+  if (left > 2 * room) return true;
+  return left > 0 && (page.isLast || !!words || at === 0 || totalAt(spot) === page.from.total);
+}
+
+/** How many lines were ever read before a spot. */
+function totalAt({ page: { from, ends }, shown, at }: Spot): number {
+  return (ends.at(-1) ?? from).total - shown.left(at);
 }
 
 /** The position of a spot: within a file's stretch it is counted from its end. */
-function positionOf({ page: { from, ends }, shown, at }: Spot): Position {
-  const total = from.total + shown.done(at);
+function positionOf(spot: Spot): Position {
+  const { from, ends } = spot.page;
+  const total = totalAt(spot);
   const end = total > from.total && ends.find((each) => total <= each.total);
   if (!end) return from;
   const { before = new Uint8Array() } = end;
@@ -4874,25 +4872,6 @@ function cutAt({ page, shown, at, words }: Spot, room: number, maxLines: number,
 function lineMark(text: string, start: number): string {
   const end = text.indexOf("\n", start);
   return end < 0 ? "" : fingerprint(text.slice(start, Math.min(end, start + ANCHOR_LINE_BYTES)));
-}
-
-/** Skips fillers: NULs, a byte order mark, what a cut left of a time before a whole one. */
-function skipFiller(file: OpenFile, offset: number): number {
-  const start = file.read(offset, 48);
-  const [first, second, third] = start;
-  if (offset === 0 && first === 0xef && second === 0xbb && third === 0xbf) return 3;
-  const cutTime = /^([\d :,-]{1,22}?)\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} /;
-  const [, cut = ""] = cutTime.exec(latin1(start)) ?? [];
-  const isTime = "0000-00-00 00:00:00,00".startsWith(cut.replace(/\d/g, "0"));
-  if (first !== 0) return isTime ? offset + cut.length : offset;
-  const nothing = Buffer.alloc(PAGE_BYTES);
-  let position = offset;
-  for (const block of file.blocks(offset)) {
-    if (Buffer.compare(block, nothing.subarray(0, block.length)) !== 0)
-      return position + block.findIndex((byte) => byte !== 0);
-    position += block.length;
-  }
-  return file.size;
 }
 
 // ── The pass: messages ──────────────────────────────────────────────────────────────────────────
@@ -4960,18 +4939,19 @@ async function deliver(run: Job, destination: Destination, source: Source): Prom
     if (!dryRun) source.begin(message);
     const sending = destination.send(message, named, deadline - world.now());
     const verdict = sending instanceof Promise ? await sending : sending;
-    const { kind, why, hint } = verdict;
-    let step: Step = { kind: "save" };
-    if (!prints) {
-      step = stepAfter(run, destination, verdict, tries[kind] ?? 0);
-      source.answered?.(message, kind === "unclear");
-      say(run, `${title}: ${kind} → ${step.kind}`);
+    if (prints) {
+      sent++;
+      source.done(message);
+      continue;
     }
+    const { kind, why, hint } = verdict;
+    const step = stepAfter(run, destination, verdict, tries[kind] ?? 0);
+    source.answered?.(message, kind === "unclear");
+    say(run, `${title}: ${kind} → ${step.kind}`);
     switch (step.kind) {
       case "save":
         sent++;
         source.done(message);
-        if (prints) break;
         tries = {};
         showProgress(run, `${title}: ${sent} sent`);
         break;
@@ -5043,6 +5023,7 @@ class LogSource implements Source {
   readonly #destination: Destination;
   readonly #progress: Progress;
   readonly #plan: ReadPlan;
+  readonly #feed: Feed;
   /** All before it is done with. */
   #spot: Spot;
   /** The words behind each place that was looked at, and what the last batch says of the next. */
@@ -5052,8 +5033,6 @@ class LogSource implements Source {
   #flooded: boolean | undefined;
   /** Up to here it may have arrived already; on disk also what is being posted. */
   #doubt: Place | undefined;
-  /** What must be known before the next message is posted is on disk. */
-  #isSaved = false;
   #refused = 0;
   /** How many of the next lines contain a refused one; 0 if none is known to. */
   #suspects = 0;
@@ -5068,19 +5047,20 @@ class LogSource implements Source {
     this.#destination = destination;
     this.#progress = progress;
     this.#plan = plan;
+    this.#feed = new Feed(run, plan);
     const { doubt, inDoubt, outbox, part } = progress;
-    this.#spot = { ...resting(plan.feed.from), part };
+    this.#spot = { ...resting(plan.from), part };
     if (outbox) this.#spot = this.#waiting(outbox);
     // The first states did not say how much.
-    const unknown = outbox ? { lines: 0, characters: 1 } : { lines: 1, characters: 0 };
-    const extent = inDoubt ? unknown : doubt;
-    if (extent) this.#doubt = this.#placeOf(this.#spot, extent);
+    const extent = inDoubt ? { lines: 1, characters: 0 } : doubt;
+    if (extent) this.#doubt = { ...extent, lines: progress.total + extent.lines };
     delete progress.inDoubt;
   }
 
   next(): Message | Promise<Message | undefined> {
-    const isKnown = this.#flooded === false && isEnough(this.#spot, this.#room(this.#spot));
-    return isKnown ? this.#nextLines() : this.#search();
+    const room = this.#room(this.#spot);
+    const isKnown = this.#flooded === false && isEnough(this.#spot, room);
+    return isKnown ? this.#nextLines(room) : this.#search();
   }
 
   async #search(): Promise<Message | undefined> {
@@ -5105,7 +5085,7 @@ class LogSource implements Source {
       const isDone = spot.at === spot.shown.text.length;
       if (isDone && !isRead) spot = await this.#nextBatch(spot);
       else if (!spot.words || isDone)
-        spot = this.#plan.feed.next(spot, this.#flooded ? 0 : this.#room(spot));
+        spot = this.#feed.next(spot, this.#flooded ? 0 : this.#room(spot));
       if (spot.at < spot.shown.text.length) return spot;
       leave?.(spot);
       if (spot.page.isLast && spot.page.ends.length === 0) return undefined;
@@ -5120,8 +5100,7 @@ class LogSource implements Source {
     const known = this.#told.get(page);
     if (known) return known;
     const { world, settings } = this.#run;
-    const { feed } = this.#plan;
-    const read = feed.readBatch(page.from, this.#seen);
+    const read = this.#feed.readBatch(page.from, this.#seen);
     if (!read) return resting(page.from, "", true);
     const { batch, after } = read;
     this.#seen = batch.seen;
@@ -5130,7 +5109,7 @@ class LogSource implements Source {
     const ids = batch.happenings.map(({ id }) => id);
     const bans = batch.happenings.filter((each) => each.event === "ban");
     const facts = await lookUpFacts(world, settings, ids, bans);
-    const { text, file } = new Words(feed.shows.style, facts).batch(batch);
+    const { text, file } = new Words(this.#feed.shows.style, facts).batch(batch);
     const told = { ...resting(after, text), words: { file, warned } };
     this.#told.set(page, told);
     return told;
@@ -5140,15 +5119,14 @@ class LogSource implements Source {
   async #isFlood(): Promise<boolean> {
     const { inline } = this.#run.settings;
     if (inline === 0 || this.#destination.overflow === "none") return false;
-    const { feed } = this.#plan;
     let scout = await this.#nextShown(this.#spot, (quiet) => this.#leave(quiet));
     if (scout) this.#spot = scout.words ? this.#spot : scout;
     for (let messages = 0; scout && messages < inline; messages++)
       scout = await this.#nextShown(cutAt(scout, this.#room(scout), Infinity).after);
     if (!scout) return false;
-    const { view } = feed.shows;
-    feed.shows = {
-      ...feed.shows,
+    const { view } = this.#feed.shows;
+    this.#feed.shows = {
+      ...this.#feed.shows,
       view: { ...view, format: view.format === "events" ? "raw" : view.format, color: false },
       pageBytes: PAGE_BYTES,
       encode: (text) => text,
@@ -5176,12 +5154,11 @@ class LogSource implements Source {
   }
 
   /** A message of lines or words; as a file what was refused as text. */
-  #nextLines(): Message {
+  #nextLines(room = this.#room(this.#spot)): Message {
     const { fenced, plain, markup } = this.#destination;
     const spot = this.#spot;
     const { words, at } = spot;
     if (words && !this.#progress.outbox) this.#keepWords(spot);
-    const room = this.#room(spot);
     const most = words || this.#doubt ? room : room + RESENT_MARK.length;
     const { body, after } = cutAt(spot, room, this.#maxLines, most);
     const shown = [body, "\n"];
@@ -5194,15 +5171,9 @@ class LogSource implements Source {
     const content = (words ? plain : fenced)(before, body);
     if (words?.file && at === 0)
       return { content, file: { name: "bans.txt", parts: [words.file] }, lines: 1, shown, after };
-    // Counted only where it matters: not for what is printed.
-    return {
-      content,
-      shown,
-      after,
-      get lines() {
-        return countLines(body) + 1;
-      },
-    };
+    // Nothing that is printed is refused.
+    const lines = this.#destination.prints ? 1 : countLines(body) + 1;
+    return { content, lines, shown, after };
   }
 
   /** The cursor moves behind a batch, and what is to be said of it is kept. */
@@ -5215,7 +5186,6 @@ class LogSource implements Source {
     this.#leave(spot);
     const whole = { ...this.#placeOf(spot), characters: text.length };
     if (isDoubtful) this.#doubt = furtherPlace(whole, this.#doubt);
-    this.#isSaved = false;
   }
 
   /** The words that wait: the cursor has left their batch behind. */
@@ -5224,29 +5194,20 @@ class LogSource implements Source {
     return { ...resting(this.#spot.page.from, text), at: sent, words };
   }
 
-  /** The place of a spot, or of what is so far behind it. */
-  #placeOf(
-    { page, shown, at, part, words }: Spot,
-    more: Place = { lines: 0, characters: 0 },
-  ): Place {
-    const sent = words ? at : (part?.sent ?? 0);
-    return {
-      lines: page.from.total + shown.done(at) + more.lines,
-      characters: more.characters + (more.lines === 0 ? sent : 0),
-    };
+  #placeOf(spot: Spot): Place {
+    const { words, at, part } = spot;
+    return { lines: totalAt(spot), characters: words ? at : (part?.sent ?? 0) };
   }
 
-  /** The place behind a message. */
+  /** The place behind a message; a notice has one of its own. */
   #placeAfter({ after }: Message): Place {
-    return after ? this.#placeOf(after) : this.#placeOf(this.#spot, { lines: 0, characters: 1 });
+    const { lines, characters } = this.#placeOf(after ?? this.#spot);
+    return { lines, characters: after ? characters : characters + 1 };
   }
 
-  /** How far behind the saved cursor a place is. */
+  /** A place as it is saved: with the lines that are between it and the cursor. */
   #extentOf(place: Place | undefined): Place | undefined {
-    if (!place) return undefined;
-    const lines = place.lines - this.#progress.total;
-    const { characters } = this.#placeOf(this.#spot);
-    return { lines, characters: place.characters - (lines === 0 ? characters : 0) };
+    return place && { ...place, lines: place.lines - this.#progress.total };
   }
 
   #logFile(parts: readonly string[]): AttachedFile {
@@ -5257,16 +5218,14 @@ class LogSource implements Source {
   async #nextFile(): Promise<Message> {
     const { world, settings } = this.#run;
     const { plain, overflow, limit } = this.#destination;
-    const { feed } = this.#plan;
     const isAttached = overflow === "file";
     const maxLines = this.#maxLines;
-    const flood = new Flood(feed.shows.view);
+    const flood = new Flood(this.#feed.shows.view);
     const parts: string[] = [];
     let [spot, left, lines] = [this.#spot, this.#fileBytes, 0];
     // A few bytes more are not worth a look.
     while (left > 100 && lines < maxLines) {
       const { page, shown, at, part } = spot;
-      const begin = at === 0 ? 0 : shown.done(at) + (part ? 1 : 0);
       if (at < shown.text.length) {
         // One byte is for the last line's end.
         let piece = cutAt(spot, left - 1, maxLines - lines);
@@ -5282,13 +5241,15 @@ class LogSource implements Source {
         else if (!part) flood.read([shown.text.slice(at, at + ANCHOR_LINE_BYTES)]);
         spot = piece.after;
       }
-      flood.read(linesOf(page.text).slice(begin, shown.done(spot.at)));
+      const read = linesOf(page.text);
+      const begin = at === 0 ? 0 : read.length - shown.left(at) + (part ? 1 : 0);
+      flood.read(read.slice(begin, read.length - shown.left(spot.at)));
       if (spot.at < shown.text.length || page.isLast) break;
-      spot = feed.next(spot, 0);
+      spot = this.#feed.next(spot, 0);
       await world.sleep(0);
     }
     if (flood.lines === 0) flood.read(linesOf(parts[0] ?? ""));
-    const style = { ...feed.shows.style, room: limit - plain(this.#before, "").length };
+    const style = { ...this.#feed.shows.style, room: limit - plain(this.#before, "").length };
     const ids = flood.shownIds(style).map(([id]) => id);
     const facts = await lookUpFacts(world, settings, ids);
     const words = new Words(style, facts).flood(flood, settings.log);
@@ -5299,11 +5260,9 @@ class LogSource implements Source {
 
   /** Saved before anything is sent: proves that it can be, and marks what a killed run repeats. */
   begin(message: Message): void {
-    const known = JSON.stringify(this.#progress.doubt);
-    const doubt = this.#extentOf(furtherPlace(this.#placeAfter(message), this.#doubt));
-    this.#progress.doubt = doubt;
-    if (!this.#isSaved || JSON.stringify(doubt) !== known) this.#run.save();
-    this.#isSaved = true;
+    const doubt = furtherPlace(this.#placeAfter(message), this.#doubt);
+    this.#progress.doubt = this.#extentOf(doubt);
+    this.#run.save();
   }
 
   answered(message: Message, isUnclear: boolean): void {
@@ -5335,16 +5294,15 @@ class LogSource implements Source {
   /** What is before this place is done with. */
   #leave(spot: Spot): void {
     const progress = this.#progress;
-    const { feed } = this.#plan;
     this.#spot = spot;
     if (this.#doubt) this.#settle(this.#placeOf(spot));
     if (this.#run.settings.dryRun) return;
     const position = positionOf(spot);
     progress.total = position.total;
-    const cursor = this.hasMoved ? feed.cursorOf(position) : undefined;
+    const cursor = this.hasMoved ? this.#feed.cursorOf(position) : undefined;
     if (cursor) [progress.cursor, progress.drained] = [cursor, undefined];
     progress.part = spot.part;
-    const ends = feed.segments.slice(0, position.segment).flatMap(({ end }) => end ?? []);
+    const ends = this.#plan.segments.slice(0, position.segment).flatMap(({ end }) => end ?? []);
     progress.finished = mergeFinished(progress.finished, ends);
   }
 
@@ -5354,8 +5312,7 @@ class LogSource implements Source {
   }
 
   get hasMoved(): boolean {
-    const { feed } = this.#plan;
-    return this.#placeOf(this.#spot).lines > feed.from.total;
+    return totalAt(this.#spot) > this.#plan.from.total;
   }
 
   /**
@@ -5397,7 +5354,10 @@ class LogSource implements Source {
   }
 
   waiting(): string {
-    const lines = this.#plan.feed.linesLeft(positionOf(this.#spot));
+    const { segment, offset } = positionOf(this.#spot);
+    let lines = 0;
+    for (const [index, { file, from }] of this.#plan.segments.entries())
+      if (index >= segment) lines += file.countLines(index > segment ? from : offset, file.size);
     const { outbox, notice } = this.#progress;
     const unsent = outbox || (notice && lines === 0) ? [amount(1, "message")] : [];
     const parts = lines > 0 ? [...unsent, amount(lines, "line")] : unsent;
@@ -5408,19 +5368,19 @@ class LogSource implements Source {
   /** Everything was sent: remembers what a later run can look at to see that nothing is new. */
   #finish(): undefined {
     const progress = this.#progress;
-    const { feed, ends, listing, known } = this.#plan;
+    const { segments, ends, listing, known } = this.#plan;
     const { segment, offset } = positionOf(this.#spot);
-    const last = feed.segments.at(-1)?.file;
+    const last = segments.at(-1)?.file;
     const held = last?.isLive ? undefined : last;
     // Under the same name it may be another file by now, but not if the pass began in it.
-    const isSame = feed.segments.length === 1 || !(this.#isSaved || this.hasMoved);
+    const isSame = segments.length === 1 || !this.hasMoved;
     if (progress.held?.name !== held?.name || !isSame)
       progress.held = held && { name: held.name, since: this.#run.world.now() };
     if (this.#run.logChanged) return;
     progress.finished = mergeFinished(progress.finished, ends);
     if (!progress.notice) progress.gap = false;
     progress.listing = listing;
-    const file = feed.segments[segment]?.file;
+    const file = segments[segment]?.file;
     progress.known = known.filter((each) => each !== file?.key);
     // The log as it is where it was sent to its end; an empty copy of it says no less.
     const isDrained = file?.isLive && offset === file.size;
@@ -5548,7 +5508,7 @@ async function planFor(run: Job, destination: Destination, progress: Progress) {
   const rests = plan.isGap && segments.length === 1 && first && first.from > 0;
   const done = siblings.keys.filter((key) => key !== held?.key);
   return {
-    feed: new Feed(run, feedView(run, destination), { segments, from, older }, cursor?.trail),
+    ...{ segments, from, older, trail: cursor?.trail ?? [], shows: feedView(run, destination) },
     // Where the cursor goes when there is nothing to read behind what was lost.
     restAt: rests ? first.file.cursorAt(first.from, lines, total) : undefined,
     // The position is lost: lines may be missing.

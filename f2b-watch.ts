@@ -6323,8 +6323,6 @@ async function check(world: World, settings: Settings): Promise<number> {
 // ── The other commands ──────────────────────────────────────────────────────────────────────────
 // What a person asks by hand, or cron once a day; none of it moves a cursor.
 
-// status: the table of fail2ban-client, printed, or sent where it is news.
-
 /** Prints what fail2ban-client says of all or the named jails, or sends it where it is news. */
 async function status(world: World, settings: Settings, named: readonly string[]): Promise<number> {
   const { json, host, send, prints } = settings;
@@ -6357,8 +6355,7 @@ async function status(world: World, settings: Settings, named: readonly string[]
   });
 }
 
-// digest: reads what the period needs, oldest first; it has no cursor and leaves no trace.
-
+/** What is looked at for the next line's start, or for the first time in a file's lines. */
 const DATES_BYTES = 32 * 1024;
 
 /** Adds the file's whole lines from `from` on; of an endless one the rest is left out. */
@@ -6404,7 +6401,7 @@ function startIn(file: OpenFile, isOlder: (time: string) => boolean): number {
   return 0;
 }
 
-/** Reads what happened in the period that was asked for. */
+/** Reads what the period needs, oldest first; it has no cursor and leaves no trace. */
 async function readDigest(world: World, settings: Settings): Promise<Digest> {
   const { log, state, since: period, verbose } = settings;
   // A line so much older ends the search for where the period begins: clocks are put back.

@@ -1,29 +1,15 @@
 /** What people are told of a log: what happened, in words. */
 import { describe, expect, test } from "bun:test";
-import * as fs from "node:fs";
-import { join } from "node:path";
 import { DISCORD, SLACK } from "../f2b-watch.ts";
-import { clock, failed, FIXTURES, fixture, log, read, says, short, told, view } from "./events.ts";
+import { casesOf, clock, failed, fixture, log, read, says, short, told, view } from "./events.ts";
 import { dice } from "./histories.ts";
 
-/** What one case of fixtures/events.txt says. */
-function caseOf(text: string) {
-  const [name = "", ...rest] = text.trimEnd().split("\n");
-  const behind = (mark: string) =>
-    rest.flatMap((line) => (line.startsWith(mark) ? line.slice(mark.length) : []));
-  const entries = rest.filter((line) => !/^[>@]|^$/.test(line));
-  return [name, entries, behind("> "), behind("@ runs "), behind("@ only ")] as const;
-}
-
-for (const part of fs.readFileSync(join(FIXTURES, "events.txt"), "utf8").split(/^== /m).slice(1)) {
-  const [title = "", ...cases] = part.split(/\n# /);
-  describe(title, () => {
-    test.each(cases.map(caseOf))("%s", (_, entries, events, [runs = ""], [only]) => {
-      const splits = runs.split(",").filter(Boolean).map(Number);
-      expect(short(log(...entries), { splits, shows: view(only) })).toEqual(events);
-    });
-  });
-}
+test.each(casesOf("events.txt"))("%s", (_, { entries, behind }) => {
+  const [runs = ""] = behind("@ runs ");
+  const [only] = behind("@ only ");
+  const splits = runs.split(",").filter(Boolean).map(Number);
+  expect(short(log(...entries), { splits, shows: view(only) })).toEqual(behind("> "));
+});
 
 const markup = SLACK.markup;
 const BANNED = "🔔 [sshd] BANNED .7";

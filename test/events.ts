@@ -10,6 +10,24 @@ export function fixture(name: string): string[] {
   return fs.readFileSync(join(FIXTURES, name), "utf8").split("\n").slice(0, -1);
 }
 
+/**
+ * The cases of a text among the fixtures, each below `# ` and its name, with the title behind `== ` in
+ * front: its lines of a log in short, and what stands behind a mark.
+ */
+export function casesOf(name: string) {
+  const parts = fs.readFileSync(join(FIXTURES, name), "utf8").split(/^== /m);
+  return parts.flatMap((part) => {
+    const [title = "", ...cases] = part.split(/\n# /);
+    return cases.map((text) => {
+      const [about, ...rest] = text.trimEnd().split("\n");
+      const behind = (mark: string) =>
+        rest.flatMap((line) => (line.startsWith(mark) ? line.slice(mark.length) : []));
+      const entries = rest.filter((line) => !/^[>@]|^$/.test(line));
+      return [`${title.split("\n")[0]}: ${about}`, { entries, behind }] as const;
+    });
+  });
+}
+
 /** When the next line is written, in seconds from ten o'clock on. */
 export const clock = { seconds: 0 };
 

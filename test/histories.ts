@@ -395,8 +395,6 @@ class Oracle {
   readonly delivered = new Set<number>();
   /** Need not be delivered: they stood in rotated files when the log was seen for the first time. */
   readonly #exempt = new Set<number>();
-  /** Those that the view of a run did not show. */
-  readonly #unshown = new Set<number>();
   /** Vanished from the disk before they were delivered. */
   readonly #lost = new Set<number>();
   /** How often each line may still come again. */
@@ -652,9 +650,7 @@ class Oracle {
   /** What was not chosen may have been passed over, whatever came of the run. */
   ended(isDone: boolean): void {
     for (const id of this.disk.existing()) {
-      if (this.delivered.has(id) || this.#shows(id)) continue;
-      this.#exempt.add(id);
-      this.#unshown.add(id);
+      if (!this.delivered.has(id) && !this.#shows(id)) this.#exempt.add(id);
     }
     this.#noteEnd();
     if (!isDone) this.#knowsEnd = false;
@@ -664,7 +660,7 @@ class Oracle {
     const { files, generation, writer } = this.disk;
     const live = files.get("") ?? "";
     const isWhole = writer === "" && live.endsWith("\n");
-    const isSent = (id: number) => this.delivered.has(id) || this.#unshown.has(id);
+    const isSent = (id: number) => this.delivered.has(id) || this.#exempt.has(id);
     const ids = this.disk.wholeLines(live);
     const last = ids.at(-1);
     if (last === undefined || !isWhole || !ids.every(isSent)) return false;

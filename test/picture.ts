@@ -74,20 +74,11 @@ function runsOf(line: string): Run[] {
 }
 
 /** Widths of Helvetica's characters in thousandths of the size; every viewer's font is fitted to them. */
+// prettier-ignore
 const WIDTHS: readonly [characters: RegExp, width: number][] = [
-  [/[ijl'|]/, 222],
-  [/[ .,:;!/\\ftI[\]()·]/, 278],
-  [/[r-]/, 333],
-  [/[ckszvxyJ]/, 500],
-  [/[mM]/, 833],
-  [/[w]/, 722],
-  [/[W…]/, 944],
-  [/[ABEKPSVXY&]/, 667],
-  [/[CDHNRU]/, 722],
-  [/[GOQ]/, 778],
-  [/[FTZ]/, 611],
-  [/\p{Emoji_Presentation}|⚠|♻/u, 1_350],
-  [/\ufe0f/u, 0],
+  [/[ijl'|]/, 222], [/[ .,:;!/\\ftI[\]()·]/, 278], [/[r-]/, 333], [/[ckszvxyJ]/, 500], [/[mM]/, 833],
+  [/[w]/, 722], [/[W…]/, 944], [/[ABEKPSVXY&]/, 667], [/[CDHNRU]/, 722], [/[GOQ]/, 778], [/[FTZ]/, 611],
+  [/\p{Emoji_Presentation}|⚠|♻/u, 1_350], [/\ufe0f/u, 0],
 ];
 
 function widthOf({ text, bold, look }: Run): number {

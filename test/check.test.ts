@@ -12,6 +12,7 @@ import {
   type Ran,
   type Row,
   type RunResult,
+  said,
   Scene,
   systemError,
 } from "./harness.ts";
@@ -51,7 +52,7 @@ class CheckScene extends Scene {
     this.setLogTime();
     this.overrides.runProgram = async (program, args) => {
       expect(program).toBe("fail2ban-client");
-      return this.fail2ban[args.join(" ")] ?? { kind: "ended", code: 255, out: "", err: "NOK" };
+      return this.fail2ban[args.join(" ")] ?? refused("NOK");
     };
   }
 
@@ -149,13 +150,7 @@ class CheckScene extends Scene {
   }
 }
 
-function said(out: string): Ran {
-  return { kind: "ended", code: 0, out, err: "" };
-}
-
-function refused(err: string): Ran {
-  return { kind: "ended", code: 255, out: "", err };
-}
+const refused = (err: string) => said("", 255, err);
 
 /** A file system in which one call fails on one path. */
 function failing(

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { Facts, lookUpFacts, type World } from "../f2b-watch.ts";
 import { Fail2ban, machine } from "./fail2ban.ts";
-import { DONE, line, Scene, systemError, testWith, type Ran } from "./harness.ts";
+import { DONE, line, said, Scene, systemError, testWith, type Ran } from "./harness.ts";
 import { Machine, STARTERS } from "./machine.ts";
 import { MMDB_PROGRAMS, writeMmdb } from "./mmdb.ts";
 
@@ -365,9 +365,6 @@ function geoScene(): Scene {
   return scene;
 }
 
-const hung: Ran = { kind: "timedOut" };
-const says = (code: number, err: string): Ran => ({ kind: "ended", code, out: "", err });
-
 describe("countries", () => {
   for (const version of [4, 6] as const) {
     testWith(...MMDB_PROGRAMS)(`out of a real .mmdb of IPv${version}`, async () => {
@@ -416,8 +413,8 @@ describe("countries", () => {
 
   test.each<[name: string, ran: Ran, text: string]>([
     ["is missing", { kind: "missing" }, "no countries: mmdblookup is not installed"],
-    ["hangs", hung, "no countries: mmdblookup does not answer"],
-    ["crashes", says(-1, ""), "no countries: cannot read /geo.mmdb: mmdblookup fails"],
+    ["hangs", { kind: "timedOut" }, "no countries: mmdblookup does not answer"],
+    ["crashes", said("", -1, ""), "no countries: cannot read /geo.mmdb: mmdblookup fails"],
   ])("a mmdblookup that %s is asked no more in this run", async (_, ran, text) => {
     using scene = new Scene();
     let calls = 0;
@@ -440,7 +437,7 @@ describe("countries", () => {
     const asked: string[] = [];
     scene.overrides.runProgram = async (_, [, , , address = ""]) => {
       asked.push(address);
-      return says(6, "Could not find an entry for this IP address");
+      return said("", 6, "Could not find an entry for this IP address");
     };
     const run = runOf(scene, { geo: "/geo.mmdb" });
     const block = (third: number) =>
@@ -465,7 +462,7 @@ describe("countries", () => {
     "an answer that is none is no country",
     async (out) => {
       using scene = new Scene();
-      scene.overrides.runProgram = async () => ({ kind: "ended", code: 0, out, err: "" });
+      scene.overrides.runProgram = async () => said(out);
       const run = runOf(scene, { geo: "/geo.mmdb" });
       expect(await run.countries("203.0.113.1")).toEqual({});
       expect(run.fault("geo")).toBe("");
@@ -480,12 +477,8 @@ const ban = (number: number, last = number) => line(number, `[sshd] Ban 203.0.11
 const storedBan = (number: number, rest: StoredBan = {}): StoredBan => {
   return { at: line(number).slice(0, 19), id: `203.0.113.${number}`, ...rest };
 };
-const GERMAN = {
-  kind: "ended" as const,
-  code: 0,
-  err: "",
-  out: '\n  {\n    "country": \n      {\n        "iso_code": \n          "DE" <utf8_string>\n      }\n  }\n\n',
-};
+const GERMAN =
+  '\n  {\n    "country": \n      {\n        "iso_code": \n          "DE" <utf8_string>\n      }\n  }\n\n';
 
 /** The lines of the last message, without the link and what stands behind it. */
 function told({ discord }: Scene): string[] {
@@ -499,7 +492,7 @@ describe("events", () => {
 
   test("say what the database and the .mmdb know", async () => {
     using scene = new Scene();
-    scene.overrides.runProgram = async () => GERMAN;
+    scene.overrides.runProgram = async () => said(GERMAN);
     const data = { failures: 7, user: "root", users: "['admin']" };
     store(scene, storedBan(1, { count: 3, seconds: -1, data }));
     store(scene, storedBan(2, { data: { failures: 0 } }));
@@ -526,7 +519,7 @@ describe("events", () => {
       if (number === 3) {
         fs.rmSync(path);
         store(scene, storedBan(3));
-        scene.overrides.runProgram = async () => GERMAN;
+        scene.overrides.runProgram = async () => said(GERMAN);
       }
       const { code, out, err } = await events(scene, "--geo", "/geo.mmdb");
       expect({ code, out }).toEqual({ code: 0, out: "" });
@@ -545,7 +538,7 @@ hint: apt install mmdb-bin
   test("floods have countries, too", async () => {
     using scene = new Scene();
     scene.env["F2B_INLINE"] = "1";
-    scene.overrides.runProgram = async () => GERMAN;
+    scene.overrides.runProgram = async () => said(GERMAN);
     scene.append(...Array.from({ length: 200 }, (_, index) => ban(index)));
     const { code } = await scene.run("--geo", "/geo.mmdb");
     expect(code).toBe(0);
@@ -557,7 +550,7 @@ hint: apt install mmdb-bin
     const codes = ["", "DE", "FR", "DE"];
     scene.overrides.runProgram = async (_, [, , , address = ""]) => {
       const code = codes[Number(address.at(-1))];
-      return code ? { ...GERMAN, out: GERMAN.out.replace("DE", code) } : says(6, "");
+      return code ? said(GERMAN.replace("DE", code)) : said("", 6, "");
     };
     scene.clockMs = Date.UTC(2026, 10, 22, 9);
     for (const [index, last] of [1, 1, 1, 2, 2, 3, 4].entries())

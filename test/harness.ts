@@ -11,6 +11,8 @@ import type { Slack } from "./slack.ts";
 
 /** What another program said. */
 export type Ran = Awaited<ReturnType<World["runProgram"]>>;
+/** That of one that ended. */
+export const said = (out: string, code = 0, err = ""): Ran => ({ kind: "ended", code, out, err });
 /** What is saved for a log. */
 export type State = NonNullable<ReturnType<typeof parseState>>;
 /** A row of `check --json`. */

@@ -108,13 +108,9 @@ describe("deno", () => {
   }
 
   /** What the program may do: read the log's folder, keep its state, post to one host. */
-  const allowed = (folder: Folder, host: string) => ({
-    read: folder.directory,
-    write: folder.state,
-    net: host,
-    env: "",
-    sys: "hostname,uid",
-  });
+  const allowed = ({ directory: read, state: write }: Folder, net: string) => {
+    return { read, write, net, env: "", sys: "hostname,uid" };
+  };
 
   function denoRun(folder: Folder, permissions: Record<string, string>): string[] {
     const flags = Object.entries(permissions).map(

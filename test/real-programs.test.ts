@@ -5,7 +5,7 @@ import * as fs from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { Fail2ban, machine } from "./fail2ban.ts";
-import { line, lines, Scene, testWith, type Ran, type Row } from "./harness.ts";
+import { line, lines, said, Scene, testWith, type Ran, type Row } from "./harness.ts";
 import { Logrotate, succeed } from "./logrotate.ts";
 
 setDefaultTimeout(180_000);
@@ -104,12 +104,11 @@ describe("logrotate with Debian's configuration", () => {
 // ── Any program ─────────────────────────────────────────────────────────────────────────────────
 
 describe("another program", () => {
-  const ended = (code: number, out = "", err = ""): Ran => ({ kind: "ended", code, out, err });
   const runs: [string, string[], Ran][] = [
-    ["ends well", ["sh", "-c", "echo out; echo err >&2"], ended(0, "out\n", "err\n")],
-    ["ends badly", ["sh", "-c", "echo why; exit 3"], ended(3, "why\n")],
-    ["is killed", ["sh", "-c", "kill -9 $$"], ended(-1)],
-    ["is no program", ["/etc/passwd"], ended(-1)],
+    ["ends well", ["sh", "-c", "echo out; echo err >&2"], said("out\n", 0, "err\n")],
+    ["ends badly", ["sh", "-c", "echo why; exit 3"], said("why\n", 3)],
+    ["is killed", ["sh", "-c", "kill -9 $$"], said("", -1)],
+    ["is no program", ["/etc/passwd"], said("", -1)],
     ["is not there", ["no-such-program"], { kind: "missing" }],
   ];
   test.each(runs)("that %s", async (_, [program = "", ...words], ran) => {

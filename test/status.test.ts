@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { DONE, line, lines, type RunResult, Scene, type Ran } from "./harness.ts";
+import { DONE, line, lines, type RunResult, said, Scene, type Ran } from "./harness.ts";
 import { addSlack } from "./slack.ts";
 
 const SECOND = 1_000;
@@ -15,8 +15,7 @@ function real(name: string): string {
   return fs.readFileSync(join(import.meta.dirname, "fixtures/status", `${name}.txt`), "utf8");
 }
 
-const said = (out: string): Ran => ({ kind: "ended", code: 0, out, err: "" });
-const failed = (err: string): Ran => ({ kind: "ended", code: 255, out: "", err });
+const failed = (err: string) => said("", 255, err);
 
 const UP = said(real("single-jail-ping"));
 const DOWN = failed(real("single-jail-status-down").replace("rc=255\n", ""));

@@ -452,12 +452,6 @@ describe("countries", () => {
     expect(run.fault("geo")).toBe("");
   });
 
-  test("without --geo nothing is asked", async () => {
-    using scene = new Scene();
-    scene.overrides.runProgram = () => Promise.reject(new Error("asked"));
-    expect(await runOf(scene).countries("203.0.113.1")).toEqual({});
-  });
-
   test.each(["", "{}", '    "country": \n      {', "x".repeat(1e6)])(
     "an answer that is none is no country",
     async (out) => {

@@ -122,7 +122,11 @@ const State = lazily(() => {
     /** The jails and bans that `status --send` told it last, as a fingerprint. */
     status: z.optional(z.string()),
   });
-  const failure = z.object({ since: z.number(), told: z.number(), exitCode: z.number() });
+  const failure = z.object({
+    ...{ since: z.number(), told: z.number(), exitCode: z.number() },
+    /** Of a log that cannot be read. */
+    reason: z.optional(z.string()),
+  });
   return z.object({
     version: z.literal(1),
     log: z.string(),
@@ -4213,10 +4217,14 @@ async function askService(world: World, service: Connected): Promise<Asked> {
   const { ask, host, title } = service;
   if (!("url" in ask)) return ask;
   const reply = await request(world, service, ask);
-  const asked = "kind" in reply ? undefined : ask.read(reply);
-  if (asked) return asked;
-  let verdict = "kind" in reply ? reply : readReply(service, reply);
-  if (!("kind" in reply) && VERDICTS[verdict.kind][0] === 0) verdict = notAs(title, reply);
+  let verdict: Verdict;
+  if ("kind" in reply) verdict = reply;
+  else {
+    const asked = ask.read(reply);
+    if (asked) return asked;
+    verdict = readReply(service, reply);
+    if (VERDICTS[verdict.kind][0] === 0) verdict = notAs(title, reply);
+  }
   const { kind, why, hint } = withHint(verdict, host);
   throw new Fault(VERDICTS[kind][0], why, hint);
 }
@@ -4566,7 +4574,7 @@ function report(
   key: string,
   fault: Fault | undefined,
   over: string,
-  waiting?: () => string,
+  waiting = (): string | undefined => undefined,
 ): void {
   const { [key]: last } = state.failures;
   if (!fault) {
@@ -4578,17 +4586,19 @@ function report(
   if (message === "") return;
   const now = world.now();
   // A time in the future means that the clock was set back.
-  const lasts = last?.exitCode === exitCode && Math.max(last.since, last.told) <= now;
+  const why = exitCode === 66 ? message : undefined;
+  const isSame = last?.exitCode === exitCode && last.reason === why;
+  const lasts = isSame && Math.max(last.since, last.told) <= now;
   const { since, told } = lasts ? last : { since: now, told: 0 };
   const dueAt = told < since + HOUR ? since + HOUR : told + DAY;
   // If it was told before it began, nobody has seen it yet.
   const isDue = told < since || now >= dueAt;
   // If the state cannot be saved, the report cannot be remembered.
   if (isDue || exitCode === 73 || world.terminal || settings.dryRun) {
-    const unsent = ifPossible(() => waiting?.());
+    const unsent = ifPossible(waiting);
     complain(world, unsent ? `${message}; ${unsent}` : message, hint);
   }
-  if (isDue) state.failures[key] = { since, told: world.heard ? now : 0, exitCode };
+  if (isDue) state.failures[key] = { since, told: world.heard ? now : 0, exitCode, reason: why };
 }
 
 // ── The pass: lines ─────────────────────────────────────────────────────────────────────────────
@@ -5759,7 +5769,7 @@ function reportEnded(job: Job, ended: readonly Ended[]): void {
     const fault = outcome instanceof Fault ? outcome : undefined;
     if (fault?.exitCode === 66) continue;
     // Counting what waits reads all of it, so that is done only for a report.
-    report(job, name, fault, `${title} works again`, () => source?.waiting?.() ?? "");
+    report(job, name, fault, `${title} works again`, () => source?.waiting?.());
     const text =
       outcome === 0 ? "nothing new for" : `${amount(Number(outcome), "message")} sent to`;
     if (!fault && world.terminal && !prints) complain(world, `${text} ${title}`);

@@ -1159,6 +1159,9 @@ describe("a failure that lasts is told when it begins, after an hour, then daily
     fs.renameSync(scene.log, join(scene.directory, "aside"));
     const told = await scene.reports(10 * MINUTE, 2 * DAY);
     expect(told.map((text) => text.split(":")[0])).toEqual(["0 h", "1 h", "25 h"]);
+    fs.mkdirSync(scene.log);
+    expect((await scene.run()).err).toContain("not a regular file");
+    fs.rmdirSync(scene.log);
     fs.renameSync(join(scene.directory, "aside"), scene.log);
     const after = await scene.reports(10 * MINUTE, DAY);
     expect(after).toEqual([`0 h: f2b-watch: ${scene.log} can be read again\n`]);

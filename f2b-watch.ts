@@ -4616,7 +4616,7 @@ interface Position {
   readonly lines: number;
   readonly total: number;
   /** What proves it: the bytes before it as they were read, or a cursor. */
-  readonly before?: Uint8Array;
+  readonly before?: Uint8Array | undefined;
   readonly cursor?: Cursor | undefined;
 }
 
@@ -4690,8 +4690,7 @@ class Feed {
       batch.read(linesOf(page.text));
       length += page.text.length;
       // Also for the lines that are known of those before it.
-      const { before: _, ...position } = { ...end, cursor: this.cursorOf(end) };
-      after = position;
+      after = { ...end, before: undefined, cursor: this.cursorOf(end) };
       ({ isLast } = page);
     }
     return batch && { batch: batch.finish(), after };
@@ -5075,7 +5074,7 @@ class LogSource implements Source {
 
   async #search(): Promise<Message | undefined> {
     if (!this.#progress.outbox) this.#flooded ??= await this.#isFlood();
-    const spot = await this.#nextShown(this.#spot, (quiet) => this.#leave(quiet));
+    const spot = await this.#nextShown(this.#spot, true);
     if (spot) {
       this.#spot = spot;
       return this.#flooded && !spot.words ? await this.#nextFile() : this.#nextLines();
@@ -5087,8 +5086,8 @@ class LogSource implements Source {
     return { content: this.#destination.plain(this.#before.trimEnd(), ""), lines: 1 };
   }
 
-  /** Where more is shown, behind pages and batches that show nothing; absent at the end. */
-  async #nextShown(from: Spot, leave?: (quiet: Spot) => void): Promise<Spot | undefined> {
+  /** Where more is shown, behind what shows nothing, which it `leaves`; absent at the end. */
+  async #nextShown(from: Spot, leaves = false): Promise<Spot | undefined> {
     const { world, deadline, settings } = this.#run;
     const isRead = settings.view.format !== "events" || this.#flooded === true;
     for (let spot = from; ;) {
@@ -5097,7 +5096,7 @@ class LogSource implements Source {
       else if (!spot.words || isDone)
         spot = this.#feed.next(spot, this.#flooded ? 0 : this.#room(spot));
       if (spot.at < spot.shown.text.length) return spot;
-      leave?.(spot);
+      if (leaves) this.#leave(spot);
       if (spot.page.isLast && spot.page.ends.length === 0) return undefined;
       await world.sleep(0);
       if (world.stopping.aborted) throw new Stopped();
@@ -5129,8 +5128,8 @@ class LogSource implements Source {
   async #isFlood(): Promise<boolean> {
     const { inline } = this.#run.settings;
     if (inline === 0 || this.#destination.overflow === "none") return false;
-    let scout = await this.#nextShown(this.#spot, (quiet) => this.#leave(quiet));
-    if (scout) this.#spot = scout.words ? this.#spot : scout;
+    let scout = await this.#nextShown(this.#spot, true);
+    if (scout && !scout.words) this.#spot = scout;
     for (let messages = 0; scout && messages < inline; messages++)
       scout = await this.#nextShown(cutAt(scout, this.#room(scout), Infinity).after);
     if (!scout) return false;
@@ -5166,9 +5165,18 @@ class LogSource implements Source {
   /** A message of lines or words; as a file what was refused as text. */
   #nextLines(room = this.#room(this.#spot)): Message {
     const { fenced, plain, markup } = this.#destination;
+    const progress = this.#progress;
     const spot = this.#spot;
     const { words, at } = spot;
-    if (words && !this.#progress.outbox) this.#keepWords(spot);
+    if (words && !progress.outbox) {
+      // The cursor moves behind the batch, and what is to be said of it is kept.
+      const { text } = spot.shown;
+      const whole = this.#doubt && { lines: totalAt(spot), characters: text.length };
+      progress.warned = words.warned;
+      progress.outbox = { text, sent: 0, ...(words.file ? { file: words.file } : {}) };
+      this.#leave(spot);
+      if (whole) this.#doubt = furtherPlace(whole, this.#doubt);
+    }
     const most = words || this.#doubt ? room : room + RESENT_MARK.length;
     const { body, after } = cutAt(spot, room, this.#maxLines, most);
     const shown = [body, "\n"];
@@ -5184,18 +5192,6 @@ class LogSource implements Source {
     // Nothing that is printed is refused.
     const lines = this.#destination.prints ? 1 : countLines(body) + 1;
     return { content, lines, shown, after };
-  }
-
-  /** The cursor moves behind a batch, and what is to be said of it is kept. */
-  #keepWords(spot: Spot): void {
-    const isDoubtful = this.#doubt !== undefined;
-    const { text } = spot.shown;
-    const { file, warned } = spot.words ?? {};
-    this.#progress.warned = warned;
-    this.#progress.outbox = { text, sent: 0, ...(file ? { file } : {}) };
-    this.#leave(spot);
-    const whole = { ...this.#placeOf(spot), characters: text.length };
-    if (isDoubtful) this.#doubt = furtherPlace(whole, this.#doubt);
   }
 
   /** The words that wait: the cursor has left their batch behind. */

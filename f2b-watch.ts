@@ -5389,8 +5389,8 @@ class LogSource implements Source {
     const file = segments[segment]?.file;
     progress.known = known.filter((each) => each !== file?.key);
     // The log as it is where it was sent to its end; an empty copy of it says no less.
-    const isDrained = file?.isLive && offset === file.size;
-    if (isDrained) progress.drained = { file: file.identity, writtenMs: file.writtenMs };
+    const drained = file?.isLive ? { file: file.identity, writtenMs: file.writtenMs } : undefined;
+    if (drained) progress.drained = offset === file?.size ? drained : undefined;
   }
 }
 

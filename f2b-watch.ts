@@ -4110,8 +4110,9 @@ function proxyOf({ env }: World, { protocol, hostname }: URL): string | undefine
   const spared = (env[find("no_proxy") ?? ""] ?? "").split(/[\s,]+/);
   if (spared.some((name) => name === "*" || (name && hostname.endsWith(name)))) return undefined;
   const name = find(protocol.replace(":", "_proxy"));
-  if (name && !URL.parse(env[name] ?? "")?.hostname)
-    throw new Fault(78, `${name}: expected http://<host>:<port>, found no such URL`);
+  // Both runtimes also take a host and a port alone.
+  if (name && !/^(?:\w+:)?\/\/[^\s/]|^[^\s/]+:\d+\/?$/.test(env[name]?.trim() ?? ""))
+    throw new Fault(78, `${name}: expected http://<host>:<port>, found something else`);
   return name;
 }
 

@@ -99,10 +99,8 @@ describe("many", () => {
     for (const line of lines) expect(line.length).toBeLessThan(400);
   });
 
-  const hosts = Array.from(
-    { length: 900 },
-    (_, index) => `10.${index % 7}.${index >> 8}.${index & 255}`,
-  );
+  const hostOf = (index: number) => `10.${index % 7}.${index >> 8}.${index & 255}`;
+  const hosts = Array.from({ length: 900 }, (_, index) => hostOf(index));
   const more = ["10.3.0.3", "2001:db8::1", "2001:db8::2"];
 
   test.each(["file", "summary"] as const)(
@@ -342,10 +340,8 @@ test("whatever an attacker writes, a line fits a message and nothing in it is le
     () => says(`[sshd] Increase Ban ${text()} (2 # ${text()} -> x)`),
   ];
   for (let round = 0; round < 150; round++) {
-    const lines = Array.from(
-      { length: 1 + roll(60) },
-      () => writers[roll(writers.length)]?.() ?? "",
-    );
+    const writeLine = () => writers[roll(writers.length)]?.() ?? "";
+    const lines = Array.from({ length: 1 + roll(60) }, writeLine);
     const users = Array.from({ length: 9 }, text);
     const link = `https://example.org/${"x".repeat(250)}/{ip}`;
     for (const markup of [DISCORD.markup, SLACK.markup])

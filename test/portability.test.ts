@@ -113,9 +113,8 @@ describe("deno", () => {
   };
 
   function denoRun(folder: Folder, permissions: Record<string, string>): string[] {
-    const flags = Object.entries(permissions).map(
-      ([name, to]) => `--allow-${name}${to && `=${to}`}`,
-    );
+    const flagOf = ([name, to]: [string, string]) => `--allow-${name}${to && `=${to}`}`;
+    const flags = Object.entries(permissions).map(flagOf);
     const options = ["--log", folder.log, "--state", folder.state, "--max-time", "1"];
     return ["deno", "run", "--no-lock", "--no-prompt", ...flags, script, ...options];
   }

@@ -263,10 +263,7 @@ describe("a view of the log", () => {
 
   test("what a run could not send, the next one does, once", async () => {
     using scene = new Scene();
-    const log = Array.from({ length: 90 }, (_, index) => [
-      line(2 * index),
-      ban(2 * index + 1),
-    ]).flat();
+    const log = lines(0, 179).map((found, index) => (index % 2 ? ban(index) : found));
     scene.append(...log);
     scene.discord.failAlways({ kind: "status", status: 500 });
     expect((await scene.run("--only", "ban")).code).toBe(75);

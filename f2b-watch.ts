@@ -2429,7 +2429,6 @@ export const DISCORD: Service = {
   },
 };
 
-const SLACK_API = "https://slack.com/api/";
 const ADD_SCOPE = "api.slack.com/apps, OAuth & Permissions: add chat:write, then reinstall the app";
 const INVITE = "in Slack, in that channel: /invite @<the bot>; or set SLACK_CHANNEL to its id";
 
@@ -2441,7 +2440,7 @@ export const SLACK: Service = {
     SLACK_TOKEN: "a bot's token (xoxb-…, scope chat:write), and",
     SLACK_CHANNEL: "the channel it posts to",
     SLACK_ICON: "the bot's icon (:bank:)",
-    SLACK_API_URL: `(${SLACK_API})`,
+    SLACK_API_URL: "(https://slack.com/api/)",
   },
   needs: "SLACK_WEBHOOK, or SLACK_TOKEN and SLACK_CHANNEL",
   userAgent: `f2b-watch/${VERSION} (${HOMEPAGE})`,
@@ -2511,17 +2510,16 @@ export const SLACK: Service = {
     const token = variable("SLACK_TOKEN");
     const channel = variable("SLACK_CHANNEL") ?? "";
     const webhook = variable("SLACK_WEBHOOK");
-    const api = urlOf(this, "SLACK_API_URL", variable("SLACK_API_URL") ?? SLACK_API, SLACK_API);
+    const slackApi = "https://slack.com/api/";
+    const api = urlOf(this, "SLACK_API_URL", variable("SLACK_API_URL") ?? slackApi, slackApi);
     const icon = variable("SLACK_ICON") ?? ":bank:";
     if (webhook && token)
       throw new Fault(78, "SLACK_WEBHOOK and SLACK_TOKEN are both set", "keep one of them");
     if (!webhook && !token !== !channel)
       throw new Fault(78, `${token ? "SLACK_CHANNEL" : "SLACK_TOKEN"} is missing`, SET_ONE);
     // Receivers that are nearly Slack have tokens of their own.
-    const isToken = this.owns.test(`${api.hostname}/`)
-      ? /^xox[a-z][-.][\x21-\x7e]+$/
-      : /^[\x21-\x7e]+$/;
-    if (token && !isToken.test(token))
+    const isSlack = this.owns.test(`${api.hostname}/`);
+    if (token && !(isSlack ? /^xox[a-z][-.][!-~]+$/ : /^[!-~]+$/).test(token))
       throw new Fault(78, "SLACK_TOKEN: expected xoxb-…, found something else");
     if (!/^:[\w+'-]{1,100}:$/.test(icon)) {
       const expected = "an emoji's name between colons (:bank:)";

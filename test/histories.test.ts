@@ -1,7 +1,6 @@
 import { expect, test } from "bun:test";
-import { playAll, playHistory, randomHistory, shrink, type History } from "./histories.ts";
+import { playAll, playHistory, shrink, type History } from "./histories.ts";
 
-const HOUR_MS = 3_600_000;
 const count = Number(process.env["HISTORIES"] ?? 3_000);
 const firstSeed = Number(process.env["HISTORIES_SEED"] ?? 1);
 
@@ -34,15 +33,6 @@ test("a failing history shrinks to the steps that matter", async () => {
   expect(small.steps).toEqual([{ kind: "write", a: 0.4, b: 0.3 }]);
 });
 
-test("the same seed is the same history", () => {
-  expect(randomHistory(7)).toEqual(randomHistory(7));
-  expect(randomHistory(7)).not.toEqual(randomHistory(8));
-});
-
-test(
-  `random histories: every line once and in order (HISTORIES_SEED=${firstSeed} HISTORIES=${count})`,
-  async () => {
-    expect(await playAll(firstSeed, count)).toBe("");
-  },
-  24 * HOUR_MS,
-);
+test(`random histories: every line once and in order (HISTORIES_SEED=${firstSeed} HISTORIES=${count})`, async () => {
+  expect(await playAll(firstSeed, count)).toBe("");
+}, 86_400_000);

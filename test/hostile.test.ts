@@ -249,8 +249,7 @@ describe("a state of mutated bytes", () => {
 
 // ── The env file ────────────────────────────────────────────────────────────────────────────────
 
-describe("an env file of mutated bytes", () => {
-  const GOOD = `# where fail2ban's news go
+const GOOD = `# where fail2ban's news go
 DISCORD_WEBHOOK="https://discord.com/api/webhooks/1234567890/S3CR3T-S3CR3T"
 SLACK_TOKEN=xoxb-S3CR3T-1
 SLACK_CHANNEL=#alerts
@@ -262,7 +261,10 @@ F2B_HOST='web 1'
 F2B_COLOR=true
 `;
 
-  fuzz("is taken or refused in one line, without a secret", 300, async (random) => {
+fuzz(
+  "an env file of mutated bytes is taken or refused in one line, without a secret",
+  300,
+  async (random) => {
     using scene = new Scene(...lines(1, 3));
     const path = join(scene.directory, "env");
     fs.writeFileSync(path, Buffer.from(random.mutate(GOOD), "latin1"), { mode: 0o600 });
@@ -271,51 +273,53 @@ F2B_COLOR=true
     expect([0, 69, 75, 78]).toContain(code);
     expect(out + err).not.toContain("S3CR3T");
     if (code === 78) expect(err).toMatch(/^(f2b-watch: [^\n]+\n(hint: [^\n]+\n)?)+$/);
-  });
-});
+  },
+);
 
 // ── The server's answers ────────────────────────────────────────────────────────────────────────
 
-describe("answers of random and mutated bytes", () => {
-  const BODIES = [
-    KEPT,
-    '{"message":"You are being rate limited.","retry_after":0.5,"global":false}',
-    '{"message":"Unknown Webhook","code":10015}',
-    '{"message":"Invalid Form Body","code":50035,"errors":{"content":{"_errors":[{"code":"X"}]}}}',
-    '{"ok":true,"channel":"C1","ts":"1503435956.000247","message":{"text":"x"}}',
-    '{"ok":false,"error":"ratelimited"}',
-    "<html><body>502 S3CR3T</body></html>",
-    "error code: 1015",
-    "ok",
-    "",
-  ];
-  const STATUSES = [200, 200, 201, 204, 400, 401, 403, 404, 410, 413, 429, 500, 502, 503];
+const BODIES = [
+  KEPT,
+  '{"message":"You are being rate limited.","retry_after":0.5,"global":false}',
+  '{"message":"Unknown Webhook","code":10015}',
+  '{"message":"Invalid Form Body","code":50035,"errors":{"content":{"_errors":[{"code":"X"}]}}}',
+  '{"ok":true,"channel":"C1","ts":"1503435956.000247","message":{"text":"x"}}',
+  '{"ok":false,"error":"ratelimited"}',
+  "<html><body>502 S3CR3T</body></html>",
+  "error code: 1015",
+  "ok",
+  "",
+];
+const STATUSES = [200, 200, 201, 204, 400, 401, 403, 404, 410, 413, 429, 500, 502, 503];
 
-  function wildAnswer(random: Random): Response {
-    const status = random.roll() < 0.8 ? random.pick(STATUSES) : 200 + random.below(400);
-    const body = random.roll() < 0.5 ? random.pick(BODIES) : random.mutate(random.pick(BODIES));
-    const header = () => random.pick(["0", "1", "0.001", "-5", "1e9", "nan", "", "99999999"]);
-    const headers = new Headers({ "content-type": random.pick(["application/json", "x/y"]) });
-    for (const name of ["retry-after", "x-ratelimit-remaining", "x-ratelimit-reset-after"]) {
-      if (random.roll() < 0.3) headers.set(name, header());
-    }
-    const empty = [101, 204, 205, 304].includes(status);
-    return new Response(empty ? null : Buffer.from(body, "latin1"), { status, headers });
+function wildAnswer(random: Random): Response {
+  const status = random.roll() < 0.8 ? random.pick(STATUSES) : 200 + random.below(400);
+  const body = random.roll() < 0.5 ? random.pick(BODIES) : random.mutate(random.pick(BODIES));
+  const header = () => random.pick(["0", "1", "0.001", "-5", "1e9", "nan", "", "99999999"]);
+  const headers = new Headers({ "content-type": random.pick(["application/json", "x/y"]) });
+  for (const name of ["retry-after", "x-ratelimit-remaining", "x-ratelimit-reset-after"]) {
+    if (random.roll() < 0.3) headers.set(name, header());
   }
+  const empty = [101, 204, 205, 304].includes(status);
+  return new Response(empty ? null : Buffer.from(body, "latin1"), { status, headers });
+}
 
-  /** Whether a server that answers so has said that it keeps the message. */
-  async function keeps(answer: Pick<Response, "status" | "ok" | "text">): Promise<boolean> {
-    if (answer.status === 204) return true;
-    try {
-      // Half a character at the very end is no word of it.
-      const { id } = JSON.parse((await answer.text()).replace(/\ufffd$/, ""));
-      return answer.ok && typeof id === "string" && id !== "";
-    } catch {
-      return false;
-    }
+/** Whether a server that answers so has said that it keeps the message. */
+async function keeps(answer: Pick<Response, "status" | "ok" | "text">): Promise<boolean> {
+  if (answer.status === 204) return true;
+  try {
+    // Half a character at the very end is no word of it.
+    const { id } = JSON.parse((await answer.text()).replace(/\ufffd$/, ""));
+    return answer.ok && typeof id === "string" && id !== "";
+  } catch {
+    return false;
   }
+}
 
-  fuzz("no crash, no end of it, no word of them, and no line is lost", 80, async (random) => {
+fuzz(
+  "answers of mutated bytes: no crash, no end, no word of them, and no line is lost",
+  80,
+  async (random) => {
     using scene = new Scene(...lines(1, 100));
     const kept: string[] = [];
     let requests = 0;
@@ -342,64 +346,62 @@ describe("answers of random and mutated bytes", () => {
     if (fs.existsSync(rejected)) kept.push(fs.readFileSync(rejected, "utf8"));
     const all = kept.join("\n");
     expect(lines(1, 100).filter((text) => !all.includes(text))).toEqual([]);
-  });
-});
+  },
+);
 
-describe("a server that lies on the wire", () => {
-  const OK = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
-  const LIES: Record<string, string | Buffer | ((socket: Socket) => void)> = {
-    "a body longer than its length": `${OK}content-length: 5\r\n\r\n${KEPT}`,
-    "a body shorter than its length": `${OK}content-length: 5000\r\n\r\n${KEPT.slice(0, 9)}`,
-    "a length below nothing": `${OK}content-length: -1\r\n\r\n${KEPT.slice(0, 9)}`,
-    "a length that is no number": `${OK}content-length: many\r\n\r\n${KEPT.slice(0, 9)}`,
-    "two lengths": `${OK}content-length: 3\r\ncontent-length: 9\r\n\r\n${KEPT}`,
-    "chunks of no size": `${OK}transfer-encoding: chunked\r\n\r\nzz\r\n${KEPT}\r\n`,
-    "a chunk that is not all there": `${OK}transfer-encoding: chunked\r\n\r\nfff\r\n${KEPT}`,
-    "a bomb": Buffer.concat([
-      Buffer.from(`${OK}content-encoding: gzip\r\nconnection: close\r\n\r\n`),
-      gzipSync(Buffer.alloc(50_000_000, " ")),
-    ]),
-    "no HTTP": "220 smtp.example ESMTP\r\n",
-    "a status that is none": "HTTP/1.1 abc\r\n\r\n",
-    "nothing but 100 Continue": "HTTP/1.1 100 Continue\r\n\r\n".repeat(1_000),
-    "headers without end": `${OK}${"x: y\r\n".repeat(200_000)}`,
-    "one header of 1 MB": `${OK}x: ${"y".repeat(1_000_000)}\r\n\r\n`,
-    "a NUL in a header": `${OK}x\0y: z\r\ncontent-length: 0\r\n\r\n`,
-    "random bytes": new Random(firstSeed).bytes(5_000),
-    "a byte now and then": (socket) => {
-      const timer = setInterval(() => socket.write(" "), 20);
-      socket.on("close", () => clearInterval(timer));
-    },
-    "a body without end": (socket) => {
-      socket.write(`${OK}\r\n`);
-      const more = () => socket.write(" ".repeat(65_536), (error) => error ?? setTimeout(more, 1));
-      more();
-    },
-    "an end at once": (socket) => void socket.destroy(),
-  };
+const OK = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
+const LIES: Record<string, string | Buffer | ((socket: Socket) => void)> = {
+  "a body longer than its length": `${OK}content-length: 5\r\n\r\n${KEPT}`,
+  "a body shorter than its length": `${OK}content-length: 5000\r\n\r\n${KEPT.slice(0, 9)}`,
+  "a length below nothing": `${OK}content-length: -1\r\n\r\n${KEPT.slice(0, 9)}`,
+  "a length that is no number": `${OK}content-length: many\r\n\r\n${KEPT.slice(0, 9)}`,
+  "two lengths": `${OK}content-length: 3\r\ncontent-length: 9\r\n\r\n${KEPT}`,
+  "chunks of no size": `${OK}transfer-encoding: chunked\r\n\r\nzz\r\n${KEPT}\r\n`,
+  "a chunk that is not all there": `${OK}transfer-encoding: chunked\r\n\r\nfff\r\n${KEPT}`,
+  "a bomb": Buffer.concat([
+    Buffer.from(`${OK}content-encoding: gzip\r\nconnection: close\r\n\r\n`),
+    gzipSync(Buffer.alloc(50_000_000, " ")),
+  ]),
+  "no HTTP": "220 smtp.example ESMTP\r\n",
+  "a status that is none": "HTTP/1.1 abc\r\n\r\n",
+  "nothing but 100 Continue": "HTTP/1.1 100 Continue\r\n\r\n".repeat(1_000),
+  "headers without end": `${OK}${"x: y\r\n".repeat(200_000)}`,
+  "one header of 1 MB": `${OK}x: ${"y".repeat(1_000_000)}\r\n\r\n`,
+  "a NUL in a header": `${OK}x\0y: z\r\ncontent-length: 0\r\n\r\n`,
+  "random bytes": new Random(firstSeed).bytes(5_000),
+  "a byte now and then": (socket) => {
+    const timer = setInterval(() => socket.write(" "), 20);
+    socket.on("close", () => clearInterval(timer));
+  },
+  "a body without end": (socket) => {
+    socket.write(`${OK}\r\n`);
+    const more = () => socket.write(" ".repeat(65_536), (error) => error ?? setTimeout(more, 1));
+    more();
+  },
+  "an end at once": (socket) => void socket.destroy(),
+};
 
-  test.each(Object.entries(LIES))("%s: 75, and afterwards every line", async (_, lie) => {
-    using scene = new Scene(...lines(1, 30));
-    const server = createServer((socket) => {
-      socket.on("error", () => undefined);
-      socket.once("data", () => (typeof lie === "function" ? lie(socket) : socket.write(lie)));
-    });
-    await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
-    const { port } = server.address() as AddressInfo;
-    const { env } = scene;
-    scene.env = { DISCORD_WEBHOOK: `http://127.0.0.1:${port}/api/webhooks/1/tok-en_12345678` };
-    scene.overrides.fetch = (url, init) => fetch(url, init);
-    const { code, err } = await scene.run();
-    server.close();
-    expect(code).toBe(75);
-    expect(err).not.toMatch(/https?:|tok-en|127/);
-    delete scene.overrides.fetch;
-    scene.env = env;
-    scene.wait(HOUR);
-    expect((await scene.run()).code).toBe(0);
-    scene.expectPosted(...lines(1, 30));
-    expect(scene.notices()).toEqual(["(resent)"]);
+test.each(Object.entries(LIES))("a server lies with %s: 75, then every line", async (_, lie) => {
+  using scene = new Scene(...lines(1, 30));
+  const server = createServer((socket) => {
+    socket.on("error", () => undefined);
+    socket.once("data", () => (typeof lie === "function" ? lie(socket) : socket.write(lie)));
   });
+  await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
+  const { port } = server.address() as AddressInfo;
+  const { env } = scene;
+  scene.env = { DISCORD_WEBHOOK: `http://127.0.0.1:${port}/api/webhooks/1/tok-en_12345678` };
+  scene.overrides.fetch = (url, init) => fetch(url, init);
+  const { code, err } = await scene.run();
+  server.close();
+  expect(code).toBe(75);
+  expect(err).not.toMatch(/https?:|tok-en|127/);
+  delete scene.overrides.fetch;
+  scene.env = env;
+  scene.wait(HOUR);
+  expect((await scene.run()).code).toBe(0);
+  scene.expectPosted(...lines(1, 30));
+  expect(scene.notices()).toEqual(["(resent)"]);
 });
 
 // ── A crowd ─────────────────────────────────────────────────────────────────────────────────────

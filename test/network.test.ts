@@ -141,14 +141,6 @@ describe("a proxy", () => {
     expect(code).toBe(78);
     expect(err).toMatch(/^f2b-watch: HTTPS_PROXY: expected http:/);
   });
-
-  testEach("NODE_EXTRA_CA_CERTS in the env file is refused: it is read before", async (how) => {
-    using machine = new Machine();
-    fs.writeFileSync(join(machine.directory, "env"), `NODE_EXTRA_CA_CERTS=${directory}/ca.pem\n`);
-    const { code, err } = await machine.go(how);
-    expect(code).toBe(78);
-    expect(err).toMatch(/^f2b-watch: NODE_EXTRA_CA_CERTS: [^\n]+\nhint: [^\n]*crontab/);
-  });
 });
 
 /** A Discord that keeps what it reads, answers the first message of each connection, and then dies. */

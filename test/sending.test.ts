@@ -757,41 +757,37 @@ describe("a message that provably was not sent", () => {
 
 // ── Dead, locked, misconfigured ─────────────────────────────────────────────────────────────────
 
-describe("a refusal by a code that is known: 69, with a hint, called again after a day", () => {
-  const dead = rowsOf({
-    Discord: "404 10003, 404 10015, 403 50001, 403 50013, 401 50027",
-    Slack: "channel_not_found, not_in_channel, invalid_auth, is_archived, missing_scope",
-    "Slack's webhook": "404 no_service, 410 channel_is_archived",
-  });
-  test.each(dead)("%s %s", async (way, fault) => {
-    using scene = await SendingScene.waiting(way, fault);
-    const first = await scene.expectCode(69);
-    const says = `^f2b-watch: (Discord|Slack): [^\n]*\\([^\n]*${fault.replace(/.* /, "")}\\); 1 line waits\nhint: .+\n$`;
-    expect(first.err).toMatch(new RegExp(says));
-    expect(first.err).not.toMatch(/http|XXXX|xoxb-\d|tok-en_/);
-    expect(scene.newRequests()).toBe(1);
-    // Other settings than where it posts to change nothing.
-    if (way === "Slack") scene.env["SLACK_ICON"] = ":x:";
-    expect(await askedAt(scene, 69, 20 * MINUTE, 2 * DAY)).toEqual([24 * 60]);
-    scene.failAlways(undefined);
-    scene.wait(DAY);
-    const { err } = await scene.expectCode(0);
-    expect(err).toMatch(/^f2b-watch: (Discord|Slack) works again\n$/);
-    scene.expectPosted(line(3));
-  });
+const DEAD = rowsOf({
+  Discord: "404 10003, 404 10015, 403 50001, 403 50013, 401 50027",
+  Slack: "channel_not_found, not_in_channel, invalid_auth, is_archived, missing_scope",
+  "Slack's webhook": "404 no_service, 410 channel_is_archived",
+});
+test.each(DEAD)("a known refusal is 69, asked again after a day: %s %s", async (way, fault) => {
+  using scene = await SendingScene.waiting(way, fault);
+  const first = await scene.expectCode(69);
+  const says = `^f2b-watch: (Discord|Slack): [^\n]*\\([^\n]*${fault.replace(/.* /, "")}\\); 1 line waits\nhint: .+\n$`;
+  expect(first.err).toMatch(new RegExp(says));
+  expect(first.err).not.toMatch(/http|XXXX|xoxb-\d|tok-en_/);
+  expect(scene.newRequests()).toBe(1);
+  // Other settings than where it posts to change nothing.
+  if (way === "Slack") scene.env["SLACK_ICON"] = ":x:";
+  expect(await askedAt(scene, 69, 20 * MINUTE, 2 * DAY)).toEqual([24 * 60]);
+  scene.failAlways(undefined);
+  scene.wait(DAY);
+  const { err } = await scene.expectCode(0);
+  expect(err).toMatch(/^f2b-watch: (Discord|Slack) works again\n$/);
+  scene.expectPosted(line(3));
 });
 
-describe("a refusal without a code that is known: 69, called again after an hour", () => {
-  const body = (status: number, text: string) => ({ kind: "status", status, body: text }) as const;
-  test.each<[Way, Fault | string]>([
-    ["Discord", body(403, "error code: 1010")],
-    ["Discord", body(404, "<html>not here</html>")],
-    ...rowsOf({ Discord: "401, 403 40333, 410", Slack: "brand_new_trouble" }),
-  ])("%s %j", async (way, fault) => {
-    using scene = await SendingScene.waiting(way, fault);
-    expect(await askedAt(scene, 69, 5 * MINUTE, 181 * MINUTE)).toEqual([0, 60, 120, 180]);
-    await scene.recovers(HOUR, line(3));
-  });
+const saying = (status: number, body: string) => ({ kind: "status", status, body }) as const;
+test.each<[Way, Fault | string]>([
+  ["Discord", saying(403, "error code: 1010")],
+  ["Discord", saying(404, "<html>not here</html>")],
+  ...rowsOf({ Discord: "401, 403 40333, 410", Slack: "brand_new_trouble" }),
+])("a refusal of no known code is 69, for an hour: %s %j", async (way, fault) => {
+  using scene = await SendingScene.waiting(way, fault);
+  expect(await askedAt(scene, 69, 5 * MINUTE, 181 * MINUTE)).toEqual([0, 60, 120, 180]);
+  await scene.recovers(HOUR, line(3));
 });
 
 describe("a refusal that is configuration: 78, reported and asked ever more rarely", () => {

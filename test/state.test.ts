@@ -564,22 +564,20 @@ describe("93: what could be somebody else's doing is refused before anything is 
   });
 });
 
-describe("87: a temporary file that was left behind", () => {
-  test.each([
-    ["whole", (path: string) => fs.readFileSync(path, "utf8")],
-    ["half", (path: string) => fs.readFileSync(path, "utf8").slice(0, 50)],
-    ["empty", () => ""],
-    ["of a newer version", () => '{"version":9}'],
-    ["that says all was done", withCursor({ offset: 9e9 })],
-  ])("%s, is not used, and is gone afterwards", async (_, text) => {
-    using scene = await goingScene();
-    const path = `${scene.stateFile()}.tmp`;
-    fs.writeFileSync(path, text(scene.stateFile()), { mode: 0o666 });
-    fs.chmodSync(path, 0o666);
-    await scene.passPosts(...lines(6, 8));
-    expect(fs.existsSync(path)).toBe(false);
-    expect(modeOf(scene.stateFile())).toBe(0o600);
-  });
+test.each([
+  ["whole", (path: string) => fs.readFileSync(path, "utf8")],
+  ["half", (path: string) => fs.readFileSync(path, "utf8").slice(0, 50)],
+  ["empty", () => ""],
+  ["of a newer version", () => '{"version":9}'],
+  ["that says all was done", withCursor({ offset: 9e9 })],
+])("87: a temporary file left behind, %s, is not used", async (_, text) => {
+  using scene = await goingScene();
+  const path = `${scene.stateFile()}.tmp`;
+  fs.writeFileSync(path, text(scene.stateFile()), { mode: 0o666 });
+  fs.chmodSync(path, 0o666);
+  await scene.passPosts(...lines(6, 8));
+  expect(fs.existsSync(path)).toBe(false);
+  expect(modeOf(scene.stateFile())).toBe(0o600);
 });
 
 test.each([0o000, 0o022, 0o077])("umask %o: the folder is 0700, files 0600", async (mask) => {

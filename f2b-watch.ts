@@ -58,16 +58,17 @@ const State = lazily(() => {
   const anchor = {
     offset: count,
     lastLineHash: z.string(),
-    lastLineBytes: count,
+    /** The first states had several: the last one counts. */
     headHash: z.array(z.string()),
-    firstLineHash: z.string(),
   };
   const cursor = z.object({
     ...anchor,
     /** In this file. */
     lines: count,
     lastTime: z.optional(z.string()),
-    /** Lines that were sent, newest first, ever fewer of the older ones: number, hash and time. */
+    /** The first time in this file. */
+    began: z.optional(z.string()),
+    /** Lines that were sent, newest first, ever fewer of the older ones: number, mark and time. */
     trail: z.optional(z.array(z.tuple([z.number(), z.string(), z.string()]))),
   });
   /** A time of quiet that a destination asked for, or that failures earned. */
@@ -1959,11 +1960,8 @@ class Flood extends Counts {
 const ANCHOR_LINE_BYTES = 4 * 1024;
 /** How far back the lines before the last one are looked at. */
 const ANCHOR_TAIL_BYTES = 32 * 1024;
-/** Of the lines before the last one so many are known one by one, of older ones ever fewer. */
-const KNOWN_DENSE = 8;
-/** The head is hashed at several lengths: a file that was cut short is known by its beginning. */
+/** How much of a file's beginning is hashed. */
 const HEAD_BYTES = 512;
-const HEAD_LENGTHS: readonly number[] = [32, 128, HEAD_BYTES];
 
 /**
  * 64 bits that tell contents apart, as 16 hex digits. Not for secrets: loading a real digest costs
@@ -1983,24 +1981,37 @@ export function fingerprint(content: Uint8Array | string): string {
   return [a, b].map((word) => (word >>> 0).toString(16).padStart(8, "0")).join("");
 }
 
-/** Where the last line of `before` begins. */
-function lastLineStart(before: Uint8Array): number {
-  return before.length < 2 ? 0 : before.lastIndexOf(NEWLINE, before.length - 2) + 1;
+/** The lines that end in `bytes`, newest first; of the oldest one only the end may be there. */
+function* linesBack(bytes: Uint8Array): Generator<Uint8Array> {
+  for (let end = bytes.length; end > 0;) {
+    const start = end < 2 ? 0 : bytes.lastIndexOf(NEWLINE, end - 2) + 1;
+    yield bytes.subarray(start, end);
+    end = start;
+  }
 }
 
-function firstLine(head: Uint8Array): Uint8Array {
-  const end = head.indexOf(NEWLINE);
-  return end < 0 ? head : head.subarray(0, end + 1);
+/** The last line, at most its last 4 KiB. */
+function lastLine(bytes: Uint8Array): Uint8Array {
+  return (linesBack(bytes).next().value ?? bytes).subarray(-ANCHOR_LINE_BYTES);
 }
 
-/** At most its last 4 KiB. */
-function lastLine(before: Uint8Array): Uint8Array {
-  return before.subarray(Math.max(lastLineStart(before), before.length - ANCHOR_LINE_BYTES));
+/**
+ * What tells the first of these lines, newest first, from others. One without a time proves nothing
+ * by itself: it counts together with those before it.
+ */
+function markOf(lines: readonly Uint8Array[]): string {
+  const hashes: string[] = [];
+  for (const line of lines.slice(0, 8)) {
+    hashes.push(fingerprint(line.subarray(-ANCHOR_LINE_BYTES)));
+    if (line.length >= ANCHOR_LINE_BYTES || lineTime(line) !== "") break;
+  }
+  const [hash = "", ...more] = hashes;
+  return more.length > 0 ? fingerprint(hashes.join()) : hash;
 }
 
 function sameAnchor(one: Anchor, other: Anchor): boolean {
-  const proofOf = ({ offset, lastLineHash, headHash, firstLineHash }: Anchor) =>
-    [offset, lastLineHash, headHash, offset > 0 || firstLineHash].join();
+  const proofOf = ({ offset, lastLineHash, headHash }: Anchor) =>
+    [offset, lastLineHash, headHash.at(-1)].join();
   return proofOf(one) === proofOf(other);
 }
 
@@ -3294,11 +3305,8 @@ class OpenFile {
   }
 
   get lastTime(): string {
-    let rest = this.readBefore(this.size, ANCHOR_TAIL_BYTES);
-    for (let time = ""; ; rest = rest.subarray(0, lastLineStart(rest))) {
-      time = lineTime(rest.subarray(lastLineStart(rest)));
-      if (time || rest.length === 0) return time;
-    }
+    const lines = linesBack(this.readBefore(this.size, ANCHOR_TAIL_BYTES));
+    return lines.map(lineTime).find((time) => time !== "") ?? "";
   }
 
   /** A hint only: a file that was emptied keeps it. */
@@ -3318,10 +3326,10 @@ class OpenFile {
       yield this.fill(position, block.subarray(0, Math.min(PAGE_BYTES, to - position)));
   }
 
-  /** Every whole line from `from` on, at most its last 4 KiB, and where it ends. */
-  *lines(from = 0): Generator<{ line: Uint8Array; end: number }> {
-    let [start, position] = [from, from];
-    for (const block of this.blocks(from)) {
+  /** Every whole line, at most its last 4 KiB, and where it begins and ends. */
+  *lines(): Generator<{ line: Uint8Array; start: number; end: number }> {
+    let [start, position] = [0, 0];
+    for (const block of this.blocks()) {
       for (let at = block.indexOf(NEWLINE); at >= 0; at = block.indexOf(NEWLINE, at + 1)) {
         const end = position + at + 1;
         const first = Math.max(start, end - ANCHOR_LINE_BYTES);
@@ -3329,7 +3337,7 @@ class OpenFile {
         const line = isHere
           ? block.subarray(first - position, at + 1)
           : this.read(first, end - first);
-        yield { line, end };
+        yield { line, start, end };
         start = end;
       }
       position += block.length;
@@ -3354,26 +3362,14 @@ class OpenFile {
 
   /** What proves that a reader stood at `offset`; `before`: the bytes up to there. */
   anchorAt(offset: number, before = this.readBefore(offset, ANCHOR_LINE_BYTES + 1)): Anchor {
-    const line = lastLine(before);
-    const longest = Math.min(offset, HEAD_BYTES);
-    const lengths = [...HEAD_LENGTHS.filter((length) => length < offset), longest];
-    return {
-      offset,
-      lastLineHash: fingerprint(line),
-      lastLineBytes: line.length,
-      headHash: lengths.map((length) => fingerprint(this.head.subarray(0, length))),
-      firstLineHash: fingerprint(firstLine(this.head.subarray(0, longest || Infinity))),
-    };
+    // Nothing was read of a file that is known by its first line.
+    const length = offset || this.head.indexOf(NEWLINE) + 1;
+    const headHash = [fingerprint(this.head.subarray(0, length))];
+    return { offset, lastLineHash: fingerprint(lastLine(before)), headHash };
   }
 
   matches(anchor: Anchor): boolean {
-    const { offset, lastLineHash, headHash } = anchor;
-    if (offset > this.size) return false;
-    if (offset === 0) return sameAnchor(this.anchorAt(0), anchor);
-    // Its longest head proves the shorter ones.
-    const head = this.head.subarray(0, Math.min(offset, HEAD_BYTES));
-    const line = lastLine(this.readBefore(offset, ANCHOR_LINE_BYTES + 1));
-    return fingerprint(line) === lastLineHash && fingerprint(head) === headHash.at(-1);
+    return anchor.offset <= this.size && sameAnchor(this.anchorAt(anchor.offset), anchor);
   }
 
   /**
@@ -3388,25 +3384,24 @@ class OpenFile {
     before = this.readBefore(offset, ANCHOR_TAIL_BYTES),
   ): Cursor {
     const near = before.subarray(-ANCHOR_TAIL_BYTES);
-    // Of the last lines each, of older ones four of each doubling of the distance.
-    const isKept = (at: number) =>
-      at % 2 ** Math.floor(Math.log2((total - at) / KNOWN_DENSE + 1)) === 0;
-    const known: KnownLine[] = [];
-    let [at, lastTime] = [total, ""];
-    for (let rest = near; rest.length > 0 && offset > 0; at--) {
-      const start = lastLineStart(rest);
-      const isCutOff = start === 0 && near.length < offset && rest.length < ANCHOR_LINE_BYTES;
-      if (isCutOff) break;
-      const time = isKept(at) || lastTime === "" ? lineTime(rest.subarray(start)) : "";
-      if (isKept(at)) known.push([at, fingerprint(lastLine(rest)), time]);
-      lastTime ||= time;
-      rest = rest.subarray(0, start);
-    }
+    const rows = [...linesBack(near)];
+    const isCutOff = near.length < offset && (rows.at(-1)?.length ?? 0) < ANCHOR_LINE_BYTES;
+    if (isCutOff) rows.pop();
+    // Of the last eight lines each, of older ones four of each doubling of the distance.
+    const isKept = (at: number) => at % 2 ** Math.floor(Math.log2((total - at) / 8 + 1)) === 0;
+    const known = rows.flatMap((row, index): KnownLine[] => {
+      const at = total - index;
+      return isKept(at) ? [[at, markOf(rows.slice(index)), lineTime(row)]] : [];
+    });
+    const older = trail.filter(([at]) => at <= total - rows.length && isKept(at));
+    const lastTime = rows
+      .values()
+      .map(lineTime)
+      .find((time) => time !== "");
     return {
       ...this.anchorAt(offset, near),
-      lines,
+      ...{ lines, began: this.firstTime, trail: [...known, ...older] },
       ...(lastTime && { lastTime }),
-      trail: [...known, ...trail.filter(([each]) => each <= at && isKept(each))],
     };
   }
 
@@ -3420,7 +3415,6 @@ class OpenFile {
     );
   }
 
-  /** Whether a whole line is in it. */
   hasLine(): boolean {
     return !this.lines().next().done;
   }
@@ -3431,139 +3425,75 @@ class OpenFile {
     return !this.isLive && oldest !== "" && this.lastTime !== "" && this.lastTime < oldest;
   }
 
-  /** Where an earlier reader left it: at the end of a line, unless that was the file's end. */
+  /** Where an earlier reader left it; where that was in mid-line, and it grew, before that line. */
   finishedAt({ cursor, finished, known = [] }: Progress): number {
     if (known.includes(this.key ?? "") && !(cursor && this.matches(cursor))) return this.size;
-    const ends = finished.map((anchor) => {
-      const { offset, lastLineBytes } = anchor;
-      if (!this.matches(anchor)) return 0;
-      const isInLine = offset < this.size && this.readBefore(offset, 1)[0] !== NEWLINE;
-      return isInLine ? offset - lastLineBytes : offset;
-    });
-    return Math.max(0, ...ends);
-  }
-
-  /** Whether all that it holds stands in another file, byte for byte. */
-  #isPartOf(other: OpenFile): boolean {
-    const { firstTime, size } = this;
-    if (firstTime === "" || firstTime < other.firstTime || firstTime > other.lastTime) return false;
-    const first = firstLine(this.head);
-    for (const { line, end } of other.lines()) {
-      const start = end - line.length;
-      if (start + size > other.size) return false;
-      if (Buffer.compare(line.subarray(0, first.length), first) !== 0) continue;
-      let at = 0;
-      const isSame = (length: number) =>
-        Buffer.compare(this.read(at, length), other.read(start + at, length)) === 0;
-      while (at < size && isSame(Math.min(PAGE_BYTES, size - at))) at += PAGE_BYTES;
-      if (at >= size) return true;
-    }
-    return false;
+    const ends = finished.filter((anchor) => this.matches(anchor)).map(({ offset }) => offset);
+    const end = Math.max(0, ...ends);
+    const before = this.readBefore(end, ANCHOR_LINE_BYTES);
+    const isWhole = end === this.size || before.at(-1) === NEWLINE;
+    return isWhole ? end : end - lastLine(before).length;
   }
 
   /** Where an older file's last line ends in it, since one of them was copied or trimmed; or 0. */
   overlap(older: OpenFile): number {
+    const end = this.lastLineEnd();
     // Cut short, or put back, beside a copy that holds all of it.
-    if (this.#isPartOf(older)) return this.lastLineEnd();
+    if (end > 0 && older.matches(this.anchorAt(end))) return end;
     const found = this.#find(older.cursorAt(older.lastLineEnd(), 0));
-    const isBehind = found?.by === "last line" && found.offset <= older.size;
-    return isBehind ? found.offset : 0;
+    // Behind more than the older one holds it stands once more.
+    return found?.by === "last line" && found.offset <= older.size ? found.offset : 0;
   }
 
   /**
    * Where the last line that is known to be sent ends, and what shows it: the proof at the cursor's
-   * offset, the last line elsewhere, one of those just before it among others, or less.
+   * offset, the last line elsewhere, lines behind which there are no others, or less.
    */
   found({ cursor }: Progress) {
     if (!cursor || !this.matches(cursor)) return cursor && this.#find(cursor);
     return { offset: cursor.offset, by: "position" as const };
   }
 
-  /** Whether it begins like the file that the anchor stood in. */
-  #beginsLike({ offset, firstLineHash, headHash }: Anchor): boolean {
-    const rung = HEAD_LENGTHS.findLastIndex((length) => length <= this.size && length < offset);
-    const first = firstLine(this.head);
-    const sameFirst = fingerprint(first) === firstLineHash;
-    // A line with its time is in no other log, whatever was written behind it since.
-    const isProven = first.at(-1) === NEWLINE && (!sameFirst || lineTime(first) !== "");
-    if (isProven || rung < 0) return sameFirst;
-    return fingerprint(this.head.subarray(0, HEAD_LENGTHS[rung])) === headHash[rung];
-  }
-
   /**
-   * Looks for the lines that a cursor knows, the newest first. A line without a time proves nothing
-   * by itself: what stands before it must be known, too.
+   * Looks for the newest line that a cursor knows; the beginning of the same file counts as one.
+   * Unless it is the last one that was sent, what follows and is not younger was sent, too.
    */
-  #find(cursor: Cursor) {
+  #find({ lastTime = "", began = "", trail = [] }: Cursor) {
     // What begins later than a line was written does not hold that line.
-    if (cursor.lastTime && this.firstTime > cursor.lastTime) return undefined;
-    const { trail: known = [] } = cursor;
-    const ranks = new Map(known.map(([, hash], rank) => [hash, rank] as const).toReversed());
-    const recent: string[] = [];
-    let best: { rank: number; context: number; offset: number } | undefined;
-    let hits = 0;
-    for (const { line, end } of this.lines()) {
-      const hash = fingerprint(line);
-      const rank = ranks.get(hash);
-      if (rank !== undefined) {
-        hits++;
-        const before = known.slice(rank + 1);
-        const strange = recent.findIndex((each, index) => each !== before[index]?.[1]);
-        const context = strange < 0 ? recent.length : strange;
-        const wanted = Math.min(recent.length, before.length, KNOWN_DENSE - 1);
-        const isProven = context >= wanted || known[rank]?.[2] || lineTime(line) !== "";
-        const isBetter =
-          rank === best?.rank ? context > best.context : rank < (best?.rank ?? Infinity);
-        if (isProven && isBetter) best = { rank, context, offset: end };
-      }
-      recent.unshift(hash);
-      recent.length = Math.min(recent.length, KNOWN_DENSE);
+    if (lastTime && this.firstTime > lastTime) return undefined;
+    const ranks = new Map(trail.map(([, mark], rank) => [mark, rank] as const).toReversed());
+    const isSameFile = began !== "" && began === this.firstTime;
+    let [best, offset] = [isSameFile ? trail.length + 1 : Infinity, 0];
+    let [recent, isSent]: [Uint8Array[], boolean] = [[], false];
+    let [last, hits, twins] = [0, 0, 0];
+    const isOld = (start: number, end: number) => {
+      const line = this.read(start, Math.min(end - start, PAGE_BYTES));
+      const time = lineTime(line);
+      if (time) isSent = time <= lastTime;
+      // What a cut left of a line, with the next line right behind it, is not.
+      const isGlued = /.\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} /.test(utf8.decode(line));
+      return isSent && !isGlued;
+    };
+    for (const { line, start, end } of this.lines()) {
+      recent = [Buffer.from(line), ...recent.slice(0, 7)];
+      const mark = markOf(recent);
+      const rank = ranks.get(mark) ?? Infinity;
+      if (rank < Infinity) hits++;
+      const isTwin = rank === best && offset === start && trail[rank + twins + 1]?.[1] === mark;
+      if (rank < best) [best, offset, isSent, twins] = [rank, end, true, 0];
+      else if (isTwin) [offset, twins] = [end, twins + 1];
+      else if (best > 0 && best < Infinity && offset === start && isOld(start, end)) offset = end;
+      last = end;
     }
-    if (!best) {
-      // No line is known: behind the last that is not younger, if the file begins alike.
-      const { lastTime } = cursor;
-      if (lastTime === undefined || !this.#beginsLike(cursor)) return undefined;
-      const offset = this.#behindSent(0, "", [lastTime], Infinity);
-      return offset > 0 ? { offset, by: "guess" as const } : undefined;
-    }
-    const { rank, offset } = best;
-    if (rank === 0) return { offset, by: "last line" as const };
-    const [at = 0, , since = ""] = known[rank] ?? [];
-    const distance = (known[0]?.[0] ?? 0) - at;
-    const newer = known.slice(0, rank).map(([, , time]) => time);
-    // Of the last lines each is known: no other time says that one was sent.
-    const from = distance < KNOWN_DENSE ? "~" : since;
-    const behind = since === "" ? offset : this.#behindSent(offset, from, newer, distance);
-    // A file that ends in a line that was sent holds nothing else.
-    const isProven = behind >= this.lastLineEnd() || (hits > 1 && distance < KNOWN_DENSE);
-    return { offset: behind, by: isProven ? ("lines" as const) : ("guess" as const) };
-  }
-
-  /**
-   * Where the lines from `from` on end that were sent, by their times: at most `most` of them,
-   * between `since` and the next of the `newer` times of known lines; with what a cut left of a
-   * line.
-   */
-  #behindSent(from: number, since: string, newer: readonly string[], most: number): number {
-    const [lastTime = ""] = newer;
-    const until = newer.at(-1) || lastTime;
-    // What a cut left of a line, with the next line right behind it.
-    const isGlued = (line: Uint8Array) =>
-      /.\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} /.test(utf8.decode(line));
-    let [offset, left, isSent] = [from, most, false];
-    for (const { line, end } of this.lines(from)) {
-      const isLong = line.length >= ANCHOR_LINE_BYTES;
-      const whole = isLong ? this.read(offset, Math.min(end - offset, PAGE_BYTES)) : line;
-      const time = lineTime(whole);
-      if (time) isSent = newer.includes(time) || (time >= since && time <= until);
-      if (isGlued(whole) || !isSent || left-- <= 0) return offset;
-      offset = end;
-    }
-    // What has no whole time may as well be the beginning of a new line.
-    const rest = this.read(offset, PAGE_BYTES);
-    const time = lineTime(rest);
-    const isCut = time !== "" && left > 0 && time <= lastTime && !isGlued(rest);
-    return isCut ? this.size : offset;
+    if (best === 0) return { offset, by: "last line" as const };
+    if (best === Infinity) return undefined;
+    // What a cut left of the last line; what has no whole time may be the beginning of a new one.
+    isSent = false;
+    if (offset === last && last < this.size && isOld(last, this.size)) offset = this.size;
+    if (offset === 0) return undefined;
+    // Another file may begin like this one; two of the last lines, or nothing behind, are proof.
+    const isProven = offset >= last || (hits > 1 && best < 8);
+    return { offset, by: isProven ? ("lines" as const) : ("guess" as const) };
   }
 }
 
@@ -3711,7 +3641,7 @@ function ownFiles(base: string, live: OpenFile | undefined, open: readonly OpenF
   const isRotated = ({ name, number }: OpenFile) =>
     number !== undefined || /\d{4}[-._]?\d\d|(?:\.\d{1,4}){2}/.test(name);
   const known = [...(live ? [live] : []), ...open.filter(isRotated)];
-  const firstHash = ({ head }: OpenFile) => fingerprint(firstLine(head));
+  const firstHash = ({ head }: OpenFile) => fingerprint(head.subarray(0, head.indexOf(NEWLINE)));
   const isOther = (file: OpenFile) => {
     if (live?.firstTime && file.firstTime > live.lastTime) return true;
     if (file.name.startsWith(base)) return false;

@@ -2051,8 +2051,11 @@ function packingOf(head: Uint8Array): string | undefined {
   return Object.entries(programs).find(([magic]) => start.startsWith(magic))?.[1];
 }
 
-/** What a name beside the log's may be: absent when it shares no stem with it. */
-function siblingName(log: string, name: string): { rest: string; number?: number } | undefined {
+/**
+ * What a name beside the log's says: absent when it is not made of the log's. Behind the stem alone,
+ * as in `fail2ban-web.log`, a name may be another log's, unless a number, date or word tells.
+ */
+function siblingName(log: string, name: string) {
   const dot = log.lastIndexOf(".");
   const [stem, ending] = dot > 0 ? [log.slice(0, dot), log.slice(dot)] : [log, ""];
   if (name === log || !name.startsWith(stem)) return undefined;
@@ -2061,7 +2064,10 @@ function siblingName(log: string, name: string): { rest: string; number?: number
   if (!/^[-._~ ]/.test(rest) || (!beside && !rest.includes(ending))) return undefined;
   const plain = (beside ? rest : rest.replace(ending, "")).replace(PACKED_NAME, "");
   const number = /^\.(\d{1,4})$/.exec(plain)?.[1];
-  return number === undefined ? { rest } : { rest, number: Number(number) };
+  const isRotated = /^\.\d{1,4}$|\d{4}[-._]?\d\d|(?:\.\d{1,4}){2}/.test(plain);
+  const isOld = isRotated || /\b(?:old|bak|prev)/i.test(plain);
+  if (!beside && !isOld) return undefined;
+  return { isRotated, isOld, number: number === undefined ? undefined : Number(number) };
 }
 
 /**
@@ -2072,20 +2078,17 @@ function siblingName(log: string, name: string): { rest: string; number?: number
 function byAge<File extends Pick<OpenFile, "name" | "number" | "size" | "firstTime">>(
   files: readonly File[],
 ) {
-  const ages = new Map(files.map((file) => [file, file.firstTime]));
-  const ageOf = (file: File) => ages.get(file) ?? "";
-  const numberOf = ({ number = -1 }: File) => number;
-  let age = "";
-  for (const file of files.toSorted((a, b) => numberOf(b) - numberOf(a))) {
-    if (file.number === undefined) break;
-    if (ageOf(file) > age) age = ageOf(file);
-    ages.set(file, age);
-  }
-  return files.toSorted((a, b) => {
-    if (ageOf(a) !== ageOf(b)) return ageOf(a) < ageOf(b) ? -1 : 1;
-    if (a.number !== undefined && b.number !== undefined) return b.number - a.number;
-    return a.size - b.size || (a.name < b.name ? -1 : 1);
+  let oldest = "";
+  const named = files.toSorted(
+    (a, b) => (b.number ?? -1) - (a.number ?? -1) || a.size - b.size || (a.name < b.name ? -1 : 1),
+  );
+  const ages = named.map((file) => {
+    const { number, firstTime } = file;
+    if (number !== undefined && firstTime > oldest) oldest = firstTime;
+    return { file, age: number === undefined ? firstTime : oldest };
   });
+  ages.sort((a, b) => (a.age === b.age ? 0 : a.age < b.age ? -1 : 1));
+  return ages.map(({ file }) => file);
 }
 
 /**
@@ -3241,6 +3244,7 @@ class OpenFile {
   readonly name!: string;
   readonly isLive: boolean = false;
   readonly number: number | undefined;
+  readonly isRotated: boolean | undefined;
   readonly descriptor!: number;
   readonly stat!: fs.Stats;
   readonly size: number;
@@ -3523,27 +3527,23 @@ function rotationPath(world: World, log: string): string {
 
 /**
  * The files beside the log that may be rotated forms of it; while one is being compressed, its
- * compressed form does not count. `snapshot` changes when one of them is rotated, written or
- * replaced, `names` when names change hands, the log's own among them.
+ * compressed form does not count. `snapshot` changes when one is rotated, written or replaced.
  */
 function listSiblings(world: World, log: string) {
   const path = rotationPath(world, log);
-  const [directory, base] = [dirname(path), basename(path)];
-  const present = new Set(world.fs.readdirSync(directory));
+  const present = new Set(world.fs.readdirSync(dirname(path)));
   const files = [...present].sort().flatMap((name) => {
-    const sibling = siblingName(base, name);
+    const sibling = siblingName(basename(path), name);
     const isBeingMade = PACKED_NAME.test(name) && present.has(name.replace(PACKED_NAME, ""));
     if (!sibling || isBeingMade) return [];
-    const at = resolve(directory, name);
+    const at = resolve(dirname(path), name);
     const stat = world.fs.lstatSync(at, { throwIfNoEntry: false });
     if (!stat) return [];
     const [inode, writtenMs] = [inodeOf(stat), Math.floor(stat.mtimeMs)];
     return { ...sibling, name, path: at, inode, size: stat.size, writtenMs };
   });
   const marks = files.map((each) => [each.name, each.inode, each.size, each.writtenMs].join(" "));
-  const own = world.fs.statSync(path, { throwIfNoEntry: false });
-  const names = [...files.map(({ name, inode }) => `${name} ${inode}`), own ? inodeOf(own) : ""];
-  return { files, snapshot: fingerprint(marks.join("\n")), names: names.join("\n") };
+  return { files, snapshot: fingerprint(marks.join("\n")) };
 }
 
 /** Creates a file of ours, or opens it: for our eyes only, never through a link. */
@@ -3633,35 +3633,6 @@ async function unpack(world: World, packed: OpenFile, scratchPath: string): Prom
 }
 
 /**
- * The files among those opened that are the log's: by their first lines, and by when they were
- * written. A name without a number or date may belong to another log: its lines are younger than
- * all of ours, or fall between them.
- */
-function ownFiles(base: string, live: OpenFile | undefined, open: readonly OpenFile[]) {
-  const isRotated = ({ name, number }: OpenFile) =>
-    number !== undefined || /\d{4}[-._]?\d\d|(?:\.\d{1,4}){2}/.test(name);
-  const known = [...(live ? [live] : []), ...open.filter(isRotated)];
-  const firstHash = ({ head }: OpenFile) => fingerprint(head.subarray(0, head.indexOf(NEWLINE)));
-  const isOther = (file: OpenFile) => {
-    if (live?.firstTime && file.firstTime > live.lastTime) return true;
-    if (file.name.startsWith(base)) return false;
-    return known.some(
-      (each) =>
-        each.firstTime !== "" &&
-        firstHash(each) !== firstHash(file) &&
-        each.firstTime < file.lastTime &&
-        file.firstTime < each.lastTime,
-    );
-  };
-  return open.filter((file) => {
-    const isLog = file.firstTime !== "" && (isRotated(file) || !isOther(file));
-    const isOurs = isLog || (isRotated(file) && (file.key || !PACKED_NAME.test(file.name)));
-    if (!isOurs) file.close();
-    return isOurs;
-  });
-}
-
-/**
  * Opens what lies beside the log, except the log itself, without following links: it must be of
  * root or of the log's owner. Lists again until two listings agree: a rotation in between would
  * show one file twice, or hide one; and what is being rotated may be closed to us for a moment.
@@ -3673,6 +3644,8 @@ async function openSiblings(world: World, log: string, live: OpenFile | undefine
     if (uid === owner || (uid === 0 && nlink === 1)) return undefined;
     return uid === 0 ? "a hard link" : "of another owner";
   };
+  const namesIn = (listing?: ReturnType<typeof listSiblings>) =>
+    listing?.files.map(({ name, inode }) => `${name} ${inode}`).join("\n");
   let before = "";
   for (let tries = 1; ; tries++) {
     const open: OpenFile[] = [];
@@ -3685,27 +3658,23 @@ async function openSiblings(world: World, log: string, live: OpenFile | undefine
       const name = dirname(rotationPath(world, log));
       leftOut.push({ name, number: undefined, writtenMs: 0, key: "", why: reason(error) });
     }
-    for (const { name, rest, number, path, inode, size, writtenMs } of listing?.files ?? []) {
+    for (const { path, inode, size, writtenMs, isOld, ...named } of listing?.files ?? []) {
       if (live && inode === inodeOf(live.stat)) continue;
       try {
         const opened = openRegular(world, path, distrust, world.fs.constants.O_NOFOLLOW);
-        const file = new OpenFile(world, { name, number, ...opened });
-        // Otherwise another file has taken the name since it was listed.
-        if (inodeOf(file.stat) === inode) open.push(file);
-        else file.close();
+        open.push(new OpenFile(world, { ...named, ...opened }));
       } catch (error) {
         if (error instanceof Fault) throw error;
         const why = errorCode(error) === "ELOOP" ? "a link" : reason(error);
-        const key = `${name} ${inode} ${size}`;
+        const { name, number } = named;
         // What cannot be looked into is a rotated log by its name alone.
-        const isRotated = /\d|old|bak|prev|\.(?:gz|zst|xz)$/i.test(rest);
-        if (isRotated) leftOut.push({ name, number, writtenMs, why, key });
+        if (isOld) leftOut.push({ name, number, writtenMs, why, key: `${name} ${inode} ${size}` });
       }
     }
-    const isSettled = ifPossible(() => listSiblings(world, log))?.names === listing?.names;
+    const isSettled = namesIn(ifPossible(() => listSiblings(world, log))) === namesIn(listing);
     const closed = leftOut.map(withReason).join("\n");
     if ((isSettled && closed === before) || tries >= 5)
-      return { log, live, open, leftOut, snapshot: listing?.snapshot, isSettled };
+      return { live, open, leftOut, snapshot: listing?.snapshot, isSettled };
     before = closed;
     for (const file of open) file.close();
     if (closed !== "") await world.sleep(100);
@@ -3737,13 +3706,18 @@ async function unpackSiblings(
   scratchPath: string,
   isWanted: (packed: OpenFile) => boolean,
 ) {
-  const { log, live, leftOut, snapshot, isSettled } = siblings;
+  const { live, leftOut } = siblings;
   const open: OpenFile[] = [];
-  for (const file of siblings.open) {
-    const { name, number, key, size, stat, writtenMs } = file;
+  for (const packed of siblings.open) {
+    const { name, number, isRotated, key, size, stat, writtenMs } = packed;
     try {
-      if (!key) open.push(file);
-      else if (isWanted(file)) open.push(await unpack(world, file, scratchPath));
+      const isUnpacked = key !== undefined && isWanted(packed);
+      const file = isUnpacked ? await unpack(world, packed, scratchPath) : packed;
+      // By a number or date it is the log's; else its lines must not be younger than the log's.
+      const isOther = !isRotated && live?.firstTime && file.firstTime > live.lastTime;
+      const isText = isRotated && (key !== undefined || !PACKED_NAME.test(name));
+      const isOurs = file.firstTime === "" ? isText : !isOther;
+      if (isOurs && (isUnpacked || !key)) open.push(file);
       else file.close();
     } catch (error) {
       if (error instanceof Fault) throw error;
@@ -3751,14 +3725,13 @@ async function unpackSiblings(
       leftOut.push({ name, number, writtenMs, why: reason(error), key: told });
     }
   }
-  const own = byAge(ownFiles(basename(rotationPath(world, log)), live, open));
   // Of all that are compressed.
   const keys = siblings.open.flatMap(({ key }) => key ?? []);
-  return { open: own, leftOut, keys, snapshot, isSettled };
+  return { ...siblings, open: byAge(open), keys };
 }
 type LogFiles = Awaited<ReturnType<typeof unpackSiblings>>;
 const NO_SIBLINGS: LogFiles = {
-  ...{ open: [], leftOut: [], keys: [] },
+  ...{ live: undefined, open: [], leftOut: [], keys: [] },
   ...{ snapshot: undefined, isSettled: true },
 };
 
@@ -5892,11 +5865,7 @@ function findLogs(world: World, settings: Settings): Settings[] {
     // A file whose name has such a sign is one log if nothing else matches.
     if (found.length === 0 && world.fs.existsSync(path)) found.push(path);
     if (found.length === 0) throw new Fault(66, `no log matches ${path}`);
-    // Another one's with a number, a date or a word for old ones is no log of its own.
-    const isRotatedOf = (log: string, name: string) =>
-      siblingName(log, name) &&
-      (name.startsWith(log) || /\d/.test(name.slice(log.lastIndexOf("."))));
-    logs = found.filter((log) => !found.some((other) => isRotatedOf(other, log)));
+    logs = found.filter((log) => !found.some((other) => siblingName(other, log)));
   }
   return logs.map((log) => {
     const host = settings.hostFor(basename(dirname(log)));

@@ -3558,15 +3558,17 @@ function openPrivate(world: World, path: string, flags: number): number {
   return descriptor;
 }
 
-/** Writes to a private file and makes sure that it is on disk. */
+/** Writes to a private file, made if it is missing, and makes sure that it is on disk. */
 function writePrivate(world: World, path: string, flags: number, text: string): void {
-  const descriptor = openPrivate(world, path, flags | world.fs.constants.O_WRONLY);
-  try {
-    writeAll(world, descriptor, Buffer.from(text));
-    world.fs.fsyncSync(descriptor);
-  } finally {
-    world.fs.closeSync(descriptor);
-  }
+  writing(path, () => {
+    const descriptor = openPrivate(world, path, flags | world.fs.constants.O_WRONLY);
+    try {
+      writeAll(world, descriptor, Buffer.from(text));
+      if (text !== "") world.fs.fsyncSync(descriptor);
+    } finally {
+      world.fs.closeSync(descriptor);
+    }
+  });
 }
 
 function writeAll(world: World, descriptor: number, bytes: Uint8Array): number {
@@ -3743,17 +3745,14 @@ export function stateFileName(log: string): string {
   return `${readable.slice(-150)}-${fingerprint(log).slice(0, 8)}.json`;
 }
 
-function cannotWrite(path: string, error: unknown): Fault {
-  const hint = "progress must be saved before anything is sent; --state names another directory";
-  return new Fault(73, `cannot write to ${path}: ${reason(error)}`, hint);
-}
-
 /** Changes a file of ours, which must succeed before anything is sent. */
 function writing<Result>(path: string, work: () => Result): Result {
   try {
     return work();
   } catch (error) {
-    throw cannotWrite(path, error);
+    if (error instanceof Fault) throw error;
+    const hint = "progress must be saved before anything is sent; --state names another directory";
+    throw new Fault(73, `cannot write to ${path}: ${reason(error)}`, hint);
   }
 }
 
@@ -3778,7 +3777,7 @@ function directoryProblem(world: World, path: string): string | undefined {
   if (own.isSymbolicLink()) return "is a link";
   if (!own.isDirectory()) return "is not a directory";
   if (world.uid() === 0 && dirname(path) === SYSTEMD_PRIVATE) {
-    const { uid, mode } = world.fs.lstatSync(SYSTEMD_PRIVATE);
+    const { uid, mode } = world.fs.lstatSync(dirname(path));
     // Root may operate a service's state that systemd keeps from everyone else.
     if (uid === 0 && (mode & 0o077) === 0) return undefined;
   }
@@ -3797,8 +3796,11 @@ function directoryProblem(world: World, path: string): string | undefined {
   }
 }
 
-function checkStateDirectory(world: World, path: string): void {
+/** The state's directory must be ours. */
+function checkStateDirectory(world: World, path: string, creates = false): void {
   let problem: string | undefined;
+  if (creates && !world.fs.existsSync(path))
+    writing(path, () => world.fs.mkdirSync(path, { recursive: true, mode: 0o700 }));
   try {
     problem = directoryProblem(world, path);
   } catch (error) {
@@ -3814,26 +3816,13 @@ function checkStateDirectory(world: World, path: string): void {
   throw new Fault(73, `state directory ${path} ${problem}`, hint);
 }
 
-/** The directory must be ours; a dry run does not make it. */
-function prepareStateDirectory(world: World, { state: path, dryRun }: Settings): void {
-  writing(path, () => {
-    const isMade = dryRun || world.fs.existsSync(path);
-    if (!isMade) world.fs.mkdirSync(path, { recursive: true, mode: 0o700 });
-  });
-  checkStateDirectory(world, path);
-}
-
-/** Distrusts what anyone but this user, root or these owners may have written. */
-function ofOthers(world: World, ...owners: readonly number[]) {
-  return (stat: fs.Stats) => {
+/** The text of a file that nobody else may have written. */
+function readOwned(world: World, path: string, flags = 0, ...owners: readonly number[]): string {
+  const distrust = (stat: fs.Stats) => {
     const problem = ownershipProblem(world, stat, ...owners);
     return problem && `it ${problem}`;
   };
-}
-
-/** The text of a file that nobody else may have written. */
-function readOwned(world: World, path: string, flags = 0, ...owners: readonly number[]): string {
-  const { descriptor } = openRegular(world, path, ofOthers(world, ...owners), flags);
+  const { descriptor } = openRegular(world, path, distrust, flags);
   try {
     return world.fs.readFileSync(descriptor, "utf8");
   } finally {
@@ -3937,11 +3926,6 @@ function saveState(world: World, path: string, state: State, damaged: boolean): 
 
 // The lock is the kernel's (one byte of the file, by SQLite): any death frees it.
 // The lock file is never deleted, nor opened by us while it is held: closing it would unlock.
-
-/** Creates an empty file unless it is there; one that others can read could be locked by them. */
-function touch(world: World, path: string): void {
-  writing(path, () => world.fs.closeSync(openPrivate(world, path, world.fs.constants.O_WRONLY)));
-}
 
 /** Takes the lock, or says by its absence that another run holds it. */
 function acquireLock(path: string) {
@@ -4301,9 +4285,9 @@ function databaseFault(path: string, error: unknown, exitCode: number): Fault {
 function readBans(world: World, path: string, rest: string, keys: readonly string[][]) {
   const { stat, format } = requireDatabase(world, path);
   try {
-    const isWal = format === 2 && "it is in WAL mode, which cannot be read without writing";
-    const problem = ofOthers(world)(stat) ?? isWal;
-    if (problem) throw new Error(problem);
+    const isWal = format === 2 && "is in WAL mode, which cannot be read without writing";
+    const problem = ownershipProblem(world, stat) ?? isWal;
+    if (problem) throw new Error(`it ${problem}`);
     const { DatabaseSync } = process.getBuiltinModule("node:sqlite");
     using database = new DatabaseSync(path, { readOnly: true });
     // Deno ignores the option `timeout`.
@@ -5251,7 +5235,7 @@ class LogSource implements Source {
     if (this.#asFile) return undefined;
     const path = `${statePath}.rejected`;
     const line = message.shown.join("");
-    writing(path, () => writePrivate(world, path, world.fs.constants.O_APPEND, line));
+    writePrivate(world, path, world.fs.constants.O_APPEND, line);
     const refused = `⚠️ ${settings.host}: lines were refused here, they are kept in ${basename(path)}\n`;
     if (!this.#isToldOfRejected)
       complain(world, `${title} refuses a line: ${why}`, `it is kept in ${path}`);
@@ -5558,7 +5542,8 @@ async function session(
   const { dryRun, deadline, services } = settings;
   const isPass = work === newLines;
   const path = statePathOf(settings);
-  if (!dryRun) touch(world, `${path}.lock`);
+  // One that others can read could be locked by them.
+  if (!dryRun) writePrivate(world, `${path}.lock`, 0, "");
   let lock = dryRun ? undefined : acquireLock(`${path}.lock`);
   for (; !dryRun && !lock; lock = acquireLock(`${path}.lock`)) {
     if (!waits) return undefined;
@@ -5756,7 +5741,7 @@ async function pass(world: World, settings: Settings): Promise<number> {
   const { dryRun, verbose, ping, deadline, services } = settings;
   if (settings.databaseNamed && settings.database) requireDatabase(world, settings.database);
   const logs = findLogs(world, settings);
-  prepareStateDirectory(world, settings);
+  checkStateDirectory(world, settings.state, !settings.dryRun);
   const pinged = ping ? await tellPing(world, settings) : 0;
   if (pinged === 73) return pinged;
   const names = services.map(({ name }) => name);
@@ -5773,7 +5758,7 @@ async function pass(world: World, settings: Settings): Promise<number> {
     // Other logs took all the time: the next run does the rest.
     if (world.now() >= deadline) return 75;
     const markPath = `${statePathOf(own)}.mark`;
-    touch(world, markPath);
+    writePrivate(world, markPath, 0, "");
     let exitCode = 0;
     // After the log changed 20 times it is left to the next run.
     for (let changes = 0; changes < 20;) {
@@ -5846,7 +5831,7 @@ async function tellPing(world: World, settings: Settings): Promise<number> {
  * meanwhile left its lines to us, so one is run afterwards.
  */
 async function sendBeside(world: World, settings: Settings, work: Work, conclude = reportEnded) {
-  prepareStateDirectory(world, settings);
+  checkStateDirectory(world, settings.state, !settings.dryRun);
   const ended = await session(world, settings, work, { waits: true, conclude });
   const exitCode = ended?.exitCode ?? 75;
   const isMarked = world.fs.existsSync(`${statePathOf(settings)}.mark`);
@@ -6046,9 +6031,9 @@ const ROWS = {
     // A file beside the state is written and locked as a run would do it.
     const scratch = `${path}.try${Math.floor(world.random() * 1e9)}`;
     try {
-      touch(world, scratch);
+      writePrivate(world, scratch, 0, "");
       acquireLock(scratch)?.[Symbol.dispose]();
-      writing(state, () => writePrivate(world, scratch, 0, "x".repeat(4 * 1024)));
+      writePrivate(world, scratch, 0, "x".repeat(4 * 1024));
     } finally {
       world.fs.rmSync(scratch, { force: true });
     }

@@ -2092,12 +2092,13 @@ function byAge<File extends Pick<OpenFile, "name" | "number" | "size" | "firstTi
 }
 
 /**
- * `leave`: the file is done, so that its last line counts even without a line end; `end` proves
- * that it was left there.
+ * `sent`: where the last line that was sent ends in it, if it is there; `leave`: the file is done,
+ * so that its last line counts even without a line end; `end` proves that it was left there.
  */
 interface Segment {
   readonly file: OpenFile;
   readonly from: number;
+  readonly sent: number;
   readonly leave: boolean;
   readonly end?: Anchor | undefined;
 }
@@ -2109,10 +2110,16 @@ interface Segment {
  * `goesOn`: some segments begin behind lines that are known.
  */
 export function planRead(progress: Progress, files: readonly OpenFile[]) {
-  const finds = new Map(files.map((file) => [file, file.found(progress)]));
+  const { cursor } = progress;
+  const isHere = files.some((file) => cursor && file.matches(cursor));
+  // To look for lines takes a while: not where it changes nothing.
+  const isDone = (file: OpenFile) => isHere && file.finishedAt(progress) >= file.size;
+  const finds = new Map(
+    files.map((file) => [file, isDone(file) ? undefined : file.found(progress)]),
+  );
   const foundBy = (proof: string) => files.findLast((file) => finds.get(file)?.by === proof);
   const holder = foundBy("position") ?? foundBy("last line");
-  const isGap = progress.cursor !== undefined && !holder;
+  const isGap = cursor !== undefined && !holder;
   // Where the position is known, a file that begins like an older one is another one nevertheless.
   const knownIn = (file: OpenFile) => {
     const { offset = 0, by = "guess" } = finds.get(file) ?? {};
@@ -2124,10 +2131,11 @@ export function planRead(progress: Progress, files: readonly OpenFile[]) {
     const isHolder = file === holder;
     if (!isHolder && (file.isCopyIn(files) || (!isGap && file.isStale(progress)))) continue;
     const before = segments.at(-1)?.file;
-    const sent = Math.max(knownIn(file), file.finishedAt(progress));
-    const from = before ? Math.max(sent, file.overlap(before)) : sent;
+    const sent = /^(?:position|last line)$/.test(finds.get(file)?.by ?? "") ? knownIn(file) : 0;
+    const overlap = before ? file.overlap(before) : 0;
+    const from = Math.max(knownIn(file), file.finishedAt(progress), overlap);
     const isUnread = file.isLive ? leavesSiblings || from > 0 : from < file.size;
-    if (isHolder || isUnread) segments.push({ file, from, leave: !file.isLive });
+    if (isHolder || isUnread) segments.push({ file, from, sent, leave: !file.isLive });
   }
   const last = segments.at(-1);
   if (last && !leavesSiblings) segments.splice(-1, 1, { ...last, leave: false });
@@ -5315,11 +5323,10 @@ function textSource(
 // ── The pass: plan ──────────────────────────────────────────────────────────────────────────────
 // Where each destination continues, and what must be said when lines may be missing.
 
-const FINISHED_LIMIT = 400;
-
+/** The 400 ends that were noted last. */
 function mergeFinished(known: readonly Anchor[], more: readonly Anchor[]): Anchor[] {
   const fresh = more.filter((anchor) => !known.some((other) => sameAnchor(anchor, other)));
-  return [...known, ...fresh].slice(-FINISHED_LIMIT);
+  return [...known, ...fresh].slice(-400);
 }
 
 /** Whether nothing was rotated or truncated since the files of a plan were opened. */
@@ -5359,7 +5366,8 @@ async function planFor(run: Job, destination: Destination, progress: Progress) {
   let files = live ? [live] : [];
   const nothing: ReturnType<typeof planRead> = { isGap: false, goesOn: false, segments: [] };
   let plan = nothing;
-  if (isSame) plan = { ...plan, segments: [{ file: live, from: cursor.offset, leave: false }] };
+  if (isSame)
+    plan = { ...plan, segments: [{ file: live, from: cursor.offset, sent: 0, leave: false }] };
   for (const all of isSame ? [] : [false, true]) {
     // A first run knows the siblings from when it noted their ends; they are not for it to read.
     if (!run.firstRun) siblings = await run.siblings(all);
@@ -5382,10 +5390,7 @@ async function planFor(run: Job, destination: Destination, progress: Progress) {
   const segments = plan.segments.map((segment) => ({ ...segment, end: ends.get(segment.file) }));
   const [first, ...later] = segments;
   // The position is not forgotten while older files are read.
-  const sent = later.flatMap(({ file }) => {
-    const found = file.found(progress);
-    return found?.by === "position" || found?.by === "last line" ? file.anchorAt(found.offset) : [];
-  });
+  const sent = later.flatMap(({ file, sent }) => (sent > 0 ? file.anchorAt(sent) : []));
   progress.finished = mergeFinished(progress.finished, sent);
   const told = run.logChanged ? [] : noticeMissing(run, plan, progress, siblings);
   const stands = first && cursor?.offset === first.from && first.file.matches(cursor);
@@ -5408,7 +5413,7 @@ async function planFor(run: Job, destination: Destination, progress: Progress) {
     // Once the plan is carried out, all that the siblings hold is done or stale.
     ends: [...ends.values()],
     listing: siblings.snapshot ?? listing,
-    known: [...new Set([...known, ...done, ...told])].slice(-FINISHED_LIMIT),
+    known: [...new Set([...known, ...done, ...told])].slice(-400),
   };
 }
 

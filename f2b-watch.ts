@@ -2112,11 +2112,7 @@ interface Segment {
 export function planRead(progress: Progress, files: readonly OpenFile[]) {
   const { cursor } = progress;
   const isHere = files.some((file) => cursor && file.matches(cursor));
-  // To look for lines takes a while: not where it changes nothing.
-  const isDone = (file: OpenFile) => isHere && file.finishedAt(progress) >= file.size;
-  const finds = new Map(
-    files.map((file) => [file, isDone(file) ? undefined : file.found(progress)]),
-  );
+  const finds = new Map(files.map((file) => [file, file.found(progress, isHere)]));
   const foundBy = (proof: string) => files.findLast((file) => finds.get(file)?.by === proof);
   const holder = foundBy("position") ?? foundBy("last line");
   const isGap = cursor !== undefined && !holder;
@@ -3461,9 +3457,13 @@ class OpenFile {
    * Where the last line that is known to be sent ends, and what shows it: the proof at the cursor's
    * offset, the last line elsewhere, lines behind which there are no others, or less.
    */
-  found({ cursor }: Progress) {
-    if (!cursor || !this.matches(cursor)) return cursor && this.#find(cursor);
-    return { offset: cursor.offset, by: "position" as const };
+  found(progress: Progress, isElsewhere = false) {
+    const { cursor } = progress;
+    if (!cursor) return undefined;
+    if (this.matches(cursor)) return { offset: cursor.offset, by: "position" as const };
+    // To look for lines takes a while: not where it changes nothing.
+    const isDone = isElsewhere && this.finishedAt(progress) >= this.size;
+    return isDone ? undefined : this.#find(cursor);
   }
 
   /**

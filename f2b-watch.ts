@@ -1,6 +1,7 @@
 #!/usr/bin/env -S bun
 /**
- * f2b-watch posts fail2ban's log to Discord and Slack: every line exactly once, across rotations.
+ * f2b-watch posts what fail2ban logs to Discord and Slack: in order and across rotations, nothing
+ * lost and nothing twice.
  *
  *   bun f2b-watch.ts --dry-run --format events     shows what would be sent
  *   DISCORD_WEBHOOK=https://discord.com/api/webhooks/… bun f2b-watch.ts --format events
@@ -8,14 +9,15 @@
  *   bun f2b-watch.ts help                          everything else
  *
  * The way of one line of the log:
- *   `pass` takes its turn: one run works, the others leave it a mark and exit
+ *   `isIdle` ends most runs, because nothing is new
+ *   → `pass` opens a `session` for each log: one run works, the others leave it a mark and exit
  *   → `planRead` compares the saved position with the files and says where to read
- *   → the reader cuts a message: whole lines, without secrets, under 2000 characters
- *   → `deliver` waits until it may, posts, reads the verdict, saves the position
+ *   → `LogSource` cuts a message: whole lines, without secrets, under 2000 characters
+ *   → `deliver` waits until it may, notes what is in doubt, posts, reads the verdict, saves
  *
- * Read it top to bottom: what is saved → the pure core, from secrets and the grammar to words, plans
- * and verdicts → the World, through which all effects go → the pass and the other commands, which
- * decide by the core and do by the World → options, variables, help and main.
+ * Read it top to bottom: what is saved → the core, from secrets and the grammar to words, plans and
+ * verdicts → the World, through which effects go → the pass and the other commands, which decide
+ * with the core and act through the World → options, variables, help and main.
  */
 import { Buffer, isAscii } from "node:buffer";
 import * as fs from "node:fs";
@@ -24,7 +26,7 @@ import type * as Cac from "cac";
 import type * as Zod from "zod/mini";
 
 // ── Constants ───────────────────────────────────────────────────────────────────────────────────
-// What several sections share; every other limit stands where it is used, with its source.
+// What several sections share; other limits stand where they are used.
 
 const VERSION = "1.1.0";
 
@@ -40,7 +42,7 @@ const RESENT_MARK = "(resent)\n";
 const HOST_LIMIT = 80;
 
 // ── Types and schemas ───────────────────────────────────────────────────────────────────────────
-// A schema and its type share one name. Everything that comes from outside passes one of these.
+// A schema and its type share one name. What a working run reads from its state is validated here.
 
 /** zod: loaded when something is to be validated, which in an idle run nothing is. */
 let z: typeof Zod;
@@ -71,7 +73,7 @@ const State = lazily(() => {
     /** Lines that were sent, newest first, ever fewer of the older ones: number, mark and time. */
     trail: z.optional(z.array(z.tuple([z.number(), z.string(), z.string()]))),
   });
-  /** A time of quiet that a destination asked for, or that failures earned. */
+  /** A back-off: requested by the destination, or set after failures. */
   const pause = z.object({
     setAt: z.number(),
     until: z.number(),
@@ -790,7 +792,7 @@ const MESSAGES = lazily((): [event: LogRecord["event"], kind: Kind, message: Reg
     ["unchecked", "alert", /^Invariant check failed/],
     ["unrestored", "alert", /^Unable to restore environment/],
     // A jail no longer sees its log.
-    ["blind", "alert", /going idle$|^Log .* seems to be down|^Unable to open /],
+    ["blind", "alert", /^Too many errors.*going idle$|^Log .* seems to be down|^Unable to open /],
     // Of a failed action; `process` tells it from others that run at the same time.
     ["command", "alert", ofRun(/exec: (?<command>.*)/)],
     ["output", "alert", ofRun(/(?:stdout|stderr: (?<error>.*))/)],
@@ -1126,7 +1128,7 @@ class Counts {
     if (known) return known;
     const isFull = this.ids.size >= IDS_LIMIT;
     this.atLeast.seenAddresses ||= isFull;
-    // Who comes often stays.
+    // Keeps the most frequent.
     for (let rare = 1; isFull && this.ids.size > IDS_LIMIT / 2; rare *= 2) {
       for (const [each, { found, banned }] of this.ids)
         if (found + banned <= rare) this.ids.delete(each);
@@ -1195,7 +1197,7 @@ type Happening = Fact & {
 type Of<Event> = Extract<Happening, { event: Event }>;
 
 /** Whether a command has this id, or jail (also as its chain or set), as a word of its own. */
-function names(command: string, word: string): boolean {
+function mentions(command: string, word: string): boolean {
   if (word === "" || !command.includes(word)) return false;
   // Not a part of a longer address.
   const [before, behind] = word.includes(":")
@@ -1408,7 +1410,7 @@ export class Batch {
       case "jailStarted":
       case "jailStopped":
       case "jailReloaded":
-        if (this.#isOfServer(event)) return;
+        if (this.#foldIntoServer(event)) return;
         // Jails that come and go later are no part of the start.
         if (!down) this.#server = undefined;
         return void this.#tell({ event }, record);
@@ -1453,7 +1455,7 @@ export class Batch {
     known.bannedAt = event === "restore" ? this.#ms(record) : Number.NaN;
     const did = event === "restore" ? event : "lift";
     if (kind === "unban") this.#tell({ event: kind, record }, record);
-    else if (this.#shown && !this.#isOfServer(did)) this.#tell({ event: did }, record);
+    else if (this.#shown && !this.#foldIntoServer(did)) this.#tell({ event: did }, record);
   }
 
   /** A ban is logged once, and its length once: by the observer, which may be faster. */
@@ -1466,7 +1468,7 @@ export class Batch {
   }
 
   /** Whether it is a part of a stop or start of the server: then it is told with that. */
-  #isOfServer(did: string): boolean {
+  #foldIntoServer(did: string): boolean {
     const server = this.#server;
     const isDown = server?.version === undefined;
     const parts = isDown ? ["jailStopped", "lift", "jailStarted"] : ["jailStarted", "restore"];
@@ -1514,8 +1516,8 @@ export class Batch {
     this.#runs = this.#runs.slice(-50);
     const open = this.#runs.filter(({ ran }) => ran.place > since);
     const commands = open.filter(({ check }) => !check);
-    const ofId = commands.filter(({ ran }) => names(ran.text, id));
-    const ofJail = (some: typeof open) => some.filter(({ ran }) => names(ran.text, jail));
+    const ofId = commands.filter(({ ran }) => mentions(ran.text, id));
+    const ofJail = (some: typeof open) => some.filter(({ ran }) => mentions(ran.text, jail));
     // An action's command may run for a minute, and is tried twice.
     const busySince = this.#ms(record) - 2 * MINUTE;
     const isAlone = [...this.seen.jails].every(([name, { at }]) => name === jail || at < busySince);
@@ -1524,7 +1526,7 @@ export class Batch {
     const runs = choices.find(isOne) ?? [];
     // It names no jail: the command that looked may; else it counts where nothing came between.
     const failedCheck = open.findLast(({ ran, check }) => {
-      const isNamed = names(ran.text, jail);
+      const isNamed = mentions(ran.text, jail);
       if (!check || (!isNamed && /\b(?:f2b|fail2ban)-\w/.test(ran.text))) return false;
       if (!isNamed && check.place < this.#lastPlace) return false;
       if (/^Error (?:stopping|starting) action\b/.test(said)) return true;
@@ -4405,7 +4407,7 @@ async function openJob(world: World, settings: Settings, isPass: boolean) {
   }
   const before = JSON.stringify(state);
   const opened: Promise<LogFiles>[] = [];
-  const found = await tried(66, () => openLive(world, log, isFound));
+  const found = await faultOr(66, () => openLive(world, log, isFound));
   const [live, logFault] = found instanceof Fault ? [undefined, found] : [found, undefined];
   const save = () => {
     // Only a pass reports a damaged state, so nothing else may repair it.
@@ -5561,7 +5563,7 @@ async function session(
   using _lock = lock;
   if (isPass && !dryRun) {
     writing(path, () => world.fs.rmSync(`${path}.mark`, { force: true }));
-    await restored(world, settings);
+    await waitForRestore(world, settings);
   }
   await using job = await openJob(world, settings, isPass);
   if (isPass) await reportMismatches(job);
@@ -5570,7 +5572,7 @@ async function session(
     const part = async (): Promise<Ended> => {
       let source: Source | undefined;
       // What goes wrong with one destination stays with it.
-      const outcome = await tried(70, async () => {
+      const outcome = await faultOr(70, async () => {
         source = await work(job, destination);
         return source && (await deliver(job, destination, source));
       });
@@ -5596,7 +5598,7 @@ async function session(
 }
 
 /** Lets a restart finish restoring bans, so that it is reported as a whole. */
-async function restored(world: World, settings: Settings): Promise<void> {
+async function waitForRestore(world: World, settings: Settings): Promise<void> {
   const saved = lastState(world, statePathOf(settings), settings.log);
   if (!saved || settings.view.format !== "events") return;
   // It takes fail2ban some seconds.
@@ -5680,16 +5682,16 @@ async function reportMismatches({ world, settings, live, state, firstRun }: Job)
     [isStill && !dryRun && "quiet", ROWS["log target"], ROWS.log],
   ] as const) {
     const now = world.now();
-    if (!key || isAsked(state, key, now)) continue;
+    if (!key || wasAskedToday(state, key, now)) continue;
     const given = { world, settings, ...(await askPing(world)) };
-    const found = await Promise.all(rows.map((look) => tried(66, () => look(given))));
+    const found = await Promise.all(rows.map((look) => faultOr(66, () => look(given))));
     const fault = found.find((each) => each instanceof Fault);
     if (fault && !state.failures[key]?.exitCode) complain(world, fault.message, fault.hint);
     state.failures[key] = { since: now, told: now, exitCode: fault?.exitCode ?? 0 };
   }
 }
 
-function isAsked({ failures }: State, key: string, now: number): boolean {
+function wasAskedToday({ failures }: State, key: string, now: number): boolean {
   const { told } = failures[key] ?? { told: -Infinity };
   return told <= now && now - told < DAY;
 }
@@ -5714,7 +5716,7 @@ function nothingNew(
     const file = live;
     const now = world.now();
     // Nothing was written for a day: fail2ban may log elsewhere.
-    if (now - live.stat.mtimeMs > DAY && !isAsked(state, "quiet", now)) return false;
+    if (now - live.stat.mtimeMs > DAY && !wasAskedToday(state, "quiet", now)) return false;
     const snapshot = ifPossible(() => listSiblings(world, log))?.snapshot;
     return names.every((name) => {
       const progress = state.destinations[name];
@@ -5798,7 +5800,7 @@ async function pass(world: World, settings: Settings): Promise<number> {
  */
 async function tellPing(world: World, settings: Settings): Promise<number> {
   const { host, services, log } = settings;
-  const answer = await tried(66, () => askClient(world, "ping"));
+  const answer = await faultOr(66, () => askClient(world, "ping"));
   const unread = answer instanceof Fault || answer.includes("pong") ? answer : unreadable("ping");
   const isDown = unread instanceof Down;
   const fault = unread instanceof Fault && !isDown ? unread : undefined;
@@ -5896,7 +5898,7 @@ async function overLogs(
 
 /** What fail2ban answers to a ping, or why not, and to questions: nothing where it cannot be read. */
 async function askPing(world: World) {
-  const ping = await tried(66, () => askClient(world, "ping"));
+  const ping = await faultOr(66, () => askClient(world, "ping"));
   const ask = async (...words: readonly string[]) =>
     ping instanceof Fault ? "" : await askClient(world, ...words).catch(() => "");
   return { ping, ask };
@@ -6125,7 +6127,7 @@ async function lookAt(world: World, settings: Settings, logs: Settings[], servic
     const why = `quiet for another ${durationText(pause.until - now)}: ${pause.why}${age}`;
     return new Fault(pause.exitCode, why, pause.hint);
   }
-  const asked = await tried(75, () => askService(world, service));
+  const asked = await faultOr(75, () => askService(world, service));
   if (asked instanceof Fault) return new Fault(asked.exitCode, asked.message + age, asked.hint);
   const { text, bot = "$&", doubt, untouched } = asked;
   if (pause && untouched?.test(refusal) && !hello) {
@@ -6145,7 +6147,7 @@ async function lookAt(world: World, settings: Settings, logs: Settings[], servic
   const conclude = (_: Job, ended: readonly Ended[]) => {
     outcome ??= ended.find((each) => each.destination.name === name)?.outcome;
   };
-  const failed = await tried(73, async () => {
+  const failed = await faultOr(73, async () => {
     // Each log's state remembers by itself who refused.
     for (const each of posts || (refusal && !dryRun) ? logs : [])
       await sendBeside(world, { ...each, host }, callOn, conclude);
@@ -6166,7 +6168,7 @@ async function lookAt(world: World, settings: Settings, logs: Settings[], servic
 }
 
 /** The result, or the fault that stands for an error; a system error gets this exit code. */
-async function tried<Result>(exitCode: number, work: () => Result | Promise<Result>) {
+async function faultOr<Result>(exitCode: number, work: () => Result | Promise<Result>) {
   try {
     return await work();
   } catch (error) {
@@ -6195,11 +6197,11 @@ async function check(world: World, settings: Settings): Promise<number> {
   for (const [name, look] of Object.entries<Look>(ROWS)) {
     const code = exitCodes[name] ?? 66;
     for (const own of ofLogs.includes(name) ? logs : [settings])
-      add(name, await tried(code, () => look({ world, settings: own, ...client })));
+      add(name, await faultOr(code, () => look({ world, settings: own, ...client })));
   }
   for (const service of settings.services) {
     const name = service === STDOUT ? "destination" : service.title;
-    add(name, await tried(75, () => lookAt(world, settings, logs, service)));
+    add(name, await faultOr(75, () => lookAt(world, settings, logs, service)));
   }
   const exitCode = worstExit(rows.map((row) => row.exitCode));
   const width = Math.max(...rows.map(({ name }) => name.length));
@@ -6284,7 +6286,7 @@ function lineStartAfter(file: OpenFile, position: number): number {
   return file.size;
 }
 
-/** Where to begin so that no line that is not older is left out. */
+/** An offset early enough for every line of the period. */
 function startIn(file: OpenFile, isOlder: (time: string) => boolean): number {
   if (isOlder(file.lastTime)) return file.size;
   const stepBytes = 4 * 1024 * 1024;
@@ -6416,8 +6418,8 @@ function period({ now }: World) {
 
 /**
  * Everything that the command line, the variables and --help need to know about an option. `usage`:
- * `--max-time <s>`; a switch has no value. `commands`: those that use it; `*` is all with options.
- * Then its fallback, and what a value must look like, in words and as a schema.
+ * `--max-time <s>`; a switch has no value. `commands`: those that use it; `*`: every command with
+ * options. Then its default, and what a value must look like, in words and as a schema.
  */
 function option<Value, Fallback extends string | undefined>(
   usage: string,
@@ -6427,7 +6429,7 @@ function option<Value, Fallback extends string | undefined>(
   help: string,
 ) {
   const [flag = ""] = usage.split(" ", 1);
-  const variable = `F2B_${flag.slice(2).replace("-", "_").toUpperCase()}`;
+  const variable = `F2B_${flag.slice(2).replaceAll("-", "_").toUpperCase()}`;
   const owners = (commands === "*" ? "pass check status digest" : commands).split(" ");
   return { usage, flag, variable, commands: owners, fallback, expects, schema, help };
 }

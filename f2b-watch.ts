@@ -2111,7 +2111,7 @@ interface Segment {
  * until then fail2ban may still write to it. `isGap`: lines may be missing before the segments;
  * `goesOn`: some segments begin behind lines that are known.
  */
-export function planRead(progress: Progress, files: readonly OpenFile[]) {
+function planRead(progress: Progress, files: readonly OpenFile[]) {
   const { cursor } = progress;
   const isHere = files.some((file) => cursor && file.matches(cursor));
   const finds = new Map(files.map((file) => [file, file.found(progress, isHere)]));

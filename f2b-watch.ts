@@ -2068,8 +2068,14 @@ function siblingName(log: string, name: string) {
   const number = /^\.(\d{1,4})$/.exec(plain)?.[1];
   const isRotated = /^\.\d{1,4}$|\d{4}[-._]?\d\d|(?:\.\d{1,4}){2}/.test(plain);
   const isOld = isRotated || /\b(?:old|bak|prev)/i.test(plain);
-  if (!beside && !isOld) return undefined;
-  return { isRotated, isOld, number: number === undefined ? undefined : Number(number) };
+  // It may be another log's: contents must say.
+  const isStranger = !beside && !isOld;
+  return {
+    isRotated,
+    isOld,
+    isStranger,
+    number: number === undefined ? undefined : Number(number),
+  };
 }
 
 /**
@@ -3552,7 +3558,8 @@ function listSiblings(world: World, log: string) {
     const [inode, writtenMs] = [inodeOf(stat), Math.floor(stat.mtimeMs)];
     return { ...sibling, name, path: at, inode, size: stat.size, writtenMs };
   });
-  const marks = files.map((each) => [each.name, each.inode, each.size, each.writtenMs].join(" "));
+  const own = files.filter(({ isStranger }) => !isStranger);
+  const marks = own.map((each) => [each.name, each.inode, each.size, each.writtenMs].join(" "));
   return { files, snapshot: fingerprint(marks.join("\n")) };
 }
 
@@ -3650,7 +3657,12 @@ async function unpack(world: World, packed: OpenFile, scratchPath: string): Prom
  * show one file twice, or hide one; and what is being rotated may be closed to us for a moment.
  * `isSettled`: no name changed hands meanwhile.
  */
-async function openSiblings(world: World, log: string, live: OpenFile | undefined) {
+async function openSiblings(
+  world: World,
+  log: string,
+  live: OpenFile | undefined,
+  isOurs = (_: OpenFile) => false,
+) {
   const owner = live?.stat.uid ?? world.uid();
   const distrust = ({ uid, nlink }: fs.Stats) => {
     if (uid === owner || (uid === 0 && nlink === 1)) return undefined;
@@ -3670,11 +3682,14 @@ async function openSiblings(world: World, log: string, live: OpenFile | undefine
       const name = dirname(rotationPath(world, log));
       leftOut.push({ name, number: undefined, writtenMs: 0, key: "", why: reason(error) });
     }
-    for (const { path, inode, size, writtenMs, isOld, ...named } of listing?.files ?? []) {
+    for (const { path, inode, size, writtenMs, isOld, isStranger, ...named } of listing?.files ??
+      []) {
       if (live && inode === inodeOf(live.stat)) continue;
       try {
         const opened = openRegular(world, path, distrust, world.fs.constants.O_NOFOLLOW);
-        open.push(new OpenFile(world, { ...named, ...opened }));
+        const file = new OpenFile(world, { ...named, ...opened });
+        if (!isStranger || isOurs(file)) open.push(file);
+        else file.close();
       } catch (error) {
         if (error instanceof Fault) throw error;
         const why = errorCode(error) === "ELOOP" ? "a link" : reason(error);
@@ -4444,7 +4459,14 @@ async function siblingsFor(run: Job, all: boolean): Promise<LogFiles> {
   const isOn = ({ cursor }: Progress) => cursor !== undefined && live?.matches(cursor) === true;
   // The first states noted no compressed files: where the log continues, none of them matters.
   const isKnown = (part: Progress, key: string) => part.known?.includes(key) ?? isOn(part);
-  const siblings = await openSiblings(world, log, live);
+  // Of any name: it holds a position, or what was written between that and the log.
+  const isOurs = (file: OpenFile) =>
+    parts.some(({ cursor }) => {
+      const isBehind = file.firstTime >= (cursor?.lastTime ?? "~");
+      const isBetween = isBehind && file.lastTime <= (live?.firstTime ?? "");
+      return cursor !== undefined && (isBetween || file.matches(cursor));
+    });
+  const siblings = await openSiblings(world, log, live, isOurs);
   const newestMs = Math.max(...siblings.open.map(({ writtenMs }) => writtenMs));
   const isWanted = ({ key = "", writtenMs }: OpenFile) =>
     all ||
@@ -5857,7 +5879,9 @@ function findLogs(world: World, settings: Settings): Settings[] {
     // A file whose name has such a sign is one log if nothing else matches.
     if (found.length === 0 && world.fs.existsSync(path)) found.push(path);
     if (found.length === 0) throw new Fault(66, `no log matches ${path}`);
-    logs = found.filter((log) => !found.some((other) => siblingName(other, log)));
+    logs = found.filter(
+      (log) => !found.some((other) => siblingName(other, log)?.isStranger === false),
+    );
   }
   return logs.map((log) => {
     const host = settings.hostFor(basename(dirname(log)));

@@ -507,6 +507,9 @@ const HISTORIES: Record<string, string> = {
   "a log of 20,000 lines is back at 12,345":
     "new +1-20000 =1-20000 keep=1-12345,20001-20005 gap20000=20001-20005",
   "another log beside it": "/fail2ban-other.log+2!,4! +6-7 =6-7 /fail2ban-other.log+9! +10 =10",
+  "any name of the log's stem": "+6 rotate/fail2ban-archived.log +7 =6-7",
+  "two of them, beside another log":
+    "/fail2ban-other.log+2!,9! +6 rotate/fail2ban-a.log +7 rotate/fail2ban_b.log +8 =6-8",
   "a file grows while it is looked at":
     "+6-60 rotate +61-80 rotate gz.2 @l1:.1+81 @l2:.1+82 @l3:.1+83 run =6-83",
   "of lines longer than what proves a line one is deleted, later the log is cut":

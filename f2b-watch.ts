@@ -4589,10 +4589,11 @@ class Feed {
     const page = this.#read(from, pageBytes);
     const context = showsAll(view) ? new LogContext() : this.#contextOf(page.start, view);
     const shown = showLines(page.text, view, context, encode);
+    if (!part) return { page, shown, at: 0 };
     // A date that stands for no line: what goes on may be the line behind it.
     const second = shown.text.indexOf("\n") + 1;
     const start = shown.left(second) === shown.left(0) ? second : 0;
-    if (!part || part.line !== lineMark(shown.text, start)) return { page, shown, at: 0 };
+    if (part.line !== lineMark(shown.text, start)) return { page, shown, at: 0 };
     return { page, shown, at: start + part.sent, part };
   }
 

@@ -992,7 +992,7 @@ function showLines(text: string, view: View, before: LogContext, encode: (text: 
   if (showsAll(view) && encode(text) === text) {
     const goesOn = (at: number) => {
       // As nearly every line of a log begins; a pattern takes longer to say so.
-      const isDated = text[at + 4] === "-" && text[at + 13] === ":";
+      const isDated = text.charCodeAt(at + 4) === 0x2d && text.charCodeAt(at + 13) === 0x3a;
       return !isDated && readRecord(text.slice(at, text.indexOf("\n", at))) === undefined;
     };
     return { text, left: (at: number) => countLines(text.slice(at)), goesOn };
@@ -4701,14 +4701,14 @@ class Feed {
       offset += isHole ? block.length : block.findIndex((byte) => byte !== 0);
       if (!isHole) break;
     }
-    const lead = Math.min(offset, ANCHOR_TAIL_BYTES);
+    const lead = Math.min(offset, ANCHOR_LINE_BYTES + 1);
     // A longer line is read in pieces, so that memory stays bounded.
     const longest = 8 * 1024 * 1024;
     for (let most = Math.max(length, PAGE_BYTES); ; most *= 4) {
       const wanted = Math.min(most, longest, file.size - offset);
       const bytes = file.read(offset - lead, lead + wanted);
       const isNear = offset === from;
-      const known = isNear ? bytes.subarray(0, lead) : file.readBefore(from, ANCHOR_TAIL_BYTES);
+      const known = isNear ? bytes.subarray(0, lead) : file.readBefore(from, ANCHOR_LINE_BYTES + 1);
       const head = bytes.subarray(0, file.head.length);
       const isReplaced =
         offset === lead && Buffer.compare(head, file.head.subarray(0, head.length)) !== 0;
@@ -5014,7 +5014,10 @@ class LogSource implements Source {
       if (isDone && !isRead) spot = await this.#nextBatch(spot);
       else if (!spot.words || isDone)
         spot = this.#feed.next(spot, this.#flooded ? 0 : this.#room(spot));
-      if (spot.at < spot.shown.text.length) return spot;
+      if (spot.at < spot.shown.text.length) {
+        this.#progress.drained = undefined;
+        return spot;
+      }
       if (leaves) this.#leave(spot);
       if (spot.page.isLast && spot.page.ends.length === 0) return undefined;
       await world.sleep(0);
@@ -5682,7 +5685,8 @@ function reportEnded(job: Job, ended: readonly Ended[]): void {
     const fault = outcome instanceof Fault ? outcome : undefined;
     if (fault?.exitCode === 66) continue;
     // Counting what waits reads all of it, so that is done only for a report.
-    report(job, name, fault, `${title} works again`, () => source?.waiting?.());
+    // Where nothing was sent, nobody knows whether it works again.
+    if (outcome !== 0) report(job, name, fault, `${title} works again`, () => source?.waiting?.());
     const text =
       outcome === 0 ? "nothing new for" : `${amount(Number(outcome), "message")} sent to`;
     if (!fault && world.terminal && !prints) complain(world, `${text} ${title}`);

@@ -2359,7 +2359,7 @@ export const DISCORD: Service = {
   /** In the form that https://docs.discord.com/developers/reference#user-agent requires. */
   userAgent: `DiscordBot (${HOMEPAGE}, ${VERSION})`,
   owns: /^(?:[^/]+\.)?discord(?:app)?\.com\/|^[^/]+\/api\/(?:v\d+\/)?webhooks\//,
-  /** Discord allows 2000. */
+  /** Under 2000, which Discord allows. */
   limit: 1_999,
   /** 5 in 2 s per webhook (in headers), 30 in 60 s per channel (in no header); one to spare. */
   pace: [
@@ -3222,6 +3222,15 @@ function asFault(error: unknown, exitCode: number): Fault {
   return new Fault(exitCode, `cannot be looked at: ${message}`, hint);
 }
 
+/** The result, or the fault that stands for an error; a system error gets this exit code. */
+async function faultOr<Result>(exitCode: number, work: () => Result | Promise<Result>) {
+  try {
+    return await work();
+  } catch (error) {
+    return asFault(error, exitCode);
+  }
+}
+
 /** Opens a regular file for reading, unless it is distrusted; a FIFO or device does not block. */
 function openRegular(
   world: World,
@@ -3515,6 +3524,18 @@ class OpenFile {
     const isProven = offset >= last || (hits > 1 && best < 8);
     return { offset, by: isProven ? ("lines" as const) : ("guess" as const) };
   }
+}
+
+/** What is looked at for the next line's start, or for the first time in a file's lines. */
+const DATES_BYTES = 32 * 1024;
+
+/** Where the first line begins that begins at or after `position`. */
+function lineStartAfter(file: OpenFile, position: number): number {
+  for (let at = position - 1; at < file.size; at += DATES_BYTES) {
+    const end = at < 0 ? 0 : file.read(at, DATES_BYTES).indexOf(NEWLINE) + 1;
+    if (at < 0 || end > 0) return at < 0 ? 0 : at + end;
+  }
+  return file.size;
 }
 
 /** Opens the log itself, which may be a link; absent when it is not there. */
@@ -4452,8 +4473,8 @@ async function openJob(world: World, settings: Settings, isPass: boolean) {
 }
 
 /** The siblings; compressed ones only if some destination has not finished them, or all. */
-async function siblingsFor(run: Job, all: boolean): Promise<LogFiles> {
-  const { world, settings, state, stateLost, live } = run;
+async function siblingsFor(job: Job, all: boolean): Promise<LogFiles> {
+  const { world, settings, state, stateLost, live } = job;
   const { log, dryRun, view } = settings;
   const parts = Object.values(state.destinations);
   const isOn = ({ cursor }: Progress) => cursor !== undefined && live?.matches(cursor) === true;
@@ -4473,7 +4494,7 @@ async function siblingsFor(run: Job, all: boolean): Promise<LogFiles> {
     stateLost ||
     (writtenMs === newestMs && view.format === "events") ||
     parts.some((part) => !isKnown(part, key));
-  const scratchPath = `${run.statePath}.unpacked${dryRun ? "-dry" : ""}`;
+  const scratchPath = `${job.statePath}.unpacked${dryRun ? "-dry" : ""}`;
   return await unpackSiblings(world, siblings, scratchPath, isWanted);
 }
 
@@ -4517,1030 +4538,6 @@ function report(
     complain(world, unsent ? `${message}; ${unsent}` : message, hint);
   }
   if (isDue) state.failures[key] = { since, told: world.heard ? now : 0, exitCode, reason: why };
-}
-
-// ── The pass: lines ─────────────────────────────────────────────────────────────────────────────
-// The log as clean lines, a page at a time, cut into messages; which bytes each of them stands for.
-// Places are plain values: who looks ahead keeps the place that it came from.
-
-/** What happens within so much log is told together; and so far back failures are counted. */
-const EVENTS_BYTES = 4 * 1024 * 1024;
-
-/** Where reading continues on disk. */
-interface Position {
-  readonly segment: number;
-  readonly offset: number;
-  /** Lines before it: in its file, and ever read. */
-  readonly lines: number;
-  readonly total: number;
-  /** What proves it: the bytes before it as they were read, or a cursor. */
-  readonly before?: Uint8Array | undefined;
-  readonly cursor?: Cursor | undefined;
-}
-
-/** Lines that were read together: of one file, or of each that ends within them. */
-interface Page {
-  readonly from: Position;
-  /** Where its text begins, behind fillers and files without lines, and where each file's ends. */
-  readonly start: Position;
-  readonly ends: readonly Position[];
-  readonly text: string;
-  readonly isLast: boolean;
-}
-
-/** Where the next message begins: at which character of a page as it is shown. */
-interface Spot {
-  readonly page: Page;
-  readonly shown: ReturnType<typeof showLines>;
-  readonly at: number;
-  /** What earlier messages carried of the line. */
-  readonly part?: Progress["part"];
-  /** Shown are words for a batch that is behind it; with them goes `file`, and `warned` is kept. */
-  readonly words?:
-    { readonly file?: string | undefined; readonly warned?: Progress["warned"] } | undefined;
-}
-
-/**
- * The lines of a plan. Knows which bytes each message stands for, and proves them from what it
- * read, because the file may be truncated while messages are sent.
- */
-class Feed {
-  shows: FeedView;
-  readonly #run: Job;
-  readonly #plan: ReadPlan;
-  #trail: readonly KnownLine[];
-
-  constructor(run: Job, plan: ReadPlan) {
-    const { shows, trail } = plan;
-    [this.shows, this.#run, this.#plan, this.#trail] = [shows, run, plan, trail];
-  }
-
-  /** Where more of the log is shown, with as much behind it as tells whether it fits a message. */
-  next(spot: Spot, room: number): Spot {
-    const { page, shown, at, part } = spot;
-    if (isEnough(spot, room)) return spot;
-    if (at < shown.text.length) return this.#open(positionOf(spot), part);
-    const end = page.ends.at(-1) ?? page.from;
-    return page.isLast ? resting(end, "", true) : this.#open(end, part);
-  }
-
-  #open(from: Position, part: Progress["part"]): Spot {
-    const { view, encode, pageBytes } = this.shows;
-    const page = this.#read(from, pageBytes);
-    const context = showsAll(view) ? new LogContext() : this.#contextOf(page.start, view);
-    const shown = showLines(page.text, view, context, encode);
-    if (!part) return { page, shown, at: 0 };
-    // A date that stands for no line: what goes on may be the line behind it.
-    const second = shown.text.indexOf("\n") + 1;
-    const start = shown.left(second) === shown.left(0) ? second : 0;
-    if (part.line !== lineMark(shown.text, start)) return { page, shown, at: 0 };
-    return { page, shown, at: start + part.sent, part };
-  }
-
-  /** The next batch, and the place behind it; absent at the end. */
-  readBatch(from: Position, before: Batch["seen"] | undefined) {
-    const { view } = this.shows;
-    let [batch, after, length]: [Batch | undefined, Position, number] = [undefined, from, 0];
-    for (let isLast = false; !isLast && length < EVENTS_BYTES;) {
-      const page = this.#read(after, PAGE_BYTES);
-      const end = page.ends.at(-1);
-      if (!end) break;
-      batch ??= new Batch(view, before ?? this.#seenBefore(page, view));
-      batch.read(linesOf(page.text));
-      length += page.text.length;
-      // Also for the lines that are known of those before it.
-      after = { ...end, before: undefined, cursor: this.cursorOf(end) };
-      ({ isLast } = page);
-    }
-    return batch && { batch: batch.finish(), after };
-  }
-
-  #read(from: Position, pageBytes: number): Page {
-    const ends: Position[] = [];
-    let [text, left, start, place, isLast] = ["", pageBytes, from, from, false];
-    while (left > 0) {
-      const stretch = this.#readStretch(place, left);
-      if (stretch) {
-        const { offset, lead, bytes } = stretch;
-        const clean = this.#clean(bytes.subarray(lead));
-        if (ends.length === 0) start = { ...place, offset };
-        const [lines, length] = [countLines(clean), bytes.length - lead];
-        place = {
-          segment: place.segment,
-          offset: offset + length,
-          lines: place.lines + lines,
-          total: place.total + lines,
-          before: bytes,
-        };
-        ends.push(place);
-        text += clean;
-        left -= length;
-        if (place.offset < (this.#plan.segments[place.segment]?.file.size ?? 0)) break;
-      }
-      const segment = place.segment + 1;
-      const next = this.#plan.segments[segment];
-      isLast = !next || this.#run.logChanged;
-      if (!next || isLast) break;
-      place = { segment, offset: next.from, lines: 0, total: place.total };
-    }
-    return { from, start, ends, text, isLast };
-  }
-
-  /** What the last 4 MiB before a page tell of its bans, in its file and in the one before. */
-  #seenBefore({ start, text, isLast }: Page, view: View): Batch["seen"] {
-    const context = this.#contextOf(start, view);
-    if (isLast && !Batch.earlierMatters.test(text)) return { ...new Batch(view).seen, context };
-    const { segment, offset } = start;
-    const older = segment === 0 ? this.#plan.older : this.#plan.segments[segment - 1]?.file;
-    const lengthHere = Math.min(offset, EVENTS_BYTES);
-    const before = this.#textBefore(older, older?.size ?? 0, EVENTS_BYTES - lengthHere);
-    const here = this.#textBefore(this.#plan.segments[segment]?.file, offset, lengthHere);
-    const { seen } = new Batch(view).read((before + here).split("\n")).finish();
-    return { ...seen, context };
-  }
-
-  #textBefore(file: OpenFile | undefined, end: number, most: number): string {
-    const length = Math.min(end, most);
-    return file && length > 0 ? this.#clean(file.readBefore(end, length)) : "";
-  }
-
-  /** What the lines before a page say about its first ones. */
-  #contextOf({ segment, offset }: Position, { lastDay }: View): LogContext {
-    const readBefore = (most: number) => {
-      const lines = linesOf(this.#textBefore(this.#plan.segments[segment]?.file, offset, most));
-      return new LogContext({ lastDay }).readAll(offset <= most ? lines : lines.slice(1));
-    };
-    const near = readBefore(ANCHOR_TAIL_BYTES);
-    const silent = near.records.every((record) => ["unban", "other"].includes(record?.kind ?? ""));
-    // A stop with many bans: what says that it is one stands further up.
-    return (silent ? readBefore(EVENTS_BYTES) : near).after;
-  }
-
-  /** Bytes without a line end, a dead file's fragment or an endless line's piece, are marked. */
-  #clean(bytes: Uint8Array): string {
-    const text = cleanText(bytes, this.#run.settings.ownSecrets);
-    return bytes.length === 0 || bytes.at(-1) === NEWLINE ? text : `${text}${CUT_MARK}\n`;
-  }
-
-  /**
-   * Whole lines from a position on, at most `length` bytes if they have one, and in front of them
-   * `lead` bytes of what stands before `offset`; absent at the end.
-   */
-  #readStretch({ segment, offset: from, before, cursor }: Position, length: number) {
-    const { file, leave = false } = this.#plan.segments[segment] ?? {};
-    if (!file) return undefined;
-    // Skipped are holes, and what a cut left of a time before a whole one.
-    const cutTime = /^([\d :,-]{1,22}?)\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} /;
-    const near = file.read(from, 48);
-    const [, cut = ""] = cutTime.exec(latin1(near)) ?? [];
-    const isTime = "0000-00-00 00:00:00,00".startsWith(cut.replace(/\d/g, "0"));
-    let offset = isTime ? from + cut.length : from;
-    const nothing = Buffer.alloc(near[0] === 0 ? PAGE_BYTES : 0);
-    for (const block of nothing.length > 0 ? file.blocks(from) : []) {
-      const isHole = Buffer.compare(block, nothing.subarray(0, block.length)) === 0;
-      offset += isHole ? block.length : block.findIndex((byte) => byte !== 0);
-      if (!isHole) break;
-    }
-    const lead = Math.min(offset, ANCHOR_LINE_BYTES + 1);
-    // A longer line is read in pieces, so that memory stays bounded.
-    const longest = 8 * 1024 * 1024;
-    for (let most = Math.max(length, PAGE_BYTES); ; most *= 4) {
-      const wanted = Math.min(most, longest, file.size - offset);
-      const bytes = file.read(offset - lead, lead + wanted);
-      const isNear = offset === from;
-      const known = isNear ? bytes.subarray(0, lead) : file.readBefore(from, ANCHOR_LINE_BYTES + 1);
-      const head = bytes.subarray(0, file.head.length);
-      const isReplaced =
-        offset === lead && Buffer.compare(head, file.head.subarray(0, head.length)) !== 0;
-      const same = Math.min(known.length, before?.length ?? 0);
-      const isMoved = before
-        ? Buffer.compare(known.subarray(-same), before.subarray(-same)) !== 0
-        : cursor !== undefined && !sameAnchor(cursor, file.anchorAt(from, known));
-      if (bytes.length < lead + wanted || isReplaced || isMoved) {
-        this.#run.logChanged = true;
-        return undefined;
-      }
-      let end = bytes.lastIndexOf(NEWLINE) + 1;
-      if (end <= lead) {
-        if (offset + wanted >= file.size) end = leave && wanted > 0 ? bytes.length : 0;
-        // A hole, or a line without end: what is there goes out as a piece of a line.
-        else if (bytes.at(-1) === 0) end = bytes.findLastIndex((byte) => byte !== 0) + 1;
-        else if (wanted < longest) continue;
-        else {
-          // At a space, so that no word is cut, or at a character.
-          const character = bytes.findLastIndex((byte) => (byte & 0xc0) !== 0x80);
-          end = bytes.lastIndexOf(0x20) + 1;
-          if (end <= bytes.length - ANCHOR_LINE_BYTES) end = Math.max(character, bytes.length - 4);
-        }
-      }
-      return end > 0 ? { offset, lead, bytes: bytes.subarray(0, end) } : undefined;
-    }
-  }
-
-  /** What proves a position; absent at the beginning of a file. */
-  cursorOf({ segment, offset, lines, total, before, cursor }: Position): Cursor | undefined {
-    const file = this.#plan.segments[segment]?.file;
-    if (cursor || !file || offset === 0) return cursor;
-    const made = file.cursorAt(offset, lines, total, this.#trail, before);
-    this.#trail = made.trail ?? [];
-    return made;
-  }
-}
-
-/** A place at which nothing of the log is read yet, but words may wait. */
-function resting(from: Position, text = "", isLast = false): Spot {
-  const page = { from, start: from, ends: [], text: "", isLast };
-  return { page, shown: { text, left: () => 0, goesOn: () => false }, at: 0 };
-}
-
-/** Whether a message can be cut here: what stands at a page's end begins the next one. */
-function isEnough(spot: Spot, room: number): boolean {
-  const { page, shown, at, words } = spot;
-  const left = shown.text.length - at;
-  if (left > 2 * room) return true;
-  return left > 0 && (page.isLast || !!words || at === 0 || totalAt(spot) === page.from.total);
-}
-
-/** How many lines were ever read before a spot. */
-function totalAt({ page: { from, ends }, shown, at }: Spot): number {
-  return (ends.at(-1) ?? from).total - shown.left(at);
-}
-
-/** The position of a spot: within a file's stretch it is counted from its end. */
-function positionOf(spot: Spot): Position {
-  const { from, ends } = spot.page;
-  const total = totalAt(spot);
-  const end = total > from.total && ends.find((each) => total <= each.total);
-  if (!end) return from;
-  const { before = new Uint8Array() } = end;
-  let length = before.length;
-  for (let line = end.total; line > total; line--)
-    length = before.lastIndexOf(NEWLINE, length - 2) + 1;
-  const offset = end.offset - before.length + length;
-  const lines = end.lines - end.total + total;
-  return { segment: end.segment, offset, lines, total, before: before.subarray(0, length) };
-}
-
-/** The next message that fits `room`, or `most` if a line fits whole, and the place behind it. */
-function cutAt({ page, shown, at, words }: Spot, room: number, maxLines: number, most = room) {
-  const { text, goesOn } = shown;
-  let cut = cutText(text, at, room, maxLines, goesOn);
-  if (cut.partOfLine && most > room) {
-    const whole = cutText(text, at, most, maxLines, goesOn);
-    if (!whole.partOfLine) cut = whole;
-  }
-  const { body, taken, partOfLine } = cut;
-  const start = partOfLine ? lineStart(text, at) : 0;
-  const part = partOfLine ? { sent: at + taken - start, line: lineMark(text, start) } : undefined;
-  const after: Spot = { page, shown, at: at + taken, part, words };
-  return { body, partOfLine, after };
-}
-
-/** Tells a line from others; empty when there is none. */
-function lineMark(text: string, start: number): string {
-  const end = text.indexOf("\n", start);
-  return end < 0 ? "" : fingerprint(text.slice(start, Math.min(end, start + ANCHOR_LINE_BYTES)));
-}
-
-// ── The pass: messages ──────────────────────────────────────────────────────────────────────────
-// One at a time, until the destination has it or permanently refuses it; each saves the cursor.
-
-interface Message {
-  readonly content: string;
-  readonly file?: AttachedFile | undefined;
-  /** Lines that may be sent apart from each other. */
-  readonly lines: number;
-  /** Of the log: what it shows, and the place behind that. */
-  readonly shown?: readonly string[];
-  readonly after?: Spot;
-}
-
-/** Where messages come from; it keeps the place of the next one. */
-interface Source {
-  /** The next message, which may have arrived already; absent when everything was said. */
-  next(isUnclear: boolean): Message | undefined | Promise<Message | undefined>;
-  /** Before it is posted. */
-  begin(message: Message): void;
-  /** After it was posted; where it may have arrived all the same, what comes again is marked. */
-  answered?(message: Message, isUnclear: boolean): void;
-  /** It has arrived. */
-  done(message: Message): void;
-  /** It is refused by itself: what comes next is less of it, or what is behind it, or a fault. */
-  refused(message: Message, verdict: Verdict): Fault | undefined;
-  /** Whether anything was left behind, sent or not. */
-  readonly hasMoved?: boolean;
-  /** What waits, in words; empty when nothing does. */
-  waiting?(): string;
-}
-
-/** The run was asked to stop before the next message was found. */
-class Stopped extends Fault {
-  constructor() {
-    super(75, "stopped", "check again");
-  }
-}
-
-const TIME_IS_UP = "time is up, the rest follows in the next run";
-
-/**
- * Posts a source's messages one by one, each until the destination has it or refuses it
- * permanently. Returns how many arrived; throws what stops it.
- */
-async function deliver(run: Job, destination: Destination, source: Source): Promise<number> {
-  const { world, deadline } = run;
-  const { title, prints } = destination;
-  const { dryRun } = run.settings;
-  const failed = (exitCode: number, why: string, hint?: string) =>
-    new Fault(exitCode, `${title}: ${why}`, hint);
-  let [sent, named] = [0, true];
-  /** How often each verdict came for this message. */
-  let tries: Partial<Record<Verdict["kind"], number>> = {};
-  for (;;) {
-    // Waited for only where it must be: a log of 300 MB is 150,000 messages to print.
-    const next = source.next(tries.unclear !== undefined);
-    const message = next instanceof Promise ? await next : next;
-    if (!message && dryRun)
-      complain(world, `dry run: ${amount(sent, "message")} for ${title}, none sent`);
-    if (!message) return sent;
-    if (world.stopping.aborted) throw new Stopped();
-    if (!prints || world.now() >= deadline) await takeTurn(run, destination, sent);
-    if (!dryRun) source.begin(message);
-    const sending = destination.send(message, named, deadline - world.now());
-    const verdict = sending instanceof Promise ? await sending : sending;
-    if (prints) {
-      sent++;
-      source.done(message);
-      continue;
-    }
-    const { kind, why, hint } = verdict;
-    const step = stepAfter(run, destination, verdict, tries[kind] ?? 0);
-    source.answered?.(message, kind === "unclear");
-    say(run, `${title}: ${kind} → ${step.kind}`);
-    switch (step.kind) {
-      case "save":
-        sent++;
-        source.done(message);
-        tries = {};
-        showProgress(run, `${title}: ${sent} sent`);
-        break;
-      case "again":
-        tries[kind] = (tries[kind] ?? 0) + 1;
-        showProgress(run, `${title}: ${why}, again in ${Math.ceil(step.afterMs / SECOND)} s`);
-        await world.sleep(step.afterMs);
-        break;
-      case "refused": {
-        const fault = source.refused(message, verdict);
-        if (fault) throw failed(fault.exitCode, fault.message, fault.hint);
-        tries = {};
-        break;
-      }
-      case "dropName":
-        if (!named) throw failed(78, "it takes no name of ours");
-        named = false;
-        break;
-      case "stop":
-        throw failed(step.exitCode, why, hint);
-    }
-  }
-}
-
-/** Waits until the next message may be posted; throws what stops it. */
-async function takeTurn(run: Job, destination: Destination, sent: number): Promise<void> {
-  const { world, deadline } = run;
-  const { name, title, settings, prints, pace } = destination;
-  const channel = run.channel(name);
-  const { pause } = channel;
-  const now = world.now();
-  if (pause && !prints && isPaused(pause, now, settings))
-    throw new Fault(pause.exitCode, `${title}: ${pause.why}`, pause.hint);
-  const waitMs = prints ? 0 : turnDelayMs(channel, pace, now);
-  // The first message goes out however late it is, or a slow start would never get anywhere.
-  if (now + waitMs >= deadline && (sent > 0 || waitMs > 0))
-    throw new Fault(75, `${title}: ${TIME_IS_UP}`);
-  if (waitMs === 0) return;
-  showProgress(run, `${title}: ${sent} sent, next in ${Math.ceil(waitMs / SECOND)} s`);
-  await world.sleep(waitMs);
-  if (world.stopping.aborted) throw new Stopped();
-}
-
-/** What an answer means for the message, and for what the destination is sent next. */
-function stepAfter(run: Job, destination: Destination, verdict: Verdict, tried: number): Step {
-  const { world, deadline, state } = run;
-  const { name, title, settings } = destination;
-  const channel = run.channel(name);
-  const now = world.now();
-  const isRecent = (at: number) => at <= now && now - at < MINUTE;
-  channel.posts = [...channel.posts, now].filter(isRecent).slice(-60);
-  channel.asked = verdict.delayMs ? { at: now, delayMs: verdict.delayMs } : undefined;
-  const lastStepMs = channel.pause?.stepMs ?? 0;
-  const times = { now, leftMs: deadline - now, jitterMs: 50 + Math.floor(world.random() * 200) };
-  const step = nextStep(verdict, tried, { ...times, lastStepMs, settings });
-  if (step.kind === "save" || step.kind === "refused") delete channel.pause;
-  if (step.kind === "stop" && step.pause) channel.pause = step.pause;
-  const key = `${name} unverified`;
-  if (verdict.kind === "unproven" && !state.failures[key]) {
-    complain(world, `${title} takes messages without saying that it kept them`);
-    if (world.heard) state.failures[key] = { since: now, told: now, exitCode: 0 };
-  }
-  return step;
-}
-
-/** One destination's part of a pass: the log's new lines, and what must be said of them. */
-class LogSource implements Source {
-  readonly #run: Job;
-  readonly #destination: Destination;
-  readonly #progress: Progress;
-  readonly #plan: ReadPlan;
-  readonly #feed: Feed;
-  /** All before it is done with. */
-  #spot: Spot;
-  /** The words behind each place that was looked at, and what the last batch says of the next. */
-  readonly #told = new WeakMap<Page, Spot>();
-  #seen: Batch["seen"] | undefined;
-  /** Whether there is so much that it goes as files; absent until it is known. */
-  #flooded: boolean | undefined;
-  /** Up to here it may have arrived already; on disk also what is being posted. */
-  #doubt: Place | undefined;
-  #refused = 0;
-  /** How many of the next lines contain a refused one; 0 if none is known to. */
-  #suspects = 0;
-  /** The largest file believed to be accepted: making one takes thirty times its size in memory. */
-  #fileBytes = 4 * 1024 * 1024;
-  #isToldOfRejected = false;
-  /** The next line was refused as text. */
-  #asFile = false;
-
-  constructor(run: Job, destination: Destination, progress: Progress, plan: ReadPlan) {
-    this.#run = run;
-    this.#destination = destination;
-    this.#progress = progress;
-    this.#plan = plan;
-    this.#feed = new Feed(run, plan);
-    const { doubt, inDoubt, outbox, part } = progress;
-    this.#spot = { ...resting(plan.from), part };
-    if (outbox) this.#spot = this.#waiting(outbox);
-    // The first states did not say how much.
-    const extent = inDoubt ? { lines: 1, characters: 0 } : doubt;
-    if (extent) this.#doubt = { ...extent, lines: progress.total + extent.lines };
-    delete progress.inDoubt;
-  }
-
-  next(): Message | Promise<Message | undefined> {
-    const room = this.#room(this.#spot);
-    const isKnown = this.#flooded === false && isEnough(this.#spot, room);
-    return isKnown ? this.#nextLines(room) : this.#search();
-  }
-
-  async #search(): Promise<Message | undefined> {
-    if (!this.#progress.outbox) this.#flooded ??= await this.#isFlood();
-    const spot = await this.#nextShown(this.#spot, true);
-    if (spot) {
-      this.#spot = spot;
-      return this.#flooded && !spot.words ? await this.#nextFile() : this.#nextLines();
-    }
-    const { notice, gap } = this.#progress;
-    // What is behind a gap may still be on its way: its notice waits for the first line.
-    const isOnItsWay = gap && !this.#plan.restAt && !this.hasMoved;
-    if (!notice || isOnItsWay) return this.#finish();
-    return { content: this.#destination.plain(this.#before.trimEnd(), ""), lines: 1 };
-  }
-
-  /** Where more is shown, behind what shows nothing, which it `leaves`; absent at the end. */
-  async #nextShown(from: Spot, leaves = false): Promise<Spot | undefined> {
-    const { world, deadline, settings } = this.#run;
-    const isRead = settings.view.format !== "events" || this.#flooded === true;
-    for (let spot = from; ;) {
-      const isDone = spot.at === spot.shown.text.length;
-      if (isDone && !isRead) spot = await this.#nextBatch(spot);
-      else if (!spot.words || isDone)
-        spot = this.#feed.next(spot, this.#flooded ? 0 : this.#room(spot));
-      if (spot.at < spot.shown.text.length) {
-        this.#progress.drained = undefined;
-        return spot;
-      }
-      if (leaves) this.#leave(spot);
-      if (spot.page.isLast && spot.page.ends.length === 0) return undefined;
-      await world.sleep(0);
-      if (world.stopping.aborted) throw new Stopped();
-      if (world.now() >= deadline) throw new Fault(75, `${this.#destination.title}: ${TIME_IS_UP}`);
-    }
-  }
-
-  /** The next batch in words, if it is worth a message; read once, whoever looks ahead. */
-  async #nextBatch({ page, words }: Spot): Promise<Spot> {
-    const known = this.#told.get(page);
-    if (known) return known;
-    const { world, settings } = this.#run;
-    const read = this.#feed.readBatch(page.from, this.#seen);
-    if (!read) return resting(page.from, "", true);
-    const { batch, after } = read;
-    this.#seen = batch.seen;
-    const before = words?.warned ?? this.#progress.warned ?? {};
-    const warned = batch.leaveOutRepeats(before, world.now());
-    const ids = batch.happenings.map(({ id }) => id);
-    const bans = batch.happenings.filter((each) => each.event === "ban");
-    const facts = await lookUpFacts(world, settings, ids, bans);
-    const { text, file } = new Words(this.#feed.shows.style, facts).batch(batch);
-    const told = { ...resting(after, text), words: { file, warned } };
-    this.#told.set(page, told);
-    return told;
-  }
-
-  /** Whether what is new takes more messages than a person wants to scroll through. */
-  async #isFlood(): Promise<boolean> {
-    const { inline } = this.#run.settings;
-    if (inline === 0 || this.#destination.overflow === "none") return false;
-    let scout = await this.#nextShown(this.#spot, true);
-    if (scout && !scout.words) this.#spot = scout;
-    for (let messages = 0; scout && messages < inline; messages++)
-      scout = await this.#nextShown(cutAt(scout, this.#room(scout), Infinity).after);
-    if (!scout) return false;
-    const { view } = this.#feed.shows;
-    this.#feed.shows = {
-      ...this.#feed.shows,
-      view: { ...view, format: view.format === "events" ? "raw" : view.format, color: false },
-      pageBytes: PAGE_BYTES,
-      encode: (text) => text,
-    };
-    this.#spot = { ...resting(positionOf(this.#spot)), part: this.#spot.part };
-    return true;
-  }
-
-  /** Among many lines the one that is refused is looked for in halves. */
-  get #maxLines(): number {
-    if (this.#asFile) return 1;
-    return this.#suspects > 0 ? Math.ceil(this.#suspects / 2) : Infinity;
-  }
-
-  /** What stands before the lines. */
-  get #before(): string {
-    return (this.#progress.notice ?? "") + (this.#doubt ? RESENT_MARK : "");
-  }
-
-  /** For lines or words: the mark has its place, so that what is sent again is the same lines. */
-  #room({ words }: Spot): number {
-    const { fenced, plain, limit } = this.#destination;
-    const before = (this.#progress.notice ?? "") + RESENT_MARK;
-    return limit - (words ? plain : fenced)(before, "").length;
-  }
-
-  /** A message of lines or words; as a file what was refused as text. */
-  #nextLines(room = this.#room(this.#spot)): Message {
-    const { fenced, plain, markup } = this.#destination;
-    const progress = this.#progress;
-    const spot = this.#spot;
-    const { words, at } = spot;
-    if (words && !progress.outbox) {
-      // The cursor moves behind the batch, and what is to be said of it is kept.
-      const { text } = spot.shown;
-      const whole = this.#doubt && { lines: totalAt(spot), characters: text.length };
-      progress.warned = words.warned;
-      progress.outbox = { text, sent: 0, ...(words.file ? { file: words.file } : {}) };
-      this.#leave(spot);
-      if (whole) this.#doubt = furtherPlace(whole, this.#doubt);
-    }
-    const most = words || this.#doubt ? room : room + RESENT_MARK.length;
-    const { body, after } = cutAt(spot, room, this.#maxLines, most);
-    const shown = [body, "\n"];
-    const before = this.#before;
-    if (this.#asFile) {
-      const host = nameText(this.#run.settings.host, markup);
-      const content = plain(before, `📎 ${host}: a line that is refused as text`);
-      return { content, file: this.#logFile(shown), lines: 1, shown, after };
-    }
-    const content = (words ? plain : fenced)(before, body);
-    if (words?.file && at === 0)
-      return { content, file: { name: "bans.txt", parts: [words.file] }, lines: 1, shown, after };
-    // Nothing that is printed is refused.
-    const lines = this.#destination.prints ? 1 : countLines(body) + 1;
-    return { content, lines, shown, after };
-  }
-
-  /** The words that wait: the cursor has left their batch behind. */
-  #waiting({ text, sent, file }: NonNullable<Progress["outbox"]>): Spot {
-    const words = { file, warned: this.#progress.warned };
-    return { ...resting(this.#spot.page.from, text), at: sent, words };
-  }
-
-  #placeOf(spot: Spot): Place {
-    const { words, at, part } = spot;
-    return { lines: totalAt(spot), characters: words ? at : (part?.sent ?? 0) };
-  }
-
-  /** The place behind a message; a notice has one of its own. */
-  #placeAfter({ after }: Message): Place {
-    const { lines, characters } = this.#placeOf(after ?? this.#spot);
-    return { lines, characters: after ? characters : characters + 1 };
-  }
-
-  /** A place as it is saved: with the lines that are between it and the cursor. */
-  #extentOf(place: Place | undefined): Place | undefined {
-    return place && { ...place, lines: place.lines - this.#progress.total };
-  }
-
-  #logFile(parts: readonly string[]): AttachedFile {
-    return { name: `${basename(this.#run.settings.log, ".log")}.log`, parts };
-  }
-
-  /** As many lines as a file holds, in one message that says what is in them. */
-  async #nextFile(): Promise<Message> {
-    const { world, settings } = this.#run;
-    const { plain, overflow, limit } = this.#destination;
-    const isAttached = overflow === "file";
-    const maxLines = this.#maxLines;
-    const flood = new Flood(this.#feed.shows.view);
-    const parts: string[] = [];
-    let [spot, left, lines] = [this.#spot, this.#fileBytes, 0];
-    // A few bytes more are not worth a look.
-    while (left > 100 && lines < maxLines) {
-      const { page, shown, at, part } = spot;
-      if (at < shown.text.length) {
-        // One byte is for the last line's end.
-        let piece = cutAt(spot, left - 1, maxLines - lines);
-        if (Buffer.byteLength(piece.body) >= left)
-          piece = cutAt(spot, Math.floor(left / 3), maxLines - lines);
-        // Where nothing is attached, no line is too long.
-        if (piece.partOfLine && !isAttached) piece = cutAt(spot, Infinity, 1);
-        if (piece.partOfLine && parts.length > 0) break;
-        parts.push(`${piece.body}\n`);
-        left -= Buffer.byteLength(piece.body) + 1;
-        if (!piece.partOfLine) lines += countLines(piece.body) + 1;
-        // A line is counted where it begins.
-        else if (!part) flood.read([shown.text.slice(at, at + ANCHOR_LINE_BYTES)]);
-        spot = piece.after;
-      }
-      const read = linesOf(page.text);
-      const begin = at === 0 ? 0 : read.length - shown.left(at) + (part ? 1 : 0);
-      flood.read(read.slice(begin, read.length - shown.left(spot.at)));
-      if (spot.at < shown.text.length || page.isLast) break;
-      spot = this.#feed.next(spot, 0);
-      await world.sleep(0);
-    }
-    if (flood.lines === 0) flood.read(linesOf(parts[0] ?? ""));
-    const style = { ...this.#feed.shows.style, room: limit - plain(this.#before, "").length };
-    const ids = flood.shownIds(style).map(([id]) => id);
-    const facts = await lookUpFacts(world, settings, ids);
-    const words = new Words(style, facts).flood(flood, settings.log);
-    const file = isAttached ? this.#logFile(parts) : undefined;
-    const content = plain(this.#before, words);
-    return { content, file, lines: Math.max(1, lines), shown: parts, after: spot };
-  }
-
-  /** Saved before anything is sent: proves that it can be, and marks what a killed run repeats. */
-  begin(message: Message): void {
-    const doubt = furtherPlace(this.#placeAfter(message), this.#doubt);
-    this.#progress.doubt = this.#extentOf(doubt);
-    this.#run.save();
-  }
-
-  answered(message: Message, isUnclear: boolean): void {
-    if (isUnclear) this.#doubt = furtherPlace(this.#placeAfter(message), this.#doubt);
-    this.#progress.doubt = this.#extentOf(this.#doubt);
-  }
-
-  /** The cursor moves behind the message, on disk before anything else is sent. */
-  done(message: Message, notice = ""): void {
-    const progress = this.#progress;
-    const { after } = message;
-    const isTold = progress.notice !== undefined && notice === "";
-    if (isTold && this.#plan.restAt && !this.hasMoved && !this.#run.settings.dryRun)
-      progress.cursor = this.#plan.restAt;
-    this.#asFile = false;
-    if (this.#suspects > 0) this.#suspects = Math.max(0, this.#suspects - message.lines);
-    progress.notice = notice || undefined;
-    if (this.#doubt) this.#settle(this.#placeAfter(message));
-    if (after?.words) {
-      this.#spot = after;
-      const { text } = after.shown;
-      // A file goes with the first message.
-      progress.outbox = after.at < text.length ? { text, sent: after.at } : undefined;
-    } else if (after) this.#leave(after);
-    progress.doubt = this.#extentOf(this.#doubt);
-    this.#run.save();
-  }
-
-  /** What is before this place is done with. */
-  #leave(spot: Spot): void {
-    const progress = this.#progress;
-    this.#spot = spot;
-    if (this.#doubt) this.#settle(this.#placeOf(spot));
-    if (this.#run.settings.dryRun) return;
-    const position = positionOf(spot);
-    progress.total = position.total;
-    const cursor = this.hasMoved ? this.#feed.cursorOf(position) : undefined;
-    if (cursor) [progress.cursor, progress.drained] = [cursor, undefined];
-    progress.part = spot.part;
-    const ends = this.#plan.segments.slice(0, position.segment).flatMap(({ end }) => end ?? []);
-    progress.finished = mergeFinished(progress.finished, ends);
-  }
-
-  /** Up to this place nothing is in doubt any more. */
-  #settle(place: Place): void {
-    if (this.#doubt && furtherPlace(place, this.#doubt) === place) this.#doubt = undefined;
-  }
-
-  get hasMoved(): boolean {
-    return totalAt(this.#spot) > this.#plan.from.total;
-  }
-
-  /**
-   * Many lines are sent again as fewer. A single one is sent as a file, or kept on disk and told
-   * here and in the channel.
-   */
-  refused(message: Message, { kind, why }: Verdict): Fault | undefined {
-    const { world, settings, statePath } = this.#run;
-    const { title, overflow } = this.#destination;
-    if (message.lines > 1) {
-      const bytes = message.file?.parts.reduce((sum, part) => sum + Buffer.byteLength(part), 0);
-      // Less than half: the form around the file counts, too.
-      if (kind === "tooLarge" && bytes) this.#fileBytes = Math.floor(bytes / 2) - 1_024;
-      else this.#suspects = message.lines;
-      return undefined;
-    }
-    if (!message.shown) return new Fault(69, `refuses a notice: ${why}`);
-    const { outbox, notice = "" } = this.#progress;
-    if (outbox?.file) {
-      // Refused for the file or for the words: the words alone will tell.
-      this.#progress.outbox = { text: outbox.text.replace(IN_FILE, ""), sent: 0 };
-      this.#spot = this.#waiting(this.#progress.outbox);
-      return undefined;
-    }
-    if (!this.#asFile && ++this.#refused > 10)
-      return new Fault(69, `refuses too many lines: ${why}`, `see ${statePath}.rejected`);
-    this.#asFile = overflow === "file" && !message.file;
-    if (this.#asFile) return undefined;
-    const path = `${statePath}.rejected`;
-    const line = message.shown.join("");
-    writePrivate(world, path, world.fs.constants.O_APPEND, line);
-    const refused = `⚠️ ${settings.host}: lines were refused here, they are kept in ${basename(path)}\n`;
-    if (!this.#isToldOfRejected)
-      complain(world, `${title} refuses a line: ${why}`, `it is kept in ${path}`);
-    this.#isToldOfRejected = true;
-    this.done(message, notice.includes(refused) ? notice : notice + refused);
-    this.#suspects = 0;
-    return undefined;
-  }
-
-  waiting(): string {
-    const { segment, offset } = positionOf(this.#spot);
-    let lines = 0;
-    for (const [index, { file, from }] of this.#plan.segments.entries())
-      if (index >= segment) lines += file.countLines(index > segment ? from : offset, file.size);
-    const { outbox, notice } = this.#progress;
-    const unsent = outbox || (notice && lines === 0) ? [amount(1, "message")] : [];
-    const parts = lines > 0 ? [...unsent, amount(lines, "line")] : unsent;
-    if (parts.length === 0) return "";
-    return `${parts.join(" and ")} ${parts.length === 1 && lines <= 1 ? "waits" : "wait"}`;
-  }
-
-  /** Everything was sent: remembers what a later run can look at to see that nothing is new. */
-  #finish(): undefined {
-    const progress = this.#progress;
-    const { segments, ends, listing, known } = this.#plan;
-    const { segment, offset } = positionOf(this.#spot);
-    const last = segments.at(-1)?.file;
-    const held = last?.isLive ? undefined : last;
-    // Under the same name it may be another file by now, but not if the pass began in it.
-    const isSame = segments.length === 1 || !this.hasMoved;
-    if (progress.held?.name !== held?.name || !isSame)
-      progress.held = held && { name: held.name, since: this.#run.world.now() };
-    if (this.#run.logChanged) return;
-    progress.finished = mergeFinished(progress.finished, ends);
-    if (!progress.notice) progress.gap = false;
-    progress.listing = listing;
-    const file = segments[segment]?.file;
-    progress.known = known.filter((each) => each !== file?.key);
-    // The log as it is where it was sent to its end; an empty copy of it says no less.
-    const drained = file?.isLive ? { file: file.identity, writtenMs: file.writtenMs } : undefined;
-    if (drained) progress.drained = offset === file?.size ? drained : undefined;
-  }
-}
-
-/** A text of ours beside the pass: in a fence under its title, in as many messages as it needs. */
-function textSource(
-  run: Job,
-  destination: Destination,
-  title: string,
-  text: string,
-  whenDone = (): unknown => undefined,
-): Source {
-  const { fenced, plain, limit } = destination;
-  const encoded = destination.encode(text);
-  let [at, taken, isOver]: [number, number, boolean] = [0, 0, false];
-  return {
-    next(isUnclear) {
-      if (isOver) return undefined;
-      const before = (isUnclear ? RESENT_MARK : "") + title;
-      // Without lines the title is all.
-      if (encoded === "") return { content: plain(before, ""), lines: 1 };
-      const cut = cutText(encoded, at, limit - fenced(`${RESENT_MARK}${title}\n`, "").length);
-      ({ taken } = cut);
-      return { content: fenced(`${before}\n`, cut.body), lines: 1 };
-    },
-    begin: () => at === 0 && run.save(),
-    done() {
-      at += taken;
-      isOver = at >= encoded.length;
-      if (isOver) whenDone();
-      run.save();
-    },
-    refused: (_, { why }) => new Fault(69, `refuses the message: ${why}`, VERDICTS.refused[1]),
-  };
-}
-
-// ── The pass: plan ──────────────────────────────────────────────────────────────────────────────
-// Where each destination continues, and what must be said when lines may be missing.
-
-/** The 400 ends that were noted last. */
-function mergeFinished(known: readonly Anchor[], more: readonly Anchor[]): Anchor[] {
-  const fresh = more.filter((anchor) => !known.some((other) => sameAnchor(anchor, other)));
-  return [...known, ...fresh].slice(-400);
-}
-
-/** Whether nothing was rotated or truncated since the files of a plan were opened. */
-function isSettled({ world, settings, live }: Job, siblings: LogFiles): boolean {
-  const path = rotationPath(world, settings.log);
-  const isSame = ifPossible(() => {
-    const isWhole = !live || world.fs.fstatSync(live.descriptor).size >= live.size;
-    const now = world.fs.statSync(path, { throwIfNoEntry: false });
-    return isWhole && (now && inodeOf(now)) === (live && inodeOf(live.stat));
-  });
-  return siblings.isSettled && isSame === true;
-}
-
-/** How lines become text, and in pages of how many bytes. */
-type FeedView = ReturnType<typeof feedView>;
-
-function feedView({ settings }: Job, destination: Destination) {
-  const { encode, colors, markup, overflow, plain, limit } = destination;
-  const { host, link } = settings;
-  const view = { ...settings.view, color: colors };
-  const isWhole = showsAll(view) || view.format === "events";
-  const room = limit - plain(RESENT_MARK, "").length;
-  const style = { host, markup, link, overflow, room };
-  // Where lines are left out, a page is larger, so that messages are full all the same.
-  return { view, style, pageBytes: isWhole ? PAGE_BYTES : 1024 * 1024, encode };
-}
-
-type ReadPlan = Awaited<ReturnType<typeof planFor>>;
-
-/** Plans what one destination reads. Siblings are opened only when they or the log have changed. */
-async function planFor(run: Job, destination: Destination, progress: Progress) {
-  const { world, live, settings } = run;
-  const { cursor, total, known = [], listing } = progress;
-  const isOn = live !== undefined && cursor !== undefined && live.matches(cursor);
-  const isSame = isOn && listing === ifPossible(() => listSiblings(world, settings.log))?.snapshot;
-  let siblings = NO_SIBLINGS;
-  let files = live ? [live] : [];
-  const nothing: ReturnType<typeof planRead> = { isGap: false, goesOn: false, segments: [] };
-  let plan = nothing;
-  if (isSame)
-    plan = { ...plan, segments: [{ file: live, from: cursor.offset, sent: 0, leave: false }] };
-  for (const all of isSame ? [] : [false, true]) {
-    // A first run knows the siblings from when it noted their ends; they are not for it to read.
-    if (!run.firstRun) siblings = await run.siblings(all);
-    files = live ? [...siblings.open, live] : [...siblings.open];
-    // The first states did not know all siblings: what is older than their place is done.
-    const at = cursor && !progress.known ? files.findLastIndex((file) => file.matches(cursor)) : 0;
-    plan = planRead(progress, files.slice(Math.max(0, at)));
-    // What is done may hold the position all the same.
-    if (!plan.isGap || siblings.keys.length === 0) break;
-  }
-  run.logChanged ||= !isSettled(run, siblings);
-  if (run.logChanged) plan = nothing;
-  else if (!live && plan.segments.length === 0) throw logMissing(settings);
-  const steps = plan.segments.map(({ file, from }) => `${file.name} from ${from}`);
-  say(run, `${plan.isGap ? "gap" : "read"}: ${steps.join(", ") || "nothing yet"}`);
-  const held = plan.segments.at(-1)?.file;
-  const isDone = (file: OpenFile) => !file.isLive && file.size > 0 && file !== held;
-  // Read now: what is sent must be remembered, also when a file cannot be read any more.
-  const ends = new Map(files.filter(isDone).map((file) => [file, file.anchorAt(file.size)]));
-  const segments = plan.segments.map((segment) => ({ ...segment, end: ends.get(segment.file) }));
-  const [first, ...later] = segments;
-  // The position is not forgotten while older files are read.
-  const sent = later.flatMap(({ file, sent }) => (sent > 0 ? file.anchorAt(sent) : []));
-  progress.finished = mergeFinished(progress.finished, sent);
-  const told = run.logChanged ? [] : noticeMissing(run, plan, progress, siblings);
-  const stands = first && cursor?.offset === first.from && first.file.matches(cursor);
-  const proof = stands ? cursor : undefined;
-  const lines = proof?.lines ?? first?.file.countLines(0, first.from) ?? 0;
-  const from = { segment: 0, offset: first?.from ?? 0, lines, total, cursor: proof };
-  let older: OpenFile | undefined = first && files[files.indexOf(first.file) - 1];
-  const isYoung = isSame && settings.view.format === "events" && cursor.offset < EVENTS_BYTES;
-  // What stands before may have to be unpacked: not for nothing.
-  if (isYoung && Batch.earlierMatters.test(latin1(live.read(cursor.offset, EVENTS_BYTES))))
-    older = (await run.siblings()).open.at(-1);
-  const rests = plan.isGap && segments.length === 1 && first && first.from > 0;
-  const done = siblings.keys.filter((key) => key !== held?.key);
-  return {
-    ...{ segments, from, older, trail: cursor?.trail ?? [], shows: feedView(run, destination) },
-    // Where the cursor goes when there is nothing to read behind what was lost.
-    restAt: rests ? first.file.cursorAt(first.from, lines, total) : undefined,
-    // The position is lost: lines may be missing.
-    isGap: plan.isGap,
-    // Once the plan is carried out, all that the siblings hold is done or stale.
-    ends: [...ends.values()],
-    listing: siblings.snapshot ?? listing,
-    known: [...new Set([...known, ...done, ...told])].slice(-400),
-  };
-}
-
-const LOG_HINT = "fail2ban-client get logtarget shows where fail2ban writes; --log names it";
-
-function logMissing({ log }: Settings): Fault {
-  return new Fault(66, `cannot read ${log}: no such file or directory`, LOG_HINT);
-}
-
-/** The log's last lines, as text that the grammar can read. */
-function lastLines(live: OpenFile): string[] {
-  const start = lineStartAfter(live, live.size - DATES_BYTES);
-  return linesOf(visible(decoded(live.read(start, live.size - start))));
-}
-
-/** A log that is not fail2ban's would be silence where lines are chosen or worded: said once. */
-function noticeForeign({ live, settings }: Job, progress: Progress): void {
-  const { view, host, log } = settings;
-  const isRaw = view.format === "raw" && view.only.size + view.jails.size === 0;
-  if (isRaw || !live || progress.foreign) return;
-  const foreign = foreignText(lastLines(live));
-  if (!foreign) return;
-  progress.foreign = true;
-  const where = `${host}: ${neutralise(basename(log))}`;
-  progress.notice = `${progress.notice ?? ""}⚠️ ${where}: ${foreign}\n`;
-}
-
-/**
- * Says what may be missing, in the destination's next message; returns the keys of the files that
- * need no second word: each is named once, and only where something in it was unread.
- */
-function noticeMissing(
-  { live, settings }: Job,
-  { isGap, goesOn, segments }: ReturnType<typeof planRead>,
-  progress: Progress,
-  { leftOut }: LogFiles,
-): string[] {
-  const { cursor, known = [], drained } = progress;
-  const first = segments[0]?.file;
-  const fresh = leftOut.filter(({ key }) => !known.includes(key));
-  const drainedMs = drained?.writtenMs ?? NaN;
-  // Compressing keeps the time when a file was last written; bzip2 keeps the second.
-  const sentMs = [drainedMs, drainedMs - (drainedMs % SECOND)];
-  const isAllSent = isGap && fresh.some(({ writtenMs }) => sentMs.includes(writtenMs));
-  // Known lines in a copy beside it say nothing of the log.
-  const isYoung = live?.firstTime ? live.firstTime > (cursor?.lastTime ?? "") : !goesOn;
-  const isEmptied = isYoung && live && drained?.file === live.identity;
-  const isLost = isGap && !isAllSent && !isEmptied;
-  const missed = fresh.filter(({ number, writtenMs }) => {
-    if (isGap || first?.isLive !== false) return isGap;
-    // What could not be opened may be younger than a file: by number, else by when it was written.
-    if (number === undefined || first.number === undefined) return writtenMs >= first.writtenMs;
-    return number < first.number;
-  });
-  const damaged = segments.flatMap(({ file: { name, damage: why, key = name } }) =>
-    why && !known.includes(`told ${key}`) ? [{ name, why, key: `told ${key}` }] : [],
-  );
-  const unread = [...damaged, ...(isAllSent ? [] : missed)];
-  if (isLost || unread.length > 0) {
-    let details = cursor ? ` after line ${cursor.lines}` : "";
-    if (cursor?.lastTime) details += ` (${cursor.lastTime})`;
-    if (goesOn) details += "; it was cut short or edited, continuing after its last known line";
-    if (unread.length > 0)
-      details += `; not read: ${neutralise(fitting(unread.map(withReason), 250))}`;
-    progress.notice = gapNotice(settings, details);
-  }
-  if (isLost) progress.gap = true;
-  return [...fresh, ...damaged].map(({ key }) => key).filter((key) => key !== "");
-}
-
-function gapNotice({ host, log }: Settings, details: string): string {
-  return `⚠️ ${host}: lines of ${neutralise(basename(log))} may be missing${details}\n`;
-}
-
-/** A new destination begins where the furthest other one stands, else at the log's start or end. */
-async function startProgress(run: Job): Promise<Progress> {
-  const { live, settings } = run;
-  const blank = { total: 0, finished: [], known: [], gap: false };
-  const [furthest] = Object.values(run.state.destinations).toSorted((a, b) => b.total - a.total);
-  if (furthest) {
-    const { cursor, total, finished, gap, held, known, listing, drained } =
-      structuredClone(furthest);
-    return { total, finished, known, gap, cursor, held, listing, drained };
-  }
-  if (run.stateLost) {
-    const details = " or come again; the state was damaged, where the last run stood is not known";
-    return { ...blank, notice: gapNotice(settings, details) };
-  }
-  const { open, keys, leftOut, snapshot } = settings.dryRun ? NO_SIBLINGS : await run.siblings();
-  const files = live ? [...open, live] : open;
-  // The end of a copy of something longer is not the end of what it is a copy of.
-  const finished = open
-    .filter((file) => file.size > 0 && !file.isCopyIn(files))
-    .map((file) => file.anchorAt(file.size));
-  const known = [...keys, ...leftOut.map(({ key }) => key)];
-  const seen = { ...blank, finished, known, listing: snapshot };
-  if (!live?.hasLine()) return seen;
-  const end = settings.from === "end" ? live.lastLineEnd() : 0;
-  return { ...seen, cursor: live.cursorAt(end, live.countLines(0, end)) };
 }
 
 // ── The pass: turns ─────────────────────────────────────────────────────────────────────────────
@@ -5921,6 +4918,1030 @@ async function overLogs(
   return exitCode;
 }
 
+// ── The pass: plan ──────────────────────────────────────────────────────────────────────────────
+// Where each destination continues, and what must be said when lines may be missing.
+
+/** The 400 ends that were noted last. */
+function mergeFinished(known: readonly Anchor[], more: readonly Anchor[]): Anchor[] {
+  const fresh = more.filter((anchor) => !known.some((other) => sameAnchor(anchor, other)));
+  return [...known, ...fresh].slice(-400);
+}
+
+/** Whether nothing was rotated or truncated since the files of a plan were opened. */
+function isSettled({ world, settings, live }: Job, siblings: LogFiles): boolean {
+  const path = rotationPath(world, settings.log);
+  const isSame = ifPossible(() => {
+    const isWhole = !live || world.fs.fstatSync(live.descriptor).size >= live.size;
+    const now = world.fs.statSync(path, { throwIfNoEntry: false });
+    return isWhole && (now && inodeOf(now)) === (live && inodeOf(live.stat));
+  });
+  return siblings.isSettled && isSame === true;
+}
+
+/** How lines become text, and in pages of how many bytes. */
+type FeedView = ReturnType<typeof feedView>;
+
+function feedView({ settings }: Job, destination: Destination) {
+  const { encode, colors, markup, overflow, plain, limit } = destination;
+  const { host, link } = settings;
+  const view = { ...settings.view, color: colors };
+  const isWhole = showsAll(view) || view.format === "events";
+  const room = limit - plain(RESENT_MARK, "").length;
+  const style = { host, markup, link, overflow, room };
+  // Where lines are left out, a page is larger, so that messages are full all the same.
+  return { view, style, pageBytes: isWhole ? PAGE_BYTES : 1024 * 1024, encode };
+}
+
+type ReadPlan = Awaited<ReturnType<typeof planFor>>;
+
+/** Plans what one destination reads. Siblings are opened only when they or the log have changed. */
+async function planFor(job: Job, destination: Destination, progress: Progress) {
+  const { world, live, settings } = job;
+  const { cursor, total, known = [], listing } = progress;
+  const isOn = live !== undefined && cursor !== undefined && live.matches(cursor);
+  const isSame = isOn && listing === ifPossible(() => listSiblings(world, settings.log))?.snapshot;
+  let siblings = NO_SIBLINGS;
+  let files = live ? [live] : [];
+  const nothing: ReturnType<typeof planRead> = { isGap: false, goesOn: false, segments: [] };
+  let plan = nothing;
+  if (isSame)
+    plan = { ...plan, segments: [{ file: live, from: cursor.offset, sent: 0, leave: false }] };
+  for (const all of isSame ? [] : [false, true]) {
+    // A first run knows the siblings from when it noted their ends; they are not for it to read.
+    if (!job.firstRun) siblings = await job.siblings(all);
+    files = live ? [...siblings.open, live] : [...siblings.open];
+    // The first states did not know all siblings: what is older than their place is done.
+    const at = cursor && !progress.known ? files.findLastIndex((file) => file.matches(cursor)) : 0;
+    plan = planRead(progress, files.slice(Math.max(0, at)));
+    // What is done may hold the position all the same.
+    if (!plan.isGap || siblings.keys.length === 0) break;
+  }
+  job.logChanged ||= !isSettled(job, siblings);
+  if (job.logChanged) plan = nothing;
+  else if (!live && plan.segments.length === 0) throw logMissing(settings);
+  const steps = plan.segments.map(({ file, from }) => `${file.name} from ${from}`);
+  say(job, `${plan.isGap ? "gap" : "read"}: ${steps.join(", ") || "nothing yet"}`);
+  const held = plan.segments.at(-1)?.file;
+  const isDone = (file: OpenFile) => !file.isLive && file.size > 0 && file !== held;
+  // Read now: what is sent must be remembered, also when a file cannot be read any more.
+  const ends = new Map(files.filter(isDone).map((file) => [file, file.anchorAt(file.size)]));
+  const segments = plan.segments.map((segment) => ({ ...segment, end: ends.get(segment.file) }));
+  const [first, ...later] = segments;
+  // The position is not forgotten while older files are read.
+  const sent = later.flatMap(({ file, sent }) => (sent > 0 ? file.anchorAt(sent) : []));
+  progress.finished = mergeFinished(progress.finished, sent);
+  const told = job.logChanged ? [] : noticeMissing(job, plan, progress, siblings);
+  const stands = first && cursor?.offset === first.from && first.file.matches(cursor);
+  const proof = stands ? cursor : undefined;
+  const lines = proof?.lines ?? first?.file.countLines(0, first.from) ?? 0;
+  const from = { segment: 0, offset: first?.from ?? 0, lines, total, cursor: proof };
+  let older: OpenFile | undefined = first && files[files.indexOf(first.file) - 1];
+  const isYoung = isSame && settings.view.format === "events" && cursor.offset < EVENTS_BYTES;
+  // What stands before may have to be unpacked: not for nothing.
+  if (isYoung && Batch.earlierMatters.test(latin1(live.read(cursor.offset, EVENTS_BYTES))))
+    older = (await job.siblings()).open.at(-1);
+  const rests = plan.isGap && segments.length === 1 && first && first.from > 0;
+  const done = siblings.keys.filter((key) => key !== held?.key);
+  return {
+    ...{ segments, from, older, trail: cursor?.trail ?? [], shows: feedView(job, destination) },
+    // Where the cursor goes when there is nothing to read behind what was lost.
+    restAt: rests ? first.file.cursorAt(first.from, lines, total) : undefined,
+    // The position is lost: lines may be missing.
+    isGap: plan.isGap,
+    // Once the plan is carried out, all that the siblings hold is done or stale.
+    ends: [...ends.values()],
+    listing: siblings.snapshot ?? listing,
+    known: [...new Set([...known, ...done, ...told])].slice(-400),
+  };
+}
+
+const LOG_HINT = "fail2ban-client get logtarget shows where fail2ban writes; --log names it";
+
+function logMissing({ log }: Settings): Fault {
+  return new Fault(66, `cannot read ${log}: no such file or directory`, LOG_HINT);
+}
+
+/** The log's last lines, as text that the grammar can read. */
+function lastLines(live: OpenFile): string[] {
+  const start = lineStartAfter(live, live.size - DATES_BYTES);
+  return linesOf(visible(decoded(live.read(start, live.size - start))));
+}
+
+/** A log that is not fail2ban's would be silence where lines are chosen or worded: said once. */
+function noticeForeign({ live, settings }: Job, progress: Progress): void {
+  const { view, host, log } = settings;
+  const isRaw = view.format === "raw" && view.only.size + view.jails.size === 0;
+  if (isRaw || !live || progress.foreign) return;
+  const foreign = foreignText(lastLines(live));
+  if (!foreign) return;
+  progress.foreign = true;
+  const where = `${host}: ${neutralise(basename(log))}`;
+  progress.notice = `${progress.notice ?? ""}⚠️ ${where}: ${foreign}\n`;
+}
+
+/**
+ * Says what may be missing, in the destination's next message; returns the keys of the files that
+ * need no second word: each is named once, and only where something in it was unread.
+ */
+function noticeMissing(
+  { live, settings }: Job,
+  { isGap, goesOn, segments }: ReturnType<typeof planRead>,
+  progress: Progress,
+  { leftOut }: LogFiles,
+): string[] {
+  const { cursor, known = [], drained } = progress;
+  const first = segments[0]?.file;
+  const fresh = leftOut.filter(({ key }) => !known.includes(key));
+  const drainedMs = drained?.writtenMs ?? NaN;
+  // Compressing keeps the time when a file was last written; bzip2 keeps the second.
+  const sentMs = [drainedMs, drainedMs - (drainedMs % SECOND)];
+  const isAllSent = isGap && fresh.some(({ writtenMs }) => sentMs.includes(writtenMs));
+  // Known lines in a copy beside it say nothing of the log.
+  const isYoung = live?.firstTime ? live.firstTime > (cursor?.lastTime ?? "") : !goesOn;
+  const isEmptied = isYoung && live && drained?.file === live.identity;
+  const isLost = isGap && !isAllSent && !isEmptied;
+  const missed = fresh.filter(({ number, writtenMs }) => {
+    if (isGap || first?.isLive !== false) return isGap;
+    // What could not be opened may be younger than a file: by number, else by when it was written.
+    if (number === undefined || first.number === undefined) return writtenMs >= first.writtenMs;
+    return number < first.number;
+  });
+  const damaged = segments.flatMap(({ file: { name, damage: why, key = name } }) =>
+    why && !known.includes(`told ${key}`) ? [{ name, why, key: `told ${key}` }] : [],
+  );
+  const unread = [...damaged, ...(isAllSent ? [] : missed)];
+  if (isLost || unread.length > 0) {
+    let details = cursor ? ` after line ${cursor.lines}` : "";
+    if (cursor?.lastTime) details += ` (${cursor.lastTime})`;
+    if (goesOn) details += "; it was cut short or edited, continuing after its last known line";
+    if (unread.length > 0)
+      details += `; not read: ${neutralise(fitting(unread.map(withReason), 250))}`;
+    progress.notice = gapNotice(settings, details);
+  }
+  if (isLost) progress.gap = true;
+  return [...fresh, ...damaged].map(({ key }) => key).filter((key) => key !== "");
+}
+
+function gapNotice({ host, log }: Settings, details: string): string {
+  return `⚠️ ${host}: lines of ${neutralise(basename(log))} may be missing${details}\n`;
+}
+
+/** A new destination begins where the furthest other one stands, else at the log's start or end. */
+async function startProgress(job: Job): Promise<Progress> {
+  const { live, settings } = job;
+  const blank = { total: 0, finished: [], known: [], gap: false };
+  const [furthest] = Object.values(job.state.destinations).toSorted((a, b) => b.total - a.total);
+  if (furthest) {
+    const { cursor, total, finished, gap, held, known, listing, drained } =
+      structuredClone(furthest);
+    return { total, finished, known, gap, cursor, held, listing, drained };
+  }
+  if (job.stateLost) {
+    const details = " or come again; the state was damaged, where the last run stood is not known";
+    return { ...blank, notice: gapNotice(settings, details) };
+  }
+  const { open, keys, leftOut, snapshot } = settings.dryRun ? NO_SIBLINGS : await job.siblings();
+  const files = live ? [...open, live] : open;
+  // The end of a copy of something longer is not the end of what it is a copy of.
+  const finished = open
+    .filter((file) => file.size > 0 && !file.isCopyIn(files))
+    .map((file) => file.anchorAt(file.size));
+  const known = [...keys, ...leftOut.map(({ key }) => key)];
+  const seen = { ...blank, finished, known, listing: snapshot };
+  if (!live?.hasLine()) return seen;
+  const end = settings.from === "end" ? live.lastLineEnd() : 0;
+  return { ...seen, cursor: live.cursorAt(end, live.countLines(0, end)) };
+}
+
+// ── The pass: lines ─────────────────────────────────────────────────────────────────────────────
+// The log as clean lines, a page at a time, cut into messages; which bytes each of them stands for.
+// Places are plain values: who looks ahead keeps the place that it came from.
+
+/** What happens within so much log is told together; and so far back failures are counted. */
+const EVENTS_BYTES = 4 * 1024 * 1024;
+
+/** Where reading continues on disk. */
+interface Position {
+  readonly segment: number;
+  readonly offset: number;
+  /** Lines before it: in its file, and ever read. */
+  readonly lines: number;
+  readonly total: number;
+  /** What proves it: the bytes before it as they were read, or a cursor. */
+  readonly before?: Uint8Array | undefined;
+  readonly cursor?: Cursor | undefined;
+}
+
+/** Lines that were read together: of one file, or of each that ends within them. */
+interface Page {
+  readonly from: Position;
+  /** Where its text begins, behind fillers and files without lines, and where each file's ends. */
+  readonly start: Position;
+  readonly ends: readonly Position[];
+  readonly text: string;
+  readonly isLast: boolean;
+}
+
+/** Where the next message begins: at which character of a page as it is shown. */
+interface Spot {
+  readonly page: Page;
+  readonly shown: ReturnType<typeof showLines>;
+  readonly at: number;
+  /** What earlier messages carried of the line. */
+  readonly part?: Progress["part"];
+  /** Shown are words for a batch that is behind it; with them goes `file`, and `warned` is kept. */
+  readonly words?:
+    { readonly file?: string | undefined; readonly warned?: Progress["warned"] } | undefined;
+}
+
+/**
+ * The lines of a plan. Knows which bytes each message stands for, and proves them from what it
+ * read, because the file may be truncated while messages are sent.
+ */
+class Feed {
+  shows: FeedView;
+  readonly #job: Job;
+  readonly #plan: ReadPlan;
+  #trail: readonly KnownLine[];
+
+  constructor(job: Job, plan: ReadPlan) {
+    const { shows, trail } = plan;
+    [this.shows, this.#job, this.#plan, this.#trail] = [shows, job, plan, trail];
+  }
+
+  /** Where more of the log is shown, with as much behind it as tells whether it fits a message. */
+  next(spot: Spot, room: number): Spot {
+    const { page, shown, at, part } = spot;
+    if (isEnough(spot, room)) return spot;
+    if (at < shown.text.length) return this.#open(positionOf(spot), part);
+    const end = page.ends.at(-1) ?? page.from;
+    return page.isLast ? resting(end, "", true) : this.#open(end, part);
+  }
+
+  #open(from: Position, part: Progress["part"]): Spot {
+    const { view, encode, pageBytes } = this.shows;
+    const page = this.#read(from, pageBytes);
+    const context = showsAll(view) ? new LogContext() : this.#contextOf(page.start, view);
+    const shown = showLines(page.text, view, context, encode);
+    if (!part) return { page, shown, at: 0 };
+    // A date that stands for no line: what goes on may be the line behind it.
+    const second = shown.text.indexOf("\n") + 1;
+    const start = shown.left(second) === shown.left(0) ? second : 0;
+    if (part.line !== lineMark(shown.text, start)) return { page, shown, at: 0 };
+    return { page, shown, at: start + part.sent, part };
+  }
+
+  /** The next batch, and the place behind it; absent at the end. */
+  readBatch(from: Position, before: Batch["seen"] | undefined) {
+    const { view } = this.shows;
+    let [batch, after, length]: [Batch | undefined, Position, number] = [undefined, from, 0];
+    for (let isLast = false; !isLast && length < EVENTS_BYTES;) {
+      const page = this.#read(after, PAGE_BYTES);
+      const end = page.ends.at(-1);
+      if (!end) break;
+      batch ??= new Batch(view, before ?? this.#seenBefore(page, view));
+      batch.read(linesOf(page.text));
+      length += page.text.length;
+      // Also for the lines that are known of those before it.
+      after = { ...end, before: undefined, cursor: this.cursorOf(end) };
+      ({ isLast } = page);
+    }
+    return batch && { batch: batch.finish(), after };
+  }
+
+  #read(from: Position, pageBytes: number): Page {
+    const ends: Position[] = [];
+    let [text, left, start, place, isLast] = ["", pageBytes, from, from, false];
+    while (left > 0) {
+      const stretch = this.#readStretch(place, left);
+      if (stretch) {
+        const { offset, lead, bytes } = stretch;
+        const clean = this.#clean(bytes.subarray(lead));
+        if (ends.length === 0) start = { ...place, offset };
+        const [lines, length] = [countLines(clean), bytes.length - lead];
+        place = {
+          segment: place.segment,
+          offset: offset + length,
+          lines: place.lines + lines,
+          total: place.total + lines,
+          before: bytes,
+        };
+        ends.push(place);
+        text += clean;
+        left -= length;
+        if (place.offset < (this.#plan.segments[place.segment]?.file.size ?? 0)) break;
+      }
+      const segment = place.segment + 1;
+      const next = this.#plan.segments[segment];
+      isLast = !next || this.#job.logChanged;
+      if (!next || isLast) break;
+      place = { segment, offset: next.from, lines: 0, total: place.total };
+    }
+    return { from, start, ends, text, isLast };
+  }
+
+  /** What the last 4 MiB before a page tell of its bans, in its file and in the one before. */
+  #seenBefore({ start, text, isLast }: Page, view: View): Batch["seen"] {
+    const context = this.#contextOf(start, view);
+    if (isLast && !Batch.earlierMatters.test(text)) return { ...new Batch(view).seen, context };
+    const { segment, offset } = start;
+    const older = segment === 0 ? this.#plan.older : this.#plan.segments[segment - 1]?.file;
+    const lengthHere = Math.min(offset, EVENTS_BYTES);
+    const before = this.#textBefore(older, older?.size ?? 0, EVENTS_BYTES - lengthHere);
+    const here = this.#textBefore(this.#plan.segments[segment]?.file, offset, lengthHere);
+    const { seen } = new Batch(view).read((before + here).split("\n")).finish();
+    return { ...seen, context };
+  }
+
+  #textBefore(file: OpenFile | undefined, end: number, most: number): string {
+    const length = Math.min(end, most);
+    return file && length > 0 ? this.#clean(file.readBefore(end, length)) : "";
+  }
+
+  /** What the lines before a page say about its first ones. */
+  #contextOf({ segment, offset }: Position, { lastDay }: View): LogContext {
+    const readBefore = (most: number) => {
+      const lines = linesOf(this.#textBefore(this.#plan.segments[segment]?.file, offset, most));
+      return new LogContext({ lastDay }).readAll(offset <= most ? lines : lines.slice(1));
+    };
+    const near = readBefore(ANCHOR_TAIL_BYTES);
+    const silent = near.records.every((record) => ["unban", "other"].includes(record?.kind ?? ""));
+    // A stop with many bans: what says that it is one stands further up.
+    return (silent ? readBefore(EVENTS_BYTES) : near).after;
+  }
+
+  /** Bytes without a line end, a dead file's fragment or an endless line's piece, are marked. */
+  #clean(bytes: Uint8Array): string {
+    const text = cleanText(bytes, this.#job.settings.ownSecrets);
+    return bytes.length === 0 || bytes.at(-1) === NEWLINE ? text : `${text}${CUT_MARK}\n`;
+  }
+
+  /**
+   * Whole lines from a position on, at most `length` bytes if they have one, and in front of them
+   * `lead` bytes of what stands before `offset`; absent at the end.
+   */
+  #readStretch({ segment, offset: from, before, cursor }: Position, length: number) {
+    const { file, leave = false } = this.#plan.segments[segment] ?? {};
+    if (!file) return undefined;
+    // Skipped are holes, and what a cut left of a time before a whole one.
+    const cutTime = /^([\d :,-]{1,22}?)\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} /;
+    const near = file.read(from, 48);
+    const [, cut = ""] = cutTime.exec(latin1(near)) ?? [];
+    const isTime = "0000-00-00 00:00:00,00".startsWith(cut.replace(/\d/g, "0"));
+    let offset = isTime ? from + cut.length : from;
+    const nothing = Buffer.alloc(near[0] === 0 ? PAGE_BYTES : 0);
+    for (const block of nothing.length > 0 ? file.blocks(from) : []) {
+      const isHole = Buffer.compare(block, nothing.subarray(0, block.length)) === 0;
+      offset += isHole ? block.length : block.findIndex((byte) => byte !== 0);
+      if (!isHole) break;
+    }
+    const lead = Math.min(offset, ANCHOR_LINE_BYTES + 1);
+    // A longer line is read in pieces, so that memory stays bounded.
+    const longest = 8 * 1024 * 1024;
+    for (let most = Math.max(length, PAGE_BYTES); ; most *= 4) {
+      const wanted = Math.min(most, longest, file.size - offset);
+      const bytes = file.read(offset - lead, lead + wanted);
+      const isNear = offset === from;
+      const known = isNear ? bytes.subarray(0, lead) : file.readBefore(from, ANCHOR_LINE_BYTES + 1);
+      const head = bytes.subarray(0, file.head.length);
+      const isReplaced =
+        offset === lead && Buffer.compare(head, file.head.subarray(0, head.length)) !== 0;
+      const same = Math.min(known.length, before?.length ?? 0);
+      const isMoved = before
+        ? Buffer.compare(known.subarray(-same), before.subarray(-same)) !== 0
+        : cursor !== undefined && !sameAnchor(cursor, file.anchorAt(from, known));
+      if (bytes.length < lead + wanted || isReplaced || isMoved) {
+        this.#job.logChanged = true;
+        return undefined;
+      }
+      let end = bytes.lastIndexOf(NEWLINE) + 1;
+      if (end <= lead) {
+        if (offset + wanted >= file.size) end = leave && wanted > 0 ? bytes.length : 0;
+        // A hole, or a line without end: what is there goes out as a piece of a line.
+        else if (bytes.at(-1) === 0) end = bytes.findLastIndex((byte) => byte !== 0) + 1;
+        else if (wanted < longest) continue;
+        else {
+          // At a space, so that no word is cut, or at a character.
+          const character = bytes.findLastIndex((byte) => (byte & 0xc0) !== 0x80);
+          end = bytes.lastIndexOf(0x20) + 1;
+          if (end <= bytes.length - ANCHOR_LINE_BYTES) end = Math.max(character, bytes.length - 4);
+        }
+      }
+      return end > 0 ? { offset, lead, bytes: bytes.subarray(0, end) } : undefined;
+    }
+  }
+
+  /** What proves a position; absent at the beginning of a file. */
+  cursorOf({ segment, offset, lines, total, before, cursor }: Position): Cursor | undefined {
+    const file = this.#plan.segments[segment]?.file;
+    if (cursor || !file || offset === 0) return cursor;
+    const made = file.cursorAt(offset, lines, total, this.#trail, before);
+    this.#trail = made.trail ?? [];
+    return made;
+  }
+}
+
+/** A place at which nothing of the log is read yet, but words may wait. */
+function resting(from: Position, text = "", isLast = false): Spot {
+  const page = { from, start: from, ends: [], text: "", isLast };
+  return { page, shown: { text, left: () => 0, goesOn: () => false }, at: 0 };
+}
+
+/** Whether a message can be cut here: what stands at a page's end begins the next one. */
+function isEnough(spot: Spot, room: number): boolean {
+  const { page, shown, at, words } = spot;
+  const left = shown.text.length - at;
+  if (left > 2 * room) return true;
+  return left > 0 && (page.isLast || !!words || at === 0 || totalAt(spot) === page.from.total);
+}
+
+/** How many lines were ever read before a spot. */
+function totalAt({ page: { from, ends }, shown, at }: Spot): number {
+  return (ends.at(-1) ?? from).total - shown.left(at);
+}
+
+/** The position of a spot: within a file's stretch it is counted from its end. */
+function positionOf(spot: Spot): Position {
+  const { from, ends } = spot.page;
+  const total = totalAt(spot);
+  const end = total > from.total && ends.find((each) => total <= each.total);
+  if (!end) return from;
+  const { before = new Uint8Array() } = end;
+  let length = before.length;
+  for (let line = end.total; line > total; line--)
+    length = before.lastIndexOf(NEWLINE, length - 2) + 1;
+  const offset = end.offset - before.length + length;
+  const lines = end.lines - end.total + total;
+  return { segment: end.segment, offset, lines, total, before: before.subarray(0, length) };
+}
+
+/** The next message that fits `room`, or `most` if a line fits whole, and the place behind it. */
+function cutAt({ page, shown, at, words }: Spot, room: number, maxLines: number, most = room) {
+  const { text, goesOn } = shown;
+  let cut = cutText(text, at, room, maxLines, goesOn);
+  if (cut.partOfLine && most > room) {
+    const whole = cutText(text, at, most, maxLines, goesOn);
+    if (!whole.partOfLine) cut = whole;
+  }
+  const { body, taken, partOfLine } = cut;
+  const start = partOfLine ? lineStart(text, at) : 0;
+  const part = partOfLine ? { sent: at + taken - start, line: lineMark(text, start) } : undefined;
+  const after: Spot = { page, shown, at: at + taken, part, words };
+  return { body, partOfLine, after };
+}
+
+/** Tells a line from others; empty when there is none. */
+function lineMark(text: string, start: number): string {
+  const end = text.indexOf("\n", start);
+  return end < 0 ? "" : fingerprint(text.slice(start, Math.min(end, start + ANCHOR_LINE_BYTES)));
+}
+
+// ── The pass: messages ──────────────────────────────────────────────────────────────────────────
+// One at a time, until the destination has it or permanently refuses it; each saves the cursor.
+
+interface Message {
+  readonly content: string;
+  readonly file?: AttachedFile | undefined;
+  /** Lines that may be sent apart from each other. */
+  readonly lines: number;
+  /** Of the log: what it shows, and the place behind that. */
+  readonly shown?: readonly string[];
+  readonly after?: Spot;
+}
+
+/** Where messages come from; it keeps the place of the next one. */
+interface Source {
+  /** The next message, which may have arrived already; absent when everything was said. */
+  next(isUnclear: boolean): Message | undefined | Promise<Message | undefined>;
+  /** Before it is posted. */
+  begin(message: Message): void;
+  /** After it was posted; where it may have arrived all the same, what comes again is marked. */
+  answered?(message: Message, isUnclear: boolean): void;
+  /** It has arrived. */
+  done(message: Message): void;
+  /** It is refused by itself: what comes next is less of it, or what is behind it, or a fault. */
+  refused(message: Message, verdict: Verdict): Fault | undefined;
+  /** Whether anything was left behind, sent or not. */
+  readonly hasMoved?: boolean;
+  /** What waits, in words; empty when nothing does. */
+  waiting?(): string;
+}
+
+/** The run was asked to stop before the next message was found. */
+class Stopped extends Fault {
+  constructor() {
+    super(75, "stopped", "check again");
+  }
+}
+
+const TIME_IS_UP = "time is up, the rest follows in the next run";
+
+/**
+ * Posts a source's messages one by one, each until the destination has it or refuses it
+ * permanently. Returns how many arrived; throws what stops it.
+ */
+async function deliver(job: Job, destination: Destination, source: Source): Promise<number> {
+  const { world, deadline } = job;
+  const { title, prints } = destination;
+  const { dryRun } = job.settings;
+  const failed = (exitCode: number, why: string, hint?: string) =>
+    new Fault(exitCode, `${title}: ${why}`, hint);
+  let [sent, named] = [0, true];
+  /** How often each verdict came for this message. */
+  let tries: Partial<Record<Verdict["kind"], number>> = {};
+  for (;;) {
+    // Waited for only where it must be: a log of 300 MB is 150,000 messages to print.
+    const next = source.next(tries.unclear !== undefined);
+    const message = next instanceof Promise ? await next : next;
+    if (!message && dryRun)
+      complain(world, `dry run: ${amount(sent, "message")} for ${title}, none sent`);
+    if (!message) return sent;
+    if (world.stopping.aborted) throw new Stopped();
+    if (!prints || world.now() >= deadline) await takeTurn(job, destination, sent);
+    if (!dryRun) source.begin(message);
+    const sending = destination.send(message, named, deadline - world.now());
+    const verdict = sending instanceof Promise ? await sending : sending;
+    if (prints) {
+      sent++;
+      source.done(message);
+      continue;
+    }
+    const { kind, why, hint } = verdict;
+    const step = stepAfter(job, destination, verdict, tries[kind] ?? 0);
+    source.answered?.(message, kind === "unclear");
+    say(job, `${title}: ${kind} → ${step.kind}`);
+    switch (step.kind) {
+      case "save":
+        sent++;
+        source.done(message);
+        tries = {};
+        showProgress(job, `${title}: ${sent} sent`);
+        break;
+      case "again":
+        tries[kind] = (tries[kind] ?? 0) + 1;
+        showProgress(job, `${title}: ${why}, again in ${Math.ceil(step.afterMs / SECOND)} s`);
+        await world.sleep(step.afterMs);
+        break;
+      case "refused": {
+        const fault = source.refused(message, verdict);
+        if (fault) throw failed(fault.exitCode, fault.message, fault.hint);
+        tries = {};
+        break;
+      }
+      case "dropName":
+        if (!named) throw failed(78, "it takes no name of ours");
+        named = false;
+        break;
+      case "stop":
+        throw failed(step.exitCode, why, hint);
+    }
+  }
+}
+
+/** Waits until the next message may be posted; throws what stops it. */
+async function takeTurn(job: Job, destination: Destination, sent: number): Promise<void> {
+  const { world, deadline } = job;
+  const { name, title, settings, prints, pace } = destination;
+  const channel = job.channel(name);
+  const { pause } = channel;
+  const now = world.now();
+  if (pause && !prints && isPaused(pause, now, settings))
+    throw new Fault(pause.exitCode, `${title}: ${pause.why}`, pause.hint);
+  const waitMs = prints ? 0 : turnDelayMs(channel, pace, now);
+  // The first message goes out however late it is, or a slow start would never get anywhere.
+  if (now + waitMs >= deadline && (sent > 0 || waitMs > 0))
+    throw new Fault(75, `${title}: ${TIME_IS_UP}`);
+  if (waitMs === 0) return;
+  showProgress(job, `${title}: ${sent} sent, next in ${Math.ceil(waitMs / SECOND)} s`);
+  await world.sleep(waitMs);
+  if (world.stopping.aborted) throw new Stopped();
+}
+
+/** What an answer means for the message, and for what the destination is sent next. */
+function stepAfter(job: Job, destination: Destination, verdict: Verdict, tried: number): Step {
+  const { world, deadline, state } = job;
+  const { name, title, settings } = destination;
+  const channel = job.channel(name);
+  const now = world.now();
+  const isRecent = (at: number) => at <= now && now - at < MINUTE;
+  channel.posts = [...channel.posts, now].filter(isRecent).slice(-60);
+  channel.asked = verdict.delayMs ? { at: now, delayMs: verdict.delayMs } : undefined;
+  const lastStepMs = channel.pause?.stepMs ?? 0;
+  const times = { now, leftMs: deadline - now, jitterMs: 50 + Math.floor(world.random() * 200) };
+  const step = nextStep(verdict, tried, { ...times, lastStepMs, settings });
+  if (step.kind === "save" || step.kind === "refused") delete channel.pause;
+  if (step.kind === "stop" && step.pause) channel.pause = step.pause;
+  const key = `${name} unverified`;
+  if (verdict.kind === "unproven" && !state.failures[key]) {
+    complain(world, `${title} takes messages without saying that it kept them`);
+    if (world.heard) state.failures[key] = { since: now, told: now, exitCode: 0 };
+  }
+  return step;
+}
+
+/** One destination's part of a pass: the log's new lines, and what must be said of them. */
+class LogSource implements Source {
+  readonly #job: Job;
+  readonly #destination: Destination;
+  readonly #progress: Progress;
+  readonly #plan: ReadPlan;
+  readonly #feed: Feed;
+  /** All before it is done with. */
+  #spot: Spot;
+  /** The words behind each place that was looked at, and what the last batch says of the next. */
+  readonly #told = new WeakMap<Page, Spot>();
+  #seen: Batch["seen"] | undefined;
+  /** Whether there is so much that it goes as files; absent until it is known. */
+  #flooded: boolean | undefined;
+  /** Up to here it may have arrived already; on disk also what is being posted. */
+  #doubt: Place | undefined;
+  #refused = 0;
+  /** How many of the next lines contain a refused one; 0 if none is known to. */
+  #suspects = 0;
+  /** The largest file believed to be accepted: making one takes thirty times its size in memory. */
+  #fileBytes = 4 * 1024 * 1024;
+  #isToldOfRejected = false;
+  /** The next line was refused as text. */
+  #asFile = false;
+
+  constructor(job: Job, destination: Destination, progress: Progress, plan: ReadPlan) {
+    this.#job = job;
+    this.#destination = destination;
+    this.#progress = progress;
+    this.#plan = plan;
+    this.#feed = new Feed(job, plan);
+    const { doubt, inDoubt, outbox, part } = progress;
+    this.#spot = { ...resting(plan.from), part };
+    if (outbox) this.#spot = this.#waiting(outbox);
+    // The first states did not say how much.
+    const extent = inDoubt ? { lines: 1, characters: 0 } : doubt;
+    if (extent) this.#doubt = { ...extent, lines: progress.total + extent.lines };
+    delete progress.inDoubt;
+  }
+
+  next(): Message | Promise<Message | undefined> {
+    const room = this.#room(this.#spot);
+    const isKnown = this.#flooded === false && isEnough(this.#spot, room);
+    return isKnown ? this.#nextLines(room) : this.#search();
+  }
+
+  async #search(): Promise<Message | undefined> {
+    if (!this.#progress.outbox) this.#flooded ??= await this.#isFlood();
+    const spot = await this.#nextShown(this.#spot, true);
+    if (spot) {
+      this.#spot = spot;
+      return this.#flooded && !spot.words ? await this.#nextFile() : this.#nextLines();
+    }
+    const { notice, gap } = this.#progress;
+    // What is behind a gap may still be on its way: its notice waits for the first line.
+    const isOnItsWay = gap && !this.#plan.restAt && !this.hasMoved;
+    if (!notice || isOnItsWay) return this.#finish();
+    return { content: this.#destination.plain(this.#before.trimEnd(), ""), lines: 1 };
+  }
+
+  /** Where more is shown, behind what shows nothing, which it `leaves`; absent at the end. */
+  async #nextShown(from: Spot, leaves = false): Promise<Spot | undefined> {
+    const { world, deadline, settings } = this.#job;
+    const isRead = settings.view.format !== "events" || this.#flooded === true;
+    for (let spot = from; ;) {
+      const isDone = spot.at === spot.shown.text.length;
+      if (isDone && !isRead) spot = await this.#nextBatch(spot);
+      else if (!spot.words || isDone)
+        spot = this.#feed.next(spot, this.#flooded ? 0 : this.#room(spot));
+      if (spot.at < spot.shown.text.length) {
+        this.#progress.drained = undefined;
+        return spot;
+      }
+      if (leaves) this.#leave(spot);
+      if (spot.page.isLast && spot.page.ends.length === 0) return undefined;
+      await world.sleep(0);
+      if (world.stopping.aborted) throw new Stopped();
+      if (world.now() >= deadline) throw new Fault(75, `${this.#destination.title}: ${TIME_IS_UP}`);
+    }
+  }
+
+  /** The next batch in words, if it is worth a message; read once, whoever looks ahead. */
+  async #nextBatch({ page, words }: Spot): Promise<Spot> {
+    const known = this.#told.get(page);
+    if (known) return known;
+    const { world, settings } = this.#job;
+    const read = this.#feed.readBatch(page.from, this.#seen);
+    if (!read) return resting(page.from, "", true);
+    const { batch, after } = read;
+    this.#seen = batch.seen;
+    const before = words?.warned ?? this.#progress.warned ?? {};
+    const warned = batch.leaveOutRepeats(before, world.now());
+    const ids = batch.happenings.map(({ id }) => id);
+    const bans = batch.happenings.filter((each) => each.event === "ban");
+    const facts = await lookUpFacts(world, settings, ids, bans);
+    const { text, file } = new Words(this.#feed.shows.style, facts).batch(batch);
+    const told = { ...resting(after, text), words: { file, warned } };
+    this.#told.set(page, told);
+    return told;
+  }
+
+  /** Whether what is new takes more messages than a person wants to scroll through. */
+  async #isFlood(): Promise<boolean> {
+    const { inline } = this.#job.settings;
+    if (inline === 0 || this.#destination.overflow === "none") return false;
+    let scout = await this.#nextShown(this.#spot, true);
+    if (scout && !scout.words) this.#spot = scout;
+    for (let messages = 0; scout && messages < inline; messages++)
+      scout = await this.#nextShown(cutAt(scout, this.#room(scout), Infinity).after);
+    if (!scout) return false;
+    const { view } = this.#feed.shows;
+    this.#feed.shows = {
+      ...this.#feed.shows,
+      view: { ...view, format: view.format === "events" ? "raw" : view.format, color: false },
+      pageBytes: PAGE_BYTES,
+      encode: (text) => text,
+    };
+    this.#spot = { ...resting(positionOf(this.#spot)), part: this.#spot.part };
+    return true;
+  }
+
+  /** Among many lines the one that is refused is looked for in halves. */
+  get #maxLines(): number {
+    if (this.#asFile) return 1;
+    return this.#suspects > 0 ? Math.ceil(this.#suspects / 2) : Infinity;
+  }
+
+  /** What stands before the lines. */
+  get #before(): string {
+    return (this.#progress.notice ?? "") + (this.#doubt ? RESENT_MARK : "");
+  }
+
+  /** For lines or words: the mark has its place, so that what is sent again is the same lines. */
+  #room({ words }: Spot): number {
+    const { fenced, plain, limit } = this.#destination;
+    const before = (this.#progress.notice ?? "") + RESENT_MARK;
+    return limit - (words ? plain : fenced)(before, "").length;
+  }
+
+  /** A message of lines or words; as a file what was refused as text. */
+  #nextLines(room = this.#room(this.#spot)): Message {
+    const { fenced, plain, markup } = this.#destination;
+    const progress = this.#progress;
+    const spot = this.#spot;
+    const { words, at } = spot;
+    if (words && !progress.outbox) {
+      // The cursor moves behind the batch, and what is to be said of it is kept.
+      const { text } = spot.shown;
+      const whole = this.#doubt && { lines: totalAt(spot), characters: text.length };
+      progress.warned = words.warned;
+      progress.outbox = { text, sent: 0, ...(words.file ? { file: words.file } : {}) };
+      this.#leave(spot);
+      if (whole) this.#doubt = furtherPlace(whole, this.#doubt);
+    }
+    const most = words || this.#doubt ? room : room + RESENT_MARK.length;
+    const { body, after } = cutAt(spot, room, this.#maxLines, most);
+    const shown = [body, "\n"];
+    const before = this.#before;
+    if (this.#asFile) {
+      const host = nameText(this.#job.settings.host, markup);
+      const content = plain(before, `📎 ${host}: a line that is refused as text`);
+      return { content, file: this.#logFile(shown), lines: 1, shown, after };
+    }
+    const content = (words ? plain : fenced)(before, body);
+    if (words?.file && at === 0)
+      return { content, file: { name: "bans.txt", parts: [words.file] }, lines: 1, shown, after };
+    // Nothing that is printed is refused.
+    const lines = this.#destination.prints ? 1 : countLines(body) + 1;
+    return { content, lines, shown, after };
+  }
+
+  /** The words that wait: the cursor has left their batch behind. */
+  #waiting({ text, sent, file }: NonNullable<Progress["outbox"]>): Spot {
+    const words = { file, warned: this.#progress.warned };
+    return { ...resting(this.#spot.page.from, text), at: sent, words };
+  }
+
+  #placeOf(spot: Spot): Place {
+    const { words, at, part } = spot;
+    return { lines: totalAt(spot), characters: words ? at : (part?.sent ?? 0) };
+  }
+
+  /** The place behind a message; a notice has one of its own. */
+  #placeAfter({ after }: Message): Place {
+    const { lines, characters } = this.#placeOf(after ?? this.#spot);
+    return { lines, characters: after ? characters : characters + 1 };
+  }
+
+  /** A place as it is saved: with the lines that are between it and the cursor. */
+  #extentOf(place: Place | undefined): Place | undefined {
+    return place && { ...place, lines: place.lines - this.#progress.total };
+  }
+
+  #logFile(parts: readonly string[]): AttachedFile {
+    return { name: `${basename(this.#job.settings.log, ".log")}.log`, parts };
+  }
+
+  /** As many lines as a file holds, in one message that says what is in them. */
+  async #nextFile(): Promise<Message> {
+    const { world, settings } = this.#job;
+    const { plain, overflow, limit } = this.#destination;
+    const isAttached = overflow === "file";
+    const maxLines = this.#maxLines;
+    const flood = new Flood(this.#feed.shows.view);
+    const parts: string[] = [];
+    let [spot, left, lines] = [this.#spot, this.#fileBytes, 0];
+    // A few bytes more are not worth a look.
+    while (left > 100 && lines < maxLines) {
+      const { page, shown, at, part } = spot;
+      if (at < shown.text.length) {
+        // One byte is for the last line's end.
+        let piece = cutAt(spot, left - 1, maxLines - lines);
+        if (Buffer.byteLength(piece.body) >= left)
+          piece = cutAt(spot, Math.floor(left / 3), maxLines - lines);
+        // Where nothing is attached, no line is too long.
+        if (piece.partOfLine && !isAttached) piece = cutAt(spot, Infinity, 1);
+        if (piece.partOfLine && parts.length > 0) break;
+        parts.push(`${piece.body}\n`);
+        left -= Buffer.byteLength(piece.body) + 1;
+        if (!piece.partOfLine) lines += countLines(piece.body) + 1;
+        // A line is counted where it begins.
+        else if (!part) flood.read([shown.text.slice(at, at + ANCHOR_LINE_BYTES)]);
+        spot = piece.after;
+      }
+      const read = linesOf(page.text);
+      const begin = at === 0 ? 0 : read.length - shown.left(at) + (part ? 1 : 0);
+      flood.read(read.slice(begin, read.length - shown.left(spot.at)));
+      if (spot.at < shown.text.length || page.isLast) break;
+      spot = this.#feed.next(spot, 0);
+      await world.sleep(0);
+    }
+    if (flood.lines === 0) flood.read(linesOf(parts[0] ?? ""));
+    const style = { ...this.#feed.shows.style, room: limit - plain(this.#before, "").length };
+    const ids = flood.shownIds(style).map(([id]) => id);
+    const facts = await lookUpFacts(world, settings, ids);
+    const words = new Words(style, facts).flood(flood, settings.log);
+    const file = isAttached ? this.#logFile(parts) : undefined;
+    const content = plain(this.#before, words);
+    return { content, file, lines: Math.max(1, lines), shown: parts, after: spot };
+  }
+
+  /** Saved before anything is sent: proves that it can be, and marks what a killed run repeats. */
+  begin(message: Message): void {
+    const doubt = furtherPlace(this.#placeAfter(message), this.#doubt);
+    this.#progress.doubt = this.#extentOf(doubt);
+    this.#job.save();
+  }
+
+  answered(message: Message, isUnclear: boolean): void {
+    if (isUnclear) this.#doubt = furtherPlace(this.#placeAfter(message), this.#doubt);
+    this.#progress.doubt = this.#extentOf(this.#doubt);
+  }
+
+  /** The cursor moves behind the message, on disk before anything else is sent. */
+  done(message: Message, notice = ""): void {
+    const progress = this.#progress;
+    const { after } = message;
+    const isTold = progress.notice !== undefined && notice === "";
+    if (isTold && this.#plan.restAt && !this.hasMoved && !this.#job.settings.dryRun)
+      progress.cursor = this.#plan.restAt;
+    this.#asFile = false;
+    if (this.#suspects > 0) this.#suspects = Math.max(0, this.#suspects - message.lines);
+    progress.notice = notice || undefined;
+    if (this.#doubt) this.#settle(this.#placeAfter(message));
+    if (after?.words) {
+      this.#spot = after;
+      const { text } = after.shown;
+      // A file goes with the first message.
+      progress.outbox = after.at < text.length ? { text, sent: after.at } : undefined;
+    } else if (after) this.#leave(after);
+    progress.doubt = this.#extentOf(this.#doubt);
+    this.#job.save();
+  }
+
+  /** What is before this place is done with. */
+  #leave(spot: Spot): void {
+    const progress = this.#progress;
+    this.#spot = spot;
+    if (this.#doubt) this.#settle(this.#placeOf(spot));
+    if (this.#job.settings.dryRun) return;
+    const position = positionOf(spot);
+    progress.total = position.total;
+    const cursor = this.hasMoved ? this.#feed.cursorOf(position) : undefined;
+    if (cursor) [progress.cursor, progress.drained] = [cursor, undefined];
+    progress.part = spot.part;
+    const ends = this.#plan.segments.slice(0, position.segment).flatMap(({ end }) => end ?? []);
+    progress.finished = mergeFinished(progress.finished, ends);
+  }
+
+  /** Up to this place nothing is in doubt any more. */
+  #settle(place: Place): void {
+    if (this.#doubt && furtherPlace(place, this.#doubt) === place) this.#doubt = undefined;
+  }
+
+  get hasMoved(): boolean {
+    return totalAt(this.#spot) > this.#plan.from.total;
+  }
+
+  /**
+   * Many lines are sent again as fewer. A single one is sent as a file, or kept on disk and told
+   * here and in the channel.
+   */
+  refused(message: Message, { kind, why }: Verdict): Fault | undefined {
+    const { world, settings, statePath } = this.#job;
+    const { title, overflow } = this.#destination;
+    if (message.lines > 1) {
+      const bytes = message.file?.parts.reduce((sum, part) => sum + Buffer.byteLength(part), 0);
+      // Less than half: the form around the file counts, too.
+      if (kind === "tooLarge" && bytes) this.#fileBytes = Math.floor(bytes / 2) - 1_024;
+      else this.#suspects = message.lines;
+      return undefined;
+    }
+    if (!message.shown) return new Fault(69, `refuses a notice: ${why}`);
+    const { outbox, notice = "" } = this.#progress;
+    if (outbox?.file) {
+      // Refused for the file or for the words: the words alone will tell.
+      this.#progress.outbox = { text: outbox.text.replace(IN_FILE, ""), sent: 0 };
+      this.#spot = this.#waiting(this.#progress.outbox);
+      return undefined;
+    }
+    if (!this.#asFile && ++this.#refused > 10)
+      return new Fault(69, `refuses too many lines: ${why}`, `see ${statePath}.rejected`);
+    this.#asFile = overflow === "file" && !message.file;
+    if (this.#asFile) return undefined;
+    const path = `${statePath}.rejected`;
+    const line = message.shown.join("");
+    writePrivate(world, path, world.fs.constants.O_APPEND, line);
+    const refused = `⚠️ ${settings.host}: lines were refused here, they are kept in ${basename(path)}\n`;
+    if (!this.#isToldOfRejected)
+      complain(world, `${title} refuses a line: ${why}`, `it is kept in ${path}`);
+    this.#isToldOfRejected = true;
+    this.done(message, notice.includes(refused) ? notice : notice + refused);
+    this.#suspects = 0;
+    return undefined;
+  }
+
+  waiting(): string {
+    const { segment, offset } = positionOf(this.#spot);
+    let lines = 0;
+    for (const [index, { file, from }] of this.#plan.segments.entries())
+      if (index >= segment) lines += file.countLines(index > segment ? from : offset, file.size);
+    const { outbox, notice } = this.#progress;
+    const unsent = outbox || (notice && lines === 0) ? [amount(1, "message")] : [];
+    const parts = lines > 0 ? [...unsent, amount(lines, "line")] : unsent;
+    if (parts.length === 0) return "";
+    return `${parts.join(" and ")} ${parts.length === 1 && lines <= 1 ? "waits" : "wait"}`;
+  }
+
+  /** Everything was sent: remembers what a later run can look at to see that nothing is new. */
+  #finish(): undefined {
+    const progress = this.#progress;
+    const { segments, ends, listing, known } = this.#plan;
+    const { segment, offset } = positionOf(this.#spot);
+    const last = segments.at(-1)?.file;
+    const held = last?.isLive ? undefined : last;
+    // Under the same name it may be another file by now, but not if the pass began in it.
+    const isSame = segments.length === 1 || !this.hasMoved;
+    if (progress.held?.name !== held?.name || !isSame)
+      progress.held = held && { name: held.name, since: this.#job.world.now() };
+    if (this.#job.logChanged) return;
+    progress.finished = mergeFinished(progress.finished, ends);
+    if (!progress.notice) progress.gap = false;
+    progress.listing = listing;
+    const file = segments[segment]?.file;
+    progress.known = known.filter((each) => each !== file?.key);
+    // The log as it is where it was sent to its end; an empty copy of it says no less.
+    const drained = file?.isLive ? { file: file.identity, writtenMs: file.writtenMs } : undefined;
+    if (drained) progress.drained = offset === file?.size ? drained : undefined;
+  }
+}
+
+/** A text of ours beside the pass: in a fence under its title, in as many messages as it needs. */
+function textSource(
+  job: Job,
+  destination: Destination,
+  title: string,
+  text: string,
+  whenDone = (): unknown => undefined,
+): Source {
+  const { fenced, plain, limit } = destination;
+  const encoded = destination.encode(text);
+  let [at, taken, isOver]: [number, number, boolean] = [0, 0, false];
+  return {
+    next(isUnclear) {
+      if (isOver) return undefined;
+      const before = (isUnclear ? RESENT_MARK : "") + title;
+      // Without lines the title is all.
+      if (encoded === "") return { content: plain(before, ""), lines: 1 };
+      const cut = cutText(encoded, at, limit - fenced(`${RESENT_MARK}${title}\n`, "").length);
+      ({ taken } = cut);
+      return { content: fenced(`${before}\n`, cut.body), lines: 1 };
+    },
+    begin: () => at === 0 && job.save(),
+    done() {
+      at += taken;
+      isOver = at >= encoded.length;
+      if (isOver) whenDone();
+      job.save();
+    },
+    refused: (_, { why }) => new Fault(69, `refuses the message: ${why}`, VERDICTS.refused[1]),
+  };
+}
+
 // ── Command: check ──────────────────────────────────────────────────────────────────────────────
 // Each row asks what a run would ask, on its own, so that no failure hides another. Nothing is
 // posted without --hello, and nothing written unless a destination that had refused works again.
@@ -6140,7 +6161,12 @@ const ROWS = {
  * Asks a destination without posting. Under the lock of a run it resumes what had refused and works
  * again, and posts the test message; how that ends is no failure of a run.
  */
-async function lookAt(world: World, settings: Settings, logs: Settings[], service: Connected) {
+async function checkDestination(
+  world: World,
+  settings: Settings,
+  logs: Settings[],
+  service: Connected,
+) {
   const { host, hello, dryRun, json } = settings;
   const { name, title } = service;
   if (service === STDOUT) return `none: messages go to stdout (${SET_ONE})`;
@@ -6196,15 +6222,6 @@ async function lookAt(world: World, settings: Settings, logs: Settings[], servic
   return new Closed(0, `${found}; ${doubt} only check --hello can tell`);
 }
 
-/** The result, or the fault that stands for an error; a system error gets this exit code. */
-async function faultOr<Result>(exitCode: number, work: () => Result | Promise<Result>) {
-  try {
-    return await work();
-  } catch (error) {
-    return asFault(error, exitCode);
-  }
-}
-
 /** Shows what is configured and whether it works. */
 async function check(world: World, settings: Settings): Promise<number> {
   const { json, ownSecrets } = settings;
@@ -6230,7 +6247,7 @@ async function check(world: World, settings: Settings): Promise<number> {
   }
   for (const service of settings.services) {
     const name = service === STDOUT ? "destination" : service.title;
-    add(name, await faultOr(75, () => lookAt(world, settings, logs, service)));
+    add(name, await faultOr(75, () => checkDestination(world, settings, logs, service)));
   }
   const exitCode = worstExit(rows.map((row) => row.exitCode));
   const width = Math.max(...rows.map(({ name }) => name.length));
@@ -6280,9 +6297,6 @@ async function status(world: World, settings: Settings, named: readonly string[]
   });
 }
 
-/** What is looked at for the next line's start, or for the first time in a file's lines. */
-const DATES_BYTES = 32 * 1024;
-
 /** Adds the file's whole lines from `from` on; of an endless one the rest is left out. */
 async function addLines(world: World, tally: Tally, file: OpenFile, from: number): Promise<void> {
   // As fast as larger ones, and with less garbage.
@@ -6304,15 +6318,6 @@ async function addLines(world: World, tally: Tally, file: OpenFile, from: number
     await world.sleep(0);
     if (world.stopping.aborted) throw new Fault(75, "stopped before it was done");
   }
-}
-
-/** Where the first line begins that begins at or after `position`. */
-function lineStartAfter(file: OpenFile, position: number): number {
-  for (let at = position - 1; at < file.size; at += DATES_BYTES) {
-    const end = at < 0 ? 0 : file.read(at, DATES_BYTES).indexOf(NEWLINE) + 1;
-    if (at < 0 || end > 0) return at < 0 ? 0 : at + end;
-  }
-  return file.size;
 }
 
 /** An offset early enough for every line of the period. */

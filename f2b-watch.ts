@@ -951,6 +951,9 @@ class LogContext {
   }
 }
 
+// ── Core: views ─────────────────────────────────────────────────────────────────────────────────
+// Pure. Which lines a person wants, and how they look: raw, compact, in color, of some kinds or jails.
+
 /** Says so where most of these lines are not fail2ban's, or in a format that is not known. */
 function foreignText(lines: readonly string[]): string {
   let [known, foreign] = [0, 0];
@@ -1033,7 +1036,8 @@ function showLines(text: string, view: View, before: LogContext, encode: (text: 
   };
 }
 
-// What happened, in numbers: for floods, for what is only counted, and for the digest.
+// ── Core: counts ────────────────────────────────────────────────────────────────────────────────
+// Pure. What happened, in numbers: for floods, for what is only counted, and for the digest.
 
 interface Busy {
   found: number;
@@ -1955,7 +1959,7 @@ class Flood extends Counts {
 }
 
 // ── Core: where to read ─────────────────────────────────────────────────────────────────────────
-// Pure. Given what was saved and what is on disk, says which bytes to read, oldest first. Content
+// Given what was saved, asks the files and says which bytes to read, oldest first. Content
 // proves which file is which; inode, size and times never do.
 
 /** How much of a long line proves where a cursor stands. */
@@ -2149,7 +2153,8 @@ function planRead(progress: Progress, files: readonly OpenFile[]) {
 
 // ── Core: services ──────────────────────────────────────────────────────────────────────────────
 // Pure. Where messages go: each service is one literal, and SERVICES is the only place that knows
-// them all. What a service is sent and what it answers is data; "World: network" makes the request.
+// them all. What a service is sent and what it answers is data; "World: destinations" makes
+// the request.
 
 /** Named to services that want to know who is calling. */
 const HOMEPAGE = "https://github.com/f2b-watch/f2b-watch";
@@ -3991,8 +3996,9 @@ function acquireLock(path: string) {
   }
 }
 
-// ── World: network ──────────────────────────────────────────────────────────────────────────────
-// One message in, one verdict out. No URL, token or error object leaves this section.
+// ── World: destinations ─────────────────────────────────────────────────────────────────────────
+// One message in, one verdict out; it is posted, or printed where no channel is set. No URL and no
+// token leaves this section.
 
 /** Makes one request; without a reply, the verdict on its absence. */
 async function request(world: World, service: Service, call: Call, leftMs = Infinity) {

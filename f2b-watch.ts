@@ -6768,7 +6768,7 @@ function readVariables(world: World, typed: Typed) {
     const value = typed[name] ?? variable(OPTIONS[name].variable);
     return value === undefined ? [] : `${name}=${value}`;
   });
-  const marks = [JSON.stringify([VERSION, [...file], nearby, values]), ...set].map(checksumOf);
+  const marks = [JSON.stringify([VERSION, [...file], values]), ...nearby, ...set].map(checksumOf);
   return { variable, file, known, nearby, marks };
 }
 

@@ -4713,8 +4713,8 @@ async function reportMismatches({ world, settings, live, state, firstRun }: Job)
   ] as const) {
     const now = world.now();
     if (!key || wasAskedToday(state, key, now)) continue;
-    const given = { world, settings, ...(await askPing(world)) };
-    const found = await Promise.all(rows.map((look) => faultOr(66, () => look(given))));
+    const seen = await askPing(world, settings);
+    const found = await Promise.all(rows.map((look) => faultOr(66, () => look(seen))));
     const fault = found.find((each) => each instanceof Fault);
     if (fault && !state.failures[key]?.exitCode) complain(world, fault.message, fault.hint);
     state.failures[key] = { since: now, told: now, exitCode: fault?.exitCode ?? 0 };
@@ -5953,17 +5953,15 @@ function textSource(
 // posted without --hello, and nothing written unless a destination that had refused works again.
 
 /** What fail2ban answers to a ping, or why not, and to questions: nothing where it cannot be read. */
-async function askPing(world: World) {
+async function askPing(world: World, settings: Settings) {
   const ping = await faultOr(66, () => askClient(world, "ping"));
   const ask = async (...words: readonly string[]) =>
     ping instanceof Fault ? "" : await askClient(world, ...words).catch(() => "");
-  return { ping, ask };
+  return { world, settings, ping, ask };
 }
 
 /** What is found or wrong; an empty text makes no row. */
-type Look = (
-  given: { world: World; settings: Settings } & Awaited<ReturnType<typeof askPing>>,
-) => string | Fault | Promise<string | Fault>;
+type Look = (seen: Awaited<ReturnType<typeof askPing>>) => string | Fault | Promise<string | Fault>;
 
 /** `640 root:adm`: numbers where /etc/passwd and /etc/group have no names. */
 function ownerText(world: World, { mode, uid, gid }: fs.Stats): string {
@@ -5971,8 +5969,7 @@ function ownerText(world: World, { mode, uid, gid }: fs.Stats): string {
     const entries = ifPossible(() => world.fs.readFileSync(`/etc/${list}`, "utf8")) ?? "";
     return new RegExp(`^([^:\\n]*):[^:\\n]*:${id}:`, "m").exec(entries)?.[1] ?? id;
   };
-  const octal = (mode & 0o777).toString(8).padStart(3, "0");
-  return `${octal} ${nameIn("passwd", uid)}:${nameIn("group", gid)}`;
+  return `${(mode & 0o777).toString(8).padStart(3, "0")} ${nameIn("passwd", uid)}:${nameIn("group", gid)}`;
 }
 
 function sizeText(bytes: number): string {
@@ -5999,8 +5996,7 @@ const ROWS = {
     if ((stat.mode & others) === 0) return text;
     return new Fault(78, `${text}: others can read it`, ENV_FILE_HINT);
   },
-  log({ world, settings, ping }) {
-    const { log, manyLogs } = settings;
+  log({ world, settings, settings: { log, manyLogs }, ping }) {
     const live = openLive(world, log);
     if (!live) return logMissing(settings);
     const { stat } = live;
@@ -6025,8 +6021,7 @@ const ROWS = {
     for (const file of [...siblings.open, ...(live ? [live] : [])]) file.close();
     const damaged = ages.flatMap(({ name, damage }) => (damage ? [{ name, why: damage }] : []));
     const unusable = [...siblings.leftOut, ...damaged];
-    const whole = ages.filter(({ damage }) => !damage);
-    const usable = whole.filter(({ firstTime, number }) => firstTime || number !== undefined);
+    const usable = ages.filter((age) => !age.damage && (age.firstTime || age.number !== undefined));
     const found = `${usable.length} found, youngest ${usable.at(-1)?.name}`;
     const text = usable.length > 0 ? found : "none found";
     const why = unusable[0]?.why;
@@ -6068,9 +6063,8 @@ const ROWS = {
     const hint = meant(wrong, all) ?? `fail2ban has: ${all.join(", ") || "no jails"}`;
     return new Fault(64, `--jail: fail2ban has no jail ${quoted(wrong)}`, hint);
   },
-  database({ world, settings }) {
+  database({ world, settings, settings: { database } }) {
     const path = databaseOf(world, settings);
-    const { database } = settings;
     if (!path) return database ? `none (${database} is missing, or closed to this user)` : "none";
     const last = readBans(world, path, "ORDER BY timeofban DESC LIMIT 1", [[]])[0]?.[0];
     if (!last) return `${path}, no bans`;
@@ -6080,8 +6074,7 @@ const ROWS = {
     if (geo) await lookUpCountry(world, geo);
     return geo;
   },
-  state({ world, settings }) {
-    const { state } = settings;
+  state({ world, settings, settings: { state } }) {
     const path = statePathOf(settings);
     checkStateDirectory(world, state);
     const stat = world.fs.statSync(state, { throwIfNoEntry: false });
@@ -6167,12 +6160,7 @@ const ROWS = {
  * Asks a destination without posting. Under the lock of a run it resumes what had refused and works
  * again, and posts the test message; how that ends is no failure of a run.
  */
-async function checkDestination(
-  world: World,
-  settings: Settings,
-  logs: Settings[],
-  service: Connected,
-) {
+async function tryService(world: World, settings: Settings, logs: Settings[], service: Connected) {
   const { host, hello, dryRun, json } = settings;
   const { name, title } = service;
   if (service === STDOUT) return `none: messages go to stdout (${SET_ONE})`;
@@ -6230,15 +6218,14 @@ async function checkDestination(
 
 /** Shows what is configured and whether it works. */
 async function check(world: World, settings: Settings): Promise<number> {
-  const { json, ownSecrets } = settings;
-  const client = await askPing(world);
-  const clean = (text: string) => cleanText(text.replace(/\s+/g, " "), ownSecrets);
+  const seen = await askPing(world, settings);
+  const clean = (text: string) => cleanText(text.replace(/\s+/g, " "), settings.ownSecrets);
   const rows: { name: string; state: string; text: string; hint: string; exitCode: number }[] = [];
-  const add = (name: string, found: string | Fault) => {
-    const fault = typeof found === "string" ? new Fault(0, found) : found;
-    const { message, hint = "", exitCode } = fault;
-    const state = fault instanceof Closed ? "unknown" : found === fault ? "failed" : "ok";
+  const add = async (name: string, faultCode: number, look: () => ReturnType<Look>) => {
+    const found = await faultOr(faultCode, look);
+    const { message, hint = "", exitCode } = found instanceof Fault ? found : new Fault(0, found);
     const [text, todo] = [clean(message), clean(hint)];
+    const state = found instanceof Closed ? "unknown" : found instanceof Fault ? "failed" : "ok";
     if (state === "failed") rows.push({ name, state, text, hint: todo, exitCode });
     else if (text)
       rows.push({ name, state, text: todo ? `${text}; ${todo}` : text, hint: "", exitCode: 0 });
@@ -6246,14 +6233,12 @@ async function check(world: World, settings: Settings): Promise<number> {
   const logs = ifPossible(() => findLogs(world, settings)) ?? [settings];
   const ofLogs = ["log", "rotated files", "progress", "lock"];
   const exitCodes: Record<string, number> = { "env file": 78, state: 73, progress: 73, lock: 73 };
-  for (const [name, look] of Object.entries<Look>(ROWS)) {
-    const code = exitCodes[name] ?? 66;
+  for (const [name, look] of Object.entries<Look>(ROWS))
     for (const own of ofLogs.includes(name) ? logs : [settings])
-      add(name, await faultOr(code, () => look({ world, settings: own, ...client })));
-  }
+      await add(name, exitCodes[name] ?? 66, () => look({ ...seen, settings: own }));
   for (const service of settings.services) {
     const name = service === STDOUT ? "destination" : service.title;
-    add(name, await faultOr(75, () => checkDestination(world, settings, logs, service)));
+    await add(name, 75, () => tryService(world, settings, logs, service));
   }
   const exitCode = worstExit(rows.map((row) => row.exitCode));
   const width = Math.max(...rows.map(({ name }) => name.length));
@@ -6264,7 +6249,7 @@ async function check(world: World, settings: Settings): Promise<number> {
     return columns([[head, text]], world.terminal ? 80 : Infinity) + (hint && `  → ${hint}\n`);
   });
   const report = `${JSON.stringify({ exitCode, rows }, undefined, 2)}\n`;
-  await print(world, json ? report : table.join(""));
+  await print(world, settings.json ? report : table.join(""));
   return exitCode;
 }
 
@@ -6274,11 +6259,9 @@ async function check(world: World, settings: Settings): Promise<number> {
 /** Prints what fail2ban-client says of all or the named jails, or sends it where it is news. */
 async function status(world: World, settings: Settings, named: readonly string[]): Promise<number> {
   const { json, host, send, prints } = settings;
-  const jails = await jailStatuses(world, settings, named).catch((error: unknown) => {
-    if (send && error instanceof Fault && error.exitCode === 66) return error;
-    throw error;
-  });
+  const jails = await faultOr(70, () => jailStatuses(world, settings, named));
   if (jails instanceof Fault) {
+    if (!send || jails.exitCode !== 66) throw jails;
     // What cron sends is reported as rarely as a run that fails.
     const conclude = (job: Job) => report(job, "status", jails, "");
     const exitCode = await sendBeside(world, settings, () => undefined, conclude);
@@ -6356,16 +6339,13 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
       world.fs.accessSync(state, world.fs.constants.W_OK | world.fs.constants.X_OK);
       return state;
     });
-    const scratch = `${stateFileName(log)}.${crypto.randomUUID()}`;
     const folder = home ?? process.getBuiltinModule("node:os").tmpdir();
+    const path = resolve(folder, `${stateFileName(log)}.${crypto.randomUUID()}`);
     const isWanted = ({ name }: OpenFile) => names.has(name);
-    return unpackSiblings(world, siblings, resolve(folder, scratch), isWanted).catch(
-      (error: unknown) => {
-        if (!(error instanceof Fault)) throw error;
-        const hint = "compressed logs are unpacked there; --state or TMPDIR names another place";
-        throw new Fault(error.exitCode, error.message, hint);
-      },
-    );
+    const opened = await faultOr(70, () => unpackSiblings(world, siblings, path, isWanted));
+    if (!(opened instanceof Fault)) return opened;
+    const hint = "compressed logs are unpacked there; --state or TMPDIR names another place";
+    throw new Fault(opened.exitCode, opened.message, hint);
   };
   const live = openLive(world, log, settings.isFound);
   const files = live ? [live] : [];
@@ -6384,9 +6364,8 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
     const damaged = files.flatMap(({ name, damage }) => (damage ? { name, why: damage } : []));
     const ids = tally.counts.busiest(100).map(({ id }) => id);
     const { countries } = await lookUpFacts(world, settings, ids);
-    for (const fault of settings.facts.news.values()) {
+    for (const fault of settings.facts.news.values())
       if (fault) complain(world, fault.message, fault.hint);
-    }
     return tally.digest([...damaged, ...leftOut].map(withReason), countries);
   } finally {
     for (const file of files) file.close();
@@ -6533,11 +6512,8 @@ const OPTIONS = {
 };
 const OPTION_NAMES = Object.keys(OPTIONS) as (keyof typeof OPTIONS)[];
 
-interface Command {
-  /** As cac reads it. */
-  readonly usage: string;
-  readonly help: string;
-  /** A command without examples needs no settings. */
+/** `usage`: as cac reads it. A command without examples needs no settings. */
+interface Command extends Readonly<Record<"usage" | "help", string>> {
   readonly examples: readonly string[];
   readonly run: (world: World, settings: Settings, words: readonly string[]) => Promise<number>;
 }
@@ -6588,8 +6564,9 @@ function helpText(word = ""): string {
   let sections: Record<string, [string, string][]> = {
     usage: Object.values(COMMANDS).map((each) => [usageOf(each), each.help]),
     "options (--max-time is the variable F2B_MAX_TIME, and so on)": options,
+    // They have no flags, because flags show in `ps`.
     "destinations: variables, in the environment or the env file": [
-      ...destinationVariables(),
+      ...SERVICES.flatMap(({ variables }) => Object.entries(variables)),
       ["none of them", "messages go to stdout"],
     ],
     "exit status": [
@@ -6687,14 +6664,12 @@ function commandOf(parser: Cac.CAC, words: readonly string[], typed: Typed) {
   const [first] = words;
   for (const name of COMMAND_NAMES.slice(1))
     parser.command(COMMANDS[name].usage).action(() => name);
-  let command: keyof typeof COMMANDS;
-  try {
+  const command = ifPossible((): keyof typeof COMMANDS => {
     parser.parse(["", "", ...words], { run: false });
-    command = parser.runMatchedCommand() ?? "pass";
-  } catch {
-    const message = `unexpected word behind ${first}: ${quoted(words.at(-1) ?? "")}`;
-    throw badUsage(message, `f2b-watch help ${first}`);
-  }
+    return parser.runMatchedCommand() ?? "pass";
+  });
+  const unexpected = `unexpected word behind ${first}: ${quoted(words.at(-1) ?? "")}`;
+  if (!command) throw badUsage(unexpected, `f2b-watch help ${first}`);
   if (command === "pass" && first !== undefined) throw unknown("command", first);
   // A crontab's options of a run may be given to every command.
   const isUsed = (name: string) => name === command || name === "pass";
@@ -6717,18 +6692,25 @@ function quoted(value: string): string {
 const ENV_FILE_HINT =
   "keep the settings in a file of their own that only this user can access, mode 600";
 
-/** The env file's variables; the default one may be missing, a named one may not. */
-function readEnvFile(world: World, path: string, isNamed: boolean): ReadonlyMap<string, string> {
-  const variables = new Map<string, string>();
-  let text: string;
+/**
+ * The variables of the environment and of the env file: the default one may be missing, a named one
+ * may not. `nearby`: names in the environment that may be ours, misspelt. `marks`: fingerprints of
+ * what is to be validated, one of all variables, and one of each option that is set.
+ */
+function readVariables(world: World, typed: Typed) {
+  const inWorld: Lookup = (name) => unquoted(world.env[name]) || undefined;
+  const named = typed.envFile ?? inWorld(OPTIONS.envFile.variable);
+  const path = resolve(named ?? OPTIONS.envFile.fallback);
+  const file = new Map<string, string>();
+  let text = "";
   try {
     text = readOwned(world, path);
   } catch (error) {
     const code = errorCode(error);
-    if (code === "ENOENT" && !isNamed) return variables;
     let hint = code || isDenied(error) ? undefined : ENV_FILE_HINT;
     if (code === "EACCES") hint = "run as root, or as its owner";
-    throw new Fault(78, `cannot read env file ${path}: ${reason(error)}`, hint);
+    if (code !== "ENOENT" || named !== undefined)
+      throw new Fault(78, `cannot read env file ${path}: ${reason(error)}`, hint);
   }
   for (const [index, line] of text.split(/\r?\n/).entries()) {
     if (/^\s*(#|$)/.test(line)) continue;
@@ -6739,26 +6721,11 @@ function readEnvFile(world: World, path: string, isNamed: boolean): ReadonlyMap<
       const hint = "write NAME=value, without export and without blanks around the =";
       throw new Fault(78, `${place}: expected NAME=value, found something else`, hint);
     }
-    if (variables.has(name)) throw new Fault(78, `${place}: ${name} is set twice`);
-    variables.set(name, unquoted(value));
+    if (file.has(name)) throw new Fault(78, `${place}: ${name} is set twice`);
+    file.set(name, unquoted(value));
   }
-  return variables;
-}
-
-/** Variables of destinations, without a flag, because flags show in `ps`; each with its help. */
-const destinationVariables = () => SERVICES.flatMap(({ variables }) => Object.entries(variables));
-
-/**
- * `nearby`: names in the environment that may be ours, misspelt. `marks`: fingerprints of what is to
- * be validated, one of all variables, and one of each option that is set.
- */
-function readVariables(world: World, typed: Typed) {
-  const inWorld: Lookup = (name) => unquoted(world.env[name]) || undefined;
-  const named = typed.envFile ?? inWorld(OPTIONS.envFile.variable);
-  const path = resolve(named ?? OPTIONS.envFile.fallback);
-  const file = readEnvFile(world, path, named !== undefined);
   const variable: Lookup = (name) => inWorld(name) ?? (file.get(name) || undefined);
-  const known = destinationVariables().map(([name]) => name);
+  const known = SERVICES.flatMap(({ variables }) => Object.keys(variables));
   for (const name of OPTION_NAMES) known.push(OPTIONS[name].variable);
   const initials = known.map((name) => name.charAt(0)).join("");
   const isNear = (name: string) => initials.includes(name.charAt(0).toUpperCase());
@@ -6811,21 +6778,6 @@ function stateDirectory(world: World, named: string | undefined): string {
   return isMade || path === systemds ? target : path;
 }
 
-/**
- * Whether a run before this one validated the same options and variables, as its state says, and
- * nothing is new. Nearly every run that cron starts ends here, without zod and cac.
- */
-function isIdle(world: World, typed: Typed): boolean {
-  const { variable, marks } = readVariables(world, typed);
-  const log = resolve(typed.log ?? variable("F2B_LOG") ?? OPTIONS.log.fallback);
-  const named = typed.state ?? variable("F2B_STATE");
-  const state = stateDirectory(world, named && resolve(named));
-  checkStateDirectory(world, state);
-  return nothingNew(world, { state, log }, ({ validated }) =>
-    marks.every((mark) => validated?.marks.includes(mark)) ? validated?.names : undefined,
-  );
-}
-
 /** The options, validated; an error names the flag or the variable. */
 function readOptions(world: World, typed: Typed, variable: Lookup) {
   const read = (name: keyof typeof OPTIONS): [string, unknown] => {
@@ -6866,10 +6818,9 @@ function readSettings(world: World, command: string, typed: Typed) {
   const connected = SERVICES.flatMap((service) => service.connect(trimmed) ?? []);
   const services = connected.length > 0 ? connected : [STDOUT];
   for (const { host: at } of connected) proxyOf(world, new URL(`https://${at}`));
-  for (const name of ["send", "hello"] as const) {
+  for (const name of ["send", "hello"] as const)
     if (connected.length === 0 && options[name] && OPTIONS[name].commands.includes(command))
       throw new Fault(78, `--${name}: no destination is set`, SET_ONE);
-  }
   const lastDay = stampOf(wallClock(world.now()) + DAY).slice(0, 10);
   /** The host's name beside what is said of a log in this directory. */
   const hostFor = (directory: string) => {
@@ -6911,8 +6862,19 @@ function readSettings(world: World, command: string, typed: Typed) {
 export function main(argv: readonly string[], world: World): Promise<number> {
   return toldIfFailed(world, async () => {
     const { words, typed } = takeOptions(argv);
-    const mayBeIdle = words.length === 0 && !world.terminal;
-    if (mayBeIdle && ifPossible(() => isIdle(world, typed))) return 0;
+    // Nearly every run that cron starts ends here, without zod and cac: the state says that a run
+    // before this one validated the same options and variables, and nothing is new.
+    const isIdle = (): boolean => {
+      const { variable, marks } = readVariables(world, typed);
+      const log = resolve(typed.log ?? variable("F2B_LOG") ?? OPTIONS.log.fallback);
+      const named = typed.state ?? variable("F2B_STATE");
+      const state = stateDirectory(world, named && resolve(named));
+      checkStateDirectory(world, state);
+      return nothingNew(world, { state, log }, ({ validated }) =>
+        marks.every((mark) => validated?.marks.includes(mark)) ? validated?.names : undefined,
+      );
+    };
+    if (words.length === 0 && !world.terminal && ifPossible(isIdle)) return 0;
     const [zod, { cac }] = await Promise.all([import("zod/mini"), import("cac")]);
     z = zod;
     const command = commandOf(cac("f2b-watch"), words, typed);

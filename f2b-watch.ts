@@ -5952,7 +5952,7 @@ function textSource(
 // Each row asks what a run would ask, on its own, so that no failure hides another. Nothing is
 // posted without --hello, and nothing written unless a destination that had refused works again.
 
-/** What fail2ban answers to a ping, or why not, and to questions: nothing where it cannot be read. */
+/** What fail2ban answers to a ping, or why not, and to questions: nothing where it cannot be. */
 async function askPing(world: World, settings: Settings) {
   const ping = await faultOr(66, () => askClient(world, "ping"));
   const ask = async (...words: readonly string[]) =>
@@ -5969,7 +5969,8 @@ function ownerText(world: World, { mode, uid, gid }: fs.Stats): string {
     const entries = ifPossible(() => world.fs.readFileSync(`/etc/${list}`, "utf8")) ?? "";
     return new RegExp(`^([^:\\n]*):[^:\\n]*:${id}:`, "m").exec(entries)?.[1] ?? id;
   };
-  return `${(mode & 0o777).toString(8).padStart(3, "0")} ${nameIn("passwd", uid)}:${nameIn("group", gid)}`;
+  const octal = (mode & 0o777).toString(8).padStart(3, "0");
+  return `${octal} ${nameIn("passwd", uid)}:${nameIn("group", gid)}`;
 }
 
 function sizeText(bytes: number): string {
@@ -6281,8 +6282,8 @@ async function status(world: World, settings: Settings, named: readonly string[]
   return sendBeside(world, settings, (job, destination) => {
     report(job, "status", undefined, "fail2ban-client can be used again");
     const channel = job.channel(destination.name);
-    if (channel.status === mark) return undefined;
-    return textSource(job, destination, title, table, () => (channel.status = mark));
+    const source = textSource(job, destination, title, table, () => (channel.status = mark));
+    return channel.status === mark ? { ...source, next: () => undefined } : source;
   });
 }
 
@@ -6298,7 +6299,7 @@ async function addLines(world: World, tally: Tally, file: OpenFile, from: number
     if (bytes.length === 0 || (end === 0 && file.isLive && next >= file.size)) return;
     const lines = bytes.subarray(0, end || bytes.length);
     const text = latin1(lines);
-    // Nearly all of a log is plain, and need not be decoded. Asked in two steps: five times as fast.
+    // Nearly all of a log is plain, and need not be decoded. In two steps: five times as fast.
     const isPlain = isAscii(lines) && !/[\x00-\x08\x0b-\x1f\x7f]/.test(text);
     tally.addText((isPlain ? text : visible(decoded(lines))) + (end > 0 ? "" : "\n"));
     at = next;
@@ -6350,8 +6351,7 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
   const live = openLive(world, log, settings.isFound);
   const files = live ? [live] : [];
   try {
-    const isWhole = live !== undefined && isOlder(live.firstTime);
-    const { open, leftOut } = isWhole ? NO_SIBLINGS : await openOlder();
+    const { open, leftOut } = live && isOlder(live.firstTime) ? NO_SIBLINGS : await openOlder();
     files.unshift(...open);
     if (files.length === 0) throw logMissing(settings);
     const tally = new Tally(settings);
@@ -6512,7 +6512,7 @@ const OPTIONS = {
 };
 const OPTION_NAMES = Object.keys(OPTIONS) as (keyof typeof OPTIONS)[];
 
-/** `usage`: as cac reads it. A command without examples needs no settings. */
+/** `usage`: as help shows it. A command without examples needs no settings. */
 interface Command extends Readonly<Record<"usage" | "help", string>> {
   readonly examples: readonly string[];
   readonly run: (world: World, settings: Settings, words: readonly string[]) => Promise<number>;
@@ -6525,7 +6525,7 @@ const COMMANDS = {
     examples: ["--dry-run --format events", "--from end --only alert,ban"] },
   check: { usage: "check", help: "shows what is configured and whether it works", run: check,
     examples: ["check", "check --hello", "check --json"] },
-  status: { usage: "status [...jails]", help: "shows current bans and failures", run: status,
+  status: { usage: "status [jail…]", help: "shows current bans and failures", run: status,
     examples: ["status", "status sshd nginx-http-auth", "status --send"] },
   digest: { usage: "digest", help: "sums up what happened in a period", run: digest,
     examples: ["digest", "digest --since 7d --jail sshd", "digest --since yesterday --send"] },
@@ -6550,11 +6550,8 @@ function columns(rows: readonly (readonly [string, string])[], width: number): s
 function helpText(word = ""): string {
   const name = COMMAND_NAMES.find((each) => each === word);
   if (word && !name) throw unknown("command", word);
-  /** `f2b-watch status [jail…] [options]` */
-  const usageOf = ({ usage, examples }: Command) => {
-    const words = ["f2b-watch", usage.replace(/\[\.{3}(.*)s\]/, "[$1…]")];
-    return [...words, examples[0] ? "[options]" : ""].filter((text) => text !== "").join(" ");
-  };
+  const usageOf = ({ usage, examples }: Command) =>
+    ["f2b-watch", usage, examples[0] ? "[options]" : ""].filter(Boolean).join(" ");
   const used = Object.values(OPTIONS).filter(({ commands }) => !name || commands.includes(name));
   const options = used.map(({ usage, help, fallback, commands }): [string, string] => {
     const owned = name || commands.includes("pass") ? help : `${commands.join(", ")}: ${help}`;
@@ -6663,7 +6660,7 @@ function takeOptions(argv: readonly string[]) {
 function commandOf(parser: Cac.CAC, words: readonly string[], typed: Typed) {
   const [first] = words;
   for (const name of COMMAND_NAMES.slice(1))
-    parser.command(COMMANDS[name].usage).action(() => name);
+    parser.command(COMMANDS[name].usage.replace(/\[(.*)…\]/, "[...$1]")).action(() => name);
   const command = ifPossible((): keyof typeof COMMANDS => {
     parser.parse(["", "", ...words], { run: false });
     return parser.runMatchedCommand() ?? "pass";
@@ -6671,6 +6668,8 @@ function commandOf(parser: Cac.CAC, words: readonly string[], typed: Typed) {
   const unexpected = `unexpected word behind ${first}: ${quoted(words.at(-1) ?? "")}`;
   if (!command) throw badUsage(unexpected, `f2b-watch help ${first}`);
   if (command === "pass" && first !== undefined) throw unknown("command", first);
+  if (command === "status" && words.length > 1 && typed.jail)
+    throw badUsage("--jail: the jails are named already", "f2b-watch help status");
   // A crontab's options of a run may be given to every command.
   const isUsed = (name: string) => name === command || name === "pass";
   const stray = OPTION_NAMES.find((name) => typed[name] && !OPTIONS[name].commands.some(isUsed));
@@ -6714,7 +6713,6 @@ function readVariables(world: World, typed: Typed) {
   }
   for (const [index, line] of text.split(/\r?\n/).entries()) {
     if (/^\s*(#|$)/.test(line)) continue;
-    // The value is the rest of the line.
     const [, name, value] = /^\s*([A-Za-z_]\w*)=(.*)$/.exec(line) ?? [];
     const place = `env file ${path}, line ${index + 1}`;
     if (!name) {

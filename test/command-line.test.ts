@@ -212,6 +212,7 @@ const BAD_USAGE: [argv: string | string[], told: RegExp | string][] = [
   ["--format event", /--format: expected raw, compact or events, found "event"/],
   ["--only ban,bans", /--only: expected some of alert/],
   ["--jail a,,b", /--jail: expected/],
+  ["status sshd --jail nginx", /--jail: the jails are named already/],
   ...BAD_LINKS.map((link): [string[], RegExp] => [["--link", link], /--link: expected .+\nhint: /]),
   ...BAD_PERIODS.map((since): [string[], RegExp] =>
     [["digest", "--since", since], /--since: expected .*not in the future.*\nhint: /]),

@@ -380,7 +380,8 @@ describe("status --send", () => {
     await sends(scene);
     expect(dry.out).toBe(`Fail2Ban · web-1\n${contents(scene)[0]}\n`);
     const again = await status(scene, "--dry-run", "--send", "sshd");
-    expect(again).toMatchObject({ code: 0, out: "" });
+    const err = "f2b-watch: dry run: 0 messages for Discord, none sent\n";
+    expect(again).toMatchObject({ code: 0, out: "", err });
     expect(contents(scene)).toHaveLength(1);
   });
 

@@ -6694,7 +6694,7 @@ const ENV_FILE_HINT =
 /**
  * The variables of the environment and of the env file: the default one may be missing, a named one
  * may not. `nearby`: names in the environment that may be ours, misspelt. `marks`: fingerprints of
- * what is to be validated, one of all variables, and one of each option that is set.
+ * what is to be validated: all variables, each of those names, and each option that is set.
  */
 function readVariables(world: World, typed: Typed) {
   const inWorld: Lookup = (name) => unquoted(world.env[name]) || undefined;

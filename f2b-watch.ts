@@ -2084,15 +2084,15 @@ function siblingName(log: string, name: string) {
 
 /**
  * The oldest first. Numbers give their own order; all others stand where their first date puts
- * them. A file without a date is as old as the one before it in the order of numbers, or older than
- * all.
+ * them, and of those that begin alike the longer comes first: it may hold the other. A file without
+ * a date is as old as the one before it in the order of numbers, or older than all.
  */
 function byAge<File extends Pick<OpenFile, "name" | "number" | "size" | "firstTime">>(
   files: readonly File[],
 ) {
   let oldest = "";
   const named = files.toSorted(
-    (a, b) => (b.number ?? -1) - (a.number ?? -1) || a.size - b.size || (a.name < b.name ? -1 : 1),
+    (a, b) => (b.number ?? -1) - (a.number ?? -1) || b.size - a.size || (a.name < b.name ? -1 : 1),
   );
   const ages = named.map((file) => {
     const { number, firstTime } = file;
@@ -3392,8 +3392,8 @@ class OpenFile {
 
   /** What proves that a reader stood at `offset`; `before`: the bytes up to there. */
   anchorAt(offset: number, before = this.readBefore(offset, ANCHOR_LINE_BYTES + 1)): Anchor {
-    // Nothing was read of a file that is known by its first line.
-    const length = offset || this.head.indexOf(NEWLINE) + 1;
+    // Nothing was read of a file that is known by its first line, or the first of a long one.
+    const length = offset || this.head.indexOf(NEWLINE) + 1 || this.head.length;
     const headHash = [fingerprint(this.head.subarray(0, length))];
     return { offset, lastLineHash: fingerprint(lastLine(before)), headHash };
   }
@@ -5055,16 +5055,16 @@ function noticeMissing(
   progress: Progress,
   { leftOut }: LogFiles,
 ): string[] {
-  const { cursor, known = [], drained } = progress;
+  const { cursor, known = [], drained = { file: "", writtenMs: NaN } } = progress;
   const first = segments[0]?.file;
+  const anew = segments.find(({ file, from }) => file.isLive || from === 0)?.file.firstTime;
   const fresh = leftOut.filter(({ key }) => !known.includes(key));
-  const drainedMs = drained?.writtenMs ?? NaN;
   // Compressing keeps the time when a file was last written; bzip2 keeps the second.
-  const sentMs = [drainedMs, drainedMs - (drainedMs % SECOND)];
+  const sentMs = [drained.writtenMs, drained.writtenMs - (drained.writtenMs % SECOND)];
   const isAllSent = isGap && fresh.some(({ writtenMs }) => sentMs.includes(writtenMs));
-  // Known lines in a copy beside it say nothing of the log.
-  const isYoung = live?.firstTime ? live.firstTime > (cursor?.lastTime ?? "") : !goesOn;
-  const isEmptied = isYoung && live && drained?.file === live.identity;
+  // Known lines in a copy beside it say nothing of what is read from its beginning.
+  const isYoung = anew ? anew > (cursor?.lastTime ?? "") : !goesOn;
+  const isEmptied = isYoung && drained.file === live?.identity;
   const isLost = isGap && !isAllSent && !isEmptied;
   const missed = fresh.filter(({ number, writtenMs }) => {
     if (isGap || first?.isLive !== false) return isGap;

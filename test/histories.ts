@@ -8,7 +8,8 @@
  *   "What copytruncate itself destroys cannot be delivered", "Nothing matches → one gap notice". Without
  *   a notice where that line is still there: nobody can know of them.
  * - no notice for what was lost from a log that was sent to its end and holds, in the same file, only
- *   younger lines since: "What was sent to its end and then emptied is no gap."
+ *   younger lines since: "What was sent to its end and then emptied is no gap." Behind the beginning of
+ *   a line that a run left in it, a notice fits.
  * - a notice while the last line stands where it stood only if it has no date of its own: "Content proves
  *   identity". Behind an older state, or a message in doubt: "State damaged → its older copy".
  * - what comes again behind a notice: "Nothing matches → …, then every sibling that is not known to be
@@ -18,7 +19,7 @@
  *   scenarios of the promises).
  * - lines that came back to the log behind the position: "The state of a destination is a cursor", "go on
  *   behind the last line that is known, by the hashes of earlier lines, else by the time of the last line".
- *   So a line of which an edited one stands in its place.
+ *   So a line of which an edited one stands in its place; of a long one the first pieces come again.
  * - the order of lines that came back, that stand in two files, or in a file that does not begin earlier:
  *   "numbers give their own order, all others are ordered by the first date in them".
  * - one message that comes twice after a kill or a lost answer: "at most one message repeated".
@@ -637,12 +638,12 @@ class Oracle {
   /** Another line stands in its place. */
   edited(id: number, isDeleted: boolean): void {
     this.#wasEdited = true;
+    if (this.#cameTo.delete(id)) this.#allow([id]);
     if (!isDeleted && !this.delivered.has(id)) this.#exempt.add(id);
   }
 
   /** What is left of a line whose end was cut off is another line. */
   cut(id: number, isOnlyItsEnd: boolean): void {
-    if (this.#cameTo.delete(id)) this.#allow([id]);
     if (isOnlyItsEnd) this.#allow(this.disk.twins(id));
     this.edited(id, false);
   }
@@ -653,7 +654,7 @@ class Oracle {
       if (!this.delivered.has(id) && !this.#shows(id)) this.#exempt.add(id);
     }
     this.#noteEnd();
-    if (!isDone) this.#knowsEnd = false;
+    if (!isDone || /[^\n]$/.test(this.disk.live)) this.#knowsEnd = false;
   }
 
   #noteEnd(): boolean {

@@ -410,7 +410,9 @@ const HISTORIES: Record<string, string> = {
   "31. two copies, the position lost": "rm .1+6-8 .2+6-8 +9 gap5=6-9",
   "31. a copy and what came behind it": "rm .1+6-8 .2+6-7 +9 gap5=6-9",
   "31. a copy and what came behind it, the other way round": "rm .1+6-7 .2+6-8 +9 gap5=6-9",
-  "31. two that begin alike": "new +1 =1 empty -20261101+2-6 -20261102+2,4-6 run=2,4-6,2-6",
+  "31. two that begin alike": "new +1 =1 empty -20261101+2-6 -20261102+2,4-6 =2-6",
+  "31. a copy, then the log is trimmed behind its first date and rotated":
+    "new +1 =1 empty +blank,blank,2-4 copy-20261101 keep=blank,2-4 rotate-20261102 gap1=blank,blank,2-4",
   "31. lines that stand only in a copy": "new +1-10 =1-10 +11-12 copy.1 keep=1-10,13 =11-13",
   "32. compressed at once": "+6-8 rotate gz.1 +9-10 =6-10",
   "32. compressed at once, the new log empty": "+6 rotate gz.1 =6 +7 =7",
@@ -437,6 +439,8 @@ const HISTORIES: Record<string, string> = {
   "43. copytruncate twice": "+6 truncate +7 truncate +8 =6-8",
   "44. sent to its end and emptied, each hour": "empty +6-7 =6-7 empty +8 =8 empty +9 =9",
   "44. the same, beside a copy of its first lines": "copy.1 +6-8 =6-8 empty +9 =9",
+  "44. sent to its end, cut, and emptied by copytruncate":
+    "new +1-60 =1-60 keep=5 truncate gap60=5",
   "45. cut, and the first piece of a new line": "keep=1-4,6<< gap5= +6>> =6",
   "46. head trimmed where the last line repeats":
     "new +1,same,2,same,3,same =1,same,2,same,3,same keep=2,same,3,same,same,4,same =same,4,same",
@@ -461,6 +465,8 @@ const HISTORIES: Record<string, string> = {
   "59. a partial last line waits": "+6< = +6> =6",
   "60. the first line of a new file is partial": "+6 rotate +7< =6 +7> =7",
   "60. the first line of the first run is partial": "new +1< = +1> =1",
+  "60. the first line is long and half posted, and fail2ban is in mid-line in the rotated file":
+    "new +1L,2 stop2 rotate .1+3< =1L,2 .1+3> =3",
   "61. empty lines count": "+blank run +blank,6 =blank,blank,6",
   "63. byte order marks": "new bom +1-3 =1-3 +4 rotate bom +5 =4-5",
   "68. an offset beyond 2^32": "cut=4294967306 +6-8 =6-8 +9 =9",

@@ -2121,8 +2121,9 @@ interface Segment {
  * until then fail2ban may still write to it. `isGap`: lines may be missing before the segments;
  * `goesOn`: some segments begin behind lines that are known.
  */
-function planRead(progress: Progress, files: readonly OpenFile[]) {
+function planRead(progress: Progress, all: readonly OpenFile[]) {
   const { cursor } = progress;
+  const files = all.filter((file) => !file.isCopyIn(all));
   const isHere = files.some((file) => cursor && file.matches(cursor));
   const finds = new Map(files.map((file) => [file, file.found(progress, isHere)]));
   const foundBy = (proof: string) => files.findLast((file) => finds.get(file)?.by === proof);
@@ -2137,7 +2138,7 @@ function planRead(progress: Progress, files: readonly OpenFile[]) {
   const segments: Segment[] = [];
   for (const file of files) {
     const isHolder = file === holder;
-    if (!isHolder && (file.isCopyIn(files) || (!isGap && file.isStale(progress)))) continue;
+    if (!isHolder && !isGap && file.isStale(progress)) continue;
     const before = segments.at(-1)?.file;
     const sent = /^(?:position|last line)$/.test(finds.get(file)?.by ?? "") ? knownIn(file) : 0;
     const overlap = before ? file.overlap(before) : 0;

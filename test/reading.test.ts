@@ -411,6 +411,8 @@ const HISTORIES: Record<string, string> = {
   "31. a copy and what came behind it": "rm .1+6-8 .2+6-7 +9 gap5=6-9",
   "31. a copy and what came behind it, the other way round": "rm .1+6-7 .2+6-8 +9 gap5=6-9",
   "31. two that begin alike": "new +1 =1 empty -20261101+2-6 -20261102+2,4-6 =2-6",
+  "31. two copies, then the log is trimmed":
+    "new +1-9 =1-9 copy-20261101 +10-12 copy-20261102 keep=10-12 run=10-12 =",
   "31. a copy, then the log is trimmed behind its first date and rotated":
     "new +1 =1 empty +blank,blank,2-4 copy-20261101 keep=blank,2-4 rotate-20261102 gap1=blank,blank,2-4",
   "31. lines that stand only in a copy": "new +1-10 =1-10 +11-12 copy.1 keep=1-10,13 =11-13",

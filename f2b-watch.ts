@@ -5058,13 +5058,13 @@ function noticeMissing(
 ): string[] {
   const { cursor, known = [], drained = { file: "", writtenMs: NaN } } = progress;
   const first = segments[0]?.file;
-  const anew = segments.find(({ file, from }) => file.isLive || from === 0)?.file.firstTime;
+  const anew = segments.find(({ file, from }) => file.isLive || from === 0)?.file ?? live;
   const fresh = leftOut.filter(({ key }) => !known.includes(key));
   // Compressing keeps the time when a file was last written; bzip2 keeps the second.
   const sentMs = [drained.writtenMs, drained.writtenMs - (drained.writtenMs % SECOND)];
   const isAllSent = isGap && fresh.some(({ writtenMs }) => sentMs.includes(writtenMs));
   // Known lines in a copy beside it say nothing of what is read from its beginning.
-  const isYoung = anew ? anew > (cursor?.lastTime ?? "") : !goesOn;
+  const isYoung = anew?.firstTime ? anew.firstTime > (cursor?.lastTime ?? "") : !goesOn;
   const isEmptied = isYoung && drained.file === live?.identity;
   const isLost = isGap && !isAllSent && !isEmptied;
   const missed = fresh.filter(({ number, writtenMs }) => {

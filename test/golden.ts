@@ -1,7 +1,4 @@
-/**
- * The program's words on all fixtures, as files: `bun run golden` writes test/fixtures/golden/ anew, and
- * golden.test.ts compares. A commit that changes structure changes none of them.
- */
+/** The program's words on all fixtures: `bun run golden` writes fixtures/golden/, golden.test.ts compares. */
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { gunzipSync, gzipSync } from "node:zlib";

@@ -1,7 +1,4 @@
-/**
- * README's picture: four messages as Discord shows them, drawn from what the program posts about real logs.
- * `bun run picture` draws it anew, picture.test.ts compares.
- */
+/** README's picture, four messages about real logs: `bun run picture` draws it, picture.test.ts compares. */
 import * as fs from "node:fs";
 import { join } from "node:path";
 import type { DiscordMessage } from "./discord.ts";

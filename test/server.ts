@@ -43,10 +43,7 @@ actionban = echo <ip> >> /banned
 actionunban =
 `;
 
-/**
- * Makes the copy under `$1`, with the repository `$2` as its checkout in /opt/f2b-watch, and nothing
- * left of earlier fail2bans, crons and f2b-watches; then becomes its first process.
- */
+/** Makes the copy under `$1`, with the repository `$2` in /opt/f2b-watch; then becomes its first process. */
 const SET_UP = `
 set -e
 base=$1 repository=$2

@@ -27,10 +27,7 @@ export type SlackFault =
   | { kind: "error"; error: string; status?: number }
   | { kind: "no-ts" };
 
-/**
- * Settings: `outside` are the channels that the bot is not in; `scopes` is what the token may; `links`
- * matches the `<…>` that is meant as a link.
- */
+/** `outside`: channels without the bot; `scopes`: what the token may; `links`: the `<…>` meant as links. */
 export interface SlackOptions extends StandInOptions {
   outside?: string[];
   scopes?: string[];

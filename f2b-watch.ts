@@ -197,7 +197,7 @@ const TABLES = {
     \[[^\]"\\\n]{1,64}\] (?:(?:Found|(?:Restore |Increase |Repeal )?Ban|Reban|Unban)
     [ ][^ "'\\\x60\t\r\n]{1,512}(?: - [\d-]{10} [\d:]{8}| \(\d+ # [\w ,:]+ -> [\d :-]+\))?
     |[^ "'\\\x60\t\r\n]{1,512} already banned)\r?\n`,
-  /** The URLs that post to a channel of Discord, Slack or Telegram. A first group stays readable. */
+  /** URLs that post to a channel of Discord, Slack or Telegram. A first group stays readable. */
   channels: String.raw`
   (webhooks{slash})\d+{slash}{inUrl}+
   (hooks\.slack(?:-gov)?\.com{slash}){inUrl}+
@@ -952,7 +952,7 @@ class LogContext {
 }
 
 // ── Core: views ─────────────────────────────────────────────────────────────────────────────────
-// Pure. Which lines a person wants, and how they look: raw, compact, in color, of some kinds or jails.
+// Pure. Which lines a person wants, by kind and jail, and how they look: raw, compact, in color.
 
 /** Says so where most of these lines are not fail2ban's, or in a format that is not known. */
 function foreignText(lines: readonly string[]): string {
@@ -1232,7 +1232,7 @@ export class Batch {
       string,
       { findtime: number; banTime: number | undefined; at: number; id: string; place: number }
     >(),
-    /** By jail and id: failures since the last ban, that ban, and how it is told of in this batch. */
+    /** By jail and id: failures since the last ban, that ban, and how this batch tells of it. */
     ids: new Map<
       string,
       { failures: number[]; bannedAt: number; ban?: Of<"ban">; through?: Of<"through"> }
@@ -2058,7 +2058,7 @@ function packingOf(head: Uint8Array): string | undefined {
 }
 
 /**
- * What a name beside the log's says: absent when it is not made of the log's. Behind the stem alone,
+ * What a name beside the log says: absent when it is not made of the log's. Behind the stem alone,
  * as in `fail2ban-web.log`, a name may be another log's, unless a number, date or word tells.
  */
 function siblingName(log: string, name: string) {
@@ -5873,7 +5873,8 @@ class LogSource implements Source {
     const path = `${statePath}.rejected`;
     const line = message.shown.join("");
     writePrivate(world, path, world.fs.constants.O_APPEND, line);
-    const refused = `⚠️ ${settings.host}: lines were refused here, they are kept in ${basename(path)}\n`;
+    const where = `lines were refused here, they are kept in ${basename(path)}`;
+    const refused = `⚠️ ${settings.host}: ${where}\n`;
     if (!this.#isToldOfRejected)
       complain(world, `${title} refuses a line: ${why}`, `it is kept in ${path}`);
     this.#isToldOfRejected = true;

@@ -1323,6 +1323,8 @@ export class Batch {
   }
 
   #jailOf(name: string) {
+    const known = this.seen.jails.get(name);
+    if (known) return known;
     // fail2ban's own default, where the log does not name the jail's.
     const fresh = { findtime: 600, banTime: undefined, at: 0, id: "", place: -1 };
     return this.seen.jails.getOrInsert(ownCopy(name), fresh);
@@ -3682,7 +3684,8 @@ async function unpack(world: World, packed: OpenFile, scratchPath: string): Prom
  * Opens what lies beside the log, except the log itself, without following links: it must be of
  * root or of the log's owner. Lists again until two listings agree: a rotation in between would
  * show one file twice, or hide one; and what is being rotated may be closed to us for a moment.
- * `isSettled`: no name changed hands meanwhile.
+ * `isOurs`: whether a file is the log's that only its contents can tell. `isSettled`: no name changed
+ * hands meanwhile.
  */
 async function openSiblings(
   world: World,
@@ -3709,8 +3712,8 @@ async function openSiblings(
       const name = dirname(rotationPath(world, log));
       leftOut.push({ name, number: undefined, writtenMs: 0, key: "", why: reason(error) });
     }
-    for (const { path, inode, size, writtenMs, isOld, isStranger, ...named } of listing?.files ??
-      []) {
+    for (const sibling of listing?.files ?? []) {
+      const { path, inode, size, writtenMs, isOld, isStranger, ...named } = sibling;
       if (live && inode === inodeOf(live.stat)) continue;
       try {
         const opened = openRegular(world, path, distrust, world.fs.constants.O_NOFOLLOW);
@@ -4280,8 +4283,9 @@ export async function lookUpFacts(
       const justNow = wallClock(world.now()) - 2 * SECOND;
       const isNew = (ban: (typeof bans)[number]) => wallClockMs(ban.time) >= justNow;
       const fresh = bans.filter((ban) => isNew(ban) && !facts.bans.has(ban));
-      if (fresh.length > 0) await world.sleep(200);
-      if (fresh.length > 0) read(fresh);
+      if (fresh.length === 0) return;
+      await world.sleep(200);
+      read(fresh);
     });
   const isUnknown = (id: string) => addressOf(id) && !facts.countries.has(id);
   const asked = geo ? [...new Set(ids)].filter(isUnknown).slice(0, LOOKUPS_PER_MESSAGE) : [];
@@ -4688,8 +4692,8 @@ function reportEnded(job: Job, ended: readonly Ended[]): void {
     if (outcome === undefined || outcome instanceof Stopped) continue;
     const fault = outcome instanceof Fault ? outcome : undefined;
     if (fault?.exitCode === 66) continue;
-    // Counting what waits reads all of it, so that is done only for a report.
-    // Where nothing was sent, nobody knows whether it works again.
+    // Where nothing was sent, nobody knows whether it works again. Counting what waits reads all of
+    // it, so that is done only for a report.
     if (outcome !== 0) report(job, name, fault, `${title} works again`, () => source?.waiting?.());
     const text =
       outcome === 0 ? "nothing new for" : `${amount(Number(outcome), "message")} sent to`;
@@ -4779,7 +4783,7 @@ async function pass(world: World, settings: Settings): Promise<number> {
   const { dryRun, verbose, ping, deadline, services } = settings;
   if (settings.databaseNamed && settings.database) requireDatabase(world, settings.database);
   const logs = findLogs(world, settings);
-  checkStateDirectory(world, settings.state, !settings.dryRun);
+  checkStateDirectory(world, settings.state, !dryRun);
   const pinged = ping ? await tellPing(world, settings) : 0;
   if (pinged === 73) return pinged;
   const names = services.map(({ name }) => name);
@@ -5037,8 +5041,7 @@ function lastLines(live: OpenFile): string[] {
 /** A log that is not fail2ban's would be silence where lines are chosen or worded: said once. */
 function noticeForeign({ live, settings }: Job, progress: Progress): void {
   const { view, host, log } = settings;
-  const isRaw = view.format === "raw" && view.only.size + view.jails.size === 0;
-  if (isRaw || !live || progress.foreign) return;
+  if (showsAll({ ...view, color: false }) || !live || progress.foreign) return;
   const foreign = foreignText(lastLines(live));
   if (!foreign) return;
   progress.foreign = true;

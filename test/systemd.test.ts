@@ -25,7 +25,7 @@ async function booted(): Promise<Server> {
     async () => (await server.run(["systemctl", "is-system-running"])).out === "running\n",
   );
   server.append(...lines(1, 3));
-  await server.paste(`chown root:adm ${LOG}; chmod 640 ${LOG}`);
+  fs.chmodSync(server.path(LOG), 0o600);
   await server.install();
   server.put(...UNITS);
   return server;
@@ -87,7 +87,8 @@ describe("systemd", () => {
       await using server = await booted();
       server.append(line(4));
       server.discord.failAlways({ kind: "rate-limit", retryAfterS: 600 });
-      await server.paste("systemctl daemon-reload; systemctl enable --now f2b-watch.timer");
+      await server.paste(`chgrp adm ${LOG}; chmod 640 ${LOG}; systemctl daemon-reload`);
+      await server.paste("systemctl enable --now f2b-watch.timer");
       await until(() => server.discord.requests.length > 0);
       const status = () => property(server, "f2b-watch.service", "ExecMainStatus");
       await until(async () => (await status()) === "75");

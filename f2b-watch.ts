@@ -620,11 +620,11 @@ function filled(words: readonly string[], width: number): string[] {
 }
 
 /** As many words as `room` has place for, and how many more there are. */
-function fitting(words: readonly string[], room: number): string {
+function fitting(words: readonly string[], room: number, joint = ", ", last = " and"): string {
   let text = "";
   for (const [index, word] of words.entries()) {
-    const more = (left: number) => (left > 0 ? ` and ${left.toLocaleString("en")} more` : "");
-    const next = index === 0 ? word : `${text}, ${word}`;
+    const more = (left: number) => (left > 0 ? `${last} ${left.toLocaleString("en")} more` : "");
+    const next = index === 0 ? word : text + joint + word;
     const rest = more(words.length - index - 1);
     if (next.length + rest.length > room) return (text + more(words.length - index)).trim();
     text = next;
@@ -1645,44 +1645,41 @@ export class Words {
   }
 
   /** A batch, empty if nothing is worth a message; `file`: all bans, where some do not fit. */
-  batch(batch: Batch): { text: string; file?: string | undefined } {
+  batch({ happenings, found, other, view, from, to }: Batch): { text: string; file?: string } {
     const { markup, host } = this.style;
-    const { happenings, found, other, view } = batch;
     const isAsked = view.only.has("found") || view.only.has("other");
     if (happenings.length === 0 && !(isAsked && found + other > 0)) return { text: "" };
-    const all = this.#together(happenings);
-    const listed = all
-      .flatMap((same) => (same.length > 1 ? same : []))
-      .filter((each) => each.event === "ban");
-    const list = listed[0] && { place: listed[0].place, ...this.#list(listed) };
-    const lines = all.map((same) => {
-      const [{ event, place }] = same;
-      if (event in MOST_ALONE) return { place, text: this.#line(same) };
+    const lines = this.#together(happenings).map((same) => {
+      const [first] = same;
+      const isCounted = first.event in MOST_ALONE;
       // What is equal stands where the last was.
+      const { place } = isCounted ? first : (same.at(-1) ?? first);
+      const bans = same.filter((each) => each.event === "ban");
+      if (bans.length > 1) return { place, ...this.#list(bans) };
       return {
-        place: same.at(-1)?.place ?? place,
-        text: this.#line(same) + timesText(same.length),
+        place,
+        text: this.#line(same) + (isCounted ? "" : timesText(same.length)),
+        file: "",
       };
     });
-    const told = [...lines, ...(list ? [list] : [])].filter(({ text }) => text !== "");
-    told.sort((a, b) => a.place - b.place);
-    // Each message names the host once.
-    const named = ` ${nameText(host, markup)} `;
-    const text = told.map((line) => `${line.text}\n`).join("");
+    lines.sort((a, b) => a.place - b.place);
     // `10:32:26 to 10:39:30 · 4,469 failed attempts · 12 other lines`
     const today = stampOf(wallClockMs(view.lastDay) - DAY).slice(0, 10);
-    const parts = [this.#period(batch, today), ...this.#counts({ found, other })];
+    const parts = [this.#period({ from, to }, today), ...this.#counts({ found, other })];
     const footer = parts.filter(Boolean).join(" · ");
     const small = footer && `${markup.small(footer)}\n`;
-    return { text: text.replace(" ", () => named) + small, file: list?.file };
+    // Each message names the host once.
+    const text = lines.map((line) => `${line.text}\n`).join("");
+    const named = text.replace(" ", () => ` ${nameText(host, markup)} `);
+    return { text: named + small, file: lines.map(({ file }) => file).join("") };
   }
 
   /** What is told together: more than a few of a kind, and what would be the same line. */
   #together(all: readonly Happening[]): [Happening, ...Happening[]][] {
     const alike = groups(all, (each) => {
       // Smooth bans, and those whose actions failed alike.
-      const failures = each.event === "ban" && this.#failures(each);
-      if (failures || each.event === "through") return `${each.event} ${each.jail} ${failures}`;
+      if (each.event === "ban") return `ban${this.#failures(each)}`;
+      if (each.event === "through") return `through ${each.jail}`;
       return each.event in MOST_ALONE ? each.event : this.#line([each]);
     });
     return alike.flatMap(([, same]) => {
@@ -1694,31 +1691,27 @@ export class Words {
   /** A flood in one message; where no file has the lines, their first and last one are in it. */
   flood(flood: Flood, log: string): string {
     const { host, markup, overflow, room } = this.style;
-    const { lines, first, last, jails } = flood;
-    const { bold, code } = markup;
+    const { code } = markup;
     const hasFile = overflow === "file";
     const period = this.#period(flood);
-    const head = `🌊 ${nameText(host, markup)} ${bold(amount(lines, "line"))}`;
+    const lines = markup.bold(amount(flood.lines, "line")) + (period && `, ${period}`);
     const where = hasFile ? "attached" : `too many to show, they are in ${code(log, 200)}`;
-    const rows = [`${head}${period && `, ${period}`}: ${where}`];
-    // A line a jail, the busiest first, as many as fit; the others are a number.
-    const counted = [...jails].map(([jail, { kinds }]) => {
-      const total = KINDS.reduce((sum, kind) => sum + kinds[kind], 0);
-      const text = this.#counts(kinds).join(", ");
-      return { total, text: `${jail ? this.jail(jail) : "of no jail:"} ${text}` };
+    const jails = Array.from(flood.jails, ([jail, { kinds }]) => {
+      const total = Object.values(kinds).reduce((sum, count) => sum + count);
+      const name = jail ? this.jail(jail) : "of no jail:";
+      return { total, text: `${name} ${this.#counts(kinds).join(", ")}` };
     });
-    let length = 0;
-    counted.sort((a, b) => b.total - a.total);
-    const shown = counted.filter(({ text }) => (length += text.length + 1) <= LIST_LENGTH);
-    const hidden = counted.length - shown.length;
-    rows.push(...shown.map(({ text }) => text));
-    if (hidden > 0) rows.push(`and ${amount(hidden, "more jail")}`);
-    if (!hasFile) rows.push(`first: ${code(first, 120)}`, `last: ${code(last, 120)}`);
+    jails.sort((a, b) => b.total - a.total);
+    const counts = jails.map(({ text }) => text);
+    const rows = [
+      `🌊 ${nameText(host, markup)} ${lines}: ${where}`,
+      ...(counts.length > 0 ? [fitting(counts, LIST_LENGTH, "\n", "\nand")] : []),
+      ...(hasFile ? [] : [`first: ${code(flood.first, 120)}`, `last: ${code(flood.last, 120)}`]),
+    ];
     const text = rows.join("\n");
-    const label = hasFile ? "most seen" : "banned";
+    const label = hasFile ? "\nmost seen: " : "\nbanned: ";
     const ids = flood.shownIds(this.style).map(([id, times]) => this.id(id, times));
-    const space = room - text.length - label.length - "\n: \n".length;
-    return ids.length === 0 ? text : `${text}\n${label}: ${fitting(ids, space)}`;
+    return ids.length > 0 ? text + label + fitting(ids, room - text.length - label.length) : text;
   }
 
   jail(jail: string): string {
@@ -1774,26 +1767,25 @@ export class Words {
     const [each] = all;
     const { bold, code } = this.style.markup;
     const jail = each.jail && this.jail(each.jail);
-    const isOne = all.length === 1 || !(each.event in MOST_ALONE);
+    const isOne = all.length === 1;
     switch (each.event) {
-      case "ban": {
-        if (isOne) return this.#ban(each);
-        // They are in the list.
-        if (each.failed.length === 0) return "";
-        const head = `🔔 ${jail} ${amount(all.length, "ban")}${this.#failures(each)}`;
-        return `${head}: ${fitting(this.#ids(all), 300)}`;
-      }
+      case "ban":
+        return this.#ban(each);
       case "through": {
         const seen = all.filter((some) => some.event === "through");
-        const attempts = seen.reduce((sum, some) => sum + some.attempts, 0);
-        const more = `through (${amount(attempts, "more attempt")})`;
-        const what = "⚠️ the ban does not work:";
-        if (isOne) return `${what} ${this.id(each.id)} is banned in ${jail} and still gets ${more}`;
+        const attempts = amount(sumOf(seen, "attempts"), "more attempt");
         seen.sort((a, b) => b.attempts - a.attempts);
         const ids = seen.map((some) => this.id(some.id, some.attempts));
-        const list = fitting(ids, LIST_LENGTH);
-        const who = amount(all.length, "address", "addresses");
-        return `${what} ${who} are banned in ${jail} and still get ${more}: ${list}`;
+        const [who, are, get, list] = isOne
+          ? [this.id(each.id), "is", "gets", ""]
+          : [
+              amount(all.length, "address", "addresses"),
+              "are",
+              "get",
+              `: ${fitting(ids, LIST_LENGTH)}`,
+            ];
+        const what = `${who} ${are} banned in ${jail} and still ${get} through`;
+        return `⚠️ the ban does not work: ${what} (${attempts})${list}`;
       }
       case "server":
         return this.#server(each);
@@ -1809,7 +1801,7 @@ export class Words {
         return `⚠️ ${jail && `${jail} `}${code(whole, 300)}`;
       }
     }
-    const [sign, did, many = ""] = {
+    const [sign, did, many] = {
       unban: ["🔓", bold("UNBANNED"), "unbanned"],
       restore: ["♻️", "ban restored:", "restored"],
       lift: ["♻️", "unbanned (jail stopped):", "unbanned (jail stopped)"],
@@ -1817,7 +1809,7 @@ export class Words {
       jailStopped: ["⛔", "jail stopped"],
       jailReloaded: ["🔄", "jail reloaded"],
     }[each.event];
-    if (isOne) return `${sign} ${jail} ${did}${each.id && ` ${this.id(each.id)}`}`;
+    if (isOne || !many) return `${sign} ${jail} ${did}${each.id && ` ${this.id(each.id)}`}`;
     return `${sign} ${bold(amount(all.length, many, many))}: ${this.#jailCounts(all)}`;
   }
 
@@ -1887,41 +1879,39 @@ export class Words {
   }
 
   /** Bans by jail and network, with every address; more than a message holds are a file. */
-  #list(bans: readonly Of<"ban">[]): { text: string; file?: string } {
+  #list(bans: readonly Of<"ban">[]): { text: string; file: string } {
     const { overflow, room, host, markup } = this.style;
-    const byNetwork = (some: typeof bans) => {
-      const networks = groups(some, ({ id }) => networkOf(id) ?? id);
-      const named = networks.map(([network, same]) => ({ network, ids: this.#ids(same) }));
-      return named.sort((a, b) => b.ids.length - a.ids.length);
-    };
+    const networksOf = (some: readonly Happening[]) =>
+      groups(some, ({ id }) => networkOf(id) ?? id).map(([network, same]) => {
+        return { network: network + timesText(same.length), ids: this.#ids(same) };
+      });
     const jails = groups(bans, ({ jail }) => jail);
     const count = markup.bold(amount(bans.length, "ban"));
-    const head = `🔔 ${count} in ${amount(jails.length, "jail")}`;
+    const [failures = ""] = bans.map((ban) => this.#failures(ban));
+    const head = `🔔 ${count} in ${amount(jails.length, "jail")}${failures}`;
     const lists = jails.map(([jail, inJail]) => {
       // No id has a line end. Lines of this length, so that messages can be cut between them.
-      const words = byNetwork(inJail).map(({ network, ids }) => {
-        return ids.length > 1
-          ? `${network}${timesText(ids.length)} (${ids.join(",\n")})`
-          : ids.join();
+      const words = networksOf(inJail).map(({ network, ids }) => {
+        return ids.length > 1 ? `${network} (${ids.join(",\n")})` : ids.join();
       });
       const of = `${this.jail(jail)} ${inJail.length.toLocaleString("en")}:`;
       return filled([of, ...words.join(",\n").split("\n")], 300).join("\n");
     });
     const whole = [head, ...lists].join("\n");
-    if (overflow === "none" || whole.length + host.length + 4 <= room) return { text: whole };
-    const shared = byNetwork(bans).filter(({ ids }) => ids.length > 1);
-    const networks = shared.map(({ network, ids }) => network + timesText(ids.length));
+    if (overflow === "none" || whole.length + host.length + 4 <= room)
+      return { text: whole, file: "" };
+    const shared = networksOf(bans).filter(({ ids }) => ids.length > 1);
+    const networks = shared.map(({ network }) => network);
     const lines = [
       head + (overflow === "file" ? IN_FILE : ""),
       this.#jailCounts(bans),
-      networks.length > 0 ? `busiest networks: ${fitting(networks, LIST_LENGTH)}` : "",
+      ...(shared.length > 0 ? [`busiest networks: ${fitting(networks, LIST_LENGTH)}`] : []),
       `addresses: ${fitting(this.#ids(bans), LIST_LENGTH)}`,
     ];
-    const text = lines.filter(Boolean).join("\n");
-    if (overflow !== "file") return { text };
     // A line of the log may be as large as a file may be.
     const rows = bans.map(({ time, jail, id }) => `${time} [${jail}] ${shortened(id, 1_000)}\n`);
-    return { text, file: rows.map((row) => row.trimStart()).join("") };
+    const file = overflow === "file" ? rows.map((row) => row.trimStart()).join("") : "";
+    return { text: lines.join("\n"), file };
   }
 }
 

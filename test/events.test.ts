@@ -91,7 +91,7 @@ describe("many", () => {
     const lines = told([...all("ban", [...ids, ".1"]), ...log("ban 198.51.100.1 @web")]);
     expect(lines[0]).toBe("🔔 web-1 **42 bans** in 2 jails");
     expect(lines[1]).toStartWith(
-      "**[sshd]** 41: 203.0.113.0/24 ×40 (203.0.113.1 ×2, 203.0.113.0, 203.0.113.2,",
+      "**[sshd]** 41: 203.0.113.0/24 ×41 (203.0.113.1 ×2, 203.0.113.0, 203.0.113.2,",
     );
     const text = lines.join("\n");
     for (const id of ids) expect(text).toMatch(new RegExp(`\\b${RegExp.escape(id)}[, )]`));
@@ -133,8 +133,8 @@ describe("many", () => {
         ]),
       ),
     );
-    expect(lines[0]).toStartWith(
-      "🔔 web-1 **[sshd]** 30 bans · ⚠️ **action `notify` failed**: `returned 6`: 203.0.113.0, ",
+    expect(lines[0]).toBe(
+      "🔔 web-1 **30 bans** in 1 jail · ⚠️ **action `notify` failed**: `returned 6`",
     );
     const list = lines.slice(1).join(" ");
     for (const id of some) expect(list).toMatch(new RegExp(`\\b${RegExp.escape(id)}[,)]`));

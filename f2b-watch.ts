@@ -1656,11 +1656,7 @@ export class Words {
       const { place } = isCounted ? first : (same.at(-1) ?? first);
       const bans = same.filter((each) => each.event === "ban");
       if (bans.length > 1) return { place, ...this.#list(bans) };
-      return {
-        place,
-        text: this.#line(same) + (isCounted ? "" : timesText(same.length)),
-        file: "",
-      };
+      return { place, text: this.#line(same) + (isCounted ? "" : timesText(same.length)) };
     });
     lines.sort((a, b) => a.place - b.place);
     // `10:32:26 to 10:39:30 · 4,469 failed attempts · 12 other lines`
@@ -1671,7 +1667,7 @@ export class Words {
     // Each message names the host once.
     const text = lines.map((line) => `${line.text}\n`).join("");
     const named = text.replace(" ", () => ` ${nameText(host, markup)} `);
-    return { text: named + small, file: lines.map(({ file }) => file).join("") };
+    return { text: named + small, file: lines.map(({ file = "" }) => file).join("") };
   }
 
   /** What is told together: more than a few of a kind, and what would be the same line. */
@@ -1879,7 +1875,7 @@ export class Words {
   }
 
   /** Bans by jail and network, with every address; more than a message holds are a file. */
-  #list(bans: readonly Of<"ban">[]): { text: string; file: string } {
+  #list(bans: readonly Of<"ban">[]): { text: string; file?: string } {
     const { overflow, room, host, markup } = this.style;
     const networksOf = (some: readonly Happening[]) =>
       groups(some, ({ id }) => networkOf(id) ?? id).map(([network, same]) => {
@@ -1898,8 +1894,7 @@ export class Words {
       return filled([of, ...words.join(",\n").split("\n")], 300).join("\n");
     });
     const whole = [head, ...lists].join("\n");
-    if (overflow === "none" || whole.length + host.length + 4 <= room)
-      return { text: whole, file: "" };
+    if (overflow === "none" || whole.length + host.length + 4 <= room) return { text: whole };
     const shared = networksOf(bans).filter(({ ids }) => ids.length > 1);
     const networks = shared.map(({ network }) => network);
     const lines = [
@@ -4202,18 +4197,15 @@ async function jailStatuses(
 ): Promise<JailStatus[]> {
   const all = readJailNames(await askClient(world, "status"));
   if (!all) throw unreadable("status", "; a jail's name must hold no comma");
-  const known = all.length > 0 ? `there are: ${all.join(", ")}` : "there are none";
-  const unknown = named.find((name) => !all.includes(name));
-  if (unknown !== undefined) {
-    const hint = meant(unknown, all) ?? known;
+  const wanted = named.length > 0 ? new Set(named) : view.jails;
+  const [unknown, ...others] = wanted.difference(new Set(all));
+  // Some jails of --jail may be another host's.
+  if (unknown !== undefined && (named.length > 0 || others.length + 1 === wanted.size)) {
+    const hint = meant(unknown, all) ?? `there are: ${all.join(", ") || "none"}`;
     throw new Fault(64, `no such jail: ${JSON.stringify(unknown)}`, hint);
   }
-  const wanted = named.length > 0 ? new Set(named) : view.jails;
-  const chosen = all.filter((name) => wanted.size === 0 || wanted.has(name));
-  if (chosen.length === 0 && all.length > 0)
-    throw new Fault(64, "--jail: fail2ban has none of these jails", known);
   const jails: JailStatus[] = [];
-  for (const name of chosen) {
+  for (const name of all.filter((each) => wanted.size === 0 || wanted.has(each))) {
     const jail = readJailStatus(name, await askClient(world, "status", name), ownSecrets);
     if (!jail) throw unreadable(`status ${JSON.stringify(name)}`);
     jails.push(jail);
@@ -4257,9 +4249,10 @@ export async function lookUpFacts(
     }
   };
   facts.bans.clear();
-  const path = bans.length > 0 && databaseOf(world, settings);
-  if (path)
+  if (bans.length > 0)
     await ask("database", async () => {
+      const path = databaseOf(world, settings);
+      if (!path) return;
       const read = (some: typeof bans) => {
         const keys = some.map(({ jail, id }) => [jail, id]);
         const stored = readBans(world, path, "AND jail = ? AND ip = ?", keys);
@@ -4288,28 +4281,16 @@ export async function lookUpFacts(
   return facts;
 }
 
-/** fail2ban's database; the default one is none where it is missing, or closed to this user. */
+/** fail2ban's database; the default one is none where it cannot be opened, else that is 78. */
 function databaseOf(world: World, { database, databaseNamed }: Settings): string | undefined {
+  if (!database) return undefined;
   try {
-    if (database && !databaseNamed) world.fs.accessSync(database, world.fs.constants.R_OK);
+    // Closed at once: later, that would take away the locks of SQLite, too.
+    world.fs.closeSync(openRegular(world, database, () => undefined).descriptor);
     return database;
-  } catch {
-    return undefined;
-  }
-}
-
-/** Throws 78 unless it is a database and open to this user. */
-function requireDatabase(world: World, path: string) {
-  try {
-    const { descriptor, stat } = openRegular(world, path, () => undefined);
-    const head = Buffer.alloc(20);
-    world.fs.readSync(descriptor, head, 0, head.length, 0);
-    // At once: closing it later would take away the locks of SQLite, too.
-    world.fs.closeSync(descriptor);
-    if (!latin1(head).startsWith("SQLite format 3\0")) throw new Error("it is not a database");
-    return { stat, format: head[18] };
   } catch (error) {
-    throw databaseFault(path, error, 78);
+    if (databaseNamed) throw databaseFault(database, error, 78);
+    return undefined;
   }
 }
 
@@ -4326,14 +4307,11 @@ function databaseFault(path: string, error: unknown, exitCode: number): Fault {
 
 /**
  * Bans in fail2ban's database, for each of `keys`. SQLite holds a read lock during each statement
- * alone, so that fail2ban hardly waits; in WAL mode, which it does not use, even reading makes
- * files beside it.
+ * alone, so that fail2ban hardly waits.
  */
 function readBans(world: World, path: string, rest: string, keys: readonly string[][]) {
-  const { stat, format } = requireDatabase(world, path);
   try {
-    const isWal = format === 2 && "is in WAL mode, which cannot be read without writing";
-    const problem = ownershipProblem(world, stat) ?? isWal;
+    const problem = ownershipProblem(world, world.fs.statSync(path));
     if (problem) throw new Error(`it ${problem}`);
     const { DatabaseSync } = process.getBuiltinModule("node:sqlite");
     using database = new DatabaseSync(path, { readOnly: true });
@@ -4383,19 +4361,15 @@ function knownOf(time: string, rows: ReturnType<typeof readBans>[number], settin
 async function lookUpCountry(world: World, geo: string, address = "192.0.2.1") {
   const words = ["--file", geo, "--ip", address];
   const ran = await world.runProgram("mmdblookup", words, 2 * SECOND);
-  if (ran.kind === "missing")
-    throw new Fault(66, "no countries: mmdblookup is not installed", "apt install mmdb-bin");
-  if (ran.kind !== "ended") {
-    const hint = `see what it does: mmdblookup ${words.join(" ")}`;
-    throw new Fault(66, "no countries: mmdblookup does not answer", hint);
-  }
+  const fault = (why: string, hint: string) => new Fault(66, `no countries: ${why}`, hint);
+  if (ran.kind === "missing") throw fault("mmdblookup is not installed", "apt install mmdb-bin");
+  if (ran.kind !== "ended")
+    throw fault("mmdblookup does not answer", `see what it does: mmdblookup ${words.join(" ")}`);
   const said = ran.out + ran.err;
   // No entry, or an IPv6 address where there is IPv4 only.
   if (ran.code === 6 || said.includes("IPv4-only database")) return undefined;
-  if (ran.code !== 0) {
-    const why = / - (.+)/.exec(said)?.[1] ?? "mmdblookup fails";
-    throw new Fault(66, `no countries: cannot read ${geo}: ${why}`, "--geo names an .mmdb file");
-  }
+  const why = / - (.+)/.exec(said)?.[1] ?? "mmdblookup fails";
+  if (ran.code !== 0) throw fault(`cannot read ${geo}: ${why}`, "--geo names an .mmdb file");
   const codeIn = (name: string) => {
     const block = new RegExp(`^ {4}"${name}": *\\n( +)\\{\\n([^]*?)^\\1\\}`, "m").exec(ran.out);
     return /"iso_code": *\n *"([A-Z]{2})"/.exec(block?.[2] ?? "")?.[1];
@@ -4771,7 +4745,7 @@ function nothingNew(
  */
 async function pass(world: World, settings: Settings): Promise<number> {
   const { dryRun, verbose, ping, deadline, services } = settings;
-  if (settings.databaseNamed && settings.database) requireDatabase(world, settings.database);
+  if (settings.databaseNamed) databaseOf(world, settings);
   const logs = findLogs(world, settings);
   checkStateDirectory(world, settings.state, !dryRun);
   const pinged = ping ? await tellPing(world, settings) : 0;

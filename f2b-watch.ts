@@ -13,7 +13,8 @@
  *   → `pass` opens a `session` for each log: one run works, the others leave it a mark and exit
  *   → `planRead` compares the saved position with the files and says where to read
  *   → `LogSource` cuts a message: whole lines, without secrets, under 2000 characters
- *   → `deliver` waits until it may, notes what is in doubt, posts, reads the verdict, saves
+ *   → `deliver` waits until it may, notes what is in doubt, saves what has arrived
+ *   → `post` makes the request with `fetch` and reads the verdict
  *
  * Read it top to bottom: what is saved → the core, from secrets and the grammar to words, plans and
  * verdicts → the World, through which effects go → the pass and the other commands, which decide
@@ -2261,7 +2262,7 @@ interface Connected extends Service {
   /** What must never be shown. */
   readonly secrets: readonly string[];
   /** Without `sender` the service shows its own name for us. */
-  post(content: string, sender: string | undefined, file: AttachedFile | undefined): Call;
+  compose(content: string, sender: string | undefined, file: AttachedFile | undefined): Call;
   /** How to ask without posting, or what to report if that is impossible. */
   readonly ask: (Call & { read(reply: Reply): Asked | undefined }) | Asked;
 }
@@ -2421,7 +2422,7 @@ export const DISCORD: Service = {
       settings: fingerprint(url),
       host,
       secrets: [webhook.replace(/.*\//, "")],
-      post(content, username, file) {
+      compose(content, username, file) {
         // 1 << 2: no link previews.
         const payload = { content, allowed_mentions: { parse: [] }, flags: 4, username };
         if (!file) return { url, body: payload };
@@ -2553,7 +2554,7 @@ export const SLACK: Service = {
         settings: fingerprint(`${url}""`),
         host,
         secrets: [pathname, pathname.replace(/.*\//, "")],
-        post: (text) => ({ url, body: { ...quiet, text } }),
+        compose: (text) => ({ url, body: { ...quiet, text } }),
         ask: { text: "an incoming webhook", doubt: "whether it works", untouched: /./ },
       };
     }
@@ -2565,7 +2566,7 @@ export const SLACK: Service = {
       settings: fingerprint(url + JSON.stringify({ token, channel })),
       host: api.host,
       secrets: [token],
-      post: (text, username) => {
+      compose: (text, username) => {
         return { url, headers, body: { channel, username, icon_emoji: icon, ...quiet, text } };
       },
       ask: {
@@ -2598,19 +2599,6 @@ function readIdentity(reply: Reply, channel: string): Asked | undefined {
 const SERVICES: readonly Service[] = [DISCORD, SLACK];
 
 const SET_ONE = `set ${SERVICES.map(({ needs }) => needs).join(", ")}`;
-
-/** A verdict with what a person can do about it; the hint names `host`. */
-function withHint(verdict: Verdict, host: string): Verdict {
-  const [, general]: Ending = VERDICTS[verdict.kind];
-  const text = verdict.hint ?? general;
-  const isLocal = LOOPBACK.test(host.replace(/:\d+$/, ""));
-  // Nothing stands between this machine and itself.
-  const hint =
-    isLocal && text?.includes("curl")
-      ? "see what listens there: ss -ltnp"
-      : text?.replace("HOST", host);
-  return { ...verdict, hint };
-}
 
 // ── Core: how to send ───────────────────────────────────────────────────────────────────────────
 // Pure. Keeps a service's limits and decides what follows each verdict.
@@ -2659,34 +2647,28 @@ function isPaused(pause: Pause | undefined, now: number, settings: string): bool
   return pause.until > now && (pause.settings ?? settings) === settings;
 }
 
-type Step =
-  | { kind: "save" | "refused" | "dropName" }
-  | { kind: "again"; afterMs: number }
-  | { kind: "stop"; exitCode: number; pause?: Pause };
-
-/** What to do after a verdict that was `tried` so often before for the same message. */
-function nextStep(
-  { kind, why, hint, waitMs }: Verdict,
-  tried: number,
-  given: { now: number; leftMs: number; jitterMs: number; lastStepMs: number; settings: string },
-): Step {
-  const { now, leftMs, jitterMs, lastStepMs, settings } = given;
-  if (kind === "confirmed" || kind === "unproven") return { kind: "save" };
-  if (kind === "badName") return { kind: "dropName" };
-  if (kind === "tooLarge" || kind === "refused") return { kind: "refused" };
+/** How long until the same message is tried again, after so many tries; Infinity if it is not. */
+function retryDelayMs({ kind, waitMs }: Verdict, tried: number, jitterMs: number): number {
+  // Many hosts may share the limit: those refused together must not return together.
+  if (waitMs !== undefined) return Math.min(waitMs + jitterMs * 2 ** Math.min(tried, 6), DAY);
   // Seven tries take about a minute; what may have arrived gets three per run.
   const retries = kind === "unsent" ? 6 : kind === "unclear" ? 2 : 0;
-  let afterMs = tried < retries ? 2 ** tried * SECOND + jitterMs : Infinity;
-  // Many hosts may share the limit: those refused together must not return together.
-  if (waitMs !== undefined) afterMs = Math.min(waitMs + jitterMs * 2 ** Math.min(tried, 6), DAY);
-  if (afterMs < leftMs) return { kind: "again", afterMs };
+  return tried < retries ? 2 ** tried * SECOND + jitterMs : Infinity;
+}
+
+/** How long to leave a destination alone: as long as it said, else longer than last time. */
+function pauseAfter(
+  { kind, why, hint, waitMs }: Verdict,
+  given: { now: number; afterMs: number; last: Pause | undefined; settings: string },
+): Pause | undefined {
+  const { now, afterMs, last, settings } = given;
   const [exitCode, , firstMs, longestMs = 0]: Ending = VERDICTS[kind];
-  if (firstMs === undefined) return { kind: "stop", exitCode };
-  const stepMs = waitMs === undefined ? Math.min(Math.max(firstMs, lastStepMs * 2), longestMs) : 0;
-  const until = now + (waitMs === undefined ? stepMs : afterMs);
-  const pause = { setAt: now, until, stepMs, exitCode, why, hint };
+  if (firstMs === undefined) return undefined;
+  const nextMs = Math.min(Math.max(firstMs, (last?.stepMs ?? 0) * 2), longestMs);
+  const [stepMs, pauseMs] = waitMs === undefined ? [nextMs, nextMs] : [0, afterMs];
+  const pause = { setAt: now, until: now + pauseMs, stepMs, exitCode, why, hint };
   // A refusal holds for its settings only.
-  return { kind: "stop", exitCode, pause: exitCode === 75 ? pause : { ...pause, settings } };
+  return exitCode === 75 ? pause : { ...pause, settings };
 }
 
 /** A place in what a destination is sent: behind so many lines, and characters of what follows. */
@@ -3989,10 +3971,15 @@ function acquireLock(path: string) {
 // One message in, one verdict out; it is posted, or printed where no channel is set. No URL and no
 // token leaves this section.
 
-/** Makes one request; without a reply, the verdict on its absence. */
-async function request(world: World, service: Service, call: Call, leftMs = Infinity) {
-  const { url, headers = {}, body } = call;
+/** Makes one request, and reads its reply or the lack of one. */
+async function post(
+  world: World,
+  service: Connected,
+  { url, headers = {}, body }: Call,
+  leftMs = Infinity,
+): Promise<Verdict & { reply: Reply | undefined }> {
   const proxy = proxyOf(world, new URL(url));
+  let answer: Reply | Verdict;
   try {
     const isForm = body instanceof FormData;
     const packed = body && new Response(isForm ? body : JSON.stringify(body));
@@ -4020,13 +4007,18 @@ async function request(world: World, service: Service, call: Call, leftMs = Infi
       if (text.length > 64 * 1024) break;
     }
     const { status, headers: answered } = response;
-    return { status, headers: Object.fromEntries(answered), body: text };
+    answer = { status, headers: Object.fromEntries(answered), body: text };
   } catch (error) {
-    const verdict = readFetchError(error);
-    if (verdict.kind !== "unsent" || !proxy) return verdict;
-    const why = `${verdict.why} through the proxy in ${proxy}`;
-    return { ...verdict, why, hint: `check ${proxy}: http://<host>:<port>` };
+    answer = readFetchError(error);
+    if (answer.kind === "unsent" && proxy) {
+      const why = `${answer.why} through the proxy in ${proxy}`;
+      answer = { ...answer, why, hint: `check ${proxy}: http://<host>:<port>` };
+    }
   }
+  const reply = "kind" in answer ? undefined : answer;
+  const verdict = "kind" in answer ? answer : readReply(service, answer);
+  const [, general]: Ending = VERDICTS[verdict.kind];
+  return { ...verdict, hint: (verdict.hint ?? general)?.replace("HOST", service.host), reply };
 }
 
 /** The variable that names the proxy for this URL; throws if it names none. */
@@ -4045,40 +4037,24 @@ function proxyOf({ env }: World, { protocol, hostname }: URL): string | undefine
 /** A service as a run uses it. */
 type Destination = ReturnType<typeof destinationOf>;
 
-function destinationOf(world: World, settings: Settings, service: Connected) {
-  const { header, encode, hasColors, pace, host } = service;
-  const colors = hasColors && settings.view.color;
-  const sender = discordName(settings.host);
-  const posting = {
-    pace,
-    /** Messages are printed, so nothing paces or refuses them. */
-    prints: false,
-    /** `named`: under our own name, which may be refused; `leftMs`: the run's remaining time. */
-    send({ content, file }: Message, named: boolean, leftMs: number): Verdict | Promise<Verdict> {
-      const call = service.post(content, named ? sender : undefined, file);
-      return request(world, service, call, leftMs).then((reply) =>
-        withHint("kind" in reply ? reply : readReply(service, reply), host),
-      );
-    },
-    /** Prints what is buffered. */
-    flush: () => Promise.resolve(),
-  };
+function destinationOf({ host, view, prints }: Settings, service: Connected) {
+  const { header, encode, hasColors } = service;
+  const colors = hasColors && view.color;
   return {
     ...service,
-    ...(settings.prints ? printing(world, settings) : posting),
     colors,
+    /** Messages are printed, so nothing paces or refuses them. */
+    prints,
     /** A whole message: words, then lines in a fence. */
     fenced: (before: string, lines: string) =>
-      `${header(settings.host, "")}${encode(before)}\`\`\`${colors ? "ansi" : ""}\n${lines}\n\`\`\``,
+      `${header(host, "")}${encode(before)}\`\`\`${colors ? "ansi" : ""}\n${lines}\n\`\`\``,
     /** A whole message without a fence; `words` are in the service's markup. */
-    plain: (before: string, words: string) => header(settings.host, words) + encode(before) + words,
+    plain: (before: string, words: string) => header(host, words) + encode(before) + words,
   };
 }
 
-/** The same messages, printed as a channel would show them: sender, text, file. */
-function printing(world: World, { host, dryRun, said }: Settings) {
-  const name = discordName(host);
-  const printed: Verdict = { kind: "confirmed", why: "" };
+/** Prints messages as a channel would show them: sender, text, file. */
+function printer(world: World, { host, dryRun, said }: Settings) {
   let buffered = "";
   const flush = async (parts: readonly string[] = []) => {
     const texts = [buffered, ...parts].filter((text) => text !== "");
@@ -4088,21 +4064,16 @@ function printing(world: World, { host, dryRun, said }: Settings) {
     // One part after the other: memory has no room for a second copy of a whole file.
     for (const text of texts) await print(world, text, leaves);
     if (texts.length > 0) await world.sleep(0);
-    return printed;
   };
-  return {
-    pace: [],
-    prints: true,
-    flush,
-    send({ content, file }: Message) {
-      const message = "no destination is set, messages go to stdout";
-      if (!dryRun && !said.has(message)) complain(world, message, SET_ONE);
-      said.add(message);
-      buffered += `${name}\n${content}\n${file ? `[${file.name}]\n` : ""}`;
-      // What counts as sent is printed. Parts of this size are as fast as larger ones.
-      return dryRun && !file && buffered.length < 64 * 1024 ? printed : flush(file?.parts);
-    },
+  const add = ({ content, file }: Message): Promise<void> | undefined => {
+    const message = "no destination is set, messages go to stdout";
+    if (!dryRun && !said.has(message)) complain(world, message, SET_ONE);
+    said.add(message);
+    buffered += `${discordName(host)}\n${content}\n${file ? `[${file.name}]\n` : ""}`;
+    // What counts as sent is printed. Parts of this size are as fast as larger ones.
+    return dryRun && !file && buffered.length < 64 * 1024 ? undefined : flush(file?.parts);
   };
+  return { add, [Symbol.asyncDispose]: () => flush() };
 }
 
 /** Where messages go if no service is configured. */
@@ -4116,7 +4087,7 @@ const STDOUT: Connected = {
   settings: "",
   host: "",
   secrets: [],
-  post: () => ({ url: "" }),
+  compose: () => ({ url: "" }),
   ask: { text: "", doubt: "", untouched: undefined },
 };
 
@@ -4143,17 +4114,12 @@ function complain(world: World, message: string, hint?: string): void {
 async function askService(world: World, service: Connected): Promise<Asked> {
   const { ask, host, title } = service;
   if (!("url" in ask)) return ask;
-  const reply = await request(world, service, ask);
-  let verdict: Verdict;
-  if ("kind" in reply) verdict = reply;
-  else {
-    const asked = ask.read(reply);
-    if (asked) return asked;
-    verdict = readReply(service, reply);
-    if (VERDICTS[verdict.kind][0] === 0) verdict = notAs(title, reply);
-  }
-  const { kind, why, hint } = withHint(verdict, host);
-  throw new Fault(VERDICTS[kind][0], why, hint);
+  const { reply, ...verdict } = await post(world, service, ask);
+  const asked = reply && ask.read(reply);
+  if (asked) return asked;
+  const isFine = reply && VERDICTS[verdict.kind][0] === 0;
+  const { kind, why, hint } = isFine ? notAs(title, reply) : verdict;
+  throw new Fault(VERDICTS[kind][0], why, hint?.replace("HOST", host));
 }
 
 // ── World: fail2ban-client ──────────────────────────────────────────────────────────────────────
@@ -4566,7 +4532,7 @@ async function session(
   await using job = await openJob(world, settings, isPass);
   if (isPass) await reportMismatches(job);
   const parts: Promise<Ended>[] = [];
-  for (const destination of services.map((service) => destinationOf(world, settings, service))) {
+  for (const destination of services.map((service) => destinationOf(settings, service))) {
     const part = async (): Promise<Ended> => {
       let source: Source | undefined;
       // What goes wrong with one destination stays with it.
@@ -4574,7 +4540,6 @@ async function session(
         source = await work(job, destination);
         return source && (await deliver(job, destination, source));
       });
-      await destination.flush();
       return { destination, outcome, source };
     };
     parts.push(part());
@@ -5393,8 +5358,8 @@ interface Source {
   answered?(message: Message, isUnclear: boolean): void;
   /** It has arrived. */
   done(message: Message): void;
-  /** It is refused by itself: what comes next is less of it, or what is behind it, or a fault. */
-  refused(message: Message, verdict: Verdict): Fault | undefined;
+  /** It is refused by itself: what comes next is less of it, or what is behind it; may throw. */
+  refused(message: Message, verdict: Verdict): void;
   /** Whether anything was left behind, sent or not. */
   readonly hasMoved?: boolean;
   /** What waits, in words; empty when nothing does. */
@@ -5416,11 +5381,10 @@ const TIME_IS_UP = "time is up, the rest follows in the next run";
  */
 async function deliver(job: Job, destination: Destination, source: Source): Promise<number> {
   const { world, deadline } = job;
-  const { title, prints } = destination;
-  const { dryRun } = job.settings;
-  const failed = (exitCode: number, why: string, hint?: string) =>
-    new Fault(exitCode, `${title}: ${why}`, hint);
-  let [sent, named] = [0, true];
+  const { title, prints, settings } = destination;
+  const { host, dryRun } = job.settings;
+  await using printed = printer(world, job.settings);
+  let [sent, sender]: [number, string | undefined] = [0, discordName(host)];
   /** How often each verdict came for this message. */
   let tries: Partial<Record<Verdict["kind"], number>> = {};
   for (;;) {
@@ -5433,41 +5397,41 @@ async function deliver(job: Job, destination: Destination, source: Source): Prom
     if (world.stopping.aborted) throw new Stopped();
     if (!prints || world.now() >= deadline) await takeTurn(job, destination, sent);
     if (!dryRun) source.begin(message);
-    const sending = destination.send(message, named, deadline - world.now());
-    const verdict = sending instanceof Promise ? await sending : sending;
     if (prints) {
+      const full = printed.add(message);
+      if (full) await full;
       sent++;
       source.done(message);
       continue;
     }
+    const call = destination.compose(message.content, sender, message.file);
+    const verdict = await post(world, destination, call, deadline - world.now());
     const { kind, why, hint } = verdict;
-    const step = stepAfter(job, destination, verdict, tries[kind] ?? 0);
+    const channel = notePost(job, destination, verdict);
     source.answered?.(message, kind === "unclear");
-    say(job, `${title}: ${kind} → ${step.kind}`);
-    switch (step.kind) {
-      case "save":
-        sent++;
-        source.done(message);
-        tries = {};
-        showProgress(job, `${title}: ${sent} sent`);
-        break;
-      case "again":
-        tries[kind] = (tries[kind] ?? 0) + 1;
-        showProgress(job, `${title}: ${why}, again in ${Math.ceil(step.afterMs / SECOND)} s`);
-        await world.sleep(step.afterMs);
-        break;
-      case "refused": {
-        const fault = source.refused(message, verdict);
-        if (fault) throw failed(fault.exitCode, fault.message, fault.hint);
-        tries = {};
-        break;
+    if (kind === "confirmed" || kind === "unproven") {
+      [sent, tries] = [sent + 1, {}];
+      delete channel.pause;
+      source.done(message);
+      showProgress(job, `${title}: ${sent} sent`);
+    } else if (kind === "refused" || kind === "tooLarge") {
+      tries = {};
+      delete channel.pause;
+      source.refused(message, verdict);
+    } else if (kind === "badName" && sender !== undefined) {
+      sender = undefined;
+    } else {
+      const now = world.now();
+      const tried = tries[kind] ?? 0;
+      const afterMs = retryDelayMs(verdict, tried, 50 + Math.floor(world.random() * 200));
+      if (now + afterMs >= deadline) {
+        const pause = pauseAfter(verdict, { now, afterMs, last: channel.pause, settings });
+        if (pause) channel.pause = pause;
+        throw new Fault(VERDICTS[kind][0], `${title}: ${why}`, hint);
       }
-      case "dropName":
-        if (!named) throw failed(78, "it takes no name of ours");
-        named = false;
-        break;
-      case "stop":
-        throw failed(step.exitCode, why, hint);
+      tries[kind] = tried + 1;
+      showProgress(job, `${title}: ${why}, again in ${Math.ceil(afterMs / SECOND)} s`);
+      await world.sleep(afterMs);
     }
   }
 }
@@ -5475,13 +5439,13 @@ async function deliver(job: Job, destination: Destination, source: Source): Prom
 /** Waits until the next message may be posted; throws what stops it. */
 async function takeTurn(job: Job, destination: Destination, sent: number): Promise<void> {
   const { world, deadline } = job;
-  const { name, title, settings, prints, pace } = destination;
+  const { name, title, settings, pace } = destination;
   const channel = job.channel(name);
   const { pause } = channel;
   const now = world.now();
-  if (pause && !prints && isPaused(pause, now, settings))
+  if (pause && isPaused(pause, now, settings))
     throw new Fault(pause.exitCode, `${title}: ${pause.why}`, pause.hint);
-  const waitMs = prints ? 0 : turnDelayMs(channel, pace, now);
+  const waitMs = turnDelayMs(channel, pace, now);
   // The first message goes out however late it is, or a slow start would never get anywhere.
   if (now + waitMs >= deadline && (sent > 0 || waitMs > 0))
     throw new Fault(75, `${title}: ${TIME_IS_UP}`);
@@ -5491,26 +5455,21 @@ async function takeTurn(job: Job, destination: Destination, sent: number): Promi
   if (world.stopping.aborted) throw new Stopped();
 }
 
-/** What an answer means for the message, and for what the destination is sent next. */
-function stepAfter(job: Job, destination: Destination, verdict: Verdict, tried: number): Step {
-  const { world, deadline, state } = job;
-  const { name, title, settings } = destination;
+/** Remembers a post for the pace; reports once that a destination does not confirm messages. */
+function notePost(job: Job, { name, title }: Destination, { kind, delayMs }: Verdict): Channel {
+  const { world, state } = job;
   const channel = job.channel(name);
   const now = world.now();
   const isRecent = (at: number) => at <= now && now - at < MINUTE;
-  channel.posts = [...channel.posts, now].filter(isRecent).slice(-60);
-  channel.asked = verdict.delayMs ? { at: now, delayMs: verdict.delayMs } : undefined;
-  const lastStepMs = channel.pause?.stepMs ?? 0;
-  const times = { now, leftMs: deadline - now, jitterMs: 50 + Math.floor(world.random() * 200) };
-  const step = nextStep(verdict, tried, { ...times, lastStepMs, settings });
-  if (step.kind === "save" || step.kind === "refused") delete channel.pause;
-  if (step.kind === "stop" && step.pause) channel.pause = step.pause;
+  channel.posts = [...channel.posts, now].filter(isRecent);
+  channel.asked = delayMs ? { at: now, delayMs } : undefined;
   const key = `${name} unverified`;
-  if (verdict.kind === "unproven" && !state.failures[key]) {
+  if (kind === "unproven" && !state.failures[key]) {
     complain(world, `${title} takes messages without saying that it kept them`);
     if (world.heard) state.failures[key] = { since: now, told: now, exitCode: 0 };
   }
-  return step;
+  say(job, `${title}: ${kind}`);
+  return channel;
 }
 
 /** One destination's part of a pass: the log's new lines, and what must be said of them. */
@@ -5815,7 +5774,7 @@ class LogSource implements Source {
    * Many lines are sent again as fewer. A single one is sent as a file, or kept on disk and told
    * here and in the channel.
    */
-  refused(message: Message, { kind, why }: Verdict): Fault | undefined {
+  refused(message: Message, { kind, why }: Verdict): void {
     const { world, settings, statePath } = this.#job;
     const { title, overflow } = this.#destination;
     if (message.lines > 1) {
@@ -5823,20 +5782,20 @@ class LogSource implements Source {
       // Less than half: the form around the file counts, too.
       if (kind === "tooLarge" && bytes) this.#fileBytes = Math.floor(bytes / 2) - 1_024;
       else this.#suspects = message.lines;
-      return undefined;
+      return;
     }
-    if (!message.shown) return new Fault(69, `refuses a notice: ${why}`);
+    if (!message.shown) throw new Fault(69, `${title}: refuses a notice: ${why}`);
     const { outbox, notice = "" } = this.#progress;
     if (outbox?.file) {
       // Refused for the file or for the words: the words alone will tell.
       this.#progress.outbox = { text: outbox.text.replace(IN_FILE, ""), sent: 0 };
       this.#spot = this.#waiting(this.#progress.outbox);
-      return undefined;
+      return;
     }
     if (!this.#asFile && ++this.#refused > 10)
-      return new Fault(69, `refuses too many lines: ${why}`, `see ${statePath}.rejected`);
+      throw new Fault(69, `${title}: refuses too many lines: ${why}`, `see ${statePath}.rejected`);
     this.#asFile = overflow === "file" && !message.file;
-    if (this.#asFile) return undefined;
+    if (this.#asFile) return;
     const path = `${statePath}.rejected`;
     const line = message.shown.join("");
     writePrivate(world, path, world.fs.constants.O_APPEND, line);
@@ -5847,7 +5806,6 @@ class LogSource implements Source {
     this.#isToldOfRejected = true;
     this.done(message, notice.includes(refused) ? notice : notice + refused);
     this.#suspects = 0;
-    return undefined;
   }
 
   waiting(): string {
@@ -5913,7 +5871,9 @@ function textSource(
       if (isOver) whenDone();
       job.save();
     },
-    refused: (_, { why }) => new Fault(69, `refuses the message: ${why}`, VERDICTS.refused[1]),
+    refused(_, { why, hint }) {
+      throw new Fault(69, `${destination.title}: refuses the message: ${why}`, hint);
+    },
   };
 }
 
@@ -6357,8 +6317,7 @@ function digest(world: World, all: Settings): Promise<number> {
     const textFor = ({ encode, fenced, limit }: Destination) =>
       digestText(report, (text) => fenced(before, encode(text)).length <= limit);
     if (json) await print(world, `${JSON.stringify({ host, log, ...report }, undefined, 2)}\n`);
-    else if (!send)
-      await print(world, `${title}\n${textFor(destinationOf(world, settings, STDOUT))}`);
+    else if (!send) await print(world, `${title}\n${textFor(destinationOf(settings, STDOUT))}`);
     // Where messages would be printed too, the object is the message.
     if (!send || (json && prints)) return 0;
     return sendBeside(world, settings, (job, destination) =>

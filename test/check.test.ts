@@ -355,7 +355,7 @@ const FRESH: Case[] = [
   ["no server on this machine",
     ({ discord, env }) => (
       discord.failAlways({ kind: "refused" }), env["DISCORD_WEBHOOK"] = "http://127.0.0.1:9/api/webhooks/1/x"),
-    "Discord", 75, /^cannot connect/, /ss -ltnp$/],
+    "Discord", 75, /^cannot connect/, /curl -sSI [\d.:]+$/],
   ["no way to Slack", (scene) => scene.useSlack().slack.failAlways({ kind: "refused" }), "Slack", 75,
     /cannot connect/, /curl -sSI slack\.com$/],
 ];

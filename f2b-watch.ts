@@ -4055,6 +4055,7 @@ function destinationOf({ host, view, prints }: Settings, service: Connected) {
 
 /** Prints messages as a channel would show them: sender, text, file. */
 function printer(world: World, { host, dryRun, said }: Settings) {
+  const name = discordName(host);
   let buffered = "";
   const flush = async (parts: readonly string[] = []) => {
     const texts = [buffered, ...parts].filter((text) => text !== "");
@@ -4069,7 +4070,7 @@ function printer(world: World, { host, dryRun, said }: Settings) {
     const message = "no destination is set, messages go to stdout";
     if (!dryRun && !said.has(message)) complain(world, message, SET_ONE);
     said.add(message);
-    buffered += `${discordName(host)}\n${content}\n${file ? `[${file.name}]\n` : ""}`;
+    buffered += `${name}\n${content}\n${file ? `[${file.name}]\n` : ""}`;
     // What counts as sent is printed. Parts of this size are as fast as larger ones.
     return dryRun && !file && buffered.length < 64 * 1024 ? undefined : flush(file?.parts);
   };

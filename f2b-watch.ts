@@ -2122,7 +2122,7 @@ function planRead(progress: Progress, all: readonly OpenFile[]) {
     const { offset = 0, by = "guess" } = finds.get(file) ?? {};
     return isGap || by !== "guess" ? offset : 0;
   };
-  const leavesSiblings = files.find(({ isLive }) => isLive)?.hasLine() === true;
+  const leavesSiblings = files.some((file) => file.isLive && file.hasLine());
   const segments: Segment[] = [];
   for (const file of files) {
     const isHolder = file === holder;
@@ -3191,9 +3191,8 @@ function asFault(error: unknown, exitCode: number): Fault {
   if (error instanceof Fault) return error;
   const code = errorCode(error);
   if (!code) return new Fault(70, `a bug in f2b-watch ${VERSION}: ${message}`, "please report it");
-  let hint = `look up ${code}`;
-  if (/^E(?:NOENT|NOTDIR|LOOP)$/.test(code)) hint = "make sure that it exists, or name another one";
-  if (/^E(?:ACCES|PERM)$/.test(code)) hint = "run as root";
+  const isClosed = /^E(?:ACCES|PERM)$/.test(code);
+  const hint = isClosed ? "run as root" : "make sure that it exists, or name another one";
   return new Fault(exitCode, `cannot be looked at: ${message}`, hint);
 }
 
@@ -3241,9 +3240,13 @@ class OpenFile {
   readonly isLive: boolean = false;
   readonly number: number | undefined;
   readonly isRotated: boolean | undefined;
+  /** By this it is known that a sibling which cannot be read was reported. */
+  readonly told: string = "";
   readonly descriptor!: number;
   readonly stat!: fs.Stats;
   readonly size: number;
+  /** In whole milliseconds: Deno, which may go on with a state that Bun wrote, knows no parts. */
+  readonly writtenMs: number;
   /** The first bytes: a file may be truncated while it is read. */
   readonly head: Uint8Array;
   /** Tells a compressed file's contents from others. */
@@ -3260,6 +3263,7 @@ class OpenFile {
     this.#world = world;
     Object.assign(this, file);
     this.size = file.size ?? file.stat.size;
+    this.writtenMs = Math.floor(file.stat.mtimeMs);
     this.head = this.fill(0, Buffer.alloc(Math.min(this.size, HEAD_BYTES)));
     if (this.isLive || this.key || !packingOf(this.head)) return;
     // Compressed files end in a checksum of all they hold.
@@ -3311,12 +3315,7 @@ class OpenFile {
 
   /** A hint only: a file that was emptied keeps it. */
   get identity(): string {
-    // Whole milliseconds: Deno, which may go on with a state that Bun wrote, knows no parts of one.
     return `${inodeOf(this.stat)}:${Math.floor(this.stat.birthtimeMs)}`;
-  }
-
-  get writtenMs(): number {
-    return Math.floor(this.stat.mtimeMs);
   }
 
   /** Block by block; each block takes the place of the one before it. */
@@ -3394,10 +3393,7 @@ class OpenFile {
       return isKept(at) ? [[at, markOf(rows.slice(index)), lineTime(row)]] : [];
     });
     const older = trail.filter(([at]) => at <= total - rows.length && isKept(at));
-    const lastTime = rows
-      .values()
-      .map(lineTime)
-      .find((time) => time !== "");
+    const lastTime = rows.map(lineTime).find((time) => time !== "");
     return {
       ...this.anchorAt(offset, near),
       ...{ lines, began: this.firstTime, trail: [...known, ...older] },
@@ -3552,10 +3548,10 @@ function listSiblings(world: World, log: string) {
     const stat = world.fs.lstatSync(at, { throwIfNoEntry: false });
     if (!stat) return [];
     const [inode, writtenMs] = [inodeOf(stat), Math.floor(stat.mtimeMs)];
-    return { ...sibling, name, path: at, inode, size: stat.size, writtenMs };
+    return { ...sibling, name, path: at, inode, writtenMs, told: `${name} ${inode} ${stat.size}` };
   });
   const own = files.filter(({ isStranger }) => !isStranger);
-  const marks = own.map((each) => [each.name, each.inode, each.size, each.writtenMs].join(" "));
+  const marks = own.map(({ told, writtenMs }) => `${told} ${writtenMs}`);
   return { files, snapshot: fingerprint(marks.join("\n")) };
 }
 
@@ -3624,20 +3620,18 @@ async function unpack(world: World, packed: OpenFile, scratchPath: string): Prom
   });
   const disk = ifPossible(() => world.fs.statfsSync(dirname(scratchPath)));
   const limit = disk ? (disk.bavail * disk.bsize) / 2 : Infinity;
-  let [size, isLog] = [0, false];
-  let damage: string | undefined;
+  let [size, isLog, damage] = [0, false, ""];
   try {
     for await (const chunk of unpackedChunks(world, packed)) {
       if (size < SEARCH_BYTES) isLog ||= firstTimeIn(chunk) !== "";
       size += writing(scratchPath, () => writeAll(world, descriptor, chunk));
-      if (size > (isLog ? limit : 64 * 1024 * 1024)) damage = "too large unpacked";
+      if (size > (isLog ? limit : 64 * 1024 * 1024)) throw new Error("too large unpacked");
       if (world.stopping.aborted) throw new Fault(75, "stopped before it was done");
-      if (damage) break;
     }
   } catch (error) {
     damage = reason(error);
     // Of what is damaged its beginning may be read.
-    if (damage !== "damaged" || size === 0) {
+    if (size === 0 || error instanceof Fault) {
       world.fs.closeSync(descriptor);
       throw error;
     }
@@ -3646,6 +3640,9 @@ async function unpack(world: World, packed: OpenFile, scratchPath: string): Prom
   }
   return new OpenFile(world, { ...packed, descriptor, size, damage });
 }
+
+/** A sibling that could not be used. */
+type LeftOut = Pick<OpenFile, "name" | "number" | "writtenMs" | "told"> & { why: string };
 
 /**
  * Opens what lies beside the log, except the log itself, without following links: it must be of
@@ -3667,20 +3664,18 @@ async function openSiblings(
   };
   const namesIn = (listing?: ReturnType<typeof listSiblings>) =>
     listing?.files.map(({ name, inode }) => `${name} ${inode}`).join("\n");
-  let before = "";
   for (let tries = 1; ; tries++) {
     const open: OpenFile[] = [];
-    // Siblings that could not be used.
-    const leftOut = [];
+    const leftOut: LeftOut[] = [];
     let listing: ReturnType<typeof listSiblings> | undefined;
     try {
       listing = listSiblings(world, log);
     } catch (error) {
       const name = dirname(rotationPath(world, log));
-      leftOut.push({ name, number: undefined, writtenMs: 0, key: "", why: reason(error) });
+      leftOut.push({ name, number: undefined, writtenMs: 0, told: "", why: reason(error) });
     }
     for (const sibling of listing?.files ?? []) {
-      const { path, inode, size, writtenMs, isOld, isStranger, ...named } = sibling;
+      const { path, inode, isOld, isStranger, writtenMs, ...named } = sibling;
       if (live && inode === inodeOf(live.stat)) continue;
       try {
         const opened = openRegular(world, path, distrust, world.fs.constants.O_NOFOLLOW);
@@ -3690,18 +3685,15 @@ async function openSiblings(
       } catch (error) {
         if (error instanceof Fault) throw error;
         const why = errorCode(error) === "ELOOP" ? "a link" : reason(error);
-        const { name, number } = named;
         // What cannot be looked into is a rotated log by its name alone.
-        if (isOld) leftOut.push({ name, number, writtenMs, why, key: `${name} ${inode} ${size}` });
+        if (isOld) leftOut.push({ ...named, writtenMs, why });
       }
     }
     const isSettled = namesIn(ifPossible(() => listSiblings(world, log))) === namesIn(listing);
-    const closed = leftOut.map(withReason).join("\n");
-    if ((isSettled && closed === before) || tries >= 5)
+    if (tries >= 5 || (isSettled && (leftOut.length === 0 || tries > 1)))
       return { live, open, leftOut, snapshot: listing?.snapshot, isSettled };
-    before = closed;
     for (const file of open) file.close();
-    if (closed !== "") await world.sleep(100);
+    if (leftOut.length > 0) await world.sleep(100);
   }
 }
 
@@ -3733,7 +3725,7 @@ async function unpackSiblings(
   const { live, leftOut } = siblings;
   const open: OpenFile[] = [];
   for (const packed of siblings.open) {
-    const { name, number, isRotated, key, size, stat, writtenMs } = packed;
+    const { name, isRotated, key } = packed;
     try {
       const isUnpacked = key !== undefined && isWanted(packed);
       const file = isUnpacked ? await unpack(world, packed, scratchPath) : packed;
@@ -3745,8 +3737,7 @@ async function unpackSiblings(
       else file.close();
     } catch (error) {
       if (error instanceof Fault) throw error;
-      const told = `${name} ${inodeOf(stat)} ${size}`;
-      leftOut.push({ name, number, writtenMs, why: reason(error), key: told });
+      leftOut.push({ ...packed, why: reason(error) });
     }
   }
   // Of all that are compressed.
@@ -3809,10 +3800,9 @@ function directoryProblem(world: World, path: string): string | undefined {
     const stat = ifPossible(() => world.fs.statSync(at));
     // Deno may not let us look.
     if (!stat) return undefined;
-    const { mode, uid, gid } = stat;
     // In a sticky directory nobody can replace what others own.
-    const isSticky = (mode & 0o1000) !== 0;
-    const wrong = ownershipProblem(world, { mode: isSticky ? 0 : mode, uid, gid });
+    const isSticky = (stat.mode & 0o1000) !== 0;
+    const wrong = ownershipProblem(world, isSticky ? { ...stat, mode: 0 } : stat);
     if (wrong) return `lies in ${at}, which ${wrong}`;
     if (at === dirname(at)) return undefined;
   }
@@ -3820,15 +3810,11 @@ function directoryProblem(world: World, path: string): string | undefined {
 
 /** The state's directory must be ours. */
 function checkStateDirectory(world: World, path: string, creates = false): void {
-  let problem: string | undefined;
-  if (creates && !world.fs.existsSync(path))
-    writing(path, () => world.fs.mkdirSync(path, { recursive: true, mode: 0o700 }));
-  try {
-    problem = directoryProblem(world, path);
-  } catch (error) {
-    const hint = "--state names another directory";
-    throw new Fault(73, `cannot read state directory ${path}: ${reason(error)}`, hint);
-  }
+  const problem = writing(path, () => {
+    if (creates && !world.fs.existsSync(path))
+      world.fs.mkdirSync(path, { recursive: true, mode: 0o700 });
+    return directoryProblem(world, path);
+  });
   if (!problem) return;
   // In a sticky directory, as /tmp is, one of our own is safe.
   const isSticky = ((ifPossible(() => world.fs.statSync(path).mode) ?? 0) & 0o1000) !== 0;
@@ -4992,7 +4978,7 @@ function noticeMissing(
   const { cursor, known = [], drained = { file: "", writtenMs: NaN } } = progress;
   const first = segments[0]?.file;
   const anew = segments.find(({ file, from }) => file.isLive || from === 0)?.file ?? live;
-  const fresh = leftOut.filter(({ key }) => !known.includes(key));
+  const fresh = leftOut.filter(({ told }) => !known.includes(told));
   // Compressing keeps the time when a file was last written; bzip2 keeps the second.
   const sentMs = [drained.writtenMs, drained.writtenMs - (drained.writtenMs % SECOND)];
   const isAllSent = isGap && fresh.some(({ writtenMs }) => sentMs.includes(writtenMs));
@@ -5007,7 +4993,7 @@ function noticeMissing(
     return number < first.number;
   });
   const damaged = segments.flatMap(({ file: { name, damage: why, key = name } }) =>
-    why && !known.includes(`told ${key}`) ? [{ name, why, key: `told ${key}` }] : [],
+    why && !known.includes(`told ${key}`) ? [{ name, why, told: `told ${key}` }] : [],
   );
   const unread = [...damaged, ...(isAllSent ? [] : missed)];
   if (isLost || unread.length > 0) {
@@ -5019,7 +5005,7 @@ function noticeMissing(
     progress.notice = gapNotice(settings, details);
   }
   if (isLost) progress.gap = true;
-  return [...fresh, ...damaged].map(({ key }) => key).filter((key) => key !== "");
+  return [...fresh, ...damaged].map(({ told }) => told).filter((told) => told !== "");
 }
 
 function gapNotice({ host, log }: Settings, details: string): string {
@@ -5046,7 +5032,7 @@ async function startProgress(job: Job): Promise<Progress> {
   const finished = open
     .filter((file) => file.size > 0 && !file.isCopyIn(files))
     .map((file) => file.anchorAt(file.size));
-  const known = [...keys, ...leftOut.map(({ key }) => key)];
+  const known = [...keys, ...leftOut.map(({ told }) => told)];
   const seen = { ...blank, finished, known, listing: snapshot };
   if (!live?.hasLine()) return seen;
   const end = settings.from === "end" ? live.lastLineEnd() : 0;

@@ -3855,28 +3855,28 @@ function readCopy(world: World, path: string): string | undefined {
   return text;
 }
 
+/** A state as it was saved last, by whomever, unvalidated; absent when it is damaged or closed. */
+function lastState(world: World, path: string): State | undefined {
+  return unsealed(ifPossible(() => readCopy(world, path)) ?? "");
+}
+
 /** One copy's text as it was written, which its checksum proves; absent when it is damaged. */
-function unsealed(text: string, log?: string): State | undefined {
+function unsealed(text: string): State | undefined {
   try {
     const { checksum, ...state }: State & { checksum?: unknown } = JSON.parse(text);
     const sealed = text.slice(0, text.lastIndexOf(',\n "checksum"'));
     // The first states had another one.
     const isIntact =
       checksum === checksumOf(sealed) || checksum === fingerprint(JSON.stringify(state));
-    return isIntact && state.log === (log ?? state.log) ? state : undefined;
+    return isIntact ? state : undefined;
   } catch {
     return undefined;
   }
 }
 
-/** A state as it was saved last, by whomever; absent when it is damaged, closed or not there. */
-function lastState(world: World, path: string, log?: string): State | undefined {
-  return unsealed(ifPossible(() => readCopy(world, path)) ?? "", log);
-}
-
 /** Reads one copy's text; absent when it is damaged, or of a wrong shape. */
-export function parseState(text: string, log: string): State | undefined {
-  return z.safeParse(State(), unsealed(text, log)).data;
+export function parseState(text: string): State | undefined {
+  return z.safeParse(State(), unsealed(text)).data;
 }
 
 export function sealState(state: State): string {
@@ -3903,19 +3903,16 @@ function statePathOf({ state, log }: Pick<Settings, "state" | "log">): string {
   return resolve(state, stateFileName(log));
 }
 
+/** The state of a log; `isDamaged`: the newer copy is, and where there is no state, both are. */
 function readState(world: World, kept: Pick<Settings, "state" | "log">) {
-  const { log } = kept;
   const path = statePathOf(kept);
   const [text, older] = [path, `${path}.bak`].map((copy) => readCopy(world, copy));
-  if (text === undefined && older === undefined) return { kind: "none" } as const;
-  for (const copy of [text, older]) {
-    const state = parseState(copy ?? "", log);
-    if (state) return { kind: "known", state, fromCopy: copy !== text } as const;
-  }
-  const other = /^ "log": "(.*)",$/m.exec(text ?? "")?.[1];
-  if (!other || !parseState(text ?? "", other)) return { kind: "damaged" } as const;
+  const newest = parseState(text ?? "");
+  const state = newest ?? parseState(older ?? "");
   const hint = "--state names another directory for one of them";
-  throw new Fault(73, `${path} is the state of another log, ${neutralise(other)}`, hint);
+  if (state && state.log !== kept.log)
+    throw new Fault(73, `${path} is the state of another log, ${neutralise(state.log)}`, hint);
+  return { state, isDamaged: !newest && (text ?? older) !== undefined };
 }
 
 /** Replaces the state; the one before it becomes the second copy, unless it is `damaged`. */
@@ -4348,15 +4345,13 @@ async function openJob(world: World, settings: Settings, isPass: boolean) {
   const { log, dryRun, deadline, isFound } = settings;
   const statePath = statePathOf(settings);
   const saved = readState(world, settings);
-  const state: State =
-    saved.kind === "known"
-      ? saved.state
-      : { version: 1, log, destinations: {}, channels: {}, failures: {} };
+  let { isDamaged } = saved;
+  const blank = { version: 1, log, destinations: {}, channels: {}, failures: {} } as const;
+  const state: State = saved.state ?? blank;
   /** Both copies of the state were damaged. */
-  const stateLost = saved.kind === "damaged";
+  const stateLost = isDamaged && !saved.state;
   /** There was no state: nothing of this log has ever been read. */
   const firstRun = !stateLost && Object.keys(state.destinations).length === 0;
-  let isDamaged = stateLost || (saved.kind === "known" && saved.fromCopy);
   // Logs whose states lie together share a channel's limits: who posted last knows them.
   const isLater = ({ posts }: Channel, { posts: own }: Channel = { posts: [] }) =>
     ((posts.at(-1) ?? 0) - (own.at(-1) ?? 0) || posts.length - own.length) > 0;
@@ -4549,7 +4544,7 @@ async function session(
 
 /** Lets a restart finish restoring bans, so that it is reported as a whole. */
 async function waitForRestore(world: World, settings: Settings): Promise<void> {
-  const saved = lastState(world, statePathOf(settings), settings.log);
+  const saved = lastState(world, statePathOf(settings));
   if (!saved || settings.view.format !== "events") return;
   // It takes fail2ban some seconds.
   const until = Math.min(settings.deadline, world.now() + 10 * SECOND);
@@ -4657,11 +4652,11 @@ function nothingNew(
   namesIn: (state: State) => readonly string[] | undefined,
 ): boolean {
   const { log } = kept;
-  const state = lastState(world, statePathOf(kept), log);
+  const state = lastState(world, statePathOf(kept));
   let live: OpenFile | undefined;
   try {
     const names = state && namesIn(state);
-    if (!names || state.failures["log"]) return false;
+    if (!names || state.log !== log || state.failures["log"]) return false;
     live = openLive(world, log);
     if (!live) return false;
     const file = live;
@@ -4750,12 +4745,12 @@ async function pass(world: World, settings: Settings): Promise<number> {
  * when it does again, unless another run is in progress.
  */
 async function tellPing(world: World, settings: Settings): Promise<number> {
-  const { host, services, log } = settings;
+  const { host, services } = settings;
   const answer = await faultOr(66, () => askClient(world, "ping"));
   const unread = answer instanceof Fault || answer.includes("pong") ? answer : unreadable("ping");
   const isDown = unread instanceof Down;
   const fault = unread instanceof Fault && !isDown ? unread : undefined;
-  const { channels = {}, failures = {} } = lastState(world, statePathOf(settings), log) ?? {};
+  const { channels = {}, failures = {} } = lastState(world, statePathOf(settings)) ?? {};
   const isKnown = services.some(({ name }) => channels[name]?.down) || failures["ping"];
   if (!isDown && !fault && !isKnown) return 0;
   const at = world.now();
@@ -6015,12 +6010,12 @@ const ROWS = {
     return `${state}, ${ownerText(world, stat)}${kept}`;
   },
   progress({ world, settings }) {
-    const saved = readState(world, settings);
-    if (saved.kind === "damaged") {
+    const { state, isDamaged } = readState(world, settings);
+    if (isDamaged && !state) {
       const hint = `df -h ${settings.state}; the next run starts again, and reports the gap`;
       return new Fault(73, "the state is damaged, and so is its older copy", hint);
     }
-    const { destinations = {}, failures = {} } = saved.kind === "known" ? saved.state : {};
+    const { destinations = {}, failures = {} } = state ?? {};
     const held = Object.values(destinations).flatMap((progress) => progress.held ?? [])[0];
     if (held && failures["stuck"]) {
       const age = durationText(world.now() - held.since);
@@ -6042,8 +6037,7 @@ const ROWS = {
     });
     live?.close();
     if (texts.length === 0) return `none: the first run starts at the log's ${settings.from}`;
-    if (saved.kind === "known" && saved.fromCopy)
-      texts.push("from the older copy, the newer one is damaged");
+    if (isDamaged) texts.push("from the older copy, the newer one is damaged");
     const hint = "the next run sends it, once the destination takes it";
     return isWaiting ? new Fault(75, texts.join("; "), hint) : texts.join("; ");
   },
@@ -6082,7 +6076,7 @@ async function tryService(world: World, settings: Settings, logs: Settings[], se
   const { name, title } = service;
   if (service === STDOUT) return `none: messages go to stdout (${SET_ONE})`;
   const [first = settings] = logs;
-  const { channels = {}, failures = {} } = lastState(world, statePathOf(first), first.log) ?? {};
+  const { channels = {}, failures = {} } = lastState(world, statePathOf(first)) ?? {};
   const now = world.now();
   const { since } = failures[name] ?? {};
   const age = since === undefined ? "" : `; runs have failed for ${durationText(now - since)}`;

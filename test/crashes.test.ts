@@ -162,7 +162,7 @@ const ENDS = [0, 66, 73, 75, 137];
 function damagedCopies({ log, state }: Machine): string[] {
   const path = join(state, stateFileName(log));
   return [path, `${path}.bak`]
-    .filter((copy) => fs.existsSync(copy) && !parseState(fs.readFileSync(copy, "utf8"), log))
+    .filter((copy) => fs.existsSync(copy) && !parseState(fs.readFileSync(copy, "utf8")))
     .map((copy) => `${copy} is damaged`);
 }
 

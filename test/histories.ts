@@ -1108,7 +1108,7 @@ class Player {
     let found: Saved = "none";
     for (const name of this.#stateCopies()) {
       const text = fs.readFileSync(join(this.disk.state, name), "utf8");
-      found = parseState(text, this.disk.log) ?? "damaged";
+      found = parseState(text) ?? "damaged";
       if (typeof found !== "string") break;
     }
     return found;

@@ -4353,15 +4353,15 @@ async function openJob(world: World, settings: Settings, isPass: boolean) {
   /** There was no state: nothing of this log has ever been read. */
   const firstRun = !stateLost && Object.keys(state.destinations).length === 0;
   // Logs whose states lie together share a channel's limits: who posted last knows them.
-  const isLater = ({ posts }: Channel, { posts: own }: Channel = { posts: [] }) =>
-    ((posts.at(-1) ?? 0) - (own.at(-1) ?? 0) || posts.length - own.length) > 0;
   for (const file of ifPossible(() => world.fs.readdirSync(settings.state)) ?? []) {
     const isOther = file.endsWith(".json") && file !== stateFileName(log);
     const other = isOther && lastState(world, resolve(settings.state, file));
     for (const [name, channel] of Object.entries(other ? other.channels : {})) {
       const { [name]: own } = state.channels;
       const { posts, asked, pause } = channel;
-      if (isLater(channel, own)) state.channels[name] = { ...own, posts, asked, pause };
+      const known = own?.posts ?? [];
+      if (((posts.at(-1) ?? 0) - (known.at(-1) ?? 0) || posts.length - known.length) > 0)
+        state.channels[name] = { ...own, posts, asked, pause };
     }
   }
   const before = JSON.stringify(state);
@@ -4483,15 +4483,10 @@ interface Ended {
 
 /**
  * One turn with the state: takes the lock, or `waits` for it; sends to all destinations at once,
- * reports (`conclude`), saves, releases. Absent if another run is in progress. A dry run takes no
+ * reports, saves, releases. Absent if another run is in progress. A dry run takes no
  * lock, and prints what one destination is sent after the other.
  */
-async function session(
-  world: World,
-  settings: Settings,
-  work: Work,
-  { waits = false, conclude = reportEnded } = {},
-) {
+async function session(world: World, settings: Settings, work: Work, waits = false) {
   const { dryRun, deadline, services } = settings;
   const isPass = work === newLines;
   const path = statePathOf(settings);
@@ -4529,7 +4524,7 @@ async function session(
   }
   const ended = await Promise.all(parts);
   if (world.terminal) world.writeError("\r\x1b[K");
-  conclude(job, ended);
+  reportEnded(job, ended);
   const codes = ended.map(({ outcome }) => (outcome instanceof Fault ? outcome.exitCode : 0));
   const exitCode = worstExit(codes);
   const { verbose, ping, databaseNamed, manyLogs, marks } = settings;
@@ -4582,7 +4577,7 @@ function reportEnded(job: Job, ended: readonly Ended[]): void {
   const { world, state, live } = job;
   const { log, dryRun } = job.settings;
   const { news } = job.settings.facts;
-  for (const [name, fault] of news) report(job, name, fault, `--${name} works again`);
+  for (const [name, fault] of news) report(job, name, fault, `${name} works again`);
   news.clear();
   const faults = ended.flatMap(({ outcome }) => (outcome instanceof Fault ? outcome : []));
   const unread = faults.find(({ exitCode }) => exitCode === 66);
@@ -4747,9 +4742,8 @@ async function pass(world: World, settings: Settings): Promise<number> {
 async function tellPing(world: World, settings: Settings): Promise<number> {
   const { host, services } = settings;
   const answer = await faultOr(66, () => askClient(world, "ping"));
-  const unread = answer instanceof Fault || answer.includes("pong") ? answer : unreadable("ping");
-  const isDown = unread instanceof Down;
-  const fault = unread instanceof Fault && !isDown ? unread : undefined;
+  const isDown = answer instanceof Down;
+  const fault = answer instanceof Fault && !isDown ? answer : undefined;
   const { channels = {}, failures = {} } = lastState(world, statePathOf(settings)) ?? {};
   const isKnown = services.some(({ name }) => channels[name]?.down) || failures["ping"];
   if (!isDown && !fault && !isKnown) return 0;
@@ -4771,11 +4765,8 @@ async function tellPing(world: World, settings: Settings): Promise<number> {
     remember();
     return undefined;
   };
-  const conclude = (job: Job, ended: readonly Ended[]) => {
-    report(job, "ping", fault, "fail2ban-client can be used again");
-    reportEnded(job, ended);
-  };
-  const ended = await session(world, settings, tell, { conclude });
+  settings.facts.news.set("ping", fault);
+  const ended = await session(world, settings, tell);
   return worstExit([fault?.exitCode ?? 0, ended?.exitCode ?? 0]);
 }
 
@@ -4783,9 +4774,9 @@ async function tellPing(world: World, settings: Settings): Promise<number> {
  * Sends something else than the log's lines, under the same lock. A pass that found the lock taken
  * meanwhile left its lines to us, so one is run afterwards.
  */
-async function sendBeside(world: World, settings: Settings, work: Work, conclude = reportEnded) {
+async function sendBeside(world: World, settings: Settings, work: Work): Promise<number> {
   checkStateDirectory(world, settings.state, !settings.dryRun);
-  const ended = await session(world, settings, work, { waits: true, conclude });
+  const ended = await session(world, settings, work, true);
   const exitCode = ended?.exitCode ?? 75;
   const isMarked = world.fs.existsSync(`${statePathOf(settings)}.mark`);
   if (settings.dryRun || !isMarked) return exitCode;
@@ -6097,20 +6088,20 @@ async function tryService(world: World, settings: Settings, logs: Settings[], se
   const posts = hello && !(dryRun && json);
   const path = neutralise(redact(settings.log.replaceAll("`", "'"), []));
   const words = `👋 ${host}: f2b-watch ${VERSION} can post here, it watches \`${path}\``;
-  const callOn: Work = (job, own) => {
+  let outcome: Ended["outcome"];
+  const callOn: Work = async (job, own) => {
     if (own.name !== name) return undefined;
     const channel = job.channel(name);
     if (channel.pause?.settings) delete channel.pause;
-    return posts && job.settings.log === first.log ? textSource(job, own, words, "") : undefined;
-  };
-  let outcome: Ended["outcome"];
-  const conclude = (_: Job, ended: readonly Ended[]) => {
-    outcome ??= ended.find((each) => each.destination.name === name)?.outcome;
+    // How it ends is no failure of a run.
+    if (posts && job.settings.log === first.log)
+      outcome = await faultOr(70, () => deliver(job, own, textSource(job, own, words, "")));
+    return undefined;
   };
   const failed = await faultOr(73, async () => {
     // Each log's state remembers by itself who refused.
     for (const each of posts || (refusal && !dryRun) ? logs : [])
-      await sendBeside(world, { ...each, host }, callOn, conclude);
+      await sendBeside(world, { ...each, host }, callOn);
   });
   // What a dry run printed proves nothing.
   outcome = dryRun ? undefined : (failed ?? outcome);
@@ -6171,11 +6162,11 @@ async function check(world: World, settings: Settings): Promise<number> {
 async function status(world: World, settings: Settings, named: readonly string[]): Promise<number> {
   const { json, host, send, prints } = settings;
   const jails = await faultOr(70, () => jailStatuses(world, settings, named));
+  settings.facts.news.set("status", jails instanceof Fault ? jails : undefined);
   if (jails instanceof Fault) {
     if (!send || jails.exitCode !== 66) throw jails;
     // What cron sends is reported as rarely as a run that fails.
-    const conclude = (job: Job) => report(job, "status", jails, "");
-    const exitCode = await sendBeside(world, settings, () => undefined, conclude);
+    const exitCode = await sendBeside(world, settings, () => undefined);
     return worstExit([exitCode, jails.exitCode]);
   }
   if (json) await print(world, `${JSON.stringify({ host, jails }, undefined, 2)}\n`);
@@ -6190,7 +6181,6 @@ async function status(world: World, settings: Settings, named: readonly string[]
   const title = `${host}: ${jails.length > 0 ? counts : "no jails"}`;
   const table = statusTable(jails, true);
   return sendBeside(world, settings, (job, destination) => {
-    report(job, "status", undefined, "fail2ban-client can be used again");
     const channel = job.channel(destination.name);
     const source = textSource(job, destination, title, table, () => (channel.status = mark));
     return channel.status === mark ? { ...source, next: () => undefined } : source;

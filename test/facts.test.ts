@@ -523,7 +523,7 @@ hint: it takes fail2ban 0.11 or newer, or go without: --database none
 f2b-watch: no countries: mmdblookup is not installed
 hint: apt install mmdb-bin
 `;
-    const over = "f2b-watch: --database works again\nf2b-watch: --geo works again\n";
+    const over = "f2b-watch: database works again\nf2b-watch: geo works again\n";
     expect(reports).toEqual([begins, "", begins, over]);
   });
 

@@ -399,7 +399,7 @@ describe("status --send", () => {
     counts.push(await told(), await told());
     expect(counts).toEqual([1, 0, 1, 0]);
     client.has(ban());
-    const over = { code: 0, out: "", err: "f2b-watch: fail2ban-client can be used again\n" };
+    const over = { code: 0, out: "", err: "f2b-watch: status works again\n" };
     expect(await status(scene, "--send")).toEqual(over);
     expect(scene.discord.messages).toHaveLength(1);
     scene.overrides.terminal = true;
@@ -657,7 +657,6 @@ describe("--ping", () => {
     ["no client", { kind: "missing" }, /fail2ban-client is not installed/],
     ["no permission", DENIED, /only root/],
     ["a client that hangs", { kind: "timedOut" }, /not answer in time/],
-    ["an answer that is none", said("Server replied: what?\n"), /cannot? be read|no answer/],
   ];
   test.each(unusable)(
     "%s: 66, a line here now and then, no message",
@@ -678,7 +677,7 @@ describe("--ping", () => {
       expect(await scene.run("--ping")).toEqual({ code: 66, out: "", err: "" });
       expect(scene.notices()).toEqual([]);
       client.says(UP);
-      const over = { code: 0, out: "", err: "f2b-watch: fail2ban-client can be used again\n" };
+      const over = { code: 0, out: "", err: "f2b-watch: ping works again\n" };
       expect(await scene.run("--ping")).toEqual(over);
       await expectNoTrace(scene);
       client.says(answer);

@@ -1241,11 +1241,11 @@ export class Batch {
   };
   readonly view: View;
   readonly #before: Batch["seen"]["ids"];
-  /** Of the record at hand: whether it is shown, its time. */
+  /** Of the record at hand: whether it is shown, the last time that was looked at. */
   #shown = false;
   #clock = { text: "", ms: 0 };
-  /** Takes a line that belongs to the record above it. */
-  #continue: ((line: string) => void) | undefined;
+  /** It is read when its last line is known; `wasRunning`: the server, before it. */
+  #open: { record: LogRecord; below: string[]; wasRunning: boolean } | undefined;
   /** The jail that settings are said of. */
   #created: object = {};
   /** What actions ran and no failed one claimed; `check`: it found the firewall's rules gone. */
@@ -1268,22 +1268,21 @@ export class Batch {
   read(lines: readonly string[]): this {
     const { context } = this.seen;
     for (const line of lines) {
-      const { running } = context;
+      const { running: wasRunning } = context;
       const record = context.read(line);
-      this.seen.lines++;
       if (record) {
-        this.#shown = isShown(record, this.view);
-        this.#continue = undefined;
-        this.#read(record, running);
-        if (record.time) this.from ??= record;
+        this.#readOpen();
+        this.#open = { record, below: [], wasRunning };
         if (record.time) this.to = record;
-      } else if (context.record) this.#continue?.(unwrap(line).text);
-      else this.other++;
+        this.from ??= this.to;
+      } else if (this.#open) this.#open.below.push(unwrap(line).text);
+      else if (!context.record) this.other++;
     }
     return this;
   }
 
   finish(): this {
+    this.#readOpen();
     for (const each of this.happenings) {
       if (each.event !== "unban" || each.record.event !== "repeal") continue;
       Object.assign(each, { event: "lift", shown: isShown(each.record, this.view) });
@@ -1339,15 +1338,19 @@ export class Batch {
     return this.seen.ids.getOrInsert(key, { failures, bannedAt });
   }
 
-  #read(record: LogRecord, wasRunning: boolean): void {
+  #readOpen(): void {
+    if (!this.#open) return;
+    const { record, below, wasRunning } = this.#open;
     const { event, kind, level, message } = record;
+    this.seen.lines++;
+    this.#shown = isShown(record, this.view);
     if (record.jail && kind !== "found" && kind !== "other" && kind !== "alert")
       this.#jailOf(record.jail).at = this.#ms(record);
     switch (event) {
       case "command":
       case "output":
       case "ended":
-        return this.#readCommand(record);
+        return this.#readCommand(record, below);
       case "failed":
         return this.#readFailed(record);
       case "unchecked":
@@ -1390,10 +1393,10 @@ export class Batch {
       case "reloading":
         this.#created = this.#jailOf(record.jail ?? "");
     }
-    if (this.#shown) this.#readShown(record, wasRunning);
+    if (this.#shown) this.#readShown(record, below, wasRunning);
   }
 
-  #readShown(record: LogRecord, wasRunning: boolean): void {
+  #readShown(record: LogRecord, below: readonly string[], wasRunning: boolean): void {
     const { event, kind, date, time, level, message } = record;
     const down = this.#server?.version === undefined ? this.#server : undefined;
     switch (event) {
@@ -1423,22 +1426,15 @@ export class Batch {
         return void this.#tell({ event }, record);
     }
     if (kind !== "alert") return void (kind === "found" ? this.found++ : this.other++);
+    // It may be the command that 0.9 repeats, of many lines.
+    const said =
+      below.length > 0 ? classify(date, time, level, [message, ...below].join("\n")) : record;
+    if (said.event === "output" || said.event === "ended") return this.#readCommand(said);
+    // The exception stands behind the traceback's indented lines.
+    const isRaised = (line: string, at: number) =>
+      /^\S/.test(line) && /^\s/.test(below[at - 1] ?? "");
     const text = `${level} ${message.replace(/^\[[^\]]{1,200}\] /, "")}`;
-    const alert = this.#tell({ event: "alert", text, why: "" }, record);
-    let indented = false;
-    let whole = message;
-    this.#continue = (line) => {
-      // It may be the command that 0.9 repeats, of many lines.
-      if (whole.length < 2_000) whole += `\n${line}`;
-      const said = line.includes(" -- ") ? classify(date, time, level, whole) : record;
-      if (said.event === "output" || said.event === "ended") {
-        alert.shown = false;
-        return this.#readCommand(said);
-      }
-      // The exception stands behind the traceback's indented lines.
-      if (indented && /^\S/.test(line)) alert.why = line;
-      indented = /^\s/.test(line);
-    };
+    this.#tell({ event: "alert", text, why: below.findLast(isRaised) ?? "" }, record);
   }
 
   /** A jail bans or unbans an id, and runs its actions: it does one thing after the other. */
@@ -1486,24 +1482,24 @@ export class Batch {
     return true;
   }
 
-  #readCommand(record: RecordOf<"command" | "output" | "ended">): void {
+  #readCommand(
+    record: RecordOf<"command" | "output" | "ended">,
+    below: readonly string[] = [],
+  ): void {
     const { event } = record;
-    const process = ownCopy(record.process.slice(0, 2_000));
+    const process = record.process.slice(0, 2_000);
     const isNew = event === "command";
     let ran = isNew ? undefined : this.#runs.findLast((run) => run.process === process)?.ran;
     // 0.9 names no process: it repeats the command.
     if (!ran && (isNew || !/^[\da-f]+$/.test(process))) {
-      const text = isNew ? record.command.slice(0, 2_000) : process;
+      const text = isNew ? [record.command, ...below].join("\n").slice(0, 2_000) : process;
       ran = this.#tell({ event: "alert", text, why: "" });
       this.#runs.push({ process, ran });
     }
-    this.#continue = undefined;
-    if (!ran) return;
+    if (!ran || isNew) return;
     const { why } = ran;
-    if (isNew)
-      this.#continue = (line) => void (ran.text.length < 2_000 && (ran.text += `\n${line}`));
     // Python's `'text'`.
-    else if (event === "output") ran.why = record.error?.replace(/^(["'])(.*)\1$/, "$2") || why;
+    if (event === "output") ran.why = record.error?.replace(/^(["'])(.*)\1$/, "$2") || why;
     else if (!why.includes("timed out")) ran.why += why ? ` (${record.end})` : record.end;
   }
 

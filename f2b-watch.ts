@@ -1540,12 +1540,12 @@ export class Batch {
     // A Python action says itself what went wrong.
     const ran = said.startsWith("Error ") ? runs.at(-1)?.ran : undefined;
     const texts = [ran?.text, failedCheck?.ran.text];
-    for (const run of this.#runs) {
-      if (!texts.includes(run.ran.text)) continue;
-      run.ran.shown = false;
-      if (run.check) run.check.shown = false;
+    const told = this.#runs.filter((run) => texts.includes(run.ran.text));
+    for (const { ran: command, check } of told) {
+      command.shown = false;
+      if (check) check.shown = false;
     }
-    this.#runs = this.#runs.filter((run) => !texts.includes(run.ran.text));
+    this.#runs = this.#runs.filter((run) => !told.includes(run));
     const blocked = !failedCheck || !/^(?:re)?ban$/.test(doing);
     // Where a check failed after it, it may have worked once the rules were back.
     const isDoubtful = ran && this.#runs.some(({ check }) => check && check.place > ran.place);
@@ -1858,12 +1858,11 @@ export class Words {
     const did = `${bold("BANNED")} ${what.trimEnd()}${this.#failures(ban)}`;
     const head = `🔔 ${this.jail(ban.jail)} ${did}`;
     const users = (known?.users ?? []).map((user) => code(user, 32));
-    const more = users.length > 5 ? ` and ${users.length - 5} more` : "";
     const address = addressOf(id);
     const url = address && style.link.replaceAll("{ip}", () => address);
     const parts = [
       head,
-      users.length > 0 ? `tried ${users.slice(0, 5).join(", ")}${more}` : "",
+      users.length > 0 ? `tried ${fitting(users, 100)}` : "",
       url ? link(url, URL.parse(style.link)?.hostname ?? style.link) : "",
       address ? code(`fail2ban-client unban ${id}`, ID_LIMIT) : "",
     ];
@@ -4199,22 +4198,15 @@ export async function lookUpFacts(
     await ask("database", async () => {
       const path = databaseOf(world, settings);
       if (!path) return;
-      const read = (some: typeof bans) => {
-        const keys = some.map(({ jail, id }) => [jail, id]);
-        const stored = readBans(world, path, "AND jail = ? AND ip = ?", keys);
-        for (const [index, ban] of some.entries()) {
-          const known = knownOf(ban.time, stored[index] ?? [], settings);
-          if (known) facts.bans.set(ban, known);
-        }
-      };
-      read(bans);
       // fail2ban's observer thread stores a ban a moment after it was logged.
       const justNow = wallClock(world.now()) - 2 * SECOND;
-      const isNew = (ban: (typeof bans)[number]) => wallClockMs(ban.time) >= justNow;
-      const fresh = bans.filter((ban) => isNew(ban) && !facts.bans.has(ban));
-      if (fresh.length === 0) return;
-      await world.sleep(200);
-      read(fresh);
+      if (bans.some(({ time }) => wallClockMs(time) >= justNow)) await world.sleep(200);
+      const keys = bans.map(({ jail, id }) => [jail, id]);
+      const stored = readBans(world, path, "AND jail = ? AND ip = ?", keys);
+      for (const [index, ban] of bans.entries()) {
+        const known = knownOf(ban.time, stored[index] ?? [], settings);
+        if (known) facts.bans.set(ban, known);
+      }
     });
   const isUnknown = (id: string) => addressOf(id) && !facts.countries.has(id);
   const asked = geo ? [...new Set(ids)].filter(isUnknown).slice(0, LOOKUPS_PER_MESSAGE) : [];

@@ -1316,9 +1316,7 @@ export class Batch {
     fact: Each,
     { jail = "", id = "" }: Partial<Record<"jail" | "id", string | undefined>> = {},
   ): Of<Each["event"]> {
-    const { lines: place } = this.seen;
-    const own = { place, shown: this.#shown, jail: ownCopy(jail), id: ownCopy(id) };
-    this.happenings.push({ ...fact, ...own });
+    this.happenings.push({ ...fact, place: this.seen.lines, shown: this.#shown, jail, id });
     return this.happenings.at(-1) as Of<Each["event"]>;
   }
 
@@ -1396,7 +1394,7 @@ export class Batch {
     if (this.#shown) this.#readShown(record, below, wasRunning);
   }
 
-  #readShown(record: LogRecord, below: readonly string[], wasRunning: boolean): void {
+  #readShown(record: LogRecord, below: string[], wasRunning: boolean): void {
     const { event, kind, date, time, level, message } = record;
     const down = this.#server?.version === undefined ? this.#server : undefined;
     switch (event) {
@@ -1427,14 +1425,12 @@ export class Batch {
     }
     if (kind !== "alert") return void (kind === "found" ? this.found++ : this.other++);
     // It may be the command that 0.9 repeats, of many lines.
-    const said =
-      below.length > 0 ? classify(date, time, level, [message, ...below].join("\n")) : record;
+    const said = classify(date, time, level, [message, ...below].join("\n"));
     if (said.event === "output" || said.event === "ended") return this.#readCommand(said);
     // The exception stands behind the traceback's indented lines.
-    const isRaised = (line: string, at: number) =>
-      /^\S/.test(line) && /^\s/.test(below[at - 1] ?? "");
+    const why = below.findLast((line, at) => /^\S/.test(line) && /^\s/.test(below[at - 1] ?? ""));
     const text = `${level} ${message.replace(/^\[[^\]]{1,200}\] /, "")}`;
-    this.#tell({ event: "alert", text, why: below.findLast(isRaised) ?? "" }, record);
+    this.#tell({ event: "alert", text, why: why ?? "" }, record);
   }
 
   /** A jail bans or unbans an id, and runs its actions: it does one thing after the other. */
@@ -1482,10 +1478,7 @@ export class Batch {
     return true;
   }
 
-  #readCommand(
-    record: RecordOf<"command" | "output" | "ended">,
-    below: readonly string[] = [],
-  ): void {
+  #readCommand(record: RecordOf<"command" | "output" | "ended">, below: string[] = []): void {
     const { event } = record;
     const process = record.process.slice(0, 2_000);
     const isNew = event === "command";
@@ -1703,7 +1696,7 @@ export class Words {
     ];
     const text = rows.join("\n");
     const label = hasFile ? "\nmost seen: " : "\nbanned: ";
-    const ids = flood.shownIds(this.style).map(([id, times]) => this.id(id, times));
+    const ids = flood.shownIds(this.style).map(({ id, times }) => this.id(id, times));
     return ids.length > 0 ? text + label + fitting(ids, room - text.length - label.length) : text;
   }
 
@@ -1935,9 +1928,9 @@ class Flood extends Counts {
   }
 
   /** The busiest ids; where nothing else shows them, every banned one. */
-  shownIds({ overflow }: Words["style"]): (readonly [id: string, times: number])[] {
-    if (overflow !== "file") return [...this.banned].map((id) => [id, 1]);
-    return this.busiest(10).map(({ id, found, banned }) => [id, found + banned]);
+  shownIds({ overflow }: Words["style"]): { id: string; times: number }[] {
+    if (overflow !== "file") return Array.from(this.banned, (id) => ({ id, times: 1 }));
+    return this.busiest(10).map(({ id, found, banned }) => ({ id, times: found + banned }));
   }
 }
 
@@ -4135,14 +4128,10 @@ async function askClient(world: World, ...words: readonly string[]): Promise<str
 }
 
 /** What fail2ban says of the named jails, of those of `--jail`, or of all. */
-async function jailStatuses(
-  world: World,
-  { view, ownSecrets }: Settings,
-  named: readonly string[],
-): Promise<JailStatus[]> {
+async function jailStatuses(world: World, settings: Settings, named: readonly string[]) {
   const all = readJailNames(await askClient(world, "status"));
   if (!all) throw unreadable("status", "; a jail's name must hold no comma");
-  const wanted = named.length > 0 ? new Set(named) : view.jails;
+  const wanted = named.length > 0 ? new Set(named) : settings.view.jails;
   const [unknown, ...others] = wanted.difference(new Set(all));
   // Some jails of --jail may be another host's.
   if (unknown !== undefined && (named.length > 0 || others.length + 1 === wanted.size)) {
@@ -4151,7 +4140,7 @@ async function jailStatuses(
   }
   const jails: JailStatus[] = [];
   for (const name of all.filter((each) => wanted.size === 0 || wanted.has(each))) {
-    const jail = readJailStatus(name, await askClient(world, "status", name), ownSecrets);
+    const jail = readJailStatus(name, await askClient(world, "status", name), settings.ownSecrets);
     if (!jail) throw unreadable(`status ${JSON.stringify(name)}`);
     jails.push(jail);
   }
@@ -4175,13 +4164,9 @@ export class Facts {
 }
 
 /** Looks up what can be known of these bans and ids; never fails. */
-export async function lookUpFacts(
-  world: World,
-  settings: Settings,
-  ids: readonly string[],
-  bans: readonly Of<"ban">[] = [],
-): Promise<Facts> {
+export async function lookUpFacts(world: World, settings: Settings, all: { id: string }[]) {
   const { geo, facts } = settings;
+  const bans = all.filter((each): each is Of<"ban"> => "event" in each && each.event === "ban");
   const ask = async (source: string, look: () => Promise<unknown>) => {
     if (facts.givenUp.has(source)) return;
     try {
@@ -4209,7 +4194,9 @@ export async function lookUpFacts(
       }
     });
   const isUnknown = (id: string) => addressOf(id) && !facts.countries.has(id);
-  const asked = geo ? [...new Set(ids)].filter(isUnknown).slice(0, LOOKUPS_PER_MESSAGE) : [];
+  const asked = geo
+    ? [...new Set(all.map(({ id }) => id))].filter(isUnknown).slice(0, LOOKUPS_PER_MESSAGE)
+    : [];
   const look = async (id: string) =>
     facts.countries.set(id, await lookUpCountry(world, geo ?? "", addressOf(id)));
   while (asked.length > 0) {
@@ -5525,9 +5512,7 @@ class LogSource implements Source {
     this.#seen = batch.seen;
     const before = words?.warned ?? this.#progress.warned ?? {};
     const warned = batch.leaveOutRepeats(before, world.now());
-    const ids = batch.happenings.map(({ id }) => id);
-    const bans = batch.happenings.filter((each) => each.event === "ban");
-    const facts = await lookUpFacts(world, settings, ids, bans);
+    const facts = await lookUpFacts(world, settings, batch.happenings);
     const { text, file } = new Words(this.#feed.shows.style, facts).batch(batch);
     const told = { ...resting(after, text), words: { file, warned } };
     this.#told.set(page, told);
@@ -5666,8 +5651,7 @@ class LogSource implements Source {
     }
     if (flood.lines === 0) flood.read(linesOf(parts[0] ?? ""));
     const style = { ...this.#feed.shows.style, room: limit - plain(this.#before, "").length };
-    const ids = flood.shownIds(style).map(([id]) => id);
-    const facts = await lookUpFacts(world, settings, ids);
+    const facts = await lookUpFacts(world, settings, flood.shownIds(style));
     const words = new Words(style, facts).flood(flood, settings.log);
     const file = isAttached ? this.#logFile(parts) : undefined;
     const content = plain(this.#before, words);
@@ -6250,8 +6234,7 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
       await addLines(world, tally, file, from);
     }
     const damaged = files.flatMap(({ name, damage }) => (damage ? { name, why: damage } : []));
-    const ids = tally.counts.busiest(100).map(({ id }) => id);
-    const { countries } = await lookUpFacts(world, settings, ids);
+    const { countries } = await lookUpFacts(world, settings, tally.counts.busiest(100));
     for (const fault of settings.facts.news.values())
       if (fault) complain(world, fault.message, fault.hint);
     return tally.digest([...damaged, ...leftOut].map(withReason), countries);

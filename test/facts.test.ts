@@ -13,21 +13,20 @@ import { MMDB_PROGRAMS, writeMmdb } from "./mmdb.ts";
 setDefaultTimeout(120_000);
 
 type Settings = Parameters<typeof lookUpFacts>[1];
-type Bans = Parameters<typeof lookUpFacts>[3];
-type Ban = Record<"jail" | "id" | "time", string>;
+type Ban = Record<"event" | "jail" | "id" | "time", string>;
 
 /** Looks facts up as a run of `scene` does, with `bans.sqlite3` as its database. */
 function runOf(scene: Scene, settings: Partial<Settings> = {}, world: Partial<World> = {}) {
   const facts = new Facts();
   const database = join(scene.directory, "bans.sqlite3");
   const usual = { database, databaseNamed: true, userNames: false, ownSecrets: [], facts };
-  const look = async (bans: readonly Ban[], ids: readonly string[]) =>
-    await lookUpFacts(scene.world(world), { ...usual, ...settings } as Settings, ids, bans as Bans);
+  const look = async (...all: { id: string }[]) =>
+    await lookUpFacts(scene.world(world), { ...usual, ...settings } as Settings, all);
   return {
     news: facts.news,
-    bans: async (...bans: Ban[]) => (await look(bans, [])).bans,
+    bans: async (...bans: Ban[]) => (await look(...bans)).bans,
     countries: async (...ids: string[]) => {
-      const { countries } = await look([], ids);
+      const { countries } = await look(...ids.map((id) => ({ id })));
       return Object.fromEntries([...countries].filter(([, country]) => country));
     },
     /** What is wrong with a source. */
@@ -73,7 +72,7 @@ function store(scene: Scene, ...bans: readonly StoredBan[]): string {
 }
 
 const AT = "2026-11-22 10:32:26";
-const BAN = { jail: "sshd", id: "203.0.113.7", time: AT };
+const BAN = { event: "ban", jail: "sshd", id: "203.0.113.7", time: AT };
 const KNOWN = { failures: 5, count: 1, seconds: 600, users: [] };
 
 describe("a ban in fail2ban's database", () => {
@@ -120,7 +119,7 @@ describe("a ban in fail2ban's database", () => {
   ])("of jail %s and id %s", async (jail, id) => {
     using scene = new Scene();
     store(scene, { jail, id });
-    const bans = await runOf(scene).bans({ jail, id, time: AT });
+    const bans = await runOf(scene).bans({ ...BAN, jail, id });
     expect([...bans.values()]).toEqual([KNOWN]);
   });
 
@@ -309,7 +308,9 @@ testWith("fail2ban-server")(
       await server.ban(`198.51.100.${round}`);
       for (const wanted = (round + 1) * 81; known.size < wanted; await Bun.sleep(5)) {
         const logged = scene.read().matchAll(/^(.{19}).*\[(\w+)\] Ban (\S+)$/gm);
-        const bans = [...logged].map(([, time = "", jail = "", id = ""]) => ({ time, jail, id }));
+        const bans = [...logged].map(([, time = "", jail = "", id = ""]) => {
+          return { event: "ban", time, jail, id };
+        });
         const fresh = bans.filter(({ jail, id }) => !known.has(`${jail},${id}`));
         const run = runOf(scene, { userNames: true }, { now: Date.now, sleep: Bun.sleep });
         const facts = await run.bans(...fresh);

@@ -1316,7 +1316,8 @@ export class Batch {
     fact: Each,
     { jail = "", id = "" }: Partial<Record<"jail" | "id", string | undefined>> = {},
   ): Of<Each["event"]> {
-    this.happenings.push({ ...fact, place: this.seen.lines, shown: this.#shown, jail, id });
+    const own = { shown: this.#shown, jail: ownCopy(jail), id: ownCopy(id) };
+    this.happenings.push({ ...fact, ...own, place: this.seen.lines });
     return this.happenings.at(-1) as Of<Each["event"]>;
   }
 

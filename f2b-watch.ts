@@ -3320,11 +3320,9 @@ class OpenFile {
     for (const block of this.blocks()) {
       for (let at = block.indexOf(NEWLINE); at >= 0; at = block.indexOf(NEWLINE, at + 1)) {
         const end = position + at + 1;
-        const first = Math.max(start, end - ANCHOR_LINE_BYTES);
-        const isHere = first >= position;
-        const line = isHere
-          ? block.subarray(first - position, at + 1)
-          : this.read(first, end - first);
+        const from = Math.max(start, end - ANCHOR_LINE_BYTES);
+        const line =
+          from < position ? this.read(from, end - from) : block.subarray(from - position, at + 1);
         yield { line, start, end };
         start = end;
       }
@@ -3434,7 +3432,7 @@ class OpenFile {
    * Where the last line that is known to be sent ends, and what shows it: the proof at the cursor's
    * offset, the last line elsewhere, lines behind which there are no others, or less.
    */
-  found(progress: Progress, isElsewhere = false) {
+  found(progress: Progress, isElsewhere: boolean) {
     const { cursor } = progress;
     if (!cursor) return undefined;
     if (this.matches(cursor)) return { offset: cursor.offset, by: "position" as const };
@@ -3503,10 +3501,9 @@ function openLive(world: World, path: string, isFound = false): OpenFile | undef
   try {
     const { descriptor, stat } = openRegular(world, path, ({ uid }) => {
       const link = world.fs.lstatSync(path, { throwIfNoEntry: false });
-      if (!link?.isSymbolicLink()) return undefined;
-      if (isFound) return "it is a link";
-      const isTrusted = [0, world.uid(), uid].includes(link.uid);
-      return isTrusted ? undefined : "it is a link that somebody else made";
+      const makers = isFound ? [] : [0, world.uid(), uid];
+      const isTrusted = !link?.isSymbolicLink() || makers.includes(link.uid);
+      return isTrusted ? undefined : "it is a link that anybody may have made";
     });
     return new OpenFile(world, { name: basename(path), isLive: true, descriptor, stat });
   } catch (error) {
@@ -3631,7 +3628,7 @@ async function unpack(world: World, packed: OpenFile, scratchPath: string): Prom
 }
 
 /** A sibling that could not be used. */
-type LeftOut = Pick<OpenFile, "name" | "number" | "writtenMs" | "told"> & { why: string };
+type LeftOut = Partial<OpenFile> & Pick<OpenFile, "name" | "told" | "writtenMs"> & { why: string };
 
 /**
  * Opens what lies beside the log, except the log itself, without following links: it must be of
@@ -3656,13 +3653,9 @@ async function openSiblings(
   for (let tries = 1; ; tries++) {
     const open: OpenFile[] = [];
     const leftOut: LeftOut[] = [];
-    let listing: ReturnType<typeof listSiblings> | undefined;
-    try {
-      listing = listSiblings(world, log);
-    } catch (error) {
-      const name = dirname(rotationPath(world, log));
-      leftOut.push({ name, number: undefined, writtenMs: 0, told: "", why: reason(error) });
-    }
+    const listing = ifPossible(() => listSiblings(world, log));
+    const name = dirname(rotationPath(world, log));
+    if (!listing) leftOut.push({ name, told: "", writtenMs: 0, why: "it cannot be listed" });
     for (const sibling of listing?.files ?? []) {
       const { path, inode, isOld, isStranger, writtenMs, ...named } = sibling;
       if (live && inode === inodeOf(live.stat)) continue;

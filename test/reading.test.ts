@@ -480,7 +480,7 @@ const HISTORIES: Record<string, string> = {
   "99. a younger file cannot be opened":
     "+6-8 rotate +9-12 rotate +13-14 eio.1 gap5=6-8,13-14 says=not.read:.fail2ban.log.1.\\(",
   "99. the same, a moment later it can": "+6-8 rotate +9-12 rotate +13-14 forbid.1=1 =6-14",
-  "100. the folder cannot be listed": "nolist +6 =6 rotate +7 gap6=7 says=permission.denied",
+  "100. the folder cannot be listed": "nolist +6 =6 rotate +7 gap6=7 says=cannot.be.listed",
   "101. the log is a link, which is followed, switched, lost and found":
     "new /a+1-3 symlink/a =1-3 /a+4 =4 /b+5-6 symlink/b gap4=5-6 " +
     "symlink/nowhere unread=. symlink/b /b+7 =7",

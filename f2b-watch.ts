@@ -3194,6 +3194,11 @@ async function faultOr<Result>(exitCode: number, work: () => Result | Promise<Re
   }
 }
 
+/** A descriptor that is closed where the block ends which is `using` it. */
+function closing(world: World, descriptor: number) {
+  return { descriptor, [Symbol.dispose]: () => world.fs.closeSync(descriptor) };
+}
+
 /** Opens a regular file for reading, unless it is distrusted; a FIFO or device does not block. */
 function openRegular(
   world: World,
@@ -3203,15 +3208,11 @@ function openRegular(
 ) {
   const { O_RDONLY, O_NONBLOCK } = world.fs.constants;
   const descriptor = world.fs.openSync(path, O_RDONLY | O_NONBLOCK | flags);
-  try {
-    const stat = world.fs.fstatSync(descriptor);
-    const problem = stat.isFile() ? distrust(stat) : "it is not a regular file";
-    if (problem) throw new Error(problem);
-    return { descriptor, stat };
-  } catch (error) {
-    world.fs.closeSync(descriptor);
-    throw error;
-  }
+  const stat = world.fs.fstatSync(descriptor);
+  const problem = stat.isFile() ? distrust(stat) : "it is not a regular file";
+  if (!problem) return { stat, ...closing(world, descriptor) };
+  world.fs.closeSync(descriptor);
+  throw new Error(problem);
 }
 
 function inodeOf(stat: fs.Stats): string {
@@ -3263,6 +3264,7 @@ class OpenFile {
   close(): void {
     this.#world.fs.closeSync(this.descriptor);
   }
+  readonly [Symbol.dispose] = this.close;
 
   /** Fills `bytes` from `position` on, as far as the file goes. */
   fill(position: number, bytes: Uint8Array): Uint8Array {
@@ -3542,27 +3544,22 @@ function listSiblings(world: World, log: string) {
 }
 
 /** Creates a file of ours, or opens it: for our eyes only, never through a link. */
-function openPrivate(world: World, path: string, flags: number): number {
+function openPrivate(world: World, path: string, flags: number) {
   // A FIFO under this name must not keep us waiting for its reader.
   const { O_CREAT, O_NOFOLLOW, O_NONBLOCK } = world.fs.constants;
   const descriptor = world.fs.openSync(path, flags | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o600);
-  if (world.uid() !== 0) return descriptor;
   // What root writes into a service's state stays the service's.
   const { uid, gid } = world.fs.statSync(dirname(path));
-  if (uid !== 0) world.fs.fchownSync(descriptor, uid, gid);
-  return descriptor;
+  if (world.uid() === 0 && uid !== 0) world.fs.fchownSync(descriptor, uid, gid);
+  return closing(world, descriptor);
 }
 
 /** Writes to a private file, made if it is missing, and makes sure that it is on disk. */
 function writePrivate(world: World, path: string, flags: number, text: string): void {
   writing(path, () => {
-    const descriptor = openPrivate(world, path, flags | world.fs.constants.O_WRONLY);
-    try {
-      writeAll(world, descriptor, Buffer.from(text));
-      if (text !== "") world.fs.fsyncSync(descriptor);
-    } finally {
-      world.fs.closeSync(descriptor);
-    }
+    using file = openPrivate(world, path, flags | world.fs.constants.O_WRONLY);
+    writeAll(world, file.descriptor, Buffer.from(text));
+    if (text !== "") world.fs.fsyncSync(file.descriptor);
   });
 }
 
@@ -3597,8 +3594,9 @@ async function* unpackedChunks(world: World, packed: OpenFile): AsyncGenerator<U
  * A log may take half of the free disk; what does not begin like one is a bomb beyond 64 MiB.
  */
 async function unpack(world: World, packed: OpenFile, scratchPath: string): Promise<OpenFile> {
+  using _packed = packed;
   const { O_RDWR, O_EXCL } = world.fs.constants;
-  const descriptor = writing(scratchPath, () => {
+  const { descriptor } = writing(scratchPath, () => {
     world.fs.rmSync(scratchPath, { force: true });
     const opened = openPrivate(world, scratchPath, O_RDWR | O_EXCL);
     world.fs.unlinkSync(scratchPath);
@@ -3621,8 +3619,6 @@ async function unpack(world: World, packed: OpenFile, scratchPath: string): Prom
       world.fs.closeSync(descriptor);
       throw error;
     }
-  } finally {
-    packed.close();
   }
   return new OpenFile(world, { ...packed, descriptor, size, damage });
 }
@@ -3660,8 +3656,9 @@ async function openSiblings(
       const { path, inode, isOld, isStranger, writtenMs, ...named } = sibling;
       if (live && inode === inodeOf(live.stat)) continue;
       try {
-        const opened = openRegular(world, path, distrust, world.fs.constants.O_NOFOLLOW);
-        const file = new OpenFile(world, { ...named, ...opened });
+        const { O_NOFOLLOW } = world.fs.constants;
+        const { descriptor, stat } = openRegular(world, path, distrust, O_NOFOLLOW);
+        const file = new OpenFile(world, { ...named, descriptor, stat });
         if (!isStranger || isOurs(file)) open.push(file);
         else file.close();
       } catch (error) {
@@ -3812,12 +3809,8 @@ function readOwned(world: World, path: string, flags = 0, ...owners: readonly nu
     const problem = ownershipProblem(world, stat, ...owners);
     return problem && `it ${problem}`;
   };
-  const { descriptor } = openRegular(world, path, distrust, flags);
-  try {
-    return world.fs.readFileSync(descriptor, "utf8");
-  } finally {
-    world.fs.closeSync(descriptor);
-  }
+  using file = openRegular(world, path, distrust, flags);
+  return world.fs.readFileSync(file.descriptor, "utf8");
 }
 
 /** The text of one copy, if there is one; one that we may not read, or a newer one, is a fault. */
@@ -3905,9 +3898,8 @@ function saveState(world: World, path: string, state: State, damaged: boolean): 
     writePrivate(world, fresh, world.fs.constants.O_EXCL, sealState(state));
     if (!damaged && world.fs.existsSync(path)) world.fs.renameSync(path, `${path}.bak`);
     world.fs.renameSync(fresh, path);
-    const directory = world.fs.openSync(dirname(path), world.fs.constants.O_RDONLY);
-    world.fs.fsyncSync(directory);
-    world.fs.closeSync(directory);
+    using directory = closing(world, world.fs.openSync(dirname(path), "r"));
+    world.fs.fsyncSync(directory.descriptor);
   });
 }
 
@@ -4514,12 +4506,11 @@ async function waitForRestore(world: World, settings: Settings): Promise<void> {
   const until = Math.min(settings.deadline, world.now() + 10 * SECOND);
   const offsets = Object.values(saved.destinations).map(({ cursor }) => cursor?.offset ?? 0);
   for (let from = Math.min(...offsets); ; await world.sleep(SECOND)) {
-    const live = ifPossible(() => openLive(world, settings.log));
+    using live = ifPossible(() => openLive(world, settings.log));
     if (!live) return;
     const start = from > live.size ? 0 : Math.max(from, live.size - 64 * 1024);
     const text = latin1(live.read(start, live.size - start));
     from = live.size;
-    live.close();
     const isOver = !/Restore Ban|Starting Fail2ban|Jail '[^']*' started/.test(text);
     if (isOver || world.now() >= until || world.stopping.aborted) return;
   }
@@ -4617,16 +4608,14 @@ function nothingNew(
 ): boolean {
   const { log } = kept;
   const state = lastState(world, statePathOf(kept));
-  let live: OpenFile | undefined;
   try {
     const names = state && namesIn(state);
     if (!names || state.log !== log || state.failures["log"]) return false;
-    live = openLive(world, log);
-    if (!live) return false;
-    const file = live;
+    using file = openLive(world, log);
+    if (!file) return false;
     const now = world.now();
     // Nothing was written for a day: fail2ban may log elsewhere.
-    if (now - live.stat.mtimeMs > DAY && !wasAskedToday(state, "quiet", now)) return false;
+    if (now - file.stat.mtimeMs > DAY && !wasAskedToday(state, "quiet", now)) return false;
     const snapshot = ifPossible(() => listSiblings(world, log))?.snapshot;
     return names.every((name) => {
       const progress = state.destinations[name];
@@ -4643,8 +4632,6 @@ function nothingNew(
   } catch {
     // The pass meets it again, and reports it: a closed log, a state of a wrong shape.
     return false;
-  } finally {
-    live?.close();
   }
 }
 
@@ -5866,11 +5853,10 @@ const ROWS = {
     return new Fault(78, `${text}: others can read it`, ENV_FILE_HINT);
   },
   log({ world, settings, settings: { log, manyLogs }, ping }) {
-    const live = openLive(world, log);
+    using live = openLive(world, log);
     if (!live) return logMissing(settings);
     const { stat } = live;
     const foreign = foreignText(lastLines(live));
-    live.close();
     const ageMs = world.now() - stat.mtimeMs;
     const age = `last written ${durationText(ageMs)} ago`;
     const size = stat.size > 0 ? sizeText(stat.size) : "empty";
@@ -5884,10 +5870,10 @@ const ROWS = {
   async "rotated files"({ world, settings: { log, isFound } }) {
     // That the folder cannot be listed is said without a try again.
     listSiblings(world, log);
-    const live = ifPossible(() => openLive(world, log, isFound));
+    using live = ifPossible(() => openLive(world, log, isFound));
     const siblings = await openSiblings(world, log, live);
     const ages = await siblingAges(world, siblings.open);
-    for (const file of [...siblings.open, ...(live ? [live] : [])]) file.close();
+    for (const file of siblings.open) file.close();
     const damaged = ages.flatMap(({ name, damage }) => (damage ? [{ name, why: damage }] : []));
     const unusable = [...siblings.leftOut, ...damaged];
     const usable = ages.filter((age) => !age.damage && (age.firstTime || age.number !== undefined));
@@ -5980,7 +5966,7 @@ const ROWS = {
       return new Fault(66, text, "fail2ban-client flushlogs");
     }
     // If it cannot be read, the log's own row says why.
-    const live = ifPossible(() => openLive(world, settings.log));
+    using live = ifPossible(() => openLive(world, settings.log));
     let isWaiting = false;
     const texts = Object.entries(destinations).map(([name, { cursor, outbox, notice, gap }]) => {
       let text = cursor ? `${name} after line ${cursor.lines}` : `${name} at the log's start`;
@@ -5992,7 +5978,6 @@ const ROWS = {
       isWaiting = true;
       return `${text}, 1 message waiting`;
     });
-    live?.close();
     if (texts.length === 0) return `none: the first run starts at the log's ${settings.from}`;
     if (isDamaged) texts.push("from the older copy, the newer one is damaged");
     const hint = "the next run sends it, once the destination takes it";

@@ -1204,12 +1204,11 @@ type Of<Event> = Extract<Happening, { event: Event }>;
 /** Whether a command has this id, or jail (also as its chain or set), as a word of its own. */
 function mentions(command: string, word: string): boolean {
   if (word === "" || !command.includes(word)) return false;
-  // Not a part of a longer address.
-  const [before, behind] = word.includes(":")
-    ? ["[\\w.]|[\\da-fA-F]:", "[\\w:]"]
-    : ["[\\w.-]", "[\\w-]|\\.\\w"];
   const chain = "(?:f2b-|fail2ban-|addr6?-set-)?";
-  return new RegExp(`(?<!${before})${chain}${RegExp.escape(word)}(?!${behind})`).test(command);
+  // Not a part of a longer address.
+  const colon = word.includes(":") ? ":" : "";
+  const alone = `(?<![\\w.${colon}-])${chain}${RegExp.escape(word)}(?![\\w${colon}-]|\\.\\w)`;
+  return new RegExp(alone).test(command);
 }
 
 /** What some lines tell, record by record. What is not shown still explains what is. */
@@ -1683,13 +1682,10 @@ export class Words {
     const period = this.#period(flood);
     const lines = markup.bold(amount(flood.lines, "line")) + (period && `, ${period}`);
     const where = hasFile ? "attached" : `too many to show, they are in ${code(log, 200)}`;
-    const jails = Array.from(flood.jails, ([jail, { kinds }]) => {
-      const total = Object.values(kinds).reduce((sum, count) => sum + count);
-      const name = jail ? this.jail(jail) : "of no jail:";
-      return { total, text: `${name} ${this.#counts(kinds).join(", ")}` };
+    const jails = [...flood.jails].sort(([, a], [, b]) => busiestFirst(a, b));
+    const counts = jails.map(([jail, { kinds }]) => {
+      return `${jail ? this.jail(jail) : "of no jail:"} ${this.#counts(kinds).join(", ")}`;
     });
-    jails.sort((a, b) => b.total - a.total);
-    const counts = jails.map(({ text }) => text);
     const rows = [
       `🌊 ${nameText(host, markup)} ${lines}: ${where}`,
       ...(counts.length > 0 ? [fitting(counts, LIST_LENGTH, "\n", "\nand")] : []),
@@ -1908,7 +1904,7 @@ class Flood extends Counts {
   first = "";
   last = "";
   readonly #view: View;
-  #context: LogContext;
+  readonly #context: LogContext;
 
   constructor(view: View) {
     super([]);
@@ -1918,14 +1914,13 @@ class Flood extends Counts {
 
   /** Adds up those of the log's next lines that are shown. */
   read(lines: readonly string[]): void {
-    const { records, after } = this.#context.readAll(lines);
-    for (const [at, record] of records.entries()) {
-      if (!isShown(record, this.#view)) continue;
-      this.last = lines[at] ?? "";
-      if (this.lines++ === 0) this.first = this.last;
-      if (record && record !== (records[at - 1] ?? this.#context.record)) this.add(record);
+    for (const line of lines) {
+      const record = this.#context.read(line);
+      if (!isShown(record ?? this.#context.record, this.#view)) continue;
+      this.last = line;
+      if (this.lines++ === 0) this.first = line;
+      if (record) this.add(record);
     }
-    this.#context = after;
   }
 
   /** The busiest ids; where nothing else shows them, every banned one. */
@@ -4179,16 +4174,13 @@ export async function lookUpFacts(world: World, settings: Settings, all: { id: s
         if (known) facts.bans.set(ban, known);
       }
     });
-  const isUnknown = (id: string) => addressOf(id) && !facts.countries.has(id);
-  const asked = geo
-    ? [...new Set(all.map(({ id }) => id))].filter(isUnknown).slice(0, LOOKUPS_PER_MESSAGE)
-    : [];
+  const ids = geo ? all.map(({ id }) => id) : [];
+  const unknown = [...new Set(ids)].filter((id) => addressOf(id) && !facts.countries.has(id));
+  const asked = unknown.slice(0, LOOKUPS_PER_MESSAGE);
   const look = async (id: string) =>
     facts.countries.set(id, await lookUpCountry(world, geo ?? "", addressOf(id)));
-  while (asked.length > 0) {
-    const some = asked.splice(0, 10);
-    await ask("geo", () => Promise.all(some.map(look)));
-  }
+  for (let at = 0; at < asked.length; at += 10)
+    await ask("geo", () => Promise.all(asked.slice(at, at + 10).map(look)));
   return facts;
 }
 

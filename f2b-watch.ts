@@ -1163,7 +1163,7 @@ const inCode = (text: string) => text.replaceAll("\u200b", "").replaceAll("`", "
 
 /** What can happen, and what is said of it. */
 type Fact =
-  | { event: "restore" | "lift" | "jailStarted" | "jailStopped" | "jailReloaded" }
+  | { event: "restore" | "repeal" | "jailStarted" | "jailStopped" | "jailReloaded" }
   /** A stop of its jail, which is said behind it, may have lifted it: that changes the record. */
   | { event: "unban"; record: LogRecord }
   | {
@@ -1282,12 +1282,10 @@ export class Batch {
 
   finish(): this {
     this.#readOpen();
-    for (const each of this.happenings) {
-      if (each.event !== "unban" || each.record.event !== "repeal") continue;
-      Object.assign(each, { event: "lift", shown: isShown(each.record, this.view) });
-    }
+    for (const each of this.happenings)
+      if (each.event === "unban" && each.record.event === "repeal")
+        Object.assign(each, { event: "repeal", shown: isShown(each.record, this.view) });
     this.happenings = this.happenings.filter(({ shown }) => shown);
-    this.happenings.sort((a, b) => a.place - b.place);
     return this;
   }
 
@@ -1435,26 +1433,24 @@ export class Batch {
 
   /** A jail bans or unbans an id, and runs its actions: it does one thing after the other. */
   #readTicket(record: RecordOf<"ban" | "reban" | "unban" | "repeal" | "restore">): void {
-    const { event, kind, jail, id, date, time } = record;
+    const { event, jail, id } = record;
     const ofJail = this.#jailOf(jail);
     const known = this.#idOf(record);
-    const place = (this.#lastPlace = this.seen.lines);
-    Object.assign(ofJail, { id: ownCopy(id), place });
+    this.#lastPlace = this.seen.lines;
+    Object.assign(ofJail, { id: ownCopy(id), place: this.#lastPlace });
     if (event === "ban" || event === "reban") {
       const since = (known.failures.at(-1) ?? 0) - ofJail.findtime * SECOND;
       const failures = known.failures.filter((at) => at >= since).length;
       const ban = this.#banOf(record, false);
       ban.seconds ??= ofJail.banTime;
-      const form = event === "ban" ? "new" : "again";
-      Object.assign(ban, { place, time: `${date} ${time}`.trim(), form, failures });
+      Object.assign(ban, { form: event === "ban" ? "new" : "again", failures });
       return void Object.assign(known, { failures: [], bannedAt: this.#ms(record) });
     }
     // What is said of this id's ban from now on is of another one.
     delete known.ban;
     known.bannedAt = event === "restore" ? this.#ms(record) : Number.NaN;
-    const did = event === "restore" ? event : "lift";
-    if (kind === "unban") this.#tell({ event: kind, record }, record);
-    else if (this.#shown && !this.#foldIntoServer(did)) this.#tell({ event: did }, record);
+    if (event === "unban") this.#tell({ event, record }, record);
+    else if (this.#shown && !this.#foldIntoServer(event)) this.#tell({ event }, record);
   }
 
   /** A ban is logged once, and its length once: by the observer, which may be faster. */
@@ -1470,7 +1466,7 @@ export class Batch {
   #foldIntoServer(did: string): boolean {
     const server = this.#server;
     const isDown = server?.version === undefined;
-    const parts = isDown ? ["jailStopped", "lift", "jailStarted"] : ["jailStarted", "restore"];
+    const parts = isDown ? ["jailStopped", "repeal", "jailStarted"] : ["jailStarted", "restore"];
     if (!server || !parts.includes(did)) return false;
     server.parts[did] = (server.parts[did] ?? 0) + 1;
     server.shown = true;
@@ -1566,7 +1562,7 @@ const IN_FILE = ", all of them in the file";
 const UNITS = { year: 365 * DAY, week: 7 * DAY, day: DAY, h: HOUR, min: MINUTE, s: SECOND };
 /** More of these are told together. */
 const MOST_ALONE: Partial<Record<Happening["event"], number>> = {
-  ...{ ban: 8, through: 8, unban: 3, restore: 3, lift: 3 },
+  ...{ ban: 8, through: 8, unban: 3, restore: 3, repeal: 3 },
 };
 
 function shortened(text: string, limit: number): string {
@@ -1787,7 +1783,7 @@ export class Words {
     const [sign, did, many] = {
       unban: ["🔓", bold("UNBANNED"), "unbanned"],
       restore: ["♻️", "ban restored:", "restored"],
-      lift: ["♻️", "unbanned (jail stopped):", "unbanned (jail stopped)"],
+      repeal: ["♻️", "unbanned (jail stopped):", "unbanned (jail stopped)"],
       jailStarted: ["✅", "jail started"],
       jailStopped: ["⛔", "jail stopped"],
       jailReloaded: ["🔄", "jail reloaded"],
@@ -1797,13 +1793,13 @@ export class Words {
   }
 
   #server({ began, version, parts }: Of<"server">): string {
-    const { jailStarted, jailStopped, restore, lift } = parts;
+    const { jailStarted, jailStopped, restore, repeal } = parts;
     const up = began === "stopped" ? ["🔄", "restarted"] : ["✅", "started"];
     const [sign, did] = version === undefined ? ["⛔", "stopped"] : up;
     const jails = version === undefined ? jailStopped : jailStarted;
     const details = [
       jails && amount(jails, "jail"),
-      restore ? `${amount(restore, "ban")} restored` : lift && `${amount(lift, "ban")} lifted`,
+      restore ? `${amount(restore, "ban")} restored` : repeal && `${amount(repeal, "ban")} lifted`,
     ];
     const detail = details.filter(Boolean).join(", ");
     const known = version ? ` ${nameText(version, this.style.markup)}` : "";

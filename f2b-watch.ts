@@ -2169,7 +2169,7 @@ export interface Verdict {
   readonly kind: keyof typeof VERDICTS;
   readonly why: string;
   readonly hint?: string | undefined;
-  readonly waitMs?: number;
+  readonly waitMs?: number | undefined;
   /** What the service's headers ask for before the next message. */
   readonly delayMs?: number;
 }
@@ -2265,13 +2265,12 @@ export function readReply(service: Service, reply: Reply): Verdict {
     return seconds >= 0 && seconds < Infinity ? seconds * SECOND : -1;
   };
   const isLast = reply.headers["x-ratelimit-remaining"] === "0";
-  const delayMs = isLast ? Math.min(msOf("x-ratelimit-reset-after"), DAY) : -1;
-  const delay = delayMs > 0 ? { delayMs } : {};
-  if (reply.status !== 429) return { ...service.read(reply), ...delay };
+  const delayMs = isLast ? Math.min(msOf("x-ratelimit-reset-after"), DAY) : 0;
+  if (reply.status !== 429) return { ...service.read(reply), delayMs };
   // The longer of two waits: the header's, and the one in the body of Discord's reply.
   const seconds = fieldsOf(reply).number("retry_after") ?? -1;
   const waitMs = Math.max(seconds * SECOND, msOf("retry-after"));
-  return { kind: "limited", why: "rate limited", ...(waitMs < 0 ? {} : { waitMs }), ...delay };
+  return { kind: "limited", why: "rate limited", waitMs: waitMs < 0 ? undefined : waitMs, delayMs };
 }
 
 /** The verdict on a reply that cannot come from the service itself. */
@@ -2299,18 +2298,15 @@ function readError(service: Service, code: string, reply: Reply): Verdict {
 /** A variable's text; absent if it is empty or unset. */
 type Lookup = (name: string) => string | undefined;
 
-const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/;
-
 /** Parses a variable's URL: `https:` or loopback, and not another service's; never echoes it. */
 function urlOf(service: Service, name: string, text: string, example: string, path = /^/): URL {
   const expected = (found: string, hint = `copy it again from ${service.title}`) =>
     new Fault(78, `${name}: expected ${example}, found ${found}`, hint);
   if (/[\s"'`<>]/.test(text.trim())) throw expected("a space or a quote in it");
   const url = URL.parse(text);
-  const isLocal = url?.protocol === "http:" && LOOPBACK.test(url.hostname);
-  if (!url || (url.protocol !== "https:" && !isLocal)) {
+  const isLocal = /^(localhost|127(\.\d+){3}|\[::1\])$/.test(url?.hostname ?? "");
+  if (!url || (url.protocol !== "https:" && !(url.protocol === "http:" && isLocal)))
     throw expected(url?.protocol === "http:" ? "http: instead of https:" : "no such URL");
-  }
   const owner = SERVICES.find(({ owns }) => owns.test(url.hostname + url.pathname));
   if (owner && owner !== service)
     throw expected(`a URL of ${owner.title}`, `for that one set ${owner.needs}`);
@@ -3985,14 +3981,12 @@ function proxyOf({ env }: World, { protocol, hostname }: URL): string | undefine
 /** A service as a run uses it. */
 type Destination = ReturnType<typeof destinationOf>;
 
-function destinationOf({ host, view, prints }: Settings, service: Connected) {
+function destinationOf({ host, view }: Settings, service: Connected) {
   const { header, encode, hasColors } = service;
   const colors = hasColors && view.color;
   return {
     ...service,
     colors,
-    /** Messages are printed, so nothing paces or refuses them. */
-    prints,
     /** A whole message: words, then lines in a fence. */
     fenced: (before: string, lines: string) =>
       `${header(host, "")}${encode(before)}\`\`\`${colors ? "ansi" : ""}\n${lines}\n\`\`\``,
@@ -4030,6 +4024,7 @@ const STDOUT: Connected = {
   ...DISCORD,
   name: "stdout",
   title: "stdout",
+  limit: 1_999,
   markup: { bold: (text) => text, code: shortened, link: (url) => url, small: (text) => text },
   hasColors: false,
   overflow: "none",
@@ -4303,13 +4298,12 @@ async function openJob(world: World, settings: Settings, isPass: boolean) {
   const firstRun = !stateLost && Object.keys(state.destinations).length === 0;
   // Logs whose states lie together share a channel's limits: who posted last knows them.
   for (const file of ifPossible(() => world.fs.readdirSync(settings.state)) ?? []) {
-    const isOther = file.endsWith(".json") && file !== stateFileName(log);
-    const other = isOther && lastState(world, resolve(settings.state, file));
-    for (const [name, channel] of Object.entries(other ? other.channels : {})) {
-      const { [name]: own } = state.channels;
-      const { posts, asked, pause } = channel;
-      const known = own?.posts ?? [];
-      if (((posts.at(-1) ?? 0) - (known.at(-1) ?? 0) || posts.length - known.length) > 0)
+    if (!file.endsWith(".json") || file === stateFileName(log)) continue;
+    const other = lastState(world, resolve(settings.state, file));
+    for (const [name, { posts, asked, pause }] of Object.entries(other?.channels ?? {})) {
+      const { [name]: own = { posts: [] } } = state.channels;
+      const laterMs = (posts.at(-1) ?? 0) - (own.posts.at(-1) ?? 0);
+      if ((laterMs || posts.length - own.posts.length) > 0)
         state.channels[name] = { ...own, posts, asked, pause };
     }
   }
@@ -4474,8 +4468,9 @@ async function session(world: World, settings: Settings, work: Work, waits = fal
   const ended = await Promise.all(parts);
   if (world.terminal) world.writeError("\r\x1b[K");
   reportEnded(job, ended);
-  const codes = ended.map(({ outcome }) => (outcome instanceof Fault ? outcome.exitCode : 0));
-  const exitCode = worstExit(codes);
+  const exitCode = worstExit(
+    ended.map(({ outcome }) => (outcome instanceof Fault ? outcome.exitCode : 0)),
+  );
   const { verbose, ping, databaseNamed, manyLogs, marks } = settings;
   const isUsual = !verbose && !ping && !databaseNamed && !manyLogs;
   const names = services.map(({ name }) => name);
@@ -4523,15 +4518,14 @@ async function newLines(job: Job, destination: Destination): Promise<Source> {
 /** Reports how the part of each destination ended. */
 function reportEnded(job: Job, ended: readonly Ended[]): void {
   const { world, state, live } = job;
-  const { log, dryRun } = job.settings;
-  const { news } = job.settings.facts;
-  for (const [name, fault] of news) report(job, name, fault, `${name} works again`);
-  news.clear();
+  const { log, dryRun, prints, facts } = job.settings;
+  for (const [name, fault] of facts.news) report(job, name, fault, `${name} works again`);
+  facts.news.clear();
   const faults = ended.flatMap(({ outcome }) => (outcome instanceof Fault ? outcome : []));
   const unread = faults.find(({ exitCode }) => exitCode === 66);
   if (unread || live) report(job, "log", unread, `${log} can be read again`);
   for (const { destination, outcome, source } of ended) {
-    const { name, title, prints } = destination;
+    const { name, title } = destination;
     const held = state.destinations[name]?.held;
     if (!held && !unread) report(job, "stuck", undefined, `fail2ban writes to ${log} again`);
     if (held && !dryRun && source?.hasMoved) {
@@ -4587,7 +4581,8 @@ function wasAskedToday({ failures }: State, key: string, now: number): boolean {
 
 /**
  * Whether nothing is new for anybody: seen without the lock, from a few KiB of a log of any size.
- * Nearly every run ends here, so that it does without the schemas.
+ * Nearly every run ends here, so that it does without the schemas. Throws what a pass meets again
+ * and reports: a closed log, a state of a wrong shape.
  */
 function nothingNew(
   world: World,
@@ -4596,31 +4591,26 @@ function nothingNew(
 ): boolean {
   const { log } = kept;
   const state = lastState(world, statePathOf(kept));
-  try {
-    const names = state && namesIn(state);
-    if (!names || state.log !== log || state.failures["log"]) return false;
-    using file = openLive(world, log);
-    if (!file) return false;
-    const now = world.now();
-    // Nothing was written for a day: fail2ban may log elsewhere.
-    if (now - file.stat.mtimeMs > DAY && !wasAskedToday(state, "quiet", now)) return false;
-    const snapshot = ifPossible(() => listSiblings(world, log))?.snapshot;
-    return names.every((name) => {
-      const progress = state.destinations[name];
-      if (!progress || progress.outbox || (progress.notice && !progress.gap)) return false;
-      const { cursor, listing, held, gap } = progress;
-      const isHere = cursor !== undefined && file.matches(cursor);
-      // In a rotated file, or lost and reported: only a new line in the log is news.
-      if (listing !== snapshot || (!isHere && cursor && !held && !gap)) return false;
-      const from = isHere ? cursor.offset : 0;
-      // A whole line, or more than a glance shows, is news.
-      const glance = 64 * 1024;
-      return file.size - from <= glance && !file.read(from, glance).includes(NEWLINE);
-    });
-  } catch {
-    // The pass meets it again, and reports it: a closed log, a state of a wrong shape.
-    return false;
-  }
+  const names = state && namesIn(state);
+  if (!names || state.log !== log || state.failures["log"]) return false;
+  using live = openLive(world, log);
+  if (!live) return false;
+  const now = world.now();
+  // Nothing was written for a day: fail2ban may log elsewhere.
+  if (now - live.stat.mtimeMs > DAY && !wasAskedToday(state, "quiet", now)) return false;
+  const snapshot = ifPossible(() => listSiblings(world, log))?.snapshot;
+  return names.every((name) => {
+    const progress = state.destinations[name];
+    if (!progress || progress.outbox || (progress.notice && !progress.gap)) return false;
+    const { cursor, listing, held, gap } = progress;
+    const isHere = cursor !== undefined && live.matches(cursor);
+    // In a rotated file, or lost and reported: only a new line in the log is news.
+    if (listing !== snapshot || (!isHere && cursor && !held && !gap)) return false;
+    const from = isHere ? cursor.offset : 0;
+    // A whole line, or more than a glance shows, is news.
+    const glance = 64 * 1024;
+    return live.size - from <= glance && !live.read(from, glance).includes(NEWLINE);
+  });
 }
 
 /**
@@ -4643,7 +4633,7 @@ async function pass(world: World, settings: Settings): Promise<number> {
   logs.sort((one, other) => savedMs(one) - savedMs(other));
   const watched = await overLogs(world, logs, async (own) => {
     if (dryRun) return (await session(world, own, newLines))?.exitCode ?? 0;
-    if (nothingNew(world, own, () => names)) {
+    if (ifPossible(() => nothingNew(world, own, () => names))) {
       if (verbose || world.terminal) world.writeError(`f2b-watch: nothing new in ${own.log}\n`);
       return 0;
     }
@@ -4697,10 +4687,8 @@ async function tellPing(world: World, settings: Settings): Promise<number> {
     const channel = job.channel(destination.name);
     const { since, told } = channel.down ?? { since: at, told: false };
     const isNews = isDown ? !told && at - since >= MINUTE : told;
-    const remember = () => {
-      const down = { since: Math.min(since, at), told: told || isNews };
-      channel.down = isDown ? down : undefined;
-    };
+    const down = isDown ? { since: Math.min(since, at), told: told || isNews } : undefined;
+    const remember = () => (channel.down = down);
     const age = durationText(Math.max(0, at - since));
     const words = isDown
       ? `⚠️ ${host}: fail2ban does not answer, its socket cannot be reached (for ${age})`
@@ -5298,8 +5286,8 @@ const TIME_IS_UP = "time is up, the rest follows in the next run";
  */
 async function deliver(job: Job, destination: Destination, source: Source): Promise<number> {
   const { world, deadline } = job;
-  const { title, prints, settings } = destination;
-  const { host, dryRun } = job.settings;
+  const { title, settings } = destination;
+  const { host, dryRun, prints } = job.settings;
   await using printed = printer(world, job.settings);
   let [sent, sender]: [number, string | undefined] = [0, discordName(host)];
   /** How often each verdict came for this message. */
@@ -5379,7 +5367,7 @@ function notePost(job: Job, { name, title }: Destination, { kind, delayMs }: Ver
   const now = world.now();
   const isRecent = (at: number) => at <= now && now - at < MINUTE;
   channel.posts = [...channel.posts, now].filter(isRecent);
-  channel.asked = delayMs ? { at: now, delayMs } : undefined;
+  channel.asked = delayMs && delayMs > 0 ? { at: now, delayMs } : undefined;
   const key = `${name} unverified`;
   if (kind === "unproven" && !state.failures[key]) {
     complain(world, `${title} takes messages without saying that it kept them`);
@@ -5554,7 +5542,7 @@ class LogSource implements Source {
     if (words?.file && at === 0)
       return { content, file: { name: "bans.txt", parts: [words.file] }, lines: 1, shown, after };
     // Nothing that is printed is refused.
-    const lines = this.#destination.prints ? 1 : countLines(body) + 1;
+    const lines = this.#job.settings.prints ? 1 : countLines(body) + 1;
     return { content, lines, shown, after };
   }
 
@@ -6687,7 +6675,7 @@ function readSettings(world: World, command: string, typed: Typed) {
     /** When to stop. */
     deadline: options.dryRun ? Infinity : world.now() + maxTimeMs,
     services,
-    /** Its messages go to stdout. */
+    /** Its messages are printed, so nothing paces or refuses them. */
     prints: options.dryRun || connected.length === 0,
     ownSecrets: services.flatMap(({ secrets }) => secrets).filter(({ length }) => length >= 8),
   };

@@ -3193,8 +3193,7 @@ function openRegular(
   distrust: (stat: fs.Stats) => string | undefined,
   flags = 0,
 ) {
-  const { O_RDONLY, O_NONBLOCK } = world.fs.constants;
-  const descriptor = world.fs.openSync(path, O_RDONLY | O_NONBLOCK | flags);
+  const descriptor = world.fs.openSync(path, fs.constants.O_NONBLOCK | flags);
   const stat = world.fs.fstatSync(descriptor);
   const problem = stat.isFile() ? distrust(stat) : "it is not a regular file";
   if (!problem) return { stat, ...closing(world, descriptor) };
@@ -3233,10 +3232,7 @@ class OpenFile {
   readonly #world: World;
   #firstTime: string | undefined;
 
-  constructor(
-    world: World,
-    file: Pick<OpenFile, "name" | "descriptor" | "stat"> & Partial<OpenFile>,
-  ) {
+  constructor(world: World, file: Partial<OpenFile> & { readonly stat: fs.Stats }) {
     this.#world = world;
     Object.assign(this, file);
     this.size = file.size ?? file.stat.size;
@@ -3370,11 +3366,8 @@ class OpenFile {
     });
     const older = trail.filter(([at]) => at <= total - rows.length && isKept(at));
     const lastTime = rows.map(lineTime).find((time) => time !== "");
-    return {
-      ...this.anchorAt(offset, near),
-      ...{ lines, began: this.firstTime, trail: [...known, ...older] },
-      ...(lastTime && { lastTime }),
-    };
+    const began = this.firstTime;
+    return { ...this.anchorAt(offset, near), lines, began, lastTime, trail: [...known, ...older] };
   }
 
   /** Whether another of the files, the oldest first, holds all that it does: a backup copy. */
@@ -3382,9 +3375,7 @@ class OpenFile {
     if (this.isLive || this.size === 0) return false;
     const end = this.anchorAt(this.size);
     const age = files.indexOf(this);
-    return files.some(
-      (other, index) => (index > age || other.size > this.size) && other.matches(end),
-    );
+    return files.some((other, at) => (at > age || other.size > this.size) && other.matches(end));
   }
 
   hasLine(): boolean {
@@ -3530,10 +3521,11 @@ function listSiblings(world: World, log: string) {
   return { files, snapshot: fingerprint(marks.join("\n")) };
 }
 
-/** Creates a file of ours, or opens it: for our eyes only, never through a link. */
+/** Creates a file of ours (`O_EXCL`: anew), or opens it: for our eyes only, never through a link. */
 function openPrivate(world: World, path: string, flags: number) {
   // A FIFO under this name must not keep us waiting for its reader.
-  const { O_CREAT, O_NOFOLLOW, O_NONBLOCK } = world.fs.constants;
+  const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
+  if ((flags & O_EXCL) !== 0) world.fs.rmSync(path, { force: true });
   const descriptor = world.fs.openSync(path, flags | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o600);
   // What root writes into a service's state stays the service's.
   const { uid, gid } = world.fs.statSync(dirname(path));
@@ -3544,7 +3536,7 @@ function openPrivate(world: World, path: string, flags: number) {
 /** Writes to a private file, made if it is missing, and makes sure that it is on disk. */
 function writePrivate(world: World, path: string, flags: number, text: string): void {
   writing(path, () => {
-    using file = openPrivate(world, path, flags | world.fs.constants.O_WRONLY);
+    using file = openPrivate(world, path, flags | fs.constants.O_WRONLY);
     writeAll(world, file.descriptor, Buffer.from(text));
     if (text !== "") world.fs.fsyncSync(file.descriptor);
   });
@@ -3582,10 +3574,8 @@ async function* unpackedChunks(world: World, packed: OpenFile): AsyncGenerator<U
  */
 async function unpack(world: World, packed: OpenFile, scratchPath: string): Promise<OpenFile> {
   using _packed = packed;
-  const { O_RDWR, O_EXCL } = world.fs.constants;
   const { descriptor } = writing(scratchPath, () => {
-    world.fs.rmSync(scratchPath, { force: true });
-    const opened = openPrivate(world, scratchPath, O_RDWR | O_EXCL);
+    const opened = openPrivate(world, scratchPath, fs.constants.O_RDWR | fs.constants.O_EXCL);
     world.fs.unlinkSync(scratchPath);
     return opened;
   });
@@ -3614,11 +3604,10 @@ async function unpack(world: World, packed: OpenFile, scratchPath: string): Prom
 type LeftOut = Partial<OpenFile> & Pick<OpenFile, "name" | "told" | "writtenMs"> & { why: string };
 
 /**
- * Opens what lies beside the log, except the log itself, without following links: it must be of
- * root or of the log's owner. Lists again until two listings agree: a rotation in between would
- * show one file twice, or hide one; and what is being rotated may be closed to us for a moment.
- * `isOurs`: whether a file is the log's that only its contents can tell. `isSettled`: no name changed
- * hands meanwhile.
+ * Opens what lies beside the log without following links: files of root or of the log's owner.
+ * Tries again until no name changed hands meanwhile (`isSettled`): a rotation would show one file
+ * twice, or hide one; and what is being rotated may be closed to us for a moment.
+ * `isOurs`: whether a file is the log's that only its contents can tell.
  */
 async function openSiblings(
   world: World,
@@ -3643,8 +3632,7 @@ async function openSiblings(
       const { path, inode, isOld, isStranger, writtenMs, ...named } = sibling;
       if (live && inode === inodeOf(live.stat)) continue;
       try {
-        const { O_NOFOLLOW } = world.fs.constants;
-        const { descriptor, stat } = openRegular(world, path, distrust, O_NOFOLLOW);
+        const { descriptor, stat } = openRegular(world, path, distrust, fs.constants.O_NOFOLLOW);
         const file = new OpenFile(world, { ...named, descriptor, stat });
         if (!isStranger || isOurs(file)) open.push(file);
         else file.close();
@@ -3736,14 +3724,10 @@ function writing<Result>(path: string, work: () => Result): Result {
 }
 
 /** What is wrong with who may write to something that we must trust; absent when nothing is. */
-function ownershipProblem(
-  world: World,
-  { mode, uid, gid }: Pick<fs.Stats, "mode" | "uid" | "gid">,
-  ...owners: readonly number[]
-): string | undefined {
-  const isOpen = (mode & 0o002) !== 0 || ((mode & 0o020) !== 0 && gid !== world.gid());
+function ownershipProblem(world: World, stat: fs.Stats, owner = 0, mode = stat.mode) {
+  const isOpen = (mode & 0o002) !== 0 || ((mode & 0o020) !== 0 && stat.gid !== world.gid());
   if (isOpen) return "is writable by others";
-  return [0, world.uid(), ...owners].includes(uid) ? undefined : "belongs to somebody else";
+  return [0, world.uid(), owner].includes(stat.uid) ? undefined : "belongs to somebody else";
 }
 
 /** Where systemd keeps the state of services with DynamicUser; only root may enter. */
@@ -3768,7 +3752,7 @@ function directoryProblem(world: World, path: string): string | undefined {
     if (!stat) return undefined;
     // In a sticky directory nobody can replace what others own.
     const isSticky = (stat.mode & 0o1000) !== 0;
-    const wrong = ownershipProblem(world, isSticky ? { ...stat, mode: 0 } : stat);
+    const wrong = ownershipProblem(world, stat, 0, isSticky ? 0 : stat.mode);
     if (wrong) return `lies in ${at}, which ${wrong}`;
     if (at === dirname(at)) return undefined;
   }
@@ -3791,9 +3775,9 @@ function checkStateDirectory(world: World, path: string, creates = false): void 
 }
 
 /** The text of a file that nobody else may have written. */
-function readOwned(world: World, path: string, flags = 0, ...owners: readonly number[]): string {
+function readOwned(world: World, path: string, flags = 0, owner = 0): string {
   const distrust = (stat: fs.Stats) => {
-    const problem = ownershipProblem(world, stat, ...owners);
+    const problem = ownershipProblem(world, stat, owner);
     return problem && `it ${problem}`;
   };
   using file = openRegular(world, path, distrust, flags);
@@ -3805,7 +3789,7 @@ function readCopy(world: World, path: string): string | undefined {
   let text: string;
   try {
     const { uid } = world.fs.statSync(dirname(path));
-    text = readOwned(world, path, world.fs.constants.O_NOFOLLOW, uid);
+    text = readOwned(world, path, fs.constants.O_NOFOLLOW, uid);
   } catch (error) {
     if (errorCode(error) === "ENOENT") return undefined;
     const hint = "it must be a file of this user, mode 600; or --state names another directory";
@@ -3827,10 +3811,9 @@ function unsealed(text: string): State | undefined {
   try {
     const { checksum, ...state }: State & { checksum?: unknown } = JSON.parse(text);
     const sealed = text.slice(0, text.lastIndexOf(',\n "checksum"'));
+    if (checksum === checksumOf(sealed)) return state;
     // The first states had another one.
-    const isIntact =
-      checksum === checksumOf(sealed) || checksum === fingerprint(JSON.stringify(state));
-    return isIntact ? state : undefined;
+    return checksum === fingerprint(JSON.stringify(state)) ? state : undefined;
   } catch {
     return undefined;
   }
@@ -3881,8 +3864,7 @@ function readState(world: World, kept: Pick<Settings, "state" | "log">) {
 function saveState(world: World, path: string, state: State, damaged: boolean): void {
   const fresh = `${path}.tmp`;
   writing(path, () => {
-    world.fs.rmSync(fresh, { force: true });
-    writePrivate(world, fresh, world.fs.constants.O_EXCL, sealState(state));
+    writePrivate(world, fresh, fs.constants.O_EXCL, sealState(state));
     if (!damaged && world.fs.existsSync(path)) world.fs.renameSync(path, `${path}.bak`);
     world.fs.renameSync(fresh, path);
     using directory = closing(world, world.fs.openSync(dirname(path), "r"));
@@ -5700,7 +5682,7 @@ class LogSource implements Source {
     if (this.#asFile) return;
     const path = `${statePath}.rejected`;
     const line = message.shown.join("");
-    writePrivate(world, path, world.fs.constants.O_APPEND, line);
+    writePrivate(world, path, fs.constants.O_APPEND, line);
     const where = `lines were refused here, they are kept in ${basename(path)}`;
     const refused = `⚠️ ${settings.host}: ${where}\n`;
     if (!this.#isToldOfRejected)
@@ -5912,7 +5894,7 @@ const ROWS = {
     if (!stat) {
       let parent = dirname(state);
       while (!world.fs.existsSync(parent)) parent = dirname(parent);
-      writing(state, () => world.fs.accessSync(parent, world.fs.constants.W_OK));
+      writing(state, () => world.fs.accessSync(parent, fs.constants.W_OK));
       return `${state} does not exist yet: the first run creates it`;
     }
     // A file beside the state is written and locked as a run would do it.
@@ -5967,7 +5949,7 @@ const ROWS = {
       const hint = `while no run is in progress: rm ${path}`;
       return new Fault(73, `${path} is not an empty file`, hint);
     }
-    world.fs.accessSync(path, world.fs.constants.R_OK | world.fs.constants.W_OK);
+    world.fs.accessSync(path, fs.constants.R_OK | fs.constants.W_OK);
     // The process that holds it, from the kernel's list: taking the lock would turn a run away.
     // 0: none; undefined: there is no such list. Processes of other containers are not in it.
     const locks = ifPossible(() => world.fs.readFileSync("/proc/locks", "utf8"));
@@ -6164,7 +6146,7 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
     // Beside the state, where that is ours to write to; nobody else can guess the name.
     const home = ifPossible(() => {
       checkStateDirectory(world, state);
-      world.fs.accessSync(state, world.fs.constants.W_OK | world.fs.constants.X_OK);
+      world.fs.accessSync(state, fs.constants.W_OK | fs.constants.X_OK);
       return state;
     });
     const folder = home ?? process.getBuiltinModule("node:os").tmpdir();

@@ -1019,7 +1019,7 @@ function showLines(text: string, view: View, before: LogContext, encode: (text: 
     const words = first?.message.replace(/^\[(.{1,200}?)\] /, "$1 ");
     const level = first && SERIOUS.test(first.level) ? first.level : "";
     const plain = first ? [first.time, level, words].filter(Boolean).join(" ") : line;
-    // A longer line may be cut, and a cut must not part a colour from its end.
+    // So much fits a message of any service; a cut must not part a colour from its end.
     const color = view.color && plain.length <= 1_500 && record && colors[record.kind];
     const painted = color ? `\x1b[${color}m${plain}\x1b[0m` : plain;
     const isNewDay = first !== undefined && first.date !== "" && first.date !== day;
@@ -2355,9 +2355,8 @@ export const DISCORD: Service = {
     ["50001 50013", "dead", "the webhook may not post to its channel", NEW_WEBHOOK],
     ["50006 200000 240000", "refused", "its content is refused"],
     ["40005", "tooLarge", "the message is too large"],
-    ["50083", "misconfigured", "the thread is archived",
-      "unarchive it in Discord, or name another"],
-    ["160005", "misconfigured", "the thread is locked", "unlock it in Discord, or name another"],
+    ["50083 160005", "misconfigured", "the thread is archived or locked",
+      "open it again in Discord, or name another"],
     ["220001 220002 220003 220004", "misconfigured", "a forum takes posts in a thread only",
       "append ?thread_id=<id> to DISCORD_WEBHOOK"],
     ["40004 40006 130000", "busy", "Discord takes no messages for the moment"],
@@ -5281,8 +5280,8 @@ async function deliver(job: Job, destination: Destination, source: Source): Prom
     if (!message && dryRun)
       complain(world, `dry run: ${amount(sent, "message")} for ${title}, none sent`);
     if (!message) return sent;
-    if (world.stopping.aborted) throw new Stopped();
     if (!prints || world.now() >= deadline) await takeTurn(job, destination, sent);
+    if (world.stopping.aborted) throw new Stopped();
     if (!dryRun) source.begin(message);
     if (prints) {
       const full = printed.add(message);
@@ -5339,7 +5338,6 @@ async function takeTurn(job: Job, destination: Destination, sent: number): Promi
   if (waitMs === 0) return;
   showProgress(job, `${title}: ${sent} sent, next in ${Math.ceil(waitMs / SECOND)} s`);
   await world.sleep(waitMs);
-  if (world.stopping.aborted) throw new Stopped();
 }
 
 /** Remembers a post for the pace; reports once that a destination does not confirm messages. */

@@ -1518,9 +1518,9 @@ export class Batch {
     const runs = choices.find(isOne) ?? [];
     // It names no jail: the command that looked may; else it counts where nothing came between.
     const failedCheck = open.findLast(({ ran, check }) => {
-      const isNamed = mentions(ran.text, jail);
-      if (!check || (!isNamed && /\b(?:f2b|fail2ban)-\w/.test(ran.text))) return false;
-      if (!isNamed && check.place < this.#lastPlace) return false;
+      if (!check) return false;
+      const isNear = check.place >= this.#lastPlace && !/\b(?:f2b|fail2ban)-\w/.test(ran.text);
+      if (!isNear && !mentions(ran.text, jail)) return false;
       if (/^Error (?:stopping|starting) action\b/.test(said)) return true;
       // Where the rules could not be restored, nothing is tried a second time.
       if (check.text.startsWith("Unable")) return runs.length < 2;
@@ -1543,9 +1543,8 @@ export class Batch {
     const failed = this.#tell({ event: "failed", doing, action, why, blocked }, { jail, id });
     this.#lastPlace = this.seen.lines;
     const ban = doing === "ban" ? this.#idOf({ jail, id }).ban : undefined;
-    const isKnown = ban?.failed.some((each) => each.action === action);
     // More of them have lines of their own: a line must fit a message.
-    if (!ban?.shown || isKnown || ban.failed.length === 3) return;
+    if (!ban?.shown || ban.failed.length === 3) return;
     ban.failed.push(failed);
     failed.shown = false;
   }
@@ -1752,19 +1751,14 @@ export class Words {
         return this.#ban(each);
       case "through": {
         const seen = all.filter((some) => some.event === "through");
-        const attempts = amount(sumOf(seen, "attempts"), "more attempt");
+        const how = `through (${amount(sumOf(seen, "attempts"), "more attempt")})`;
+        const what = "⚠️ the ban does not work:";
+        if (isOne) return `${what} ${this.id(each.id)} is banned in ${jail} and still gets ${how}`;
+        const who = amount(all.length, "address", "addresses");
         seen.sort((a, b) => b.attempts - a.attempts);
         const ids = seen.map((some) => this.id(some.id, some.attempts));
-        const [who, are, get, list] = isOne
-          ? [this.id(each.id), "is", "gets", ""]
-          : [
-              amount(all.length, "address", "addresses"),
-              "are",
-              "get",
-              `: ${fitting(ids, LIST_LENGTH)}`,
-            ];
-        const what = `${who} ${are} banned in ${jail} and still ${get} through`;
-        return `⚠️ the ban does not work: ${what} (${attempts})${list}`;
+        const list = fitting(ids, LIST_LENGTH);
+        return `${what} ${who} are banned in ${jail} and still get ${how}: ${list}`;
       }
       case "server":
         return this.#server(each);
@@ -1833,16 +1827,15 @@ export class Words {
       (seconds ?? 0) < 0 ? "permanently" : `for ${durationText((seconds ?? 0) * SECOND)}`;
     const logged = known?.failures ? "" : " logged";
     const details = [
+      form === "longer" ? "for longer" : "",
       failures > 0 ? `after ${amount(failures, "failed attempt")}${logged}` : "",
       count > 0 ? `${count}${ending} ban` : "",
       seconds === undefined ? "" : length,
       form === "again" ? "again: the firewall had lost it" : "",
     ];
     const detail = details.filter(Boolean).join(", ");
-    const comma = /^\d/.test(detail) ? "," : "";
-    const what = `${this.id(id)}${form === "longer" ? " for longer" : ""}${comma} ${detail}`;
-    const did = `${bold("BANNED")} ${what.trimEnd()}${this.#failures(ban)}`;
-    const head = `🔔 ${this.jail(ban.jail)} ${did}`;
+    const what = `${this.id(id)}${/^\d/.test(detail) ? "," : ""} ${detail}`.trimEnd();
+    const head = `🔔 ${this.jail(ban.jail)} ${bold("BANNED")} ${what}${this.#failures(ban)}`;
     const users = (known?.users ?? []).map((user) => code(user, 32));
     const address = addressOf(id);
     const url = address && style.link.replaceAll("{ip}", () => address);
@@ -4127,8 +4120,7 @@ export async function lookUpFacts(world: World, settings: Settings, all: { id: s
       facts.news.set(source, undefined);
     } catch (error) {
       facts.givenUp.add(source);
-      const { message, hint } = asFault(error, 66);
-      facts.news.set(source, new Fault(66, message, hint));
+      facts.news.set(source, asFault(error, 66));
     }
   };
   facts.bans.clear();

@@ -112,8 +112,6 @@ const State = lazily(() => {
     listing: z.optional(z.string()),
     /** So much of what comes next may have arrived already: a run died or an answer got lost. */
     doubt: z.optional(z.object({ lines: count, characters: count })),
-    /** What the first states had instead. */
-    inDoubt: z.optional(z.boolean()),
   });
   /** What must be known of a destination to post to it, whatever is posted. */
   const channel = z.object({
@@ -5380,13 +5378,10 @@ class LogSource implements Source {
     this.#progress = progress;
     this.#plan = plan;
     this.#feed = new Feed(job, plan);
-    const { doubt, inDoubt, outbox, part } = progress;
+    const { doubt, outbox, part } = progress;
     this.#spot = { ...resting(plan.from), part };
     if (outbox) this.#spot = this.#waiting(outbox);
-    // The first states did not say how much.
-    const extent = inDoubt ? { lines: 1, characters: 0 } : doubt;
-    if (extent) this.#doubt = { ...extent, lines: progress.total + extent.lines };
-    delete progress.inDoubt;
+    if (doubt) this.#doubt = { ...doubt, lines: progress.total + doubt.lines };
   }
 
   next(): Message | Promise<Message | undefined> {

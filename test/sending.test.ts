@@ -700,17 +700,6 @@ describe("what was in doubt comes again marked", () => {
     expect(fresh.length).toBeGreaterThan(1);
     expect(numberOf(scene.discord.lines().at(-1) ?? "")).toBe("60");
   });
-
-  test("a doubt of the first states, which did not say how much, marks one message", async () => {
-    using scene = await SendingScene.going();
-    changeState(scene, { inDoubt: true });
-    for (let number = 3; number <= 5; number++) {
-      scene.append(line(number));
-      await scene.pass();
-    }
-    scene.expectPosted(...lines(3, 5));
-    expect(scene.notices()).toEqual([RESENT]);
-  });
 });
 
 describe("a message that provably was not sent", () => {

@@ -2,6 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import * as fs from "node:fs";
 import { dirname, join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { parseState, sealState, stateFileName } from "../f2b-watch.ts";
 import {
   DONE,
@@ -641,6 +642,20 @@ describe("the lock file", () => {
     using scene = await goingScene();
     fs.rmSync(`${scene.stateFile()}.lock`);
     await scene.passPosts(...lines(6, 8));
+  });
+
+  test("that a hanging run holds is reported hourly", async () => {
+    using scene = await goingScene();
+    using lock = new DatabaseSync(`${scene.stateFile()}.lock`);
+    lock.exec("BEGIN IMMEDIATE");
+    const mark = `${scene.stateFile()}.mark`;
+    fs.writeFileSync(mark, "", { mode: 0o600 });
+    fs.utimesSync(mark, scene.clockMs / 1_000, scene.clockMs / 1_000);
+    const report = expect.stringMatching(/^f2b-watch: another run has been in progress since 20/);
+    for (const [minutes, err] of Object.entries({ 1: "", 6: report, 30: "", 31: report })) {
+      scene.wait(Number(minutes) * MINUTE);
+      expect((await scene.run()).err).toEqual(err);
+    }
   });
 });
 

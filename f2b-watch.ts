@@ -3197,8 +3197,8 @@ function inodeOf(stat: fs.Stats): string {
 
 /** Fastest of 64 KiB to 16 MiB when the page cache is warm, and small in memory. */
 const PAGE_BYTES = 128 * 1024;
-/** How far into a file its first record is looked for. */
-const SEARCH_BYTES = 16 * 1024;
+/** How far into a file its first time, or the start of a line, is looked for. */
+const SEARCH_BYTES = 32 * 1024;
 
 /** A log or a sibling as it was when opened: what is written later belongs to the next run. */
 class OpenFile {
@@ -3454,13 +3454,10 @@ class OpenFile {
   }
 }
 
-/** What is looked at for the next line's start, or for the first time in a file's lines. */
-const DATES_BYTES = 32 * 1024;
-
 /** Where the first line begins that begins at or after `position`. */
 function lineStartAfter(file: OpenFile, position: number): number {
-  for (let at = position - 1; at < file.size; at += DATES_BYTES) {
-    const end = at < 0 ? 0 : file.read(at, DATES_BYTES).indexOf(NEWLINE) + 1;
+  for (let at = position - 1; at < file.size; at += SEARCH_BYTES) {
+    const end = at < 0 ? 0 : file.read(at, SEARCH_BYTES).indexOf(NEWLINE) + 1;
     if (at < 0 || end > 0) return at < 0 ? 0 : at + end;
   }
   return file.size;
@@ -3506,8 +3503,7 @@ function listSiblings(world: World, log: string) {
     const [inode, writtenMs] = [inodeOf(stat), Math.floor(stat.mtimeMs)];
     return { ...sibling, name, path: at, inode, writtenMs, told: `${name} ${inode} ${stat.size}` };
   });
-  const own = files.filter(({ isStranger }) => !isStranger);
-  const marks = own.map(({ told, writtenMs }) => `${told} ${writtenMs}`);
+  const marks = files.flatMap((each) => (each.isStranger ? [] : `${each.told} ${each.writtenMs}`));
   return { files, snapshot: fingerprint(marks.join("\n")) };
 }
 
@@ -4839,7 +4835,7 @@ function logMissing({ log }: Settings): Fault {
 
 /** The log's last lines, as text that the grammar can read. */
 function lastLines(live: OpenFile): string[] {
-  const start = lineStartAfter(live, live.size - DATES_BYTES);
+  const start = lineStartAfter(live, live.size - SEARCH_BYTES);
   return linesOf(visible(decoded(live.read(start, live.size - start))));
 }
 
@@ -6110,7 +6106,7 @@ function startIn(file: OpenFile, isOlder: (time: string) => boolean): number {
   const stepBytes = 4 * 1024 * 1024;
   for (let at = file.size - stepBytes; at > 0; at -= stepBytes) {
     const start = lineStartAfter(file, at);
-    if (isOlder(firstTimeIn(file.read(start, DATES_BYTES)))) return start;
+    if (isOlder(firstTimeIn(file.read(start, SEARCH_BYTES)))) return start;
   }
   return 0;
 }

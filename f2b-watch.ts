@@ -4393,8 +4393,8 @@ interface Ended {
 
 /**
  * One turn with the state: takes the lock, or `waits` for it; sends to all destinations at once,
- * reports, saves, releases. Absent if another run is in progress. A dry run takes no
- * lock, and prints what one destination is sent after the other.
+ * reports, saves, releases. Absent if another run is in progress. A dry run takes no lock, and
+ * prints what one destination is sent after the other.
  */
 async function session(world: World, settings: Settings, work: Work, waits = false) {
   const { dryRun, deadline, services } = settings;

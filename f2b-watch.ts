@@ -4708,9 +4708,7 @@ async function toldIfFailed(world: World, work: () => Promise<number>): Promise<
   try {
     return await work();
   } catch (error) {
-    const bug = `a bug in f2b-watch ${VERSION}: ${reason(error).split("\n")[0]}`;
-    const unforeseen = isDenied(error) ? asFault(error, 78) : new Fault(70, bug);
-    const { exitCode, message, hint } = error instanceof Fault ? error : unforeseen;
+    const { exitCode, message, hint } = asFault(error, 70);
     if (message !== "") complain(world, message, hint);
     return exitCode;
   }

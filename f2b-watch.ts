@@ -4705,13 +4705,10 @@ function findLogs(world: World, settings: Settings): Settings[] {
 
 /** Reports what went wrong in one line; returns the exit status. */
 async function toldIfFailed(world: World, work: () => Promise<number>): Promise<number> {
-  try {
-    return await work();
-  } catch (error) {
-    const { exitCode, message, hint } = asFault(error, 70);
-    if (message !== "") complain(world, message, hint);
-    return exitCode;
-  }
+  const ended = await faultOr(70, work);
+  if (!(ended instanceof Fault)) return ended;
+  if (ended.message !== "") complain(world, ended.message, ended.hint);
+  return ended.exitCode;
 }
 
 /** Works on each log, even after one fails; a request to stop ends it. */

@@ -4433,7 +4433,7 @@ async function session(world: World, settings: Settings, work: Work, waits = fal
     if (dryRun) await parts.at(-1);
   }
   const ended = await Promise.all(parts);
-  if (world.terminal) world.writeError("\r\x1b[K");
+  showProgress(job, "");
   reportEnded(job, ended);
   const exitCode = worstExit(
     ended.map(({ outcome }) => (outcome instanceof Fault ? outcome.exitCode : 0)),

@@ -3171,18 +3171,14 @@ async function faultOr<Result>(exitCode: number, work: () => Result | Promise<Re
   }
 }
 
-/** A descriptor that is closed where the block ends which is `using` it. */
+/** A descriptor that is closed at the end of the block that is `using` it. */
 function closing(world: World, descriptor: number) {
   return { descriptor, [Symbol.dispose]: () => world.fs.closeSync(descriptor) };
 }
 
+type Distrust = (stat: fs.Stats) => string | undefined;
 /** Opens a regular file for reading, unless it is distrusted; a FIFO or device does not block. */
-function openRegular(
-  world: World,
-  path: string,
-  distrust: (stat: fs.Stats) => string | undefined,
-  flags = 0,
-) {
+function openRegular(world: World, path: string, distrust: Distrust, flags = 0) {
   const descriptor = world.fs.openSync(path, fs.constants.O_NONBLOCK | flags);
   const stat = world.fs.fstatSync(descriptor);
   const problem = stat.isFile() ? distrust(stat) : "it is not a regular file";
@@ -3602,10 +3598,8 @@ async function openSiblings(
   isOurs = (_: OpenFile) => false,
 ) {
   const owner = live?.stat.uid ?? world.uid();
-  const distrust = ({ uid, nlink }: fs.Stats) => {
-    if (uid === owner || (uid === 0 && nlink === 1)) return undefined;
-    return uid === 0 ? "a hard link" : "of another owner";
-  };
+  const distrust: Distrust = ({ uid, nlink }) =>
+    uid === owner || (uid === 0 && nlink === 1) ? undefined : "a hard link, or of another owner";
   const namesIn = (listing?: ReturnType<typeof listSiblings>) =>
     listing?.files.map(({ name, inode }) => `${name} ${inode}`).join("\n");
   for (let tries = 1; ; tries++) {
@@ -3725,12 +3719,9 @@ function directoryProblem(world: World, path: string): string | undefined {
   if (!own) return undefined;
   if (own.isSymbolicLink()) return "is a link";
   if (!own.isDirectory()) return "is not a directory";
-  if (world.uid() === 0 && dirname(path) === SYSTEMD_PRIVATE) {
-    const { uid, mode } = world.fs.lstatSync(dirname(path));
-    // Root may operate a service's state that systemd keeps from everyone else.
-    if (uid === 0 && (mode & 0o077) === 0) return undefined;
-  }
-  const problem = ownershipProblem(world, own);
+  // Root may operate a service's state that systemd keeps from everyone else.
+  const isServices = world.uid() === 0 && dirname(path) === SYSTEMD_PRIVATE;
+  const problem = ownershipProblem(world, own, isServices ? own.uid : 0);
   if (problem) return problem;
   for (let at = dirname(resolve(path)); ; at = dirname(at)) {
     const stat = ifPossible(() => world.fs.statSync(at));
@@ -3762,7 +3753,7 @@ function checkStateDirectory(world: World, path: string, creates = false): void 
 
 /** The text of a file that nobody else may have written. */
 function readOwned(world: World, path: string, flags = 0, owner = 0): string {
-  const distrust = (stat: fs.Stats) => {
+  const distrust: Distrust = (stat) => {
     const problem = ownershipProblem(world, stat, owner);
     return problem && `it ${problem}`;
   };

@@ -1191,12 +1191,7 @@ type Fact =
   /** `why` is what was raised, or how a command ended. */
   | { event: "alert"; text: string; why: string };
 /** `place` is its line's number; a jail or id that is missing is empty. */
-type Happening = Fact & {
-  place: number;
-  shown: boolean;
-  readonly jail: string;
-  readonly id: string;
-};
+type Happening = Fact & { place: number; shown: boolean; jail: string; id: string };
 type Of<Event> = Extract<Happening, { event: Event }>;
 
 /** Whether a command has this id, or jail (also as its chain or set), as a word of its own. */
@@ -1307,10 +1302,7 @@ export class Batch {
     return this.#clock.ms;
   }
 
-  #tell<Each extends Fact>(
-    fact: Each,
-    { jail = "", id = "" }: Partial<Record<"jail" | "id", string | undefined>> = {},
-  ): Of<Each["event"]> {
+  #tell<Each extends Fact>(fact: Each, jail = "", id = ""): Of<Each["event"]> {
     const own = { shown: this.#shown, jail: ownCopy(jail), id: ownCopy(id) };
     this.happenings.push({ ...fact, ...own, place: this.seen.lines });
     return this.happenings.at(-1) as Of<Each["event"]>;
@@ -1375,7 +1367,7 @@ export class Batch {
         const known = this.#idOf(record);
         const passed = this.#ms(record) - known.bannedAt;
         if (Number.isNaN(passed) ? !level.startsWith("WARN") : passed < MINUTE) break;
-        known.through ??= this.#tell({ event: "through", attempts: 0 }, record);
+        known.through ??= this.#tell({ event: "through", attempts: 0 }, record.jail, record.id);
         known.through.attempts++;
         known.through.shown = isShown({ ...record, kind: "alert" }, this.view);
         break;
@@ -1417,7 +1409,7 @@ export class Batch {
         if (this.#foldIntoServer(event)) return;
         // Jails that come and go later are no part of the start.
         if (!down) this.#server = undefined;
-        return void this.#tell({ event }, record);
+        return void this.#tell({ event }, record.jail);
     }
     if (kind !== "alert") return void (kind === "found" ? this.found++ : this.other++);
     // It may be the command that 0.9 repeats, of many lines.
@@ -1426,7 +1418,7 @@ export class Batch {
     // The exception stands behind the traceback's indented lines.
     const why = below.findLast((line, at) => /^\S/.test(line) && /^\s/.test(below[at - 1] ?? ""));
     const text = `${level} ${message.replace(/^\[[^\]]{1,200}\] /, "")}`;
-    this.#tell({ event: "alert", text, why: why ?? "" }, record);
+    this.#tell({ event: "alert", text, why: why ?? "" }, record.jail);
   }
 
   /** A jail bans or unbans an id, and runs its actions: it does one thing after the other. */
@@ -1447,8 +1439,8 @@ export class Batch {
     // What is said of this id's ban from now on is of another one.
     delete known.ban;
     known.bannedAt = event === "restore" ? this.#ms(record) : Number.NaN;
-    if (event === "unban") this.#tell({ event, record }, record);
-    else if (this.#shown && !this.#foldIntoServer(event)) this.#tell({ event }, record);
+    if (event === "unban") this.#tell({ event, record }, jail, id);
+    else if (this.#shown && !this.#foldIntoServer(event)) this.#tell({ event }, jail, id);
   }
 
   /** A ban is logged once, and its length once: by the observer, which may be faster. */
@@ -1457,7 +1449,8 @@ export class Batch {
     if (known.ban && (known.ban.form === "longer") !== isLength) return known.ban;
     const time = `${record.date} ${record.time}`.trim();
     const unknown = { failures: 0, count: 0, seconds: undefined, failed: [] };
-    return (known.ban = this.#tell({ event: "ban", time, form: "longer", ...unknown }, record));
+    const fact: Fact = { event: "ban", time, form: "longer", ...unknown };
+    return (known.ban = this.#tell(fact, record.jail, record.id));
   }
 
   /** Whether it is a part of a stop or start of the server: then it is told with that. */
@@ -1538,7 +1531,7 @@ export class Batch {
     const isDoubtful = ran && this.#runs.some(({ check }) => check && check.place > ran.place);
     const own = /^Error (?:un|re)?banning /.test(said) ? "" : said;
     const why = (!isDoubtful && ran?.why) || own;
-    const failed = this.#tell({ event: "failed", doing, action, why, blocked }, { jail, id });
+    const failed = this.#tell({ event: "failed", doing, action, why, blocked }, jail, id);
     this.#lastPlace = this.seen.lines;
     const ban = doing === "ban" ? this.#idOf({ jail, id }).ban : undefined;
     // More of them have lines of their own: a line must fit a message.
@@ -1558,9 +1551,7 @@ const IN_FILE = ", all of them in the file";
 /** Units of a ban's length; fail2ban writes their first letters. */
 const UNITS = { year: 365 * DAY, week: 7 * DAY, day: DAY, h: HOUR, min: MINUTE, s: SECOND };
 /** More of these are told together. */
-const MOST_ALONE: Partial<Record<Happening["event"], number>> = {
-  ...{ ban: 8, through: 8, unban: 3, restore: 3, repeal: 3 },
-};
+const MOST_ALONE: Record<string, number> = { ban: 8, through: 8, unban: 3, restore: 3, repeal: 3 };
 
 function shortened(text: string, limit: number): string {
   if (text.length <= limit) return text;
@@ -1691,8 +1682,7 @@ export class Words {
   }
 
   jail(jail: string): string {
-    const { markup } = this.style;
-    return markup.bold(`[${nameText(jail, markup)}]`);
+    return this.style.markup.bold(`[${nameText(jail, this.style.markup)}]`);
   }
 
   /** An address as it is, with its country if that is known; anything else in code. */
@@ -1883,9 +1873,7 @@ export class Words {
   }
 }
 
-// Floods: more lines than anybody wants to scroll through.
-
-/** What lines of the log come to, in one message that stands for all of them. */
+/** What many lines of the log come to, in one message that stands for all of them. */
 class Flood extends Counts {
   lines = 0;
   first = "";

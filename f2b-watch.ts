@@ -3104,7 +3104,7 @@ export function realWorld() {
 // Every file is opened once and read by its descriptor, so that a rotation between two steps moves
 // names and never contents. Siblings are opened without following links.
 
-function withReason({ name, why }: { name: string; why: string }): string {
+function withReason({ name, why = "" }: Pick<OpenFile, "name" | "why">): string {
   return `${name} (${why})`;
 }
 
@@ -3201,8 +3201,8 @@ class OpenFile {
   readonly head: Uint8Array;
   /** Tells a compressed file's contents from others. */
   readonly key: string | undefined;
-  /** Why a compressed file could not be unpacked to its end. */
-  readonly damage: string | undefined;
+  /** Why a compressed file could not be unpacked to its end, or a file not be used at all. */
+  readonly why: string | undefined;
   readonly #world: World;
   #firstTime: string | undefined;
 
@@ -3551,7 +3551,7 @@ async function unpack(world: World, packed: OpenFile, scratchPath: string): Prom
   });
   const disk = ifPossible(() => world.fs.statfsSync(dirname(scratchPath)));
   const limit = disk ? (disk.bavail * disk.bsize) / 2 : Infinity;
-  let [size, isLog, damage] = [0, false, ""];
+  let [size, isLog, why] = [0, false, ""];
   try {
     for await (const chunk of unpackedChunks(world, packed)) {
       if (size < SEARCH_BYTES) isLog ||= firstTimeIn(chunk) !== "";
@@ -3560,18 +3560,18 @@ async function unpack(world: World, packed: OpenFile, scratchPath: string): Prom
       if (world.stopping.aborted) throw new Fault(75, "stopped before it was done");
     }
   } catch (error) {
-    damage = reason(error);
+    why = reason(error);
     // Of what is damaged its beginning may be read.
     if (size === 0 || error instanceof Fault) {
       world.fs.closeSync(descriptor);
       throw error;
     }
   }
-  return new OpenFile(world, { ...packed, descriptor, size, damage });
+  return new OpenFile(world, { ...packed, descriptor, size, why });
 }
 
 /** A sibling that could not be used. */
-type LeftOut = Partial<OpenFile> & Pick<OpenFile, "name" | "told" | "writtenMs"> & { why: string };
+type LeftOut = Partial<OpenFile> & Pick<OpenFile, "name" | "told" | "why" | "writtenMs">;
 
 /**
  * Opens what lies beside the log without following links: files of root or of the log's owner.
@@ -3623,16 +3623,16 @@ async function openSiblings(
 async function siblingAges(world: World, open: readonly OpenFile[]) {
   const ages = [];
   for (const file of open) {
-    let { firstTime, damage } = file;
+    let { firstTime, why } = file;
     try {
       for await (const chunk of file.key ? unpackedChunks(world, file) : []) {
         firstTime = firstTimeIn(chunk);
         break;
       }
     } catch (error) {
-      damage = reason(error);
+      why = reason(error);
     }
-    ages.push({ ...file, firstTime, damage });
+    ages.push({ ...file, firstTime, why });
   }
   return byAge(ages);
 }
@@ -4851,7 +4851,7 @@ function noticeMissing(
     if (number === undefined || first.number === undefined) return writtenMs >= first.writtenMs;
     return number < first.number;
   });
-  const damaged = segments.flatMap(({ file: { name, damage: why, key = name } }) =>
+  const damaged = segments.flatMap(({ file: { name, why, key = name } }) =>
     why && !known.includes(`told ${key}`) ? [{ name, why, told: `told ${key}` }] : [],
   );
   const unread = [...damaged, ...(isAllSent ? [] : missed)];
@@ -5787,9 +5787,8 @@ const ROWS = {
     const siblings = await openSiblings(world, log, live);
     const ages = await siblingAges(world, siblings.open);
     for (const file of siblings.open) file.close();
-    const damaged = ages.flatMap(({ name, damage }) => (damage ? [{ name, why: damage }] : []));
-    const unusable = [...siblings.leftOut, ...damaged];
-    const usable = ages.filter((age) => !age.damage && (age.firstTime || age.number !== undefined));
+    const unusable = [...siblings.leftOut, ...ages.filter(({ why }) => why)];
+    const usable = ages.filter((age) => !age.why && (age.firstTime || age.number !== undefined));
     const found = `${usable.length} found, youngest ${usable.at(-1)?.name}`;
     const text = usable.length > 0 ? found : "none found";
     const why = unusable[0]?.why;
@@ -6125,7 +6124,7 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
       if (verbose) world.writeError(`f2b-watch: ${file.name} from ${from} to ${file.size}\n`);
       await addLines(world, tally, file, from);
     }
-    const damaged = files.flatMap(({ name, damage }) => (damage ? { name, why: damage } : []));
+    const damaged = files.filter(({ why }) => why);
     const { countries } = await lookUpFacts(world, settings, tally.counts.busiest(100));
     for (const fault of settings.facts.news.values())
       if (fault) complain(world, fault.message, fault.hint);

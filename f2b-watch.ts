@@ -2132,9 +2132,9 @@ const VERDICTS = {
   /** It may have arrived. */
   unclear: [75, HINTS.reach, MINUTE, 10 * MINUTE],
   /** Because of its content. */
-  refused: [69, "see what the channel's filters refuse: words, links"],
+  refused: [69, "see what the channel's filters refuse: words, links", HOUR, HOUR],
   tooLarge: [69],
-  badName: [78],
+  badName: [78, HINTS.mend, HOUR, DAY],
   /** Permanently, by a code of the service's own. */
   dead: [69, HINTS.mend, DAY, DAY],
   denied: [69, HINTS.mend, HOUR, HOUR],
@@ -5623,7 +5623,7 @@ class LogSource implements Source {
       else this.#suspects = message.lines;
       return;
     }
-    if (!message.shown) throw new Fault(69, `${title}: refuses a notice: ${why}`);
+    if (!message.shown) throw this.#refusal(`refuses a notice: ${why}`);
     const { outbox, notice = "" } = this.#progress;
     if (outbox?.file) {
       // Refused for the file or for the words: the words alone will tell.
@@ -5632,7 +5632,7 @@ class LogSource implements Source {
       return;
     }
     if (!this.#asFile && ++this.#refused > 10)
-      throw new Fault(69, `${title}: refuses too many lines: ${why}`, `see ${statePath}.rejected`);
+      throw this.#refusal(`refuses too many lines: ${why}`, `see ${statePath}.rejected`);
     this.#asFile = overflow === "file" && !message.file;
     if (this.#asFile) return;
     const path = `${statePath}.rejected`;
@@ -5645,6 +5645,14 @@ class LogSource implements Source {
     this.#isToldOfRejected = true;
     this.done(message, notice.includes(refused) ? notice : notice + refused);
     this.#suspects = 0;
+  }
+
+  /** Ends the run for a destination that refuses whatever comes, and leaves it alone for a while. */
+  #refusal(why: string, hint?: string): Fault {
+    const { name, title, settings } = this.#destination;
+    const given = { now: this.#job.world.now(), afterMs: 0, last: undefined, settings };
+    this.#job.channel(name).pause = pauseAfter({ kind: "refused", why, hint }, given);
+    return new Fault(69, `${title}: ${why}`, hint);
   }
 
   waiting(): string {

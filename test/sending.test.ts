@@ -1009,6 +1009,7 @@ describe("a line whose content is refused", () => {
     const { err } = await scene.expectCode(69);
     expect(err.match(/refuses a line/g)).toHaveLength(1);
     expect(err).toMatch(/f2b-watch: Discord: [^\n]*too many[^\n]*\n/);
+    await scene.expectCode(69);
     expect(scene.kept()).toBe(`${poison.slice(0, 10).join("\n")}\n`);
     scene.discord.refuseContent(() => false);
     await scene.recovers(DAY + HOUR, ...poison.slice(10), line(1));

@@ -2075,11 +2075,12 @@ interface Segment {
  */
 function planRead(progress: Progress, all: readonly OpenFile[]) {
   const { cursor } = progress;
-  const files = all.filter((file) => !file.isCopyIn(all));
+  const files = all.filter((file) => !file.isCopyIn(all, cursor));
   const isHere = files.some((file) => cursor && file.matches(cursor));
   const finds = new Map(files.map((file) => [file, file.found(progress, isHere)]));
   const foundBy = (proof: string) => files.findLast((file) => finds.get(file)?.by === proof);
   const holder = foundBy("position") ?? foundBy("last line");
+  const age = holder ? files.indexOf(holder) : -1;
   const isGap = cursor !== undefined && !holder;
   // Where the position is known, a file that begins like an older one is another one nevertheless.
   const knownIn = (file: OpenFile) => {
@@ -2090,11 +2091,10 @@ function planRead(progress: Progress, all: readonly OpenFile[]) {
   const segments: Segment[] = [];
   for (const file of files) {
     const isHolder = file === holder;
-    if (!isHolder && !isGap && file.isStale(progress)) continue;
-    const before = segments.at(-1)?.file;
+    if (files.indexOf(file) < age && file.isStale(progress)) continue;
     const sent = /^(?:position|last line)$/.test(finds.get(file)?.by ?? "") ? knownIn(file) : 0;
-    const overlap = before ? file.overlap(before) : 0;
-    const from = Math.max(knownIn(file), file.finishedAt(progress), overlap);
+    const overlaps = segments.map(({ file: older }) => file.overlap(older));
+    const from = Math.max(knownIn(file), file.finishedAt(progress), ...overlaps);
     const isUnread = file.isLive ? leavesSiblings || from > 0 : from < file.size;
     if (isHolder || isUnread) segments.push({ file, from, sent, leave: !file.isLive });
   }
@@ -3349,12 +3349,17 @@ class OpenFile {
     return { ...this.anchorAt(offset, near), lines, began, lastTime, trail: [...known, ...older] };
   }
 
-  /** Whether another of the files, the oldest first, holds all that it does: a backup copy. */
-  isCopyIn(files: readonly OpenFile[]): boolean {
+  /**
+   * Whether another of the files, the oldest first, holds all that it does, and the position if
+   * this one does: a backup copy.
+   */
+  isCopyIn(files: readonly OpenFile[], cursor?: Cursor): boolean {
     if (this.isLive || this.size === 0) return false;
-    const end = this.anchorAt(this.size);
+    const ends = [this.anchorAt(this.size)];
+    if (cursor && this.matches(cursor)) ends.push(cursor);
     const age = files.indexOf(this);
-    return files.some((other, at) => (at > age || other.size > this.size) && other.matches(end));
+    const isLater = (other: OpenFile, at: number) => at > age || other.size > this.size;
+    return files.some((other, at) => isLater(other, at) && ends.every((end) => other.matches(end)));
   }
 
   hasLine(): boolean {

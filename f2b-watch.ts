@@ -2089,9 +2089,9 @@ function planRead(progress: Progress, all: readonly OpenFile[]) {
   };
   const leavesSiblings = files.some((file) => file.isLive && file.hasLine());
   const segments: Segment[] = [];
-  for (const file of files) {
+  for (const [index, file] of files.entries()) {
     const isHolder = file === holder;
-    if (files.indexOf(file) < age && file.isStale(progress)) continue;
+    if (index < age && file.isStale(progress)) continue;
     const sent = /^(?:position|last line)$/.test(finds.get(file)?.by ?? "") ? knownIn(file) : 0;
     const overlaps = segments.map(({ file: older }) => file.overlap(older));
     const from = Math.max(knownIn(file), file.finishedAt(progress), ...overlaps);
@@ -3210,6 +3210,7 @@ class OpenFile {
   readonly why: string | undefined;
   readonly #world: World;
   #firstTime: string | undefined;
+  #end: Cursor | undefined;
 
   constructor(world: World, file: Partial<OpenFile> & { readonly stat: fs.Stats }) {
     this.#world = world;
@@ -3259,6 +3260,11 @@ class OpenFile {
   /** The time of its first record. */
   get firstTime(): string {
     return (this.#firstTime ??= lineTime(this.head) || firstTimeIn(this.read(0, SEARCH_BYTES)));
+  }
+
+  /** Behind its last whole line. Kept: it is compared with every file's. */
+  get end(): Cursor {
+    return (this.#end ??= this.cursorAt(this.lastLineEnd(), 0));
   }
 
   get lastTime(): string {
@@ -3384,10 +3390,10 @@ class OpenFile {
 
   /** Where an older file's last line ends in it, since one of them was copied or trimmed; or 0. */
   overlap(older: OpenFile): number {
-    const end = this.lastLineEnd();
+    const { end } = this;
     // Cut short, or put back, beside a copy that holds all of it.
-    if (end > 0 && older.matches(this.anchorAt(end))) return end;
-    const found = this.#find(older.cursorAt(older.lastLineEnd(), 0));
+    if (end.offset > 0 && older.matches(end)) return end.offset;
+    const found = this.#find(older.end);
     // Behind more than the older one holds it stands once more.
     return found?.by === "last line" && found.offset <= older.size ? found.offset : 0;
   }

@@ -2409,6 +2409,8 @@ export const DISCORD: Service = {
 };
 
 const ADD_SCOPE = "api.slack.com/apps, OAuth & Permissions: add chat:write, then reinstall the app";
+const NEW_SLACK_WEBHOOK =
+  "api.slack.com/apps, Incoming Webhooks: make a new one, set SLACK_WEBHOOK";
 const INVITE = "in Slack, in that channel: /invite @<the bot>; or set SLACK_CHANNEL to its id";
 
 export const SLACK: Service = {
@@ -2445,7 +2447,7 @@ export const SLACK: Service = {
       "unarchive the channel in Slack, or set another one"],
     ["missing_scope", "dead", "the token lacks a scope", ADD_SCOPE],
     ["no_service no_team invalid_token no_active_hooks", "dead", "the webhook was deleted",
-      "api.slack.com/apps, Incoming Webhooks: make a new one, set SLACK_WEBHOOK"],
+      NEW_SLACK_WEBHOOK],
     ["not_authed invalid_auth account_inactive token_revoked token_expired not_allowed_token_type",
       "dead", "the token is not valid",
       "api.slack.com/apps, OAuth & Permissions: copy the token, set SLACK_TOKEN"],
@@ -2506,10 +2508,12 @@ export const SLACK: Service = {
     }
     const quiet = { unfurl_links: false, unfurl_media: false, mrkdwn: true };
     if (webhook) {
+      const gone = ["channel_not_found", "dead", "no such channel", NEW_SLACK_WEBHOOK] as const;
       const example = "https://hooks.slack.com/<path>";
       const { href: url, host, pathname } = urlOf(this, "SLACK_WEBHOOK", webhook, example);
       return {
         ...this,
+        meanings: [gone, ...this.meanings],
         settings: fingerprint(`${url}""`),
         host,
         secrets: [pathname, pathname.replace(/.*\//, "")],
@@ -3052,7 +3056,11 @@ export function realWorld() {
   const stop = new AbortController();
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stop.abort());
   const compiled = process.argv[1]?.startsWith("/$bunfs/") === true;
-  const heard = ifPossible(() => fs.fstatSync(2).rdev !== fs.statSync("/dev/null").rdev) ?? false;
+  // Deno may not be allowed to look at it.
+  const nowhere = ifPossible(() => fs.statSync("/dev/null").rdev);
+  const isNowhere = (descriptor: number) =>
+    (ifPossible(() => fs.fstatSync(descriptor).rdev) ?? nowhere) === nowhere;
+  const heard = !isNowhere(2);
   const isDevice = heard && fs.fstatSync(2).isCharacterDevice();
   let printed = new Uint8Array(0);
   return {
@@ -3075,11 +3083,12 @@ export function realWorld() {
     ...programs(),
     /** To stdout; one text after the other. */
     async writeOut(text: string): Promise<void> {
-      // Bun opens /dev/null where stdout was closed; what was inherited does not close on exec.
-      const isFirst = printed.length === 0 && process.versions["bun"] !== undefined;
-      const info = isFirst && ifPossible(() => fs.readFileSync("/proc/self/fdinfo/1", "utf8"));
-      if (/^flags:\s+\d*[2367]\d{6}$/m.test(info || ""))
-        throw new Error("EBADF: it is closed, write");
+      // Where stdout was closed /dev/null is open: by Bun to close on exec, by Deno to read, too.
+      const info = ifPossible(() =>
+        printed.length === 0 && isNowhere(1) ? fs.readFileSync("/proc/self/fdinfo/1", "utf8") : "",
+      );
+      const opened = process.versions["bun"] ? /^flags:\s+\d*[2367]\d{6}$/m : /^flags:.*2$/m;
+      if (opened.test(info ?? "")) throw new Error("EBADF: it is closed, write");
       // The same memory for all, three bytes a character: fresh one costs a tenth of a dry run.
       if (printed.length < 3 * text.length) printed = new Uint8Array(3 * text.length);
       const { written } = new TextEncoder().encodeInto(text, printed);
@@ -3113,13 +3122,16 @@ function withReason({ name, why = "" }: Pick<OpenFile, "name" | "why">): string 
   return `${name} (${why})`;
 }
 
+/** The system's own: what the runtime refuses, as by `ERR_INVALID_ARG_TYPE`, is a bug of ours. */
 function errorCode(error: unknown): string | undefined {
   const code = error instanceof Error && "code" in error ? error.code : undefined;
-  return typeof code === "string" ? code : undefined;
+  return typeof code === "string" && /^E(?!RR_)/.test(code) ? code : undefined;
 }
 
-/** `permission denied` out of `EACCES: permission denied, open '…'`. */
+/** `permission denied` out of `EACCES: permission denied, open '…'`; a bug of ours goes on. */
 function reason(error: unknown): string {
+  const isBug = error instanceof TypeError || error instanceof RangeError;
+  if (isBug && !errorCode(error)) throw error;
   const message = error instanceof Error ? error.message : "unknown error";
   return /^[A-Z0-9]+: ([^,]+)/.exec(message)?.[1] ?? message;
 }
@@ -3140,7 +3152,7 @@ function isDenied(error: unknown): boolean {
 
 /** An error as a person can read it; Deno says itself which permission it wants. */
 function asFault(error: unknown, exitCode: number): Fault {
-  const message = reason(error);
+  const { message } = error instanceof Error ? error : new Error("unknown error");
   const denied = /Requires (\w+) access to "([^"]+?)(?:\/[^/]+\.try\d+)?"/.exec(message);
   if (denied) {
     const [, kind, what] = denied;
@@ -3149,10 +3161,13 @@ function asFault(error: unknown, exitCode: number): Fault {
   }
   if (error instanceof Fault) return error;
   const code = errorCode(error);
-  if (!code) return new Fault(70, `a bug in f2b-watch ${VERSION}: ${message}`, "please report it");
+  if (!code) {
+    const hint = `report it: ${HOMEPAGE.replace("https://", "")}/issues`;
+    return new Fault(70, `a bug in f2b-watch ${VERSION}: ${message}`, hint);
+  }
   const isClosed = /^E(?:ACCES|PERM)$/.test(code);
   const hint = isClosed ? "run as root" : "make sure that it exists, or name another one";
-  return new Fault(exitCode, `cannot be looked at: ${message}`, hint);
+  return new Fault(exitCode, `cannot be looked at: ${reason(error)}`, hint);
 }
 
 /** The result, or the fault that stands for an error; a system error gets this exit code. */
@@ -5909,7 +5924,8 @@ const ROWS = {
       if (cursor?.lastTime) text += ` (${cursor.lastTime})`;
       const unread = cursor && live?.matches(cursor) ? live.size - cursor.offset : undefined;
       if (unread) text += `, ${sizeText(unread)} unread`;
-      else if (cursor && live) text += unread === 0 ? ", up to date" : " of a rotated file";
+      else if (unread === 0) text += ", up to date";
+      else if (cursor && live) text += " of a log that was rotated or overwritten";
       if (!outbox && (!notice || gap)) return text;
       isWaiting = true;
       return `${text}, 1 message waiting`;
@@ -6279,7 +6295,7 @@ const OPTIONS = {
     "events: fail2ban's own record of bans, or none"),
   userNames: option("--user-names", "pass check", "0", SWITCH,
     "events: the user names tried, from that record; people type passwords there"),
-  ping: option("--ping", "pass", "0", SWITCH,
+  ping: option("--ping", "pass check", "0", SWITCH,
     "also check that fail2ban answers; report when it is down and when it is back"),
   maxTime: option("--max-time <s>", "*", "300",
     ["whole seconds from 1 to 86400",
@@ -6576,7 +6592,9 @@ function readOptions(world: World, typed: Typed, variable: Lookup) {
       value = result.data;
       if (result.success) continue;
       const message = `${place}: expected ${expects}, found ${quoted(text)}`;
-      const hint = meant(text, expects.match(/\b[a-z]{3,}\b/g) ?? []);
+      const names: readonly string[] = expects.match(/\b[a-z]{3,}\b/g) ?? [];
+      const wrong = text.split(",").find((word) => !names.includes(word.trim()));
+      const hint = meant(wrong ?? text, names);
       throw exitCode === 64 ? badUsage(message, hint) : new Fault(exitCode, message, hint);
     }
     return [name, value];

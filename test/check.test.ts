@@ -6,9 +6,12 @@ import { dirname, join } from "node:path";
 import manifest from "../package.json";
 import { Discord, type DiscordOptions } from "./discord.ts";
 import {
+  DAY,
   type FsCall,
+  HOUR,
   line,
   lines,
+  MINUTE,
   type Ran,
   type Row,
   type RunResult,
@@ -18,9 +21,6 @@ import {
 } from "./harness.ts";
 import { addSlack, type Slack, type SlackOptions } from "./slack.ts";
 
-const MINUTE = 60_000;
-const HOUR = 60 * MINUTE;
-const DAY = 24 * HOUR;
 const TOKEN = new Discord().webhook.replace(/.*\//, "");
 
 type Services = { discord?: DiscordOptions; slack?: SlackOptions };
@@ -605,7 +605,9 @@ describe("check", () => {
     scene.append(...lines(6, 40));
     expect((await scene.row("progress")).text).toBe(`${place}, 3.3 KB unread`);
     scene.rotate();
-    expect((await scene.row("progress")).text).toBe(`${place} of a rotated file`);
+    expect((await scene.row("progress")).text).toBe(
+      `${place} of a log that was rotated or overwritten`,
+    );
     scene.remove();
     expect((await scene.row("progress")).text).toBe(place);
   });
@@ -737,6 +739,7 @@ describe("a destination that refused", () => {
   // prettier-ignore
   const UNTIL_HELLO: ["token" | "webhook", string, RegExp, RegExp][] = [
     ["webhook", "no_service", /deleted \(404, no_service\); runs.* 2 h$/, /SLACK_WEBHOOK.*--hello$/],
+    ["webhook", "channel_not_found", /no such channel \(404, c.*\); runs.* 2 h$/, /SLACK_WEBHOOK.*--hello$/],
     // The token does not tell.
     ["token", "not_in_channel",
       /^@f2b of Example; the bot is not in the channel \(not_in_channel\); runs have failed for 2 h$/,

@@ -2,12 +2,11 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import * as fs from "node:fs";
 import { failed, fixture, FIXTURES, log, says } from "./events.ts";
-import { lines, Scene } from "./harness.ts";
+import { lines, MINUTE, Scene } from "./harness.ts";
 import { addSlack, type Slack } from "./slack.ts";
 
 setDefaultTimeout(180_000);
 
-const MINUTE = 60_000;
 const EVENTS = ["--format", "events"];
 
 const contents = (scene: Scene) => scene.discord.messages.map(({ content }) => content);

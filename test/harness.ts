@@ -9,6 +9,11 @@ import { main, type parseState, realWorld, type World } from "../f2b-watch.ts";
 import { Discord } from "./discord.ts";
 import type { Slack } from "./slack.ts";
 
+export const SECOND = 1_000;
+export const MINUTE = 60 * SECOND;
+export const HOUR = 60 * MINUTE;
+export const DAY = 24 * HOUR;
+
 /** What another program said. */
 export type Ran = Awaited<ReturnType<World["runProgram"]>>;
 /** That of one that ended. */

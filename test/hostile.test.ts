@@ -8,7 +8,8 @@ import { createServer, type AddressInfo, type Socket } from "node:net";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { sealState, stateFileName } from "../f2b-watch.ts";
-import { DONE, compiled, line, lines, type RunResult, Scene, type State } from "./harness.ts";
+import { DONE, compiled, HOUR, line, lines, Scene } from "./harness.ts";
+import type { RunResult, State } from "./harness.ts";
 import { dice } from "./histories.ts";
 import { Machine } from "./machine.ts";
 import { addSlack } from "./slack.ts";
@@ -18,7 +19,6 @@ beforeAll(() => void compiled());
 
 const firstSeed = Number(process.env["HOSTILE_SEED"] ?? 1);
 const factor = Number(process.env["HOSTILE_ROUNDS"] ?? 1);
-const HOUR = 3_600_000;
 const KEPT = '{"id":"1234567890123456789","type":0,"content":"x","channel_id":"2"}';
 const FORMATS = ["raw", "compact", "events"];
 

@@ -152,9 +152,24 @@ describe("deno", () => {
         expect(err).toMatch(/^f2b-watch: .*\n(hint: .*\n)?$/);
         expect(err).not.toContain("a bug in f2b-watch");
         expect(discord.requests).toEqual([]);
+        // Where it can be remembered, it is not said each minute.
+        if (missing === "net")
+          expect((await folder.start(denoRun(folder, permissions), env)).err).toBe("");
       },
     );
   }
+
+  testWith("deno")(
+    "a stdout that is closed is 75, as under Bun; one to nowhere is not",
+    async () => {
+      using folder = new Folder();
+      for (const runtime of [bun, "deno run --no-lock -A"]) {
+        const codeOf = async (to: string) =>
+          (await folder.start(["sh", "-c", `${runtime} "$0" help ${to}`, script])).code;
+        expect([await codeOf(">&-"), await codeOf(">/dev/null")]).toEqual([75, 0]);
+      }
+    },
+  );
 });
 
 describe("check under deno", () => {

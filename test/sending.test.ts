@@ -12,7 +12,7 @@ import {
   type World,
 } from "../f2b-watch.ts";
 import { type Discord, type DiscordFault, fencedLines, type WireFault } from "./discord.ts";
-import { line, lines, type RunResult, Scene } from "./harness.ts";
+import { DAY, HOUR, line, lines, MINUTE, type RunResult, Scene, SECOND } from "./harness.ts";
 import { addSlack, type Slack, type SlackFault } from "./slack.ts";
 
 setDefaultTimeout(180_000);
@@ -38,10 +38,6 @@ function faultOf(words: string): Fault {
   return code >= 0 ? { kind: "code", status, code } : { kind: "error", error: second, status };
 }
 
-const SECOND = 1_000;
-const MINUTE = 60 * SECOND;
-const HOUR = 60 * MINUTE;
-const DAY = 24 * HOUR;
 const RESENT = "(resent)";
 
 /** Lines so long that each fills a message of its own. */

@@ -1,10 +1,10 @@
 /** The stand-ins for Discord and Slack are as strict as the services, and have the faults of both. */
 import { afterEach, describe, expect, test } from "bun:test";
 import { Discord, type DiscordFault, type DiscordOptions, type WireFault } from "./discord.ts";
+import { HOUR } from "./harness.ts";
 import { Slack, type SlackFault, type SlackOptions } from "./slack.ts";
 
 const MIB = 1024 * 1024;
-const HOUR = 3_600_000;
 
 let stop: (() => void) | undefined;
 afterEach(() => stop?.());

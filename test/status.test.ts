@@ -3,12 +3,9 @@ import { describe, expect, test } from "bun:test";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { DONE, line, lines, type RunResult, said, Scene, type Ran } from "./harness.ts";
+import { DONE, HOUR, line, lines, MINUTE, type Ran, said, Scene, SECOND } from "./harness.ts";
+import type { RunResult } from "./harness.ts";
 import { addSlack } from "./slack.ts";
-
-const SECOND = 1_000;
-const MINUTE = 60 * SECOND;
-const HOUR = 60 * MINUTE;
 
 /** What a real fail2ban-client printed. */
 function real(name: string): string {

@@ -45,8 +45,21 @@ const HOST_LIMIT = 80;
 // ── Types and schemas ───────────────────────────────────────────────────────────────────────────
 // A schema and its type share one name. What a working run reads from its state is validated here.
 
-/** zod: loaded when something is to be validated, which in an idle run nothing is. */
-let z: typeof Zod;
+/** Of zod, what is used: loaded when something is to be validated, which in an idle run nothing is. */
+let z: Awaited<ReturnType<typeof loadZod>>;
+
+/** By name, so that the rest of it is not in the binary, nor in its memory. */
+// prettier-ignore
+async function loadZod() {
+  const {
+    _default, array, boolean, catch: otherwise, enum: oneOf, int, literal, minimum, number, object,
+    optional, pipe, record, refine, regex, safeParse, string, transform, tuple, unknown,
+  } = await import("zod/mini");
+  return {
+    _default, array, boolean, catch: otherwise, enum: oneOf, int, literal, minimum, number, object,
+    optional, pipe, record, refine, regex, safeParse, string, transform, tuple, unknown,
+  };
+}
 
 /** Makes a schema when it is first used. */
 function lazily<Made>(make: () => Made): () => Made {
@@ -887,7 +900,7 @@ class LogContext {
   /** By jail, the unbans that are its last lines, and seconds old: they may be of its stop. */
   readonly unbans = new Map<string, LogRecord[]>();
   /** The last day that a line may be of: gives dates their year; without it they have none. */
-  readonly lastDay: string | undefined;
+  readonly lastDay: (() => string) | undefined;
 
   constructor(before: Partial<LogContext> = {}) {
     const unbans = [...(before.unbans ?? [])].map(([jail, all]) => [jail, [...all]] as const);
@@ -918,10 +931,9 @@ class LogContext {
 
   /** A record's date, with the year that syslog leaves out; empty where there is no such time. */
   #dayOf({ date, time }: LogRecord): string {
-    const { lastDay = "" } = this;
-    const year = Number(lastDay.slice(0, 4));
-    const dates = date.length === 5 ? [`${year}-${date}`, `${year - 1}-${date}`] : [date];
-    const whole = dates.find((each) => each <= lastDay) ?? date;
+    const last = (date.length === 5 && this.lastDay?.()) || "";
+    const year = Number(last.slice(0, 4));
+    const whole = [`${year}-${date}`, `${year - 1}-${date}`].find((each) => each <= last) ?? date;
     return Number.isNaN(wallClockMs(`${whole} ${time}`)) ? "" : whole;
   }
 
@@ -1639,7 +1651,7 @@ export class Words {
     });
     lines.sort((a, b) => a.place - b.place);
     // `10:32:26 to 10:39:30 · 4,469 failed attempts · 12 other lines`
-    const today = stampOf(wallClockMs(view.lastDay) - DAY).slice(0, 10);
+    const today = stampOf(wallClockMs(view.lastDay()) - DAY).slice(0, 10);
     const parts = [this.#period({ from, to }, today), ...this.#counts({ found, other })];
     const footer = parts.filter(Boolean).join(" · ");
     const small = footer && `${markup.small(footer)}\n`;
@@ -3817,7 +3829,8 @@ function unsealed(text: string): State | undefined {
 
 /** Reads one copy's text; absent when it is damaged, or of a wrong shape. */
 export function parseState(text: string): State | undefined {
-  return z.safeParse(State(), unsealed(text)).data;
+  const state = unsealed(text);
+  return state && z.safeParse(State(), state).data;
 }
 
 export function sealState(state: State): string {
@@ -6398,7 +6411,7 @@ function meant(word: string, names: readonly string[], most?: number): string | 
     let same = 0;
     while (same < typed.length && typed[same] === name[same]) same++;
     const [a, b] = [typed.slice(same), name.slice(same)];
-    if (a === b || errors === 0) return a === b;
+    if (errors === 0 || Math.abs(a.length - b.length) > errors) return a === b;
     const isSwapped = a[0] === b[1] && a[1] === b[0];
     return [...(isSwapped ? [[2, 2]] : []), [1, 1], [1, 0], [0, 1]].some(([ofTyped, ofName]) =>
       isNear(a.slice(ofTyped), b.slice(ofName), errors - 1),
@@ -6466,8 +6479,10 @@ function commandOf(parser: Cac.CAC, words: readonly string[], typed: Typed) {
     parser.parse(["", "", ...words], { run: false });
     return parser.runMatchedCommand() ?? "pass";
   });
-  const unexpected = `unexpected word behind ${first}: ${quoted(words.at(-1) ?? "")}`;
-  if (!command) throw badUsage(unexpected, `f2b-watch help ${first}`);
+  if (!command) {
+    const word = quoted(words.at(-1) ?? "");
+    throw badUsage(`unexpected word behind ${first}: ${word}`, `f2b-watch help ${first}`);
+  }
   if (command === "pass" && first !== undefined) throw unknown("command", first);
   if (command === "status" && words.length > 1 && typed.jail)
     throw badUsage("--jail: the jails are named already", "f2b-watch help status");
@@ -6578,9 +6593,11 @@ function stateDirectory(world: World, named: string | undefined): string {
 }
 
 /** The options, validated; an error names the flag or the variable. */
-function readOptions(world: World, typed: Typed, variable: Lookup) {
+function readOptions(world: World, command: string, typed: Typed, variable: Lookup) {
   const read = (name: keyof typeof OPTIONS): [string, unknown] => {
-    const { flag, variable: inVariable, schema, expects, fallback } = OPTIONS[name];
+    const { flag, variable: inVariable, schema, expects, commands } = OPTIONS[name];
+    // What a command does not use is read only where it is set.
+    const fallback = commands.includes(command) ? OPTIONS[name].fallback : undefined;
     let value: unknown;
     // A variable that a flag overrules is validated all the same.
     for (const [place, text, exitCode] of [
@@ -6613,7 +6630,7 @@ function readSettings(world: World, command: string, typed: Typed) {
   const variables = readVariables(world, typed);
   checkVariables(world, variables);
   const { variable, marks } = variables;
-  const options = readOptions(world, typed, variable);
+  const options = readOptions(world, command, typed, variable);
   const { log, state, database, host, format, only, jail: jails, color, maxTime } = options;
   const trimmed: Lookup = (name) => variable(name)?.trim() || undefined;
   const connected = SERVICES.flatMap((service) => service.connect(trimmed) ?? []);
@@ -6622,7 +6639,8 @@ function readSettings(world: World, command: string, typed: Typed) {
   for (const name of ["send", "hello"] as const)
     if (connected.length === 0 && options[name] && OPTIONS[name].commands.includes(command))
       throw new Fault(78, `--${name}: no destination is set`, SET_ONE);
-  const lastDay = stampOf(wallClock(world.now()) + DAY).slice(0, 10);
+  // Lazily: where no line needs it, a time zone's data takes 4 MB and a third of a short run.
+  const lastDay = lazily(() => stampOf(wallClock(world.now()) + DAY).slice(0, 10));
   /** The host's name beside what is said of a log in this directory. */
   const hostFor = (directory: string) => {
     const name = (host ?? world.hostName()).replaceAll("{dir}", () => directory);
@@ -6676,8 +6694,8 @@ export function main(argv: readonly string[], world: World): Promise<number> {
       );
     };
     if (words.length === 0 && !world.terminal && ifPossible(isIdle)) return 0;
-    const [zod, { cac }] = await Promise.all([import("zod/mini"), import("cac")]);
-    z = zod;
+    const { cac } = await import("cac");
+    z = await loadZod();
     const command = commandOf(cac("f2b-watch"), words, typed);
     const { run, examples }: Command = COMMANDS[command];
     // help and version work where the configuration is broken.

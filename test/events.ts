@@ -90,7 +90,7 @@ export const view = (only = "", jails = "") => ({
   only: new Set(only ? only.split(",") : []),
   jails: new Set(jails ? jails.split(",") : []),
   color: false,
-  lastDay: "2026-11-23",
+  lastDay: () => "2026-11-23",
 });
 
 type Style = Words["style"];

@@ -149,7 +149,7 @@ const State = lazily(() => {
     // The first states had none, and go on with none.
     channels: z._default(z.record(z.string(), channel), {}),
     failures: z.record(z.string(), failure),
-    /** Fingerprints of validated options and variables, and the destinations that they name. */
+    /** The fingerprint of validated options and variables, and the destinations they name. */
     validated: z.optional(z.object({ marks: z.array(z.string()), names: z.array(z.string()) })),
   });
 });
@@ -4461,11 +4461,11 @@ async function session(world: World, settings: Settings, work: Work, waits = fal
   const exitCode = worstExit(
     ended.map(({ outcome }) => (outcome instanceof Fault ? outcome.exitCode : 0)),
   );
-  const { verbose, ping, databaseNamed, manyLogs, marks } = settings;
+  const { verbose, ping, databaseNamed, manyLogs, mark } = settings;
   const isUsual = !verbose && !ping && !databaseNamed && !manyLogs;
   const names = services.map(({ name }) => name);
-  // Lets the next run with these settings, or fewer, see that nothing is new without validating.
-  if (isPass) job.state.validated = isUsual ? { marks, names } : undefined;
+  // Lets the next run with these settings see that nothing is new without validating them.
+  if (isPass) job.state.validated = isUsual ? { marks: [mark], names } : undefined;
   // A failed save has been reported and is not retried.
   if (exitCode !== 73 && exitCode !== 70) job.saveChanges();
   return { exitCode, logChanged: job.logChanged };
@@ -6327,28 +6327,27 @@ const OPTIONS = {
 const OPTION_NAMES = Object.keys(OPTIONS) as (keyof typeof OPTIONS)[];
 
 /** `usage`: as help shows it. A command without examples needs no settings. */
-interface Command extends Readonly<Record<"usage" | "help", string>> {
+interface Command extends Readonly<Record<"name" | "usage" | "help", string>> {
   readonly examples: readonly string[];
   readonly run: (world: World, settings: Settings, words: readonly string[]) => Promise<number>;
 }
 
 /** What can be asked for; a run is the command without a name. */
 // prettier-ignore
-const COMMANDS = {
-  pass: { usage: "", help: "posts what is new in the log", run: pass,
+const COMMANDS: readonly Command[] = [
+  { name: "pass", usage: "", help: "posts what is new in the log", run: pass,
     examples: ["--dry-run --format events", "--from end --only alert,ban"] },
-  check: { usage: "check", help: "shows what is configured and whether it works", run: check,
-    examples: ["check", "check --hello", "check --json"] },
-  status: { usage: "status [jail…]", help: "shows current bans and failures", run: status,
+  { name: "check", usage: "check", help: "shows what is configured and whether it works",
+    run: check, examples: ["check", "check --hello", "check --json"] },
+  { name: "status", usage: "status [jail…]", help: "shows current bans and failures", run: status,
     examples: ["status", "status sshd nginx-http-auth", "status --send"] },
-  digest: { usage: "digest", help: "sums up what happened in a period", run: digest,
+  { name: "digest", usage: "digest", help: "sums up what happened in a period", run: digest,
     examples: ["digest", "digest --since 7d --jail sshd", "digest --since yesterday --send"] },
-  help: { usage: "help [command]", help: "shows one command (also -h, --help)", examples: [],
-    run: (world, _, [command]) => print(world, helpText(command)) },
-  version: { usage: "version", help: "shows the version (also -V, --version)", examples: [],
-    run: (world) => print(world, `f2b-watch ${VERSION}\n`) },
-} satisfies Record<string, Command>;
-const COMMAND_NAMES = Object.keys(COMMANDS) as (keyof typeof COMMANDS)[];
+  { name: "help", usage: "help [command]", help: "shows one command (also -h, --help)",
+    run: (world, _, [word]) => print(world, helpText(word)), examples: [] },
+  { name: "version", usage: "version", help: "shows the version (also -V, --version)",
+    run: (world) => print(world, `f2b-watch ${VERSION}\n`), examples: [] },
+];
 
 /** Names in one column, texts beside it that wrap at spaces. */
 function columns(rows: readonly (readonly [string, string])[], width: number): string {
@@ -6362,18 +6361,18 @@ function columns(rows: readonly (readonly [string, string])[], width: number): s
 
 /** Help for the command of that name, or for all. */
 function helpText(word = ""): string {
-  const name = COMMAND_NAMES.find((each) => each === word);
-  if (word && !name) throw unknown("command", word);
+  const command = COMMANDS.find(({ name }) => name === word);
+  if (word && !command) throw unknown("command", word);
   const usageOf = ({ usage, examples }: Command) =>
     ["f2b-watch", usage, examples[0] ? "[options]" : ""].filter(Boolean).join(" ");
-  const used = Object.values(OPTIONS).filter(({ commands }) => !name || commands.includes(name));
+  const used = Object.values(OPTIONS).filter(({ commands }) => !word || commands.includes(word));
   const options = used.map(({ usage, help, fallback, commands }): [string, string] => {
-    const owned = name || commands.includes("pass") ? help : `${commands.join(", ")}: ${help}`;
+    const owned = word || commands.includes("pass") ? help : `${commands.join(", ")}: ${help}`;
     return [usage, fallback && usage.includes(" ") ? `${owned} (${fallback})` : owned];
   });
   let text = `f2b-watch ${VERSION}: posts fail2ban's log to Discord and Slack, every line once\n`;
   let sections: Record<string, [string, string][]> = {
-    usage: Object.values(COMMANDS).map((each) => [usageOf(each), each.help]),
+    usage: COMMANDS.map((each) => [usageOf(each), each.help]),
     "options (--max-time is the variable F2B_MAX_TIME, and so on)": options,
     // They have no flags, because flags show in `ps`.
     "destinations: variables, in the environment or the env file": [
@@ -6391,10 +6390,9 @@ function helpText(word = ""): string {
       ["78", "configuration"],
     ],
   };
-  if (name) {
-    const { help, examples } = COMMANDS[name];
-    text = `${usageOf(COMMANDS[name])}: ${help}\n`;
-    sections = { options, examples: examples.map((words) => [`f2b-watch ${words}`, ""]) };
+  if (command) {
+    text = `${usageOf(command)}: ${command.help}\n`;
+    sections = { options, examples: command.examples.map((words) => [`f2b-watch ${words}`, ""]) };
   }
   for (const [title, rows] of Object.entries(sections))
     if (rows.length > 0) text += `\n${title}\n${columns(rows, 78).replace(/^(?=.)/gm, "  ")}`;
@@ -6431,7 +6429,7 @@ function badUsage(message: string, hint = "f2b-watch help lists commands and opt
 
 function unknown(kind: "option" | "command", word: string): Fault {
   const flags = Object.values(OPTIONS).map(({ flag }) => flag);
-  const names = kind === "option" ? flags : COMMAND_NAMES.slice(1);
+  const names = kind === "option" ? flags : COMMANDS.slice(1).map(({ name }) => name);
   return badUsage(`unknown ${kind}: ${quoted(word)}`, meant(word, names));
 }
 
@@ -6471,25 +6469,26 @@ function takeOptions(argv: readonly string[]) {
 }
 
 /** The command that the words name; throws where a word or an option is not one of its own. */
-function commandOf(parser: Cac.CAC, words: readonly string[], typed: Typed) {
+function commandOf(parser: Cac.CAC, words: readonly string[], typed: Typed): Command {
   const [first] = words;
-  for (const name of COMMAND_NAMES.slice(1))
-    parser.command(COMMANDS[name].usage.replace(/\[(.*)…\]/, "[...$1]")).action(() => name);
-  const command = ifPossible((): keyof typeof COMMANDS => {
+  for (const each of COMMANDS.slice(1))
+    parser.command(each.usage.replace(/\[(.*)…\]/, "[...$1]")).action(() => each);
+  const command = ifPossible((): Command | undefined => {
     parser.parse(["", "", ...words], { run: false });
-    return parser.runMatchedCommand() ?? "pass";
+    return parser.runMatchedCommand() ?? COMMANDS[0];
   });
   if (!command) {
     const word = quoted(words.at(-1) ?? "");
     throw badUsage(`unexpected word behind ${first}: ${word}`, `f2b-watch help ${first}`);
   }
-  if (command === "pass" && first !== undefined) throw unknown("command", first);
-  if (command === "status" && words.length > 1 && typed.jail)
+  const { name, examples } = command;
+  if (name === "pass" && first !== undefined) throw unknown("command", first);
+  if (name === "status" && words.length > 1 && typed.jail)
     throw badUsage("--jail: the jails are named already", "f2b-watch help status");
   // A crontab's options of a run may be given to every command.
-  const isUsed = (name: string) => name === command || name === "pass";
-  const stray = OPTION_NAMES.find((name) => typed[name] && !OPTIONS[name].commands.some(isUsed));
-  if (!stray || COMMANDS[command].examples.length === 0) return command;
+  const isUsed = (each: string) => each === name || each === "pass";
+  const stray = OPTION_NAMES.find((each) => typed[each] && !OPTIONS[each].commands.some(isUsed));
+  if (!stray || examples.length === 0) return command;
   const { flag, commands } = OPTIONS[stray];
   const owners = commands.join(", ").replace(/, (?=\w+$)/, " and ");
   const hint = `f2b-watch help ${commands[0]} shows all of its options`;
@@ -6509,8 +6508,8 @@ const ENV_FILE_HINT =
 
 /**
  * The variables of the environment and of the env file: the default one may be missing, a named one
- * may not. `nearby`: names in the environment that may be ours, misspelt. `marks`: fingerprints of
- * what is to be validated: all variables, each of those names, and each option that is set.
+ * may not. `nearby`: names in the environment that may be ours, misspelt. `mark`: the fingerprint of
+ * all that is to be validated.
  */
 function readVariables(world: World, typed: Typed) {
   const inWorld: Lookup = (name) => unquoted(world.env[name]) || undefined;
@@ -6541,16 +6540,11 @@ function readVariables(world: World, typed: Typed) {
   const variable: Lookup = (name) => inWorld(name) ?? (file.get(name) || undefined);
   const known = SERVICES.flatMap(({ variables }) => Object.keys(variables));
   for (const name of OPTION_NAMES) known.push(OPTIONS[name].variable);
-  const initials = known.map((name) => name.charAt(0)).join("");
-  const isNear = (name: string) => initials.includes(name.charAt(0).toUpperCase());
-  const nearby = Object.keys(world.env).filter(isNear);
   const values = known.map((name) => world.env[name]);
-  const set = OPTION_NAMES.flatMap((name) => {
-    const value = typed[name] ?? variable(OPTIONS[name].variable);
-    return value === undefined ? [] : `${name}=${value}`;
-  });
-  const marks = [JSON.stringify([VERSION, [...file], values]), ...nearby, ...set].map(checksumOf);
-  return { variable, file, known, nearby, marks };
+  const initials = new Set(known.map((name) => name[0]));
+  const nearby = Object.keys(world.env).filter((name) => initials.has(name[0]?.toUpperCase()));
+  const mark = checksumOf(JSON.stringify([VERSION, typed, [...file], values, nearby]));
+  return { variable, file, known, nearby, mark };
 }
 
 /**
@@ -6561,10 +6555,6 @@ function checkVariables(world: World, variables: ReturnType<typeof readVariables
   const { file, nearby } = variables;
   const proxies = ["HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"];
   const known = [...variables.known, ...proxies];
-  const services = SERVICES.map(({ name }) => name).join("|");
-  // Also by `F2B_DISCORD_WEBHOOK` or `DISCORD_WEBHOOK_URL`.
-  const around = new RegExp(`^F2B_(?=${services})|_?(?:UR[IL]|\\d+)$`, "gi");
-  const near = (name: string, most?: number) => meant(name.replaceAll(around, ""), known, most);
   const early = /^(?:NODE|BUN|DENO|SSL_CERT|LD|MALLOC)_|^(?:TZ|PATH|LANG|LC_\w+|HOME)$/;
   for (const [name, value] of file) {
     if (early.test(name) || name === OPTIONS.envFile.variable) {
@@ -6575,10 +6565,14 @@ function checkVariables(world: World, variables: ReturnType<typeof readVariables
     // Bun and Deno ask the environment for proxies when they first connect.
     if (proxies.includes(name.toUpperCase())) world.env[name] ??= value;
   }
+  // Also by `F2B_DISCORD_WEBHOOK` or `DISCORD_WEBHOOK_URL`.
+  const services = SERVICES.map(({ name }) => name).join("|");
+  const around = new RegExp(`^F2B_(?=${services})|_?(?:UR[IL]|\\d+)$`, "gi");
+  const near = (name: string, most?: number) => meant(name.replaceAll(around, ""), known, most);
   const isForeign = (name: string) =>
-    !known.includes(name) && !proxies.includes(name.toUpperCase());
-  const inWorld = nearby.filter(isForeign).find((name) => near(name, name.length > 12 ? 2 : 1));
-  const wrong = inWorld ?? [...file.keys()].find(isForeign);
+    !variables.known.includes(name) && !proxies.includes(name.toUpperCase());
+  const missed = nearby.filter(isForeign).find((name) => near(name, name.length > 12 ? 2 : 1));
+  const wrong = missed ?? [...file.keys()].find(isForeign);
   if (wrong === undefined) return;
   throw new Fault(78, `${wrong}: no such setting`, near(wrong) ?? `known are ${known.join(", ")}`);
 }
@@ -6629,7 +6623,7 @@ type Settings = Readonly<ReturnType<typeof readSettings>>;
 function readSettings(world: World, command: string, typed: Typed) {
   const variables = readVariables(world, typed);
   checkVariables(world, variables);
-  const { variable, marks } = variables;
+  const { variable, mark } = variables;
   const options = readOptions(world, command, typed, variable);
   const { log, state, database, host, format, only, jail: jails, color, maxTime } = options;
   const trimmed: Lookup = (name) => variable(name)?.trim() || undefined;
@@ -6651,7 +6645,7 @@ function readSettings(world: World, command: string, typed: Typed) {
   const maxTimeMs = maxTime * SECOND;
   return {
     ...options,
-    marks,
+    mark,
     state: stateDirectory(world, state),
     hostFor,
     /** Where no log is meant. */
@@ -6684,22 +6678,21 @@ export function main(argv: readonly string[], world: World): Promise<number> {
     // Nearly every run that cron starts ends here, without zod and cac: the state says that a run
     // before this one validated the same options and variables, and nothing is new.
     const isIdle = (): boolean => {
-      const { variable, marks } = readVariables(world, typed);
+      const { variable, mark } = readVariables(world, typed);
       const log = resolve(typed.log ?? variable("F2B_LOG") ?? OPTIONS.log.fallback);
       const named = typed.state ?? variable("F2B_STATE");
       const state = stateDirectory(world, named && resolve(named));
       checkStateDirectory(world, state);
       return nothingNew(world, { state, log }, ({ validated }) =>
-        marks.every((mark) => validated?.marks.includes(mark)) ? validated?.names : undefined,
+        validated?.marks.includes(mark) ? validated.names : undefined,
       );
     };
     if (words.length === 0 && !world.terminal && ifPossible(isIdle)) return 0;
     const { cac } = await import("cac");
     z = await loadZod();
-    const command = commandOf(cac("f2b-watch"), words, typed);
-    const { run, examples }: Command = COMMANDS[command];
+    const { name, run, examples } = commandOf(cac("f2b-watch"), words, typed);
     // help and version work where the configuration is broken.
-    const settings = examples.length > 0 ? readSettings(world, command, typed) : ({} as Settings);
+    const settings = examples.length > 0 ? readSettings(world, name, typed) : ({} as Settings);
     return await run(world, settings, words.slice(1));
   });
 }

@@ -2614,12 +2614,13 @@ export function readFetchError(error: unknown): Verdict {
 }
 
 /**
- * Whether a pause still holds: not after the refused settings changed, and not if it was set in the
+ * A pause that still holds: not after the refused settings changed, and not if it was set in the
  * future or ends more than a day ahead, because then the clock was set back.
  */
-function isPaused(pause: Pause | undefined, now: number, settings: string): boolean {
-  if (!pause || pause.setAt > now || pause.until - now > DAY) return false;
-  return pause.until > now && (pause.settings ?? settings) === settings;
+function pauseIn({ pause }: Channel, now: number, settings: string): Pause | undefined {
+  if (!pause || pause.setAt > now || pause.until <= now || pause.until - now > DAY)
+    return undefined;
+  return (pause.settings ?? settings) === settings ? pause : undefined;
 }
 
 /** How long until the same message is tried again, after so many tries; Infinity if it is not. */
@@ -4090,19 +4091,25 @@ async function askClient(world: World, ...words: readonly string[]): Promise<str
   throw new Down(66, "fail2ban does not answer: its socket cannot be reached", hint);
 }
 
+/** Of all jails in its answer those of `named` or of --jail; throws where one, or all, are missing. */
+function jailsIn(answer: string, { view }: Settings, named: readonly string[] = [], some = false) {
+  const all = readJailNames(answer);
+  if (!all) throw unreadable("status", "; a jail's name must hold no comma");
+  const wanted = named.length > 0 ? new Set(named) : view.jails;
+  const found = all.filter((name) => wanted.size === 0 || wanted.has(name));
+  const missing = [...wanted].find((name) => !all.includes(name));
+  if (missing === undefined || (some && found.length > 0)) return found;
+  const place = named.length > 0 ? "" : "--jail: ";
+  const hint = meant(missing, all) ?? `fail2ban has: ${all.join(", ") || "no jails"}`;
+  throw new Fault(64, `${place}fail2ban has no jail ${quoted(missing)}`, hint);
+}
+
 /** What fail2ban says of the named jails, of those of `--jail`, or of all. */
 async function jailStatuses(world: World, settings: Settings, named: readonly string[]) {
-  const all = readJailNames(await askClient(world, "status"));
-  if (!all) throw unreadable("status", "; a jail's name must hold no comma");
-  const wanted = named.length > 0 ? new Set(named) : settings.view.jails;
-  const [unknown, ...others] = wanted.difference(new Set(all));
-  // Some jails of --jail may be another host's.
-  if (unknown !== undefined && (named.length > 0 || others.length + 1 === wanted.size)) {
-    const hint = meant(unknown, all) ?? `there are: ${all.join(", ") || "none"}`;
-    throw new Fault(64, `no such jail: ${JSON.stringify(unknown)}`, hint);
-  }
   const jails: JailStatus[] = [];
-  for (const name of all.filter((each) => wanted.size === 0 || wanted.has(each))) {
+  // Some jails of --jail may be another host's.
+  const names = jailsIn(await askClient(world, "status"), settings, named, named.length === 0);
+  for (const name of names) {
     const jail = readJailStatus(name, await askClient(world, "status", name), settings.ownSecrets);
     if (!jail) throw unreadable(`status ${JSON.stringify(name)}`);
     jails.push(jail);
@@ -4401,10 +4408,7 @@ function report(
 // before it exits.
 
 /** What a session sends to each destination; absent if nothing. */
-type Work = (
-  job: Job,
-  destination: Destination,
-) => Promise<Source | undefined> | Source | undefined;
+type Work = (job: Job, destination: Destination) => Promise<Source | undefined>;
 
 /** How a destination's part of a session ended. */
 interface Ended {
@@ -4457,10 +4461,7 @@ async function session(world: World, settings: Settings, work: Work, waits = fal
   }
   const ended = await Promise.all(parts);
   showProgress(job, "");
-  reportEnded(job, ended);
-  const exitCode = worstExit(
-    ended.map(({ outcome }) => (outcome instanceof Fault ? outcome.exitCode : 0)),
-  );
+  const exitCode = reportEnded(job, ended);
   const { verbose, ping, databaseNamed, manyLogs, mark } = settings;
   const isUsual = !verbose && !ping && !databaseNamed && !manyLogs;
   const names = services.map(({ name }) => name);
@@ -4505,8 +4506,8 @@ async function newLines(job: Job, destination: Destination): Promise<Source> {
   return new LogSource(job, destination, progress, plan);
 }
 
-/** Reports how the part of each destination ended. */
-function reportEnded(job: Job, ended: readonly Ended[]): void {
+/** Reports how the part of each destination ended; returns the exit code. */
+function reportEnded(job: Job, ended: readonly Ended[]): number {
   const { world, state, live } = job;
   const { log, dryRun, prints, facts } = job.settings;
   for (const [name, fault] of facts.news) report(job, name, fault, `${name} works again`);
@@ -4537,6 +4538,7 @@ function reportEnded(job: Job, ended: readonly Ended[]): void {
       outcome === 0 ? "nothing new for" : `${amount(Number(outcome), "message")} sent to`;
     if (!fault && world.terminal && !prints) complain(world, `${text} ${title}`);
   }
+  return worstExit(faults.map(({ exitCode }) => exitCode));
 }
 
 /**
@@ -4569,20 +4571,21 @@ function wasAskedToday({ failures }: State, key: string, now: number): boolean {
   return told <= now && now - told < DAY;
 }
 
+/** What an idle run knows; without the services it takes those that the state proves. */
+type Kept = Pick<Settings, "state" | "log" | "mark"> & Partial<Pick<Settings, "services">>;
+
 /**
  * Whether nothing is new for anybody: seen without the lock, from a few KiB of a log of any size.
  * Nearly every run ends here, so that it does without the schemas. Throws what a pass meets again
  * and reports: a closed log, a state of a wrong shape.
  */
-function nothingNew(
-  world: World,
-  kept: Pick<Settings, "state" | "log">,
-  namesIn: (state: State) => readonly string[] | undefined,
-): boolean {
-  const { log } = kept;
+function nothingNew(world: World, kept: Kept): boolean {
+  const { log, mark, services } = kept;
   const state = lastState(world, statePathOf(kept));
-  const names = state && namesIn(state);
-  if (!names || state.log !== log || state.failures["log"]) return false;
+  if (!state || state.log !== log || state.failures["log"]) return false;
+  const { marks = [], names: proved = [] } = state.validated ?? {};
+  const names = services?.map(({ name }) => name) ?? (marks.includes(mark) ? proved : []);
+  if (names.length === 0) return false;
   using live = openLive(world, log);
   if (!live) return false;
   const now = world.now();
@@ -4610,20 +4613,19 @@ function nothingNew(
  * existed when a run started is delivered by that run or by one still in progress.
  */
 async function pass(world: World, settings: Settings): Promise<number> {
-  const { dryRun, verbose, ping, deadline, services } = settings;
+  const { dryRun, verbose, ping, deadline } = settings;
   if (settings.databaseNamed) databaseOf(world, settings);
   const logs = findLogs(world, settings);
   checkStateDirectory(world, settings.state, !dryRun);
   const pinged = ping ? await tellPing(world, settings) : 0;
   if (pinged === 73) return pinged;
-  const names = services.map(({ name }) => name);
   // Logs saved longest ago come first, so a run continues where the last one stopped.
   const savedMs = (own: Settings) =>
     ifPossible(() => world.fs.statSync(statePathOf(own)).mtimeMs) ?? 0;
   logs.sort((one, other) => savedMs(one) - savedMs(other));
   const watched = await overLogs(world, logs, async (own) => {
     if (dryRun) return (await session(world, own, newLines))?.exitCode ?? 0;
-    if (ifPossible(() => nothingNew(world, own, () => names))) {
+    if (ifPossible(() => nothingNew(world, own))) {
       if (verbose || world.terminal) world.writeError(`f2b-watch: nothing new in ${own.log}\n`);
       return 0;
     }
@@ -4672,7 +4674,7 @@ async function tellPing(world: World, settings: Settings): Promise<number> {
   const isKnown = services.some(({ name }) => channels[name]?.down) || failures["ping"];
   if (!isDown && !fault && !isKnown) return 0;
   const at = world.now();
-  const tell: Work = (job, destination) => {
+  const tell: Work = async (job, destination) => {
     if (fault) return undefined;
     const channel = job.channel(destination.name);
     const { since, told } = channel.down ?? { since: at, told: false };
@@ -4735,11 +4737,7 @@ async function toldIfFailed(world: World, work: () => Promise<number>): Promise<
 }
 
 /** Works on each log, even after one fails; a request to stop ends it. */
-async function overLogs(
-  world: World,
-  logs: readonly Settings[],
-  work: (own: Settings) => Promise<number>,
-): Promise<number> {
+async function overLogs(world: World, logs: Settings[], work: (own: Settings) => Promise<number>) {
   let exitCode = 0;
   for (const own of logs) {
     if (own !== logs[0] && world.stopping.aborted) return worstExit([exitCode, 75]);
@@ -5331,10 +5329,9 @@ async function takeTurn(job: Job, destination: Destination, sent: number): Promi
   const { world, deadline } = job;
   const { name, title, settings, pace } = destination;
   const channel = job.channel(name);
-  const { pause } = channel;
   const now = world.now();
-  if (pause && isPaused(pause, now, settings))
-    throw new Fault(pause.exitCode, `${title}: ${pause.why}`, pause.hint);
+  const pause = pauseIn(channel, now, settings);
+  if (pause) throw new Fault(pause.exitCode, `${title}: ${pause.why}`, pause.hint);
   const waitMs = turnDelayMs(channel, pace, now);
   // The first message goes out however late it is, or a slow start would never get anywhere.
   if (now + waitMs >= deadline && (sent > 0 || waitMs > 0))
@@ -5874,13 +5871,9 @@ const ROWS = {
     return new Fault(66, `${level}: fail2ban does not log its bans`, hint);
   },
   // What --jail names must be there, or its lines would never come.
-  async jails({ settings: { view }, ask }) {
-    const all = view.jails.size > 0 && readJailNames(await ask("status"));
-    if (!all) return "";
-    const wrong = [...view.jails].find((jail) => !all.includes(jail));
-    if (!wrong) return [...view.jails].join(", ");
-    const hint = meant(wrong, all) ?? `fail2ban has: ${all.join(", ") || "no jails"}`;
-    return new Fault(64, `--jail: fail2ban has no jail ${quoted(wrong)}`, hint);
+  async jails({ settings, ask }) {
+    const answer = settings.view.jails.size > 0 && (await ask("status"));
+    return answer ? jailsIn(answer, settings).join(", ") : "";
   },
   database({ world, settings, settings: { database } }) {
     const path = databaseOf(world, settings);
@@ -5952,25 +5945,24 @@ const ROWS = {
     const path = `${statePathOf(settings)}.lock`;
     const stat = world.fs.lstatSync(path, { throwIfNoEntry: false, bigint: true });
     if (!stat) return "does not exist yet: the first run creates it";
-    if (!stat.isFile() || stat.size > 0) {
-      const hint = `while no run is in progress: rm ${path}`;
-      return new Fault(73, `${path} is not an empty file`, hint);
-    }
+    const isLock = stat.isFile() && stat.size === 0n;
+    const removal = `while no run is in progress: rm ${path}`;
+    if (!isLock) return new Fault(73, `${path} is not an empty file`, removal);
     world.fs.accessSync(path, fs.constants.R_OK | fs.constants.W_OK);
-    // The process that holds it, from the kernel's list: taking the lock would turn a run away.
-    // 0: none; undefined: there is no such list. Processes of other containers are not in it.
+    // The process that holds the byte which SQLite locks to write, from the kernel's list: taking
+    // the lock would turn a run away. "": none; absent: there is no such list. Processes of other
+    // containers are not in it.
     const locks = ifPossible(() => world.fs.readFileSync("/proc/locks", "utf8"));
-    // The byte that SQLite locks to write.
-    const held = new RegExp(`POSIX .* (\\d+) \\w+:\\w+:${stat.ino} ${0x40000001} `);
-    const holder = locks === undefined ? undefined : Number(held.exec(locks)?.[1] ?? 0);
+    const isHeld = new RegExp(`POSIX .* (\\d+) \\w+:\\w+:${stat.ino} ${0x40000001} `);
+    const holder = locks && (isHeld.exec(locks)?.[1] ?? "");
     const mark = world.fs.statSync(`${statePathOf(settings)}.mark`, { throwIfNoEntry: false });
-    const waitMs = mark && holder !== 0 ? world.now() - mark.mtimeMs : 0;
+    const waitMs = mark && holder !== "" ? world.now() - mark.mtimeMs : 0;
     if (waitMs > settings.maxTimeMs + MINUTE) {
-      const hint = `ps -fp ${holder ?? `"$(fuser ${path})"`}`;
-      return new Fault(75, `another run has been in progress for ${durationText(waitMs)}`, hint);
+      const why = `another run has been in progress for ${durationText(waitMs)}`;
+      return new Fault(75, why, `ps -fp ${holder ?? `"$(fuser ${path})"`}`);
     }
     if (holder) return `works; process ${holder} is running now`;
-    return holder === 0 ? "works, free" : "works";
+    return holder === "" ? "works, free" : "works";
   },
 } satisfies Record<string, Look>;
 
@@ -5985,22 +5977,24 @@ async function tryService(world: World, settings: Settings, logs: Settings[], se
   const [first = settings] = logs;
   const { channels = {}, failures = {} } = lastState(world, statePathOf(first)) ?? {};
   const now = world.now();
-  const { since } = failures[name] ?? {};
-  const age = since === undefined ? "" : `; runs have failed for ${durationText(now - since)}`;
-  const known = channels[name]?.pause;
-  const pause = isPaused(known, now, service.settings) ? known : undefined;
+  const failure = failures[name];
+  const age = failure ? `; runs have failed for ${durationText(now - failure.since)}` : "";
+  const pause = pauseIn(channels[name] ?? { posts: [] }, now, service.settings);
   const refusal = pause?.settings === undefined ? "" : pause.why;
   if (pause && !refusal) {
-    const why = `quiet for another ${durationText(pause.until - now)}: ${pause.why}${age}`;
-    return new Fault(pause.exitCode, why, pause.hint);
+    const why = `quiet for another ${durationText(pause.until - now)}: ${pause.why}`;
+    return new Fault(pause.exitCode, why + age, pause.hint);
   }
   const asked = await faultOr(75, () => askService(world, service));
   if (asked instanceof Fault) return new Fault(asked.exitCode, asked.message + age, asked.hint);
   const { text, bot = "$&", doubt, untouched } = asked;
-  if (pause && untouched?.test(refusal) && !hello) {
-    const hint = (pause.hint ?? "mend what it says").replace("@<the bot>", bot);
-    return new Fault(pause.exitCode, `${text}; ${refusal}${age}`, `${hint}; then: check --hello`);
-  }
+  const faultFor = (
+    why: string,
+    { exitCode, hint = "mend what it says" }: Pause | Fault,
+    then = "",
+  ) => new Fault(exitCode, `${text}; ${why}`, hint.replace("@<the bot>", bot) + then);
+  if (pause && untouched?.test(refusal) && !hello)
+    return faultFor(refusal + age, pause, "; then: check --hello");
   const posts = hello && !(dryRun && json);
   const path = neutralise(redact(settings.log.replaceAll("`", "'"), []));
   const words = `👋 ${host}: f2b-watch ${VERSION} can post here, it watches \`${path}\``;
@@ -6020,17 +6014,14 @@ async function tryService(world: World, settings: Settings, logs: Settings[], se
       await sendBeside(world, { ...each, host }, callOn);
   });
   // What a dry run printed proves nothing.
-  outcome = dryRun ? undefined : (failed ?? outcome);
-  if (outcome instanceof Fault) {
-    const { exitCode, message, hint } = outcome;
-    const why = `${text}; but ${message.replace(`${title}: `, "")}`;
-    return new Fault(exitCode, why, hint?.replace("@<the bot>", bot));
-  }
+  const ended = dryRun ? undefined : (failed ?? outcome);
+  if (ended instanceof Fault)
+    return faultFor(`but ${ended.message.replace(`${title}: `, "")}`, ended);
   let found = text + age;
-  if (outcome) found += "; the test message is there";
+  if (ended) found += "; the test message is there";
   else if (refusal) found += `; refused before (${refusal}), is called again`;
   if (failures[`${name} unverified`]) found += "; it does not say that it keeps messages";
-  if (!doubt || outcome) return found;
+  if (!doubt || ended) return found;
   return new Closed(0, `${found}; ${doubt} only check --hello can tell`);
 }
 
@@ -6082,7 +6073,7 @@ async function status(world: World, settings: Settings, named: readonly string[]
   if (jails instanceof Fault) {
     if (!send || jails.exitCode !== 66) throw jails;
     // What cron sends is reported as rarely as a run that fails.
-    const exitCode = await sendBeside(world, settings, () => undefined);
+    const exitCode = await sendBeside(world, settings, async () => undefined);
     return worstExit([exitCode, jails.exitCode]);
   }
   if (json) await print(world, `${JSON.stringify({ host, jails }, undefined, 2)}\n`);
@@ -6096,7 +6087,7 @@ async function status(world: World, settings: Settings, named: readonly string[]
   const counts = `${amount(jails.length, "jail")}, ${banned} banned`;
   const title = `${host}: ${jails.length > 0 ? counts : "no jails"}`;
   const table = statusTable(jails, true);
-  return sendBeside(world, settings, (job, destination) => {
+  return sendBeside(world, settings, async (job, destination) => {
     const channel = job.channel(destination.name);
     const source = textSource(job, destination, title, table, () => (channel.status = mark));
     return channel.status === mark ? { ...source, next: () => undefined } : source;
@@ -6206,7 +6197,7 @@ function digest(world: World, all: Settings): Promise<number> {
     else if (!send) await print(world, `${title}\n${textFor(destinationOf(settings, STDOUT))}`);
     // Where messages would be printed too, the object is the message.
     if (!send || (json && prints)) return 0;
-    return sendBeside(world, settings, (job, destination) =>
+    return sendBeside(world, settings, async (job, destination) =>
       textSource(job, destination, title, textFor(destination)),
     );
   });
@@ -6683,9 +6674,7 @@ export function main(argv: readonly string[], world: World): Promise<number> {
       const named = typed.state ?? variable("F2B_STATE");
       const state = stateDirectory(world, named && resolve(named));
       checkStateDirectory(world, state);
-      return nothingNew(world, { state, log }, ({ validated }) =>
-        validated?.marks.includes(mark) ? validated.names : undefined,
-      );
+      return nothingNew(world, { state, log, mark });
     };
     if (words.length === 0 && !world.terminal && ifPossible(isIdle)) return 0;
     const { cac } = await import("cac");

@@ -207,11 +207,11 @@ describe("status refuses", () => {
   // prettier-ignore
   const REFUSALS: [what: string, argv: string, code: number, err: RegExp, jails?: string[]][] = [
     ["a jail that fail2ban does not have", "sshd no\x1bjail", 64,
-      /^f2b-watch: no such jail: "no\\u001bjail"\nhint: there are: recidive, sshd\n$/],
+      /^f2b-watch: fail2ban has no jail "no\\u001bjail"\nhint: fail2ban has: recidive, sshd\n$/],
     ["a filter that no jail passes: it must not look like a server without jails", "--jail gone --send",
-      64, /^f2b-watch: no such jail: "gone"\nhint: there are: recidive, sshd\n$/],
-    ["a jail that is nearly one", "sshdd", 64, /: "sshdd"\nhint: did you mean sshd\?\n$/],
-    ["any jail where there are none", "sshd", 64, /: "sshd"\nhint: there are: none\n$/, []],
+      64, /^f2b-watch: --jail: fail2ban has no jail "gone"\nhint: fail2ban has: recidive, sshd\n$/],
+    ["a jail that is nearly one", "sshdd", 64, / "sshdd"\nhint: did you mean sshd\?\n$/],
+    ["any jail where there are none", "sshd", 64, / "sshd"\nhint: fail2ban has: no jails\n$/, []],
     ["names that cannot be told apart", "", 66,
       /^f2b-watch: .*no answer that can be read\nhint: .*comma.*\n$/, ["a, b", "sshd"]],
     ["to send where no destination is set", "--send", 78,

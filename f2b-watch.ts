@@ -4408,7 +4408,7 @@ function report(
 // before it exits.
 
 /** What a session sends to each destination; absent if nothing. */
-type Work = (job: Job, destination: Destination) => Promise<Source | undefined>;
+type Work = (job: Job, own: Destination) => Source | undefined | Promise<Source | undefined>;
 
 /** How a destination's part of a session ended. */
 interface Ended {
@@ -4674,7 +4674,7 @@ async function tellPing(world: World, settings: Settings): Promise<number> {
   const isKnown = services.some(({ name }) => channels[name]?.down) || failures["ping"];
   if (!isDown && !fault && !isKnown) return 0;
   const at = world.now();
-  const tell: Work = async (job, destination) => {
+  const tell: Work = (job, destination) => {
     if (fault) return undefined;
     const channel = job.channel(destination.name);
     const { since, told } = channel.down ?? { since: at, told: false };
@@ -6073,7 +6073,7 @@ async function status(world: World, settings: Settings, named: readonly string[]
   if (jails instanceof Fault) {
     if (!send || jails.exitCode !== 66) throw jails;
     // What cron sends is reported as rarely as a run that fails.
-    const exitCode = await sendBeside(world, settings, async () => undefined);
+    const exitCode = await sendBeside(world, settings, () => undefined);
     return worstExit([exitCode, jails.exitCode]);
   }
   if (json) await print(world, `${JSON.stringify({ host, jails }, undefined, 2)}\n`);
@@ -6087,7 +6087,7 @@ async function status(world: World, settings: Settings, named: readonly string[]
   const counts = `${amount(jails.length, "jail")}, ${banned} banned`;
   const title = `${host}: ${jails.length > 0 ? counts : "no jails"}`;
   const table = statusTable(jails, true);
-  return sendBeside(world, settings, async (job, destination) => {
+  return sendBeside(world, settings, (job, destination) => {
     const channel = job.channel(destination.name);
     const source = textSource(job, destination, title, table, () => (channel.status = mark));
     return channel.status === mark ? { ...source, next: () => undefined } : source;
@@ -6197,7 +6197,7 @@ function digest(world: World, all: Settings): Promise<number> {
     else if (!send) await print(world, `${title}\n${textFor(destinationOf(settings, STDOUT))}`);
     // Where messages would be printed too, the object is the message.
     if (!send || (json && prints)) return 0;
-    return sendBeside(world, settings, async (job, destination) =>
+    return sendBeside(world, settings, (job, destination) =>
       textSource(job, destination, title, textFor(destination)),
     );
   });

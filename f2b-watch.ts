@@ -687,7 +687,7 @@ type LogRecord =
   | Says<"command", "process" | "command">
   | (Says<"output", "process"> & { error: string | undefined })
   | Says<"ended", "process" | "end">
-  | Says<"starting", "version">
+  | (Says<"starting", "version"> & { crashed?: boolean })
   | Says<"setting", "name" | "seconds">
   | Says<"stopping" | "exiting" | "reloading" | "unchecked" | "unrestored" | "blind">
   | Says<"foreign" | "other">;
@@ -921,6 +921,7 @@ class LogContext {
     // A jail that starts ends the stop too: `reload --restart` stops all jails, not the server.
     if (event === "starting" || event === "jailStarted" || event === "exiting")
       this.stopping = false;
+    if (next.event === "starting") next.crashed = this.running;
     // What a server says before it has started, or of its own trouble, does not count.
     if (this.stopping || event === "exiting") this.running = false;
     else if (kind !== "other" && kind !== "alert") this.running = true;
@@ -1195,18 +1196,14 @@ type Fact =
       failed: Of<"failed">[];
     }
   /** A stop or start: `version` comes with the start; `crashed`: it did not say that it stops. */
-  | {
-      event: "server";
-      began: "stopped" | "started" | "crashed";
-      version?: string;
-      parts: Record<string, number>;
-    }
+  | { event: "server"; began: "stopped" | "started" | "crashed"; version?: string; parts: Parts }
   /** Banned a minute ago or more, and seen again. */
   | { event: "through"; attempts: number }
   /** `why` is empty where nothing proves it; `blocked` unless a check of the firewall failed. */
-  | { event: "failed"; doing: string; action: string; why: string; blocked: boolean }
+  | { event: "failed"; id: string; doing: string; action: string; why: string; blocked: boolean }
   /** `why` is what was raised, or how a command ended. */
   | { event: "alert"; text: string; why: string };
+type Parts = Record<string, number>;
 /** `place` is its line's number; a jail or id that is missing is empty. */
 type Happening = Fact & { place: number; shown: boolean; jail: string; id: string };
 type Of<Event> = Extract<Happening, { event: Event }>;
@@ -1214,9 +1211,9 @@ type Of<Event> = Extract<Happening, { event: Event }>;
 /** Whether a command has this id, or jail (also as its chain or set), as a word of its own. */
 function mentions(command: string, word: string): boolean {
   if (word === "" || !command.includes(word)) return false;
-  const chain = "(?:f2b-|fail2ban-|addr6?-set-)?";
   // Not a part of a longer address.
   const colon = word.includes(":") ? ":" : "";
+  const chain = "(?:f2b-|fail2ban-|addr6?-set-)?";
   const alone = `(?<![\\w.${colon}-])${chain}${RegExp.escape(word)}(?![\\w${colon}-]|\\.\\w)`;
   return new RegExp(alone).test(command);
 }
@@ -1250,11 +1247,12 @@ export class Batch {
   };
   readonly view: View;
   readonly #before: Batch["seen"]["ids"];
-  /** Of the record at hand: whether it is shown, the last time that was looked at. */
+  /** It is read when the last line `below` it is known. */
+  #record: LogRecord | undefined;
+  #below: string[] = [];
+  /** Whether it is shown, and the last time that was looked at. */
   #shown = false;
   #clock = { text: "", ms: 0 };
-  /** It is read when its last line is known; `wasRunning`: the server, before it. */
-  #open: { record: LogRecord; below: string[]; wasRunning: boolean } | undefined;
   /** The jail that settings are said of. */
   #created: object = {};
   /** What actions ran and no failed one claimed; `check`: it found the firewall's rules gone. */
@@ -1277,21 +1275,20 @@ export class Batch {
   read(lines: readonly string[]): this {
     const { context } = this.seen;
     for (const line of lines) {
-      const { running: wasRunning } = context;
       const record = context.read(line);
       if (record) {
-        this.#readOpen();
-        this.#open = { record, below: [], wasRunning };
+        this.#readRecord();
+        [this.#record, this.#below] = [record, []];
         if (record.time) this.to = record;
         this.from ??= this.to;
-      } else if (this.#open) this.#open.below.push(unwrap(line).text);
+      } else if (this.#record) this.#below.push(unwrap(line).text);
       else if (!context.record) this.other++;
     }
     return this;
   }
 
   finish(): this {
-    this.#readOpen();
+    this.#readRecord();
     for (const each of this.happenings)
       if (each.event === "unban" && each.record.event === "repeal")
         Object.assign(each, { event: "repeal", shown: isShown(each.record, this.view) });
@@ -1305,10 +1302,11 @@ export class Batch {
     // More are not remembered.
     const known = Object.fromEntries(recent.slice(-500));
     this.happenings = this.happenings.filter(({ event, jail, id }) => {
-      const key = event === "through" ? fingerprint(`${jail}\n${id}`).slice(0, 16) : "";
-      if (key in known) return false;
-      if (key) known[key] = now;
-      return true;
+      if (event !== "through") return true;
+      const key = fingerprint(`${jail}\n${id}`).slice(0, 16);
+      const isNews = !(key in known);
+      known[key] ??= now;
+      return isNews;
     });
     return known;
   }
@@ -1319,9 +1317,11 @@ export class Batch {
     return this.#clock.ms;
   }
 
-  #tell<Each extends Fact>(fact: Each, jail = "", id = ""): Of<Each["event"]> {
-    const own = { shown: this.#shown, jail: ownCopy(jail), id: ownCopy(id) };
-    this.happenings.push({ ...fact, ...own, place: this.seen.lines });
+  /** A fact of the record at hand, or of another id of its jail. */
+  #tell<Each extends Fact>(fact: Each): Of<Each["event"]> {
+    const of: { jail?: string | undefined; id?: string | undefined } = this.#record ?? {};
+    const [jail, id] = [ownCopy(of.jail ?? ""), ownCopy(of.id ?? "")];
+    this.happenings.push({ shown: this.#shown, jail, id, place: this.seen.lines, ...fact });
     return this.happenings.at(-1) as Of<Each["event"]>;
   }
 
@@ -1341,163 +1341,150 @@ export class Batch {
     return this.seen.ids.getOrInsert(key, { failures, bannedAt });
   }
 
-  #readOpen(): void {
-    if (!this.#open) return;
-    const { record, below, wasRunning } = this.#open;
-    const { event, kind, level, message } = record;
+  #readRecord(): void {
+    const record = this.#record;
+    if (!record) return;
+    const { event, kind, jail, message } = record;
     this.seen.lines++;
     this.#shown = isShown(record, this.view);
-    if (record.jail && kind !== "found" && kind !== "other" && kind !== "alert")
-      this.#jailOf(record.jail).at = this.#ms(record);
-    switch (event) {
-      case "command":
-      case "output":
-      case "ended":
-        return this.#readCommand(record, below);
-      case "failed":
-        return this.#readFailed(record);
-      case "unchecked":
-      case "unrestored": {
-        const check = this.#tell({ event: "alert", text: message, why: "" });
-        const looked = this.#runs.at(-1);
-        if (looked && !looked.check) looked.check = check;
-        else this.#runs.push({ process: "", ran: looked?.ran ?? check, check });
-        return;
-      }
-      case "ban":
-      case "reban":
-      case "unban":
-      case "repeal":
-      case "restore":
-        return this.#readTicket(record);
-      case "found":
-      case "attempt": {
-        const { failures } = this.#idOf(record);
-        // No jail's maxretry is near this.
-        if (failures.push(this.#ms(record, record.at)) >= 1_000) failures.splice(0, 500);
-        break;
-      }
-      case "alreadyBanned": {
-        // A failure among many, and an alert where the ban does not work. fail2ban warns from a
-        // minute after the ban on, by the failure's time, and 0.9 never; until then its queue says
-        // it of what came before the ban worked.
-        const known = this.#idOf(record);
-        const passed = this.#ms(record) - known.bannedAt;
-        if (Number.isNaN(passed) ? !level.startsWith("WARN") : passed < MINUTE) break;
-        known.through ??= this.#tell({ event: "through", attempts: 0 }, record.jail, record.id);
-        known.through.attempts++;
-        known.through.shown = isShown({ ...record, kind: "alert" }, this.view);
-        break;
-      }
-      case "setting":
-        Object.assign(this.#created, { [record.name]: Number(record.seconds) });
-        break;
-      case "jailCreated":
-      case "reloading":
-        this.#created = this.#jailOf(record.jail ?? "");
-    }
-    if (this.#shown) this.#readShown(record, below, wasRunning);
+    if (jail && kind !== "found" && kind !== "other" && kind !== "alert")
+      this.#jailOf(jail).at = this.#ms(record);
+    if (event === "foundAgain" || event === "exiting") return;
+    if (event === "failed") return this.#readFailed(record);
+    if (event === "unchecked" || event === "unrestored") return this.#readCheck(message);
+    if ("process" in record) return this.#readCommand(record);
+    if (event === "found" || event === "attempt") {
+      const { failures } = this.#idOf(record);
+      // No jail's maxretry is near this.
+      if (failures.push(this.#ms(record, record.at)) >= 1_000) failures.splice(0, 500);
+    } else if (event === "alreadyBanned") this.#readSeenAgain(record);
+    else if ("id" in record) return this.#readTicket(record);
+    else if (event === "setting")
+      Object.assign(this.#created, { [record.name]: Number(record.seconds) });
+    else if (event === "jailCreated" || event === "reloading")
+      this.#created = this.#jailOf(jail ?? "");
+    if (!this.#shown) return;
+    if (event === "starting" || event === "stopping") return this.#readServer(record);
+    if (event === "jailStarted" || event === "jailStopped" || event === "jailReloaded") {
+      if (this.#isPartOfServer(event)) return;
+      // Jails that come and go later are no part of the start.
+      if (this.#server?.version !== undefined) this.#server = undefined;
+      this.#tell({ event });
+    } else if (kind === "alert") this.#readAlert(record);
+    else if (kind === "found") this.found++;
+    else this.other++;
   }
 
-  #readShown(record: LogRecord, below: string[], wasRunning: boolean): void {
-    const { event, kind, date, time, level, message } = record;
-    const down = this.#server?.version === undefined ? this.#server : undefined;
-    switch (event) {
-      case "increase": {
-        const { count = 0, length = "" } = record;
-        const known = { count: Number(count), seconds: secondsIn(length) };
-        return void Object.assign(this.#banOf(record, true), known);
-      }
-      case "starting":
-      case "stopping": {
-        const start = wasRunning ? "crashed" : "started";
-        const began = event === "stopping" ? "stopped" : start;
-        this.#server = down ?? this.#tell({ event: "server", began, parts: {} });
-        if (event === "starting")
-          Object.assign(this.#server, { version: record.version, shown: true });
-        return;
-      }
-      case "exiting":
-      case "foundAgain":
-        return;
-      case "jailStarted":
-      case "jailStopped":
-      case "jailReloaded":
-        if (this.#foldIntoServer(event)) return;
-        // Jails that come and go later are no part of the start.
-        if (!down) this.#server = undefined;
-        return void this.#tell({ event }, record.jail);
-    }
-    if (kind !== "alert") return void (kind === "found" ? this.found++ : this.other++);
+  /**
+   * A failure among many, and an alert where the ban does not work. fail2ban warns from a minute
+   * after the ban on, by the failure's time, and 0.9 never; until then its queue says it of what
+   * came before the ban worked.
+   */
+  #readSeenAgain(record: RecordOf<"alreadyBanned">): void {
+    const known = this.#idOf(record);
+    const passed = this.#ms(record) - known.bannedAt;
+    if (Number.isNaN(passed) ? !record.level.startsWith("WARN") : passed < MINUTE) return;
+    known.through ??= this.#tell({ event: "through", attempts: 0 });
+    known.through.attempts++;
+    known.through.shown = isShown({ ...record, kind: "alert" }, this.view);
+  }
+
+  #readAlert({ date, time, level, message }: LogRecord): void {
+    const below = this.#below;
     // It may be the command that 0.9 repeats, of many lines.
     const said = classify(date, time, level, [message, ...below].join("\n"));
-    if (said.event === "output" || said.event === "ended") return this.#readCommand(said);
+    if ("process" in said) return this.#readCommand(said);
     // The exception stands behind the traceback's indented lines.
     const why = below.findLast((line, at) => /^\S/.test(line) && /^\s/.test(below[at - 1] ?? ""));
     const text = `${level} ${message.replace(/^\[[^\]]{1,200}\] /, "")}`;
-    this.#tell({ event: "alert", text, why: why ?? "" }, record.jail);
+    this.#tell({ event: "alert", text, why: why ?? "" });
   }
 
   /** A jail bans or unbans an id, and runs its actions: it does one thing after the other. */
-  #readTicket(record: RecordOf<"ban" | "reban" | "unban" | "repeal" | "restore">): void {
+  #readTicket(
+    record: RecordOf<"ban" | "reban" | "increase" | "unban" | "repeal" | "restore">,
+  ): void {
     const { event, jail, id } = record;
-    const ofJail = this.#jailOf(jail);
     const known = this.#idOf(record);
+    if (event === "increase") {
+      const { count = 0, length = "" } = record;
+      Object.assign(this.#banOf(record), { count: Number(count), seconds: secondsIn(length) });
+      return;
+    }
+    const ofJail = this.#jailOf(jail);
     this.#lastPlace = this.seen.lines;
     Object.assign(ofJail, { id: ownCopy(id), place: this.#lastPlace });
     if (event === "ban" || event === "reban") {
       const since = (known.failures.at(-1) ?? 0) - ofJail.findtime * SECOND;
       const failures = known.failures.filter((at) => at >= since).length;
-      const ban = this.#banOf(record, false);
+      const ban = this.#banOf(record);
       ban.seconds ??= ofJail.banTime;
       Object.assign(ban, { form: event === "ban" ? "new" : "again", failures });
-      return void Object.assign(known, { failures: [], bannedAt: this.#ms(record) });
+      Object.assign(known, { failures: [], bannedAt: this.#ms(record) });
+      return;
     }
     // What is said of this id's ban from now on is of another one.
     delete known.ban;
     known.bannedAt = event === "restore" ? this.#ms(record) : Number.NaN;
-    if (event === "unban") this.#tell({ event, record }, jail, id);
-    else if (this.#shown && !this.#foldIntoServer(event)) this.#tell({ event }, jail, id);
+    if (event === "unban") this.#tell({ event, record });
+    else if (!this.#isPartOfServer(event)) this.#tell({ event });
   }
 
   /** A ban is logged once, and its length once: by the observer, which may be faster. */
-  #banOf(record: RecordOf<"ban" | "reban" | "increase">, isLength: boolean): Of<"ban"> {
+  #banOf(record: RecordOf<"ban" | "reban" | "increase">): Of<"ban"> {
     const known = this.#idOf(record);
-    if (known.ban && (known.ban.form === "longer") !== isLength) return known.ban;
+    if (known.ban && (known.ban.form === "longer") !== (record.event === "increase"))
+      return known.ban;
     const time = `${record.date} ${record.time}`.trim();
     const unknown = { failures: 0, count: 0, seconds: undefined, failed: [] };
-    const fact: Fact = { event: "ban", time, form: "longer", ...unknown };
-    return (known.ban = this.#tell(fact, record.jail, record.id));
+    return (known.ban = this.#tell({ event: "ban", time, form: "longer", ...unknown }));
+  }
+
+  /** A stop and the start behind it are one event. */
+  #readServer(record: RecordOf<"starting" | "stopping">): void {
+    const start = record.event === "starting" && record.crashed ? "crashed" : "started";
+    const began = record.event === "stopping" ? "stopped" : start;
+    if (this.#server?.version !== undefined) this.#server = undefined;
+    this.#server ??= this.#tell({ event: "server", began, parts: {} });
+    if (record.event === "starting")
+      Object.assign(this.#server, { version: record.version, shown: true });
   }
 
   /** Whether it is a part of a stop or start of the server: then it is told with that. */
-  #foldIntoServer(did: string): boolean {
+  #isPartOfServer(did: string): boolean {
     const server = this.#server;
     const isDown = server?.version === undefined;
     const parts = isDown ? ["jailStopped", "repeal", "jailStarted"] : ["jailStarted", "restore"];
-    if (!server || !parts.includes(did)) return false;
+    if (!server || !this.#shown || !parts.includes(did)) return false;
     server.parts[did] = (server.parts[did] ?? 0) + 1;
     server.shown = true;
     if (did === "jailStarted") server.version ??= "";
     return true;
   }
 
-  #readCommand(record: RecordOf<"command" | "output" | "ended">, below: string[] = []): void {
-    const { event } = record;
+  #readCommand(record: RecordOf<"command" | "output" | "ended">): void {
     const process = record.process.slice(0, 2_000);
-    const isNew = event === "command";
+    const isNew = record.event === "command";
     let ran = isNew ? undefined : this.#runs.findLast((run) => run.process === process)?.ran;
     // 0.9 names no process: it repeats the command.
     if (!ran && (isNew || !/^[\da-f]+$/.test(process))) {
-      const text = isNew ? [record.command, ...below].join("\n").slice(0, 2_000) : process;
-      ran = this.#tell({ event: "alert", text, why: "" });
+      const lines = isNew ? [record.command, ...this.#below] : [process];
+      ran = this.#tell({ event: "alert", text: lines.join("\n").slice(0, 2_000), why: "" });
       this.#runs.push({ process, ran });
     }
-    if (!ran || isNew) return;
+    if (!ran || record.event === "command") return;
     const { why } = ran;
     // Python's `'text'`.
-    if (event === "output") ran.why = record.error?.replace(/^(["'])(.*)\1$/, "$2") || why;
+    if (record.event === "output") ran.why = record.error?.replace(/^(["'])(.*)\1$/, "$2") || why;
     else if (!why.includes("timed out")) ran.why += why ? ` (${record.end})` : record.end;
+  }
+
+  /** A check of the firewall failed, which looked by the command before it. */
+  #readCheck(text: string): void {
+    const check = this.#tell({ event: "alert", text, why: "" });
+    const looked = this.#runs.at(-1);
+    if (looked && !looked.check) looked.check = check;
+    else this.#runs.push({ process: "", ran: looked?.ran ?? check, check });
   }
 
   /**
@@ -1516,12 +1503,13 @@ export class Batch {
     this.#runs = this.#runs.slice(-50);
     const open = this.#runs.filter(({ ran }) => ran.place > since);
     const commands = open.filter(({ check }) => !check);
-    const ofId = commands.filter(({ ran }) => mentions(ran.text, id));
-    const ofJail = (some: typeof open) => some.filter(({ ran }) => mentions(ran.text, jail));
+    const naming = (word: string, some = commands) =>
+      some.filter(({ ran }) => mentions(ran.text, word));
     // An action's command may run for a minute, and is tried twice.
     const busySince = this.#ms(record) - 2 * MINUTE;
     const isAlone = [...this.seen.jails].every(([name, { at }]) => name === jail || at < busySince);
-    const choices = [ofId, ofJail(ofId), ofJail(commands), isAlone ? commands : []];
+    const ofId = naming(id);
+    const choices = [ofId, naming(jail, ofId), naming(jail), isAlone ? commands : []];
     const isOne = (some: typeof open) => new Set(some.map(({ ran }) => ran.text)).size === 1;
     const runs = choices.find(isOne) ?? [];
     // It names no jail: the command that looked may; else it counts where nothing came between.
@@ -1537,18 +1525,16 @@ export class Batch {
     // A Python action says itself what went wrong.
     const ran = said.startsWith("Error ") ? runs.at(-1)?.ran : undefined;
     const texts = [ran?.text, failedCheck?.ran.text];
-    const told = this.#runs.filter((run) => texts.includes(run.ran.text));
-    for (const { ran: command, check } of told) {
-      command.shown = false;
-      if (check) check.shown = false;
-    }
-    this.#runs = this.#runs.filter((run) => !told.includes(run));
-    const blocked = !failedCheck || !/^(?:re)?ban$/.test(doing);
+    const told = Map.groupBy(this.#runs, (run) => texts.includes(run.ran.text));
+    for (const run of told.get(true) ?? [])
+      for (const each of [run.ran, run.check]) if (each) each.shown = false;
+    this.#runs = told.get(false) ?? [];
     // Where a check failed after it, it may have worked once the rules were back.
     const isDoubtful = ran && this.#runs.some(({ check }) => check && check.place > ran.place);
     const own = /^Error (?:un|re)?banning /.test(said) ? "" : said;
     const why = (!isDoubtful && ran?.why) || own;
-    const failed = this.#tell({ event: "failed", doing, action, why, blocked }, jail, id);
+    const blocked = !failedCheck || !/^(?:re)?ban$/.test(doing);
+    const failed = this.#tell({ event: "failed", id: ownCopy(id), doing, action, why, blocked });
     this.#lastPlace = this.seen.lines;
     const ban = doing === "ban" ? this.#idOf({ jail, id }).ban : undefined;
     // More of them have lines of their own: a line must fit a message.

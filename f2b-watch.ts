@@ -671,8 +671,8 @@ type Kind = (typeof KINDS)[number];
  */
 type Says<Event extends string, Parts extends string = never> = Event extends string
   ? { event: Event; kind: Kind; jail?: string | undefined } & {
-      /** The numbers that count it: those of an unban may have to move. */
-      counted?: Record<Kind, number>;
+      /** Called where an unban turns out to be a part of a stop. */
+      repealed?: () => void;
     } & Record<"date" | "time" | "level" | "message" | Parts, string>
   : never;
 
@@ -956,9 +956,8 @@ class LogContext {
   }
 
   #repeal(unban: LogRecord): void {
-    // What was counted moves.
-    if (unban.counted) [unban.counted.unban--, unban.counted.restore++];
-    Object.assign(unban, { event: "repeal", kind: "restore", counted: undefined });
+    Object.assign(unban, { event: "repeal", kind: "restore" });
+    unban.repealed?.();
   }
 
   /** The record that each line belongs to, and the context behind them; this one stays. */
@@ -1034,7 +1033,7 @@ function showLines(text: string, view: View, before: LogContext, encode: (text: 
     // `10:32:26 sshd Ban 203.0.113.7`; what is serious keeps its level.
     const words = first?.message.replace(/^\[(.{1,200}?)\] /, "$1 ");
     const level = first && SERIOUS.test(first.level) ? first.level : "";
-    const plain = first ? [first.time, level, words].filter(Boolean).join(" ") : line;
+    const plain = first ? joined([first.time, level, words], " ") : line;
     // So much fits a message of any service; a cut must not part a colour from its end.
     const color = view.color && plain.length <= 1_500 && record && colors[record.kind];
     const painted = color ? `\x1b[${color}m${plain}\x1b[0m` : plain;
@@ -1105,8 +1104,7 @@ class Counts {
     if (this.#uncounted.has(event)) return;
     const jail = this.#jail(name);
     jail.kinds[kind]++;
-    // A stop of its jail may yet show that it was no unban.
-    if (event === "unban") record.counted = jail.kinds;
+    if (event === "unban") record.repealed = () => [jail.kinds.unban--, jail.kinds.restore++];
     if (event === "failed") this.failedActions++;
     if (event !== "ban") return;
     const count = this.#id(record.id);
@@ -1179,9 +1177,7 @@ const inCode = (text: string) => text.replaceAll("\u200b", "").replaceAll("`", "
 
 /** What can happen, and what is said of it. */
 type Fact =
-  | { event: "restore" | "repeal" | "jailStarted" | "jailStopped" | "jailReloaded" }
-  /** A stop of its jail, which is said behind it, may have lifted it: that changes the record. */
-  | { event: "unban"; record: LogRecord }
+  | { event: "unban" | "restore" | "repeal" | "jailStarted" | "jailStopped" | "jailReloaded" }
   | {
       event: "ban";
       /** `2026-11-22 10:32:26`, as far as the log has it. */
@@ -1195,15 +1191,15 @@ type Fact =
       seconds: number | undefined;
       failed: Of<"failed">[];
     }
-  /** A stop or start: `version` comes with the start; `crashed`: it did not say that it stops. */
-  | { event: "server"; began: "stopped" | "started" | "crashed"; version?: string; parts: Parts }
+  /** A stop or start: `version` comes with the start, what the jails did on the way is `parts`. */
+  | { event: "server"; did: ServerDid; version: string; parts: Record<string, number> }
   /** Banned a minute ago or more, and seen again. */
   | { event: "through"; attempts: number }
   /** `why` is empty where nothing proves it; `blocked` unless a check of the firewall failed. */
   | { event: "failed"; id: string; doing: string; action: string; why: string; blocked: boolean }
-  /** `why` is what was raised, or how a command ended. */
-  | { event: "alert"; text: string; why: string };
-type Parts = Record<string, number>;
+  /** `why` is what was raised, or how a command ended; `looked`: a check failed with this one. */
+  | { event: "alert"; text: string; why: string; process?: string; looked?: Of<"alert"> };
+type ServerDid = "stopped" | "restarted" | "started" | "started after a crash";
 /** `place` is its line's number; a jail or id that is missing is empty. */
 type Happening = Fact & { place: number; shown: boolean; jail: string; id: string };
 type Of<Event> = Extract<Happening, { event: Event }>;
@@ -1255,8 +1251,8 @@ export class Batch {
   #clock = { text: "", ms: 0 };
   /** The jail that settings are said of. */
   #created: object = {};
-  /** What actions ran and no failed one claimed; `check`: it found the firewall's rules gone. */
-  #runs: { process: string; ran: Of<"alert">; check?: Of<"alert"> }[] = [];
+  /** Commands of actions, and checks that found the firewall's rules gone: no failed one's yet. */
+  #runs: Of<"alert">[] = [];
   /** The last line of a ban, an unban or a failed action. */
   #lastPlace = -1;
   #server: Of<"server"> | undefined;
@@ -1269,7 +1265,7 @@ export class Batch {
     this.seen = { ...this.seen, ...before, context, ids: new Map() };
     // That it stops was told; what it does on its way down is told together.
     if (context.stopping)
-      this.#server = this.#tell({ event: "server", began: "stopped", parts: {} });
+      this.#server = this.#tell({ event: "server", did: "stopped", version: "", parts: {} });
   }
 
   read(lines: readonly string[]): this {
@@ -1289,9 +1285,6 @@ export class Batch {
 
   finish(): this {
     this.#readRecord();
-    for (const each of this.happenings)
-      if (each.event === "unban" && each.record.event === "repeal")
-        Object.assign(each, { event: "repeal", shown: isShown(each.record, this.view) });
     this.happenings = this.happenings.filter(({ shown }) => shown);
     return this;
   }
@@ -1326,11 +1319,10 @@ export class Batch {
   }
 
   #jailOf(name: string) {
-    const known = this.seen.jails.get(name);
-    if (known) return known;
+    const { jails } = this.seen;
     // fail2ban's own default, where the log does not name the jail's.
     const fresh = { findtime: 600, banTime: undefined, at: 0, id: "", place: -1 };
-    return this.seen.jails.getOrInsert(ownCopy(name), fresh);
+    return jails.get(name) ?? jails.getOrInsert(ownCopy(name), fresh);
   }
 
   #idOf({ jail, id }: { jail: string; id: string }) {
@@ -1351,7 +1343,12 @@ export class Batch {
       this.#jailOf(jail).at = this.#ms(record);
     if (event === "foundAgain" || event === "exiting") return;
     if (event === "failed") return this.#readFailed(record);
-    if (event === "unchecked" || event === "unrestored") return this.#readCheck(message);
+    if (event === "unchecked" || event === "unrestored") {
+      const check = this.#tell({ event: "alert", text: message, why: "" });
+      const last = this.#runs.at(-1);
+      check.looked = last?.looked ?? last ?? check;
+      return void this.#runs.push(check);
+    }
     if ("process" in record) return this.#readCommand(record);
     if (event === "found" || event === "attempt") {
       const { failures } = this.#idOf(record);
@@ -1368,7 +1365,7 @@ export class Batch {
     if (event === "jailStarted" || event === "jailStopped" || event === "jailReloaded") {
       if (this.#isPartOfServer(event)) return;
       // Jails that come and go later are no part of the start.
-      if (this.#server?.version !== undefined) this.#server = undefined;
+      if (this.#server?.did !== "stopped") this.#server = undefined;
       this.#tell({ event });
     } else if (kind === "alert") this.#readAlert(record);
     else if (kind === "found") this.found++;
@@ -1426,8 +1423,10 @@ export class Batch {
     // What is said of this id's ban from now on is of another one.
     delete known.ban;
     known.bannedAt = event === "restore" ? this.#ms(record) : Number.NaN;
-    if (event === "unban") this.#tell({ event, record });
-    else if (!this.#isPartOfServer(event)) this.#tell({ event });
+    if (this.#isPartOfServer(event)) return;
+    const [told, { view }] = [this.#tell({ event }), this];
+    // A stop of its jail, which is said behind it, may have lifted it.
+    record.repealed = () => Object.assign(told, { event: "repeal", shown: isShown(record, view) });
   }
 
   /** A ban is logged once, and its length once: by the observer, which may be faster. */
@@ -1440,51 +1439,43 @@ export class Batch {
     return (known.ban = this.#tell({ event: "ban", time, form: "longer", ...unknown }));
   }
 
-  /** A stop and the start behind it are one event. */
+  /** A stop and the start behind it are one event; a start without a stop follows a crash. */
   #readServer(record: RecordOf<"starting" | "stopping">): void {
-    const start = record.event === "starting" && record.crashed ? "crashed" : "started";
-    const began = record.event === "stopping" ? "stopped" : start;
-    if (this.#server?.version !== undefined) this.#server = undefined;
-    this.#server ??= this.#tell({ event: "server", began, parts: {} });
-    if (record.event === "starting")
-      Object.assign(this.#server, { version: record.version, shown: true });
+    const down = this.#server?.did === "stopped" ? this.#server : undefined;
+    this.#server = down ?? this.#tell({ event: "server", did: "stopped", version: "", parts: {} });
+    if (record.event === "stopping") return;
+    const start = record.crashed ? "started after a crash" : "started";
+    const { version } = record;
+    Object.assign(this.#server, { did: down ? "restarted" : start, version, shown: true });
   }
 
   /** Whether it is a part of a stop or start of the server: then it is told with that. */
   #isPartOfServer(did: string): boolean {
     const server = this.#server;
-    const isDown = server?.version === undefined;
+    const isDown = server?.did === "stopped";
     const parts = isDown ? ["jailStopped", "repeal", "jailStarted"] : ["jailStarted", "restore"];
     if (!server || !this.#shown || !parts.includes(did)) return false;
     server.parts[did] = (server.parts[did] ?? 0) + 1;
     server.shown = true;
-    if (did === "jailStarted") server.version ??= "";
+    if (isDown && did === "jailStarted") server.did = "restarted";
     return true;
   }
 
   #readCommand(record: RecordOf<"command" | "output" | "ended">): void {
     const process = record.process.slice(0, 2_000);
     const isNew = record.event === "command";
-    let ran = isNew ? undefined : this.#runs.findLast((run) => run.process === process)?.ran;
+    let ran = isNew ? undefined : this.#runs.findLast((run) => run.process === process);
     // 0.9 names no process: it repeats the command.
     if (!ran && (isNew || !/^[\da-f]+$/.test(process))) {
       const lines = isNew ? [record.command, ...this.#below] : [process];
-      ran = this.#tell({ event: "alert", text: lines.join("\n").slice(0, 2_000), why: "" });
-      this.#runs.push({ process, ran });
+      const text = lines.join("\n").slice(0, 2_000);
+      this.#runs.push((ran = this.#tell({ event: "alert", text, why: "", process })));
     }
     if (!ran || record.event === "command") return;
     const { why } = ran;
     // Python's `'text'`.
     if (record.event === "output") ran.why = record.error?.replace(/^(["'])(.*)\1$/, "$2") || why;
     else if (!why.includes("timed out")) ran.why += why ? ` (${record.end})` : record.end;
-  }
-
-  /** A check of the firewall failed, which looked by the command before it. */
-  #readCheck(text: string): void {
-    const check = this.#tell({ event: "alert", text, why: "" });
-    const looked = this.#runs.at(-1);
-    if (looked && !looked.check) looked.check = check;
-    else this.#runs.push({ process: "", ran: looked?.ran ?? check, check });
   }
 
   /**
@@ -1501,39 +1492,41 @@ export class Batch {
     const since = last.id === id ? last.place : -1;
     // More are not looked through.
     this.#runs = this.#runs.slice(-50);
-    const open = this.#runs.filter(({ ran }) => ran.place > since);
-    const commands = open.filter(({ check }) => !check);
+    const open = this.#runs.filter((run) => (run.looked ?? run).place > since);
+    const commands = open.filter(
+      (run) => !open.some(({ looked }) => looked === run) && !run.looked,
+    );
     const naming = (word: string, some = commands) =>
-      some.filter(({ ran }) => mentions(ran.text, word));
+      some.filter((run) => mentions(run.text, word));
     // An action's command may run for a minute, and is tried twice.
     const busySince = this.#ms(record) - 2 * MINUTE;
     const isAlone = [...this.seen.jails].every(([name, { at }]) => name === jail || at < busySince);
     const ofId = naming(id);
     const choices = [ofId, naming(jail, ofId), naming(jail), isAlone ? commands : []];
-    const isOne = (some: typeof open) => new Set(some.map(({ ran }) => ran.text)).size === 1;
-    const runs = choices.find(isOne) ?? [];
+    const runs = choices.find((some) => new Set(some.map(({ text }) => text)).size === 1) ?? [];
     // It names no jail: the command that looked may; else it counts where nothing came between.
-    const failedCheck = open.findLast(({ ran, check }) => {
-      if (!check) return false;
-      const isNear = check.place >= this.#lastPlace && !/\b(?:f2b|fail2ban)-\w/.test(ran.text);
-      if (!isNear && !mentions(ran.text, jail)) return false;
+    const check = open.findLast(({ looked, place, text }) => {
+      if (!looked) return false;
+      const isNear = place >= this.#lastPlace && !/\b(?:f2b|fail2ban)-\w/.test(looked.text);
+      if (!isNear && !mentions(looked.text, jail)) return false;
       if (/^Error (?:stopping|starting) action\b/.test(said)) return true;
       // Where the rules could not be restored, nothing is tried a second time.
-      if (check.text.startsWith("Unable")) return runs.length < 2;
-      return new Set(runs.map((run) => run.ran.place > check.place)).size === 2;
+      if (text.startsWith("Unable")) return runs.length < 2;
+      return new Set(runs.map((run) => run.place > place)).size === 2;
     });
     // A Python action says itself what went wrong.
-    const ran = said.startsWith("Error ") ? runs.at(-1)?.ran : undefined;
-    const texts = [ran?.text, failedCheck?.ran.text];
-    const told = Map.groupBy(this.#runs, (run) => texts.includes(run.ran.text));
-    for (const run of told.get(true) ?? [])
-      for (const each of [run.ran, run.check]) if (each) each.shown = false;
-    this.#runs = told.get(false) ?? [];
+    const ran = said.startsWith("Error ") ? runs.at(-1) : undefined;
+    const texts = [ran?.text, check?.looked?.text];
+    this.#runs = this.#runs.filter((run) => {
+      const isClaimed = texts.includes((run.looked ?? run).text);
+      if (isClaimed) run.shown = false;
+      return !isClaimed;
+    });
     // Where a check failed after it, it may have worked once the rules were back.
-    const isDoubtful = ran && this.#runs.some(({ check }) => check && check.place > ran.place);
+    const isDoubtful = ran && this.#runs.some(({ looked, place }) => looked && place > ran.place);
     const own = /^Error (?:un|re)?banning /.test(said) ? "" : said;
     const why = (!isDoubtful && ran?.why) || own;
-    const blocked = !failedCheck || !/^(?:re)?ban$/.test(doing);
+    const blocked = !check || !/^(?:re)?ban$/.test(doing);
     const failed = this.#tell({ event: "failed", id: ownCopy(id), doing, action, why, blocked });
     this.#lastPlace = this.seen.lines;
     const ban = doing === "ban" ? this.#idOf({ jail, id }).ban : undefined;
@@ -1557,8 +1550,7 @@ const UNITS = { year: 365 * DAY, week: 7 * DAY, day: DAY, h: HOUR, min: MINUTE, 
 const MOST_ALONE: Record<string, number> = { ban: 8, through: 8, unban: 3, restore: 3, repeal: 3 };
 
 function shortened(text: string, limit: number): string {
-  if (text.length <= limit) return text;
-  return text.slice(0, characterBoundary(text, limit - 1)) + CUT_MARK;
+  return text.length <= limit ? text : text.slice(0, characterBoundary(text, limit - 1)) + CUT_MARK;
 }
 
 /** In code, unless it is of words that mean nothing in any markup. */
@@ -1574,12 +1566,18 @@ function addressOf(id: string): string | undefined {
   return version > 0 && Number(bits ?? 0) <= (version === 4 ? 32 : 128) ? address : undefined;
 }
 
-function amount(count: number, noun: string, more = `${noun}s`): string {
-  return `${count.toLocaleString("en")} ${count === 1 ? noun : more}`;
+/** `1 ban`, `2 bans`, `3 restored` */
+function amount(count: number, noun: string, many = /ed\)?$/.test(noun) ? noun : `${noun}s`) {
+  return `${count.toLocaleString("en")} ${count === 1 ? noun : many}`;
 }
 
 function timesText(count: number): string {
   return count > 1 ? ` ×${count.toLocaleString("en")}` : "";
+}
+
+/** Those parts that say something. */
+function joined(parts: readonly (string | number | false | undefined)[], joint = ", "): string {
+  return parts.filter(Boolean).join(joint);
 }
 
 /** Seconds of `1h 30m`, `1 day, 0:00:24` or `permanent` (-1); undefined for anything else. */
@@ -1599,7 +1597,7 @@ function durationText(ms: number): string {
   const parts = Object.entries(UNITS).flatMap(([unit, size]) => {
     const count = Math.floor(rest / size);
     rest %= size;
-    return count > 0 ? [amount(count, unit, size < DAY ? unit : undefined)] : [];
+    return count > 0 ? amount(count, unit, size < DAY ? unit : undefined) : [];
   });
   return parts.slice(0, 2).join(" ") || "0 s";
 }
@@ -1617,8 +1615,7 @@ export class Words {
   readonly facts: Facts;
 
   constructor(style: Words["style"], facts: Facts) {
-    this.style = style;
-    this.facts = facts;
+    [this.style, this.facts] = [style, facts];
   }
 
   /** A batch, empty if nothing is worth a message; `file`: all bans, where some do not fit. */
@@ -1626,20 +1623,11 @@ export class Words {
     const { markup, host } = this.style;
     const isAsked = view.only.has("found") || view.only.has("other");
     if (happenings.length === 0 && !(isAsked && found + other > 0)) return { text: "" };
-    const lines = this.#together(happenings).map((same) => {
-      const [first] = same;
-      const isCounted = first.event in MOST_ALONE;
-      // What is equal stands where the last was.
-      const { place } = isCounted ? first : (same.at(-1) ?? first);
-      const bans = same.filter((each) => each.event === "ban");
-      if (bans.length > 1) return { place, ...this.#list(bans) };
-      return { place, text: this.#line(same) + (isCounted ? "" : timesText(same.length)) };
-    });
-    lines.sort((a, b) => a.place - b.place);
+    const lines = this.#lines(happenings);
     // `10:32:26 to 10:39:30 · 4,469 failed attempts · 12 other lines`
     const today = stampOf(wallClockMs(view.lastDay()) - DAY).slice(0, 10);
     const parts = [this.#period({ from, to }, today), ...this.#counts({ found, other })];
-    const footer = parts.filter(Boolean).join(" · ");
+    const footer = joined(parts, " · ");
     const small = footer && `${markup.small(footer)}\n`;
     // Each message names the host once.
     const text = lines.map((line) => `${line.text}\n`).join("");
@@ -1647,18 +1635,26 @@ export class Words {
     return { text: named + small, file: lines.map(({ file = "" }) => file).join("") };
   }
 
-  /** What is told together: more than a few of a kind, and what would be the same line. */
-  #together(all: readonly Happening[]): [Happening, ...Happening[]][] {
+  /** A line for each; what would be the same line is one, as is more than a few of a kind. */
+  #lines(all: readonly Happening[]): { place: number; text: string; file?: string }[] {
     const alike = groups(all, (each) => {
       // Smooth bans, and those whose actions failed alike.
       if (each.event === "ban") return `ban${this.#failures(each)}`;
       if (each.event === "through") return `through ${each.jail}`;
       return each.event in MOST_ALONE ? each.event : this.#line([each]);
     });
-    return alike.flatMap(([, same]) => {
-      const isMany = same.length > (MOST_ALONE[same[0].event] ?? 0);
-      return isMany ? [same] : same.map((each): typeof same => [each]);
+    const lines = alike.flatMap(([text, same]) => {
+      const [{ event, place }] = same;
+      const most = MOST_ALONE[event];
+      if (most && same.length <= most)
+        return same.map((each) => ({ place: each.place, text: this.#line([each]) }));
+      const bans = same.filter((each) => each.event === "ban");
+      if (bans.length > 0) return { place, ...this.#list(bans) };
+      // What is equal stands where the last was.
+      if (!most) return { text: text + timesText(same.length), place: same.at(-1)?.place ?? place };
+      return { place, text: this.#line(same) };
     });
+    return lines.sort((a, b) => a.place - b.place);
   }
 
   /** A flood in one message; where no file has the lines, their first and last one are in it. */
@@ -1666,8 +1662,7 @@ export class Words {
     const { host, markup, overflow, room } = this.style;
     const { code } = markup;
     const hasFile = overflow === "file";
-    const period = this.#period(flood);
-    const lines = markup.bold(amount(flood.lines, "line")) + (period && `, ${period}`);
+    const lines = joined([markup.bold(amount(flood.lines, "line")), this.#period(flood)]);
     const where = hasFile ? "attached" : `too many to show, they are in ${code(log, 200)}`;
     const jails = [...flood.jails].sort(([, a], [, b]) => busiestFirst(a, b));
     const counts = jails.map(([jail, { kinds }]) => {
@@ -1675,13 +1670,13 @@ export class Words {
     });
     const rows = [
       `🌊 ${nameText(host, markup)} ${lines}: ${where}`,
-      ...(counts.length > 0 ? [fitting(counts, LIST_LENGTH, "\n", "\nand")] : []),
-      ...(hasFile ? [] : [`first: ${code(flood.first, 120)}`, `last: ${code(flood.last, 120)}`]),
+      fitting(counts, LIST_LENGTH, "\n", "\nand"),
+      !hasFile && `first: ${code(flood.first, 120)}\nlast: ${code(flood.last, 120)}`,
     ];
-    const text = rows.join("\n");
+    const text = joined(rows, "\n");
     const label = hasFile ? "\nmost seen: " : "\nbanned: ";
     const ids = flood.shownIds(this.style).map(({ id, times }) => this.id(id, times));
-    return ids.length > 0 ? text + label + fitting(ids, room - text.length - label.length) : text;
+    return text + (ids.length > 0 ? label + fitting(ids, room - text.length - label.length) : "");
   }
 
   jail(jail: string): string {
@@ -1716,10 +1711,7 @@ export class Words {
       ...{ unban: "unbanned", restore: "restored" },
       ...{ found: "failed attempt", life: "restart", other: "other line" },
     };
-    return KINDS.flatMap((kind) => {
-      const { [kind]: noun = kind } = nouns;
-      return kinds[kind] ? [amount(kinds[kind], noun, noun.endsWith("ed") ? noun : undefined)] : [];
-    });
+    return KINDS.flatMap((kind) => (kinds[kind] ? amount(kinds[kind], nouns[kind] ?? kind) : []));
   }
 
   /** From the first to the last time; with its day, where that is not `today`. */
@@ -1742,13 +1734,15 @@ export class Words {
         return this.#ban(each);
       case "through": {
         const seen = all.filter((some) => some.event === "through");
+        seen.sort((a, b) => b.attempts - a.attempts);
         const how = `through (${amount(sumOf(seen, "attempts"), "more attempt")})`;
         const what = "⚠️ the ban does not work:";
         if (isOne) return `${what} ${this.id(each.id)} is banned in ${jail} and still gets ${how}`;
         const who = amount(all.length, "address", "addresses");
-        seen.sort((a, b) => b.attempts - a.attempts);
-        const ids = seen.map((some) => this.id(some.id, some.attempts));
-        const list = fitting(ids, LIST_LENGTH);
+        const list = fitting(
+          seen.map((some) => this.id(some.id, some.attempts)),
+          LIST_LENGTH,
+        );
         return `${what} ${who} are banned in ${jail} and still get ${how}: ${list}`;
       }
       case "server":
@@ -1774,28 +1768,24 @@ export class Words {
       jailReloaded: ["🔄", "jail reloaded"],
     }[each.event];
     if (isOne || !many) return `${sign} ${jail} ${did}${each.id && ` ${this.id(each.id)}`}`;
-    return `${sign} ${bold(amount(all.length, many, many))}: ${this.#jailCounts(all)}`;
+    return `${sign} ${bold(amount(all.length, many))}: ${this.#jailCounts(all)}`;
   }
 
-  #server({ began, version, parts }: Of<"server">): string {
+  #server({ did, version, parts }: Of<"server">): string {
     const { jailStarted, jailStopped, restore, repeal } = parts;
-    const up = began === "stopped" ? ["🔄", "restarted"] : ["✅", "started"];
-    const [sign, did] = version === undefined ? ["⛔", "stopped"] : up;
-    const jails = version === undefined ? jailStopped : jailStarted;
-    const details = [
+    const signs: Record<string, string> = { stopped: "⛔", restarted: "🔄" };
+    const jails = did === "stopped" ? jailStopped : jailStarted;
+    const detail = joined([
       jails && amount(jails, "jail"),
       restore ? `${amount(restore, "ban")} restored` : repeal && `${amount(repeal, "ban")} lifted`,
-    ];
-    const detail = details.filter(Boolean).join(", ");
-    const known = version ? ` ${nameText(version, this.style.markup)}` : "";
-    const how = began === "crashed" ? " after a crash" : "";
-    return `${sign} fail2ban${known} ${did}${how}${detail && `: ${detail}`}`;
+    ]);
+    const known = version && ` ${nameText(version, this.style.markup)}`;
+    return `${signs[did] ?? "✅"} fail2ban${known} ${did}${detail && `: ${detail}`}`;
   }
 
   #failed({ action, why }: Of<"failed">, where = ""): string {
     const { bold, code } = this.style.markup;
-    const failed = bold(`action ${code(action, ID_LIMIT)} failed`);
-    return failed + where + (why && `: ${code(why, 200)}`);
+    return bold(`action ${code(action, ID_LIMIT)} failed`) + where + (why && `: ${code(why, 200)}`);
   }
 
   #failures({ failed }: Of<"ban">): string {
@@ -1811,20 +1801,18 @@ export class Words {
     const known = this.facts.bans.get(ban);
     const failures = known?.failures || ban.failures;
     const count = ban.count || (known?.count ?? 0);
-    const { seconds } = ban.count > 0 ? ban : { ...ban, ...known };
+    const { seconds = Number.NaN } = ban.count > 0 ? ban : { ...ban, ...known };
     const [tens, ones] = [count % 100, count % 10];
     const ending = ((tens < 11 || tens > 13) && ["th", "st", "nd", "rd"][ones]) || "th";
-    const length =
-      (seconds ?? 0) < 0 ? "permanently" : `for ${durationText((seconds ?? 0) * SECOND)}`;
+    const length = seconds < 0 ? "permanently" : `for ${durationText(seconds * SECOND)}`;
     const logged = known?.failures ? "" : " logged";
-    const details = [
-      form === "longer" ? "for longer" : "",
-      failures > 0 ? `after ${amount(failures, "failed attempt")}${logged}` : "",
-      count > 0 ? `${count}${ending} ban` : "",
-      seconds === undefined ? "" : length,
-      form === "again" ? "again: the firewall had lost it" : "",
-    ];
-    const detail = details.filter(Boolean).join(", ");
+    const detail = joined([
+      form === "longer" && "for longer",
+      failures > 0 && `after ${amount(failures, "failed attempt")}${logged}`,
+      count > 0 && `${count}${ending} ban`,
+      !Number.isNaN(seconds) && length,
+      form === "again" && "again: the firewall had lost it",
+    ]);
     const what = `${this.id(id)}${/^\d/.test(detail) ? "," : ""} ${detail}`.trimEnd();
     const head = `🔔 ${this.jail(ban.jail)} ${bold("BANNED")} ${what}${this.#failures(ban)}`;
     const users = (known?.users ?? []).map((user) => code(user, 32));
@@ -1832,11 +1820,11 @@ export class Words {
     const url = address && style.link.replaceAll("{ip}", () => address);
     const parts = [
       head,
-      users.length > 0 ? `tried ${fitting(users, 100)}` : "",
-      url ? link(url, URL.parse(style.link)?.hostname ?? style.link) : "",
-      address ? code(`fail2ban-client unban ${id}`, ID_LIMIT) : "",
+      users.length > 0 && `tried ${fitting(users, 100)}`,
+      url && link(url, URL.parse(style.link)?.hostname ?? style.link),
+      address && code(`fail2ban-client unban ${id}`, ID_LIMIT),
     ];
-    const line = parts.filter(Boolean).join(" · ");
+    const line = joined(parts, " · ");
     return line.length + style.host.length < style.room ? line : head;
   }
 
@@ -1849,7 +1837,7 @@ export class Words {
       });
     const jails = groups(bans, ({ jail }) => jail);
     const count = markup.bold(amount(bans.length, "ban"));
-    const [failures = ""] = bans.map((ban) => this.#failures(ban));
+    const failures = bans[0] ? this.#failures(bans[0]) : "";
     const head = `🔔 ${count} in ${amount(jails.length, "jail")}${failures}`;
     const lists = jails.map(([jail, inJail]) => {
       // No id has a line end. Lines of this length, so that messages can be cut between them.
@@ -1866,13 +1854,13 @@ export class Words {
     const lines = [
       head + (overflow === "file" ? IN_FILE : ""),
       this.#jailCounts(bans),
-      ...(shared.length > 0 ? [`busiest networks: ${fitting(networks, LIST_LENGTH)}`] : []),
+      networks.length > 0 && `busiest networks: ${fitting(networks, LIST_LENGTH)}`,
       `addresses: ${fitting(this.#ids(bans), LIST_LENGTH)}`,
     ];
     // A line of the log may be as large as a file may be.
     const rows = bans.map(({ time, jail, id }) => `${time} [${jail}] ${shortened(id, 1_000)}\n`);
     const file = overflow === "file" ? rows.map((row) => row.trimStart()).join("") : "";
-    return { text: lines.join("\n"), file };
+    return { text: joined(lines, "\n"), file };
   }
 }
 

@@ -1295,11 +1295,10 @@ export class Batch {
     // More are not remembered.
     const known = Object.fromEntries(recent.slice(-500));
     this.happenings = this.happenings.filter(({ event, jail, id }) => {
-      if (event !== "through") return true;
-      const key = fingerprint(`${jail}\n${id}`).slice(0, 16);
-      const isNews = !(key in known);
-      known[key] ??= now;
-      return isNews;
+      const key = event === "through" ? fingerprint(`${jail}\n${id}`).slice(0, 16) : "";
+      if (key in known) return false;
+      if (key) known[key] = now;
+      return true;
     });
     return known;
   }
@@ -1342,6 +1341,10 @@ export class Batch {
     if (jail && kind !== "found" && kind !== "other" && kind !== "alert")
       this.#jailOf(jail).at = this.#ms(record);
     if (event === "foundAgain" || event === "exiting") return;
+    if (event === "increase") {
+      const known = { count: Number(record.count ?? 0), seconds: secondsIn(record.length) };
+      return void Object.assign(this.#banOf(record), known);
+    }
     if (event === "failed") return this.#readFailed(record);
     if (event === "unchecked" || event === "unrestored") {
       const check = this.#tell({ event: "alert", text: message, why: "" });
@@ -1398,16 +1401,9 @@ export class Batch {
   }
 
   /** A jail bans or unbans an id, and runs its actions: it does one thing after the other. */
-  #readTicket(
-    record: RecordOf<"ban" | "reban" | "increase" | "unban" | "repeal" | "restore">,
-  ): void {
+  #readTicket(record: RecordOf<"ban" | "reban" | "unban" | "repeal" | "restore">): void {
     const { event, jail, id } = record;
     const known = this.#idOf(record);
-    if (event === "increase") {
-      const { count = 0, length = "" } = record;
-      Object.assign(this.#banOf(record), { count: Number(count), seconds: secondsIn(length) });
-      return;
-    }
     const ofJail = this.#jailOf(jail);
     this.#lastPlace = this.seen.lines;
     Object.assign(ofJail, { id: ownCopy(id), place: this.#lastPlace });
@@ -1417,14 +1413,14 @@ export class Batch {
       const ban = this.#banOf(record);
       ban.seconds ??= ofJail.banTime;
       Object.assign(ban, { form: event === "ban" ? "new" : "again", failures });
-      Object.assign(known, { failures: [], bannedAt: this.#ms(record) });
-      return;
+      return void Object.assign(known, { failures: [], bannedAt: this.#ms(record) });
     }
     // What is said of this id's ban from now on is of another one.
     delete known.ban;
     known.bannedAt = event === "restore" ? this.#ms(record) : Number.NaN;
     if (this.#isPartOfServer(event)) return;
-    const [told, { view }] = [this.#tell({ event }), this];
+    const told = this.#tell({ event });
+    const { view } = this;
     // A stop of its jail, which is said behind it, may have lifted it.
     record.repealed = () => Object.assign(told, { event: "repeal", shown: isShown(record, view) });
   }
@@ -1493,16 +1489,14 @@ export class Batch {
     // More are not looked through.
     this.#runs = this.#runs.slice(-50);
     const open = this.#runs.filter((run) => (run.looked ?? run).place > since);
-    const commands = open.filter(
-      (run) => !open.some(({ looked }) => looked === run) && !run.looked,
-    );
-    const naming = (word: string, some = commands) =>
+    const commands = open.filter((run) => !run.looked && open.every((of) => of.looked !== run));
+    const saying = (word: string, some = commands) =>
       some.filter((run) => mentions(run.text, word));
     // An action's command may run for a minute, and is tried twice.
     const busySince = this.#ms(record) - 2 * MINUTE;
     const isAlone = [...this.seen.jails].every(([name, { at }]) => name === jail || at < busySince);
-    const ofId = naming(id);
-    const choices = [ofId, naming(jail, ofId), naming(jail), isAlone ? commands : []];
+    const ofId = saying(id);
+    const choices = [ofId, saying(jail, ofId), saying(jail), isAlone ? commands : []];
     const runs = choices.find((some) => new Set(some.map(({ text }) => text)).size === 1) ?? [];
     // It names no jail: the command that looked may; else it counts where nothing came between.
     const check = open.findLast(({ looked, place, text }) => {
@@ -1581,7 +1575,7 @@ function joined(parts: readonly (string | number | false | undefined)[], joint =
 }
 
 /** Seconds of `1h 30m`, `1 day, 0:00:24` or `permanent` (-1); undefined for anything else. */
-function secondsIn(length: string): number | undefined {
+function secondsIn(length = ""): number | undefined {
   if (length === "permanent") return -1;
   const units = length.replace(/(\d+):(\d\d):(\d\d)/, "$1h $2m $3s");
   const parts = [...units.matchAll(/(\d+) ?([ywdhms])/g)].map(([, count, letter]) => {
@@ -1739,10 +1733,8 @@ export class Words {
         const what = "⚠️ the ban does not work:";
         if (isOne) return `${what} ${this.id(each.id)} is banned in ${jail} and still gets ${how}`;
         const who = amount(all.length, "address", "addresses");
-        const list = fitting(
-          seen.map((some) => this.id(some.id, some.attempts)),
-          LIST_LENGTH,
-        );
+        const ids = seen.map((some) => this.id(some.id, some.attempts));
+        const list = fitting(ids, LIST_LENGTH);
         return `${what} ${who} are banned in ${jail} and still get ${how}: ${list}`;
       }
       case "server":
@@ -1831,26 +1823,25 @@ export class Words {
   /** Bans by jail and network, with every address; more than a message holds are a file. */
   #list(bans: readonly Of<"ban">[]): { text: string; file?: string } {
     const { overflow, room, host, markup } = this.style;
-    const networksOf = (some: readonly Happening[]) =>
-      groups(some, ({ id }) => networkOf(id) ?? id).map(([network, same]) => {
-        return { network: network + timesText(same.length), ids: this.#ids(same) };
-      });
+    const inNetwork = ({ id }: Happening) => networkOf(id) ?? id;
     const jails = groups(bans, ({ jail }) => jail);
     const count = markup.bold(amount(bans.length, "ban"));
     const failures = bans[0] ? this.#failures(bans[0]) : "";
     const head = `🔔 ${count} in ${amount(jails.length, "jail")}${failures}`;
     const lists = jails.map(([jail, inJail]) => {
       // No id has a line end. Lines of this length, so that messages can be cut between them.
-      const words = networksOf(inJail).map(({ network, ids }) => {
-        return ids.length > 1 ? `${network} (${ids.join(",\n")})` : ids.join();
+      const words = groups(inJail, inNetwork).map(([network, same]) => {
+        const ids = this.#ids(same).join(",\n");
+        return ids.includes("\n") ? `${network}${timesText(same.length)} (${ids})` : ids;
       });
       const of = `${this.jail(jail)} ${inJail.length.toLocaleString("en")}:`;
       return filled([of, ...words.join(",\n").split("\n")], 300).join("\n");
     });
     const whole = [head, ...lists].join("\n");
     if (overflow === "none" || whole.length + host.length + 4 <= room) return { text: whole };
-    const shared = networksOf(bans).filter(({ ids }) => ids.length > 1);
-    const networks = shared.map(({ network }) => network);
+    const networks = groups(bans, inNetwork).flatMap(([network, same]) =>
+      this.#ids(same).length > 1 ? network + timesText(same.length) : [],
+    );
     const lines = [
       head + (overflow === "file" ? IN_FILE : ""),
       this.#jailCounts(bans),
@@ -1874,8 +1865,7 @@ class Flood extends Counts {
 
   constructor(view: View) {
     super([]);
-    this.#view = view;
-    this.#context = new LogContext({ lastDay: view.lastDay });
+    [this.#view, this.#context] = [view, new LogContext({ lastDay: view.lastDay })];
   }
 
   /** Adds up those of the log's next lines that are shown. */

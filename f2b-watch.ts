@@ -1072,7 +1072,7 @@ function busiestFirst(a: Busy, b: Busy): number {
   return b.found + b.banned - a.found - a.banned;
 }
 
-/** Adds up records, in bounded memory. */
+/** Adds up the records that its `context` reads, in bounded memory. */
 class Counts {
   /** By name; what belongs to no jail has none. */
   readonly jails = new Map<string, Busy & { kinds: Record<Kind, number>; ids: Set<string> }>();
@@ -1090,10 +1090,13 @@ class Counts {
     ...(["foundAgain", "increase", "command", "output", "ended"] as const),
     ...(["stopping", "exiting", "reloading", "jailStopped", "jailReloaded"] as const),
   ]);
+  readonly view: View;
   readonly ownSecrets: readonly string[];
+  readonly context: LogContext;
 
-  constructor(ownSecrets: readonly string[]) {
-    this.ownSecrets = ownSecrets;
+  constructor(view: View, ownSecrets: readonly string[] = []) {
+    [this.view, this.ownSecrets] = [view, ownSecrets];
+    this.context = new LogContext({ lastDay: view.lastDay });
   }
 
   add(record: LogRecord): void {
@@ -1860,19 +1863,12 @@ class Flood extends Counts {
   lines = 0;
   first = "";
   last = "";
-  readonly #view: View;
-  readonly #context: LogContext;
-
-  constructor(view: View) {
-    super([]);
-    [this.#view, this.#context] = [view, new LogContext({ lastDay: view.lastDay })];
-  }
 
   /** Adds up those of the log's next lines that are shown. */
   read(lines: readonly string[]): void {
     for (const line of lines) {
-      const record = this.#context.read(line);
-      if (!isShown(record ?? this.#context.record, this.#view)) continue;
+      const record = this.context.read(line);
+      if (!isShown(record ?? this.context.record, this.view)) continue;
       this.last = line;
       if (this.lines++ === 0) this.first = line;
       if (record) this.add(record);
@@ -2717,10 +2713,7 @@ function statusTable(jails: readonly JailStatus[], isMessage: boolean): string {
 // Pure. Adds up what happened in a period, and sets it in one message.
 
 /** Adds up a period's lines, each by its own date; of some jails, or of all where none is named. */
-class Tally {
-  readonly counts: Counts;
-  readonly #reader: LogContext;
-  readonly #jails: ReadonlySet<string>;
+class Tally extends Counts {
   /** Of the period, as the log writes them. */
   readonly #ends: { readonly since: string; readonly until: string };
   /** The period ended before now; if not, what is later is of a clock that was put back. */
@@ -2735,9 +2728,7 @@ class Tally {
   readonly #lines = { dated: 0, undated: 0 };
 
   constructor({ since: { sinceMs, untilMs, isPast }, view, ownSecrets }: Settings) {
-    this.counts = new Counts(ownSecrets);
-    this.#reader = new LogContext({ lastDay: view.lastDay });
-    this.#jails = view.jails;
+    super({ ...view, only: new Set() }, ownSecrets);
     this.#ends = { since: stampOf(sinceMs), until: stampOf(untilMs) };
     this.#isPast = isPast;
     this.#unit = untilMs - sinceMs <= 2 * DAY ? "hour" : "day";
@@ -2769,19 +2760,19 @@ class Tally {
       const { 1: jail = "", 2: id = "" } = usual;
       this.#isDated = true;
       this.#lines.dated++;
-      if (this.#reader.unbans.size > 0) this.#reader.unbans.delete(jail);
-      if (this.#jails.size > 0 && !this.#jails.has(jail)) continue;
+      if (this.context.unbans.size > 0) this.context.unbans.delete(jail);
+      if (this.view.jails.size > 0 && !this.view.jails.has(jail)) continue;
       this.#bar.count++;
-      this.counts.addFound(jail, id);
+      this.addFound(jail, id);
     }
   }
 
   #addLine(line: string): void {
-    const record = this.#reader.read(line);
+    const record = this.context.read(line);
     if (record) this.#isDated = record.date !== "";
     this.#lines[this.#isDated ? "dated" : "undated"]++;
     if (!record) return;
-    const { date, time, jail, event } = record;
+    const { date, time, event } = record;
     if (!this.#hour || !line.startsWith(this.#hour)) {
       const { since, until } = this.#ends;
       const stamp = `${date} ${time}`;
@@ -2791,8 +2782,8 @@ class Tally {
       const hour = stamp.slice(0, 13);
       this.#hour = `${hour}:00:00` >= since ? ownCopy(hour) : "";
     }
-    if (this.#jails.size > 0 && jail !== undefined && !this.#jails.has(jail)) return;
-    this.counts.add(record);
+    if (!isShown(record, this.view)) return;
+    this.add(record);
     if (event === "found" || event === "ban") this.#bar.count++;
   }
 
@@ -2801,14 +2792,14 @@ class Tally {
    * `known`: the countries of the busiest addresses, `DE`, or `AS64500`.
    */
   digest(notRead: readonly string[], known: Facts["countries"]) {
-    const { failedActions, atLeast, banned, jails: counted, ids, ownSecrets } = this.counts;
+    const { failedActions, atLeast, banned, jails: counted, ids, ownSecrets } = this;
     const clean = (text: string) => cleanText(text, ownSecrets);
     const jails = Array.from(counted, ([name, { kinds, ids: bannedIds, ...counts }]) => {
       const bannedAddresses = bannedIds.size;
       return { jail: clean(name), ...counts, unbanned: kinds.unban, bannedAddresses };
     });
     const alerts = Array.from(counted.values(), ({ kinds }) => kinds);
-    const busiest = this.counts.busiest();
+    const busiest = this.busiest();
     const addresses = busiest.slice(0, 100).map(({ id, ...counts }) => {
       const country = known.get(id);
       return { address: clean(id), ...counts, ...(country !== undefined && { country }) };
@@ -6133,7 +6124,7 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
       await addLines(world, tally, file, from);
     }
     const damaged = files.filter(({ why }) => why);
-    const { countries } = await lookUpFacts(world, settings, tally.counts.busiest(100));
+    const { countries } = await lookUpFacts(world, settings, tally.busiest(100));
     for (const fault of settings.facts.news.values())
       if (fault) complain(world, fault.message, fault.hint);
     return tally.digest([...damaged, ...leftOut].map(withReason), countries);

@@ -2550,7 +2550,7 @@ function turnDelayMs({ posts, asked }: Channel, pace: Service["pace"], now: numb
 }
 
 /** The verdict on a failed fetch. Error texts may contain the URL, so `why` is in our own words. */
-export function readFetchError(error: unknown): Verdict {
+export function readFetchError(error: unknown, proxy?: string): Verdict {
   const { name, code, message, cause } = Object(error);
   if (name === "TimeoutError" || name === "AbortError")
     return { kind: "unclear", why: "no answer in time" };
@@ -2568,9 +2568,12 @@ export function readFetchError(error: unknown): Verdict {
     "client error \\(connect\\)|failed to lookup|invalid peer certificate",
   ];
   const known = /^[A-Z_]+$/.test(String(code)) ? ` (${code})` : "";
-  if (new RegExp(early.join("|"), "i").test(text))
-    return { kind: "unsent", why: `cannot connect${known}` };
-  return { kind: "unclear", why: `connection lost${known}` };
+  if (!new RegExp(early.join("|"), "i").test(text))
+    return { kind: "unclear", why: `connection lost${known}` };
+  const why = `cannot connect${known}`;
+  if (!proxy) return { kind: "unsent", why };
+  const hint = `check ${proxy}: http://<host>:<port>`;
+  return { kind: "unsent", why: `${why} through the proxy in ${proxy}`, hint };
 }
 
 /**
@@ -2633,13 +2636,6 @@ function labelled(out: string): Partial<Record<string, string>> {
 }
 
 const wordsOf = (text: string): string[] => text.match(/\S+/g) ?? [];
-
-/** The names of all jails; absent where they are not certain, as with `, ` in a name. */
-function readJailNames(out: string): string[] | undefined {
-  const { "Number of jail": count, "Jail list": list = "" } = labelled(out);
-  const names = list.split(", ").filter((name) => name !== "");
-  return `${names.length}` === count ? names : undefined;
-}
 
 /** One jail as `status --json` has it; all text in it is clean. */
 type JailStatus = NonNullable<ReturnType<typeof readJailStatus>>;
@@ -3863,12 +3859,8 @@ function acquireLock(path: string) {
 // token leaves this section.
 
 /** Makes one request, and reads its reply or the lack of one. */
-async function post(
-  world: World,
-  service: Connected,
-  { url, headers = {}, body }: Call,
-  leftMs = Infinity,
-): Promise<Verdict & { reply: Reply | undefined }> {
+async function post(world: World, service: Connected, call: Call, leftMs = Infinity) {
+  const { url, headers = {}, body } = call;
   const proxy = proxyOf(world, new URL(url));
   let answer: Reply | Verdict;
   try {
@@ -3900,11 +3892,7 @@ async function post(
     const { status, headers: answered } = response;
     answer = { status, headers: Object.fromEntries(answered), body: text };
   } catch (error) {
-    answer = readFetchError(error);
-    if (answer.kind === "unsent" && proxy) {
-      const why = `${answer.why} through the proxy in ${proxy}`;
-      answer = { ...answer, why, hint: `check ${proxy}: http://<host>:<port>` };
-    }
+    answer = readFetchError(error, proxy);
   }
   const reply = "kind" in answer ? undefined : answer;
   const verdict = "kind" in answer ? answer : readReply(service, answer);
@@ -4048,8 +4036,9 @@ async function askClient(world: World, ...words: readonly string[]): Promise<str
 
 /** Of all jails in its answer those of `named` or of --jail; throws where one, or all, are missing. */
 function jailsIn(answer: string, { view }: Settings, named: readonly string[] = [], some = false) {
-  const all = readJailNames(answer);
-  if (!all) throw unreadable("status", "; a jail's name must hold no comma");
+  const { "Number of jail": count, "Jail list": list = "" } = labelled(answer);
+  const all = list.split(", ").filter((name) => name !== "");
+  if (`${all.length}` !== count) throw unreadable("status", "; a jail's name must hold no comma");
   const wanted = named.length > 0 ? new Set(named) : view.jails;
   const found = all.filter((name) => wanted.size === 0 || wanted.has(name));
   const missing = [...wanted].find((name) => !all.includes(name));

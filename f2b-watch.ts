@@ -4034,7 +4034,7 @@ async function askClient(world: World, ...words: readonly string[]): Promise<str
   throw new Down(66, "fail2ban does not answer: its socket cannot be reached", hint);
 }
 
-/** Of all jails in its answer those of `named` or of --jail; throws where one, or all, are missing. */
+/** Of its jails the named ones, else those of --jail, else all; throws where one, or each, is missing. */
 function jailsIn(answer: string, { view }: Settings, named: readonly string[] = [], some = false) {
   const { "Number of jail": count, "Jail list": list = "" } = labelled(answer);
   const all = list.split(", ").filter((name) => name !== "");
@@ -6101,25 +6101,22 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
   };
   const live = openLive(world, log, settings.isFound);
   const files = live ? [live] : [];
-  try {
-    const { open, leftOut } = live && isOlder(live.firstTime) ? NO_SIBLINGS : await openOlder();
-    files.unshift(...open);
-    if (files.length === 0) throw logMissing(settings);
-    const tally = new Tally(settings);
-    for (const file of files) {
-      if (file.isCopyIn(files)) continue;
-      const from = startIn(file, isOlder);
-      if (verbose) world.writeError(`f2b-watch: ${file.name} from ${from} to ${file.size}\n`);
-      await addLines(world, tally, file, from);
-    }
-    const damaged = files.filter(({ why }) => why);
-    const { countries } = await lookUpFacts(world, settings, tally.busiest(100));
-    for (const fault of settings.facts.news.values())
-      if (fault) complain(world, fault.message, fault.hint);
-    return tally.digest([...damaged, ...leftOut].map(withReason), countries);
-  } finally {
-    for (const file of files) file.close();
+  using _files = { [Symbol.dispose]: () => files.forEach((file) => file.close()) };
+  const { open, leftOut } = live && isOlder(live.firstTime) ? NO_SIBLINGS : await openOlder();
+  files.unshift(...open);
+  if (files.length === 0) throw logMissing(settings);
+  const tally = new Tally(settings);
+  for (const file of files) {
+    if (file.isCopyIn(files)) continue;
+    const from = startIn(file, isOlder);
+    if (verbose) world.writeError(`f2b-watch: ${file.name} from ${from} to ${file.size}\n`);
+    await addLines(world, tally, file, from);
   }
+  const damaged = files.filter(({ why }) => why);
+  const { countries } = await lookUpFacts(world, settings, tally.busiest(100));
+  for (const fault of settings.facts.news.values())
+    if (fault) complain(world, fault.message, fault.hint);
+  return tally.digest([...damaged, ...leftOut].map(withReason), countries);
 }
 
 /** Says what happened in a period, on stdout or where the messages go. */

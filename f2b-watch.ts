@@ -2028,13 +2028,12 @@ function byAge<File extends Pick<OpenFile, "name" | "number" | "size" | "firstTi
 }
 
 /**
- * `sent`: where the last line that was sent ends in it, if it is there; `leave`: the file is done,
- * so that its last line counts even without a line end; `end` proves that it was left there.
+ * `leave`: the file is done, so that its last line counts even without a line end; `end` proves
+ * that it was left there.
  */
 interface Segment {
   readonly file: OpenFile;
   readonly from: number;
-  readonly sent: number;
   readonly leave: boolean;
   readonly end?: Anchor | undefined;
 }
@@ -2056,23 +2055,26 @@ function planRead(progress: Progress, all: readonly OpenFile[]) {
   const isGap = cursor !== undefined && !holder;
   // Where the position is known, a file that begins like an older one is another one nevertheless.
   const knownIn = (file: OpenFile) => {
-    const { offset = 0, by = "guess" } = finds.get(file) ?? {};
-    return isGap || by !== "guess" ? offset : 0;
+    const { offset = 0, known = 0 } = finds.get(file) ?? {};
+    return isGap ? offset : known;
   };
   const leavesSiblings = files.some((file) => file.isLive && file.hasLine());
   const segments: Segment[] = [];
   for (const [index, file] of files.entries()) {
     const isHolder = file === holder;
     if (index < age && file.isStale(progress)) continue;
-    const sent = /^(?:position|last line)$/.test(finds.get(file)?.by ?? "") ? knownIn(file) : 0;
-    const overlaps = segments.map(({ file: older }) => file.overlap(older));
-    const from = Math.max(knownIn(file), file.finishedAt(progress), ...overlaps);
+    const done = Math.max(knownIn(file), file.finishedAt(progress));
+    const older = done < file.size ? files.slice(0, index) : [];
+    const from = Math.max(done, ...older.map((each) => file.overlap(each)));
     const isUnread = file.isLive ? leavesSiblings || from > 0 : from < file.size;
-    if (isHolder || isUnread) segments.push({ file, from, sent, leave: !file.isLive });
+    if (isHolder || isUnread) segments.push({ file, from, leave: !file.isLive });
   }
   const last = segments.at(-1);
   if (last && !leavesSiblings) segments.splice(-1, 1, { ...last, leave: false });
   const goesOn = isGap && files.some((file) => knownIn(file) > file.finishedAt(progress));
+  // A line of which a part was sent is sent to its end before what turned up of older lines.
+  const begun = progress.part && !holder?.isLive ? holder : undefined;
+  segments.sort((one, other) => Number(other.file === begun) - Number(one.file === begun));
   return { isGap, goesOn, segments };
 }
 
@@ -3369,12 +3371,11 @@ class OpenFile {
 
   /** Where an older file's last line ends in it, since one of them was copied or trimmed; or 0. */
   overlap(older: OpenFile): number {
+    if (older.lastTime && this.firstTime > older.lastTime) return 0;
     const { end } = this;
     // Cut short, or put back, beside a copy that holds all of it.
     if (end.offset > 0 && older.matches(end)) return end.offset;
-    const found = this.#find(older.end);
-    // Behind more than the older one holds it stands once more.
-    return found?.by === "last line" && found.offset <= older.size ? found.offset : 0;
+    return this.#find(older.end)?.known ?? 0;
   }
 
   /**
@@ -3384,7 +3385,8 @@ class OpenFile {
   found(progress: Progress, isElsewhere: boolean) {
     const { cursor } = progress;
     if (!cursor) return undefined;
-    if (this.matches(cursor)) return { offset: cursor.offset, by: "position" as const };
+    const { offset } = cursor;
+    if (this.matches(cursor)) return { offset, known: offset, by: "position" as const };
     // To look for lines takes a while: not where it changes nothing.
     const isDone = isElsewhere && this.finishedAt(progress) >= this.size;
     return isDone ? undefined : this.#find(cursor);
@@ -3399,7 +3401,7 @@ class OpenFile {
     if (lastTime && this.firstTime > lastTime) return undefined;
     const ranks = new Map(trail.map(([, mark], rank) => [mark, rank] as const).toReversed());
     const isSameFile = began !== "" && began === this.firstTime;
-    let [best, offset] = [isSameFile ? trail.length + 1 : Infinity, 0];
+    let [best, offset, known] = [isSameFile ? trail.length + 1 : Infinity, 0, 0];
     let [recent, isSent]: [Uint8Array[], boolean] = [[], false];
     let [last, hits, twins] = [0, 0, 0];
     const isOld = (start: number, end: number) => {
@@ -3416,20 +3418,24 @@ class OpenFile {
       const rank = ranks.get(mark) ?? Infinity;
       if (rank < Infinity) hits++;
       const isTwin = rank === best && offset === start && trail[rank + twins + 1]?.[1] === mark;
-      if (rank < best) [best, offset, isSent, twins] = [rank, end, true, 0];
-      else if (isTwin) [offset, twins] = [end, twins + 1];
+      if (rank < best) [best, offset, known, isSent, twins] = [rank, end, end, true, 0];
+      else if (isTwin) [offset, known, twins] = [end, end, twins + 1];
       else if (best > 0 && best < Infinity && offset === start && isOld(start, end)) offset = end;
       last = end;
     }
-    if (best === 0) return { offset, by: "last line" as const };
+    if (best === 0) return { offset, known, by: "last line" as const };
     if (best === Infinity) return undefined;
-    // What a cut left of the last line; what has no whole time may be the beginning of a new one.
+    // What a cut left of the last line; what may begin a time may be the beginning of a new one.
     isSent = false;
-    if (offset === last && last < this.size && isOld(last, this.size)) offset = this.size;
+    if (offset === last && last < this.size && isOld(last, this.size)) {
+      let end = latin1(this.readBefore(this.size, 23)).replace(/\d/g, "0");
+      while (!"0000-00-00 00:00:00,000".startsWith(end)) end = end.slice(1);
+      offset = this.size - end.length;
+    }
     if (offset === 0) return undefined;
     // Another file may begin like this one; two of the last lines, or nothing behind, are proof.
-    const isProven = offset >= last || (hits > 1 && best < 8);
-    return { offset, by: isProven ? ("lines" as const) : ("guess" as const) };
+    const isProven = known >= last || (hits > 1 && best < 8);
+    return { offset, known: isProven ? known : 0, by: "lines" as const };
   }
 }
 
@@ -3640,26 +3646,32 @@ async function unpackSiblings(
   isWanted: (packed: OpenFile) => boolean,
 ) {
   const { live, leftOut } = siblings;
-  const open: OpenFile[] = [];
+  const opened: OpenFile[] = [];
   for (const packed of siblings.open) {
     const { name, isRotated, key } = packed;
     try {
       const isUnpacked = key !== undefined && isWanted(packed);
       const file = isUnpacked ? await unpack(world, packed, scratchPath) : packed;
-      // By a number or date it is the log's; else its lines must not be younger than the log's.
-      const isOther = !isRotated && live?.firstTime && file.firstTime > live.lastTime;
       const isText = isRotated && (key !== undefined || !PACKED_NAME.test(name));
-      const isOurs = file.firstTime === "" ? isText : !isOther;
-      if (isOurs && (isUnpacked || !key)) open.push(file);
+      if ((file.firstTime !== "" || isText) && (isUnpacked || !key)) opened.push(file);
       else file.close();
     } catch (error) {
       if (error instanceof Fault) throw error;
       leftOut.push({ ...packed, why: reason(error) });
     }
   }
+  // By a number or date it is the log's; else its lines must not be younger than all of the log's.
+  const own = [...opened.filter(({ isRotated }) => isRotated), ...(live ? [live] : [])];
+  const isOther = ({ isRotated, firstTime }: OpenFile) =>
+    !isRotated && live?.firstTime && own.every(({ lastTime }) => firstTime > lastTime);
+  const others = opened.filter(isOther);
+  for (const file of others) file.close();
+  const open = byAge(opened.filter((file) => !others.includes(file)));
+  // Looked at again when the log has grown: they may be the log's after all.
+  const snapshot = others.length > 0 ? undefined : siblings.snapshot;
   // Of all that are compressed.
   const keys = siblings.open.flatMap(({ key }) => key ?? []);
-  return { ...siblings, open: byAge(open), keys };
+  return { ...siblings, open, keys, snapshot };
 }
 type LogFiles = Awaited<ReturnType<typeof unpackSiblings>>;
 const NO_SIBLINGS: LogFiles = {
@@ -4736,8 +4748,7 @@ async function planFor(job: Job, destination: Destination, progress: Progress) {
   let files = live ? [live] : [];
   const nothing: ReturnType<typeof planRead> = { isGap: false, goesOn: false, segments: [] };
   let plan = nothing;
-  if (isSame)
-    plan = { ...plan, segments: [{ file: live, from: cursor.offset, sent: 0, leave: false }] };
+  if (isSame) plan = { ...plan, segments: [{ file: live, from: cursor.offset, leave: false }] };
   for (const all of isSame ? [] : [false, true]) {
     // A first run knows the siblings from when it noted their ends; they are not for it to read.
     if (!job.firstRun) siblings = await job.siblings(all);
@@ -4759,8 +4770,8 @@ async function planFor(job: Job, destination: Destination, progress: Progress) {
   const ends = new Map(files.filter(isDone).map((file) => [file, file.anchorAt(file.size)]));
   const segments = plan.segments.map((segment) => ({ ...segment, end: ends.get(segment.file) }));
   const [first, ...later] = segments;
-  // The position is not forgotten while older files are read.
-  const sent = later.flatMap(({ file, sent }) => (sent > 0 ? file.anchorAt(sent) : []));
+  // What is known of a file is not forgotten while older ones are read.
+  const sent = later.flatMap(({ file, from }) => (from > 0 ? file.anchorAt(from) : []));
   progress.finished = mergeFinished(progress.finished, sent);
   const told = job.logChanged ? [] : noticeMissing(job, plan, progress, siblings);
   const stands = first && cursor?.offset === first.from && first.file.matches(cursor);
@@ -4772,11 +4783,11 @@ async function planFor(job: Job, destination: Destination, progress: Progress) {
   // What stands before may have to be unpacked: not for nothing.
   if (isYoung && Batch.earlierMatters.test(latin1(live.read(cursor.offset, EVENTS_BYTES))))
     older = (await job.siblings()).open.at(-1);
-  const rests = plan.isGap && segments.length === 1 && first && first.from > 0;
+  const rests = !stands && segments.length === 1 && first && first.from > 0;
   const done = siblings.keys.filter((key) => key !== held?.key);
   return {
     ...{ segments, from, older, trail: cursor?.trail ?? [], shows: feedView(job, destination) },
-    // Where the cursor goes when there is nothing to read behind what was lost.
+    // Where the cursor goes when there is nothing to read behind what was lost, or is known.
     restAt: rests ? first.file.cursorAt(first.from, lines, total) : undefined,
     // The position is lost: lines may be missing.
     isGap: plan.isGap,
@@ -4827,9 +4838,11 @@ function noticeMissing(
   // Compressing keeps the time when a file was last written; bzip2 keeps the second.
   const sentMs = [drained.writtenMs, drained.writtenMs - (drained.writtenMs % SECOND)];
   const isAllSent = isGap && fresh.some(({ writtenMs }) => sentMs.includes(writtenMs));
-  // Known lines in a copy beside it say nothing of what is read from its beginning.
-  const isYoung = anew?.firstTime ? anew.firstTime > (cursor?.lastTime ?? "") : !goesOn;
-  const isEmptied = isYoung && drained.file === live?.identity;
+  const isYoung = (file: OpenFile | undefined) =>
+    file?.firstTime
+      ? file.firstTime > (cursor?.lastTime ?? "")
+      : !segments.some((segment) => segment.file === file && segment.from > 0);
+  const isEmptied = drained.file === live?.identity && isYoung(anew) && isYoung(live);
   const isLost = isGap && !isAllSent && !isEmptied;
   const missed = fresh.filter(({ number, writtenMs }) => {
     if (isGap || first?.isLive !== false) return isGap;
@@ -5578,7 +5591,7 @@ class LogSource implements Source {
     if (this.#job.settings.dryRun) return;
     const position = positionOf(spot);
     progress.total = position.total;
-    const cursor = this.hasMoved ? this.#feed.cursorOf(position) : undefined;
+    const cursor = this.hasMoved || spot.part ? this.#feed.cursorOf(position) : undefined;
     if (cursor) [progress.cursor, progress.drained] = [cursor, undefined];
     progress.part = spot.part;
     const ends = this.#plan.segments.slice(0, position.segment).flatMap(({ end }) => end ?? []);
@@ -5655,7 +5668,7 @@ class LogSource implements Source {
   /** Everything was sent: remembers what a later run can look at to see that nothing is new. */
   #finish(): undefined {
     const progress = this.#progress;
-    const { segments, ends, listing, known } = this.#plan;
+    const { segments, ends, listing, known, restAt } = this.#plan;
     const { segment, offset } = positionOf(this.#spot);
     const last = segments.at(-1)?.file;
     const held = last?.isLive ? undefined : last;
@@ -5664,6 +5677,7 @@ class LogSource implements Source {
     if (progress.held?.name !== held?.name || !isSame)
       progress.held = held && { name: held.name, since: this.#job.world.now() };
     if (this.#job.logChanged) return;
+    progress.cursor ??= restAt;
     progress.finished = mergeFinished(progress.finished, ends);
     if (!progress.notice) progress.gap = false;
     progress.listing = listing;

@@ -970,7 +970,7 @@ class LogContext {
 // ── Core: views ─────────────────────────────────────────────────────────────────────────────────
 // Pure. Which lines a person wants, by kind and jail, and how they look: raw, compact, in color.
 
-/** Says so where most of these lines are not fail2ban's, or in a format that is not known. */
+/** Says so where most of these lines are not fail2ban's, or in an unknown format. */
 function foreignText(lines: readonly string[]): string {
   let [known, foreign] = [0, 0];
   /** Lines since the last record, without those that are indented as a traceback's are. */
@@ -985,7 +985,7 @@ function foreignText(lines: readonly string[]): string {
     }
   }
   if (foreign < 3 || foreign <= known) return "";
-  return "these lines are not fail2ban's, or in a format that is not known";
+  return "these lines are not fail2ban's, or in an unknown format";
 }
 
 /** Which lines a person wants, and how: an empty set is all; lines of no jail always belong. */
@@ -2087,10 +2087,10 @@ function planRead(progress: Progress, all: readonly OpenFile[]) {
 const HOMEPAGE = "https://github.com/f2b-watch/f2b-watch";
 
 const HINTS = {
-  later: "nothing to do: nothing is lost, a later run continues by itself",
-  reach: "see whether this machine gets there: curl -sSI HOST",
-  between: "see what stands between this machine and it: curl -sSI HOST",
-  mend: "look at its settings there, or make a new webhook",
+  later: "nothing to do: nothing is lost, a later run continues",
+  reach: "check the connection from this machine: curl -sSI HOST",
+  between: "a proxy or firewall may have replied: curl -sSI HOST",
+  mend: "check its settings there, or create a new webhook",
 };
 
 /**
@@ -2111,7 +2111,7 @@ const VERDICTS = {
   /** It may have arrived. */
   unclear: [75, HINTS.reach, MINUTE, 10 * MINUTE],
   /** Because of its content. */
-  refused: [69, "see what the channel's filters refuse: words, links", HOUR, HOUR],
+  refused: [69, "check which words or links the channel's filters block", HOUR, HOUR],
   tooLarge: [69],
   badName: [78, HINTS.mend, HOUR, DAY],
   /** Permanently, by a code of the service's own. */
@@ -2233,7 +2233,7 @@ export function readReply(service: Service, reply: Reply): Verdict {
 
 /** The verdict on a reply that cannot come from the service itself. */
 function notAs(title: string, { status }: Reply): Verdict {
-  const why = `answers ${status}, but not as ${title} does`;
+  const why = `the reply (${status}) is not from ${title}`;
   return { kind: "unclear", why, hint: HINTS.between };
 }
 
@@ -2242,15 +2242,16 @@ function readError(service: Service, code: string, reply: Reply): Verdict {
   const { status } = reply;
   const known = service.meanings.find(([codes]) => code !== "" && codes.split(" ").includes(code));
   const names = [status === 200 ? "" : `${status}`, /^\d+$/.test(code) ? `code ${code}` : code];
-  const label = `(${names.filter((name) => name !== "").join(", ")})`;
+  const label = `(${names.filter((name) => name !== "").join(", ") || "no error code"})`;
   if (known?.[1] === "limited") return readReply(service, { ...reply, status: 429 });
   if (known) return { kind: known[1], why: `${known[2]} ${label}`, hint: known[3] };
-  if (status >= 500 || status === 408) return { kind: "unclear", why: `server error ${label}` };
+  if (status >= 500 || status === 408)
+    return { kind: "unclear", why: `server error ${label}`, hint: HINTS.later };
   if (status === 413) return { kind: "tooLarge", why: `the message is too large ${label}` };
   if (!code.startsWith("invalid_") && [200, 401, 403, 404, 410].includes(status)) {
     return { kind: "denied", why: `access refused ${label}` };
   }
-  return { kind: "misconfigured", why: `our messages are rejected ${label}` };
+  return { kind: "misconfigured", why: `the message was rejected ${label}` };
 }
 
 /** A variable's text; absent if it is empty or unset. */
@@ -2264,20 +2265,21 @@ function urlOf(service: Service, name: string, text: string, example: string, pa
   const url = URL.parse(text);
   const isLocal = /^(localhost|127(\.\d+){3}|\[::1\])$/.test(url?.hostname ?? "");
   if (!url || (url.protocol !== "https:" && !(url.protocol === "http:" && isLocal)))
-    throw expected(url?.protocol === "http:" ? "http: instead of https:" : "no such URL");
+    throw expected(url?.protocol === "http:" ? "http: instead of https:" : "something else");
   const owner = SERVICES.find(({ owns }) => owns.test(url.hostname + url.pathname));
   if (owner && owner !== service)
-    throw expected(`a URL of ${owner.title}`, `for that one set ${owner.needs}`);
+    throw expected(`a ${owner.title} URL`, `for ${owner.title}, set ${owner.needs}`);
   // Of Telegram, Microsoft Teams and Google Chat people have webhooks, too.
   const others =
     /(?:^|\.)(?:telegram\.org|(?:office(?:365)?|logic\.azure|powerplatform|googleapis)\.com)$/;
-  if (!owner && others.test(url.hostname)) throw expected("a URL of another service");
-  if (!path.test(url.pathname) || (owner && url.pathname === "/")) throw expected("another path");
+  if (!owner && others.test(url.hostname)) throw expected("another service's URL");
+  if (!path.test(url.pathname) || (owner && url.pathname === "/"))
+    throw expected("a different path");
   return url;
 }
 
 const NEW_WEBHOOK =
-  "Discord, channel settings, Integrations, Webhooks: copy or make one, set DISCORD_WEBHOOK";
+  "Discord, channel settings, Integrations, Webhooks: copy or create one, and set DISCORD_WEBHOOK";
 
 export const DISCORD: Service = {
   name: "discord",
@@ -2307,17 +2309,17 @@ export const DISCORD: Service = {
   // prettier-ignore
   meanings: [
     ["10015", "dead", "the webhook was deleted", NEW_WEBHOOK],
-    ["50027", "dead", "the webhook's token is not valid", NEW_WEBHOOK],
+    ["50027", "dead", "the webhook's token is invalid", NEW_WEBHOOK],
     ["10003", "dead", "the channel or thread was deleted",
       "set DISCORD_WEBHOOK to one that exists"],
     ["50001 50013", "dead", "the webhook may not post to its channel", NEW_WEBHOOK],
-    ["50006 200000 240000", "refused", "its content is refused"],
+    ["50006 200000 240000", "refused", "the content was refused"],
     ["40005", "tooLarge", "the message is too large"],
     ["50083 160005", "misconfigured", "the thread is archived or locked",
-      "open it again in Discord, or name another"],
-    ["220001 220002 220003 220004", "misconfigured", "a forum takes posts in a thread only",
+      "reopen it in Discord, or use another"],
+    ["220001 220002 220003 220004", "misconfigured", "a forum accepts posts only in a thread",
       "append ?thread_id=<id> to DISCORD_WEBHOOK"],
-    ["40004 40006 130000", "busy", "Discord takes no messages for the moment"],
+    ["40004 40006 130000", "busy", "no messages are accepted at the moment"],
   ],
   encode: (text) => text,
   header: () => "",
@@ -2382,9 +2384,10 @@ export const DISCORD: Service = {
   },
 };
 
+const COPY_TOKEN = "api.slack.com/apps, OAuth & Permissions: copy the token, and set SLACK_TOKEN";
 const ADD_SCOPE = "api.slack.com/apps, OAuth & Permissions: add chat:write, then reinstall the app";
 const NEW_SLACK_WEBHOOK =
-  "api.slack.com/apps, Incoming Webhooks: make a new one, set SLACK_WEBHOOK";
+  "api.slack.com/apps, Incoming Webhooks: create a new one, and set SLACK_WEBHOOK";
 const INVITE = "in Slack, in that channel: /invite @<the bot>; or set SLACK_CHANNEL to its id";
 
 export const SLACK: Service = {
@@ -2423,19 +2426,18 @@ export const SLACK: Service = {
     ["no_service no_team invalid_token no_active_hooks", "dead", "the webhook was deleted",
       NEW_SLACK_WEBHOOK],
     ["not_authed invalid_auth account_inactive token_revoked token_expired not_allowed_token_type",
-      "dead", "the token is not valid",
-      "api.slack.com/apps, OAuth & Permissions: copy the token, set SLACK_TOKEN"],
+      "dead", "the token is invalid", COPY_TOKEN],
     ["no_permission restricted_action restricted_action_read_only_channel ekm_access_denied " +
       "restricted_action_thread_only_channel access_denied accesslimited " +
       "enterprise_is_restricted two_factor_setup_required deprecated_endpoint " +
       "method_deprecated action_prohibited " +
       "user_not_found posting_to_general_channel_denied",
-      "dead", "Slack does not let us post there"],
+      "dead", "posting there is not allowed"],
     // After these, says Slack, the message may have arrived.
     ["internal_error fatal_error request_timeout rollup_error", "unclear", "server error"],
-    ["service_unavailable team_added_to_org org_login_required", "busy", "Slack is not available"],
+    ["service_unavailable team_added_to_org org_login_required", "busy", "temporarily unavailable"],
     ["ratelimited rate_limited message_limit_exceeded", "limited", "rate limited"],
-    ["msg_too_long no_text", "refused", "its content is refused"],
+    ["msg_too_long no_text", "refused", "the content was refused"],
   ],
   encode: escapeSlack,
   // Slack may ignore our sender's name, so the text names the host.
@@ -2471,11 +2473,11 @@ export const SLACK: Service = {
     if (webhook && token)
       throw new Fault(78, "SLACK_WEBHOOK and SLACK_TOKEN are both set", "keep one of them");
     if (!webhook && !token !== !channel)
-      throw new Fault(78, `${token ? "SLACK_CHANNEL" : "SLACK_TOKEN"} is missing`, SET_ONE);
+      throw new Fault(78, `SLACK_${token ? "CHANNEL" : "TOKEN"} is missing`, `set ${this.needs}`);
     // Receivers that are nearly Slack have tokens of their own.
     const isSlack = this.owns.test(`${api.hostname}/`);
     if (token && !(isSlack ? /^xox[a-z][-.][!-~]+$/ : /^[!-~]+$/).test(token))
-      throw new Fault(78, "SLACK_TOKEN: expected xoxb-…, found something else");
+      throw new Fault(78, "SLACK_TOKEN: expected xoxb-…, found something else", COPY_TOKEN);
     if (!/^:[\w+'-]{1,100}:$/.test(icon)) {
       const expected = "an emoji's name between colons (:bank:)";
       throw new Fault(78, `SLACK_ICON: expected ${expected}, found ${quoted(icon)}`);
@@ -2562,7 +2564,7 @@ export function readFetchError(error: unknown, proxy?: string): Verdict {
   }
   const text = `${code} ${message} ${Object(cause).message}`.replace(/https?:\/\/\S+/g, "");
   if (/redirect/i.test(text))
-    return { kind: "misconfigured", why: "it answers with a redirect", hint: HINTS.between };
+    return { kind: "misconfigured", why: "the reply is a redirect", hint: HINTS.between };
   // Codes and texts of failures before the request left, on Bun and on Deno.
   const early = [
     "ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|connection refused|unreachable",
@@ -3132,8 +3134,8 @@ function asFault(error: unknown, exitCode: number): Fault {
     return new Fault(70, `a bug in f2b-watch ${VERSION}: ${message}`, hint);
   }
   const isClosed = /^E(?:ACCES|PERM)$/.test(code);
-  const hint = isClosed ? "run as root" : "make sure that it exists, or name another one";
-  return new Fault(exitCode, `cannot be looked at: ${reason(error)}`, hint);
+  const hint = isClosed ? "run as root" : "make sure that it exists, or choose another one";
+  return new Fault(exitCode, `no access: ${reason(error)}`, hint);
 }
 
 /** The result, or the fault that stands for an error; a system error gets this exit code. */
@@ -3455,7 +3457,7 @@ function openLive(world: World, path: string, isFound = false): OpenFile | undef
       const link = world.fs.lstatSync(path, { throwIfNoEntry: false });
       const makers = isFound ? [] : [0, world.uid(), uid];
       const isTrusted = !link?.isSymbolicLink() || makers.includes(link.uid);
-      return isTrusted ? undefined : "it is a link that anybody may have made";
+      return isTrusted ? undefined : "it is a link that another user may have made";
     });
     return new OpenFile(world, { name: basename(path), isLive: true, descriptor, stat });
   } catch (error) {
@@ -3588,7 +3590,7 @@ async function openSiblings(
 ) {
   const owner = live?.stat.uid ?? world.uid();
   const distrust: Distrust = ({ uid, nlink }) =>
-    uid === owner || (uid === 0 && nlink === 1) ? undefined : "a hard link, or of another owner";
+    uid === owner || (uid === 0 && nlink === 1) ? undefined : "a hard link, or another user's";
   const namesIn = (listing?: ReturnType<typeof listSiblings>) =>
     listing?.files.map(({ name, inode }) => `${name} ${inode}`).join("\n");
   for (let tries = 1; ; tries++) {
@@ -3693,7 +3695,7 @@ function writing<Result>(path: string, work: () => Result): Result {
     return work();
   } catch (error) {
     if (error instanceof Fault) throw error;
-    const hint = "progress must be saved before anything is sent; --state names another directory";
+    const hint = "progress must be saved before anything is sent; --state sets another directory";
     throw new Fault(73, `cannot write to ${path}: ${reason(error)}`, hint);
   }
 }
@@ -3702,7 +3704,7 @@ function writing<Result>(path: string, work: () => Result): Result {
 function ownershipProblem(world: World, stat: fs.Stats, owner = 0, mode = stat.mode) {
   const isOpen = (mode & 0o002) !== 0 || ((mode & 0o020) !== 0 && stat.gid !== world.gid());
   if (isOpen) return "is writable by others";
-  return [0, world.uid(), owner].includes(stat.uid) ? undefined : "belongs to somebody else";
+  return [0, world.uid(), owner].includes(stat.uid) ? undefined : "belongs to another user";
 }
 
 /** Where systemd keeps the state of services with DynamicUser; only root may enter. */
@@ -3741,8 +3743,8 @@ function checkStateDirectory(world: World, path: string, creates = false): void 
   // In a sticky directory, as /tmp is, one of our own is safe.
   const isSticky = ((ifPossible(() => world.fs.statSync(path).mode) ?? 0) & 0o1000) !== 0;
   const own = isSticky ? resolve(path, "f2b-watch") : "/var/lib/f2b-watch";
-  let hint = `name a directory of its own: --state ${own}`;
-  if (problem === "is a link") hint = `name the directory itself: --state "$(realpath ${path})"`;
+  let hint = `use a directory of its own: --state ${own}`;
+  if (problem === "is a link") hint = `use the directory itself: --state "$(realpath ${path})"`;
   throw new Fault(73, `state directory ${path} ${problem}`, hint);
 }
 
@@ -3764,12 +3766,12 @@ function readCopy(world: World, path: string): string | undefined {
     text = readOwned(world, path, fs.constants.O_NOFOLLOW, uid);
   } catch (error) {
     if (errorCode(error) === "ENOENT") return undefined;
-    const hint = "it must be a file of this user, mode 600; or --state names another directory";
+    const hint = "it must be a file of this user, mode 600; or choose another directory: --state";
     throw new Fault(73, `cannot read state ${path}: ${reason(error)}`, hint);
   }
   const version = Number(/"version": ?(\d+)/.exec(text)?.[1] ?? 0);
-  const newer = `the state is of a newer f2b-watch (version ${version})`;
-  if (version > 1) throw new Fault(73, newer, "install that one here too");
+  const newer = `the state was written by a newer f2b-watch (state version ${version})`;
+  if (version > 1) throw new Fault(73, newer, "upgrade f2b-watch here");
   return text;
 }
 
@@ -3827,9 +3829,9 @@ function readState(world: World, kept: Pick<Settings, "state" | "log">) {
   const [text, older] = [path, `${path}.bak`].map((copy) => readCopy(world, copy));
   const newest = parseState(text ?? "");
   const state = newest ?? parseState(older ?? "");
-  const hint = "--state names another directory for one of them";
+  const hint = "use another directory for one of them: --state";
   if (state && state.log !== kept.log)
-    throw new Fault(73, `${path} is the state of another log, ${neutralise(state.log)}`, hint);
+    throw new Fault(73, `${path} holds the state of another log, ${neutralise(state.log)}`, hint);
   return { state, isDamaged: !newest && (text ?? older) !== undefined };
 }
 
@@ -3861,7 +3863,7 @@ function acquireLock(path: string) {
   } catch (error) {
     database?.close();
     if (reason(error).includes("is locked")) return undefined;
-    const hint = "it must be an empty file on a disk that can lock";
+    const hint = "it must be an empty file, on a file system that supports locks";
     throw new Fault(73, `cannot lock ${path}: ${reason(error)}`, hint);
   }
 }
@@ -4024,7 +4026,7 @@ class Down extends Fault {}
 
 function unreadable(question = "status", hint = ""): Fault {
   const command = `fail2ban-client ${question}`;
-  return new Fault(66, `${command} gives no answer that can be read`, `see it: ${command}${hint}`);
+  return new Fault(66, `unexpected output of ${command}`, `see for yourself: ${command}${hint}`);
 }
 
 /** What fail2ban-client, 0.9 to 1.1.1, prints; throws where it fails, without its own words. */
@@ -4050,7 +4052,7 @@ async function askClient(world: World, ...words: readonly string[]): Promise<str
 function jailsIn(answer: string, { view }: Settings, named: readonly string[] = [], some = false) {
   const { "Number of jail": count, "Jail list": list = "" } = labelled(answer);
   const all = list.split(", ").filter((name) => name !== "");
-  if (`${all.length}` !== count) throw unreadable("status", "; a jail's name must hold no comma");
+  if (`${all.length}` !== count) throw unreadable("status", "; no comma in jail names");
   const wanted = named.length > 0 ? new Set(named) : view.jails;
   const found = all.filter((name) => wanted.size === 0 || wanted.has(name));
   const missing = [...wanted].find((name) => !all.includes(name));
@@ -4143,12 +4145,12 @@ function databaseOf(world: World, { database, databaseNamed }: Settings): string
 
 function databaseFault(path: string, error: unknown, exitCode: number): Fault {
   // Of a change that was cut off SQLite would put back what was there before.
-  const why = reason(error).replace("attempt to write a readonly database", "a change was cut off");
+  const why = reason(error).replace("attempt to write a readonly database", "a write was cut off");
   let hint = "go without: --database none";
   if (/^E(?:ACCES|PERM)$/.test(errorCode(error) ?? "")) hint = `run as root, or ${hint}`;
   if (why.includes("is locked")) hint = `see who holds it: fuser ${path}`;
   if (/malformed|cut off/.test(why)) hint = "fail2ban repairs it: systemctl restart fail2ban";
-  if (/^no such (?:table|column)/.test(why)) hint = `it takes fail2ban 0.11 or newer, or ${hint}`;
+  if (/^no such (?:table|column)/.test(why)) hint = `fail2ban 0.11 or newer is needed, or ${hint}`;
   return new Fault(exitCode, `cannot use fail2ban's database ${path}: ${why}`, hint);
 }
 
@@ -4216,7 +4218,7 @@ async function lookUpCountry(world: World, geo: string, address = "192.0.2.1") {
   // No entry, or an IPv6 address where there is IPv4 only.
   if (ran.code === 6 || said.includes("IPv4-only database")) return undefined;
   const why = / - (.+)/.exec(said)?.[1] ?? "mmdblookup fails";
-  if (ran.code !== 0) throw fault(`cannot read ${geo}: ${why}`, "--geo names an .mmdb file");
+  if (ran.code !== 0) throw fault(`cannot read ${geo}: ${why}`, "--geo must name an .mmdb file");
   const codeIn = (name: string) => {
     const block = new RegExp(`^ {4}"${name}": *\\n( +)\\{\\n([^]*?)^\\1\\}`, "m").exec(ran.out);
     return /"iso_code": *\n *"([A-Z]{2})"/.exec(block?.[2] ?? "")?.[1];
@@ -4389,8 +4391,8 @@ async function session(world: World, settings: Settings, work: Work, waits = fal
   for (; !dryRun && !lock; lock = acquireLock(`${path}.lock`)) {
     if (!waits) return undefined;
     if (world.now() >= deadline || world.stopping.aborted) {
-      const message = "another run is in progress and did not end in time";
-      throw new Fault(75, message, "check again when that run is done");
+      const message = "another run is still in progress";
+      throw new Fault(75, message, "try again when it is done");
     }
     await world.sleep(200);
   }
@@ -4481,7 +4483,7 @@ function reportEnded(job: Job, ended: readonly Ended[]): number {
       // minute, fail2ban was never told to reopen its log.
       if (held.passes >= 5 || world.now() - held.since >= MINUTE) {
         const message = `fail2ban still writes to ${resolve(dirname(log), held.name)}`;
-        report(job, "stuck", new Fault(0, message, "run: fail2ban-client flushlogs"), "");
+        report(job, "stuck", new Fault(0, message, "fail2ban-client flushlogs"), "");
       }
     }
     if (outcome === undefined || outcome instanceof Stopped) continue;
@@ -4503,7 +4505,7 @@ function reportEnded(job: Job, ended: readonly Ended[]): number {
  */
 async function reportMismatches({ world, settings, live, state, firstRun }: Job): Promise<void> {
   const { log, view, manyLogs, dryRun, from } = settings;
-  if (firstRun && world.terminal) complain(world, `first run: starts at the ${from} of ${log}`);
+  if (firstRun && world.terminal) complain(world, `first run: reads ${log} from the ${from}`);
   if (manyLogs) return;
   const jails = [...view.jails].join();
   const isStill = live !== undefined && world.now() - live.stat.mtimeMs > DAY;
@@ -4600,7 +4602,8 @@ async function pass(world: World, settings: Settings): Promise<number> {
         const now = world.now();
         const isLong = stat && now - stat.mtimeMs >= own.maxTimeMs + MINUTE;
         if (isLong && (stat.atimeMs <= stat.mtimeMs || now - stat.atimeMs >= HOUR)) {
-          complain(world, `another run has been in progress since ${stat.mtime.toISOString()}`);
+          const message = `another run has been in progress for ${durationText(now - stat.mtimeMs)}`;
+          complain(world, message, "f2b-watch check names its process");
           // That run may end at this moment.
           ifPossible(() => world.fs.utimesSync(markPath, now / SECOND, stat.mtime));
         }
@@ -4639,7 +4642,7 @@ async function tellPing(world: World, settings: Settings): Promise<number> {
     const remember = () => (channel.down = down);
     const age = durationText(Math.max(0, at - since));
     const words = isDown
-      ? `⚠️ ${host}: fail2ban does not answer, its socket cannot be reached (for ${age})`
+      ? `⚠️ ${host}: fail2ban has not answered for ${age}: its socket cannot be reached`
       : `✅ ${host}: fail2ban answers again, after ${age}`;
     if (isNews) return textSource(job, destination, words, "", remember);
     remember();
@@ -4798,7 +4801,7 @@ async function planFor(job: Job, destination: Destination, progress: Progress) {
   };
 }
 
-const LOG_HINT = "fail2ban-client get logtarget shows where fail2ban writes; --log names it";
+const LOG_HINT = "fail2ban-client get logtarget shows where fail2ban writes; pass that to --log";
 
 function logMissing({ log }: Settings): Fault {
   return new Fault(66, `cannot read ${log}: no such file or directory`, LOG_HINT);
@@ -4881,7 +4884,7 @@ async function startProgress(job: Job): Promise<Progress> {
     return { total, finished, known, gap, cursor, held, listing, drained };
   }
   if (job.stateLost) {
-    const details = " or come again; the state was damaged, where the last run stood is not known";
+    const details = " or repeated: the state was damaged, so the last position is unknown";
     return { ...blank, notice: gapNotice(settings, details) };
   }
   const { open, keys, leftOut, snapshot } = settings.dryRun ? NO_SIBLINGS : await job.siblings();
@@ -5218,7 +5221,7 @@ class Stopped extends Fault {
   }
 }
 
-const TIME_IS_UP = "time is up, the rest follows in the next run";
+const TIME_IS_UP = "time is up, the next run continues";
 
 /**
  * Posts a source's messages one by one, each until the destination has it or refuses it
@@ -5308,7 +5311,7 @@ function notePost(job: Job, { name, title }: Destination, { kind, delayMs }: Ver
   channel.asked = delayMs && delayMs > 0 ? { at: now, delayMs } : undefined;
   const key = `${name} unverified`;
   if (kind === "unproven" && !state.failures[key]) {
-    complain(world, `${title} takes messages without saying that it kept them`);
+    complain(world, `${title} accepts messages without confirming them`);
     if (world.heard) state.failures[key] = { since: now, told: now, exitCode: 0 };
   }
   say(job, `${title}: ${kind}`);
@@ -5621,7 +5624,7 @@ class LogSource implements Source {
       else this.#suspects = message.lines;
       return;
     }
-    if (!message.shown) throw this.#refusal(`refuses a notice: ${why}`);
+    if (!message.shown) throw this.#refusal(`a notice was refused: ${why}`);
     const { outbox, notice = "" } = this.#progress;
     if (outbox?.file) {
       // Refused for the file or for the words: the words alone will tell.
@@ -5630,16 +5633,16 @@ class LogSource implements Source {
       return;
     }
     if (!this.#asFile && ++this.#refused > 10)
-      throw this.#refusal(`refuses too many lines: ${why}`, `see ${statePath}.rejected`);
+      throw this.#refusal(`too many lines were refused: ${why}`, `see ${statePath}.rejected`);
     this.#asFile = overflow === "file" && !message.file;
     if (this.#asFile) return;
     const path = `${statePath}.rejected`;
     const line = message.shown.join("");
     writePrivate(world, path, fs.constants.O_APPEND, line);
-    const where = `lines were refused here, they are kept in ${basename(path)}`;
+    const where = `lines were refused here, they were saved in ${basename(path)}`;
     const refused = `⚠️ ${settings.host}: ${where}\n`;
     if (!this.#isToldOfRejected)
-      complain(world, `${title} refuses a line: ${why}`, `it is kept in ${path}`);
+      complain(world, `${title} refused a line: ${why}`, `it was saved in ${path}`);
     this.#isToldOfRejected = true;
     this.done(message, notice.includes(refused) ? notice : notice + refused);
     this.#suspects = 0;
@@ -5718,7 +5721,7 @@ function textSource(
       job.save();
     },
     refused(_, { why, hint }) {
-      throw new Fault(69, `${destination.title}: refuses the message: ${why}`, hint);
+      throw new Fault(69, `${destination.title}: the message was refused: ${why}`, hint);
     },
   };
 }
@@ -5800,7 +5803,7 @@ const ROWS = {
     const text = usable.length > 0 ? found : "none found";
     const why = unusable[0]?.why;
     if (!why) return text;
-    let hint = "move it away: only whole files of root or the log's owner are read, and no links";
+    let hint = "move it away: only intact files of root or the log's owner are read, and no links";
     if (why === "permission denied") hint = "run as root";
     if (why.endsWith("not installed")) hint = `install ${why.split(" ", 1)[0]}, which unpacks it`;
     return new Fault(66, `${text}; left out: ${fitting(unusable.map(withReason), 250)}`, hint);
@@ -5817,15 +5820,15 @@ const ROWS = {
     if (!target || manyLogs || rotationPath(world, target) === rotationPath(world, log))
       return target;
     if (target.includes("/"))
-      return new Fault(66, `fail2ban writes to ${target}, not to ${log}`, `--log ${target}`);
-    const hint = `fail2ban-client set logtarget ${log}; the same in /etc/fail2ban/fail2ban.local`;
+      return new Fault(66, `fail2ban writes to ${target}, not to ${log}`, `use --log ${target}`);
+    const hint = `fail2ban-client set logtarget ${log}; and set it in /etc/fail2ban/fail2ban.local`;
     return new Fault(66, `fail2ban logs to ${target}, not to a file`, hint);
   },
   async "log level"({ ask }) {
     const level = /level is '?(\w+)/.exec(await ask("get", "loglevel"))?.[1] ?? "";
     if (level === "NOTICE") return "NOTICE: bans, but neither failed attempts nor restarts";
     if (!["WARNING", "ERROR", "CRITICAL"].includes(level)) return level;
-    const hint = "fail2ban-client set loglevel INFO; the same in /etc/fail2ban/fail2ban.local";
+    const hint = "fail2ban-client set loglevel INFO; and set it in /etc/fail2ban/fail2ban.local";
     return new Fault(66, `${level}: fail2ban does not log its bans`, hint);
   },
   // What --jail names must be there, or its lines would never come.
@@ -5835,7 +5838,7 @@ const ROWS = {
   },
   database({ world, settings, settings: { database } }) {
     const path = databaseOf(world, settings);
-    if (!path) return database ? `none (${database} is missing, or closed to this user)` : "none";
+    if (!path) return database ? `none (${database} is missing or not readable)` : "none";
     const last = readBans(world, path, "ORDER BY timeofban DESC LIMIT 1", [[]])[0]?.[0];
     if (!last) return `${path}, no bans`;
     return `${path}, last ban ${durationText(world.now() - last.timeofban * SECOND)} ago`;
@@ -5870,7 +5873,7 @@ const ROWS = {
   progress({ world, settings }) {
     const { state, isDamaged } = readState(world, settings);
     if (isDamaged && !state) {
-      const hint = `df -h ${settings.state}; the next run starts again, and reports the gap`;
+      const hint = `is the disk full? df -h ${settings.state}; the next run starts over and reports the gap`;
       return new Fault(73, "the state is damaged, and so is its older copy", hint);
     }
     const { destinations = {}, failures = {} } = state ?? {};
@@ -5896,7 +5899,7 @@ const ROWS = {
     });
     if (texts.length === 0) return `none: the first run starts at the log's ${settings.from}`;
     if (isDamaged) texts.push("from the older copy, the newer one is damaged");
-    const hint = "the next run sends it, once the destination takes it";
+    const hint = "the next run sends it, once the destination accepts it";
     return isWaiting ? new Fault(75, texts.join("; "), hint) : texts.join("; ");
   },
   lock({ world, settings }) {
@@ -5946,16 +5949,13 @@ async function tryService(world: World, settings: Settings, logs: Settings[], se
   const asked = await faultOr(75, () => askService(world, service));
   if (asked instanceof Fault) return new Fault(asked.exitCode, asked.message + age, asked.hint);
   const { text, bot = "$&", doubt, untouched } = asked;
-  const faultFor = (
-    why: string,
-    { exitCode, hint = "mend what it says" }: Pause | Fault,
-    then = "",
-  ) => new Fault(exitCode, `${text}; ${why}`, hint.replace("@<the bot>", bot) + then);
+  const faultFor = (why: string, { exitCode, hint = "fix that" }: Pause | Fault, then = "") =>
+    new Fault(exitCode, `${text}; ${why}`, hint.replace("@<the bot>", bot) + then);
   if (pause && untouched?.test(refusal) && !hello)
     return faultFor(refusal + age, pause, "; then: check --hello");
   const posts = hello && !(dryRun && json);
   const path = neutralise(redact(settings.log.replaceAll("`", "'"), []));
-  const words = `👋 ${host}: f2b-watch ${VERSION} can post here, it watches \`${path}\``;
+  const words = `👋 ${host}: f2b-watch ${VERSION} can post here and watches \`${path}\``;
   let outcome: Ended["outcome"];
   const callOn: Work = async (job, own) => {
     if (own.name !== name) return undefined;
@@ -5976,11 +5976,11 @@ async function tryService(world: World, settings: Settings, logs: Settings[], se
   if (ended instanceof Fault)
     return faultFor(`but ${ended.message.replace(`${title}: `, "")}`, ended);
   let found = text + age;
-  if (ended) found += "; the test message is there";
-  else if (refusal) found += `; refused before (${refusal}), is called again`;
-  if (failures[`${name} unverified`]) found += "; it does not say that it keeps messages";
+  if (ended) found += "; the test message was posted";
+  else if (refusal) found += `; refused before (${refusal}), is tried again`;
+  if (failures[`${name} unverified`]) found += "; it does not confirm messages";
   if (!doubt || ended) return found;
-  return new Closed(0, `${found}; ${doubt} only check --hello can tell`);
+  return new Closed(0, `${found}; only check --hello can tell ${doubt}`);
 }
 
 /** Shows what is configured and whether it works. */
@@ -6169,7 +6169,7 @@ function shaped<Value>(shape: RegExp, read: (text: string) => Value, isFine = (_
 }
 
 const SWITCH = [
-  "no value (or 1, 0, true, false)",
+  "1, 0, true or false",
   () => shaped(/^(?:1|0|true|false)$/, (text) => text === "1" || text === "true"),
 ] as const;
 const PATH = ["a path", () => shaped(/^[^\0]+$/, (path) => resolve(path))] as const;
@@ -6231,7 +6231,7 @@ const OPTIONS = {
       () => shaped(/^/, listed, (names) => names.isSubsetOf(new Set<string>(KINDS)))],
     `only these kinds, separated by commas: ${KINDS.join(", ")}`),
   jail: option("--jail <names>", "*", "",
-    ["names with commas between them", () => shaped(/^/, listed, (names) => !names.has(""))],
+    ["names separated by commas", () => shaped(/^/, listed, (names) => !names.has(""))],
     "only these jails, separated by commas; lines that belong to no jail always pass"),
   host: option("--host <name>", "*", undefined, ["a name", () => shaped(/\S/, String)],
     "shown in every message (the machine's name); {dir} in it is the log's folder"),
@@ -6425,19 +6425,19 @@ function commandOf(parser: Cac.CAC, words: readonly string[], typed: Typed): Com
   });
   if (!command) {
     const word = quoted(words.at(-1) ?? "");
-    throw badUsage(`unexpected word behind ${first}: ${word}`, `f2b-watch help ${first}`);
+    throw badUsage(`unexpected word after ${first}: ${word}`, `f2b-watch help ${first}`);
   }
   const { name, examples } = command;
   if (name === "pass" && first !== undefined) throw unknown("command", first);
   if (name === "status" && words.length > 1 && typed.jail)
-    throw badUsage("--jail: the jails are named already", "f2b-watch help status");
+    throw badUsage("--jail: jails are already named after status", "f2b-watch help status");
   // A crontab's options of a run may be given to every command.
   const isUsed = (each: string) => each === name || each === "pass";
   const stray = OPTION_NAMES.find((each) => typed[each] && !OPTIONS[each].commands.some(isUsed));
   if (!stray || examples.length === 0) return command;
   const { flag, commands } = OPTIONS[stray];
   const owners = commands.join(", ").replace(/, (?=\w+$)/, " and ");
-  const hint = `f2b-watch help ${commands[0]} shows all of its options`;
+  const hint = `f2b-watch help ${commands[0]} shows its options`;
   throw badUsage(`${flag} is an option of ${owners}`, hint);
 }
 
@@ -6449,8 +6449,7 @@ function quoted(value: string): string {
   return neutralise(redact(JSON.stringify(value.slice(0, 100)), []));
 }
 
-const ENV_FILE_HINT =
-  "keep the settings in a file of their own that only this user can access, mode 600";
+const ENV_FILE_HINT = "keep the settings in a file that only this user can access, mode 600";
 
 /**
  * The variables of the environment and of the env file: the default one may be missing, a named one
@@ -6477,7 +6476,7 @@ function readVariables(world: World, typed: Typed) {
     const [, name, value] = /^\s*([A-Za-z_]\w*)=(.*)$/.exec(line) ?? [];
     const place = `env file ${path}, line ${index + 1}`;
     if (!name) {
-      const hint = "write NAME=value, without export and without blanks around the =";
+      const hint = "write NAME=value, without export and without spaces around the =";
       throw new Fault(78, `${place}: expected NAME=value, found something else`, hint);
     }
     if (file.has(name)) throw new Fault(78, `${place}: ${name} is set twice`);
@@ -6504,7 +6503,7 @@ function checkVariables(world: World, variables: ReturnType<typeof readVariables
   const early = /^(?:NODE|BUN|DENO|SSL_CERT|LD|MALLOC)_|^(?:TZ|PATH|LANG|LC_\w+|HOME)$/;
   for (const [name, value] of file) {
     if (early.test(name) || name === OPTIONS.envFile.variable) {
-      const message = `${name}: it is read at the start, not from the env file`;
+      const message = `${name} takes effect only at startup, not from the env file`;
       const place = "where f2b-watch is started: in the crontab, or with Environment= in the unit";
       throw new Fault(78, message, `set it ${place}`);
     }
@@ -6520,7 +6519,7 @@ function checkVariables(world: World, variables: ReturnType<typeof readVariables
   const missed = nearby.filter(isForeign).find((name) => near(name, name.length > 12 ? 2 : 1));
   const wrong = missed ?? [...file.keys()].find(isForeign);
   if (wrong === undefined) return;
-  throw new Fault(78, `${wrong}: no such setting`, near(wrong) ?? `known are ${known.join(", ")}`);
+  throw new Fault(78, `${wrong}: unknown setting`, near(wrong) ?? `known: ${known.join(", ")}`);
 }
 
 /** Where progress is kept; a link is followed if systemd named it, or made it for a DynamicUser. */

@@ -226,7 +226,7 @@ const FRESH: Case[] = [
     "none (/etc/f2b-watch.env does not exist)"],
   ...[0o644, 0o604, 0o640].map((mode): Case => [`an env file of another group, mode ${mode}`,
     (scene) => (envMode(mode)(scene), fs.chownSync(scene.path(".env"), 0, 4)), "env file", 78,
-    /others can read it/, /of their own that only this user can access, mode 600$/]),
+    /others can read it/, /in a file that only this user can access, mode 600$/]),
   ["an env file of root that others can read, for somebody else",
     (scene) => (envMode(0o644)(scene), scene.overrides.uid = () => 65_534), "env file", 78,
     /others can read it/, /mode 600$/],
@@ -242,7 +242,7 @@ const FRESH: Case[] = [
     /not a regular file/, /--log/],
   ["the log of another program",
     (scene) => fs.writeFileSync(scene.log, "Nov 22 10:00:06 web nginx: started\n".repeat(50)), "log",
-    66, /; these lines are not fail2ban's, or in a format that is not known$/, /get logtarget/],
+    66, /; these lines are not fail2ban's, or in an unknown format$/, /get logtarget/],
   ["a log that no longer grows, though fail2ban answers", (scene) => scene.wait(DAY + MINUTE), "log",
     66, / has not grown for 1 day 1 min, though fail2ban answers$/, /get logtarget/],
   ["a log of many hosts that no longer grows", (scene) => (many(scene), scene.wait(3 * DAY)), "log",
@@ -258,10 +258,10 @@ const FRESH: Case[] = [
     rotated((path) => (fs.renameSync(path, `${path}-moved`), fs.symlinkSync(`${path}-moved`, path))),
     "rotated files", 66, /fail2ban\.log\.1 \(a link\)/, /^move it away: .* no links/],
   ["a rotated file of another owner", rotated((path) => fs.chownSync(path, 65_534, 0)),
-    "rotated files", 66, /another owner/, /root or the log's owner/],
+    "rotated files", 66, /another user/, /root or the log's owner/],
   ["a rotated file that is damaged",
     rotated((path) => (fs.rmSync(path), fs.writeFileSync(`${path}.gz`, "\x1f\x8b".repeat(9), "latin1"))),
-    "rotated files", 66, /none found; left out: fail2ban\.log\.1\.gz \(damaged\)$/, /only whole files/],
+    "rotated files", 66, /none found; left out: fail2ban\.log\.1\.gz \(damaged\)$/, /only intact files/],
   ["a rotated file whose program is missing",
     (scene) => {
       scene.overrides.streamProgram = async function* () { throw systemError("ENOENT: none"); };
@@ -284,7 +284,7 @@ const FRESH: Case[] = [
   ["fail2ban hangs", hears("ping", { kind: "timedOut" }), "fail2ban", 66, /does not answer in time/,
     /systemctl restart fail2ban/],
   ["fail2ban says something else", hears("ping", refused("?")), "fail2ban", 66,
-    /no answer that can be read/, /-client status/],
+    /unexpected output/, /-client status/],
   ["only root may ask fail2ban, and --ping is set",
     (scene) => (scene.env["F2B_PING"] = "1", scene.fail2ban["ping"] = refused(closed)), "fail2ban", 66,
     /only root/, /run as root/],
@@ -303,7 +303,7 @@ const FRESH: Case[] = [
     [`fail2ban logs to ${name}`, hears("get logtarget", target(name)), "log target", 66,
       `fail2ban logs to ${name}, not to a file`, /set logtarget \S+\.log; .*fail2ban\.local/]),
   ["fail2ban writes to another file", hears("get logtarget", target("/var/log/other.log")),
-    "log target", 66, /to \/var\/log\/other\.log, not/, /^--log \/var\/log\/other\.log$/],
+    "log target", 66, /to \/var\/log\/other\.log, not/, /^use --log \/var\/log\/other\.log$/],
   ["fail2ban writes elsewhere, and the logs of many hosts are watched",
     (scene) => (many(scene), hears("get logtarget", target("/var/log/fail2ban.log"))(scene)),
     "log target", "✓", "/var/log/fail2ban.log"],
@@ -327,7 +327,7 @@ const FRESH: Case[] = [
     "jails", sign, text, hint]),
   ["a list of jails that cannot be read",
     (scene) => (scene.env["F2B_JAIL"] = "sshd", scene.fail2ban["status"] = said("what?")), "jails", 66,
-    /no answer that can be read/, /no comma/],
+    /unexpected output/, /no comma/],
   ["no state directory", nothing, "state", "✓", /does not exist yet: the first run creates it$/],
   ["a state directory that is not there and cannot be made",
     (scene) => failing(scene, "accessSync", "EACCES", (path) => path === dirname(scene.state)),
@@ -339,14 +339,14 @@ const FRESH: Case[] = [
     /^webhook "`\u200b`\u200b` \\u202e.{1,130}$/, undefined,
     { discord: { name: `\`\`\`\n\u202e${TOKEN}${"x".repeat(500)}` } }],
   ["a thread", ({ env }) => (env["DISCORD_WEBHOOK"] += "?thread_id=42"), "Discord", "?",
-    /whether thread 42 is there only check --hello can tell/],
+    /only check --hello can tell whether thread 42 is there/],
   ["a bot", (scene) => scene.useSlack(), "Slack", "?",
-    "@f2b of Example; whether it may post to C0123456789 only check --hello can tell"],
+    "@f2b of Example; only check --hello can tell whether it may post to C0123456789"],
   ["an incoming webhook", (scene) => scene.useSlack("webhook"), "Slack", "?",
-    "an incoming webhook; whether it works only check --hello can tell"],
+    "an incoming webhook; only check --hello can tell whether it works"],
   ["a token that is not valid",
     (scene) => (scene.useSlack().env["SLACK_TOKEN"] = "xoxb-of-somebody-else"), "Slack", 69,
-    /not valid \(invalid_auth\)/, /set SLACK_TOKEN/],
+    /invalid \(invalid_auth\)/, /set SLACK_TOKEN/],
   ["a token without the scope to post", (scene) => scene.useSlack(), "Slack", 69,
     /lacks the scope chat:write$/, /add chat:write/,
     { slack: { scopes: ["users:read", "chat:write.public"] } }],
@@ -354,7 +354,7 @@ const FRESH: Case[] = [
     /without chat:write\.customize/, undefined, { slack: { scopes: ["chat:write"] } }],
   ["a server that says nothing of scopes",
     (scene) => scene.useSlack().slack.failAlways({ kind: "status", status: 200, body: '{"ok":true}' }),
-    "Slack", "?", /^@bot of a team without a name; whether/],
+    "Slack", "?", /^@bot of a team without a name; only/],
   ["no server on this machine",
     ({ discord, env }) => (
       discord.failAlways({ kind: "refused" }), env["DISCORD_WEBHOOK"] = "http://127.0.0.1:9/api/webhooks/1/x"),
@@ -406,7 +406,7 @@ const LATER: Case[] = [
     /--state/],
   ["a state of a newer version",
     (scene) => fs.writeFileSync(scene.stateFile(), '{"version": 99}'), "progress", 73,
-    /newer f2b-watch \(version 99\)/, /install/],
+    /newer f2b-watch \(state version 99\)/, /upgrade/],
   ["a state of which one copy is damaged", (scene) => fs.writeFileSync(scene.stateFile(), "{"),
     "progress", "✓", /the newer one is damaged/],
   ["a state of which both copies are damaged",
@@ -451,9 +451,9 @@ const LATER: Case[] = [
   ["no network", discordFails({ kind: "refused", code: "ENOTFOUND" }), "Discord", 75,
     /^cannot connect \(ENOTFOUND\)$/, /curl -sSI discord\.com$/],
   ["no answer", discordFails({ kind: "hang", save: false }), "Discord", 75, /in time/, /curl/],
-  ["503", discordFails({ kind: "html", status: 503 }), "Discord", 75, /503/, /curl/],
+  ["503", discordFails({ kind: "html", status: 503 }), "Discord", 75, /503/, /nothing is lost/],
   ["a proxy's page", discordFails({ kind: "html", status: 200 }), "Discord", 75,
-    /^answers 200, but not as Discord does$/, /stands between/],
+    /^the reply \(200\) is not from Discord$/, /proxy or firewall/],
   ["a redirect", discordFails({ kind: "redirect", location: "https://elsewhere/" }), "Discord", 78,
     /redirect/, /curl/],
   ["a rate limit", discordFails({ kind: "cloudflare" }), "Discord", 75, /rate limited/, /later run/],
@@ -466,7 +466,7 @@ const LATER: Case[] = [
     /; runs have failed for 1 h$/],
   ["a destination that does not say that it keeps messages",
     (scene) => (scene.discord.fail({ kind: "empty-204" }), scene.append(line(6)), scene.run()),
-    "Discord", "✓", /does not say that it keeps messages/],
+    "Discord", "✓", /does not confirm messages/],
 ];
 
 test.each(FRESH)("%s", async (...[_, prepare, row, sign, text, hint, services]) => {
@@ -537,7 +537,7 @@ describe("check", () => {
     const printed = out.split("\n");
     expect(printed.filter((text) => text.includes("word"))).toHaveLength(2);
     expect(printed).toContain(`${" ".repeat(17)}${path},`);
-    expect(printed).toContain(`  → --log ${path}`);
+    expect(printed).toContain(`  → use --log ${path}`);
     scene.overrides.terminal = false;
     const { out: mailed } = await scene.f2bWatch("check", "--log", scene.log);
     expect(mailed).toContain(`word ${path}, answers\n`);
@@ -711,7 +711,7 @@ describe("a destination that refused", () => {
     await scene.check("--dry-run");
     expect(scene.stateFiles()).toEqual(dead);
     expect((await scene.run()).code).toBe(69);
-    const revived = "refused before (the webhook was deleted (404, code 10015)), is called again";
+    const revived = "refused before (the webhook was deleted (404, code 10015)), is tried again";
     const { state, text } = await scene.row("Discord");
     expect(state).toBe("ok");
     expect(text).toContain(revived);
@@ -767,7 +767,7 @@ describe("a destination that refused", () => {
     using scene = new CheckScene().useSlack();
     scene.slack.fail({ kind: "error", error: "token_revoked" });
     await scene.run();
-    await scene.expectRow("Slack", "?", /\(token_revoked\)\), is called again/);
+    await scene.expectRow("Slack", "?", /\(token_revoked\)\), is tried again/);
     expect((await scene.run()).code).toBe(0);
     expect(scene.slack.lines()).toEqual(lines(1, 5));
   });
@@ -817,12 +817,12 @@ describe("--hello", () => {
     Object.assign(scene.env, { SLACK_TOKEN: token, SLACK_CHANNEL: channel });
     const { rows, exitCode } = await scene.check("--hello");
     expect(exitCode).toBe(0);
-    const text = expect.stringContaining("; the test message is there");
+    const text = expect.stringContaining("; the test message was posted");
     expect(rows.slice(-2)).toMatchObject([
       { name: "Discord", state: "ok", text },
-      { name: "Slack", state: "ok", text: "@f2b of Example; the test message is there" },
+      { name: "Slack", state: "ok", text: "@f2b of Example; the test message was posted" },
     ]);
-    const hello = `👋 web-1: f2b-watch ${manifest.version} can post here, it watches \`${scene.log}\``;
+    const hello = `👋 web-1: f2b-watch ${manifest.version} can post here and watches \`${scene.log}\``;
     expect(scene.discord.messages.map(({ content }) => content)).toEqual([hello]);
     expect(scene.slack.messages.map(({ content }) => content)).toEqual([`*web-1*\n${hello}`]);
     expect([...scene.discord.violations, ...scene.slack.violations]).toEqual([]);
@@ -870,7 +870,7 @@ describe("--hello", () => {
     using scene = await CheckScene.after(1, 5);
     scene.holdLock();
     scene.flags = ["--hello", "--max-time", "10"];
-    await scene.expectRow("Discord", 75, /another run/, /check again/);
+    await scene.expectRow("Discord", 75, /another run/, /try again/);
     expect(scene.discord.messages).toHaveLength(1);
   });
 

@@ -193,7 +193,7 @@ const BAD_USAGE: [argv: string | string[], told: RegExp | string][] = [
     "--format event": "events" }).map(([words, meant]): [string, string] =>
       [words, `\nhint: did you mean ${meant}?\n`]),
   ["nonsense", /\nhint: f2b-watch help lists/],
-  ["check nonsense", /unexpected word behind check: "nonsense"\nhint: f2b-watch help check/],
+  ["check nonsense", /unexpected word after check: "nonsense"\nhint: f2b-watch help check/],
   ["--webhook x", /\nhint: f2b-watch help lists/],
   ["--send", /--send is an option of status and digest\nhint: f2b-watch help status shows/],
   ["--json", /--json is an option of check, status and digest\n/],
@@ -201,7 +201,7 @@ const BAD_USAGE: [argv: string | string[], told: RegExp | string][] = [
   ["status --hello", /--hello is an option of check\n/],
   ["--format event", /--format: expected raw, compact or events, found "event"/],
   ["--jail a,,b", /--jail: expected/],
-  ["status sshd --jail nginx", /--jail: the jails are named already/],
+  ["status sshd --jail nginx", /--jail: jails are already named after status/],
   ...BAD_LINKS.map((link): [string[], RegExp] => [["--link", link], /--link: expected .+\nhint: /]),
   ...BAD_PERIODS.map((since): [string[], RegExp] =>
     [["digest", "--since", since], /--since: expected .*not in the future.*\nhint: /]),
@@ -334,7 +334,7 @@ const NEARLY = {
 const BAD_SETTINGS: [written: string, told: RegExp | string, where?: "file"][] = [
   ...Object.entries(NEARLY).flatMap(([meant, names]) =>
     names.split(" ").flatMap((name) => ["1", "", WEBHOOK].map((value): [string, string] =>
-      [`${name}=${value}`, `${name}: no such setting\nhint: did you mean ${meant}?\n`]))),
+      [`${name}=${value}`, `${name}: unknown setting\nhint: did you mean ${meant}?\n`]))),
   ["F2B_FROM=middle", /F2B_FROM.*start or end.*middle/],
   ["F2B_MAX_TIME=1e3", /F2B_MAX_TIME.*1e3/],
   ["F2B_MAX_TIME=-1", /F2B_MAX_TIME.*-1/],
@@ -344,7 +344,7 @@ const BAD_SETTINGS: [written: string, told: RegExp | string, where?: "file"][] =
   [`F2B_FROM=${WEBHOOK}`, /F2B_FROM/],
   // With the expected one whole.
   [`SLACK_WEBHOOK=${WEBHOOK}`,
-    /SLACK_WEBHOOK: expected https:\/\/hooks\.slack\.com\/<path>, found a URL of Discord/],
+    /SLACK_WEBHOOK: expected https:\/\/hooks\.slack\.com\/<path>, found a Discord URL/],
   ...[
     TOKEN,
     HOOK.replace("https", "http"),
@@ -374,19 +374,19 @@ const BAD_SETTINGS: [written: string, told: RegExp | string, where?: "file"][] =
   ["SLACK_TOKEN=x", /SLACK_CHANNEL is missing/],
   ["SLACK_TOKEN=xapp-1\nSLACK_CHANNEL=a", /SLACK_TOKEN: expected xoxb-/, "file"],
   ["SLACK_CHANNEL=#a", /SLACK_TOKEN is missing/],
-  ["SLACK_WEBHOOK=https://hooks.slack.com/", /SLACK_WEBHOOK: expected .*, found another path/],
-  ["SLACK_WEBHOOK=hooks", /SLACK_WEBHOOK: expected .*, found no such URL/],
+  ["SLACK_WEBHOOK=https://hooks.slack.com/", /SLACK_WEBHOOK: expected .*, found a different path/],
+  ["SLACK_WEBHOOK=hooks", /SLACK_WEBHOOK: expected .*, found something else/],
   ["SLACK_WEBHOOK=https://x.webhook.office.com/y", /SLACK_WEBHOOK: .* another service/],
   ["SLACK_WEBHOOK=http://x.example/y", /SLACK_WEBHOOK: expected /],
   ...["nonsense", "http://x.example/"].map((url): [string, RegExp] =>
     [`SLACK_API_URL=${url}`, /SLACK_API_URL: expected /]),
   ["SLACK_ICON=bank", /SLACK_ICON: .* between colons/],
-  ["PATH_TO_X=1", /PATH_TO_X: no such setting/, "file"],
-  ["HTTPS_PROXI=1", "HTTPS_PROXI: no such setting\nhint: did you mean HTTPS_PROXY?\n", "file"],
+  ["PATH_TO_X=1", /PATH_TO_X: unknown setting/, "file"],
+  ["HTTPS_PROXI=1", "HTTPS_PROXI: unknown setting\nhint: did you mean HTTPS_PROXY?\n", "file"],
   // The runtime reads them at its start.
   ...["NODE_EXTRA_CA_CERTS", "NODE_OPTIONS", "BUN_OPTIONS", "SSL_CERT_FILE", "TZ", "F2B_ENV_FILE"].map(
     (name): [string, RegExp, "file"] =>
-      [`${name}=/x`, new RegExp(`${name}: .*\nhint: set it where .*crontab`), "file"]),
+      [`${name}=/x`, new RegExp(`${name} .*\nhint: set it where .*crontab`), "file"]),
   ...["word", "export A=1", "A", "=1", "1A=1", "A-B=1", "A = 1"].map(
     (text): [string, RegExp, "file"] =>
       [`# first\n${text} ${TOKEN}`, /line 2[^]*\nhint: write NAME=/, "file"]),
@@ -751,7 +751,7 @@ describe("on a terminal", () => {
     using scene = terminalScene(2);
     const { code, out, err } = await scene.run();
     expect({ code, out }).toEqual({ code: 0, out: "" });
-    expect(err).toContain(`f2b-watch: first run: starts at the start of ${scene.log}\n`);
+    expect(err).toContain(`f2b-watch: first run: reads ${scene.log} from the start\n`);
     expect(err).toEndWith("f2b-watch: 1 message sent to Discord\n");
     scene.append(...lines(3, 60));
     const later = await scene.run();
@@ -763,7 +763,7 @@ describe("on a terminal", () => {
   test("a first run from the end says so; without a destination only messages are to be seen", async () => {
     using scene = terminalScene(2);
     const { err } = await scene.run("--from", "end");
-    expect(err).toContain("starts at the end of");
+    expect(err).toContain("from the end");
     expect(err).toEndWith("f2b-watch: nothing new for Discord\n");
     scene.env = {};
     expect((await scene.run()).err).not.toMatch(/sent|nothing new/);
@@ -778,7 +778,7 @@ describe("on a terminal", () => {
     expect(err).toMatch(/\r\x1b\[KDiscord: 1 sent\r/);
     expect(err).toMatch(/\r\x1b\[Kf2b-watch: \d+ messages sent to Discord\n$/);
     // An error stands on a line of its own.
-    expect(err).toMatch(/(\n|\r\x1b\[K)f2b-watch: Discord refuses/);
+    expect(err).toMatch(/(\n|\r\x1b\[K)f2b-watch: Discord refused/);
   });
 });
 
@@ -810,7 +810,7 @@ test("what is wrong with the settings is found in an idle run, too", async () =>
   scene.env["DISCORD_WEBHOOK"] = "https://example.com/hook";
   expect(await scene.run("--format", "compact")).toMatchObject({
     code: 78,
-    err: expect.stringContaining("/webhooks/<id>/<token>, found another path"),
+    err: expect.stringContaining("/webhooks/<id>/<token>, found a different path"),
   });
 });
 

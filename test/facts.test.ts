@@ -192,7 +192,7 @@ const BAD: [says: string, name: string, make: (path: string, scene: Scene) => un
   ["malformed", "cut off", (path, scene) => fs.truncateSync(store(scene, ...many), 8_192)],
   ["malformed", "overwritten",
     (path, scene) => fs.writeFileSync(path, fs.readFileSync(store(scene, ...many)).fill(7, 100))],
-  ["a change was cut off", "in the midst of a change when its server was killed",
+  ["a write was cut off", "in the midst of a change when its server was killed",
     (path, scene) => {
       const writer = new DatabaseSync(store(scene, ...many));
       writer.exec("PRAGMA cache_size = 2; BEGIN; UPDATE bans SET bantime = 7");
@@ -200,7 +200,7 @@ const BAD: [says: string, name: string, make: (path: string, scene: Scene) => un
       writer.close();
       for (const [file, bytes] of copies) fs.writeFileSync(file, bytes);
     }],
-  ["it belongs to somebody else", "of another owner",
+  ["it belongs to another user", "of another owner",
     (_, scene) => fs.chownSync(store(scene, {}), 65534, 65534)],
   ["it is writable by others", "writable by others",
     (_, scene) => fs.chmodSync(store(scene, {}), 0o666)],
@@ -259,7 +259,7 @@ describe("a database that cannot be used is reported, and is no reason to wait",
       expect(scene.discord.messages).toEqual([]);
       expect(await rowOf(scene, "database")).toEqual({
         state: "ok",
-        text: expect.stringMatching(/^none \(.+ closed to this user\)$/),
+        text: expect.stringMatching(/^none \(.+ not readable\)$/),
       });
     }
   });
@@ -520,7 +520,7 @@ describe("events", () => {
       reports.push(err);
     }
     const begins = `f2b-watch: cannot use fail2ban's database ${path}: no such table: bans
-hint: it takes fail2ban 0.11 or newer, or go without: --database none
+hint: fail2ban 0.11 or newer is needed, or go without: --database none
 f2b-watch: no countries: mmdblookup is not installed
 hint: apt install mmdb-bin
 `;

@@ -208,7 +208,7 @@ test("a report that goes to /dev/null does not count: the next run reports again
   expect(await machine.go("binary", { before: silent })).toEqual({ code: 69, out: "", err: "" });
   const says =
     "f2b-watch: Discord: the webhook was deleted (404, code 10015); 3 lines wait\n" +
-    "hint: Discord, channel settings, Integrations, Webhooks: copy or make one, set DISCORD_WEBHOOK\n";
+    "hint: Discord, channel settings, Integrations, Webhooks: copy or create one, and set DISCORD_WEBHOOK\n";
   expect((await machine.go()).err).toBe(says);
   expect((await machine.go()).err).toBe("");
 });

@@ -805,7 +805,7 @@ test("102. the log is a FIFO, a folder, a socket or a device: 66 at once, one li
     await until(() => fs.lstatSync(scene.log, { throwIfNoEntry: false }) !== undefined);
     const { code, out, err } = runAlone(scene);
     expect([name, code, out]).toEqual([name, 66, ""]);
-    expect(err).toMatch(/^f2b-watch: cannot read .*\nhint: .*--log names it\n$/);
+    expect(err).toMatch(/^f2b-watch: cannot read .*\nhint: .*--log\n$/);
     fs.rmSync(scene.log, { recursive: true });
     fs.rmSync(scene.state, { recursive: true });
   }

@@ -863,7 +863,7 @@ const UNCONFIRMED = rowsOf({ Discord: "empty-204", Slack: "no-ts" });
 test.each(UNCONFIRMED)("what %s does not confirm counts, told once: %s", async (way, fault) => {
   using scene = new SendingScene(way, ...longLines(1, 3));
   scene.failAlways(fault);
-  const err = `f2b-watch: ${way} takes messages without saying that it kept them\n`;
+  const err = `f2b-watch: ${way} accepts messages without confirming them\n`;
   expect(await scene.run()).toEqual({ code: 0, out: "", err });
   for (let number = 4; number < 8; number++) {
     scene.append(line(number));
@@ -905,7 +905,7 @@ describe("a line whose content is refused", () => {
     using scene = new SendingScene(way, ...lines(1, 49), "poison", ...lines(51, 100));
     scene.refusePoison();
     const { err } = await scene.setsAside("poison\n", ...lines(1, 49), ...lines(51, 100));
-    const says = `^f2b-watch: ${way} refuses a line: [^\n]*\nhint: [^\n]*\\.rejected\n$`;
+    const says = `^f2b-watch: ${way} refused a line: [^\n]*\nhint: [^\n]*\\.rejected\n$`;
     expect(err).toMatch(new RegExp(says));
     expect(fs.statSync(scene.rejected()).mode & 0o777).toBe(0o600);
     expect(scene.notices()).toEqual([expect.stringContaining(basename(scene.rejected()))]);
@@ -1003,7 +1003,7 @@ describe("a line whose content is refused", () => {
     using scene = new SendingScene("Discord", ...poison, line(1));
     scene.refusePoison();
     const { err } = await scene.expectCode(69);
-    expect(err.match(/refuses a line/g)).toHaveLength(1);
+    expect(err.match(/refused a line/g)).toHaveLength(1);
     expect(err).toMatch(/f2b-watch: Discord: [^\n]*too many[^\n]*\n/);
     await scene.expectCode(69);
     expect(scene.kept()).toBe(`${poison.slice(0, 10).join("\n")}\n`);

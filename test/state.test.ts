@@ -266,7 +266,7 @@ describe("85: a state of a newer version is refused before anything is sent, and
       copies(scene).map((path) => (fs.existsSync(path) ? fs.readFileSync(path, "utf8") : ""));
     const before = texts();
     for (let run = 0; run < 3; run++) {
-      await expectFault(scene, 73, /newer f2b-watch \(version \d\)/);
+      await expectFault(scene, 73, /newer f2b-watch \(state version \d\)/);
       scene.wait(MINUTE);
     }
     await expectFault(scene, 73, /newer/, "--dry-run");
@@ -507,10 +507,10 @@ describe("93: what could be somebody else's doing is refused before anything is 
 
   // Only root can give a file to somebody else.
   test.skipIf(process.getuid?.() !== 0).each<[string, PathOf, RegExp]>([
-    ["a first copy", first, /state .* it belongs to somebody else/],
-    ["a second copy", second, /state .* it belongs to somebody else/],
-    ["a directory", directory, /state belongs to somebody else/],
-    ["a directory's parent", parent, /lies in .*, which belongs to somebody else/],
+    ["a first copy", first, /state .* it belongs to another user/],
+    ["a second copy", second, /state .* it belongs to another user/],
+    ["a directory", directory, /state belongs to another user/],
+    ["a directory's parent", parent, /lies in .*, which belongs to another user/],
   ])("%s of another owner", (_, pathOf, why) => expectRefused(ofOtherOwner(pathOf), why));
 
   test.each<[string, (path: string) => void]>([
@@ -651,7 +651,7 @@ describe("the lock file", () => {
     const mark = `${scene.stateFile()}.mark`;
     fs.writeFileSync(mark, "", { mode: 0o600 });
     fs.utimesSync(mark, scene.clockMs / 1_000, scene.clockMs / 1_000);
-    const report = expect.stringMatching(/^f2b-watch: another run has been in progress since 20/);
+    const report = expect.stringMatching(/^f2b-watch: another run has been in progress for /);
     for (const [minutes, err] of Object.entries({ 1: "", 6: report, 30: "", 31: report })) {
       scene.wait(Number(minutes) * MINUTE);
       expect((await scene.run()).err).toEqual(err);

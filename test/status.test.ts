@@ -213,7 +213,7 @@ describe("status refuses", () => {
     ["a jail that is nearly one", "sshdd", 64, / "sshdd"\nhint: did you mean sshd\?\n$/],
     ["any jail where there are none", "sshd", 64, / "sshd"\nhint: fail2ban has: no jails\n$/, []],
     ["names that cannot be told apart", "", 66,
-      /^f2b-watch: .*no answer that can be read\nhint: .*comma.*\n$/, ["a, b", "sshd"]],
+      /^f2b-watch: .*unexpected output .*\nhint: .*comma.*\n$/, ["a, b", "sshd"]],
     ["to send where no destination is set", "--send", 78,
       /^f2b-watch: --send: no destination is set\nhint: set DISCORD_WEBHOOK/],
   ];
@@ -237,9 +237,9 @@ describe("status refuses", () => {
     ["no socket", DOWN, /socket cannot be reached/, /journalctl/],
     ["a socket that nobody serves", UNREACHABLE, /socket cannot be reached/, /journalctl/],
     ["a socket of root", DENIED, /only root/, /run as root/],
-    ["an unknown failure", failed("Traceback (most recent call last): see /root/x\n"), /no answer that/,
+    ["an unknown failure", failed("Traceback (most recent call last): see /root/x\n"), /unexpected output/,
       /fail2ban-client status/],
-    ["garbage", said("{}"), /client status gives no answer/, /fail2ban-client status/],
+    ["garbage", said("{}"), /unexpected output of fail2ban-client status/, /fail2ban-client status/],
   ];
   test.each(troubles)("with 66 and its own hint: %s", async (_, answer, message, hint) => {
     using scene = new Scene();
@@ -427,7 +427,7 @@ describe("status --send", () => {
 // ── --ping ──────────────────────────────────────────────────────────────────────────────────────
 
 describe("--ping", () => {
-  const DOWN_FOR_2 = "⚠️ web-1: fail2ban does not answer, its socket cannot be reached (for 2 min)";
+  const DOWN_FOR_2 = "⚠️ web-1: fail2ban has not answered for 2 min: its socket cannot be reached";
 
   /** Pings again after two minutes; returns what was said outside of fences since the last time. */
   async function later(scene: Scene, ms = 2 * MINUTE): Promise<string[]> {
@@ -588,7 +588,7 @@ describe("--ping", () => {
     await scene.run("--ping");
     await later(scene);
     expect(slack.messages.map(({ content }) => content)).toEqual([
-      "*web-1*\n⚠️ web-1: fail2ban does not answer, its socket cannot be reached (for 1 h 2 min)",
+      "*web-1*\n⚠️ web-1: fail2ban has not answered for 1 h 2 min: its socket cannot be reached",
     ]);
     client.says(UP);
     await later(scene);

@@ -131,7 +131,7 @@ describe("a log that is not fail2ban's", () => {
 
   const said = ({ discord }: Scene) =>
     discord.messages.filter(({ content }) =>
-      content.includes("these lines are not fail2ban's, or in a format that is not known"),
+      content.includes("these lines are not fail2ban's, or in an unknown format"),
     );
 
   test("is one most of whose lines the grammar does not know", async () => {

@@ -2028,12 +2028,13 @@ function byAge<File extends Pick<OpenFile, "name" | "number" | "size" | "firstTi
 }
 
 /**
- * `leave`: the file is done, so that its last line counts even without a line end; `end` proves
- * that it was left there.
+ * `sent`: up to where it is known to be sent; `leave`: the file is done, so that its last line
+ * counts even without a line end; `end` proves that it was left there.
  */
 interface Segment {
   readonly file: OpenFile;
   readonly from: number;
+  readonly sent: number;
   readonly leave: boolean;
   readonly end?: Anchor | undefined;
 }
@@ -2063,11 +2064,11 @@ function planRead(progress: Progress, all: readonly OpenFile[]) {
   for (const [index, file] of files.entries()) {
     const isHolder = file === holder;
     if (index < age && file.isStale(progress)) continue;
-    const done = Math.max(knownIn(file), file.finishedAt(progress));
-    const older = done < file.size ? files.slice(0, index) : [];
-    const from = Math.max(done, ...older.map((each) => file.overlap(each)));
+    const sent = Math.max(knownIn(file), file.finishedAt(progress));
+    const older = sent < file.size ? files.slice(0, index) : [];
+    const from = Math.max(sent, ...older.map((each) => file.overlap(each)));
     const isUnread = file.isLive ? leavesSiblings || from > 0 : from < file.size;
-    if (isHolder || isUnread) segments.push({ file, from, leave: !file.isLive });
+    if (isHolder || isUnread) segments.push({ file, from, sent, leave: !file.isLive });
   }
   const last = segments.at(-1);
   if (last && !leavesSiblings) segments.splice(-1, 1, { ...last, leave: false });
@@ -4751,7 +4752,8 @@ async function planFor(job: Job, destination: Destination, progress: Progress) {
   let files = live ? [live] : [];
   const nothing: ReturnType<typeof planRead> = { isGap: false, goesOn: false, segments: [] };
   let plan = nothing;
-  if (isSame) plan = { ...plan, segments: [{ file: live, from: cursor.offset, leave: false }] };
+  if (isSame)
+    plan = { ...plan, segments: [{ file: live, from: cursor.offset, sent: 0, leave: false }] };
   for (const all of isSame ? [] : [false, true]) {
     // A first run knows the siblings from when it noted their ends; they are not for it to read.
     if (!job.firstRun) siblings = await job.siblings(all);
@@ -4774,7 +4776,7 @@ async function planFor(job: Job, destination: Destination, progress: Progress) {
   const segments = plan.segments.map((segment) => ({ ...segment, end: ends.get(segment.file) }));
   const [first, ...later] = segments;
   // What is known of a file is not forgotten while older ones are read.
-  const sent = later.flatMap(({ file, from }) => (from > 0 ? file.anchorAt(from) : []));
+  const sent = later.flatMap(({ file, sent }) => (sent > 0 ? file.anchorAt(sent) : []));
   progress.finished = mergeFinished(progress.finished, sent);
   const told = job.logChanged ? [] : noticeMissing(job, plan, progress, siblings);
   const stands = first && cursor?.offset === first.from && first.file.matches(cursor);

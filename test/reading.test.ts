@@ -413,7 +413,7 @@ const HISTORIES: Record<string, string> = {
   "31. a copy, then the log is trimmed behind its first date and rotated":
     "new +1 =1 empty +blank,blank,2-4 copy-20261101 keep=blank,2-4 rotate-20261102 gap1=blank,blank,2-4",
   "31. lines that stand only in a copy": "new +1-10 =1-10 +11-12 copy.1 keep=1-10,13 =11-13",
-  "31. a copy, an edit, nothing was sent": "new +1-4 down exit75 copy.1 keep=1-3,4! up =1-4,4!",
+  "31. copied, edited, nothing sent": "new +1-4 down exit75 copy.1 keep=1-3,4! exit75 up =1-4,4!",
   "31. put back beside its unread copy": "new +1-4 rotate run .1+5 +6-60 rotate keep=1-3 =5-60 =",
   "31. put back in the middle of a long line of its copy, then rotated":
     "new +1-2 =1-2 keep=2,3-4L copy-20261101 keep=1-2 stop1 +5 rotate-20261102 run=3-4L,5",

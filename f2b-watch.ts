@@ -4530,21 +4530,13 @@ function wasAskedToday({ failures }: State, key: string, now: number): boolean {
   return told <= now && now - told < DAY;
 }
 
-/** What an idle run knows; without the services it takes those that the state proves. */
-type Kept = Pick<Settings, "state" | "log" | "mark"> & Partial<Pick<Settings, "services">>;
-
 /**
- * Whether nothing is new for anybody: seen without the lock, from a few KiB of a log of any size.
- * Nearly every run ends here, so that it does without the schemas. Throws what a pass meets again
- * and reports: a closed log, a state of a wrong shape.
+ * Whether nothing is new for these destinations: seen without the lock, from a few KiB of a log of
+ * any size. Nearly every run ends here, so that it does without the schemas. Throws what a pass
+ * meets again and reports: a closed log, a state of a wrong shape.
  */
-function nothingNew(world: World, kept: Kept): boolean {
-  const { log, mark, services } = kept;
-  const state = lastState(world, statePathOf(kept));
-  if (!state || state.log !== log || state.failures["log"]) return false;
-  const { marks = [], names: proved = [] } = state.validated ?? {};
-  const names = services?.map(({ name }) => name) ?? (marks.includes(mark) ? proved : []);
-  if (names.length === 0) return false;
+function nothingNew(world: World, log: string, state: State, names: readonly string[]): boolean {
+  if (state.log !== log || state.failures["log"]) return false;
   using live = openLive(world, log);
   if (!live) return false;
   const now = world.now();
@@ -4572,19 +4564,21 @@ function nothingNew(world: World, kept: Kept): boolean {
  * existed when a run started is delivered by that run or by one still in progress.
  */
 async function pass(world: World, settings: Settings): Promise<number> {
-  const { dryRun, verbose, ping, deadline } = settings;
+  const { dryRun, verbose, ping, deadline, services } = settings;
   if (settings.databaseNamed) databaseOf(world, settings);
   const logs = findLogs(world, settings);
   checkStateDirectory(world, settings.state, !dryRun);
   const pinged = ping ? await tellPing(world, settings) : 0;
   if (pinged === 73) return pinged;
+  const names = services.map(({ name }) => name);
   // Logs saved longest ago come first, so a run continues where the last one stopped.
   const savedMs = (own: Settings) =>
     ifPossible(() => world.fs.statSync(statePathOf(own)).mtimeMs) ?? 0;
   logs.sort((one, other) => savedMs(one) - savedMs(other));
   const watched = await overLogs(world, logs, async (own) => {
     if (dryRun) return (await session(world, own, newLines))?.exitCode ?? 0;
-    if (ifPossible(() => nothingNew(world, own))) {
+    const saved = lastState(world, statePathOf(own));
+    if (saved && ifPossible(() => nothingNew(world, own.log, saved, names))) {
       if (verbose || world.terminal) world.writeError(`f2b-watch: nothing new in ${own.log}\n`);
       return 0;
     }
@@ -4601,7 +4595,7 @@ async function pass(world: World, settings: Settings): Promise<number> {
         // A mark this old means that the running run hangs; told hourly, as its access time says.
         const stat = world.fs.statSync(markPath, { throwIfNoEntry: false });
         const now = world.now();
-        const isLong = stat && now - stat.mtimeMs >= own.maxTimeMs + MINUTE;
+        const isLong = stat && now - stat.mtimeMs >= own.maxTime * SECOND + MINUTE;
         if (isLong && (stat.atimeMs <= stat.mtimeMs || now - stat.atimeMs >= HOUR)) {
           const message = `another run has been in progress for ${durationText(now - stat.mtimeMs)}`;
           complain(world, message, "f2b-watch check names its process");
@@ -5920,7 +5914,7 @@ const ROWS = {
     const holder = locks && (isHeld.exec(locks)?.[1] ?? "");
     const mark = world.fs.statSync(`${statePathOf(settings)}.mark`, { throwIfNoEntry: false });
     const waitMs = mark && holder !== "" ? world.now() - mark.mtimeMs : 0;
-    if (waitMs > settings.maxTimeMs + MINUTE) {
+    if (waitMs > settings.maxTime * SECOND + MINUTE) {
       const why = `another run has been in progress for ${durationText(waitMs)}`;
       return new Fault(75, why, `ps -fp ${holder ?? `"$(fuser ${path})"`}`);
     }
@@ -6589,7 +6583,6 @@ function readSettings(world: World, command: string, typed: Typed) {
   };
   const manyLogs = /[*?[{]/.test(log);
   const databaseNamed = (typed.database ?? variable(OPTIONS.database.variable)) !== undefined;
-  const maxTimeMs = maxTime * SECOND;
   return {
     ...options,
     mark,
@@ -6608,9 +6601,8 @@ function readSettings(world: World, command: string, typed: Typed) {
     facts: new Facts(),
     /** What is said once, however many logs there are. */
     said: new Set<string>(),
-    maxTimeMs,
     /** When to stop. */
-    deadline: options.dryRun ? Infinity : world.now() + maxTimeMs,
+    deadline: options.dryRun ? Infinity : world.now() + maxTime * SECOND,
     services,
     /** Its messages are printed, so nothing paces or refuses them. */
     prints: options.dryRun || connected.length === 0,
@@ -6630,7 +6622,9 @@ export function main(argv: readonly string[], world: World): Promise<number> {
       const named = typed.state ?? variable("F2B_STATE");
       const state = stateDirectory(world, named && resolve(named));
       checkStateDirectory(world, state);
-      return nothingNew(world, { state, log, mark });
+      const saved = lastState(world, statePathOf({ state, log }));
+      const { marks, names } = saved?.validated ?? { marks: [], names: [] };
+      return saved !== undefined && marks.includes(mark) && nothingNew(world, log, saved, names);
     };
     if (words.length === 0 && !world.terminal && ifPossible(isIdle)) return 0;
     const { cac } = await import("cac");

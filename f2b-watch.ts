@@ -2270,7 +2270,7 @@ function urlOf(service: Service, name: string, text: string, example: string, pa
   const owner = SERVICES.find(({ owns }) => owns.test(url.hostname + url.pathname));
   if (owner && owner !== service)
     throw expected(`a ${owner.title} URL`, `for ${owner.title}, set ${owner.needs}`);
-  // Of Telegram, Microsoft Teams and Google Chat people have webhooks, too.
+  // People have webhooks of Telegram, Microsoft Teams and Google Chat, too.
   const others =
     /(?:^|\.)(?:telegram\.org|(?:office(?:365)?|logic\.azure|powerplatform|googleapis)\.com)$/;
   if (!owner && others.test(url.hostname)) throw expected("another service's URL");
@@ -2443,7 +2443,7 @@ export const SLACK: Service = {
   encode: escapeSlack,
   // Slack may ignore our sender's name, so the text names the host.
   header(host, words) {
-    // A line of ours names it, behind its sign.
+    // A line of ours already names it, behind its emoji.
     const isNamed = words.startsWith(nameText(host, SLACK.markup), words.indexOf(" ") + 1);
     return isNamed ? "" : `*${escapeSlack(host)}*\n`;
   },
@@ -4019,7 +4019,7 @@ async function askService(world: World, service: Connected): Promise<Asked> {
 // ── World: fail2ban-client ──────────────────────────────────────────────────────────────────────
 // Asked only for what it knows: an unknown jail would make fail2ban log a line, for us to send.
 
-/** Somebody else could ask: this user, or this runtime, may not. */
+/** This user, or this runtime, may not ask; another could. */
 class Closed extends Fault {}
 
 /** fail2ban's socket cannot be reached: the one fault that a ping is for. */
@@ -4059,7 +4059,7 @@ function jailsIn(answer: string, { view }: Settings, named: readonly string[] = 
   const missing = [...wanted].find((name) => !all.includes(name));
   if (missing === undefined || (some && found.length > 0)) return found;
   const place = named.length > 0 ? "" : "--jail: ";
-  const hint = meant(missing, all) ?? `fail2ban has: ${all.join(", ") || "no jails"}`;
+  const hint = didYouMean(missing, all) ?? `fail2ban has: ${all.join(", ") || "no jails"}`;
   throw new Fault(64, `${place}fail2ban has no jail ${quoted(missing)}`, hint);
 }
 
@@ -4386,7 +4386,7 @@ async function session(world: World, settings: Settings, work: Work, waits = fal
   const { dryRun, deadline, services } = settings;
   const isPass = work === newLines;
   const path = statePathOf(settings);
-  // One that others can read could be locked by them.
+  // Anybody who can read it could lock it.
   if (!dryRun) writePrivate(world, `${path}.lock`, 0, "");
   let lock = dryRun ? undefined : acquireLock(`${path}.lock`);
   for (; !dryRun && !lock; lock = acquireLock(`${path}.lock`)) {
@@ -4455,10 +4455,10 @@ async function newLines(job: Job, destination: Destination): Promise<Source> {
   const { name } = destination;
   if (logFault) throw logFault;
   let progress = state.destinations[name] ?? (await startProgress(job));
-  // Of a dry run nothing is kept: a new destination starts where the others really are.
+  // A dry run keeps nothing: a new destination starts where the others really are.
   if (settings.dryRun) progress = structuredClone(progress);
   else state.destinations[name] = progress;
-  // From here on the log is known: what is rotated away now is not from before.
+  // From now on the log is known: what is rotated away later is not history.
   if (firstRun) job.save();
   const plan = await planFor(job, destination, progress);
   noticeForeign(job, progress);
@@ -4568,14 +4568,14 @@ async function pass(world: World, settings: Settings): Promise<number> {
   if (settings.databaseNamed) databaseOf(world, settings);
   const logs = findLogs(world, settings);
   checkStateDirectory(world, settings.state, !dryRun);
-  const pinged = ping ? await tellPing(world, settings) : 0;
+  const pinged = ping ? await notifyPing(world, settings) : 0;
   if (pinged === 73) return pinged;
   const names = services.map(({ name }) => name);
   // Logs saved longest ago come first, so a run continues where the last one stopped.
   const savedMs = (own: Settings) =>
     ifPossible(() => world.fs.statSync(statePathOf(own)).mtimeMs) ?? 0;
   logs.sort((one, other) => savedMs(one) - savedMs(other));
-  const watched = await overLogs(world, logs, async (own) => {
+  const watched = await onEachLog(world, logs, async (own) => {
     if (dryRun) return (await session(world, own, newLines))?.exitCode ?? 0;
     const saved = lastState(world, statePathOf(own));
     if (saved && ifPossible(() => nothingNew(world, own.log, saved, names))) {
@@ -4592,14 +4592,15 @@ async function pass(world: World, settings: Settings): Promise<number> {
       const ended = await session(world, own, newLines);
       if (!ended) {
         if (world.terminal) complain(world, "another run is in progress, it sends what is new");
-        // A mark this old means that the running run hangs; told hourly, as its access time says.
+        // A mark this old means that the running run hangs; its access time says when that was
+        // last reported: hourly.
         const stat = world.fs.statSync(markPath, { throwIfNoEntry: false });
         const now = world.now();
         const isLong = stat && now - stat.mtimeMs >= own.maxTime * SECOND + MINUTE;
         if (isLong && (stat.atimeMs <= stat.mtimeMs || now - stat.atimeMs >= HOUR)) {
           const message = `another run has been in progress for ${durationText(now - stat.mtimeMs)}`;
           complain(world, message, "f2b-watch check names its process");
-          // That run may end at this moment.
+          // That run may be removing it.
           ifPossible(() => world.fs.utimesSync(markPath, now / SECOND, stat.mtime));
         }
         return exitCode;
@@ -4619,7 +4620,7 @@ async function pass(world: World, settings: Settings): Promise<number> {
  * Asks whether fail2ban answers; each destination is told once when it did not for a minute, and
  * when it does again, unless another run is in progress.
  */
-async function tellPing(world: World, settings: Settings): Promise<number> {
+async function notifyPing(world: World, settings: Settings): Promise<number> {
   const { host, services } = settings;
   const answer = await faultOr(66, () => askClient(world, "ping"));
   const isDown = answer instanceof Down;
@@ -4649,8 +4650,8 @@ async function tellPing(world: World, settings: Settings): Promise<number> {
 }
 
 /**
- * Sends something else than the log's lines, under the same lock. A pass that found the lock taken
- * meanwhile left its lines to us, so one is run afterwards.
+ * Sends something other than the log's lines, under the same lock. A run that found the lock taken
+ * left its lines to us, so a pass follows.
  */
 async function sendBeside(world: World, settings: Settings, work: Work): Promise<number> {
   checkStateDirectory(world, settings.state, !settings.dryRun);
@@ -4669,9 +4670,9 @@ function findLogs(world: World, settings: Settings): Settings[] {
     // A log that was rotated away and not created again is still a log.
     const rotated = world.fs.globSync(`${path}.1`).map((name) => name.slice(0, -".1".length));
     const found = [...new Set([...world.fs.globSync(path), ...rotated])].sort();
-    // A file whose name has such a sign is one log if nothing else matches.
+    // A file whose own name has a wildcard is one log if nothing else matches.
     if (found.length === 0 && world.fs.existsSync(path)) found.push(path);
-    if (found.length === 0) throw new Fault(66, `no log matches ${path}`);
+    if (found.length === 0) throw logMissing(settings);
     logs = found.filter(
       (log) => !found.some((other) => siblingName(other, log)?.isStranger === false),
     );
@@ -4683,7 +4684,7 @@ function findLogs(world: World, settings: Settings): Settings[] {
 }
 
 /** Reports what went wrong in one line; returns the exit status. */
-async function toldIfFailed(world: World, work: () => Promise<number>): Promise<number> {
+async function exitCodeOf(world: World, work: () => Promise<number>): Promise<number> {
   const ended = await faultOr(70, work);
   if (!(ended instanceof Fault)) return ended;
   if (ended.message !== "") complain(world, ended.message, ended.hint);
@@ -4691,11 +4692,11 @@ async function toldIfFailed(world: World, work: () => Promise<number>): Promise<
 }
 
 /** Works on each log, even after one fails; a request to stop ends it. */
-async function overLogs(world: World, logs: Settings[], work: (own: Settings) => Promise<number>) {
+async function onEachLog(world: World, logs: Settings[], work: (own: Settings) => Promise<number>) {
   let exitCode = 0;
   for (const own of logs) {
     if (own !== logs[0] && world.stopping.aborted) return worstExit([exitCode, 75]);
-    exitCode = worstExit([exitCode, await toldIfFailed(world, () => work(own))]);
+    exitCode = worstExit([exitCode, await exitCodeOf(world, () => work(own))]);
   }
   return exitCode;
 }
@@ -4799,8 +4800,10 @@ async function planFor(job: Job, destination: Destination, progress: Progress) {
 
 const LOG_HINT = "fail2ban-client get logtarget shows where fail2ban writes; pass that to --log";
 
-function logMissing({ log }: Settings): Fault {
-  return new Fault(66, `cannot read ${log}: no such file or directory`, LOG_HINT);
+function logMissing({ log, manyLogs, isFound }: Settings): Fault {
+  const isGlob = manyLogs && !isFound;
+  const why = isGlob ? `no log matches ${log}` : `cannot read ${log}: no such file or directory`;
+  return new Fault(66, why, LOG_HINT);
 }
 
 /** The log's last lines, as text that the grammar can read. */
@@ -5726,7 +5729,7 @@ function textSource(
 // Each row asks what a run would ask, on its own, so that no failure hides another. Nothing is
 // posted without --hello, and nothing written unless a destination that had refused works again.
 
-/** What fail2ban answers to a ping, or why not, and to questions: nothing where it cannot be. */
+/** fail2ban's answer to a ping, or why there is none; `ask` gives "" where it cannot be asked. */
 async function askPing(world: World, settings: Settings) {
   const ping = await faultOr(66, () => askClient(world, "ping"));
   const ask = async (...words: readonly string[]) =>
@@ -5787,7 +5790,7 @@ const ROWS = {
     return new Fault(66, message, LOG_HINT);
   },
   async "rotated files"({ world, settings: { log, isFound } }) {
-    // That the folder cannot be listed is said without a try again.
+    // Throws where the folder cannot be listed.
     listSiblings(world, log);
     using live = ifPossible(() => openLive(world, log, isFound));
     const siblings = await openSiblings(world, log, live);
@@ -5925,7 +5928,7 @@ const ROWS = {
 
 /**
  * Asks a destination without posting. Under the lock of a run it resumes what had refused and works
- * again, and posts the test message; how that ends is no failure of a run.
+ * again, and posts the test message.
  */
 async function tryService(world: World, settings: Settings, logs: Settings[], service: Connected) {
   const { host, hello, dryRun, json } = settings;
@@ -5953,11 +5956,11 @@ async function tryService(world: World, settings: Settings, logs: Settings[], se
   const path = neutralise(redact(settings.log.replaceAll("`", "'"), []));
   const words = `👋 ${host}: f2b-watch ${VERSION} can post here and watches \`${path}\``;
   let outcome: Ended["outcome"];
-  const callOn: Work = async (job, own) => {
+  const resume: Work = async (job, own) => {
     if (own.name !== name) return undefined;
     const channel = job.channel(name);
     if (channel.pause?.settings) delete channel.pause;
-    // How it ends is no failure of a run.
+    // If it fails, that is no failed run.
     if (posts && job.settings.log === first.log)
       outcome = await faultOr(70, () => deliver(job, own, textSource(job, own, words, "")));
     return undefined;
@@ -5965,7 +5968,7 @@ async function tryService(world: World, settings: Settings, logs: Settings[], se
   const failed = await faultOr(73, async () => {
     // Each log's state remembers by itself who refused.
     for (const each of posts || (refusal && !dryRun) ? logs : [])
-      await sendBeside(world, { ...each, host }, callOn);
+      await sendBeside(world, { ...each, host }, resume);
   });
   // What a dry run printed proves nothing.
   const ended = dryRun ? undefined : (failed ?? outcome);
@@ -6026,7 +6029,7 @@ async function status(world: World, settings: Settings, named: readonly string[]
   settings.facts.news.set("status", jails instanceof Fault ? jails : undefined);
   if (jails instanceof Fault) {
     if (!send || jails.exitCode !== 66) throw jails;
-    // What cron sends is reported as rarely as a run that fails.
+    // With --send, which is for cron, it is reported as rarely as a run that fails.
     const exitCode = await sendBeside(world, settings, () => undefined);
     return worstExit([exitCode, jails.exitCode]);
   }
@@ -6064,7 +6067,7 @@ async function addLines(world: World, tally: Tally, file: OpenFile, from: number
     const isPlain = isAscii(lines) && !/[\x00-\x08\x0b-\x1f\x7f]/.test(text);
     tally.addText((isPlain ? text : visible(decoded(lines))) + (end > 0 ? "" : "\n"));
     at = next;
-    // About every 2 MiB signals and the garbage collector are let in.
+    // Every 2 MiB or so, lets signals and the garbage collector in.
     if (at % (2 * 1024 * 1024) > buffer.length) continue;
     await world.sleep(0);
     if (world.stopping.aborted) throw new Fault(75, "stopped before it was done");
@@ -6087,7 +6090,7 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
   const { log, state, since: period, verbose } = settings;
   // A line so much older ends the search for where the period begins: clocks are put back.
   const limit = stampOf(period.sinceMs - 3 * HOUR);
-  // What has no time may be of any.
+  // A file without a time may hold lines of any.
   const isOlder = (time: string) => time !== "" && time < limit;
   /** The rotated files that may have lines from the limit on, and plain ones besides. */
   const openOlder = async () => {
@@ -6131,7 +6134,7 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
 
 /** Says what happened in a period, on stdout or where the messages go. */
 function digest(world: World, all: Settings): Promise<number> {
-  return overLogs(world, findLogs(world, all), async (settings) => {
+  return onEachLog(world, findLogs(world, all), async (settings) => {
     const { log, host, json, send, prints, view } = settings;
     const report = await readDigest(world, settings);
     const { jails, failedActions, otherAlerts, serverStarts, lines } = report;
@@ -6345,7 +6348,7 @@ function helpText(word = ""): string {
  * A hint that names the nearest of the names: one that begins with the word, or differs from it in
  * at most so many letters that are wrong, missing, added or swapped.
  */
-function meant(word: string, names: readonly string[], most?: number): string | undefined {
+function didYouMean(word: string, names: readonly string[], most?: number): string | undefined {
   const plain = (name: string) => name.toLowerCase().replaceAll(/[-_]/g, "");
   const isNear = (typed: string, name: string, errors: number): boolean => {
     let same = 0;
@@ -6372,7 +6375,7 @@ function badUsage(message: string, hint = "f2b-watch help lists commands and opt
 function unknown(kind: "option" | "command", word: string): Fault {
   const flags = Object.values(OPTIONS).map(({ flag }) => flag);
   const names = kind === "option" ? flags : COMMANDS.slice(1).map(({ name }) => name);
-  return badUsage(`unknown ${kind}: ${quoted(word)}`, meant(word, names));
+  return badUsage(`unknown ${kind}: ${quoted(word)}`, didYouMean(word, names));
 }
 
 /** Options as they were typed. */
@@ -6427,7 +6430,7 @@ function commandOf(parser: Cac.CAC, words: readonly string[], typed: Typed): Com
   if (name === "pass" && first !== undefined) throw unknown("command", first);
   if (name === "status" && words.length > 1 && typed.jail)
     throw badUsage("--jail: jails are already named after status", "f2b-watch help status");
-  // A crontab's options of a run may be given to every command.
+  // Every command takes a run's options, so that a crontab's can be reused.
   const isUsed = (each: string) => each === name || each === "pass";
   const stray = OPTION_NAMES.find((each) => typed[each] && !OPTIONS[each].commands.some(isUsed));
   if (!stray || examples.length === 0) return command;
@@ -6509,7 +6512,8 @@ function checkVariables(world: World, variables: ReturnType<typeof readVariables
   // Also by `F2B_DISCORD_WEBHOOK` or `DISCORD_WEBHOOK_URL`.
   const services = SERVICES.map(({ name }) => name).join("|");
   const around = new RegExp(`^F2B_(?=${services})|_?(?:UR[IL]|\\d+)$`, "gi");
-  const near = (name: string, most?: number) => meant(name.replaceAll(around, ""), known, most);
+  const near = (name: string, most?: number) =>
+    didYouMean(name.replaceAll(around, ""), known, most);
   const isForeign = (name: string) =>
     !variables.known.includes(name) && !proxies.includes(name.toUpperCase());
   const missed = nearby.filter(isForeign).find((name) => near(name, name.length > 12 ? 2 : 1));
@@ -6546,7 +6550,7 @@ function readOptions(world: World, command: string, typed: Typed, variable: Look
       const message = `${place}: expected ${expects}, found ${quoted(text)}`;
       const names: readonly string[] = expects.match(/\b[a-z]{3,}\b/g) ?? [];
       const wrong = text.split(",").find((word) => !names.includes(word.trim()));
-      const hint = meant(wrong ?? text, names);
+      const hint = didYouMean(wrong ?? text, names);
       throw exitCode === 64 ? badUsage(message, hint) : new Fault(exitCode, message, hint);
     }
     return [name, value];
@@ -6576,7 +6580,7 @@ function readSettings(world: World, command: string, typed: Typed) {
       throw new Fault(78, `--${name}: no destination is set`, SET_ONE);
   // Lazily: where no line needs it, a time zone's data takes 4 MB and a third of a short run.
   const lastDay = lazily(() => stampOf(wallClock(world.now()) + DAY).slice(0, 10));
-  /** The host's name beside what is said of a log in this directory. */
+  /** The host's name in messages about a log in this directory. */
   const hostFor = (directory: string) => {
     const name = (host ?? world.hostName()).replaceAll("{dir}", () => directory);
     return neutralise(name.replace(/\s+/g, " ")).slice(0, HOST_LIMIT);
@@ -6588,10 +6592,10 @@ function readSettings(world: World, command: string, typed: Typed) {
     mark,
     state: stateDirectory(world, state),
     hostFor,
-    /** Where no log is meant. */
+    /** In messages that are about no log. */
     host: hostFor(world.hostName()),
     view: { format, only, jails, color, lastDay },
-    /** Of the logs of many hosts no more than one is this machine's. */
+    /** Logs of many hosts: at most one of them is this machine's. */
     manyLogs,
     /** Wildcards found the log: it must be no link. */
     isFound: false,
@@ -6612,7 +6616,7 @@ function readSettings(world: World, command: string, typed: Typed) {
 
 /** Runs the program: arguments without the program's name in, exit status out. */
 export function main(argv: readonly string[], world: World): Promise<number> {
-  return toldIfFailed(world, async () => {
+  return exitCodeOf(world, async () => {
     const { words, typed } = takeOptions(argv);
     // Nearly every run that cron starts ends here, without zod and cac: the state says that a run
     // before this one validated the same options and variables, and nothing is new.

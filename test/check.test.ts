@@ -238,6 +238,8 @@ const FRESH: Case[] = [
   ["a log that only others may read",
     (scene) => (asUser(scene), failing(scene, "openSync", "EACCES", (path) => path === scene.log)),
     "log", 66, /permission denied/, /^run as root, or as a member of the log's group$/],
+  ["logs of many hosts that are not there", (scene) => (scene.watched = `${scene.directory}/no*.log`),
+    "log", 66, /^no log matches \S+$/, /--log/],
   ["a directory for a log", (scene) => (scene.remove(), fs.mkdirSync(scene.log)), "log", 66,
     /not a regular file/, /--log/],
   ["the log of another program",

@@ -4770,9 +4770,10 @@ async function planFor(job: Job, destination: Destination, progress: Progress) {
   const ends = new Map(files.filter(isDone).map((file) => [file, file.anchorAt(file.size)]));
   const segments = plan.segments.map((segment) => ({ ...segment, end: ends.get(segment.file) }));
   const [first, ...later] = segments;
+  const anchorsAt = (place: "from" | "sent") =>
+    later.flatMap((each) => (each[place] > 0 ? each.file.anchorAt(each[place]) : []));
   // What is known of a file is not forgotten while older ones are read.
-  const sent = later.flatMap(({ file, sent }) => (sent > 0 ? file.anchorAt(sent) : []));
-  progress.finished = mergeFinished(progress.finished, sent);
+  progress.finished = mergeFinished(progress.finished, anchorsAt("sent"));
   const told = job.logChanged ? [] : noticeMissing(job, plan, progress, siblings);
   const stands = first && cursor?.offset === first.from && first.file.matches(cursor);
   const proof = stands ? cursor : undefined;
@@ -4791,8 +4792,9 @@ async function planFor(job: Job, destination: Destination, progress: Progress) {
     restAt: rests ? first.file.cursorAt(first.from, lines, total) : undefined,
     // The position is lost: lines may be missing.
     isGap: plan.isGap,
-    // Once the plan is carried out, all that the siblings hold is done or stale.
-    ends: [...ends.values()],
+    // Once the plan is carried out, all that the siblings hold is done or stale, also where another
+    // file holds it.
+    ends: [...ends.values(), ...anchorsAt("from")],
     listing: siblings.snapshot ?? listing,
     known: [...new Set([...known, ...done, ...told])].slice(-400),
   };

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { playAll, playHistory, shrink, type History } from "./histories.ts";
+import { playAll, playHistory, randomHistory, shrink, type History } from "./histories.ts";
 
 const count = Number(process.env["HISTORIES"] ?? 3_000);
 const firstSeed = Number(process.env["HISTORIES_SEED"] ?? 1);
@@ -18,14 +18,18 @@ test("a plain history is as promised", async () => {
   expect(await playHistory(plain)).toBeUndefined();
 });
 
-test("the oracle notices a channel that forgets what it took", async () => {
-  const failure = await playHistory(plain, "forgetful");
-  expect(failure?.what).toContain("were not delivered");
+test.each([
+  ["forgetful", "were not delivered"],
+  ["doubling", "came again"],
+] as const)("the oracle notices a channel that is %s", async (channel, what) => {
+  expect((await playHistory(plain, channel))?.what).toContain(what);
 });
 
-test("the oracle notices a message that comes twice", async () => {
-  const failure = await playHistory(plain, "doubling");
-  expect(failure?.what).toContain("came again");
+// Each went wrong once, most of them in a way of its own.
+const KEPT = `530 9179 504982 7000373 7002005 7003238 7014296 7015040 7018807 8010241 20013884 20017472
+  20019356 31000320 31001585 32000245 32000757 33004937 38000216 38000313`;
+test.each(KEPT.split(/\s+/))("history %s is as promised", async (seed) => {
+  expect(await playHistory(randomHistory(Number(seed)))).toBeUndefined();
 });
 
 test("a failing history shrinks to the steps that matter", async () => {

@@ -131,9 +131,8 @@ const TOPICS = [
   { kind: "ban", jail: "nginx", words: "fail2ban.actions [18191]: NOTICE [nginx] Ban" },
   { kind: "other", jail: "", words: "fail2ban.server [18191]: INFO rollover performed on" },
 ] as const;
-type Topic = (typeof TOPICS)[number];
 
-const topicOf = (id: number): Topic => TOPICS[[0, 0, 0, 1, 0, 2, 0, 3, 2][id % 9] ?? 0]!;
+const topicOf = (id: number) => TOPICS[[0, 0, 0, 1, 0, 2, 0, 3, 2][id % 9] ?? 0]!;
 
 /** A dated line is told by its last characters. */
 function lineText(id: number, length: number): string {
@@ -535,10 +534,8 @@ class Oracle {
     const [, body] = /```\n([^]*)\n```$/.exec(content) ?? [];
     const notice = prefix.includes("may be missing");
     if (notice && !this.#noticeFits) this.#fail(`a gap was told where none is: ${prefix.trim()}`);
-    const silence = this.#damaged
-      ? "the state was damaged, and nothing said so"
-      : "lost in silence";
-    if (this.#noticeDue && !notice) this.#fail(`${silence}: ${[...this.#lost].join()}`);
+    const what = this.#damaged ? "the state was damaged" : "lost";
+    if (this.#noticeDue && !notice) this.#fail(`${what} in silence: ${[...this.#lost].join()}`);
     this.#noticeDue = false;
     this.#readIn = this.disk.generation;
     if (notice) {

@@ -358,7 +358,7 @@ describe("fail2ban-client", () => {
       expect(await told()).toBe("");
       for (const end of ["stop", "kill"] as const) {
         await fail2ban[end]();
-        expect(await told()).toStartWith("does not answer");
+        expect(await told()).toStartWith("has not answered for 1 min");
         await fail2ban.start();
         expect(await told()).toBe("answers again, after 3 min");
       }

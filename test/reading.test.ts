@@ -99,7 +99,7 @@ class Story extends Scene {
     return (...args: any[]) => {
       this.#happens("c");
       if (name === "readdirSync") this.#happens("l");
-      if (name === "readSync" && args[3] >= 100_000) this.#happens("r");
+      if (name === "readSync" && args[3] >= 50_000) this.#happens("r");
       for (const refusal of this.#refusals) {
         const message = refusal(name, args);
         if (message) throw systemError(message);

@@ -375,13 +375,10 @@ function closingOf(quote: string, text: string, from: number): number {
   return text.length;
 }
 
+type Span = [start: number, end: number];
+
 /** The value that begins here: a word, or all up to its name's quote. `whole`: with its blanks. */
-function valueAt(
-  text: string,
-  from: number,
-  quote: string,
-  whole: boolean,
-): [start: number, end: number] {
+function valueAt(text: string, from: number, quote: string, whole: boolean): Span {
   const { opening, header, bare, joined } = patterns();
   const opens = endOf(opening, text, from) > from;
   const isClosed = quote !== "" && text.startsWith(quote, from);
@@ -406,7 +403,7 @@ function valueAt(
 }
 
 /** Where the secret is that a pattern's match shows; nowhere when it is none. */
-function secretOf(text: string, match: RegExpExecArray): [start: number, end: number] {
+function secretOf(text: string, match: RegExpExecArray): Span {
   const { noSecret, inPath, looksRandom, beforeName } = patterns();
   const from = match.index + match[0].length;
   if (!match.groups) return [match.index + (match[1]?.length ?? 0), from];
@@ -2603,11 +2600,8 @@ function retryDelayMs({ kind, waitMs }: Verdict, tried: number, jitterMs: number
 }
 
 /** How long to leave a destination alone: as long as it said, else longer than last time. */
-function pauseAfter(
-  { kind, why, hint, waitMs }: Verdict,
-  given: { now: number; afterMs: number; last: Pause | undefined; settings: string },
-): Pause | undefined {
-  const { now, afterMs, last, settings } = given;
+function pauseFor(verdict: Verdict, now: number, afterMs: number, settings: string, last?: Pause) {
+  const { kind, why, hint, waitMs } = verdict;
   const [exitCode, , firstMs, longestMs = 0]: Ending = VERDICTS[kind];
   if (firstMs === undefined) return undefined;
   const nextMs = Math.min(Math.max(firstMs, (last?.stepMs ?? 0) * 2), longestMs);
@@ -4332,18 +4326,14 @@ function showProgress({ world }: Job, text: string): void {
 }
 
 /** Reports a failure when it begins or changes, after an hour, then daily; and when it is over. */
-function report(
-  { world, state, settings }: Job,
-  key: string,
-  fault: Fault | undefined,
-  over: string,
-  waiting = (): string | undefined => undefined,
-): void {
+function report(job: Job, key: string, fault: Fault | undefined, over: string, source?: Source) {
+  const { world, state, settings } = job;
   const { [key]: last } = state.failures;
   if (!fault) {
     if (!last || settings.dryRun) return;
     delete state.failures[key];
-    return complain(world, over);
+    complain(world, over);
+    return;
   }
   const { exitCode, message, hint } = fault;
   if (message === "") return;
@@ -4358,7 +4348,7 @@ function report(
   const isDue = told < since || now >= dueAt;
   // If the state cannot be saved, the report cannot be remembered.
   if (isDue || exitCode === 73 || world.terminal || settings.dryRun) {
-    const unsent = ifPossible(waiting);
+    const unsent = ifPossible(() => source?.waiting?.());
     complain(world, unsent ? `${message}; ${unsent}` : message, hint);
   }
   if (isDue) state.failures[key] = { since, told: world.heard ? now : 0, exitCode, reason: why };
@@ -4494,7 +4484,7 @@ function reportEnded(job: Job, ended: readonly Ended[]): number {
     if (fault?.exitCode === 66) continue;
     // Where nothing was sent, nobody knows whether it works again. Counting what waits reads all of
     // it, so that is done only for a report.
-    if (outcome !== 0) report(job, name, fault, `${title} works again`, () => source?.waiting?.());
+    if (outcome !== 0) report(job, name, fault, `${title} works again`, source);
     const text =
       outcome === 0 ? "nothing new for" : `${amount(Number(outcome), "message")} sent to`;
     if (!fault && world.terminal && !prints) complain(world, `${text} ${title}`);
@@ -4675,9 +4665,7 @@ function findLogs(world: World, settings: Settings): Settings[] {
     // A file whose own name has a wildcard is one log if nothing else matches.
     if (found.length === 0 && world.fs.existsSync(path)) found.push(path);
     if (found.length === 0) throw logMissing(settings);
-    logs = found.filter(
-      (log) => !found.some((other) => siblingName(other, log)?.isStranger === false),
-    );
+    logs = found.filter((log) => !found.some((one) => siblingName(one, log)?.isStranger === false));
   }
   return logs.map((log) => {
     const host = settings.hostFor(basename(dirname(log)));
@@ -5276,7 +5264,7 @@ async function deliver(job: Job, destination: Destination, source: Source): Prom
       const tried = tries[kind] ?? 0;
       const afterMs = retryDelayMs(verdict, tried, 50 + Math.floor(world.random() * 200));
       if (now + afterMs >= deadline) {
-        const pause = pauseAfter(verdict, { now, afterMs, last: channel.pause, settings });
+        const pause = pauseFor(verdict, now, afterMs, settings, channel.pause);
         if (pause) channel.pause = pause;
         throw new Fault(VERDICTS[kind][0], `${title}: ${why}`, hint);
       }
@@ -5654,8 +5642,8 @@ class LogSource implements Source {
   /** Ends the run for a destination that refuses whatever comes, and leaves it alone for a while. */
   #refusal(why: string, hint?: string): Fault {
     const { name, title, settings } = this.#destination;
-    const given = { now: this.#job.world.now(), afterMs: 0, last: undefined, settings };
-    this.#job.channel(name).pause = pauseAfter({ kind: "refused", why, hint }, given);
+    const pause = pauseFor({ kind: "refused", why, hint }, this.#job.world.now(), 0, settings);
+    this.#job.channel(name).pause = pause;
     return new Fault(69, `${title}: ${why}`, hint);
   }
 
@@ -5696,15 +5684,9 @@ class LogSource implements Source {
 }
 
 /** A text of ours beside the pass: in a fence under its title, in as many messages as it needs. */
-function textSource(
-  job: Job,
-  destination: Destination,
-  title: string,
-  text: string,
-  whenDone = (): unknown => undefined,
-): Source {
-  const { fenced, plain, limit } = destination;
-  const encoded = destination.encode(text);
+function textSource(job: Job, own: Destination, title: string, text: string, after?: () => void) {
+  const { fenced, plain, limit } = own;
+  const encoded = own.encode(text);
   let [at, taken, isOver]: [number, number, boolean] = [0, 0, false];
   return {
     next(isUnclear) {
@@ -5720,13 +5702,13 @@ function textSource(
     done() {
       at += taken;
       isOver = at >= encoded.length;
-      if (isOver) whenDone();
+      if (isOver) after?.();
       job.save();
     },
     refused(_, { why, hint }) {
-      throw new Fault(69, `${destination.title}: the message was refused: ${why}`, hint);
+      throw new Fault(69, `${own.title}: the message was refused: ${why}`, hint);
     },
-  };
+  } satisfies Source;
 }
 
 // ── Command: check ──────────────────────────────────────────────────────────────────────────────
@@ -6515,9 +6497,8 @@ function checkVariables(world: World, variables: ReturnType<typeof readVariables
   }
   // Also by `F2B_DISCORD_WEBHOOK` or `DISCORD_WEBHOOK_URL`.
   const services = SERVICES.map(({ name }) => name).join("|");
-  const around = new RegExp(`^F2B_(?=${services})|_?(?:UR[IL]|\\d+)$`, "gi");
-  const near = (name: string, most?: number) =>
-    didYouMean(name.replaceAll(around, ""), known, most);
+  const extra = new RegExp(`^F2B_(?=${services})|_?(?:UR[IL]|\\d+)$`, "gi");
+  const near = (name: string, most?: number) => didYouMean(name.replaceAll(extra, ""), known, most);
   const isForeign = (name: string) =>
     !variables.known.includes(name) && !proxies.includes(name.toUpperCase());
   const missed = nearby.filter(isForeign).find((name) => near(name, name.length > 12 ? 2 : 1));

@@ -1749,8 +1749,7 @@ export class Words {
       case "alert": {
         // What was raised stands at the end, and is not cut off.
         const cut = shortened(each.text, each.why ? 150 : 300);
-        const whole = each.why && !each.text.endsWith(each.why) ? `${cut} ${each.why}` : cut;
-        return `⚠️ ${jail && `${jail} `}${code(whole, 300)}`;
+        return `⚠️ ${jail && `${jail} `}${code(joined([cut, each.why], " "), 300)}`;
       }
     }
     const [sign, did, many] = {

@@ -4739,8 +4739,8 @@ async function planFor(job: Job, destination: Destination, progress: Progress) {
   if (isSame)
     plan = { ...plan, segments: [{ file: live, from: cursor.offset, sent: 0, leave: false }] };
   for (const all of isSame ? [] : [false, true]) {
-    // A first run knows the siblings from when it noted their ends; they are not for it to read.
-    if (!job.firstRun) siblings = await job.siblings(all);
+    // A first dry run notes no ends, so it must not see what it would read behind them.
+    if (!job.firstRun || !settings.dryRun) siblings = await job.siblings(all);
     files = live ? [...siblings.open, live] : [...siblings.open];
     // The first states did not know all siblings: what is older than their place is done.
     const at = cursor && !progress.known ? files.findLastIndex((file) => file.matches(cursor)) : 0;
@@ -4877,14 +4877,14 @@ async function startProgress(job: Job): Promise<Progress> {
     const details = " or repeated: the state was damaged, so the last position is unknown";
     return { ...blank, notice: gapNotice(settings, details) };
   }
-  const { open, keys, leftOut, snapshot } = settings.dryRun ? NO_SIBLINGS : await job.siblings();
+  const { open, keys, leftOut } = settings.dryRun ? NO_SIBLINGS : await job.siblings();
   const files = live ? [...open, live] : open;
   // The end of a copy of something longer is not the end of what it is a copy of.
   const finished = open
     .filter((file) => file.size > 0 && !file.isCopyIn(files))
     .map((file) => file.anchorAt(file.size));
   const known = [...keys, ...leftOut.map(({ told }) => told)];
-  const seen = { ...blank, finished, known, listing: snapshot };
+  const seen = { ...blank, finished, known };
   if (!live?.hasLine()) return seen;
   const end = settings.from === "end" ? live.lastLineEnd() : 0;
   return { ...seen, cursor: live.cursorAt(end, live.countLines(0, end)) };

@@ -352,6 +352,8 @@ class Disk {
     if (inA === undefined || moreA.length + moreB.length > 0) return false;
     if (inB === undefined || inA[0] === inB[0]) return true;
     if (inA[0] === "") return false;
+    const numberOf = ([name]: [string, string]) => Number(/^\.(\d+)/.exec(name)?.[1]);
+    if (numberOf(inA) < numberOf(inB)) return false;
     // A number that it was given says more than what it begins with.
     if ([inA[0], inB[0]].some((name) => /^@fail2ban\.\d|^\.\d\.1/.test(name))) return false;
     return start(inA[1]) < start(inB[1]);

@@ -2086,7 +2086,7 @@ function planRead(progress: Progress, all: readonly OpenFile[]) {
 const HOMEPAGE = "https://github.com/f2b-watch/f2b-watch";
 
 const HINTS = {
-  later: "nothing to do: nothing is lost, a later run continues",
+  later: "usually temporary: the next run tries again, and no line is lost",
   reach: "check the connection from this machine: curl -sSI HOST",
   between: "a proxy or firewall may have replied: curl -sSI HOST",
   mend: "check its settings there, or create a new webhook",

@@ -938,20 +938,22 @@ class LogContext {
   }
 
   #noteJail(next: LogRecord, jail: string): void {
-    const waiting = this.unbans.get(jail) ?? [];
-    if (waiting.length === 0 && next.event !== "unban") return;
+    const isUnban = next.event === "unban";
+    const { unbans } = this;
+    // Nearly every line ends here.
+    if (!isUnban && !unbans.has(jail)) return;
+    const waiting = unbans.get(jail) ?? [];
     const msOf = ({ date, time }: LogRecord) => wallClockMs(`${date} ${time}`);
     // They may be of one stop; by the time of day alone, where they have no date.
     const isNear = (unban: LogRecord) => Math.abs(msOf(unban) - msOf(next)) <= 10 * SECOND;
-    if (next.event === "unban") {
+    if (isUnban) {
       while (waiting[0] && !isNear(waiting[0])) waiting.shift();
       waiting.push(next);
-      this.unbans.set(jail, waiting);
-      return;
+      return void unbans.set(jail, waiting);
     }
     if (next.event === "jailStopped" && !this.stopping)
       for (const unban of waiting.filter(isNear)) this.#repeal(unban);
-    this.unbans.delete(jail);
+    unbans.delete(jail);
   }
 
   #repeal(unban: LogRecord): void {
@@ -1276,7 +1278,9 @@ export class Batch {
       const record = context.read(line);
       if (record) {
         this.#readRecord();
-        [this.#record, this.#below] = [record, []];
+        this.#record = record;
+        // Nearly every record is one line.
+        if (this.#below.length > 0) this.#below = [];
         if (record.time) this.to = record;
         this.from ??= this.to;
       } else if (this.#record) this.#below.push(unwrap(line).text);
@@ -1929,7 +1933,7 @@ function lastLine(bytes: Uint8Array): Uint8Array {
  */
 function markOf(lines: readonly Uint8Array[]): string {
   const hashes: string[] = [];
-  for (const line of lines.slice(0, 8)) {
+  for (const line of lines) {
     hashes.push(fingerprint(line.subarray(-ANCHOR_LINE_BYTES)));
     if (line.length >= ANCHOR_LINE_BYTES || lineTime(line) !== "") break;
   }
@@ -3326,10 +3330,13 @@ class OpenFile {
     const isKept = (at: number) => at % 2 ** Math.floor(Math.log2((total - at) / 8 + 1)) === 0;
     const known = rows.flatMap((row, index): KnownLine[] => {
       const at = total - index;
-      return isKept(at) ? [[at, markOf(rows.slice(index)), lineTime(row)]] : [];
+      return isKept(at) ? [[at, markOf(rows.slice(index, index + 8)), lineTime(row)]] : [];
     });
     const older = trail.filter(([at]) => at <= total - rows.length && isKept(at));
-    const lastTime = rows.map(lineTime).find((time) => time !== "");
+    const lastTime = rows
+      .values()
+      .map(lineTime)
+      .find((time) => time !== "");
     const began = this.firstTime;
     return { ...this.anchorAt(offset, near), lines, began, lastTime, trail: [...known, ...older] };
   }
@@ -4971,7 +4978,8 @@ class Feed {
   /** The next batch, and the place behind it; absent at the end. */
   readBatch(from: Position, before: Batch["seen"] | undefined) {
     const { view } = this.shows;
-    let [batch, after, length]: [Batch | undefined, Position, number] = [undefined, from, 0];
+    let [batch, after]: [Batch | undefined, Position] = [undefined, from];
+    let [pages, length] = [0, 0];
     for (let isLast = false; !isLast && length < EVENTS_BYTES;) {
       const page = this.#read(after, PAGE_BYTES);
       const end = page.ends.at(-1);
@@ -4979,9 +4987,10 @@ class Feed {
       batch ??= new Batch(view, before ?? this.#seenBefore(page, view));
       batch.read(linesOf(page.text));
       length += page.text.length;
-      // Also for the lines that are known of those before it.
-      after = { ...end, before: undefined, cursor: this.cursorOf(end) };
       ({ isLast } = page);
+      // In every fourth page also for the lines that are known of those before it.
+      const isKept = ++pages % 4 === 0 || isLast || length >= EVENTS_BYTES;
+      after = isKept ? { ...end, before: undefined, cursor: this.cursorOf(end) } : end;
     }
     return batch && { batch: batch.finish(), after };
   }

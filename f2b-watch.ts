@@ -3118,32 +3118,30 @@ function isDenied(error: unknown): boolean {
   return error instanceof Error && error.name === "NotCapable";
 }
 
-/** An error as a person can read it; Deno says itself which permission it wants. */
-function asFault(error: unknown, exitCode: number): Fault {
-  const { message } = error instanceof Error ? error : new Error("unknown error");
-  const denied = /Requires (\w+) access to "([^"]+?)(?:\/[^/]+\.try\d+)?"/.exec(message);
-  if (denied) {
-    const [, kind, what] = denied;
-    const hint = `deno run … --allow-${kind}=${what}`;
-    return new (kind === "run" ? Closed : Fault)(78, `Deno denies ${kind} access`, hint);
-  }
-  if (error instanceof Fault) return error;
-  const code = errorCode(error);
-  if (!code) {
-    const hint = `report it: ${HOMEPAGE.replace("https://", "")}/issues`;
-    return new Fault(70, `a bug in f2b-watch ${VERSION}: ${message}`, hint);
-  }
-  const isClosed = /^E(?:ACCES|PERM)$/.test(code);
-  const hint = isClosed ? "run as root" : "make sure that it exists, or choose another one";
-  return new Fault(exitCode, `no access: ${reason(error)}`, hint);
-}
-
-/** The result, or the fault that stands for an error; a system error gets this exit code. */
+/**
+ * The result, or the fault that stands for an error, as a person can read it; a system error gets
+ * this exit code. Deno says itself which permission it wants.
+ */
 async function faultOr<Result>(exitCode: number, work: () => Result | Promise<Result>) {
   try {
     return await work();
   } catch (error) {
-    return asFault(error, exitCode);
+    const { message } = error instanceof Error ? error : new Error("unknown error");
+    const denied = /Requires (\w+) access to "([^"]+?)(?:\/[^/]+\.try\d+)?"/.exec(message);
+    if (denied) {
+      const [, kind, what] = denied;
+      const hint = `deno run … --allow-${kind}=${what}`;
+      return new (kind === "run" ? Closed : Fault)(78, `Deno denies ${kind} access`, hint);
+    }
+    if (error instanceof Fault) return error;
+    const code = errorCode(error);
+    if (!code) {
+      const hint = `report it: ${HOMEPAGE.replace("https://", "")}/issues`;
+      return new Fault(70, `a bug in f2b-watch ${VERSION}: ${message}`, hint);
+    }
+    const isClosed = /^E(?:ACCES|PERM)$/.test(code);
+    const hint = isClosed ? "run as root" : "make sure that it exists, or choose another one";
+    return new Fault(exitCode, `no access: ${reason(error)}`, hint);
   }
 }
 
@@ -4100,13 +4098,10 @@ export async function lookUpFacts(world: World, settings: Settings, all: { id: s
   const bans = all.filter((each): each is Of<"ban"> => "event" in each && each.event === "ban");
   const ask = async (source: string, look: () => Promise<unknown>) => {
     if (facts.givenUp.has(source)) return;
-    try {
-      await look();
-      facts.news.set(source, undefined);
-    } catch (error) {
-      facts.givenUp.add(source);
-      facts.news.set(source, asFault(error, 66));
-    }
+    const found = await faultOr(66, look);
+    const fault = found instanceof Fault ? found : undefined;
+    if (fault) facts.givenUp.add(source);
+    facts.news.set(source, fault);
   };
   facts.bans.clear();
   if (bans.length > 0)

@@ -2136,23 +2136,12 @@ export interface Verdict {
 }
 
 /** A reply as received; the body may be any text. */
-interface Reply {
-  readonly status: number;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body: string;
-}
+type Reply = Readonly<{ status: number; headers: Record<string, string>; body: string }>;
 
 /** A request; a body that is no form is sent as JSON. */
-interface Call {
-  readonly url: string;
-  readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: object;
-}
+type Call = Readonly<{ url: string; headers?: Record<string, string>; body?: object }>;
 
-interface AttachedFile {
-  readonly name: string;
-  readonly parts: readonly string[];
-}
+type AttachedFile = Readonly<{ name: string; parts: readonly string[] }>;
 
 /** What a service reports when asked without posting. */
 interface Asked {
@@ -4480,7 +4469,7 @@ function reportEnded(job: Job, ended: readonly Ended[]): number {
         report(job, "stuck", new Fault(0, message, "fail2ban-client flushlogs"), "");
       }
     }
-    if (outcome === undefined || outcome instanceof Stopped) continue;
+    if (outcome === undefined) continue;
     const fault = outcome instanceof Fault ? outcome : undefined;
     if (fault?.exitCode === 66) continue;
     // Where nothing was sent, nobody knows whether it works again. Counting what waits reads all of
@@ -5208,12 +5197,8 @@ interface Source {
   waiting?(): string;
 }
 
-/** The run was asked to stop before the next message was found. */
-class Stopped extends Fault {
-  constructor() {
-    super(75, "stopped", "check again");
-  }
-}
+/** The run was asked to stop before the next message was found: nothing to report. */
+const STOPPED = new Fault(75, "", "check again");
 
 const TIME_IS_UP = "time is up, the next run continues";
 
@@ -5237,7 +5222,7 @@ async function deliver(job: Job, destination: Destination, source: Source): Prom
       complain(world, `dry run: ${amount(sent, "message")} for ${title}, none sent`);
     if (!message) return sent;
     if (!prints || world.now() >= deadline) await takeTurn(job, destination, sent);
-    if (world.stopping.aborted) throw new Stopped();
+    if (world.stopping.aborted) throw STOPPED;
     if (!dryRun) source.begin(message);
     if (prints) {
       const full = printed.add(message);
@@ -5385,7 +5370,7 @@ class LogSource implements Source {
       if (leaves) this.#leave(spot);
       if (spot.page.isLast && spot.page.ends.length === 0) return undefined;
       await world.sleep(0);
-      if (world.stopping.aborted) throw new Stopped();
+      if (world.stopping.aborted) throw STOPPED;
       if (world.now() >= deadline) throw new Fault(75, `${this.#destination.title}: ${TIME_IS_UP}`);
     }
   }
@@ -5962,7 +5947,7 @@ async function tryService(world: World, settings: Settings, logs: Settings[], se
   // What a dry run printed proves nothing.
   const ended = dryRun ? undefined : (failed ?? outcome);
   if (ended instanceof Fault)
-    return faultFor(`but ${ended.message.replace(`${title}: `, "")}`, ended);
+    return faultFor(`but ${ended.message.replace(`${title}: `, "") || "stopped"}`, ended);
   let found = text + age;
   if (ended) found += "; the test message was posted";
   else if (refusal) found += `; refused before (${refusal}), is tried again`;

@@ -4573,7 +4573,7 @@ async function pass(world: World, settings: Settings): Promise<number> {
     for (let changes = 0; changes < 20;) {
       const ended = await session(world, own, newLines);
       if (!ended) {
-        if (world.terminal) complain(world, "another run is in progress, it sends what is new");
+        if (world.terminal) complain(world, "another run is in progress and sends what is new");
         // A mark this old means that the running run hangs; its access time says when that was
         // last reported: hourly.
         const stat = world.fs.statSync(markPath, { throwIfNoEntry: false });

@@ -3971,7 +3971,7 @@ const STDOUT: Connected = {
   host: "",
   secrets: [],
   compose: () => ({ url: "" }),
-  ask: { text: "", doubt: "", untouched: undefined },
+  ask: { text: `none: messages go to stdout (${SET_ONE})`, doubt: "", untouched: undefined },
 };
 
 /** Prints what was asked for; a reader that leaves early has seen enough, or `leaves` is thrown. */
@@ -4373,10 +4373,8 @@ async function session(world: World, settings: Settings, work: Work, waits = fal
   let lock = dryRun ? undefined : acquireLock(`${path}.lock`);
   for (; !dryRun && !lock; lock = acquireLock(`${path}.lock`)) {
     if (!waits) return undefined;
-    if (world.now() >= deadline || world.stopping.aborted) {
-      const message = "another run is still in progress";
-      throw new Fault(75, message, "try again when it is done");
-    }
+    if (world.now() >= deadline || world.stopping.aborted)
+      throw new Fault(75, "another run is still in progress", "try again when it is done");
     await world.sleep(200);
   }
   using _lock = lock;
@@ -5907,7 +5905,6 @@ const ROWS = {
 async function tryService(world: World, settings: Settings, logs: Settings[], service: Connected) {
   const { host, hello, dryRun, json } = settings;
   const { name, title } = service;
-  if (service === STDOUT) return `none: messages go to stdout (${SET_ONE})`;
   const [first = settings] = logs;
   const { channels = {}, failures = {} } = lastState(world, statePathOf(first)) ?? {};
   const now = world.now();
@@ -6004,8 +6001,7 @@ async function status(world: World, settings: Settings, named: readonly string[]
   if (jails instanceof Fault) {
     if (!send || jails.exitCode !== 66) throw jails;
     // With --send, which is for cron, it is reported as rarely as a run that fails.
-    const exitCode = await sendBeside(world, settings, () => undefined);
-    return worstExit([exitCode, jails.exitCode]);
+    return worstExit([await sendBeside(world, settings, () => undefined), jails.exitCode]);
   }
   if (json) await print(world, `${JSON.stringify({ host, jails }, undefined, 2)}\n`);
   else if (!send) await print(world, statusTable(jails, false) || "no jails\n");
@@ -6137,8 +6133,7 @@ function digest(world: World, all: Settings): Promise<number> {
 
 /** A text of this shape, turned into its meaning, which may have limits of its own. */
 function shaped<Value>(shape: RegExp, read: (text: string) => Value, isFine = (_: Value) => true) {
-  const text = z.string().check(z.regex(shape));
-  return z.pipe(text, z.transform(read).check(z.refine(isFine)));
+  return z.pipe(z.string().check(z.regex(shape)), z.transform(read).check(z.refine(isFine)));
 }
 
 const SWITCH = [

@@ -2067,8 +2067,8 @@ function planRead(progress: Progress, all: readonly OpenFile[]) {
     const isHolder = file === holder;
     if (index < age && file.isStale(progress)) continue;
     const sent = Math.max(knownIn(file), file.finishedAt(progress));
-    const older = sent < file.size ? files.slice(0, index) : [];
-    const from = Math.max(sent, ...older.map((each) => file.overlap(each)));
+    const overlaps = segments.map(({ file: older }) => file.overlap(older));
+    const from = Math.max(sent, ...overlaps);
     const isUnread = file.isLive ? leavesSiblings || from > 0 : from < file.size;
     if (isHolder || isUnread) segments.push({ file, from, sent, leave: !file.isLive });
   }
@@ -3232,9 +3232,9 @@ class OpenFile {
     return (this.#firstTime ??= lineTime(this.head) || firstTimeIn(this.read(0, SEARCH_BYTES)));
   }
 
-  /** Behind its last whole line. Kept: it is compared with every file's. */
+  /** Behind its last line. Kept: it is compared with every file's. */
   get end(): Cursor {
-    return (this.#end ??= this.cursorAt(this.lastLineEnd(), 0));
+    return (this.#end ??= this.cursorAt(this.isLive ? this.lastLineEnd() : this.size, 0));
   }
 
   get lastTime(): string {
@@ -3254,7 +3254,10 @@ class OpenFile {
       yield this.fill(position, block.subarray(0, Math.min(PAGE_BYTES, to - position)));
   }
 
-  /** Every whole line, at most its last 4 KiB, and where it begins and ends. */
+  /**
+   * Every line, at most its last 4 KiB, and where it begins and ends; a partial last one only of a
+   * rotated file.
+   */
   *lines(): Generator<{ line: Uint8Array; start: number; end: number }> {
     let [start, position] = [0, 0];
     for (const block of this.blocks()) {
@@ -3268,6 +3271,9 @@ class OpenFile {
       }
       position += block.length;
     }
+    const from = Math.max(start, this.size - ANCHOR_LINE_BYTES);
+    if (!this.isLive && start < this.size)
+      yield { line: this.read(from, this.size - from), start, end: this.size };
   }
 
   countLines(from: number, to: number): number {

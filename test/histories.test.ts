@@ -14,20 +14,17 @@ const plain: History = {
   ]),
 };
 
-test("a plain history is as promised", async () => {
-  expect(await playHistory(plain)).toBeUndefined();
-});
-
 test.each([
+  ["honest", undefined],
   ["forgetful", "were not delivered"],
   ["doubling", "came again"],
-] as const)("the oracle notices a channel that is %s", async (channel, what) => {
-  expect((await playHistory(plain, channel))?.what).toContain(what);
+] as const)("the oracle tells a channel that is %s", async (channel, what) => {
+  expect((await playHistory(plain, channel))?.what).toEqual(what && expect.stringContaining(what));
 });
 
 // Each went wrong once, most of them in a way of its own.
 const KEPT = `530 9179 504982 7000373 7002005 7003238 7014296 7015040 7018807 8010241 20013884 20017472
-  20019356 31000320 31001585 32000245 32000757 33004937 38000216 38000313 38004395 38005701`;
+  20019356 31000320 31001585 32000245 32000757 33004937 38000216 38000313 8014849 38004395 38005701`;
 test.each(KEPT.split(/\s+/))("history %s is as promised", async (seed) => {
   expect(await playHistory(randomHistory(Number(seed)))).toBeUndefined();
 });

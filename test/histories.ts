@@ -995,6 +995,9 @@ class Player {
     const { pending } = disk;
     disk.replace(kept.join(""), b < 0.5);
     if (kept.length > 0) disk.pending = pending;
+    const known = disk.wholeLines(disk.live).filter((id) => this.oracle.delivered.has(id));
+    if (known.length === 1)
+      this.oracle.broughtBack(known.filter((id) => disk.inSiblings().has(id)));
     const how = b < 0.5 ? ", as a new file" : "";
     this.#tell(`the log is trimmed to its last ${kept.length} lines${how}`);
   }

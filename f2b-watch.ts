@@ -1208,6 +1208,11 @@ type ServerDid = "stopped" | "restarted" | "started" | "started after a crash";
 type Happening = Fact & { place: number; shown: boolean; jail: string; id: string };
 type Of<Event> = Extract<Happening, { event: Event }>;
 
+/** Its settings in seconds; when it began to run actions last, for whom, and in which line. */
+type SeenJail = { findtime: number; banTime?: number; at: number; id: string; place: number };
+/** Failures since the last ban, that ban, and how this batch tells of it. */
+type SeenId = { failures: number[]; bannedAt: number; ban?: Of<"ban">; through?: Of<"through"> };
+
 /** Whether a command has this id, or jail (also as its chain or set), as a word of its own. */
 function mentions(command: string, word: string): boolean {
   if (word === "" || !command.includes(word)) return false;
@@ -1234,19 +1239,12 @@ export class Batch {
   seen = {
     context: new LogContext(),
     lines: 0,
-    /** Its settings in seconds; when it began to run actions last, for whom, and in which line. */
-    jails: new Map<
-      string,
-      { findtime: number; banTime: number | undefined; at: number; id: string; place: number }
-    >(),
-    /** By jail and id: failures since the last ban, that ban, and how this batch tells of it. */
-    ids: new Map<
-      string,
-      { failures: number[]; bannedAt: number; ban?: Of<"ban">; through?: Of<"through"> }
-    >(),
+    jails: new Map<string, SeenJail>(),
+    /** By jail and id. */
+    ids: new Map<string, SeenId>(),
   };
   readonly view: View;
-  readonly #before: Batch["seen"]["ids"];
+  readonly #before: ReadonlyMap<string, SeenId>;
   /** It is read when the last line `below` it is known. */
   #record: LogRecord | undefined;
   #below: string[] = [];
@@ -1326,7 +1324,7 @@ export class Batch {
   #jailOf(name: string) {
     const { jails } = this.seen;
     // fail2ban's own default, where the log does not name the jail's.
-    const fresh = { findtime: 600, banTime: undefined, at: 0, id: "", place: -1 };
+    const fresh = { findtime: 600, at: 0, id: "", place: -1 };
     return jails.get(name) ?? jails.getOrInsert(ownCopy(name), fresh);
   }
 

@@ -510,6 +510,7 @@ function neutralise(text: string): string {
 }
 
 const utf8 = new TextDecoder();
+const encoder = new TextEncoder();
 
 function latin1(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
@@ -530,7 +531,7 @@ function decoded(bytes: Uint8Array): string {
  */
 export function cleanText(source: string | Uint8Array, ownSecrets: readonly string[]): string {
   const { usualLines, jailLine } = patterns();
-  const bytes = typeof source === "string" ? new TextEncoder().encode(source) : source;
+  const bytes = typeof source === "string" ? encoder.encode(source) : source;
   const text = latin1(bytes);
   // Where a short secret of our own stands, as a jail's name may, no line is trusted.
   const own = ownSecrets.some((secret) => secret.length <= 50 && text.includes(secret));
@@ -1898,7 +1899,7 @@ const HEAD_BYTES = 512;
  * every idle run a millisecond, and nobody gains by forging one line's hash.
  */
 export function fingerprint(content: Uint8Array | string): string {
-  const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
+  const bytes = typeof content === "string" ? encoder.encode(content) : content;
   let a = 0xdeadbeef;
   let b = 0x41c6ce57;
   for (let index = 0; index < bytes.length; index++) {
@@ -2139,7 +2140,7 @@ type Reply = Readonly<{ status: number; headers: Record<string, string>; body: s
 /** A request; a body that is no form is sent as JSON. */
 type Call = Readonly<{ url: string; headers?: Record<string, string>; body?: object }>;
 
-type AttachedFile = Readonly<{ name: string; parts: readonly string[] }>;
+type AttachedFile = Readonly<{ name: string; text: string | Uint8Array<ArrayBuffer> }>;
 
 /** What a service reports when asked without posting. */
 interface Asked {
@@ -2354,7 +2355,7 @@ export const DISCORD: Service = {
         const body = new FormData();
         const type = "text/plain; charset=utf-8";
         body.set("payload_json", JSON.stringify(payload));
-        body.set("files[0]", new Blob([...file.parts], { type }), file.name);
+        body.set("files[0]", new Blob([file.text], { type }), file.name);
         return { url, body };
       },
       ask: {
@@ -3037,7 +3038,7 @@ export function realWorld() {
     hostName: () => process.getBuiltinModule("node:os").hostname(),
     ...programs(),
     /** To stdout; one text after the other. */
-    async writeOut(text: string): Promise<void> {
+    async writeOut(text: string | Uint8Array): Promise<void> {
       // Where stdout was closed /dev/null is open: by Bun to close on exec, by Deno to read, too.
       const info = ifPossible(() =>
         printed.length === 0 && isNowhere(1) ? fs.readFileSync("/proc/self/fdinfo/1", "utf8") : "",
@@ -3045,11 +3046,14 @@ export function realWorld() {
       const opened = process.versions["bun"] ? /^flags:\s+\d*[2367]\d{6}$/m : /^flags:.*2$/m;
       if (opened.test(info ?? "")) throw new Error("EBADF: it is closed, write");
       // The same memory for all, three bytes a character: fresh one costs a tenth of a dry run.
-      if (printed.length < 3 * text.length) printed = new Uint8Array(3 * text.length);
-      const { written } = new TextEncoder().encodeInto(text, printed);
-      for (let done = 0; done < written;) {
+      let bytes = text;
+      if (typeof bytes === "string") {
+        if (printed.length < 3 * bytes.length) printed = new Uint8Array(3 * bytes.length);
+        bytes = printed.subarray(0, encoder.encodeInto(bytes, printed).written);
+      }
+      for (let done = 0; done < bytes.length;) {
         try {
-          done += fs.writeSync(1, printed, done, written - done);
+          done += fs.writeSync(1, bytes, done);
         } catch (error) {
           // The reader is slow.
           if (errorCode(error) !== "EAGAIN") throw error;
@@ -3803,7 +3807,7 @@ export function sealState(state: State): string {
 /** By words of four bytes: an idle run proves its state, too, before any loop is compiled. */
 function checksumOf(text: string): string {
   const words = new Uint32Array(Math.ceil((text.length * 3) / 4));
-  const { written } = new TextEncoder().encodeInto(text, new Uint8Array(words.buffer));
+  const { written } = encoder.encodeInto(text, new Uint8Array(words.buffer));
   let [sum, sums] = [written, 0];
   for (let index = 0; index * 4 < written; index++) {
     sum = (sum + (words[index] ?? 0)) | 0;
@@ -3944,10 +3948,9 @@ function printer(world: World, { host, dryRun, said }: Settings) {
   // What counts as sent must have been read; a dry run just ends, without a word.
   const leaves = dryRun ? new Fault(0, "") : new Fault(75, "cannot write to stdout: broken pipe");
   let buffered = "";
-  const flush = async (parts: readonly string[] = []) => {
-    const texts = [buffered, ...parts].filter((text) => text !== "");
+  const flush = async (file: AttachedFile["text"] = "") => {
+    const texts = [buffered, file].filter(({ length }) => length > 0);
     buffered = "";
-    // One part after the other: memory has no room for a second copy of a whole file.
     for (const text of texts) await print(world, text, leaves);
     if (texts.length > 0) await world.sleep(0);
   };
@@ -3957,7 +3960,7 @@ function printer(world: World, { host, dryRun, said }: Settings) {
     said.add(message);
     buffered += `${name}\n${content}\n${file ? `[${file.name}]\n` : ""}`;
     // What counts as sent is printed. Parts of this size are as fast as larger ones.
-    return dryRun && !file && buffered.length < 64 * 1024 ? undefined : flush(file?.parts);
+    return dryRun && !file && buffered.length < 64 * 1024 ? undefined : flush(file?.text);
   };
   return { add, [Symbol.asyncDispose]: () => flush() };
 }
@@ -3979,7 +3982,7 @@ const STDOUT: Connected = {
 };
 
 /** Prints what was asked for; a reader that leaves early has seen enough, or `leaves` is thrown. */
-async function print(world: World, text: string, leaves?: Fault): Promise<number> {
+async function print(world: World, text: AttachedFile["text"], leaves?: Fault): Promise<number> {
   try {
     await world.writeOut(text);
   } catch (error) {
@@ -5320,6 +5323,8 @@ class LogSource implements Source {
   #suspects = 0;
   /** The largest file believed to be accepted: making one takes thirty times its size in memory. */
   #fileBytes = 4 * 1024 * 1024;
+  /** The same for all files: strings that live as long as a file does are collected late. */
+  #fileMemory: Uint8Array<ArrayBuffer> | undefined;
   #isToldOfRejected = false;
   /** The next line was refused as text. */
   #asFile = false;
@@ -5455,11 +5460,11 @@ class LogSource implements Source {
     if (this.#asFile) {
       const host = nameText(this.#job.settings.host, markup);
       const content = plain(before, `📎 ${host}: a line that is refused as text`);
-      return { content, file: this.#logFile(shown), lines: 1, shown, after };
+      return { content, file: this.#logFile(`${body}\n`), lines: 1, shown, after };
     }
     const content = (words ? plain : fenced)(before, body);
     if (words?.file && at === 0)
-      return { content, file: { name: "bans.txt", parts: [words.file] }, lines: 1, shown, after };
+      return { content, file: { name: "bans.txt", text: words.file }, lines: 1, shown, after };
     // Nothing that is printed is refused.
     const lines = this.#job.settings.prints ? 1 : countLines(body) + 1;
     return { content, lines, shown, after };
@@ -5487,8 +5492,8 @@ class LogSource implements Source {
     return place && { ...place, lines: place.lines - this.#progress.total };
   }
 
-  #logFile(parts: readonly string[]): AttachedFile {
-    return { name: `${basename(this.#job.settings.log, ".log")}.log`, parts };
+  #logFile(text: AttachedFile["text"]): AttachedFile {
+    return { name: `${basename(this.#job.settings.log, ".log")}.log`, text };
   }
 
   /** As many lines as a file holds, in one message that says what is in them. */
@@ -5498,8 +5503,8 @@ class LogSource implements Source {
     const isAttached = overflow === "file";
     const maxLines = this.#maxLines;
     const flood = new Flood(this.#feed.shows.view);
-    const parts: string[] = [];
-    let [spot, left, lines] = [this.#spot, this.#fileBytes, 0];
+    const bytes = (this.#fileMemory ??= new Uint8Array(this.#fileBytes));
+    let [spot, left, lines, length, first] = [this.#spot, this.#fileBytes, 0, 0, ""];
     // A few bytes more are not worth a look.
     while (left > 100 && lines < maxLines) {
       const { page, shown, at, part } = spot;
@@ -5510,9 +5515,11 @@ class LogSource implements Source {
           piece = cutAt(spot, Math.floor(left / 3), maxLines - lines);
         // Where nothing is attached, no line is too long.
         if (piece.partOfLine && !isAttached) piece = cutAt(spot, Infinity, 1);
-        if (piece.partOfLine && parts.length > 0) break;
-        parts.push(`${piece.body}\n`);
-        left -= Buffer.byteLength(piece.body) + 1;
+        if (piece.partOfLine && first) break;
+        const text = `${piece.body}\n`;
+        first ||= text;
+        if (isAttached) length += encoder.encodeInto(text, bytes.subarray(length)).written;
+        left -= Buffer.byteLength(text);
         if (!piece.partOfLine) lines += countLines(piece.body) + 1;
         // A line is counted where it begins.
         else if (!part) flood.read([shown.text.slice(at, at + ANCHOR_LINE_BYTES)]);
@@ -5525,13 +5532,13 @@ class LogSource implements Source {
       spot = this.#feed.next(spot, 0);
       await world.sleep(0);
     }
-    if (flood.lines === 0) flood.read(linesOf(parts[0] ?? ""));
+    if (flood.lines === 0) flood.read(linesOf(first));
     const style = { ...this.#feed.shows.style, room: limit - plain(this.#before, "").length };
     const facts = await lookUpFacts(world, settings, flood.shownIds(style));
     const words = new Words(style, facts).flood(flood, settings.log);
-    const file = isAttached ? this.#logFile(parts) : undefined;
+    const file = isAttached ? this.#logFile(bytes.subarray(0, length)) : undefined;
     const content = plain(this.#before, words);
-    return { content, file, lines: Math.max(1, lines), shown: parts, after: spot };
+    return { content, file, lines: Math.max(1, lines), shown: [first], after: spot };
   }
 
   /** Saved before anything is sent: proves that it can be, and marks what a killed run repeats. */
@@ -5599,7 +5606,7 @@ class LogSource implements Source {
     const { world, settings, statePath } = this.#job;
     const { title, overflow } = this.#destination;
     if (message.lines > 1) {
-      const bytes = message.file?.parts.reduce((sum, part) => sum + Buffer.byteLength(part), 0);
+      const bytes = message.file && Buffer.byteLength(message.file.text);
       // Less than half: the form around the file counts, too.
       if (kind === "tooLarge" && bytes) this.#fileBytes = Math.floor(bytes / 2) - 1_024;
       else this.#suspects = message.lines;

@@ -226,7 +226,7 @@ export class Scene {
       hostName: () => "web-1",
       runProgram: async () => ({ kind: "missing" }),
       streamProgram: (...call) => machine().streamProgram(...call),
-      writeOut: async (text) => void (result.out += text),
+      writeOut: async (text) => void (result.out += Buffer.from(text).toString()),
       writeError: (text) => void (result.err += text),
       sleep: async (ms) => void (this.clockMs += ms),
       ...this.overrides,

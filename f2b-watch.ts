@@ -4091,7 +4091,9 @@ export class Facts {
 /** Looks up what can be known of these bans and ids; never fails. */
 export async function lookUpFacts(world: World, settings: Settings, all: { id: string }[]) {
   const { geo, facts } = settings;
-  const bans = all.filter((each): each is Of<"ban"> => "event" in each && each.event === "ban");
+  const told = all.filter((each): each is Of<"ban"> => "event" in each && each.event === "ban");
+  // Of its own: another destination's message is looked up meanwhile.
+  const bans: Facts["bans"] = new Map();
   const ask = async (source: string, look: () => Promise<unknown>) => {
     if (facts.givenUp.has(source)) return;
     const found = await faultOr(66, look);
@@ -4099,19 +4101,18 @@ export async function lookUpFacts(world: World, settings: Settings, all: { id: s
     if (fault) facts.givenUp.add(source);
     facts.news.set(source, fault);
   };
-  facts.bans.clear();
-  if (bans.length > 0)
+  if (told.length > 0)
     await ask("database", async () => {
       const path = databaseOf(world, settings);
       if (!path) return;
       // fail2ban's observer thread stores a ban a moment after it was logged.
       const justNow = wallClock(world.now()) - 2 * SECOND;
-      if (bans.some(({ time }) => wallClockMs(time) >= justNow)) await world.sleep(200);
-      const keys = bans.map(({ jail, id }) => [jail, id]);
+      if (told.some(({ time }) => wallClockMs(time) >= justNow)) await world.sleep(200);
+      const keys = told.map(({ jail, id }) => [jail, id]);
       const stored = readBans(world, path, "AND jail = ? AND ip = ?", keys);
-      for (const [index, ban] of bans.entries()) {
+      for (const [index, ban] of told.entries()) {
         const known = knownOf(ban.time, stored[index] ?? [], settings);
-        if (known) facts.bans.set(ban, known);
+        if (known) bans.set(ban, known);
       }
     });
   const ids = geo ? all.map(({ id }) => id) : [];
@@ -4121,7 +4122,7 @@ export async function lookUpFacts(world: World, settings: Settings, all: { id: s
     facts.countries.set(id, await lookUpCountry(world, geo ?? "", addressOf(id)));
   for (let at = 0; at < asked.length; at += 10)
     await ask("geo", () => Promise.all(asked.slice(at, at + 10).map(look)));
-  return facts;
+  return { ...facts, bans };
 }
 
 /** fail2ban's database; the default one is none where it cannot be opened, else that is 78. */
@@ -5151,7 +5152,12 @@ function positionOf(spot: Spot): Position {
 }
 
 /** The next message that fits `room`, or `most` if a line fits whole, and the place behind it. */
-function cutAt({ page, shown, at, words }: Spot, room: number, maxLines: number, most = room) {
+function cutAt(
+  { page, shown, at, part, words }: Spot,
+  room: number,
+  maxLines: number,
+  most = room,
+) {
   const { text, goesOn } = shown;
   let cut = cutText(text, at, room, maxLines, goesOn);
   if (cut.partOfLine && most > room) {
@@ -5159,16 +5165,16 @@ function cutAt({ page, shown, at, words }: Spot, room: number, maxLines: number,
     if (!whole.partOfLine) cut = whole;
   }
   const { body, taken, partOfLine } = cut;
-  const start = partOfLine ? lineStart(text, at) : 0;
-  const part = partOfLine ? { sent: at + taken - start, line: lineMark(text, start) } : undefined;
-  const after: Spot = { page, shown, at: at + taken, part, words };
-  return { body, partOfLine, after };
+  const after: Spot = { page, shown, at: at + taken, words };
+  if (!partOfLine) return { body, partOfLine, after };
+  // Where the line begins is known: to look for it takes long in a long one.
+  const { sent, line } = part ?? { sent: 0, line: lineMark(text, at) };
+  return { body, partOfLine, after: { ...after, part: { sent: sent + taken, line } } };
 }
 
-/** Tells a line from others; empty when there is none. */
+/** Tells a line from others; of a long one its beginning does. */
 function lineMark(text: string, start: number): string {
-  const end = text.indexOf("\n", start);
-  return end < 0 ? "" : fingerprint(text.slice(start, Math.min(end, start + ANCHOR_LINE_BYTES)));
+  return fingerprint(text.slice(start, start + ANCHOR_LINE_BYTES).replace(/\n[^]*/, ""));
 }
 
 // ── The pass: messages ──────────────────────────────────────────────────────────────────────────

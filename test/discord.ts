@@ -68,7 +68,7 @@ export abstract class StandIn<Fault extends { kind: string }> {
   protected readonly rateLimits: boolean;
   protected servedAt: string | undefined;
   readonly #sleep: (ms: number) => Promise<unknown>;
-  readonly #faults: (Fault | WireFault)[] = [];
+  readonly faults: (Fault | WireFault)[] = [];
   #lastingFault: Fault | WireFault | undefined;
   #inFlight = 0;
   #quietUntil = -Infinity;
@@ -92,7 +92,7 @@ export abstract class StandIn<Fault extends { kind: string }> {
 
   /** Queues faults; each applies to one of the next requests, in order. */
   fail(...faults: (Fault | WireFault)[]): void {
-    this.#faults.push(...faults);
+    this.faults.push(...faults);
   }
 
   /** Applies a fault to every request for which none is queued; undefined ends it. */
@@ -158,7 +158,7 @@ export abstract class StandIn<Fault extends { kind: string }> {
 
   /** The service's reply, or what a fault makes of it. */
   async #respond(arrival: Arrival, url: string, signal?: AbortSignal): Promise<Response> {
-    const queued = this.#faults.shift();
+    const queued = this.faults.shift();
     const fault = queued ?? this.#lastingFault;
     const wire = (fault ?? { kind: "none" }) as WireFault | { kind: "none" };
     const give = (reply: Reply, body: ReadableStream | string = reply.body) => {
@@ -181,7 +181,7 @@ export abstract class StandIn<Fault extends { kind: string }> {
     const refusal = fault && this.refuse(fault as Fault, arrival);
     if (refusal) return give(refusal);
     const reply = this.answer(arrival);
-    if (queued && !this.succeeded(reply)) this.#faults.unshift(queued);
+    if (queued && !this.succeeded(reply)) this.faults.unshift(queued);
     if (!fault || !this.succeeded(reply)) return give(reply);
     // Afterwards.
     if (kind === "status-after-saving") return give(replyOf(wire.status, AN_ERROR));

@@ -9,6 +9,7 @@ import { Fail2ban, machine } from "./fail2ban.ts";
 import { DONE, line, said, Scene, systemError, testWith, type Ran } from "./harness.ts";
 import { Machine, STARTERS } from "./machine.ts";
 import { MMDB_PROGRAMS, writeMmdb } from "./mmdb.ts";
+import { addSlack } from "./slack.ts";
 
 setDefaultTimeout(120_000);
 
@@ -403,8 +404,7 @@ describe("countries", () => {
       put(geo);
       const run = runOf(scene, { geo });
       expect(await run.countries("203.0.113.1")).toEqual({});
-      expect(run.fault("geo")).toMatch(/^no countries: /);
-      expect(run.fault("geo")).toMatch(text);
+      expect(run.fault("geo")).toMatch(new RegExp(`^no countries: (?=.*${text.source})`));
       const row = { state: "failed", text: run.fault("geo") };
       expect(await rowOf(scene, "countries", "--geo", geo)).toEqual(row);
     });
@@ -451,16 +451,14 @@ describe("countries", () => {
     expect(run.fault("geo")).toBe("");
   });
 
-  test.each(["", "{}", '    "country": \n      {', "x".repeat(1e6)])(
-    "an answer that is none is no country",
-    async (out) => {
+  test("an answer that is none is no country", async () => {
+    for (const out of ["", "{}", '    "country": \n      {', "x".repeat(1e6)]) {
       using scene = new Scene();
       scene.overrides.runProgram = async () => said(out);
       const run = runOf(scene, { geo: "/geo.mmdb" });
-      expect(await run.countries("203.0.113.1")).toEqual({});
-      expect(run.fault("geo")).toBe("");
-    },
-  );
+      expect([await run.countries("203.0.113.1"), run.fault("geo")]).toEqual([{}, ""]);
+    }
+  });
 });
 
 // ── In messages ─────────────────────────────────────────────────────────────────────────────────
@@ -483,15 +481,16 @@ describe("events", () => {
   const events = (scene: Scene, ...flags: string[]) =>
     scene.run("--format", "events", "--database", join(scene.directory, "bans.sqlite3"), ...flags);
 
-  test("say what the database and the .mmdb know", async () => {
+  test("say what the database and the .mmdb know, to each destination", async () => {
     using scene = new Scene();
     scene.overrides.runProgram = async () => said(GERMAN);
     const data = { failures: 7, user: "root", users: "['admin']" };
     store(scene, storedBan(1, { count: 3, seconds: -1, data }));
     store(scene, storedBan(2, { data: { failures: 0 } }));
     scene.append(ban(1), ban(2), ban(3));
-    const { code, err } = await events(scene, "--user-names", "--geo", "/geo.mmdb");
-    expect({ code, err }).toEqual({ code: 0, err: "" });
+    const slack = addSlack(scene);
+    expect(await events(scene, "--user-names", "--geo", "/geo.mmdb")).toMatchObject(DONE);
+    expect(slack.messages[0]?.content).toMatch(/\.1 .* after 7 .* 3rd ban, .*`admin`/);
     expect(told(scene)).toEqual([
       "🔔 web-1 **[sshd]** **BANNED** 203.0.113.1 🇩🇪 DE after 7 failed attempts, 3rd ban, permanently · tried `root`, `admin`",
       "🔔 **[sshd]** **BANNED** 203.0.113.2 🇩🇪 DE, 1st ban, for 10 min",

@@ -4192,7 +4192,13 @@ function knownOf(time: string, rows: ReturnType<typeof readBans>[number], settin
   const kept = rows.filter((each) => each.timeofban <= timeofban).length;
   const listed = users.matchAll(/'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"/g);
   const others = [...listed].map(([, single, double = ""]) => single ?? double);
-  const tried = [user, ...others.map((name) => name.replace(/\\(.)/g, "$1"))];
+  // Python and JSON escape what they list.
+  const escaped = /\\(?:x([\da-f]{2})|u([\da-f]{4})|([nrt])|(.))/g;
+  const plain = (name: string) =>
+    name.replace(escaped, (_, byte?: string, unit = byte, blank?: string, character?: string) =>
+      unit ? String.fromCharCode(Number.parseInt(unit, 16)) : blank ? " " : (character ?? ""),
+    );
+  const tried = [user, ...others.map(plain)];
   const clean = tried.map((name) => cleanText(name, settings.ownSecrets).replace(/\s+/g, " "));
   const known = new Set(settings.userNames ? clean.filter(Boolean) : []);
   return { failures, count: Math.max(row.count, kept), seconds, users: [...known] };
@@ -4326,11 +4332,13 @@ function showProgress({ world }: Job, text: string): void {
 /** Reports a failure when it begins or changes, after an hour, then daily; and when it is over. */
 function report(job: Job, key: string, fault: Fault | undefined, over: string, source?: Source) {
   const { world, state, settings } = job;
+  const { dryRun, said } = settings;
   const { [key]: last } = state.failures;
   if (!fault) {
-    if (!last || settings.dryRun) return;
+    if (!last || dryRun) return;
     delete state.failures[key];
-    complain(world, over);
+    if (!said.has(over)) complain(world, over);
+    said.add(over);
     return;
   }
   const { exitCode, message, hint } = fault;
@@ -4345,7 +4353,10 @@ function report(job: Job, key: string, fault: Fault | undefined, over: string, s
   // If it was told before it began, nobody has seen it yet.
   const isDue = told < since || now >= dueAt;
   // If the state cannot be saved, the report cannot be remembered.
-  if (isDue || exitCode === 73 || world.terminal || settings.dryRun) {
+  const isSaid = isDue || exitCode === 73 || world.terminal || dryRun;
+  // One run says it once, however many logs wait for the same destination.
+  if (isSaid && !said.has(message)) {
+    said.add(message);
     const unsent = ifPossible(() => source?.waiting?.());
     complain(world, unsent ? `${message}; ${unsent}` : message, hint);
   }
@@ -5975,10 +5986,10 @@ async function check(world: World, settings: Settings): Promise<number> {
   const seen = await askPing(world, settings);
   const clean = (text: string) => cleanText(text.replace(/\s+/g, " "), settings.ownSecrets);
   const rows: { name: string; state: string; text: string; hint: string; exitCode: number }[] = [];
-  const add = async (name: string, faultCode: number, look: () => ReturnType<Look>) => {
+  const add = async (name: string, faultCode: number, look: () => ReturnType<Look>, of = "") => {
     const found = await faultOr(faultCode, look);
     const { message, hint = "", exitCode } = found instanceof Fault ? found : new Fault(0, found);
-    const [text, todo] = [clean(message), clean(hint)];
+    const [text, todo] = [message && clean(of + message), clean(hint)];
     const state = found instanceof Closed ? "unknown" : found instanceof Fault ? "failed" : "ok";
     if (state === "failed") rows.push({ name, state, text, hint: todo, exitCode });
     else if (text)
@@ -5988,8 +5999,10 @@ async function check(world: World, settings: Settings): Promise<number> {
   const ofLogs = ["log", "rotated files", "progress", "lock"];
   const exitCodes: Record<string, number> = { "env file": 78, state: 73, progress: 73, lock: 73 };
   for (const [name, look] of Object.entries<Look>(ROWS))
-    for (const own of ofLogs.includes(name) ? logs : [settings])
-      await add(name, exitCodes[name] ?? 66, () => look({ ...seen, settings: own }));
+    for (const own of ofLogs.includes(name) ? logs : [settings]) {
+      const of = own !== settings && name !== "log" && logs.length > 1 ? `${own.log}: ` : "";
+      await add(name, exitCodes[name] ?? 66, () => look({ ...seen, settings: own }), of);
+    }
   for (const service of settings.services) {
     const name = service === STDOUT ? "destination" : service.title;
     await add(name, 75, () => tryService(world, settings, logs, service));

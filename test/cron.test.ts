@@ -16,10 +16,7 @@ function startCron(server: Server): void {
 /** What is typed into the env file of a log that is posted as it is. */
 const ENV = block("env").replace("F2B_FORMAT=events\n", "");
 const LOG = "/var/log/fail2ban.log";
-const texts = (from: number, to: number) =>
-  lines(from, to)
-    .map((text) => `${text}\n`)
-    .join("");
+const texts = (from: number, to: number) => `${lines(from, to).join("\n")}\n`;
 
 /** The first run starts at the end of the log's three lines; what is written after it arrives. */
 async function expectNewLines(server: Server, state: string): Promise<void> {
@@ -30,11 +27,8 @@ async function expectNewLines(server: Server, state: string): Promise<void> {
 }
 
 describe("cron", () => {
-  testOnServer(
-    "cron",
-    "faketime",
-    "fail2ban-server",
-  )("/etc/cron.d: a minute after a ban the channel knows of it, each line once", async () => {
+  const testAsRoot = testOnServer("cron", "faketime", "fail2ban-server");
+  testAsRoot("/etc/cron.d: a minute after a ban the channel has it, each line once", async () => {
     await using server = await Server.start();
     await server.startFail2ban();
     const before = server.log().length;

@@ -23,8 +23,5 @@ const [, , binary = "dist/f2b-watch"] = process.argv;
 const path = resolve(binary);
 const sample = resolve(import.meta.dirname, "fixtures/single-jail.log");
 expectOutput(path, ["--version"], `f2b-watch ${manifest.version}`);
-expectOutput(
-  path,
-  ["--dry-run", "--env-file", noSettings, "--log", sample, "--state", "/nonexistent"],
-  "[sshd] Ban 203.0.113.7\n",
-);
+const flags = ["--dry-run", "--env-file", noSettings, "--log", sample, "--state", "/nonexistent"];
+expectOutput(path, flags, "[sshd] Ban 203.0.113.7\n");

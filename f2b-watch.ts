@@ -149,7 +149,7 @@ const State = lazily(() => {
     // The first states had none, and go on with none.
     channels: z._default(z.record(z.string(), channel), {}),
     failures: z.record(z.string(), failure),
-    /** The fingerprint of validated options and variables, and the destinations they name. */
+    /** Fingerprints of validated options and variables, and the destinations that they name. */
     validated: z.optional(z.object({ marks: z.array(z.string()), names: z.array(z.string()) })),
   });
 });
@@ -4420,11 +4420,11 @@ async function session(world: World, settings: Settings, work: Work, waits = fal
   const ended = await Promise.all(parts);
   showProgress(job, "");
   const exitCode = reportEnded(job, ended);
-  const { verbose, ping, databaseNamed, manyLogs, mark } = settings;
+  const { verbose, ping, databaseNamed, manyLogs, marks } = settings;
   const isUsual = !verbose && !ping && !databaseNamed && !manyLogs;
   const names = services.map(({ name }) => name);
-  // Lets the next run with these settings see that nothing is new without validating them.
-  if (isPass) job.state.validated = isUsual ? { marks: [mark], names } : undefined;
+  // Lets the next run with these settings, or fewer, see that nothing is new without validating.
+  if (isPass) job.state.validated = isUsual ? { marks, names } : undefined;
   // A failed save has been reported and is not retried.
   if (exitCode !== 73 && exitCode !== 70) job.saveChanges();
   return { exitCode, logChanged: job.logChanged };
@@ -6451,8 +6451,8 @@ const ENV_FILE_HINT = "keep the settings in a file that only this user can acces
 
 /**
  * The variables of the environment and of the env file: the default one may be missing, a named one
- * may not. `nearby`: names in the environment that may be ours, misspelt. `mark`: the fingerprint of
- * all that is to be validated.
+ * may not. `nearby`: names in the environment that may be ours, misspelt. `marks`: fingerprints of
+ * what is to be validated: all variables, each of those names, and each option that is set.
  */
 function readVariables(world: World, typed: Typed) {
   const inWorld: Lookup = (name) => unquoted(world.env[name]) || undefined;
@@ -6486,8 +6486,12 @@ function readVariables(world: World, typed: Typed) {
   const values = known.map((name) => world.env[name]);
   const initials = new Set(known.map((name) => name[0]));
   const nearby = Object.keys(world.env).filter((name) => initials.has(name[0]?.toUpperCase()));
-  const mark = checksumOf(JSON.stringify([VERSION, typed, [...file], values, nearby]));
-  return { variable, file, known, nearby, mark };
+  const set = OPTION_NAMES.flatMap((name) => {
+    const value = typed[name] ?? variable(OPTIONS[name].variable);
+    return value === undefined ? [] : `${name}=${value}`;
+  });
+  const marks = [JSON.stringify([VERSION, [...file], values]), ...nearby, ...set].map(checksumOf);
+  return { variable, file, known, nearby, marks };
 }
 
 /**
@@ -6566,7 +6570,7 @@ type Settings = Readonly<ReturnType<typeof readSettings>>;
 function readSettings(world: World, command: string, typed: Typed) {
   const variables = readVariables(world, typed);
   checkVariables(world, variables);
-  const { variable, mark } = variables;
+  const { variable, marks } = variables;
   const options = readOptions(world, command, typed, variable);
   const { log, state, database, host, format, only, jail: jails, color, maxTime } = options;
   const trimmed: Lookup = (name) => variable(name)?.trim() || undefined;
@@ -6587,7 +6591,7 @@ function readSettings(world: World, command: string, typed: Typed) {
   const databaseNamed = (typed.database ?? variable(OPTIONS.database.variable)) !== undefined;
   return {
     ...options,
-    mark,
+    marks,
     state: stateDirectory(world, state),
     hostFor,
     /** In messages that are about no log. */
@@ -6619,14 +6623,15 @@ export function main(argv: readonly string[], world: World): Promise<number> {
     // Nearly every run that cron starts ends here, without zod and cac: the state says that a run
     // before this one validated the same options and variables, and nothing is new.
     const isIdle = (): boolean => {
-      const { variable, mark } = readVariables(world, typed);
+      const { variable, marks } = readVariables(world, typed);
       const log = resolve(typed.log ?? variable("F2B_LOG") ?? OPTIONS.log.fallback);
       const named = typed.state ?? variable("F2B_STATE");
       const state = stateDirectory(world, named && resolve(named));
       checkStateDirectory(world, state);
       const saved = lastState(world, statePathOf({ state, log }));
-      const { marks, names } = saved?.validated ?? { marks: [], names: [] };
-      return saved !== undefined && marks.includes(mark) && nothingNew(world, log, saved, names);
+      const { marks: known, names } = saved?.validated ?? { marks: [], names: [] };
+      const isKnown = marks.every((mark) => known.includes(mark));
+      return saved !== undefined && isKnown && nothingNew(world, log, saved, names);
     };
     if (words.length === 0 && !world.terminal && ifPossible(isIdle)) return 0;
     const { cac } = await import("cac");

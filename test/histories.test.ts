@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { playAll, playHistory, randomHistory, shrink, type History } from "./histories.ts";
 
-const count = Number(process.env["HISTORIES"] ?? 3_000);
+const count = Number(process.env["HISTORIES"] ?? 2_000);
 const firstSeed = Number(process.env["HISTORIES_SEED"] ?? 1);
 
 /** Twelve lines in four writes, a run after each. */

@@ -5771,7 +5771,7 @@ const ROWS = {
     if (!stat) return `none (${envFile} does not exist)`;
     const text = `${envFile}, ${ownerText(world, stat)}`;
     const others = stat.gid === world.gid() ? 0o004 : 0o044;
-    if ((stat.mode & others) === 0) return text;
+    if (!stat.isFile() || (stat.mode & others) === 0) return text;
     return new Fault(78, `${text}: others can read it`, ENV_FILE_HINT);
   },
   log({ world, settings, settings: { log, manyLogs }, ping }) {
@@ -6461,7 +6461,8 @@ function readVariables(world: World, typed: Typed) {
   const file = new Map<string, string>();
   let text = "";
   try {
-    text = readOwned(world, path);
+    // A name for none.
+    text = path === "/dev/null" ? "" : readOwned(world, path);
   } catch (error) {
     const code = errorCode(error);
     let hint = code || isDenied(error) ? undefined : ENV_FILE_HINT;

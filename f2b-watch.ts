@@ -4734,16 +4734,16 @@ function feedView({ settings }: Job, destination: Destination) {
 
 type ReadPlan = Awaited<ReturnType<typeof planFor>>;
 
-/** Plans what one destination reads. Siblings are opened only when they or the log have changed. */
+/** Plans what one destination reads, and notes in its progress what must be said before that. */
 async function planFor(job: Job, destination: Destination, progress: Progress) {
   const { world, live, settings } = job;
   const { cursor, total, known = [], listing } = progress;
-  const isOn = live !== undefined && cursor !== undefined && live.matches(cursor);
-  const isSame = isOn && listing === ifPossible(() => listSiblings(world, settings.log))?.snapshot;
-  let siblings = NO_SIBLINGS;
-  let files = live ? [live] : [];
+  // The files, and what is unread of them; siblings are opened only if they or the log changed.
+  const isHere = live !== undefined && cursor !== undefined && live.matches(cursor);
+  const isSame =
+    isHere && listing === ifPossible(() => listSiblings(world, settings.log))?.snapshot;
   const nothing: ReturnType<typeof planRead> = { isGap: false, goesOn: false, segments: [] };
-  let plan = nothing;
+  let [files, siblings, plan] = [live ? [live] : [], NO_SIBLINGS, nothing];
   if (isSame)
     plan = { ...plan, segments: [{ file: live, from: cursor.offset, sent: 0, leave: false }] };
   for (const all of isSame ? [] : [false, true]) {
@@ -4761,39 +4761,41 @@ async function planFor(job: Job, destination: Destination, progress: Progress) {
   else if (!live && plan.segments.length === 0) throw logMissing(settings);
   const steps = plan.segments.map(({ file, from }) => `${file.name} from ${from}`);
   say(job, `${plan.isGap ? "gap" : "read"}: ${steps.join(", ") || "nothing yet"}`);
-  const held = plan.segments.at(-1)?.file;
-  const isDone = (file: OpenFile) => !file.isLive && file.size > 0 && file !== held;
-  // Read now: what is sent must be remembered, also when a file cannot be read any more.
+  // Their ends, to be saved when they were sent, even if a file cannot be read any more by then.
+  const last = plan.segments.at(-1)?.file;
+  const isDone = (file: OpenFile) => !file.isLive && file.size > 0 && file !== last;
   const ends = new Map(files.filter(isDone).map((file) => [file, file.anchorAt(file.size)]));
   const segments = plan.segments.map((segment) => ({ ...segment, end: ends.get(segment.file) }));
   const [first, ...later] = segments;
   const anchorsAt = (place: "from" | "sent") =>
     later.flatMap((each) => (each[place] > 0 ? each.file.anchorAt(each[place]) : []));
-  // What is known of a file is not forgotten while older ones are read.
-  progress.finished = mergeFinished(progress.finished, anchorsAt("sent"));
-  const told = job.logChanged ? [] : noticeMissing(job, plan, progress, siblings);
-  const stands = first && cursor?.offset === first.from && first.file.matches(cursor);
-  const proof = stands ? cursor : undefined;
-  const lines = proof?.lines ?? first?.file.countLines(0, first.from) ?? 0;
-  const from = { segment: 0, offset: first?.from ?? 0, lines, total, cursor: proof };
+  // Where reading starts: at the cursor, or elsewhere with a new one.
+  const start = first?.from ?? 0;
+  const proof = cursor?.offset === start && first?.file.matches(cursor) ? cursor : undefined;
+  const lines = proof?.lines ?? first?.file.countLines(0, start) ?? 0;
+  const isElsewhere = !proof && segments.length === 1 && start > 0;
+  // What happened before the first line is in this file, too.
   let older: OpenFile | undefined = first && files[files.indexOf(first.file) - 1];
-  const isYoung = isSame && settings.view.format === "events" && cursor.offset < EVENTS_BYTES;
-  // What stands before may have to be unpacked: not for nothing.
-  if (isYoung && Batch.earlierMatters.test(latin1(live.read(cursor.offset, EVENTS_BYTES))))
+  const isEarly = isSame && settings.view.format === "events" && start < EVENTS_BYTES;
+  // It may have to be unpacked: not for nothing.
+  if (isEarly && Batch.earlierMatters.test(latin1(live.read(start, EVENTS_BYTES))))
     older = (await job.siblings()).open.at(-1);
-  const rests = !stands && segments.length === 1 && first && first.from > 0;
-  const done = siblings.keys.filter((key) => key !== held?.key);
+  const missing = findMissing(job, plan, progress, siblings);
+  const done = siblings.keys.filter((key) => key !== last?.key);
+  // What was sent of younger files is not forgotten while older ones are read.
+  progress.finished = mergeFinished(progress.finished, anchorsAt("sent"));
+  if (missing.notice) progress.notice = missing.notice;
+  if (missing.isLost) progress.gap = true;
   return {
-    ...{ segments, from, older, trail: cursor?.trail ?? [], shows: feedView(job, destination) },
-    // Where the cursor goes when there is nothing to read behind what was lost, or is known.
-    restAt: rests ? first.file.cursorAt(first.from, lines, total) : undefined,
-    // The position is lost: lines may be missing.
-    isGap: plan.isGap,
+    ...{ segments, older, trail: cursor?.trail ?? [], shows: feedView(job, destination) },
+    from: { segment: 0, offset: start, lines, total, cursor: proof },
+    // The cursor where reading starts, if it is a new one: saved even if nothing is read.
+    startCursor: isElsewhere ? first?.file.cursorAt(start, lines, total) : undefined,
     // Once the plan is carried out, all that the siblings hold is done or stale, also where another
     // file holds it.
     ends: [...ends.values(), ...anchorsAt("from")],
     listing: siblings.snapshot ?? listing,
-    known: [...new Set([...known, ...done, ...told])].slice(-400),
+    known: [...new Set([...known, ...done, ...missing.named])].slice(-400),
   };
 }
 
@@ -4823,48 +4825,54 @@ function noticeForeign({ live, settings }: Job, progress: Progress): void {
 }
 
 /**
- * Says what may be missing, in the destination's next message; returns the keys of the files that
- * need no second word: each is named once, and only where something in it was unread.
+ * What may be missing: the notice of it, whether the position is lost, and the keys of the files
+ * that are named in it, or need not be, so that each is named once.
+ *
+ *   the position is lost                                               a notice
+ *   …, but the log had been sent to its end and was emptied since      none
+ *   …, but a file that cannot be read is the log that had been sent    none
+ *   a file that cannot be read is younger than the first that can      a notice that names it
+ *   a file that is read is damaged behind its beginning                a notice that names it
  */
-function noticeMissing(
+function findMissing(
   { live, settings }: Job,
   { isGap, goesOn, segments }: ReturnType<typeof planRead>,
   progress: Progress,
   { leftOut }: LogFiles,
-): string[] {
+) {
   const { cursor, known = [], drained = { file: "", writtenMs: NaN } } = progress;
   const first = segments[0]?.file;
-  const anew = segments.find(({ file, from }) => file.isLive || from === 0)?.file ?? live;
-  const fresh = leftOut.filter(({ told }) => !known.includes(told));
+  const unreadable = leftOut.filter(({ told }) => !known.includes(told));
   // Compressing keeps the time when a file was last written; bzip2 keeps the second.
   const sentMs = [drained.writtenMs, drained.writtenMs - (drained.writtenMs % SECOND)];
-  const isAllSent = isGap && fresh.some(({ writtenMs }) => sentMs.includes(writtenMs));
-  const isYoung = (file: OpenFile | undefined) =>
+  const isSent = isGap && unreadable.some(({ writtenMs }) => sentMs.includes(writtenMs));
+  const isNew = (file: OpenFile | undefined) =>
     file?.firstTime
       ? file.firstTime > (cursor?.lastTime ?? "")
       : !segments.some((segment) => segment.file === file && segment.from > 0);
-  const isEmptied = drained.file === live?.identity && isYoung(anew) && isYoung(live);
-  const isLost = isGap && !isAllSent && !isEmptied;
-  const missed = fresh.filter(({ number, writtenMs }) => {
-    if (isGap || first?.isLive !== false) return isGap;
-    // What could not be opened may be younger than a file: by number, else by when it was written.
+  const oldestWhole = segments.find(({ file, from }) => file.isLive || from === 0)?.file ?? live;
+  const isEmptied = drained.file === live?.identity && isNew(oldestWhole) && isNew(live);
+  const isLost = isGap && !isSent && !isEmptied;
+  const missed = unreadable.filter(({ number, writtenMs }) => {
+    if (isGap) return !isSent;
+    if (first?.isLive !== false) return false;
+    // By number, else by when it was written.
     if (number === undefined || first.number === undefined) return writtenMs >= first.writtenMs;
     return number < first.number;
   });
   const damaged = segments.flatMap(({ file: { name, why, key = name } }) =>
     why && !known.includes(`told ${key}`) ? [{ name, why, told: `told ${key}` }] : [],
   );
-  const unread = [...damaged, ...(isAllSent ? [] : missed)];
-  if (isLost || unread.length > 0) {
-    let details = cursor ? ` after line ${cursor.lines}` : "";
-    if (cursor?.lastTime) details += ` (${cursor.lastTime})`;
-    if (goesOn) details += "; it was cut short or edited, continuing after its last known line";
-    if (unread.length > 0)
-      details += `; not read: ${neutralise(fitting(unread.map(withReason), 250))}`;
-    progress.notice = gapNotice(settings, details);
-  }
-  if (isLost) progress.gap = true;
-  return [...fresh, ...damaged].map(({ told }) => told).filter((told) => told !== "");
+  const unread = [...damaged, ...missed].map(withReason);
+  let details = cursor ? ` after line ${cursor.lines}` : "";
+  if (cursor?.lastTime) details += ` (${cursor.lastTime})`;
+  if (goesOn) details += "; it was cut short or edited, continuing after its last known line";
+  if (unread.length > 0) details += `; not read: ${neutralise(fitting(unread, 250))}`;
+  return {
+    notice: isLost || unread.length > 0 ? gapNotice(settings, details) : undefined,
+    isLost,
+    named: [...unreadable, ...damaged].map(({ told }) => told).filter((told) => told !== ""),
+  };
 }
 
 function gapNotice({ host, log }: Settings, details: string): string {
@@ -5373,7 +5381,7 @@ class LogSource implements Source {
     }
     const { notice, gap } = this.#progress;
     // What is behind a gap may still be on its way: its notice waits for the first line.
-    const isOnItsWay = gap && !this.#plan.restAt && !this.hasMoved;
+    const isOnItsWay = gap && !this.#plan.startCursor && !this.hasMoved;
     if (!notice || isOnItsWay) return this.#finish();
     return { content: this.#destination.plain(this.#before.trimEnd(), ""), lines: 1 };
   }
@@ -5575,8 +5583,8 @@ class LogSource implements Source {
     const progress = this.#progress;
     const { after } = message;
     const isTold = progress.notice !== undefined && notice === "";
-    if (isTold && this.#plan.restAt && !this.hasMoved && !this.#job.settings.dryRun)
-      progress.cursor = this.#plan.restAt;
+    if (isTold && this.#plan.startCursor && !this.hasMoved && !this.#job.settings.dryRun)
+      progress.cursor = this.#plan.startCursor;
     this.#asFile = false;
     if (this.#suspects > 0) this.#suspects = Math.max(0, this.#suspects - message.lines);
     progress.notice = notice || undefined;
@@ -5676,7 +5684,7 @@ class LogSource implements Source {
   /** Everything was sent: remembers what a later run can look at to see that nothing is new. */
   #finish(): undefined {
     const progress = this.#progress;
-    const { segments, ends, listing, known, restAt } = this.#plan;
+    const { segments, ends, listing, known, startCursor } = this.#plan;
     const { segment, offset } = positionOf(this.#spot);
     const last = segments.at(-1)?.file;
     const held = last?.isLive ? undefined : last;
@@ -5685,7 +5693,7 @@ class LogSource implements Source {
     if (progress.held?.name !== held?.name || !isSame)
       progress.held = held && { name: held.name, since: this.#job.world.now() };
     if (this.#job.logChanged) return;
-    progress.cursor ??= restAt;
+    progress.cursor ??= startCursor;
     progress.finished = mergeFinished(progress.finished, ends);
     if (!progress.notice) progress.gap = false;
     progress.listing = listing;

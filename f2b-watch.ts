@@ -3257,25 +3257,25 @@ class OpenFile {
   }
 
   /**
-   * Every line, at most its last 4 KiB, and where it begins and ends; a partial last one only of a
-   * rotated file.
+   * Every line behind `from`, at most its last 4 KiB, and where it begins and ends; a partial last
+   * one if asked for, and of a rotated file.
    */
-  *lines(): Generator<{ line: Uint8Array; start: number; end: number }> {
-    let [start, position] = [0, 0];
-    for (const block of this.blocks()) {
+  *lines(from = 0, withPartial = !this.isLive) {
+    let [start, position] = [from, from];
+    for (const block of this.blocks(from)) {
       for (let at = block.indexOf(NEWLINE); at >= 0; at = block.indexOf(NEWLINE, at + 1)) {
         const end = position + at + 1;
-        const from = Math.max(start, end - ANCHOR_LINE_BYTES);
+        const near = Math.max(start, end - ANCHOR_LINE_BYTES);
         const line =
-          from < position ? this.read(from, end - from) : block.subarray(from - position, at + 1);
+          near < position ? this.read(near, end - near) : block.subarray(near - position, at + 1);
         yield { line, start, end };
         start = end;
       }
       position += block.length;
     }
-    const from = Math.max(start, this.size - ANCHOR_LINE_BYTES);
-    if (!this.isLive && start < this.size)
-      yield { line: this.read(from, this.size - from), start, end: this.size };
+    const near = Math.max(start, this.size - ANCHOR_LINE_BYTES);
+    if (withPartial && start < this.size)
+      yield { line: this.read(near, this.size - near), start, end: this.size };
   }
 
   countLines(from: number, to: number): number {
@@ -3393,49 +3393,69 @@ class OpenFile {
   }
 
   /**
-   * Looks for the newest line that a cursor knows; the beginning of the same file counts as one.
-   * Unless it is the last one that was sent, what follows and is not younger was sent, too.
+   * Where the last line that was sent ends, by the lines that a cursor knows, the newest first:
+   *   sent       a b c d e    of these the trail knows e, d, c and a
+   *   file now   a b d x n    e was deleted, x put in, n is new
+   * The newest known line is d, which ends at `known`. If x has a time not after e's, it counts as
+   * sent: `offset` is behind x. Where the newest one is e itself, all behind it is new.
    */
-  #find({ lastTime = "", began = "", trail = [] }: Cursor) {
+  #find(cursor: Cursor) {
+    const { lastTime = "" } = cursor;
     // What begins later than a line was written does not hold that line.
-    if (lastTime && this.firstTime > lastTime) return undefined;
-    const ranks = new Map(trail.map(([, mark], rank) => [mark, rank] as const).toReversed());
-    const isSameFile = began !== "" && began === this.firstTime;
-    let [best, offset, known] = [isSameFile ? trail.length + 1 : Infinity, 0, 0];
-    let [recent, isSent]: [Uint8Array[], boolean] = [[], false];
-    let [last, hits, twins] = [0, 0, 0];
-    const isOld = (start: number, end: number) => {
-      const line = this.read(start, Math.min(end - start, PAGE_BYTES));
-      const time = lineTime(line);
-      if (time) isSent = time <= lastTime;
-      // What a cut left of a line, with the next line right behind it, is not.
-      const isGlued = /.\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} /.test(utf8.decode(line));
-      return isSent && !isGlued;
-    };
-    for (const { line, start, end } of this.lines()) {
-      recent = [Buffer.from(line), ...recent.slice(0, 7)];
-      const mark = markOf(recent);
-      const rank = ranks.get(mark) ?? Infinity;
-      if (rank < Infinity) hits++;
-      const isTwin = rank === best && offset === start && trail[rank + twins + 1]?.[1] === mark;
-      if (rank < best) [best, offset, known, isSent, twins] = [rank, end, end, true, 0];
-      else if (isTwin) [offset, known, twins] = [end, end, twins + 1];
-      else if (best > 0 && best < Infinity && offset === start && isOld(start, end)) offset = end;
-      last = end;
-    }
-    if (best === 0) return { offset, known, by: "last line" as const };
-    if (best === Infinity) return undefined;
-    // What a cut left of the last line; what may begin a time may be the beginning of a new one.
-    isSent = false;
-    if (offset === last && last < this.size && isOld(last, this.size)) {
-      let end = latin1(this.readBefore(this.size, 23)).replace(/\d/g, "0");
-      while (!"0000-00-00 00:00:00,000".startsWith(end)) end = end.slice(1);
-      offset = this.size - end.length;
-    }
+    const newest = lastTime && this.firstTime > lastTime ? undefined : this.#newestKnown(cursor);
+    if (!newest) return undefined;
+    const { rank, end, hits, isLast } = newest;
+    if (rank === 0) return { offset: end, known: end, by: "last line" as const };
+    const offset = this.#endOfOld(end, lastTime);
     if (offset === 0) return undefined;
     // Another file may begin like this one; two of the last lines, or nothing behind, are proof.
-    const isProven = known >= last || (hits > 1 && best < 8);
-    return { offset, known: isProven ? known : 0, by: "lines" as const };
+    const isProven = isLast || (hits > 1 && rank < 8);
+    return { offset, known: isProven ? end : 0, by: "lines" as const };
+  }
+
+  /**
+   * The line of the lowest `rank` in the trail, 0 being the last one that was sent; the beginning
+   * of the same file counts as one of the highest. `hits`: how many of the lines are known.
+   */
+  #newestKnown({ began = "", trail = [] }: Cursor) {
+    const ranks = new Map(trail.map(([, mark], rank) => [mark, rank] as const).toReversed());
+    const isSameFile = began !== "" && began === this.firstTime;
+    let [rank, end, equal] = [isSameFile ? trail.length : Infinity, 0, 0];
+    let [hits, last] = [0, 0];
+    let recent: Uint8Array[] = [];
+    for (const line of this.lines()) {
+      recent = [Buffer.from(line.line), ...recent.slice(0, 7)];
+      const mark = markOf(recent);
+      const found = ranks.get(mark) ?? Infinity;
+      if (found < Infinity) hits++;
+      // Of equal lines in a row as many are known as the trail has.
+      const isNext = found === rank && line.start === end && trail[rank + equal]?.[1] === mark;
+      if (found < rank || isNext) [rank, end, equal] = [found, line.end, isNext ? equal + 1 : 1];
+      last = line.end;
+    }
+    return rank < Infinity ? { rank, end, hits, isLast: end === last } : undefined;
+  }
+
+  /** Where the lines end that follow from `from` on and were written no later than `lastTime`. */
+  #endOfOld(from: number, lastTime: string): number {
+    // A line without a time is as old as the one above it.
+    let [offset, isOld] = [from, from > 0];
+    for (const { start, end } of this.lines(from, true)) {
+      const isPartial = end > this.end.offset;
+      const line = this.read(start, Math.min(end - start, PAGE_BYTES));
+      const time = lineTime(line);
+      if (time || isPartial) isOld = time !== "" && time <= lastTime;
+      // What a cut left of a line, with the next line right behind it, is new.
+      const isGlued = /.\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} /.test(utf8.decode(line));
+      if (!isOld || isGlued) return offset;
+      offset = end;
+      if (!isPartial) continue;
+      // What a cut left of the last line; what may begin a time may be the beginning of a new one.
+      let begun = latin1(this.readBefore(end, 23)).replace(/\d/g, "0");
+      while (!"0000-00-00 00:00:00,000".startsWith(begun)) begun = begun.slice(1);
+      offset -= begun.length;
+    }
+    return offset;
   }
 }
 

@@ -4576,6 +4576,17 @@ function nothingNew(world: World, log: string, state: State, names: readonly str
   });
 }
 
+/** Whether the running run hangs: for so long it has not removed a mark; absent if it does not. */
+function hungRun(world: World, settings: Settings) {
+  const mark = world.fs.statSync(`${statePathOf(settings)}.mark`, { throwIfNoEntry: false });
+  const now = world.now();
+  if (!mark || now - mark.mtimeMs < settings.maxTime * SECOND + MINUTE) return undefined;
+  const { mtime, mtimeMs, atimeMs } = mark;
+  const why = `another run has been in progress for ${durationText(now - mtimeMs)}`;
+  // The access time says when that was last reported: hourly.
+  return { why, mtime, isNews: atimeMs <= mtimeMs || now - atimeMs >= HOUR };
+}
+
 /**
  * Sends what is new and exits: a session for each log, and another while the log changes or a run
  * was turned away meanwhile. A run leaves its mark before it tries the lock; the holder removes the
@@ -4611,16 +4622,11 @@ async function pass(world: World, settings: Settings): Promise<number> {
       const ended = await session(world, own, newLines);
       if (!ended) {
         if (world.terminal) complain(world, "another run is in progress and sends what is new");
-        // A mark this old means that the running run hangs; its access time says when that was
-        // last reported: hourly.
-        const stat = world.fs.statSync(markPath, { throwIfNoEntry: false });
-        const now = world.now();
-        const isLong = stat && now - stat.mtimeMs >= own.maxTime * SECOND + MINUTE;
-        if (isLong && (stat.atimeMs <= stat.mtimeMs || now - stat.atimeMs >= HOUR)) {
-          const message = `another run has been in progress for ${durationText(now - stat.mtimeMs)}`;
-          complain(world, message, "f2b-watch check names its process");
+        const hung = hungRun(world, own);
+        if (hung?.isNews) {
+          complain(world, hung.why, "f2b-watch check names its process");
           // That run may be removing it.
-          ifPossible(() => world.fs.utimesSync(markPath, now / SECOND, stat.mtime));
+          ifPossible(() => world.fs.utimesSync(markPath, world.now() / SECOND, hung.mtime));
         }
         return exitCode;
       }
@@ -5098,51 +5104,32 @@ class Feed {
   #readStretch({ segment, offset: from, before, cursor }: Position, length: number) {
     const { file, leave = false } = this.#plan.segments[segment] ?? {};
     if (!file) return undefined;
-    // Skipped are holes, and what a cut left of a time before a whole one.
-    const cutTime = /^([\d :,-]{1,22}?)\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} /;
-    const near = file.read(from, 48);
-    const [, cut = ""] = cutTime.exec(latin1(near)) ?? [];
-    const isTime = "0000-00-00 00:00:00,00".startsWith(cut.replace(/\d/g, "0"));
-    let offset = isTime ? from + cut.length : from;
-    const nothing = Buffer.alloc(near[0] === 0 ? PAGE_BYTES : 0);
-    for (const block of nothing.length > 0 ? file.blocks(from) : []) {
-      const isHole = Buffer.compare(block, nothing.subarray(0, block.length)) === 0;
-      offset += isHole ? block.length : block.findIndex((byte) => byte !== 0);
-      if (!isHole) break;
-    }
+    const offset = behindRemains(file, from);
     const lead = Math.min(offset, ANCHOR_LINE_BYTES + 1);
     // A longer line is read in pieces, so that memory stays bounded.
     const longest = 8 * 1024 * 1024;
     for (let most = Math.max(length, PAGE_BYTES); ; most *= 4) {
       const wanted = Math.min(most, longest, file.size - offset);
       const bytes = file.read(offset - lead, lead + wanted);
-      const isNear = offset === from;
-      const known = isNear ? bytes.subarray(0, lead) : file.readBefore(from, ANCHOR_LINE_BYTES + 1);
+      // The file must begin as when it was opened, and go on behind what was read of it.
       const head = bytes.subarray(0, file.head.length);
-      const isReplaced =
-        offset === lead && Buffer.compare(head, file.head.subarray(0, head.length)) !== 0;
-      const same = Math.min(known.length, before?.length ?? 0);
+      const isReplaced = offset === lead && Buffer.compare(head, file.head) !== 0;
+      const isNear = offset === from;
+      const here = isNear ? bytes.subarray(0, lead) : file.readBefore(from, ANCHOR_LINE_BYTES + 1);
+      const both = Math.min(here.length, before?.length ?? 0);
       const isMoved = before
-        ? Buffer.compare(known.subarray(-same), before.subarray(-same)) !== 0
-        : cursor !== undefined && !sameAnchor(cursor, file.anchorAt(from, known));
+        ? Buffer.compare(here.subarray(-both), before.subarray(-both)) !== 0
+        : cursor !== undefined && !sameAnchor(cursor, file.anchorAt(from, here));
       if (bytes.length < lead + wanted || isReplaced || isMoved) {
         this.#job.logChanged = true;
         return undefined;
       }
-      let end = bytes.lastIndexOf(NEWLINE) + 1;
-      if (end <= lead) {
-        if (offset + wanted >= file.size) end = leave && wanted > 0 ? bytes.length : 0;
-        // A hole, or a line without end: what is there goes out as a piece of a line.
-        else if (bytes.at(-1) === 0) end = bytes.findLastIndex((byte) => byte !== 0) + 1;
-        else if (wanted < longest) continue;
-        else {
-          // At a space, so that no word is cut, or at a character.
-          const character = bytes.findLastIndex((byte) => (byte & 0xc0) !== 0x80);
-          end = bytes.lastIndexOf(0x20) + 1;
-          if (end <= bytes.length - ANCHOR_LINE_BYTES) end = Math.max(character, bytes.length - 4);
-        }
-      }
-      return end > 0 ? { offset, lead, bytes: bytes.subarray(0, end) } : undefined;
+      const end = bytes.lastIndexOf(NEWLINE) + 1;
+      if (end > lead) return { offset, lead, bytes: bytes.subarray(0, end) };
+      const isAtEnd = offset + wanted >= file.size;
+      if (isAtEnd) return leave && wanted > 0 ? { offset, lead, bytes } : undefined;
+      if (wanted === longest || bytes.at(-1) === 0)
+        return { offset, lead, bytes: bytes.subarray(0, pieceEnd(bytes)) };
     }
   }
 
@@ -5154,6 +5141,32 @@ class Feed {
     this.#trail = made.trail ?? [];
     return made;
   }
+}
+
+/** Where text begins behind a hole, or behind what a cut left of a time before a whole one. */
+function behindRemains(file: OpenFile, from: number): number {
+  const near = file.read(from, 48);
+  const cutTime = /^([\d :,-]{1,22}?)\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} /;
+  const cut = cutTime.exec(latin1(near))?.[1] ?? "";
+  const isTime = "0000-00-00 00:00:00,00".startsWith(cut.replace(/\d/g, "0"));
+  if (near[0] !== 0) return isTime ? from + cut.length : from;
+  const zeros = Buffer.alloc(PAGE_BYTES);
+  let offset = from;
+  for (const block of file.blocks(from)) {
+    const isHole = Buffer.compare(block, zeros.subarray(0, block.length)) === 0;
+    if (!isHole) return offset + block.findIndex((byte) => byte !== 0);
+    offset += block.length;
+  }
+  return offset;
+}
+
+/** Where a line that is not read to its end is cut: at a hole, a space or else a character. */
+function pieceEnd(bytes: Uint8Array): number {
+  if (bytes.at(-1) === 0) return bytes.findLastIndex((byte) => byte !== 0) + 1;
+  const space = bytes.lastIndexOf(0x20) + 1;
+  if (space > bytes.length - ANCHOR_LINE_BYTES) return space;
+  const character = bytes.findLastIndex((byte) => (byte & 0xc0) !== 0x80);
+  return Math.max(character, bytes.length - 4);
 }
 
 /** A place at which nothing of the log is read yet, but words may wait. */
@@ -5546,30 +5559,32 @@ class LogSource implements Source {
     const { world, settings } = this.#job;
     const { plain, overflow, limit } = this.#destination;
     const isAttached = overflow === "file";
-    const maxLines = this.#maxLines;
     const flood = new Flood(this.#feed.shows.view);
-    const bytes = (this.#fileMemory ??= new Uint8Array(this.#fileBytes));
-    let [spot, left, lines, length, first] = [this.#spot, this.#fileBytes, 0, 0, ""];
-    // A few bytes more are not worth a look.
-    while (left > 100 && lines < maxLines) {
+    const memory = (this.#fileMemory ??= new Uint8Array(this.#fileBytes));
+    let [spot, bytes, lines, first] = [this.#spot, 0, 0, ""];
+    for (;;) {
       const { page, shown, at, part } = spot;
+      const [leftBytes, leftLines] = [this.#fileBytes - bytes, this.#maxLines - lines];
+      // A few bytes more are not worth a look.
+      if (leftBytes <= 100 || leftLines <= 0) break;
       if (at < shown.text.length) {
-        // One byte is for the last line's end.
-        let piece = cutAt(spot, left - 1, maxLines - lines);
-        if (Buffer.byteLength(piece.body) >= left)
-          piece = cutAt(spot, Math.floor(left / 3), maxLines - lines);
+        // One byte is for the last line's end; in UTF-8 a character may take three.
+        let piece = cutAt(spot, leftBytes - 1, leftLines);
+        if (Buffer.byteLength(piece.body) >= leftBytes)
+          piece = cutAt(spot, Math.floor(leftBytes / 3), leftLines);
         // Where nothing is attached, no line is too long.
         if (piece.partOfLine && !isAttached) piece = cutAt(spot, Infinity, 1);
         if (piece.partOfLine && first) break;
         const text = `${piece.body}\n`;
         first ||= text;
-        if (isAttached) length += encoder.encodeInto(text, bytes.subarray(length)).written;
-        left -= Buffer.byteLength(text);
-        if (!piece.partOfLine) lines += countLines(piece.body) + 1;
+        if (isAttached) encoder.encodeInto(text, memory.subarray(bytes));
+        bytes += Buffer.byteLength(text);
+        if (!piece.partOfLine) lines += countLines(text);
         // A line is counted where it begins.
         else if (!part) flood.read([shown.text.slice(at, at + ANCHOR_LINE_BYTES)]);
         spot = piece.after;
       }
+      // Also what is not shown.
       const read = linesOf(page.text);
       const begin = at === 0 ? 0 : read.length - shown.left(at) + (part ? 1 : 0);
       flood.read(read.slice(begin, read.length - shown.left(spot.at)));
@@ -5581,7 +5596,7 @@ class LogSource implements Source {
     const style = { ...this.#feed.shows.style, room: limit - plain(this.#before, "").length };
     const facts = await lookUpFacts(world, settings, flood.shownIds(style));
     const words = new Words(style, facts).flood(flood, settings.log);
-    const file = isAttached ? this.#logFile(bytes.subarray(0, length)) : undefined;
+    const file = isAttached ? this.#logFile(memory.subarray(0, bytes)) : undefined;
     const content = plain(this.#before, words);
     return { content, file, lines: Math.max(1, lines), shown: [first], after: spot };
   }
@@ -5943,12 +5958,8 @@ const ROWS = {
     const locks = ifPossible(() => world.fs.readFileSync("/proc/locks", "utf8"));
     const isHeld = new RegExp(`POSIX .* (\\d+) \\w+:\\w+:${stat.ino} ${0x40000001} `);
     const holder = locks && (isHeld.exec(locks)?.[1] ?? "");
-    const mark = world.fs.statSync(`${statePathOf(settings)}.mark`, { throwIfNoEntry: false });
-    const waitMs = mark && holder !== "" ? world.now() - mark.mtimeMs : 0;
-    if (waitMs > settings.maxTime * SECOND + MINUTE) {
-      const why = `another run has been in progress for ${durationText(waitMs)}`;
-      return new Fault(75, why, `ps -fp ${holder ?? `"$(fuser ${path})"`}`);
-    }
+    const hung = holder === "" ? undefined : hungRun(world, settings);
+    if (hung) return new Fault(75, hung.why, `ps -fp ${holder ?? `"$(fuser ${path})"`}`);
     if (holder) return `works; process ${holder} is running now`;
     return holder === "" ? "works, free" : "works";
   },

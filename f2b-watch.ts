@@ -1202,8 +1202,8 @@ type Fact =
   | { event: "through"; attempts: number }
   /** `why` is empty where nothing proves it; `blocked` unless a check of the firewall failed. */
   | { event: "failed"; id: string; doing: string; action: string; why: string; blocked: boolean }
-  /** `why` is what was raised, or how a command ended; `looked`: a check failed with this one. */
-  | { event: "alert"; text: string; why: string; process?: string; looked?: Of<"alert"> };
+  /** `why` is what was raised, or how the command of this `process` ended. */
+  | { event: "alert"; text: string; why: string; process?: string };
 type ServerDid = "stopped" | "restarted" | "started" | "started after a crash";
 /** `place` is its line's number; a jail or id that is missing is empty. */
 type Happening = Fact & { place: number; shown: boolean; jail: string; id: string };
@@ -1254,8 +1254,10 @@ export class Batch {
   #clock = { text: "", ms: 0 };
   /** The jail that settings are said of. */
   #created: object = {};
-  /** Commands of actions, and checks that found the firewall's rules gone: no failed one's yet. */
-  #runs: Of<"alert">[] = [];
+  /** Commands that failed, until it is known for which action. */
+  #commands: Of<"alert">[] = [];
+  /** Alerts that the firewall's rules are gone, with the command that found it: as long. */
+  #checks: { alert: Of<"alert">; command: Of<"alert"> }[] = [];
   /** The last line of a ban, an unban or a failed action. */
   #lastPlace = -1;
   #server: Of<"server"> | undefined;
@@ -1352,10 +1354,9 @@ export class Batch {
     }
     if (event === "failed") return this.#readFailed(record);
     if (event === "unchecked" || event === "unrestored") {
-      const check = this.#tell({ event: "alert", text: message, why: "" });
-      const last = this.#runs.at(-1);
-      check.looked = last?.looked ?? last ?? check;
-      return void this.#runs.push(check);
+      const alert = this.#tell({ event: "alert", text: message, why: "" });
+      const command = this.#commands.at(-1) ?? this.#checks.at(-1)?.command ?? alert;
+      return void this.#checks.push({ alert, command });
     }
     if ("process" in record) return this.#readCommand(record);
     if (event === "found" || event === "attempt") {
@@ -1465,12 +1466,12 @@ export class Batch {
   #readCommand(record: RecordOf<"command" | "output" | "ended">): void {
     const process = record.process.slice(0, 2_000);
     const isNew = record.event === "command";
-    let ran = isNew ? undefined : this.#runs.findLast((run) => run.process === process);
+    let ran = isNew ? undefined : this.#commands.findLast((each) => each.process === process);
     // 0.9 names no process: it repeats the command.
     if (!ran && (isNew || !/^[\da-f]+$/.test(process))) {
       const lines = isNew ? [record.command, ...this.#below] : [process];
       const text = lines.join("\n").slice(0, 2_000);
-      this.#runs.push((ran = this.#tell({ event: "alert", text, why: "", process })));
+      this.#commands.push((ran = this.#tell({ event: "alert", text, why: "", process })));
     }
     if (!ran || record.event === "command") return;
     const { why } = ran;
@@ -1481,48 +1482,51 @@ export class Batch {
 
   /**
    * Joins a failed action with its ban, with its command and with the check that says that the ban
-   * was never made. Jails work side by side: a command is this action's if it names the id, or else
-   * the jail, or if no other jail can have run one; and ran since the jail's last ban. Where
-   * several may be meant, none is.
+   * was never made. Jails work side by side, and their lines do not say whose they are:
+   * 1. What was before the jail's last ban or unban of this id belongs to others.
+   * 2. Its commands name the id, and the jail if several do; else the jail; else, if no other jail
+   *    can have run one, they are the only ones. If they may be different ones, none is its.
+   * 3. The command of its check names the jail; or no jail, and nothing came between.
+   * 4. Of a ban, its check stands between two tries of its command, or has ended the only one.
    */
   #readFailed(record: RecordOf<"failed">): void {
     const { jail, doing, action, why: said = "" } = record;
     const last = this.#jailOf(jail);
     // Not every action says whom it failed for: a jail does one thing after the other.
     const id = record.id ?? (doing.endsWith("ban") ? last.id : "");
+    // 1. More than 50 are not looked through.
     const since = last.id === id ? last.place : -1;
-    // More are not looked through.
-    this.#runs = this.#runs.slice(-50);
-    const open = this.#runs.filter((run) => (run.looked ?? run).place > since);
-    const commands = open.filter((run) => !run.looked && open.every((of) => of.looked !== run));
-    const saying = (word: string, some = commands) =>
-      some.filter((run) => mentions(run.text, word));
-    // An action's command may run for a minute, and is tried twice.
+    [this.#commands, this.#checks] = [this.#commands.slice(-50), this.#checks.slice(-50)];
+    const checks = this.#checks.filter(({ command }) => command.place > since);
+    const looking = new Set(checks.map(({ command }) => command));
+    const commands = this.#commands.filter((each) => each.place > since && !looking.has(each));
+    // 2. An action's command may run for a minute, and is tried twice.
     const busySince = this.#ms(record) - 2 * MINUTE;
     const isAlone = [...this.seen.jails].every(([name, { at }]) => name === jail || at < busySince);
-    const ofId = saying(id);
-    const choices = [ofId, saying(jail, ofId), saying(jail), isAlone ? commands : []];
-    const runs = choices.find((some) => new Set(some.map(({ text }) => text)).size === 1) ?? [];
-    // It names no jail: the command that looked may; else it counts where nothing came between.
-    const check = open.findLast(({ looked, place, text }) => {
-      if (!looked) return false;
-      const isNear = place >= this.#lastPlace && !/\b(?:f2b|fail2ban)-\w/.test(looked.text);
-      if (!isNear && !mentions(looked.text, jail)) return false;
+    const ofJail = commands.filter(({ text }) => mentions(text, jail));
+    const ofId = commands.filter(({ text }) => mentions(text, id));
+    const ofBoth = ofId.filter((each) => ofJail.includes(each));
+    const choices = [ofId, ofBoth, ofJail, isAlone ? commands : []];
+    const tries = choices.find((some) => new Set(some.map(({ text }) => text)).size === 1) ?? [];
+    const check = checks.findLast(({ alert: { place, text }, command }) => {
+      // 3.
+      const isNear = place >= this.#lastPlace && !/\b(?:f2b|fail2ban)-\w/.test(command.text);
+      if (!isNear && !mentions(command.text, jail)) return false;
+      // 4. Where the rules could not be restored, nothing is tried a second time.
       if (/^Error (?:stopping|starting) action\b/.test(said)) return true;
-      // Where the rules could not be restored, nothing is tried a second time.
-      if (text.startsWith("Unable")) return runs.length < 2;
-      return new Set(runs.map((run) => run.place > place)).size === 2;
+      if (text.startsWith("Unable")) return tries.length < 2;
+      return new Set(tries.map((each) => each.place > place)).size === 2;
     });
     // A Python action says itself what went wrong.
-    const ran = said.startsWith("Error ") ? runs.at(-1) : undefined;
-    const texts = [ran?.text, check?.looked?.text];
-    this.#runs = this.#runs.filter((run) => {
-      const isClaimed = texts.includes((run.looked ?? run).text);
-      if (isClaimed) run.shown = false;
-      return !isClaimed;
-    });
+    const ran = said.startsWith("Error ") ? tries.at(-1) : undefined;
+    // What is said of this action needs no line of its own.
+    const isSaid = ({ text }: Of<"alert">) => text === ran?.text || text === check?.command.text;
+    for (const command of this.#commands) command.shown &&= !isSaid(command);
+    for (const { alert, command } of this.#checks) alert.shown &&= !isSaid(command);
+    this.#commands = this.#commands.filter((command) => !isSaid(command));
+    this.#checks = this.#checks.filter(({ command }) => !isSaid(command));
     // Where a check failed after it, it may have worked once the rules were back.
-    const isDoubtful = ran && this.#runs.some(({ looked, place }) => looked && place > ran.place);
+    const isDoubtful = ran && this.#checks.some(({ alert }) => alert.place > ran.place);
     const own = /^Error (?:un|re)?banning /.test(said) ? "" : said;
     const why = (!isDoubtful && ran?.why) || own;
     const blocked = !check || !/^(?:re)?ban$/.test(doing);

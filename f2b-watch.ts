@@ -4940,7 +4940,9 @@ async function startProgress(job: Job): Promise<Progress> {
 // The log as clean lines, a page at a time, cut into messages; which bytes each of them stands for.
 // Places are plain values: who looks ahead keeps the place that it came from.
 
-/** What happens within so much log is told together; and so far back failures are counted. */
+/** What happens within so much log is told together: more may be as many bans as memory holds. */
+const BATCH_BYTES = 1024 * 1024;
+/** So far back the failures before a ban are looked for. */
 const EVENTS_BYTES = 4 * 1024 * 1024;
 
 /** Where reading continues on disk. */
@@ -5019,7 +5021,7 @@ class Feed {
     const { view } = this.shows;
     let [batch, after]: [Batch | undefined, Position] = [undefined, from];
     let [pages, length] = [0, 0];
-    for (let isLast = false; !isLast && length < EVENTS_BYTES;) {
+    for (let isLast = false; !isLast && length < BATCH_BYTES;) {
       const page = this.#read(after, PAGE_BYTES);
       const end = page.ends.at(-1);
       if (!end) break;
@@ -5028,7 +5030,7 @@ class Feed {
       length += page.text.length;
       ({ isLast } = page);
       // In every fourth page also for the lines that are known of those before it.
-      const isKept = ++pages % 4 === 0 || isLast || length >= EVENTS_BYTES;
+      const isKept = ++pages % 4 === 0 || isLast || length >= BATCH_BYTES;
       after = isKept ? { ...end, before: undefined, cursor: this.cursorOf(end) } : end;
     }
     return batch && { batch: batch.finish(), after };

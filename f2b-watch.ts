@@ -671,7 +671,10 @@ type Kind = (typeof KINDS)[number];
  */
 type Says<Event extends string, Parts extends string = never> = Event extends string
   ? { event: Event; kind: Kind; jail?: string | undefined } & {
-      /** Called where an unban turns out to be a part of a stop. */
+      /**
+       * Of an unban: set by whoever has counted it, called by `LogContext` when the log goes on with
+       * `Jail 'sshd' stopped`. Only this line shows that the unban was a part of the jail's stop.
+       */
       repealed?: () => void;
     } & Record<"date" | "time" | "level" | "message" | Parts, string>
   : never;

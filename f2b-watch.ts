@@ -251,18 +251,19 @@ const TABLES = {
   (://)(?=[\w-]{0,64}\d)[\w-]{16,128}(?=@)
   (:)(?=[^\s/"'@\\]{5,128}@)(?<=(?:^|[\s/"'=@,;(<])[^\s:/"'=@,;(<\\]{1,128}:)
     (?<!(?:mailto|sips?|xmpp|acct|tel|im):)(?=[^\s@"']*[\dA-Z!#$%^&*+])[^\s/"'@\\]+(?=@)
-  # The end of a name whose value is a secret, or is one if it looks random; and what stands between
-  # it and its value: =, ":, ',, :, > or blanks.
+  # The end of a name, and what stands between it and its value. Of a strong name, as API_KEY is, the
+  # value is a secret; of a weak one, as sid is, if it looks random.
   (?:(?<strong>(?<!\b(?:mon|hoc|tur|don|joc|whis|dis|hot|lac|pub|public[_-]?))key|token|tkn|secret
     |passw(?:or)?d|passwort|kennwort|passphrase|passcode|(?<!com|by|tres|sur|over|under)pass|pwd|psw
     |pword|(?<![a-z])pin|psk|credentials?|authorization|cookie|jwt|bearer|cli_auth|mdp|senha)
     |(?<![a-z0-9])(?<weak>auth|session(?:_?id)?|sid|sig|signature|code|hmac|otp|dsn|license
     |community|user|webhook|hook|url|id|p|pw))(?:[_-]?\d{1,3}|_base|_value)?(?:\[?\]|%5D)?
-    (?:(?<equal>{blanks}(?:\\?=>?|:[=-]|<<<|＝|%(?:25)?3D|\\u003d|&#61;){blanks})
-    |(?<colon>[ \t]*:{blanks})
-    |(?<closed>(?:{quote}){1,2})[}\]]{0,2}{blanks}(?:[:,]|=>?|%3[AD]){blanks}(?:\[|string\(\d+\) )?
-    |(?<tag>(?:[ \t][^<>\n]{0,80})?>|</name>\s*<value>(?:<string>)?)
-    |(?<blank>(?:[ \t]|\\\n){blanks}))`,
+    (?:(?<equal>{blanks}(?:\\?=>?|:[=-]|<<<|＝|%(?:25)?3D|\\u003d|&#61;){blanks})  # API_KEY=x
+    |(?<colon>[ \t]*:{blanks})  # X-Api-Key: x
+    |(?<closed>(?:{quote}){1,2})[}\]]{0,2}  # 'api_key': 'x', ("api_key", "x")
+    {blanks}(?:[:,]|=>?|%3[AD]){blanks}(?:\[|string\(\d+\) )?
+    |(?<tag>(?:[ \t][^<>\n]{0,80})?>|</name>\s*<value>(?:<string>)?)  # <api_key>x
+    |(?<blank>(?:[ \t]|\\\n){blanks}))  # --api-key x`,
   /** Values that are no secret: addresses, small numbers, variables, paths, words for a setting. */
   noSecret: String.raw`
   ^(?:(?:basic|bearer|token|key|bot) )?(?:\[redacted.*|true|false|yes|no|on|off|none|null|nil|stdin
@@ -276,7 +277,7 @@ const TABLES = {
     (?!{slugPart}(?:[_-]{slugPart})*(?![\w-]))
     (?:(?=[\w-]*[a-z])(?=[\w-]*[A-Z])[\w-]+={0,2}|[0-9a-f]{80}(?![\w-])|[au][a-z0-9]{29}(?![\w-]))
     (?<!(?:^|\s)[^\s:]{0,200}/[\w-]+={0,2})
-  # user:password behind -u and its like, but not of programs whose -u is something else
+  # curl -u user:password, and its like, but not of programs whose -u is something else
   (?<login>(?<=^|[\s"'(\x60]|\\n)(?:-[A-Za-z]{0,16}[uUa]
     |--?(?:proxy-|http-)?(?:user(?:pwd)?|auth|login)(?![\w-])|user[ \t]*=[ \t]*(?="[^":\s]{0,128}:))
     (?<!\b(?:docker|podman|date|rsync|sort|cut|logger|notify-send|sudo|chown|install)\b
@@ -334,14 +335,15 @@ const patterns = lazily(() => {
       const program = String.raw`(?:\b|\\n)(?:${programs})\b(?:[^|;\n]{0,100}[ \t"'])?`;
       return `(?<=[ \\t"'])${option}(?<=${program}${option})${PIECES.between}${before}`;
     });
-  const asked = [...options, ...rowsOf(TABLES.statements)].join("|");
+  // mysql -ppassword, SQL's IDENTIFIED BY 'password'
+  const places = [...options, ...rowsOf(TABLES.statements)].join("|");
   const channels = all(TABLES.channels, "gi");
   const shapes = [...channels, ...all(TABLES.shapes, "gim"), ...all(TABLES.exactShapes, "gm")];
   return {
     usualLines: one(TABLES.usualLines, "y"),
     jailLine: one(TABLES.jailLine, "y"),
     channels,
-    secrets: [...shapes, new RegExp(`(?<asked>${asked})`, "g")],
+    secrets: [...shapes, new RegExp(`(?<option>${places})`, "g")],
     noSecret: one(TABLES.noSecret, "i"),
     inPath: new RegExp(String.raw`(?<![\w:])${PIECES.directory}/[\w./-]*$`),
     looksRandom: /^(?=.*\d)(?=.*[a-z])[\x21-\x7e]{8,}$|^(?=.*[a-z])(?=.*[A-Z])[\w-]{16,}$/i,
@@ -407,9 +409,10 @@ function secretOf(text: string, match: RegExpExecArray): Span {
   const { noSecret, inPath, looksRandom, beforeName } = patterns();
   const from = match.index + match[0].length;
   if (!match.groups) return [match.index + (match[1]?.length ?? 0), from];
-  const { strong = "", weak, equal, closed, colon, tag, blank, login, asked } = match.groups;
+  const { strong = "", weak, equal, closed, colon, tag, blank, login, option } = match.groups;
+  // Of `"X-Api-Key": "x"` the mark is `"`, and the front `X-Api-`.
   beforeName.lastIndex = match.index;
-  const [, mark = "", bracket, front = ""] = (!login && !asked && beforeName.exec(text)) || [];
+  const [, mark = "", bracket, front = ""] = (!login && !option && beforeName.exec(text)) || [];
   const isHeader = colon !== undefined && (front.includes("-") || /^(?:auth|cook)/i.test(strong));
   const quote = tag ? "</" : closed || blank ? "" : mark;
   // Its beginning decides: what is no secret is not read again and again.
@@ -423,6 +426,7 @@ function secretOf(text: string, match: RegExpExecArray): Span {
     // Its end may be cut off; behind `<token>` in a sentence there are words.
     if (tag) return rest === "" ? !/\s/.test(value) : rest.startsWith("</");
     if (weak) {
+      // `--pw x`, `X-Auth: x`; `p` in a URL only, `id` in a header only, and `code x` is a sentence.
       if (/^--pw?$/i.test(front + weak) || (isHeader && /^x-$/i.test(front))) return true;
       if (/^p$/i.test(weak) && !/[?&]$/.test(before)) return false;
       if ((closed && start === 0) || (weak === "id" && !isHeader)) return false;
@@ -457,7 +461,7 @@ function secretOf(text: string, match: RegExpExecArray): Span {
   const password = value.slice(user.length);
   if (end <= start || noSecret.test(password)) return [from, from];
   const isLogin = user !== "" && (password !== "" || looksRandom.test(value));
-  if (login ? !isLogin : asked ? value.startsWith("-") : !isNamed()) return [from, from];
+  if (login ? !isLogin : option ? value.startsWith("-") : !isNamed()) return [from, from];
   return valueAt(text, from, quote, isHeader);
 }
 

@@ -3339,10 +3339,8 @@ class OpenFile {
       return isKept(at) ? [[at, markOf(rows.slice(index, index + 8)), lineTime(row)]] : [];
     });
     const older = trail.filter(([at]) => at <= total - rows.length && isKept(at));
-    const lastTime = rows
-      .values()
-      .map(lineTime)
-      .find((time) => time !== "");
+    const lastDated = rows.find((row) => lineTime(row) !== "");
+    const lastTime = lastDated && lineTime(lastDated);
     const began = this.firstTime;
     return { ...this.anchorAt(offset, near), lines, began, lastTime, trail: [...known, ...older] };
   }
@@ -3539,15 +3537,9 @@ function openPrivate(world: World, path: string, flags: number) {
 function writePrivate(world: World, path: string, flags: number, text: string): void {
   writing(path, () => {
     using file = openPrivate(world, path, flags | fs.constants.O_WRONLY);
-    writeAll(world, file.descriptor, Buffer.from(text));
+    world.fs.writeFileSync(file.descriptor, text);
     if (text !== "") world.fs.fsyncSync(file.descriptor);
   });
-}
-
-function writeAll(world: World, descriptor: number, bytes: Uint8Array): number {
-  let written = 0;
-  while (written < bytes.length) written += world.fs.writeSync(descriptor, bytes, written);
-  return written;
 }
 
 /** What a compressed file unpacks to, by Node or by the program that made it; else says why not. */
@@ -3587,7 +3579,8 @@ async function unpack(world: World, packed: OpenFile, scratchPath: string): Prom
   try {
     for await (const chunk of unpackedChunks(world, packed)) {
       if (size < SEARCH_BYTES) isLog ||= firstTimeIn(chunk) !== "";
-      size += writing(scratchPath, () => writeAll(world, descriptor, chunk));
+      writing(scratchPath, () => world.fs.writeFileSync(descriptor, chunk));
+      size += chunk.length;
       if (size > (isLog ? limit : 64 * 1024 * 1024)) throw new Error("too large unpacked");
       if (world.stopping.aborted) throw new Fault(75, "stopped before it was done");
     }

@@ -404,7 +404,7 @@ const LATER: Case[] = [
   ["a state directory that cannot be written to",
     (scene) => failing(scene, "openSync", "EROFS", (_, flags) => (flags & fs.constants.O_CREAT) !== 0),
     "state", 73, /^cannot write to .*: EROFS$/, /./],
-  ["a full disk", (scene) => failing(scene, "writeSync", "ENOSPC"), "state", 73, /no space left/,
+  ["a full disk", (scene) => failing(scene, "writeFileSync", "ENOSPC"), "state", 73, /no space left/,
     /--state/],
   ["a state of a newer version",
     (scene) => fs.writeFileSync(scene.stateFile(), '{"version": 99}'), "progress", 73,

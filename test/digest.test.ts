@@ -249,9 +249,9 @@ describe("the files", () => {
     "where nothing can be written, what is not compressed is read all the same: %s",
     async (text) => {
       using scene = rotatedScene();
-      const call = text.startsWith("EROFS") ? "openSync" : "writeSync";
+      const call = text.startsWith("EROFS") ? "openSync" : "writeFileSync";
       scene.beforeCalls(call, (_, flags) => {
-        if (call === "writeSync" || flags & fs.constants.O_CREAT) throw systemError(text);
+        if (call === "writeFileSync" || flags & fs.constants.O_CREAT) throw systemError(text);
       });
       expect(await json(scene)).toMatchObject({ found: 150 });
       const result = await scene.run("digest", "--since", "30d");

@@ -754,15 +754,16 @@ function gatedFs(gate: () => void, dead: () => boolean, open: Set<number>): type
     open.delete(descriptor);
     if (!dead()) gate();
   };
-  gated["writeSync"] = (descriptor: number, bytes: Uint8Array, from = 0) => {
+  gated["writeFileSync"] = (descriptor: number, content: string | Uint8Array) => {
+    const bytes = Buffer.from(content);
     try {
       gate();
     } catch (error) {
       // What a killed process writes may be half of it.
-      if (dead()) fs.writeSync(descriptor, bytes, from, (bytes.length - from) >> 1);
+      if (dead()) fs.writeSync(descriptor, bytes, 0, bytes.length >> 1);
       throw error;
     }
-    return fs.writeSync(descriptor, bytes, from);
+    fs.writeFileSync(descriptor, bytes);
   };
   return gated as typeof fs;
 }

@@ -278,7 +278,7 @@ describe("85: a state of a newer version is refused before anything is sent, and
 // ── Disks ───────────────────────────────────────────────────────────────────────────────────────
 
 const FULL = "ENOSPC: no space left on device";
-const STEPS = ["openSync", "writeSync", "fsyncSync", "renameSync"] as const;
+const STEPS = ["openSync", "writeFileSync", "fsyncSync", "renameSync"] as const;
 
 type Failing = { from?: number; path?: RegExp; message?: string };
 
@@ -299,7 +299,7 @@ describe("90: a full disk is noticed before anything is sent, and with space bac
     ["the temporary file cannot be made", "openSync", { path: /\.tmp$/ }],
     ["the lock file cannot be made", "openSync", { path: /\.lock$/ }],
     ["the mark cannot be made", "openSync", { path: /\.mark$/ }],
-    ["nothing can be written", "writeSync", {}],
+    ["nothing can be written", "writeFileSync", {}],
     ["nothing reaches the disk", "fsyncSync", {}],
     ["the first copy cannot be renamed", "renameSync", {}],
     ["the fresh copy cannot be renamed", "renameSync", { from: 2 }],
@@ -334,27 +334,14 @@ describe("90: a full disk is noticed before anything is sent, and with space bac
 
   test("no temporary file stays behind to fill it further", async () => {
     using scene = await goingScene();
-    failing(scene, "writeSync");
+    failing(scene, "writeFileSync");
     for (let run = 0; run < 5; run++) await scene.run();
     const left = stateNames(scene).filter((name) => name.startsWith("state.tmp"));
     expect(left.length).toBeLessThanOrEqual(1);
   });
 
-  test("a write that is cut short by the disk is not taken for a whole one", async () => {
-    using scene = await goingScene();
-    const writeSync = ((descriptor: number, bytes: Uint8Array, offset: number) => {
-      const half = Math.max(1, Math.floor((bytes.length - offset) / 2));
-      return fs.writeSync(descriptor, bytes, offset, half);
-    }) as typeof fs.writeSync;
-    scene.withFs({ writeSync });
-    await scene.passPosts(...lines(6, 8));
-    delete scene.overrides.fs;
-    expect(parseState(fs.readFileSync(scene.stateFile(), "utf8"))).toBeDefined();
-    await scene.expectQuiet();
-  });
-
   test("a compressed sibling that cannot be unpacked for want of space is not skipped", async () => {
-    for (const step of ["openSync", "writeSync"] as const) {
+    for (const step of ["openSync", "writeFileSync"] as const) {
       using scene = await goingScene();
       scene.rotate();
       scene.compress(".1");

@@ -447,7 +447,7 @@ describe("--ping", () => {
 
   /** A pass that writes nothing and takes no lock. */
   async function expectNoTrace(scene: Scene): Promise<void> {
-    scene.beforeCalls(["writeSync", "renameSync", "rmSync", "fsyncSync"], () => {
+    scene.beforeCalls(["writeFileSync", "renameSync", "rmSync", "fsyncSync"], () => {
       throw new Error("written");
     });
     await scene.pass("--ping");

@@ -3167,21 +3167,27 @@ function inodeOf(stat: fs.Stats): string {
   return `${stat.dev}:${stat.ino}`;
 }
 
+function reportKeyOf(name: string, stat: fs.Stats): string {
+  return `${name} ${inodeOf(stat)} ${stat.size}`;
+}
+
 /** As fast as up to 16 MiB when the page cache is warm, and small in memory. */
 const PAGE_BYTES = 64 * 1024;
 /** How far into a file its first time, or the start of a line, is looked for. */
 const SEARCH_BYTES = 32 * 1024;
 
+/** A file as it was opened, with what its name says; an unpacked one, with its packed one's `key`. */
+type Opened = Pick<OpenFile, "name" | "descriptor" | "stat"> &
+  Partial<Pick<OpenFile, "isLive" | "number" | "isRotated" | "size" | "key" | "why">>;
+
 /** A log or a sibling as it was when opened: what is written later belongs to the next run. */
 class OpenFile {
-  readonly name!: string;
-  readonly isLive: boolean = false;
+  readonly name: string;
+  readonly isLive: boolean;
   readonly number: number | undefined;
   readonly isRotated: boolean | undefined;
-  /** By this it is known that a sibling which cannot be read was reported. */
-  readonly told: string = "";
-  readonly descriptor!: number;
-  readonly stat!: fs.Stats;
+  readonly descriptor: number;
+  readonly stat: fs.Stats;
   readonly size: number;
   /** In whole milliseconds: Deno, which may go on with a state that Bun wrote, knows no parts. */
   readonly writtenMs: number;
@@ -3189,18 +3195,21 @@ class OpenFile {
   readonly head: Uint8Array;
   /** Tells a compressed file's contents from others. */
   readonly key: string | undefined;
-  /** Why a compressed file could not be unpacked to its end, or a file not be used at all. */
+  /** Why a compressed file could not be unpacked to its end. */
   readonly why: string | undefined;
   readonly #world: World;
   #firstTime: string | undefined;
   #end: Cursor | undefined;
 
-  constructor(world: World, file: Partial<OpenFile> & { readonly stat: fs.Stats }) {
+  constructor(world: World, { name, descriptor, stat, ...rest }: Opened) {
     this.#world = world;
-    Object.assign(this, file);
-    this.size = file.size ?? file.stat.size;
-    this.writtenMs = Math.floor(file.stat.mtimeMs);
+    [this.name, this.descriptor, this.stat] = [name, descriptor, stat];
+    this.isLive = rest.isLive ?? false;
+    [this.number, this.isRotated] = [rest.number, rest.isRotated];
+    this.size = rest.size ?? stat.size;
+    this.writtenMs = Math.floor(stat.mtimeMs);
     this.head = this.fill(0, Buffer.alloc(Math.min(this.size, HEAD_BYTES)));
+    [this.key, this.why] = [rest.key, rest.why];
     if (this.isLive || this.key || !packingOf(this.head)) return;
     // Compressed files end in a checksum of all they hold.
     const tail = this.readBefore(this.size, 64);
@@ -3515,9 +3524,10 @@ function listSiblings(world: World, log: string) {
     const stat = world.fs.lstatSync(at, { throwIfNoEntry: false });
     if (!stat) return [];
     const [inode, writtenMs] = [inodeOf(stat), Math.floor(stat.mtimeMs)];
-    return { ...sibling, name, path: at, inode, writtenMs, told: `${name} ${inode} ${stat.size}` };
+    return { ...sibling, name, path: at, inode, writtenMs, reportKey: reportKeyOf(name, stat) };
   });
-  const marks = files.flatMap((each) => (each.isStranger ? [] : `${each.told} ${each.writtenMs}`));
+  const own = files.filter(({ isStranger }) => !isStranger);
+  const marks = own.map(({ reportKey, writtenMs }) => `${reportKey} ${writtenMs}`);
   return { files, snapshot: fingerprint(marks.join("\n")) };
 }
 
@@ -3592,11 +3602,12 @@ async function unpack(world: World, packed: OpenFile, scratchPath: string): Prom
       throw error;
     }
   }
-  return new OpenFile(world, { ...packed, descriptor, size, why });
+  const { name, number, isRotated, stat, key } = packed;
+  return new OpenFile(world, { name, number, isRotated, stat, key, descriptor, size, why });
 }
 
-/** A sibling that could not be used. */
-type LeftOut = Partial<OpenFile> & Pick<OpenFile, "name" | "told" | "why" | "writtenMs">;
+/** A sibling that could not be used; by its `reportKey` it is known later that it was reported. */
+type LeftOut = Pick<OpenFile, "name" | "number" | "writtenMs"> & { reportKey: string; why: string };
 
 /**
  * Opens what lies beside the log without following links: files of root or of the log's owner.
@@ -3615,25 +3626,25 @@ async function openSiblings(
     uid === owner || (uid === 0 && nlink === 1) ? undefined : "a hard link, or another user's";
   const namesIn = (listing?: ReturnType<typeof listSiblings>) =>
     listing?.files.map(({ name, inode }) => `${name} ${inode}`).join("\n");
+  const unlisted = { number: undefined, reportKey: "", writtenMs: 0, why: "it cannot be listed" };
   for (let tries = 1; ; tries++) {
     const open: OpenFile[] = [];
     const leftOut: LeftOut[] = [];
     const listing = ifPossible(() => listSiblings(world, log));
-    const name = dirname(rotationPath(world, log));
-    if (!listing) leftOut.push({ name, told: "", writtenMs: 0, why: "it cannot be listed" });
+    if (!listing) leftOut.push({ ...unlisted, name: dirname(rotationPath(world, log)) });
     for (const sibling of listing?.files ?? []) {
-      const { path, inode, isOld, isStranger, writtenMs, ...named } = sibling;
+      const { name, number, isRotated, isOld, isStranger, path, inode } = sibling;
       if (live && inode === inodeOf(live.stat)) continue;
       try {
         const { descriptor, stat } = openRegular(world, path, distrust, fs.constants.O_NOFOLLOW);
-        const file = new OpenFile(world, { ...named, descriptor, stat });
+        const file = new OpenFile(world, { name, number, isRotated, descriptor, stat });
         if (!isStranger || isOurs(file)) open.push(file);
         else file.close();
       } catch (error) {
         if (error instanceof Fault) throw error;
         const why = errorCode(error) === "ELOOP" ? "a link" : reason(error);
         // What cannot be looked into is a rotated log by its name alone.
-        if (isOld) leftOut.push({ ...named, writtenMs, why });
+        if (isOld) leftOut.push({ ...sibling, why });
       }
     }
     const isSettled = namesIn(ifPossible(() => listSiblings(world, log))) === namesIn(listing);
@@ -3657,7 +3668,8 @@ async function siblingAges(world: World, open: readonly OpenFile[]) {
     } catch (error) {
       why = reason(error);
     }
-    ages.push({ ...file, firstTime, why });
+    const { name, number, size } = file;
+    ages.push({ name, number, size, firstTime, why });
   }
   return byAge(ages);
 }
@@ -3672,7 +3684,7 @@ async function unpackSiblings(
   const { live, leftOut } = siblings;
   const opened: OpenFile[] = [];
   for (const packed of siblings.open) {
-    const { name, isRotated, key } = packed;
+    const { name, number, isRotated, key, stat, writtenMs } = packed;
     try {
       const isUnpacked = key !== undefined && isWanted(packed);
       const file = isUnpacked ? await unpack(world, packed, scratchPath) : packed;
@@ -3681,7 +3693,8 @@ async function unpackSiblings(
       else file.close();
     } catch (error) {
       if (error instanceof Fault) throw error;
-      leftOut.push({ ...packed, why: reason(error) });
+      const reportKey = reportKeyOf(name, stat);
+      leftOut.push({ name, number, writtenMs, reportKey, why: reason(error) });
     }
   }
   // By a number or date it is the log's; else its lines must not be younger than all of the log's.
@@ -4872,7 +4885,7 @@ function findMissing(
 ) {
   const { cursor, known = [], drained = { file: "", writtenMs: NaN } } = progress;
   const first = segments[0]?.file;
-  const unreadable = leftOut.filter(({ told }) => !known.includes(told));
+  const unreadable = leftOut.filter(({ reportKey }) => !known.includes(reportKey));
   // Compressing keeps the time when a file was last written; bzip2 keeps the second.
   const sentMs = [drained.writtenMs, drained.writtenMs - (drained.writtenMs % SECOND)];
   const isSent = isGap && unreadable.some(({ writtenMs }) => sentMs.includes(writtenMs));
@@ -4891,7 +4904,7 @@ function findMissing(
     return number < first.number;
   });
   const damaged = segments.flatMap(({ file: { name, why, key = name } }) =>
-    why && !known.includes(`told ${key}`) ? [{ name, why, told: `told ${key}` }] : [],
+    why && !known.includes(`told ${key}`) ? [{ name, why, reportKey: `told ${key}` }] : [],
   );
   const unread = [...damaged, ...missed].map(withReason);
   let details = cursor ? ` after line ${cursor.lines}` : "";
@@ -4901,7 +4914,7 @@ function findMissing(
   return {
     notice: isLost || unread.length > 0 ? gapNotice(settings, details) : undefined,
     isLost,
-    named: [...unreadable, ...damaged].map(({ told }) => told).filter((told) => told !== ""),
+    named: [...unreadable, ...damaged].flatMap(({ reportKey }) => reportKey || []),
   };
 }
 
@@ -4929,7 +4942,7 @@ async function startProgress(job: Job): Promise<Progress> {
   const finished = open
     .filter((file) => file.size > 0 && !file.isCopyIn(files))
     .map((file) => file.anchorAt(file.size));
-  const known = [...keys, ...leftOut.map(({ told }) => told)];
+  const known = [...keys, ...leftOut.map(({ reportKey }) => reportKey)];
   const seen = { ...blank, finished, known };
   if (!live?.hasLine()) return seen;
   const end = settings.from === "end" ? live.lastLineEnd() : 0;

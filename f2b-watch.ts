@@ -10,7 +10,7 @@
  *
  * The way of one line of the log:
  *   `isIdle` ends most runs, because nothing is new
- *   → `pass` opens a `session` for each log: one run works, the others leave it a mark and exit
+ *   → `pass` opens a `session` for each log: one run works, the others make a mark for it and exit
  *   → `planRead` compares the saved position with the files and says where to read
  *   → `LogSource` cuts a message: whole lines, without secrets, under 2000 characters
  *   → `deliver` waits until it may, notes what is in doubt, saves what has arrived
@@ -27,7 +27,7 @@ import type * as Cac from "cac";
 import type * as Zod from "zod/mini";
 
 // ── Constants ───────────────────────────────────────────────────────────────────────────────────
-// What several sections share; other limits stand where they are used.
+// What several sections share; other limits are beside what uses them.
 
 const VERSION = "1.1.0";
 
@@ -102,7 +102,7 @@ const State = lazily(() => {
     cursor: z.optional(cursor),
     /** What earlier messages carried of the next line: so many characters of this hash's line. */
     part: z.optional(z.object({ sent: count, line: z.string() })),
-    /** Lines ever consumed: tells which destination stands furthest. */
+    /** Lines ever consumed: says which destination is furthest. */
     total: count,
     finished: z.array(z.object(anchor)),
     /** A gap was found, and what is left of the files behind it is still being read. */
@@ -113,13 +113,13 @@ const State = lazily(() => {
     foreign: z.optional(z.boolean()),
     /** Words for lines that the cursor has left behind; so much of them was sent. */
     outbox: z.optional(z.object({ text: z.string(), sent: count, file: z.optional(z.string()) })),
-    /** Addresses whose ban does not work, by fingerprint: told at this time. */
+    /** Addresses whose ban does not work, by fingerprint, and when that was sent. */
     warned: z.optional(z.record(z.string(), z.number())),
-    /** The rotated file that the cursor stands in, since when, how many runs found lines in it. */
+    /** The rotated file that the cursor is in, since when, how many runs found lines in it. */
     held: z.optional(z.object({ name: z.string(), since: z.number(), passes: z.optional(count) })),
     /** The log as it was when it had been sent to its end. */
     drained: z.optional(z.object({ file: z.string(), writtenMs: z.number() })),
-    /** Compressed siblings that are done with, by their contents, and files that were told of. */
+    /** Compressed siblings that are done with, by their contents, and files that were reported. */
     known: z.optional(z.array(z.string())),
     /** The siblings as the last run left them: a hint that there is nothing new in them. */
     listing: z.optional(z.string()),
@@ -132,13 +132,15 @@ const State = lazily(() => {
     /** What the service's headers asked for after the last post. */
     asked: z.optional(z.object({ at: z.number(), delayMs: z.number() })),
     pause: z.optional(pause),
-    /** fail2ban's socket could not be reached at the last ping, and whether that was told. */
+    /** fail2ban's socket could not be reached at the last ping, and whether that was sent. */
     down: z.optional(z.object({ since: z.number(), told: z.boolean() })),
-    /** The jails and bans that `status --send` told it last, as a fingerprint. */
+    /** The jails and bans that `status --send` sent it last, as a fingerprint. */
     status: z.optional(z.string()),
   });
   const failure = z.object({
-    ...{ since: z.number(), told: z.number(), exitCode: z.number() },
+    since: z.number(),
+    told: z.number(),
+    exitCode: z.number(),
     /** Of a log that cannot be read. */
     reason: z.optional(z.string()),
   });
@@ -146,7 +148,7 @@ const State = lazily(() => {
     version: z.literal(1),
     log: z.string(),
     destinations: z.record(z.string(), progress),
-    // The first states had none, and go on with none.
+    // The first states had none.
     channels: z._default(z.record(z.string(), channel), {}),
     failures: z.record(z.string(), failure),
     /** Fingerprints of validated options and variables, and the destinations that they name. */
@@ -161,7 +163,7 @@ type KnownLine = NonNullable<Cursor["trail"]>[number];
 type Channel = State["channels"][string];
 type Pause = NonNullable<Channel["pause"]>;
 
-/** A failure that a person can act on, told in one line, with a hint where one helps. */
+/** A failure that a person can act on, reported in one line, with a hint where one helps. */
 class Fault extends Error {
   readonly exitCode: number;
   readonly hint: string | undefined;
@@ -179,9 +181,9 @@ class Fault extends Error {
 // text, are let through after one look, and all other lines are read closely and hidden generously.
 
 // Patterns are text until they are needed: an idle run needs none. In a table of them each line is
-// one, a deeper line goes on with it, and two blanks and `# ` begin a comment.
+// one, a deeper line continues it, and two blanks and `# ` begin a comment.
 
-/** Pieces of patterns; in a table `{slash}` stands for the first one. */
+/** Pieces of patterns; in a table `{slash}` means the first one. */
 const PIECES: Readonly<Record<string, string>> = {
   slash: String.raw`(?:\\?/|%2F)`,
   inUrl: String.raw`[^\s"'<>]`,
@@ -216,7 +218,7 @@ const TABLES = {
   (webhooks{slash})\d+{slash}{inUrl}+
   (hooks\.slack(?:-gov)?\.com{slash}){inUrl}+
   (/bot|%2Fbot)\d+(?::|%3A)[^\s"'<>/\\]+`,
-  /** What is a secret wherever it stands, in any case of its letters. */
+  /** What is a secret wherever it is, in any case of its letters. */
   shapes: String.raw`
   # Tokens that their vendors give a shape of their own.
   \b(?:gh[opsur]_\w{16,}|github_pat_\w+|gl[a-z]{1,6}-[\w-]{16,}  # GitHub, GitLab
@@ -232,7 +234,7 @@ const TABLES = {
     |(?:xox[a-z]|xapp|xwfp|xoxe\.xox[a-z])-(?=[\w%-]{0,80}\d)[\w%-]+)  # Slack
   (\.[\w-]{6}\.)[\w-]{27,}  # the parts of a Discord bot's token
   (-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----)(?:(?:\s|\\n)*[A-Za-z0-9+/=]{8,})+  # in PEM, or with \n
-  # Services whose whole path is the secret, and what stands before the secret part of a path.
+  # Services whose whole path is the secret, and what comes before the secret part of a path.
   (services{slash}(?=T[A-Z\d]+{slash}B)|\bntfy\.sh/|(?:webhookb2|IncomingWebhook){slash}){inUrl}+
   (//(?:hooks?\.[\w.-]*|[\w.-]*(?:hc-ping\.com|ftqq\.com|api\.day\.app|webhook\.site|notify\.run
     |nosnch\.in|simplepu\.sh|simplepush\.io|make\.com|integromat\.com|cronitor\.link|ifttt\.com
@@ -251,7 +253,7 @@ const TABLES = {
   (://)(?=[\w-]{0,64}\d)[\w-]{16,128}(?=@)
   (:)(?=[^\s/"'@\\]{5,128}@)(?<=(?:^|[\s/"'=@,;(<])[^\s:/"'=@,;(<\\]{1,128}:)
     (?<!(?:mailto|sips?|xmpp|acct|tel|im):)(?=[^\s@"']*[\dA-Z!#$%^&*+])[^\s/"'@\\]+(?=@)
-  # The end of a name, and what stands between it and its value. Of a strong name, as API_KEY is, the
+  # The end of a name, and what is between it and its value. Of a strong name, as API_KEY is, the
   # value is a secret; of a weak one, as sid is, if it looks random.
   (?:(?<strong>(?<!\b(?:mon|hoc|tur|don|joc|whis|dis|hot|lac|pub|public[_-]?))key|token|tkn|secret
     |passw(?:or)?d|passwort|kennwort|passphrase|passcode|(?<!com|by|tres|sur|over|under)pass|pwd|psw
@@ -283,7 +285,7 @@ const TABLES = {
     (?<!\b(?:docker|podman|date|rsync|sort|cut|logger|notify-send|sudo|chown|install)\b
     [^|;&\n]{0,200}){between}
     (?!["']?(?:[+/]|\d+:\d+(?!\w)|\S{0,99}://)))`,
-  /** Programs, their option whose value is a secret, and what stands before that in the value. */
+  /** Programs, their option whose value is a secret, and what comes before that in the value. */
   passwordOptions: String.raw`
   sshpass|mongo\w*|ncftp\w*|smbpasswd|signal-cli|unrar|7za?|login -p; mysql\w*|mariadb\w* -p(?=\S)
   mosquitto_\w+|sqlcmd|bcp|ipmitool|zip|unzip -P; redis-cli -a; ldap\w+ -w; snmp\w+ -[cAX]
@@ -318,7 +320,7 @@ const TABLES = {
   <<<[ \t]*(?<=(?:{readsSecret})[^|;\n]{0,100}<<<[ \t]*)`,
 };
 
-/** A match with named groups stands before a value; another is a secret but for its first group. */
+/** A match with named groups ends before a value; another is a secret but for its first group. */
 const patterns = lazily(() => {
   const rowsOf = (text: string) => {
     const rows = text.replace(/ *(?<=\n| {2})# .*/g, "").replace(/\n {3,}/g, "");
@@ -347,7 +349,7 @@ const patterns = lazily(() => {
     noSecret: one(TABLES.noSecret, "i"),
     inPath: new RegExp(String.raw`(?<![\w:])${PIECES.directory}/[\w./-]*$`),
     looksRandom: /^(?=.*\d)(?=.*[a-z])[\x21-\x7e]{8,}$|^(?=.*[a-z])(?=.*[A-Z])[\w-]{16,}$/i,
-    // What stands before a name: a quote or `<`, and the name's beginning.
+    // What comes before a name: a quote or `<`, and the name's beginning.
     beforeName: /(?<=(\\{0,8}["'])?(<\/?)?([\w.:[-]{0,64}))/y,
     opening: one("{quote}", "y"),
     // A bare word: up to a blank, to a quote, or to the next parameter.
@@ -356,7 +358,7 @@ const patterns = lazily(() => {
         |&(?![&\s"']|[\w.%-]{1,64}=)|<(?!/))+`,
       "y",
     ),
-    // What goes on with a word behind its quote or its end: 'a':'b', "a"b, a"b", 'a'"b", 'a'\''b'.
+    // What continues a word behind its quote or its end: 'a':'b', "a"b, a"b", 'a'"b", 'a'\''b'.
     joined: /[\w$#!]|:["'\w]|\\''|\\{0,8}["'][\w$#!@]/y,
     // A header's value without quotes.
     header: /(?:="[^"\n]*"|='[^'\n]*'|(?! --?[A-Za-z])[^"'\n])*/y,
@@ -426,7 +428,7 @@ function secretOf(text: string, match: RegExpExecArray): Span {
     // Its end may be cut off; behind `<token>` in a sentence there are words.
     if (tag) return rest === "" ? !/\s/.test(value) : rest.startsWith("</");
     if (weak) {
-      // `--pw x`, `X-Auth: x`; `p` in a URL only, `id` in a header only, and `code x` is a sentence.
+      // `--pw x`, `X-Auth: x`; `p` in a URL only, `id` in a header only; `code x` is a sentence.
       if (/^--pw?$/i.test(front + weak) || (isHeader && /^x-$/i.test(front))) return true;
       if (/^p$/i.test(weak) && !/[?&]$/.test(before)) return false;
       if ((closed && start === 0) || (weak === "id" && !isHeader)) return false;
@@ -476,7 +478,7 @@ function redact(lines: string, ownSecrets: readonly string[], closely = true): s
     for (let match = pattern.exec(text); match; match = pattern.exec(text)) {
       const [start, end] = secretOf(text, match);
       if (end <= start) {
-        // What stands between a name and its value may hold the next name.
+        // What is between a name and its value may hold the next name.
         const { strong, weak } = match.groups ?? {};
         pattern.lastIndex -= match[0].length - (strong ?? weak ?? match[0]).length;
         continue;
@@ -531,13 +533,13 @@ function decoded(bytes: Uint8Array): string {
 /**
  * Lines of the log, or any text, made harmless. In `text`, a character for a byte, lines are told
  * apart fast; only what is no jail's line about an address is decoded and looked at, together with
- * its neighbours: a command may go on over several lines.
+ * its neighbours: a command may have several lines.
  */
 export function cleanText(source: string | Uint8Array, ownSecrets: readonly string[]): string {
   const { usualLines, jailLine } = patterns();
   const bytes = typeof source === "string" ? encoder.encode(source) : source;
   const text = latin1(bytes);
-  // Where a short secret of our own stands, as a jail's name may, no line is trusted.
+  // Where a short secret of our own is, as a jail's name may be, no line is trusted.
   const own = ownSecrets.some((secret) => secret.length <= 50 && text.includes(secret));
   const pieces: string[] = [];
   let [done, closely] = [0, 0];
@@ -587,7 +589,7 @@ function lineStart(text: string, at: number): number {
 /**
  * Takes as many whole lines of a text that ends in a line end, from `at` on, as fit into `room`
  * UTF-16 units, at most `maxLines`; a line that is longer than a message is cut, and both ends of
- * the cut are marked. Lines that belong together (each but the first `goesOn`) are not parted if
+ * the cut are marked. Lines that belong together (each but the first `continues`) are not parted if
  * they fit a message. `taken` characters are done with when it is sent, line ends too.
  */
 export function cutText(
@@ -595,11 +597,11 @@ export function cutText(
   at: number,
   room: number,
   maxLines = Infinity,
-  goesOn: (at: number) => boolean = () => false,
+  continues: (at: number) => boolean = () => false,
 ) {
   const mark = at === 0 || text[at - 1] === "\n" ? "" : CUT_MARK;
   const space = room - mark.length;
-  // A message ends without a line end. The line may go on for megabytes, which are not looked at.
+  // A message ends without a line end. The line may have megabytes more, which are not looked at.
   const near = text.slice(at, at + space + 1);
   let length = near.lastIndexOf("\n") + 1;
   if (length === 0) {
@@ -614,11 +616,11 @@ export function cutText(
       end = near.indexOf("\n", length) + 1;
       length = Math.max(length, end);
     }
-  } else if (at + length < text.length && goesOn(at + length)) {
+  } else if (at + length < text.length && continues(at + length)) {
     let [record, next] = [lineStart(text, at + length - 1), at + length];
-    while (record > at && goesOn(record)) record = lineStart(text, record - 1);
+    while (record > at && continues(record)) record = lineStart(text, record - 1);
     const fits = () => next - 1 - record <= room;
-    while (next < text.length && fits() && goesOn(next)) next = text.indexOf("\n", next) + 1;
+    while (next < text.length && fits() && continues(next)) next = text.indexOf("\n", next) + 1;
     if (record > at && fits()) length = record - at;
   }
   return { body: mark + near.slice(0, length - 1), taken: length, partOfLine: false };
@@ -676,7 +678,7 @@ type Kind = (typeof KINDS)[number];
 type Says<Event extends string, Parts extends string = never> = Event extends string
   ? { event: Event; kind: Kind; jail?: string | undefined } & {
       /**
-       * Of an unban: set by whoever has counted it, called by `LogContext` when the log goes on with
+       * Of an unban: set by whoever has counted it, called by `LogContext` when it has read
        * `Jail 'sshd' stopped`. Only this line shows that the unban was a part of the jail's stop.
        */
       repealed?: () => void;
@@ -734,8 +736,9 @@ const PREFIXES = lazily(() => {
       fail2ban\.(?:filter|actions) +\[\d+\]: ([A-Z]+) +(\[([^\]]{1,200})\][ ]
       (?:Found ([\da-fA-F.:]+)(?: - ([\d-]+ [\d:]+))?|
       (Ban|Unban|Restore Ban|Repeal Ban) ([\da-fA-F.:]+)|([\da-fA-F.:]+) already banned))$`,
+    // prettier-ignore
     usualVerbs: {
-      ...{ Ban: "ban", Unban: "unban", "Restore Ban": "restore", "Repeal Ban": "repeal" },
+      Ban: "ban", Unban: "unban", "Restore Ban": "restore", "Repeal Ban": "repeal",
     } as Readonly<Record<string, string>>,
     // A failure behind its hour, for the digest. The grammar would say the same of it, too.
     usualFound: new RegExp(
@@ -768,10 +771,10 @@ const SERIOUS = /^(?:WARN|ERR|CRIT|Level [34]|#[34])/;
 
 /**
  * What a message says, by row: the first that fits wins, its named groups are the record's parts.
- * The kind `other` is `alert` where the level is serious. The usual rows stand first.
+ * The kind `other` is `alert` where the level is serious. The usual rows come first.
  */
 const MESSAGES = lazily((): [event: LogRecord["event"], kind: Kind, message: RegExp][] => {
-  // A jail ends at the first bracket, because what stands behind it may be an attacker's text.
+  // A jail ends at the first bracket, because what is behind it may be an attacker's text.
   const inJail = (text: RegExp) => pattern`^\[(?<jail>[^\]]{1,200})\] ${text}`;
   const ofRun = (text: RegExp) => pattern`^(?<process>[0-9a-f]+) -- ${text}`;
   const at = /(?: - (?<at>[\d-]+ [\d:]+))?$/;
@@ -815,7 +818,7 @@ const MESSAGES = lazily((): [event: LogRecord["event"], kind: Kind, message: Reg
     ["unrestored", "alert", /^Unable to restore environment/],
     // A jail no longer sees its log.
     ["blind", "alert", /^Too many errors.*going idle$|^Log .* seems to be down|^Unable to open /],
-    // Of a failed action; `process` tells it from others that run at the same time.
+    // Of a failed action; `process` sets it apart from others that run at the same time.
     ["command", "alert", ofRun(/exec: (?<command>.*)/)],
     ["output", "alert", ofRun(/(?:stdout|stderr: (?<error>.*))/)],
     ["ended", "alert", ofRun(/(?<end>returned(?: \d+)?|timed out after \d+ seconds|killed .*)/)],
@@ -915,7 +918,7 @@ class LogContext {
   }
 
   /**
-   * The record that begins with this line; absent where it goes on with the one above. The unbans
+   * The record that begins with this line; absent where it continues the one above. The unbans
    * of a stop become repeals: after a shutdown began, or when their jail is said to be stopped.
    */
   read(line: string): LogRecord | undefined {
@@ -1013,32 +1016,33 @@ function isShown(record: LogRecord | undefined, { only, jails }: View): boolean 
 
 /**
  * Shows the log as the view wants it and the service writes it. `left`: how many lines of the log
- * are left when all before a place was sent; `goesOn`: whether the line that begins there belongs
- * to the one above it.
+ * are left when all before a place was sent; `continues`: whether the line that begins there
+ * belongs to the one above it.
  */
 function showLines(text: string, view: View, before: LogContext, encode: (text: string) => string) {
   if (showsAll(view) && encode(text) === text) {
-    const goesOn = (at: number) => {
+    const continues = (at: number) => {
       // As nearly every line of a log begins; a pattern takes longer to say so.
       const isDated = text.charCodeAt(at + 4) === 0x2d && text.charCodeAt(at + 13) === 0x3a;
       return !isDated && readRecord(text.slice(at, text.indexOf("\n", at))) === undefined;
     };
-    return { text, left: (at: number) => countLines(text.slice(at)), goesOn };
+    return { text, left: (at: number) => countLines(text.slice(at)), continues };
   }
   const lines = linesOf(text);
   // Discord shows these in an `ansi` fence: bold 1, colours 30 to 37.
+  // prettier-ignore
   const colors: Record<Kind, string> = {
-    ...{ alert: "1;31", ban: "31", unban: "32", restore: "36", found: "33", life: "34", other: "" },
+    alert: "1;31", ban: "31", unban: "32", restore: "36", found: "33", life: "34", other: "",
   };
   const { records } = before.readAll(lines);
   let [shown, day] = ["", before.record?.date ?? ""];
-  const starts = new Map<number, { left: number; goesOn: boolean }>();
+  const starts = new Map<number, { left: number; continues: boolean }>();
   for (const [index, line] of lines.entries()) {
     const left = lines.length - index;
     const record = records[index];
     if (!isShown(record, view)) continue;
-    const goesOn = record === (index > 0 ? records[index - 1] : before.record);
-    const first = view.format === "compact" && !goesOn ? record : undefined;
+    const continues = record === (index > 0 ? records[index - 1] : before.record);
+    const first = view.format === "compact" && !continues ? record : undefined;
     // `10:32:26 sshd Ban 203.0.113.7`; what is serious keeps its level.
     const words = first?.message.replace(/^\[(.{1,200}?)\] /, "$1 ");
     const level = first && SERIOUS.test(first.level) ? first.level : "";
@@ -1048,16 +1052,16 @@ function showLines(text: string, view: View, before: LogContext, encode: (text: 
     const painted = color ? `\x1b[${color}m${plain}\x1b[0m` : plain;
     const isNewDay = first !== undefined && first.date !== "" && first.date !== day;
     if (isNewDay) {
-      starts.set(shown.length, { left, goesOn: false });
+      starts.set(shown.length, { left, continues: false });
       shown += `${(day = first.date)}\n`;
     }
-    starts.set(shown.length, { left, goesOn: goesOn || isNewDay });
+    starts.set(shown.length, { left, continues: continues || isNewDay });
     shown += `${encode(painted)}\n`;
   }
   return {
     text: shown,
     left: (at: number) => starts.get(lineStart(shown, at))?.left ?? 0,
-    goesOn: (at: number) => starts.get(at)?.goesOn === true,
+    continues: (at: number) => starts.get(at)?.continues === true,
   };
 }
 
@@ -1095,9 +1099,10 @@ class Counts {
   /** There were too many to remember them all: the numbers are then the least they may be. */
   readonly atLeast = { seenAddresses: false, bannedAddresses: false };
   /** Parts of events that are counted, and all of `life` but starts. */
+  // prettier-ignore
   readonly #uncounted = new Set<LogRecord["event"]>([
-    ...(["foundAgain", "increase", "command", "output", "ended"] as const),
-    ...(["stopping", "exiting", "reloading", "jailStopped", "jailReloaded"] as const),
+    "foundAgain", "increase", "command", "output", "ended",
+    "stopping", "exiting", "reloading", "jailStopped", "jailReloaded",
   ]);
   readonly view: View;
   readonly ownSecrets: readonly string[];
@@ -1170,7 +1175,7 @@ class Counts {
 
 // ── Core: events ────────────────────────────────────────────────────────────────────────────────
 // Pure, in two steps: records become a batch of plain data, and that becomes words, with what
-// others know of its bans. Log text stands in inline code, addresses that parse and plain names
+// others know of its bans. Log text is in inline code, addresses that parse and plain names
 // excepted.
 
 /** How a service writes what it shows. */
@@ -1182,7 +1187,7 @@ interface Markup {
   small(text: string): string;
 }
 
-/** A backtick cannot be escaped in inline code: another character stands for it. */
+/** A backtick cannot be escaped in inline code: another character replaces it. */
 const inCode = (text: string) => text.replaceAll("\u200b", "").replaceAll("`", "ˋ") || " ";
 
 // Step one: what happened.
@@ -1218,7 +1223,7 @@ type Of<Event> = Extract<Happening, { event: Event }>;
 
 /** Its settings in seconds; when it began to run actions last, for whom, and in which line. */
 type SeenJail = { findtime: number; banTime?: number; at: number; id: string; place: number };
-/** Failures since the last ban, that ban, and how this batch tells of it. */
+/** Failures since the last ban, that ban, and what this batch has of it. */
 type SeenId = { failures: number[]; bannedAt: number; ban?: Of<"ban">; through?: Of<"through"> };
 
 /** Whether a command has this id, or jail (also as its chain or set), as a word of its own. */
@@ -1231,7 +1236,7 @@ function mentions(command: string, word: string): boolean {
   return new RegExp(alone).test(command);
 }
 
-/** What some lines tell, record by record. What is not shown still explains what is. */
+/** What happened in some lines, record by record. What is not shown still explains what is. */
 export class Batch {
   /** Lines whose events need to know what happened before. */
   static readonly earlierMatters = /\] Ban | already banned$/m;
@@ -1275,9 +1280,9 @@ export class Batch {
     this.#before = before?.ids ?? this.seen.ids;
     const context = new LogContext(before?.context ?? { lastDay: view.lastDay });
     this.seen = { ...this.seen, ...before, context, ids: new Map() };
-    // That it stops was told; what it does on its way down is told together.
+    // That it stops was sent; what it does on its way down is one event.
     if (context.stopping)
-      this.#server = this.#tell({ event: "server", did: "stopped", version: "", parts: {} });
+      this.#server = this.#add({ event: "server", did: "stopped", version: "", parts: {} });
   }
 
   read(lines: readonly string[]): this {
@@ -1303,8 +1308,8 @@ export class Batch {
     return this;
   }
 
-  /** Leaves out bans that do not work and were told within the hour: `warned`, by fingerprint. */
-  leaveOutRepeats(warned: Readonly<Record<string, number>>, now: number): Record<string, number> {
+  /** Removes bans that do not work and were sent within the hour: `warned`, by fingerprint. */
+  removeRepeats(warned: Readonly<Record<string, number>>, now: number): Record<string, number> {
     const recent = Object.entries(warned).filter(([, at]) => at <= now && now - at < HOUR);
     // More are not remembered.
     const known = Object.fromEntries(recent.slice(-500));
@@ -1324,7 +1329,7 @@ export class Batch {
   }
 
   /** A fact of the record at hand, or of another id of its jail. */
-  #tell<Each extends Fact>(fact: Each): Of<Each["event"]> {
+  #add<Each extends Fact>(fact: Each): Of<Each["event"]> {
     const of: { jail?: string | undefined; id?: string | undefined } = this.#record ?? {};
     const [jail, id] = [ownCopy(of.jail ?? ""), ownCopy(of.id ?? "")];
     this.happenings.push({ shown: this.#shown, jail, id, place: this.seen.lines, ...fact });
@@ -1361,7 +1366,7 @@ export class Batch {
     }
     if (event === "failed") return this.#readFailed(record);
     if (event === "unchecked" || event === "unrestored") {
-      const alert = this.#tell({ event: "alert", text: message, why: "" });
+      const alert = this.#add({ event: "alert", text: message, why: "" });
       const command = this.#commands.at(-1) ?? this.#checks.at(-1)?.command ?? alert;
       return void this.#checks.push({ alert, command });
     }
@@ -1382,7 +1387,7 @@ export class Batch {
       if (this.#isPartOfServer(event)) return;
       // Jails that come and go later are no part of the start.
       if (this.#server?.did !== "stopped") this.#server = undefined;
-      this.#tell({ event });
+      this.#add({ event });
     } else if (kind === "alert") this.#readAlert(record);
     else if (kind === "found") this.found++;
     else this.other++;
@@ -1397,7 +1402,7 @@ export class Batch {
     const known = this.#idOf(record);
     const passed = this.#ms(record) - known.bannedAt;
     if (Number.isNaN(passed) ? !record.level.startsWith("WARN") : passed < MINUTE) return;
-    known.through ??= this.#tell({ event: "through", attempts: 0 });
+    known.through ??= this.#add({ event: "through", attempts: 0 });
     known.through.attempts++;
     known.through.shown = isShown({ ...record, kind: "alert" }, this.view);
   }
@@ -1407,10 +1412,10 @@ export class Batch {
     // It may be the command that 0.9 repeats, of many lines.
     const said = classify(date, time, level, [message, ...below].join("\n"));
     if ("process" in said) return this.#readCommand(said);
-    // The exception stands behind the traceback's indented lines.
+    // The exception is behind the traceback's indented lines.
     const why = below.findLast((line, at) => /^\S/.test(line) && /^\s/.test(below[at - 1] ?? ""));
     const text = `${level} ${message.replace(/^\[[^\]]{1,200}\] /, "")}`;
-    this.#tell({ event: "alert", text, why: why ?? "" });
+    this.#add({ event: "alert", text, why: why ?? "" });
   }
 
   /** A jail bans or unbans an id, and runs its actions: it does one thing after the other. */
@@ -1432,10 +1437,11 @@ export class Batch {
     delete known.ban;
     known.bannedAt = event === "restore" ? this.#ms(record) : Number.NaN;
     if (this.#isPartOfServer(event)) return;
-    const told = this.#tell({ event });
+    const happening = this.#add({ event });
     const { view } = this;
     // A stop of its jail, which is said behind it, may have lifted it.
-    record.repealed = () => Object.assign(told, { event: "repeal", shown: isShown(record, view) });
+    record.repealed = () =>
+      Object.assign(happening, { event: "repeal", shown: isShown(record, view) });
   }
 
   /** A ban is logged once, and its length once: by the observer, which may be faster. */
@@ -1445,20 +1451,20 @@ export class Batch {
       return known.ban;
     const time = `${record.date} ${record.time}`.trim();
     const unknown = { failures: 0, count: 0, seconds: undefined, failed: [] };
-    return (known.ban = this.#tell({ event: "ban", time, form: "longer", ...unknown }));
+    return (known.ban = this.#add({ event: "ban", time, form: "longer", ...unknown }));
   }
 
   /** A stop and the start behind it are one event; a start without a stop follows a crash. */
   #readServer(record: RecordOf<"starting" | "stopping">): void {
     const down = this.#server?.did === "stopped" ? this.#server : undefined;
-    this.#server = down ?? this.#tell({ event: "server", did: "stopped", version: "", parts: {} });
+    this.#server = down ?? this.#add({ event: "server", did: "stopped", version: "", parts: {} });
     if (record.event === "stopping") return;
     const start = record.crashed ? "started after a crash" : "started";
     const { version } = record;
     Object.assign(this.#server, { did: down ? "restarted" : start, version, shown: true });
   }
 
-  /** Whether it is a part of a stop or start of the server: then it is told with that. */
+  /** Whether it is a part of a stop or start of the server: then it has no line of its own. */
   #isPartOfServer(did: string): boolean {
     const server = this.#server;
     const isDown = server?.did === "stopped";
@@ -1478,7 +1484,7 @@ export class Batch {
     if (!ran && (isNew || !/^[\da-f]+$/.test(process))) {
       const lines = isNew ? [record.command, ...this.#below] : [process];
       const text = lines.join("\n").slice(0, 2_000);
-      this.#commands.push((ran = this.#tell({ event: "alert", text, why: "", process })));
+      this.#commands.push((ran = this.#add({ event: "alert", text, why: "", process })));
     }
     if (!ran || record.event === "command") return;
     const { why } = ran;
@@ -1494,7 +1500,7 @@ export class Batch {
    * 2. Its commands name the id, and the jail if several do; else the jail; else, if no other jail
    *    can have run one, they are the only ones. If they may be different ones, none is its.
    * 3. The command of its check names the jail; or no jail, and nothing came between.
-   * 4. Of a ban, its check stands between two tries of its command, or has ended the only one.
+   * 4. Of a ban, its check is between two tries of its command, or has ended the only one.
    */
   #readFailed(record: RecordOf<"failed">): void {
     const { jail, doing, action, why: said = "" } = record;
@@ -1537,7 +1543,7 @@ export class Batch {
     const own = /^Error (?:un|re)?banning /.test(said) ? "" : said;
     const why = (!isDoubtful && ran?.why) || own;
     const blocked = !check || !/^(?:re)?ban$/.test(doing);
-    const failed = this.#tell({ event: "failed", id: ownCopy(id), doing, action, why, blocked });
+    const failed = this.#add({ event: "failed", id: ownCopy(id), doing, action, why, blocked });
     this.#lastPlace = this.seen.lines;
     const ban = doing === "ban" ? this.#idOf({ jail, id }).ban : undefined;
     // More of them have lines of their own: a line must fit a message.
@@ -1556,7 +1562,7 @@ const LIST_LENGTH = 500;
 const IN_FILE = ", all of them in the file";
 /** Units of a ban's length; fail2ban writes their first letters. */
 const UNITS = { year: 365 * DAY, week: 7 * DAY, day: DAY, h: HOUR, min: MINUTE, s: SECOND };
-/** More of these are told together. */
+/** More of these share a line. */
 const MOST_ALONE: Record<string, number> = { ban: 8, through: 8, unban: 3, restore: 3, repeal: 3 };
 
 function shortened(text: string, limit: number): string {
@@ -1660,7 +1666,7 @@ export class Words {
         return same.map((each) => ({ place: each.place, text: this.#line([each]) }));
       const bans = same.filter((each) => each.event === "ban");
       if (bans.length > 0) return { place, ...this.#list(bans) };
-      // What is equal stands where the last was.
+      // What is equal is where the last was.
       if (!most) return { text: text + timesText(same.length), place: same.at(-1)?.place ?? place };
       return { place, text: this.#line(same) };
     });
@@ -1717,9 +1723,10 @@ export class Words {
 
   /** `276 bans`, `4,944 failed attempts` */
   #counts(kinds: Partial<Record<Kind, number>>): string[] {
+    // prettier-ignore
     const nouns: Partial<Record<Kind, string>> = {
-      ...{ unban: "unbanned", restore: "restored" },
-      ...{ found: "failed attempt", life: "restart", other: "other line" },
+      unban: "unbanned", restore: "restored",
+      found: "failed attempt", life: "restart", other: "other line",
     };
     return KINDS.flatMap((kind) => (kinds[kind] ? amount(kinds[kind], nouns[kind] ?? kind) : []));
   }
@@ -1761,7 +1768,7 @@ export class Words {
         return `⚠️ ${jail} ${alarm}${this.#failed(each, where)}`;
       }
       case "alert": {
-        // What was raised stands at the end, and is not cut off.
+        // What was raised is at the end, and is not cut off.
         const cut = shortened(each.text, each.why ? 150 : 300);
         return `⚠️ ${jail && `${jail} `}${code(joined([cut, each.why], " "), 300)}`;
       }
@@ -1870,7 +1877,7 @@ export class Words {
   }
 }
 
-/** What many lines of the log come to, in one message that stands for all of them. */
+/** What many lines of the log come to, in one message instead of all of them. */
 class Flood extends Counts {
   lines = 0;
   first = "";
@@ -1898,7 +1905,7 @@ class Flood extends Counts {
 // Given what was saved, asks the files and says which bytes to read, oldest first. Content
 // proves which file is which; inode, size and times never do.
 
-/** How much of a long line proves where a cursor stands. */
+/** How much of a long line proves where a cursor is. */
 const ANCHOR_LINE_BYTES = 4 * 1024;
 /** How far back the lines before the last one are looked at. */
 const ANCHOR_TAIL_BYTES = 32 * 1024;
@@ -1907,7 +1914,7 @@ const HEAD_BYTES = 512;
 
 /**
  * 64 bits that tell contents apart, as 16 hex digits. Not for secrets: loading a real digest costs
- * every idle run a millisecond, and nobody gains by forging one line's hash.
+ * every idle run a millisecond, and it gains nothing to forge one line's hash.
  */
 export function fingerprint(content: Uint8Array | string): string {
   const bytes = typeof content === "string" ? encoder.encode(content) : content;
@@ -2019,7 +2026,7 @@ function siblingName(log: string, name: string) {
 }
 
 /**
- * The oldest first. Numbers give their own order; all others stand where their first date puts
+ * The oldest first. Numbers give their own order; all others are where their first date puts
  * them, and of those that begin alike the longer comes first: it may hold the other. A file without
  * a date is as old as the one before it in the order of numbers, or older than all.
  */
@@ -2040,22 +2047,22 @@ function byAge<File extends Pick<OpenFile, "name" | "number" | "size" | "firstTi
 }
 
 /**
- * `sent`: up to where it is known to be sent; `leave`: the file is done, so that its last line
+ * `sent`: up to where it is known to be sent; `isDone`: the file is done, so that its last line
  * counts even without a line end; `end` proves that it was left there.
  */
 interface Segment {
   readonly file: OpenFile;
   readonly from: number;
   readonly sent: number;
-  readonly leave: boolean;
+  readonly isDone: boolean;
   readonly end?: Anchor | undefined;
 }
 
 /**
  * Decides which bytes to read: of each file what follows the last line that is known to be sent.
- * The files stand oldest first. A rotated file is left only when the live one has a complete line:
+ * The files come oldest first. A rotated file is done only when the live one has a complete line:
  * until then fail2ban may still write to it. `isGap`: lines may be missing before the segments;
- * `goesOn`: some segments begin behind lines that are known.
+ * `resumes`: some segments begin behind lines that are known.
  */
 function planRead(progress: Progress, all: readonly OpenFile[]) {
   const { cursor } = progress;
@@ -2071,7 +2078,7 @@ function planRead(progress: Progress, all: readonly OpenFile[]) {
     const { offset = 0, known = 0 } = finds.get(file) ?? {};
     return isGap ? offset : known;
   };
-  const leavesSiblings = files.some((file) => file.isLive && file.hasLine());
+  const hasLiveLine = files.some((file) => file.isLive && file.hasLine());
   const segments: Segment[] = [];
   for (const [index, file] of files.entries()) {
     const isHolder = file === holder;
@@ -2079,16 +2086,16 @@ function planRead(progress: Progress, all: readonly OpenFile[]) {
     const sent = Math.max(knownIn(file), file.finishedAt(progress));
     const overlaps = segments.map(({ file: older }) => file.overlap(older));
     const from = Math.max(sent, ...overlaps);
-    const isUnread = file.isLive ? leavesSiblings || from > 0 : from < file.size;
-    if (isHolder || isUnread) segments.push({ file, from, sent, leave: !file.isLive });
+    const isUnread = file.isLive ? hasLiveLine || from > 0 : from < file.size;
+    if (isHolder || isUnread) segments.push({ file, from, sent, isDone: !file.isLive });
   }
   const last = segments.at(-1);
-  if (last && !leavesSiblings) segments.splice(-1, 1, { ...last, leave: false });
-  const goesOn = isGap && files.some((file) => knownIn(file) > file.finishedAt(progress));
+  if (last && !hasLiveLine) segments.splice(-1, 1, { ...last, isDone: false });
+  const resumes = isGap && files.some((file) => knownIn(file) > file.finishedAt(progress));
   // A line of which a part was sent is sent to its end before what turned up of older lines.
   const begun = progress.part && !holder?.isLive ? holder : undefined;
   segments.sort((one, other) => Number(other.file === begun) - Number(one.file === begun));
-  return { isGap, goesOn, segments };
+  return { isGap, resumes, segments };
 }
 
 // ── Core: services ──────────────────────────────────────────────────────────────────────────────
@@ -2108,7 +2115,7 @@ const HINTS = {
 
 /**
  * How each verdict ends a destination's part of a run: the exit code, a hint if the service's own
- * code has none, and how long to leave it alone, doubled each time up to a maximum.
+ * code has none, and how long to let it rest, doubled each time up to a maximum.
  */
 type Ending = readonly [exitCode: number, hint?: string, firstMs?: number, longestMs?: number];
 const VERDICTS = {
@@ -2196,7 +2203,7 @@ interface Service {
 
 /** A configured service. */
 interface Connected extends Service {
-  /** Tells changed settings from unchanged ones, for a destination that refused. */
+  /** Shows whether settings have changed, for a destination that refused. */
   readonly settings: string;
   readonly host: string;
   /** What must never be shown. */
@@ -2511,7 +2518,9 @@ export const SLACK: Service = {
         return { url, headers, body: { channel, username, icon_emoji: icon, ...quiet, text } };
       },
       ask: {
-        ...{ url: new URL("auth.test", url).href, headers, body: {} },
+        url: new URL("auth.test", url).href,
+        headers,
+        body: {},
         read: (reply) => readIdentity(reply, channel),
       },
     };
@@ -2601,7 +2610,7 @@ function retryDelayMs({ kind, waitMs }: Verdict, tried: number, jitterMs: number
   return tried < retries ? 2 ** tried * SECOND + jitterMs : Infinity;
 }
 
-/** How long to leave a destination alone: as long as it said, else longer than last time. */
+/** How long to let a destination rest: as long as it said, else longer than last time. */
 function pauseFor(verdict: Verdict, now: number, afterMs: number, settings: string, last?: Pause) {
   const { kind, why, hint, waitMs } = verdict;
   const [exitCode, , firstMs, longestMs = 0]: Ending = VERDICTS[kind];
@@ -2657,7 +2666,8 @@ function readJailStatus(jail: string, out: string, ownSecrets: readonly string[]
   if (banned === undefined || Object.values(counts).some(Number.isNaN)) return undefined;
   const clean = (text: string) => cleanText(text, ownSecrets);
   return {
-    ...{ jail: clean(jail), ...counts },
+    jail: clean(jail),
+    ...counts,
     /** Files, or matches of the journal, as fail2ban lists them. */
     watches: clean(tree["File list"] ?? tree["Journal matches"] ?? ""),
     // A line each, so that an id that looks like a secret hides no other.
@@ -3033,7 +3043,7 @@ export function realWorld() {
   return {
     env: process.env as Record<string, string | undefined>,
     fs,
-    /** Where progress is kept when nobody says otherwise. */
+    /** Where progress is kept unless another place is set. */
     stateHome: compiled ? "/var/lib/f2b-watch" : resolve(import.meta.dirname ?? ".", "state"),
     /** Somebody may read what is written to stderr: it is not /dev/null. */
     heard,
@@ -3098,7 +3108,7 @@ function errorCode(error: unknown): string | undefined {
   return typeof code === "string" && /^E(?!RR_)/.test(code) ? code : undefined;
 }
 
-/** `permission denied` out of `EACCES: permission denied, open '…'`; a bug of ours goes on. */
+/** `permission denied` out of `EACCES: permission denied, open '…'`; a bug of ours is thrown on. */
 function reason(error: unknown): string {
   const isBug = error instanceof TypeError || error instanceof RangeError;
   if (isBug && !errorCode(error)) throw error;
@@ -3121,7 +3131,7 @@ function isDenied(error: unknown): boolean {
 }
 
 /**
- * The result, or the fault that stands for an error, as a person can read it; a system error gets
+ * The result, or the fault that replaces an error, as a person can read it; a system error gets
  * this exit code. Deno says itself which permission it wants.
  */
 async function faultOr<Result>(exitCode: number, work: () => Result | Promise<Result>) {
@@ -3176,7 +3186,7 @@ const PAGE_BYTES = 64 * 1024;
 /** How far into a file its first time, or the start of a line, is looked for. */
 const SEARCH_BYTES = 32 * 1024;
 
-/** A file as it was opened, with what its name says; an unpacked one, with its packed one's `key`. */
+/** A file as it was opened, with what its name says; if unpacked, with the `key` of the packed. */
 type Opened = Pick<OpenFile, "name" | "descriptor" | "stat"> &
   Partial<Pick<OpenFile, "isLive" | "number" | "isRotated" | "size" | "key" | "why">>;
 
@@ -3189,11 +3199,11 @@ class OpenFile {
   readonly descriptor: number;
   readonly stat: fs.Stats;
   readonly size: number;
-  /** In whole milliseconds: Deno, which may go on with a state that Bun wrote, knows no parts. */
+  /** In whole milliseconds: Deno, which may continue with Bun's state, knows no parts. */
   readonly writtenMs: number;
   /** The first bytes: a file may be truncated while it is read. */
   readonly head: Uint8Array;
-  /** Tells a compressed file's contents from others. */
+  /** Identifies a compressed file's contents. */
   readonly key: string | undefined;
   /** Why a compressed file could not be unpacked to its end. */
   readonly why: string | undefined;
@@ -3613,7 +3623,7 @@ type LeftOut = Pick<OpenFile, "name" | "number" | "writtenMs"> & { reportKey: st
  * Opens what lies beside the log without following links: files of root or of the log's owner.
  * Tries again until no name changed hands meanwhile (`isSettled`): a rotation would show one file
  * twice, or hide one; and what is being rotated may be closed to us for a moment.
- * `isOurs`: whether a file is the log's that only its contents can tell.
+ * `isOurs`: whether a file is the log's that only its contents can show.
  */
 async function openSiblings(
   world: World,
@@ -3711,9 +3721,9 @@ async function unpackSiblings(
   return { ...siblings, open, keys, snapshot };
 }
 type LogFiles = Awaited<ReturnType<typeof unpackSiblings>>;
+// prettier-ignore
 const NO_SIBLINGS: LogFiles = {
-  ...{ live: undefined, open: [], leftOut: [], keys: [] },
-  ...{ snapshot: undefined, isSettled: true },
+  live: undefined, open: [], leftOut: [], keys: [], snapshot: undefined, isSettled: true,
 };
 
 // The state: two copies, each replaced whole, never written in place.
@@ -3759,7 +3769,7 @@ function directoryProblem(world: World, path: string): string | undefined {
     const stat = ifPossible(() => world.fs.statSync(at));
     // Deno may not let us look.
     if (!stat) return undefined;
-    // In a sticky directory nobody can replace what others own.
+    // In a sticky directory no user can replace what others own.
     const isSticky = (stat.mode & 0o1000) !== 0;
     const wrong = ownershipProblem(world, stat, 0, isSticky ? 0 : stat.mode);
     if (wrong) return `lies in ${at}, which ${wrong}`;
@@ -3783,7 +3793,7 @@ function checkStateDirectory(world: World, path: string, creates = false): void 
   throw new Fault(73, `state directory ${path} ${problem}`, hint);
 }
 
-/** The text of a file that nobody else may have written. */
+/** The text of a file that no other user may have written. */
 function readOwned(world: World, path: string, flags = 0, owner = 0): string {
   const distrust: Distrust = (stat) => {
     const problem = ownershipProblem(world, stat, owner);
@@ -4785,10 +4795,10 @@ async function planFor(job: Job, destination: Destination, progress: Progress) {
   const isHere = live !== undefined && cursor !== undefined && live.matches(cursor);
   const isSame =
     isHere && listing === ifPossible(() => listSiblings(world, settings.log))?.snapshot;
-  const nothing: ReturnType<typeof planRead> = { isGap: false, goesOn: false, segments: [] };
+  const nothing: ReturnType<typeof planRead> = { isGap: false, resumes: false, segments: [] };
   let [files, siblings, plan] = [live ? [live] : [], NO_SIBLINGS, nothing];
   if (isSame)
-    plan = { ...plan, segments: [{ file: live, from: cursor.offset, sent: 0, leave: false }] };
+    plan = { ...plan, segments: [{ file: live, from: cursor.offset, sent: 0, isDone: false }] };
   for (const all of isSame ? [] : [false, true]) {
     // A first dry run notes no ends, so it must not see what it would read behind them.
     if (!job.firstRun || !settings.dryRun) siblings = await job.siblings(all);
@@ -4879,7 +4889,7 @@ function noticeForeign({ live, settings }: Job, progress: Progress): void {
  */
 function findMissing(
   { live, settings }: Job,
-  { isGap, goesOn, segments }: ReturnType<typeof planRead>,
+  { isGap, resumes, segments }: ReturnType<typeof planRead>,
   progress: Progress,
   { leftOut }: LogFiles,
 ) {
@@ -4909,7 +4919,7 @@ function findMissing(
   const unread = [...damaged, ...missed].map(withReason);
   let details = cursor ? ` after line ${cursor.lines}` : "";
   if (cursor?.lastTime) details += ` (${cursor.lastTime})`;
-  if (goesOn) details += "; it was cut short or edited, continuing after its last known line";
+  if (resumes) details += "; it was cut short or edited, continuing after its last known line";
   if (unread.length > 0) details += `; not read: ${neutralise(fitting(unread, 250))}`;
   return {
     notice: isLost || unread.length > 0 ? gapNotice(settings, details) : undefined,
@@ -5121,7 +5131,7 @@ class Feed {
    * `lead` bytes of what stands before `offset`; absent at the end.
    */
   #readStretch({ segment, offset: from, before, cursor }: Position, length: number) {
-    const { file, leave = false } = this.#plan.segments[segment] ?? {};
+    const { file, isDone = false } = this.#plan.segments[segment] ?? {};
     if (!file) return undefined;
     const offset = behindRemains(file, from);
     const lead = Math.min(offset, ANCHOR_LINE_BYTES + 1);
@@ -5146,7 +5156,7 @@ class Feed {
       const end = bytes.lastIndexOf(NEWLINE) + 1;
       if (end > lead) return { offset, lead, bytes: bytes.subarray(0, end) };
       const isAtEnd = offset + wanted >= file.size;
-      if (isAtEnd) return leave && wanted > 0 ? { offset, lead, bytes } : undefined;
+      if (isAtEnd) return isDone && wanted > 0 ? { offset, lead, bytes } : undefined;
       if (wanted === longest || bytes.at(-1) === 0)
         return { offset, lead, bytes: bytes.subarray(0, pieceEnd(bytes)) };
     }
@@ -5191,7 +5201,7 @@ function pieceEnd(bytes: Uint8Array): number {
 /** A place at which nothing of the log is read yet, but words may wait. */
 function resting(from: Position, text = "", isLast = false): Spot {
   const page = { from, start: from, ends: [], text: "", isLast };
-  return { page, shown: { text, left: () => 0, goesOn: () => false }, at: 0 };
+  return { page, shown: { text, left: () => 0, continues: () => false }, at: 0 };
 }
 
 /** Whether a message can be cut here: what stands at a page's end begins the next one. */
@@ -5229,10 +5239,10 @@ function cutAt(
   maxLines: number,
   most = room,
 ) {
-  const { text, goesOn } = shown;
-  let cut = cutText(text, at, room, maxLines, goesOn);
+  const { text, continues } = shown;
+  let cut = cutText(text, at, room, maxLines, continues);
   if (cut.partOfLine && most > room) {
-    const whole = cutText(text, at, most, maxLines, goesOn);
+    const whole = cutText(text, at, most, maxLines, continues);
     if (!whole.partOfLine) cut = whole;
   }
   const { body, taken, partOfLine } = cut;
@@ -5469,7 +5479,7 @@ class LogSource implements Source {
     const { batch, after } = read;
     this.#seen = batch.seen;
     const before = words?.warned ?? this.#progress.warned ?? {};
-    const warned = batch.leaveOutRepeats(before, world.now());
+    const warned = batch.removeRepeats(before, world.now());
     const facts = await lookUpFacts(world, settings, batch.happenings);
     const { text, file } = new Words(this.#feed.shows.style, facts).batch(batch);
     const told = { ...resting(after, text), words: { file, warned } };

@@ -3443,12 +3443,12 @@ class OpenFile {
 
   /**
    * The line of the lowest `rank` in the trail, 0 being the last one that was sent; the beginning
-   * of the same file counts as one of the highest. `hits`: how many of the lines are known.
+   * of the same file counts as one behind the trail. `hits`: how many of the lines are known.
    */
   #newestKnown({ began = "", trail = [] }: Cursor) {
     const ranks = new Map(trail.map(([, mark], rank) => [mark, rank] as const).toReversed());
     const isSameFile = began !== "" && began === this.firstTime;
-    let [rank, end, equal] = [isSameFile ? trail.length : Infinity, 0, 0];
+    let [rank, end, equal] = [isSameFile ? trail.length + 1 : Infinity, 0, 0];
     let [hits, last] = [0, 0];
     let recent: Uint8Array[] = [];
     for (const line of this.lines()) {
@@ -3557,8 +3557,9 @@ function openPrivate(world: World, path: string, flags: number) {
 function writePrivate(world: World, path: string, flags: number, text: string): void {
   writing(path, () => {
     using file = openPrivate(world, path, flags | fs.constants.O_WRONLY);
+    if (text === "") return;
     world.fs.writeFileSync(file.descriptor, text);
-    if (text !== "") world.fs.fsyncSync(file.descriptor);
+    world.fs.fsyncSync(file.descriptor);
   });
 }
 

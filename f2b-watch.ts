@@ -2622,13 +2622,6 @@ function pauseFor(verdict: Verdict, now: number, afterMs: number, settings: stri
   return exitCode === 75 ? pause : { ...pause, settings };
 }
 
-/** A place in what a destination is sent: behind so many lines, and characters of what follows. */
-type Place = NonNullable<Progress["doubt"]>;
-
-function furtherPlace(one: Place, other: Place = one): Place {
-  return (one.lines - other.lines || one.characters - other.characters) < 0 ? other : one;
-}
-
 /** Of several exit codes the one that a person must act on. */
 function worstExit(codes: readonly number[]): number {
   return [70, 73, 78, 69, 66, 64, 75].find((code) => codes.includes(code)) ?? 0;
@@ -5279,7 +5272,7 @@ interface Source {
   /** Before it is posted. */
   begin(message: Message): void;
   /** After it was posted; where it may have arrived all the same, what comes again is marked. */
-  answered?(message: Message, isUnclear: boolean): void;
+  answered?(isUnclear: boolean): void;
   /** It has arrived. */
   done(message: Message): void;
   /** It is refused by itself: what comes next is less of it, or what is behind it; may throw. */
@@ -5328,7 +5321,7 @@ async function deliver(job: Job, destination: Destination, source: Source): Prom
     const verdict = await post(world, destination, call, deadline - world.now());
     const { kind, why, hint } = verdict;
     const channel = notePost(job, destination, verdict);
-    source.answered?.(message, kind === "unclear");
+    source.answered?.(kind === "unclear");
     if (kind === "confirmed" || kind === "unproven") {
       [sent, tries] = [sent + 1, {}];
       delete channel.pause;
@@ -5390,6 +5383,13 @@ function notePost(job: Job, { name, title }: Destination, { kind, delayMs }: Ver
   return channel;
 }
 
+/** How far it goes behind the cursor: so many lines, and characters of what follows. */
+type Doubt = NonNullable<Progress["doubt"]>;
+
+function furtherDoubt(one: Doubt, other: Doubt = one): Doubt {
+  return (one.lines - other.lines || one.characters - other.characters) < 0 ? other : one;
+}
+
 /** One destination's part of a pass: the log's new lines, and what must be said of them. */
 class LogSource implements Source {
   readonly #job: Job;
@@ -5404,8 +5404,8 @@ class LogSource implements Source {
   #seen: Batch["seen"] | undefined;
   /** Whether there is so much that it goes as files; absent until it is known. */
   #flooded: boolean | undefined;
-  /** Up to here it may have arrived already; on disk also what is being posted. */
-  #doubt: Place | undefined;
+  /** What was in doubt before the message that is being posted. */
+  #doubt: Doubt | undefined;
   #refused = 0;
   /** How many of the next lines contain a refused one; 0 if none is known to. */
   #suspects = 0;
@@ -5423,10 +5423,9 @@ class LogSource implements Source {
     this.#progress = progress;
     this.#plan = plan;
     this.#feed = new Feed(job, plan);
-    const { doubt, outbox, part } = progress;
+    const { outbox, part } = progress;
     this.#spot = { ...resting(plan.from), part };
     if (outbox) this.#spot = this.#waiting(outbox);
-    if (doubt) this.#doubt = { ...doubt, lines: progress.total + doubt.lines };
   }
 
   next(): Message | Promise<Message | undefined> {
@@ -5516,7 +5515,7 @@ class LogSource implements Source {
 
   /** What stands before the lines. */
   get #before(): string {
-    return (this.#progress.notice ?? "") + (this.#doubt ? RESENT_MARK : "");
+    return (this.#progress.notice ?? "") + (this.#progress.doubt ? RESENT_MARK : "");
   }
 
   /** For lines or words: the mark has its place, so that what is sent again is the same lines. */
@@ -5535,13 +5534,13 @@ class LogSource implements Source {
     if (words && !progress.outbox) {
       // The cursor moves behind the batch, and what is to be said of it is kept.
       const { text } = spot.shown;
-      const whole = this.#doubt && { lines: totalAt(spot), characters: text.length };
+      const whole = progress.doubt && { lines: 0, characters: text.length };
       progress.warned = words.warned;
       progress.outbox = { text, sent: 0, ...(words.file ? { file: words.file } : {}) };
       this.#leave(spot);
-      if (whole) this.#doubt = furtherPlace(whole, this.#doubt);
+      if (whole) progress.doubt = furtherDoubt(whole, progress.doubt);
     }
-    const most = words || this.#doubt ? room : room + RESENT_MARK.length;
+    const most = words || progress.doubt ? room : room + RESENT_MARK.length;
     const { body, after } = cutAt(spot, room, this.#maxLines, most);
     const shown = [body, "\n"];
     const before = this.#before;
@@ -5564,20 +5563,17 @@ class LogSource implements Source {
     return { ...resting(this.#spot.page.from, text), at: sent, words };
   }
 
-  #placeOf(spot: Spot): Place {
-    const { words, at, part } = spot;
-    return { lines: totalAt(spot), characters: words ? at : (part?.sent ?? 0) };
+  /** From the cursor to this place, which is behind all lines and words before it. */
+  #doubtUntil(spot: Spot): Doubt {
+    const characters = spot.words ? spot.at : (spot.part?.sent ?? 0);
+    return { lines: totalAt(spot) - this.#progress.total, characters };
   }
 
-  /** The place behind a message; a notice has one of its own. */
-  #placeAfter({ after }: Message): Place {
-    const { lines, characters } = this.#placeOf(after ?? this.#spot);
-    return { lines, characters: after ? characters : characters + 1 };
-  }
-
-  /** A place as it is saved: with the lines that are between it and the cursor. */
-  #extentOf(place: Place | undefined): Place | undefined {
-    return place && { ...place, lines: place.lines - this.#progress.total };
+  /** From the cursor to the end of a message; a notice has one of its own. */
+  #doubtOf({ after }: Message): Doubt {
+    if (after) return this.#doubtUntil(after);
+    const { lines, characters } = this.#doubtUntil(this.#spot);
+    return { lines, characters: characters + 1 };
   }
 
   #logFile(text: AttachedFile["text"]): AttachedFile {
@@ -5633,14 +5629,13 @@ class LogSource implements Source {
 
   /** Saved before anything is sent: proves that it can be, and marks what a killed run repeats. */
   begin(message: Message): void {
-    const doubt = furtherPlace(this.#placeAfter(message), this.#doubt);
-    this.#progress.doubt = this.#extentOf(doubt);
+    this.#doubt = this.#progress.doubt;
+    this.#progress.doubt = furtherDoubt(this.#doubtOf(message), this.#doubt);
     this.#job.save();
   }
 
-  answered(message: Message, isUnclear: boolean): void {
-    if (isUnclear) this.#doubt = furtherPlace(this.#placeAfter(message), this.#doubt);
-    this.#progress.doubt = this.#extentOf(this.#doubt);
+  answered(isUnclear: boolean): void {
+    if (!isUnclear) this.#progress.doubt = this.#doubt;
   }
 
   /** The cursor moves behind the message, on disk before anything else is sent. */
@@ -5653,14 +5648,13 @@ class LogSource implements Source {
     this.#asFile = false;
     if (this.#suspects > 0) this.#suspects = Math.max(0, this.#suspects - message.lines);
     progress.notice = notice || undefined;
-    if (this.#doubt) this.#settle(this.#placeAfter(message));
+    if (progress.doubt) this.#settle(this.#doubtOf(message));
     if (after?.words) {
       this.#spot = after;
       const { text } = after.shown;
       // A file goes with the first message.
       progress.outbox = after.at < text.length ? { text, sent: after.at } : undefined;
     } else if (after) this.#leave(after);
-    progress.doubt = this.#extentOf(this.#doubt);
     this.#job.save();
   }
 
@@ -5668,9 +5662,10 @@ class LogSource implements Source {
   #leave(spot: Spot): void {
     const progress = this.#progress;
     this.#spot = spot;
-    if (this.#doubt) this.#settle(this.#placeOf(spot));
+    if (progress.doubt) this.#settle(this.#doubtUntil(spot));
     if (this.#job.settings.dryRun) return;
     const position = positionOf(spot);
+    if (progress.doubt) progress.doubt.lines -= position.total - progress.total;
     progress.total = position.total;
     const cursor = this.hasMoved || spot.part ? this.#feed.cursorOf(position) : undefined;
     if (cursor) [progress.cursor, progress.drained] = [cursor, undefined];
@@ -5679,9 +5674,10 @@ class LogSource implements Source {
     progress.finished = mergeFinished(progress.finished, ends);
   }
 
-  /** Up to this place nothing is in doubt any more. */
-  #settle(place: Place): void {
-    if (this.#doubt && furtherPlace(place, this.#doubt) === place) this.#doubt = undefined;
+  /** So far nothing is in doubt any more. */
+  #settle(until: Doubt): void {
+    const { doubt } = this.#progress;
+    if (doubt && furtherDoubt(until, doubt) === until) this.#progress.doubt = undefined;
   }
 
   get hasMoved(): boolean {

@@ -1945,17 +1945,18 @@ function lastLine(bytes: Uint8Array): Uint8Array {
 }
 
 /**
- * What tells the first of these lines, newest first, from others. One without a time proves nothing
- * by itself: it counts together with those before it.
+ * What tells the first of at most eight lines, newest first, from others. One without a time proves
+ * nothing by itself: it counts together with those before it, and is unknown ("") where they are few.
  */
 function markOf(lines: readonly Uint8Array[]): string {
   const hashes: string[] = [];
   for (const line of lines) {
     hashes.push(fingerprint(line.subarray(-ANCHOR_LINE_BYTES)));
-    if (line.length >= ANCHOR_LINE_BYTES || lineTime(line) !== "") break;
+    const isDated = line.length >= ANCHOR_LINE_BYTES || lineTime(line) !== "";
+    if (isDated && hashes.length === 1) return hashes.join();
+    if (isDated || hashes.length === 8) return fingerprint(hashes.join());
   }
-  const [hash = "", ...more] = hashes;
-  return more.length > 0 ? fingerprint(hashes.join()) : hash;
+  return "";
 }
 
 function sameAnchor(one: Anchor, other: Anchor): boolean {
@@ -2084,8 +2085,14 @@ function planRead(progress: Progress, all: readonly OpenFile[]) {
     const isHolder = file === holder;
     if (index < age && file.isStale(progress)) continue;
     const sent = Math.max(knownIn(file), file.finishedAt(progress));
-    const overlaps = segments.map(({ file: older }) => file.overlap(older));
-    const from = Math.max(sent, ...overlaps);
+    let from = sent;
+    for (const older of [...segments]) {
+      const end = file.overlap(older.file);
+      // What this file has behind other lines was trimmed off it, and is read here.
+      const isTrimmed = older.from === 0 && older.file !== holder && file.holds(older.file, end);
+      if (isTrimmed) segments.splice(segments.indexOf(older), 1);
+      else from = Math.max(from, end);
+    }
     const isUnread = file.isLive ? hasLiveLine || from > 0 : from < file.size;
     if (isHolder || isUnread) segments.push({ file, from, sent, isDone: !file.isLive });
   }
@@ -3399,6 +3406,11 @@ class OpenFile {
     return this.#find(older.end)?.known ?? 0;
   }
 
+  /** Whether it has all of a file whose last line ends at `end`, behind other lines. */
+  holds({ size, head }: OpenFile, end: number): boolean {
+    return end > size && Buffer.compare(this.read(end - size, head.length), head) === 0;
+  }
+
   /**
    * Where the last line that is known to be sent ends, and what shows it: the proof at the cursor's
    * offset, the last line elsewhere, lines behind which there are no others, or less.
@@ -3440,6 +3452,7 @@ class OpenFile {
    */
   #newestKnown({ began = "", trail = [] }: Cursor) {
     const ranks = new Map(trail.map(([, mark], rank) => [mark, rank] as const).toReversed());
+    ranks.delete("");
     const isSameFile = began !== "" && began === this.firstTime;
     let [rank, end, equal] = [isSameFile ? trail.length + 1 : Infinity, 0, 0];
     let [hits, last] = [0, 0];

@@ -421,7 +421,7 @@ const HISTORIES: Record<string, string> = {
   "31. put back in the middle of a long line of its copy, then rotated":
     "new +1-2 =1-2 keep=2,3-4L copy-20261101 keep=1-2 stop1 +5 rotate-20261102 run=3-4L,5",
   "31. older lines behind the same undated ones":
-    "new +same,same,5-6 /kept+same,same,3-4 =same,same,5-6 rotate back/kept =3-4",
+    "new +same,same,5-6 /kept+same,same,3-4 =same,same,5-6 rotate back/kept =same,same,3-4",
   "32. compressed at once": "+6-8 rotate gz.1 +9-10 =6-10",
   "32. compressed at once, the new log empty": "+6 rotate gz.1 =6 +7 =7",
   "33. .2.gz tail, whole .1, new": "+6-8 rotate +9-12 rotate gz.2 +13-14 =6-14",

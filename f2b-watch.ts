@@ -159,7 +159,6 @@ type State = Zod.infer<ReturnType<typeof State>>;
 type Progress = State["destinations"][string];
 type Anchor = Progress["finished"][number];
 type Cursor = NonNullable<Progress["cursor"]>;
-type KnownLine = NonNullable<Cursor["trail"]>[number];
 type Channel = State["channels"][string];
 type Pause = NonNullable<Channel["pause"]>;
 
@@ -3344,7 +3343,7 @@ class OpenFile {
     offset: number,
     lines: number,
     total = lines,
-    trail: readonly KnownLine[] = [],
+    trail: Cursor["trail"] = [],
     before = this.readBefore(offset, ANCHOR_TAIL_BYTES),
   ): Cursor {
     const near = before.subarray(-ANCHOR_TAIL_BYTES);
@@ -3353,7 +3352,7 @@ class OpenFile {
     if (isCutOff) rows.pop();
     // Of the last eight lines each, of older ones four of each doubling of the distance.
     const isKept = (at: number) => at % 2 ** Math.floor(Math.log2((total - at) / 8 + 1)) === 0;
-    const known = rows.flatMap((row, index): KnownLine[] => {
+    const known = rows.flatMap((row, index): [number, string, string][] => {
       const at = total - index;
       return isKept(at) ? [[at, markOf(rows.slice(index, index + 8)), lineTime(row)]] : [];
     });
@@ -4000,12 +3999,12 @@ function destinationOf({ host, view }: Settings, service: Connected) {
 function printer(world: World, { host, dryRun, said }: Settings) {
   const name = discordName(host);
   // What counts as sent must have been read; a dry run just ends, without a word.
-  const leaves = dryRun ? new Fault(0, "") : new Fault(75, "cannot write to stdout: broken pipe");
+  const closed = dryRun ? new Fault(0, "") : new Fault(75, "cannot write to stdout: broken pipe");
   let buffered = "";
   const flush = async (file: AttachedFile["text"] = "") => {
     const texts = [buffered, file].filter(({ length }) => length > 0);
     buffered = "";
-    for (const text of texts) await print(world, text, leaves);
+    for (const text of texts) await print(world, text, closed);
     if (texts.length > 0) await world.sleep(0);
   };
   const add = ({ content, file }: Message): Promise<void> | undefined => {
@@ -4035,14 +4034,14 @@ const STDOUT: Connected = {
   ask: { text: `none: messages go to stdout (${SET_ONE})`, doubt: "", untouched: undefined },
 };
 
-/** Prints what was asked for; a reader that leaves early has seen enough, or `leaves` is thrown. */
-async function print(world: World, text: AttachedFile["text"], leaves?: Fault): Promise<number> {
+/** Prints what was asked for; a reader that closes it has seen enough, or `closed` is thrown. */
+async function print(world: World, text: AttachedFile["text"], closed?: Fault): Promise<number> {
   try {
     await world.writeOut(text);
   } catch (error) {
-    const hasLeft = errorCode(error) === "EPIPE";
-    if (hasLeft && leaves) throw leaves;
-    if (!hasLeft) throw new Fault(75, `cannot write to stdout: ${reason(error)}`);
+    const isClosed = errorCode(error) === "EPIPE";
+    if (isClosed && closed) throw closed;
+    if (!isClosed) throw new Fault(75, `cannot write to stdout: ${reason(error)}`);
   }
   return 0;
 }
@@ -4145,7 +4144,7 @@ export class Facts {
 /** Looks up what can be known of these bans and ids; never fails. */
 export async function lookUpFacts(world: World, settings: Settings, all: { id: string }[]) {
   const { geo, facts } = settings;
-  const told = all.filter((each): each is Of<"ban"> => "event" in each && each.event === "ban");
+  const wanted = all.filter((each): each is Of<"ban"> => "event" in each && each.event === "ban");
   // Of its own: another destination's message is looked up meanwhile.
   const bans: Facts["bans"] = new Map();
   const ask = async (source: string, look: () => Promise<unknown>) => {
@@ -4155,16 +4154,16 @@ export async function lookUpFacts(world: World, settings: Settings, all: { id: s
     if (fault) facts.givenUp.add(source);
     facts.news.set(source, fault);
   };
-  if (told.length > 0)
+  if (wanted.length > 0)
     await ask("database", async () => {
       const path = databaseOf(world, settings);
       if (!path) return;
       // fail2ban's observer thread stores a ban a moment after it was logged.
       const justNow = wallClock(world.now()) - 2 * SECOND;
-      if (told.some(({ time }) => wallClockMs(time) >= justNow)) await world.sleep(200);
-      const keys = told.map(({ jail, id }) => [jail, id]);
+      if (wanted.some(({ time }) => wallClockMs(time) >= justNow)) await world.sleep(200);
+      const keys = wanted.map(({ jail, id }) => [jail, id]);
       const stored = readBans(world, path, "AND jail = ? AND ip = ?", keys);
-      for (const [index, ban] of told.entries()) {
+      for (const [index, ban] of wanted.entries()) {
         const known = knownOf(ban.time, stored[index] ?? [], settings);
         if (known) bans.set(ban, known);
       }
@@ -4404,7 +4403,7 @@ function report(job: Job, key: string, fault: Fault | undefined, over: string, s
   const lasts = isSame && Math.max(last.since, last.told) <= now;
   const { since, told } = lasts ? last : { since: now, told: 0 };
   const dueAt = told < since + HOUR ? since + HOUR : told + DAY;
-  // If it was told before it began, nobody has seen it yet.
+  // If it was reported before it began, it has not been seen yet.
   const isDue = told < since || now >= dueAt;
   // If the state cannot be saved, the report cannot be remembered.
   const isSaid = isDue || exitCode === 73 || world.terminal || dryRun;
@@ -4504,7 +4503,8 @@ async function waitForRestore(world: World, settings: Settings): Promise<void> {
 
 /** The log's new lines, for one destination. */
 async function newLines(job: Job, destination: Destination): Promise<Source> {
-  const { settings, state, logFault, firstRun } = job;
+  const { settings, state, live, logFault, firstRun } = job;
+  const { view, host, log } = settings;
   const { name } = destination;
   if (logFault) throw logFault;
   let progress = state.destinations[name] ?? (await startProgress(job));
@@ -4514,7 +4514,14 @@ async function newLines(job: Job, destination: Destination): Promise<Source> {
   // From now on the log is known: what is rotated away later is not history.
   if (firstRun) job.save();
   const plan = await planFor(job, destination, progress);
-  noticeForeign(job, progress);
+  // A log that is not fail2ban's would be silence where lines are chosen or worded: said once.
+  const isAsItIs = showsAll({ ...view, color: false });
+  const foreign = live && !isAsItIs && !progress.foreign ? foreignText(lastLines(live)) : "";
+  if (foreign) {
+    progress.foreign = true;
+    const where = `${host}: ${neutralise(basename(log))}`;
+    progress.notice = `${progress.notice ?? ""}⚠️ ${where}: ${foreign}\n`;
+  }
   return new LogSource(job, destination, progress, plan);
 }
 
@@ -4543,8 +4550,8 @@ function reportEnded(job: Job, ended: readonly Ended[]): number {
     if (outcome === undefined) continue;
     const fault = outcome instanceof Fault ? outcome : undefined;
     if (fault?.exitCode === 66) continue;
-    // Where nothing was sent, nobody knows whether it works again. Counting what waits reads all of
-    // it, so that is done only for a report.
+    // Where nothing was sent, it is not known whether it works again. Counting what waits reads all
+    // of it, so that is done only for a report.
     if (outcome !== 0) report(job, name, fault, `${title} works again`, source);
     const text =
       outcome === 0 ? "nothing new for" : `${amount(Number(outcome), "message")} sent to`;
@@ -4676,8 +4683,8 @@ async function pass(world: World, settings: Settings): Promise<number> {
 }
 
 /**
- * Asks whether fail2ban answers; each destination is told once when it did not for a minute, and
- * when it does again, unless another run is in progress.
+ * Asks whether fail2ban answers; each destination is notified once when it did not for a minute,
+ * and once when it does again, unless another run is in progress.
  */
 async function notifyPing(world: World, settings: Settings): Promise<number> {
   const { host, services } = settings;
@@ -4688,7 +4695,7 @@ async function notifyPing(world: World, settings: Settings): Promise<number> {
   const isKnown = services.some(({ name }) => channels[name]?.down) || failures["ping"];
   if (!isDown && !fault && !isKnown) return 0;
   const at = world.now();
-  const tell: Work = (job, destination) => {
+  const work: Work = (job, destination) => {
     if (fault) return undefined;
     const channel = job.channel(destination.name);
     const { since, told } = channel.down ?? { since: at, told: false };
@@ -4704,7 +4711,7 @@ async function notifyPing(world: World, settings: Settings): Promise<number> {
     return undefined;
   };
   settings.facts.news.set("ping", fault);
-  const ended = await session(world, settings, tell);
+  const ended = await session(world, settings, work);
   return worstExit([fault?.exitCode ?? 0, ended?.exitCode ?? 0]);
 }
 
@@ -4779,8 +4786,6 @@ function isSettled({ world, settings, live }: Job, siblings: LogFiles): boolean 
 }
 
 /** How lines become text, and in pages of how many bytes. */
-type FeedView = ReturnType<typeof feedView>;
-
 function feedView({ settings }: Job, destination: Destination) {
   const { encode, colors, markup, overflow, plain, limit } = destination;
   const { host, link } = settings;
@@ -4873,17 +4878,6 @@ function lastLines(live: OpenFile): string[] {
   return linesOf(visible(decoded(live.read(start, live.size - start))));
 }
 
-/** A log that is not fail2ban's would be silence where lines are chosen or worded: said once. */
-function noticeForeign({ live, settings }: Job, progress: Progress): void {
-  const { view, host, log } = settings;
-  if (showsAll({ ...view, color: false }) || !live || progress.foreign) return;
-  const foreign = foreignText(lastLines(live));
-  if (!foreign) return;
-  progress.foreign = true;
-  const where = `${host}: ${neutralise(basename(log))}`;
-  progress.notice = `${progress.notice ?? ""}⚠️ ${where}: ${foreign}\n`;
-}
-
 /**
  * What may be missing: the notice of it, whether the position is lost, and the keys of the files
  * that are named in it, or need not be, so that each is named once.
@@ -4968,14 +4962,20 @@ async function startProgress(job: Job): Promise<Progress> {
 
 // ── The pass: lines ─────────────────────────────────────────────────────────────────────────────
 // The log as clean lines, a page at a time, cut into messages; which bytes each of them stands for.
-// Places are plain values: who looks ahead keeps the place that it came from.
+// Places are plain values: who looks ahead keeps the place that it came from. The words for them:
+//   Anchor    a byte of a file, proved by hashes of what stands before it            saved
+//   Cursor    an anchor with what finds it again in a log that was edited            saved
+//   Doubt     lines and characters behind the cursor that may have arrived           saved
+//   Segment   the unread bytes of a file, by the plan
+//   Position  a byte of a segment, with the lines before it: reading continues there
+//   Page      lines that were read together: of one file, or of each that ends within them
+//   Spot      a character of a page as it is shown: the next message begins there
 
-/** What happens within so much log is told together: more may be as many bans as memory holds. */
+/** So much of the log makes one batch of events: in more may be as many bans as memory holds. */
 const BATCH_BYTES = 1024 * 1024;
 /** So far back the failures before a ban are looked for. */
 const EVENTS_BYTES = 4 * 1024 * 1024;
 
-/** Where reading continues on disk. */
 interface Position {
   readonly segment: number;
   readonly offset: number;
@@ -4987,7 +4987,6 @@ interface Position {
   readonly cursor?: Cursor | undefined;
 }
 
-/** Lines that were read together: of one file, or of each that ends within them. */
 interface Page {
   readonly from: Position;
   /** Where its text begins, behind fillers and files without lines, and where each file's ends. */
@@ -4997,7 +4996,6 @@ interface Page {
   readonly isLast: boolean;
 }
 
-/** Where the next message begins: at which character of a page as it is shown. */
 interface Spot {
   readonly page: Page;
   readonly shown: ReturnType<typeof showLines>;
@@ -5014,10 +5012,10 @@ interface Spot {
  * read, because the file may be truncated while messages are sent.
  */
 class Feed {
-  shows: FeedView;
+  shows: ReadPlan["shows"];
   readonly #job: Job;
   readonly #plan: ReadPlan;
-  #trail: readonly KnownLine[];
+  #trail: Cursor["trail"];
 
   constructor(job: Job, plan: ReadPlan) {
     const { shows, trail } = plan;
@@ -5030,7 +5028,7 @@ class Feed {
     if (isEnough(spot, room)) return spot;
     if (at < shown.text.length) return this.#open(positionOf(spot), part);
     const end = page.ends.at(-1) ?? page.from;
-    return page.isLast ? resting(end, "", true) : this.#open(end, part);
+    return page.isLast ? spotAt(end, "", true) : this.#open(end, part);
   }
 
   #open(from: Position, part: Progress["part"]): Spot {
@@ -5205,8 +5203,8 @@ function pieceEnd(bytes: Uint8Array): number {
   return Math.max(character, bytes.length - 4);
 }
 
-/** A place at which nothing of the log is read yet, but words may wait. */
-function resting(from: Position, text = "", isLast = false): Spot {
+/** A spot at which nothing of the log is read yet, but words may wait. */
+function spotAt(from: Position, text = "", isLast = false): Spot {
   const page = { from, start: from, ends: [], text: "", isLast };
   return { page, shown: { text, left: () => 0, continues: () => false }, at: 0 };
 }
@@ -5413,7 +5411,7 @@ class LogSource implements Source {
   /** All before it is done with. */
   #spot: Spot;
   /** The words behind each place that was looked at, and what the last batch says of the next. */
-  readonly #told = new WeakMap<Page, Spot>();
+  readonly #worded = new WeakMap<Page, Spot>();
   #seen: Batch["seen"] | undefined;
   /** Whether there is so much that it goes as files; absent until it is known. */
   #flooded: boolean | undefined;
@@ -5426,7 +5424,7 @@ class LogSource implements Source {
   #fileBytes = 4 * 1024 * 1024;
   /** The same for all files: strings that live as long as a file does are collected late. */
   #fileMemory: Uint8Array<ArrayBuffer> | undefined;
-  #isToldOfRejected = false;
+  #hasReportedRejected = false;
   /** The next line was refused as text. */
   #asFile = false;
 
@@ -5437,7 +5435,7 @@ class LogSource implements Source {
     this.#plan = plan;
     this.#feed = new Feed(job, plan);
     const { outbox, part } = progress;
-    this.#spot = { ...resting(plan.from), part };
+    this.#spot = { ...spotAt(plan.from), part };
     if (outbox) this.#spot = this.#waiting(outbox);
   }
 
@@ -5461,8 +5459,8 @@ class LogSource implements Source {
     return { content: this.#destination.plain(this.#before.trimEnd(), ""), lines: 1 };
   }
 
-  /** Where more is shown, behind what shows nothing, which it `leaves`; absent at the end. */
-  async #nextShown(from: Spot, leaves = false): Promise<Spot | undefined> {
+  /** Where more is shown, behind what shows nothing, which it `passes`; absent at the end. */
+  async #nextShown(from: Spot, passes = false): Promise<Spot | undefined> {
     const { world, deadline, settings } = this.#job;
     const isRead = settings.view.format !== "events" || this.#flooded === true;
     for (let spot = from; ;) {
@@ -5474,7 +5472,7 @@ class LogSource implements Source {
         this.#progress.drained = undefined;
         return spot;
       }
-      if (leaves) this.#leave(spot);
+      if (passes) this.#moveTo(spot);
       if (spot.page.isLast && spot.page.ends.length === 0) return undefined;
       await world.sleep(0);
       if (world.stopping.aborted) throw STOPPED;
@@ -5484,20 +5482,20 @@ class LogSource implements Source {
 
   /** The next batch in words, if it is worth a message; read once, whoever looks ahead. */
   async #nextBatch({ page, words }: Spot): Promise<Spot> {
-    const known = this.#told.get(page);
+    const known = this.#worded.get(page);
     if (known) return known;
     const { world, settings } = this.#job;
     const read = this.#feed.readBatch(page.from, this.#seen);
-    if (!read) return resting(page.from, "", true);
+    if (!read) return spotAt(page.from, "", true);
     const { batch, after } = read;
     this.#seen = batch.seen;
     const before = words?.warned ?? this.#progress.warned ?? {};
     const warned = batch.removeRepeats(before, world.now());
     const facts = await lookUpFacts(world, settings, batch.happenings);
     const { text, file } = new Words(this.#feed.shows.style, facts).batch(batch);
-    const told = { ...resting(after, text), words: { file, warned } };
-    this.#told.set(page, told);
-    return told;
+    const worded = { ...spotAt(after, text), words: { file, warned } };
+    this.#worded.set(page, worded);
+    return worded;
   }
 
   /** Whether what is new takes more messages than a person wants to scroll through. */
@@ -5516,7 +5514,7 @@ class LogSource implements Source {
       pageBytes: PAGE_BYTES,
       encode: (text) => text,
     };
-    this.#spot = { ...resting(positionOf(this.#spot)), part: this.#spot.part };
+    this.#spot = { ...spotAt(positionOf(this.#spot)), part: this.#spot.part };
     return true;
   }
 
@@ -5550,7 +5548,7 @@ class LogSource implements Source {
       const whole = progress.doubt && { lines: 0, characters: text.length };
       progress.warned = words.warned;
       progress.outbox = { text, sent: 0, ...(words.file ? { file: words.file } : {}) };
-      this.#leave(spot);
+      this.#moveTo(spot);
       if (whole) progress.doubt = furtherDoubt(whole, progress.doubt);
     }
     const most = words || progress.doubt ? room : room + RESENT_MARK.length;
@@ -5573,7 +5571,7 @@ class LogSource implements Source {
   /** The words that wait: the cursor has left their batch behind. */
   #waiting({ text, sent, file }: NonNullable<Progress["outbox"]>): Spot {
     const words = { file, warned: this.#progress.warned };
-    return { ...resting(this.#spot.page.from, text), at: sent, words };
+    return { ...spotAt(this.#spot.page.from, text), at: sent, words };
   }
 
   /** From the cursor to this place, which is behind all lines and words before it. */
@@ -5655,8 +5653,8 @@ class LogSource implements Source {
   done(message: Message, notice = ""): void {
     const progress = this.#progress;
     const { after } = message;
-    const isTold = progress.notice !== undefined && notice === "";
-    if (isTold && this.#plan.startCursor && !this.hasMoved && !this.#job.settings.dryRun)
+    const hadNotice = progress.notice !== undefined && notice === "";
+    if (hadNotice && this.#plan.startCursor && !this.hasMoved && !this.#job.settings.dryRun)
       progress.cursor = this.#plan.startCursor;
     this.#asFile = false;
     if (this.#suspects > 0) this.#suspects = Math.max(0, this.#suspects - message.lines);
@@ -5667,12 +5665,12 @@ class LogSource implements Source {
       const { text } = after.shown;
       // A file goes with the first message.
       progress.outbox = after.at < text.length ? { text, sent: after.at } : undefined;
-    } else if (after) this.#leave(after);
+    } else if (after) this.#moveTo(after);
     this.#job.save();
   }
 
   /** What is before this place is done with. */
-  #leave(spot: Spot): void {
+  #moveTo(spot: Spot): void {
     const progress = this.#progress;
     this.#spot = spot;
     if (progress.doubt) this.#settle(this.#doubtUntil(spot));
@@ -5698,8 +5696,8 @@ class LogSource implements Source {
   }
 
   /**
-   * Many lines are sent again as fewer. A single one is sent as a file, or kept on disk and told
-   * here and in the channel.
+   * Many lines are sent again as fewer. A single one is sent as a file, or kept on disk, which is
+   * reported here and in the channel.
    */
   refused(message: Message, { kind, why }: Verdict): void {
     const { world, settings, statePath } = this.#job;
@@ -5728,9 +5726,9 @@ class LogSource implements Source {
     writePrivate(world, path, fs.constants.O_APPEND, line);
     const where = `lines were refused here, they were saved in ${basename(path)}`;
     const refused = `⚠️ ${settings.host}: ${where}\n`;
-    if (!this.#isToldOfRejected)
+    if (!this.#hasReportedRejected)
       complain(world, `${title} refused a line: ${why}`, `it was saved in ${path}`);
-    this.#isToldOfRejected = true;
+    this.#hasReportedRejected = true;
     this.done(message, notice.includes(refused) ? notice : notice + refused);
     this.#suspects = 0;
   }

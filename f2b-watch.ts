@@ -610,11 +610,7 @@ export function cutText(
     return { body, taken: next - at, partOfLine: true };
   }
   if (maxLines < Infinity) {
-    length = 0;
-    for (let line = 0, end = 1; line < maxLines && end > 0; line++) {
-      end = near.indexOf("\n", length) + 1;
-      length = Math.max(length, end);
-    }
+    length = linesOf(near).slice(0, maxLines).join("\n").length + 1;
   } else if (at + length < text.length && continues(at + length)) {
     let [record, next] = [lineStart(text, at + length - 1), at + length];
     while (record > at && continues(record)) record = lineStart(text, record - 1);
@@ -1989,12 +1985,9 @@ const PACKED_NAME = /\.(?:gz|zst|xz|bz2|lz4)$/;
 
 /** The program that unpacks a file which begins like this, since a name may be wrong; or absent. */
 function packingOf(head: Uint8Array): string | undefined {
+  // prettier-ignore
   const programs = {
-    "1f8b": "gzip",
-    "28b52ffd": "zstd",
-    fd377a585a00: "xz",
-    "425a68": "bzip2",
-    "04224d18": "lz4",
+    "1f8b": "gzip", "28b52ffd": "zstd", fd377a585a00: "xz", "425a68": "bzip2", "04224d18": "lz4",
   };
   const start = Buffer.from(head.subarray(0, 6)).toString("hex");
   return Object.entries(programs).find(([magic]) => start.startsWith(magic))?.[1];
@@ -2012,17 +2005,13 @@ function siblingName(log: string, name: string) {
   const rest = name.slice((beside ? log : stem).length);
   if (!/^[-._~ ]/.test(rest) || (!beside && !rest.includes(ending))) return undefined;
   const plain = (beside ? rest : rest.replace(ending, "")).replace(PACKED_NAME, "");
-  const number = /^\.(\d{1,4})$/.exec(plain)?.[1];
+  const digits = /^\.(\d{1,4})$/.exec(plain)?.[1];
+  const number = digits === undefined ? undefined : Number(digits);
   const isRotated = /^\.\d{1,4}$|\d{4}[-._]?\d\d|(?:\.\d{1,4}){2}/.test(plain);
   const isOld = isRotated || /\b(?:old|bak|prev)/i.test(plain);
   // It may be another log's: contents must say.
   const isStranger = !beside && !isOld;
-  return {
-    isRotated,
-    isOld,
-    isStranger,
-    number: number === undefined ? undefined : Number(number),
-  };
+  return { isRotated, isOld, isStranger, number };
 }
 
 /**
@@ -2078,11 +2067,13 @@ function planRead(progress: Progress, all: readonly OpenFile[]) {
     const { offset = 0, known = 0 } = finds.get(file) ?? {};
     return isGap ? offset : known;
   };
+  const oldest = cursor?.trail?.at(-1)?.[2] ?? "";
   const hasLiveLine = files.some((file) => file.isLive && file.hasLine());
   const segments: Segment[] = [];
   for (const [index, file] of files.entries()) {
     const isHolder = file === holder;
-    if (index < age && file.isStale(progress)) continue;
+    // It ends before the oldest line that is known.
+    if (index < age && file.lastTime !== "" && file.lastTime < oldest) continue;
     const sent = Math.max(knownIn(file), file.finishedAt(progress));
     let from = sent;
     for (const older of [...segments]) {
@@ -3380,12 +3371,6 @@ class OpenFile {
     return !this.lines().next().done;
   }
 
-  /** Whether it ends before the oldest line that is known. */
-  isStale({ cursor }: Progress): boolean {
-    const oldest = cursor?.trail?.at(-1)?.[2] ?? "";
-    return !this.isLive && oldest !== "" && this.lastTime !== "" && this.lastTime < oldest;
-  }
-
   /** Where an earlier reader left it; where that was in mid-line, and it grew, before that line. */
   finishedAt({ cursor, finished, known = [] }: Progress): number {
     if (known.includes(this.key ?? "") && !(cursor && this.matches(cursor))) return this.size;
@@ -3436,37 +3421,37 @@ class OpenFile {
     // What begins later than a line was written does not hold that line.
     const newest = lastTime && this.firstTime > lastTime ? undefined : this.#newestKnown(cursor);
     if (!newest) return undefined;
-    const { rank, end, hits, isLast } = newest;
+    const { rank, end, isProven } = newest;
     if (rank === 0) return { offset: end, known: end, by: "last line" as const };
     const offset = this.#endOfOld(end, lastTime);
     if (offset === 0) return undefined;
-    // Another file may begin like this one; two of the last lines, or nothing behind, are proof.
-    const isProven = isLast || (hits > 1 && rank < 8);
     return { offset, known: isProven ? end : 0, by: "lines" as const };
   }
 
   /**
    * The line of the lowest `rank` in the trail, 0 being the last one that was sent; the beginning
-   * of the same file counts as one behind the trail. `hits`: how many of the lines are known.
+   * of the same file counts as one behind the trail. As another file may begin like this one, what
+   * proves it is a second known line near the end of the trail, or that no line follows.
    */
   #newestKnown({ began = "", trail = [] }: Cursor) {
     const ranks = new Map(trail.map(([, mark], rank) => [mark, rank] as const).toReversed());
     ranks.delete("");
     const isSameFile = began !== "" && began === this.firstTime;
-    let [rank, end, equal] = [isSameFile ? trail.length + 1 : Infinity, 0, 0];
+    let [rank, knownEnd, equal] = [isSameFile ? trail.length + 1 : Infinity, 0, 0];
     let [hits, last] = [0, 0];
     let recent: Uint8Array[] = [];
-    for (const line of this.lines()) {
-      recent = [Buffer.from(line.line), ...recent.slice(0, 7)];
+    for (const { line, start, end } of this.lines()) {
+      recent = [Buffer.from(line), ...recent.slice(0, 7)];
       const mark = markOf(recent);
       const found = ranks.get(mark) ?? Infinity;
       if (found < Infinity) hits++;
       // Of equal lines in a row as many are known as the trail has.
-      const isNext = found === rank && line.start === end && trail[rank + equal]?.[1] === mark;
-      if (found < rank || isNext) [rank, end, equal] = [found, line.end, isNext ? equal + 1 : 1];
-      last = line.end;
+      const isNext = found === rank && start === knownEnd && trail[rank + equal]?.[1] === mark;
+      if (found < rank || isNext) [rank, knownEnd, equal] = [found, end, isNext ? equal + 1 : 1];
+      last = end;
     }
-    return rank < Infinity ? { rank, end, hits, isLast: end === last } : undefined;
+    const isProven = knownEnd === last || (hits > 1 && rank < 8);
+    return rank < Infinity ? { rank, end: knownEnd, isProven } : undefined;
   }
 
   /** Where the lines end that follow from `from` on and were written no later than `lastTime`. */

@@ -670,31 +670,31 @@ type Kind = (typeof KINDS)[number];
  * The first line of a record of each of these events, with the parts, all text, that the event's
  * row in `MESSAGES` names.
  */
-type Says<Event extends string, Parts extends string = never> = Event extends string
-  ? { event: Event; kind: Kind; jail?: string | undefined } & {
-      /**
-       * Of an unban: set by whoever has counted it, called by `LogContext` when it has read
-       * `Jail 'sshd' stopped`. Only this line shows that the unban was a part of the jail's stop.
-       */
-      repealed?: () => void;
-    } & Record<"date" | "time" | "level" | "message" | Parts, string>
+type FirstLine<Event extends string, Parts extends string = never> = Event extends string
+  ? { event: Event; kind: Kind; jail?: string | undefined } & Record<
+      "date" | "time" | "level" | "message" | Parts,
+      string
+    >
   : never;
 
 /** Its `event` says which parts it has. An `id` is an address, a network or any other text. */
 type LogRecord =
-  | Says<"ban" | "reban" | "unban" | "repeal" | "restore", "jail" | "id">
-  | Says<"foundAgain" | "alreadyBanned", "jail" | "id">
-  | (Says<"found" | "attempt", "jail" | "id"> & { at: string | undefined })
-  | (Says<"increase", "jail" | "id"> & Record<"count" | "length", string | undefined>)
-  | Says<"flush" | "jailCreated" | "jailStarted" | "jailStopped" | "jailReloaded", "jail">
-  | (Says<"failed", "jail" | "doing" | "action"> & Record<"id" | "why", string | undefined>)
-  | Says<"command", "process" | "command">
-  | (Says<"output", "process"> & { error: string | undefined })
-  | Says<"ended", "process" | "end">
-  | (Says<"starting", "version"> & { crashed?: boolean })
-  | Says<"setting", "name" | "seconds">
-  | Says<"stopping" | "exiting" | "reloading" | "unchecked" | "unrestored" | "blind">
-  | Says<"foreign" | "other">;
+  | FirstLine<"ban" | "reban" | "repeal" | "restore", "jail" | "id">
+  // `repealed`: set by whoever counts the unban, called by `LogContext` when it has read
+  // `Jail 'sshd' stopped`: only this line shows that the unban was a part of the jail's stop.
+  | (FirstLine<"unban", "jail" | "id"> & { repealed?: () => void })
+  | FirstLine<"foundAgain" | "alreadyBanned", "jail" | "id">
+  | (FirstLine<"found" | "attempt", "jail" | "id"> & { at: string | undefined })
+  | (FirstLine<"increase", "jail" | "id"> & Record<"count" | "length", string | undefined>)
+  | FirstLine<"flush" | "jailCreated" | "jailStarted" | "jailStopped" | "jailReloaded", "jail">
+  | (FirstLine<"failed", "jail" | "doing" | "action"> & Record<"id" | "why", string | undefined>)
+  | FirstLine<"command", "process" | "command">
+  | (FirstLine<"output", "process"> & { error: string | undefined })
+  | FirstLine<"ended", "process" | "end">
+  | (FirstLine<"starting", "version"> & { crashed?: boolean })
+  | FirstLine<"setting", "name" | "seconds">
+  | FirstLine<"stopping" | "exiting" | "reloading" | "unchecked" | "unrestored" | "blind">
+  | FirstLine<"foreign" | "other">;
 type RecordOf<Event extends LogRecord["event"]> = Extract<LogRecord, { event: Event }>;
 
 /** The host's wall clock as if it were UTC: the log has local times without a zone. */
@@ -903,7 +903,7 @@ class LogContext {
   /** The server was seen at work, and did not say since that it stops. */
   running = false;
   /** By jail, the unbans that are its last lines, and seconds old: they may be of its stop. */
-  readonly unbans = new Map<string, LogRecord[]>();
+  readonly unbans = new Map<string, RecordOf<"unban">[]>();
   /** The last day that a line may be of: gives dates their year; without it they have none. */
   readonly lastDay: (() => string) | undefined;
 
@@ -930,7 +930,7 @@ class LogContext {
     // What a server says before it has started, or of its own trouble, does not count.
     if (this.stopping || event === "exiting") this.running = false;
     else if (kind !== "other" && kind !== "alert") this.running = true;
-    if (event === "unban" && this.stopping) this.#repeal(next);
+    if (next.event === "unban" && this.stopping) this.#repeal(next);
     if (jail && event !== "flush") this.#noteJail(next, jail);
     return (this.record = next);
   }
@@ -962,7 +962,7 @@ class LogContext {
     unbans.delete(jail);
   }
 
-  #repeal(unban: LogRecord): void {
+  #repeal(unban: RecordOf<"unban">): void {
     Object.assign(unban, { event: "repeal", kind: "restore" });
     unban.repealed?.();
   }
@@ -1116,7 +1116,8 @@ class Counts {
     if (this.#uncounted.has(event)) return;
     const jail = this.#jail(name);
     jail.kinds[kind]++;
-    if (event === "unban") record.repealed = () => [jail.kinds.unban--, jail.kinds.restore++];
+    if (record.event === "unban")
+      record.repealed = () => [jail.kinds.unban--, jail.kinds.restore++];
     if (event === "failed") this.failedActions++;
     if (event !== "ban") return;
     const count = this.#id(record.id);
@@ -1432,11 +1433,11 @@ export class Batch {
     delete known.ban;
     known.bannedAt = event === "restore" ? this.#ms(record) : Number.NaN;
     if (this.#isPartOfServer(event)) return;
-    const happening = this.#add({ event });
+    const unban = this.#add({ event });
     const { view } = this;
+    if (record.event !== "unban") return;
     // A stop of its jail, which is said behind it, may have lifted it.
-    record.repealed = () =>
-      Object.assign(happening, { event: "repeal", shown: isShown(record, view) });
+    record.repealed = () => Object.assign(unban, { event: "repeal", shown: isShown(record, view) });
   }
 
   /** A ban is logged once, and its length once: by the observer, which may be faster. */

@@ -671,10 +671,11 @@ type Kind = (typeof KINDS)[number];
  * row in `MESSAGES` names.
  */
 type FirstLine<Event extends string, Parts extends string = never> = Event extends string
-  ? { event: Event; kind: Kind; jail?: string | undefined } & Record<
-      "date" | "time" | "level" | "message" | Parts,
-      string
-    >
+  ? Record<"date" | "time" | "level" | "message" | Parts, string> & {
+      event: Event;
+      kind: Kind;
+      jail?: string | undefined;
+    }
   : never;
 
 /** Its `event` says which parts it has. An `id` is an address, a network or any other text. */
@@ -1326,8 +1327,8 @@ export class Batch {
 
   /** A fact of the record at hand, or of another id of its jail. */
   #add<Each extends Fact>(fact: Each): Of<Each["event"]> {
-    const of: { jail?: string | undefined; id?: string | undefined } = this.#record ?? {};
-    const [jail, id] = [ownCopy(of.jail ?? ""), ownCopy(of.id ?? "")];
+    const record: { jail?: string | undefined; id?: string | undefined } = this.#record ?? {};
+    const [jail, id] = [ownCopy(record.jail ?? ""), ownCopy(record.id ?? "")];
     this.happenings.push({ shown: this.#shown, jail, id, place: this.seen.lines, ...fact });
     return this.happenings.at(-1) as Of<Each["event"]>;
   }
@@ -1852,8 +1853,8 @@ export class Words {
         const ids = this.#ids(same).join(",\n");
         return ids.includes("\n") ? `${network}${timesText(same.length)} (${ids})` : ids;
       });
-      const of = `${this.jail(jail)} ${inJail.length.toLocaleString("en")}:`;
-      return filled([of, ...words.join(",\n").split("\n")], 300).join("\n");
+      const title = `${this.jail(jail)} ${inJail.length.toLocaleString("en")}:`;
+      return filled([title, ...words.join(",\n").split("\n")], 300).join("\n");
     });
     const whole = [head, ...lists].join("\n");
     if (overflow === "none" || whole.length + host.length + 4 <= room) return { text: whole };
@@ -1956,8 +1957,7 @@ function markOf(lines: readonly Uint8Array[]): string {
 }
 
 function sameAnchor(one: Anchor, other: Anchor): boolean {
-  const proofOf = ({ offset, lastLineHash, headHash }: Anchor) =>
-    [offset, lastLineHash, headHash.at(-1)].join();
+  const proofOf = (at: Anchor) => [at.offset, at.lastLineHash, at.headHash.at(-1)].join();
   return proofOf(one) === proofOf(other);
 }
 
@@ -2299,10 +2299,8 @@ export const DISCORD: Service = {
   /** Under 2000, which Discord allows. */
   limit: 1_999,
   /** 5 in 2 s per webhook (in headers), 30 in 60 s per channel (in no header); one to spare. */
-  pace: [
-    [5, 2_000],
-    [29, 60_000],
-  ],
+  // prettier-ignore
+  pace: [[5, 2_000], [29, 60_000]],
   markup: {
     bold: (text) => `**${text}**`,
     code: (text, limit) => `\`${shortened(inCode(text), limit)}\``,
@@ -3368,6 +3366,7 @@ class OpenFile {
     return files.some((other, at) => isLater(other, at) && ends.every((end) => other.matches(end)));
   }
 
+  /** Asked of its beginning: what follows may not be readable. */
   hasLine(): boolean {
     return !this.lines().next().done;
   }

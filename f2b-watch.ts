@@ -328,14 +328,12 @@ const patterns = lazily(() => {
   };
   const all = (text: string, flags: string) => rowsOf(text).map((row) => new RegExp(row, flags));
   const one = (text: string, flags: string) => new RegExp(rowsOf(text).join("|"), flags);
-  const options = TABLES.passwordOptions
-    .trim()
-    .split(/; |\n */)
-    .map((row) => {
-      const [programs, option, before = ""] = row.split(" ");
-      const program = String.raw`(?:\b|\\n)(?:${programs})\b(?:[^|;\n]{0,100}[ \t"'])?`;
-      return `(?<=[ \\t"'])${option}(?<=${program}${option})${PIECES.between}${before}`;
-    });
+  const optionRows = TABLES.passwordOptions.trim().split(/; |\n */);
+  const options = optionRows.map((row) => {
+    const [programs, option, before = ""] = row.split(" ");
+    const program = String.raw`(?:\b|\\n)(?:${programs})\b(?:[^|;\n]{0,100}[ \t"'])?`;
+    return `(?<=[ \\t"'])${option}(?<=${program}${option})${PIECES.between}${before}`;
+  });
   // mysql -ppassword, SQL's IDENTIFIED BY 'password'
   const places = [...options, ...rowsOf(TABLES.statements)].join("|");
   const channels = all(TABLES.channels, "gi");
@@ -523,10 +521,8 @@ function latin1(bytes: Uint8Array): string {
 
 /** Whole lines as text: UTF-8, U+FFFD for what is not, without NULs and the CR of a line end. */
 function decoded(bytes: Uint8Array): string {
-  return utf8
-    .decode(bytes)
-    .replaceAll("\0", "")
-    .replace(/(?<!\r)\r+(?![^\n])/g, "");
+  const text = utf8.decode(bytes).replaceAll("\0", "");
+  return text.replace(/(?<!\r)\r+(?![^\n])/g, "");
 }
 
 /**
@@ -652,10 +648,8 @@ function escapeSlack(text: string): string {
 
 /** Discord refuses some names: 1 to 80 characters, without `discord` and `clyde`. */
 function discordName(host: string): string {
-  const name = neutralise(`Fail2Ban · ${host}`.replace(/\s+/g, " ")).replace(
-    /(?<=dis)(?=cord)|(?<=cly)(?=de)/gi,
-    "-",
-  );
+  const named = neutralise(`Fail2Ban · ${host}`.replace(/\s+/g, " "));
+  const name = named.replace(/(?<=dis)(?=cord)|(?<=cly)(?=de)/gi, "-");
   return name.slice(0, characterBoundary(name, Math.min(name.length, 80))).trim();
 }
 
@@ -2802,7 +2796,9 @@ class Tally extends Counts {
       const country = known.get(id);
       return { address: clean(id), ...counts, ...(country !== undefined && { country }) };
     });
-    const networks = addUp(busiest, ({ id }) => networkOf(id));
+    const active = jails.filter((each) => each.found + each.banned + each.unbanned > 0);
+    const shared = addUp(busiest, ({ id }) => networkOf(id)).filter((each) => each.addresses > 1);
+    const networks = shared.slice(0, 100);
     const countries = addUp(addresses, ({ country }) => country);
     return {
       ...this.#ends,
@@ -2814,16 +2810,11 @@ class Tally extends Counts {
       otherAlerts: sumOf(alerts, "alert") - failedActions,
       serverStarts: counted.get("")?.kinds.life ?? 0,
       /** The busiest first, as all lists here. */
-      jails: jails
-        .filter((each) => each.found + each.banned + each.unbanned > 0)
-        .sort(busiestFirst),
+      jails: active.sort(busiestFirst),
       /** Different addresses, or other ids, that were found or banned. */
       seenAddresses: atLeast.seenAddresses ? IDS_LIMIT : ids.size,
       addresses,
-      networks: networks
-        .filter(({ addresses: count }) => count > 1)
-        .slice(0, 100)
-        .map(({ name: network, ...counts }) => ({ network, ...counts })),
+      networks: networks.map(({ name: network, ...counts }) => ({ network, ...counts })),
       /** Of the addresses above whose country is known. */
       countries: countries.map(({ name: country, ...counts }) => ({ country, ...counts })),
       atLeast,
@@ -2937,9 +2928,8 @@ function digestText(digest: Digest, fits: (text: string) => boolean): string {
   for (let rowsOfTables = 12; ; rowsOfTables--) {
     const [jails = [], ...busiest] = digestTables(digest, rowsOfTables);
     const sections = [jails, alerts, most > 0 ? [head, axis, ...rows] : [], ...busiest, notes];
-    const texts = sections.flatMap((section) =>
-      section.length > 0 ? `${section.join("\n")}\n` : [],
-    );
+    const shownSections = sections.filter(({ length }) => length > 0);
+    const texts = shownSections.map((section) => `${section.join("\n")}\n`);
     const text = texts.join("\n");
     if (rowsOfTables === 0 || fits(text)) return text;
   }

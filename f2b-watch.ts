@@ -720,6 +720,9 @@ const PREFIXES = lazily(() => {
   const stamp = /(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)[.,\d]{0,10}/;
   const level = pattern`(DEBUG|INFO|NOTICE?|WARNI(?:NG)?|ERROR|CRITI(?:CAL)?|MSG|TRACE(?:DEBUG)?|
     HEAVY(?:DEBUG)?|Level(?: \d{1,2})?|(?<=\[\d{1,10}\]: )\S+)`;
+  // A failure behind its hour, for the digest. The grammar would say the same of it, too.
+  const usualFound = pattern`:\d\d:\d\d,\d{3} fail2ban\.filter +\[\d+\]: INFO +
+    \[([^\][\n]{1,200})\] Found ([\da-f.:]{3,39}) - [\d-]+ [\d:]+\n`;
   return {
     // What most lines are: one look instead of many. The grammar would say the same.
     usual: pattern`^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d),\d{3}[ ]
@@ -730,12 +733,7 @@ const PREFIXES = lazily(() => {
     usualVerbs: {
       Ban: "ban", Unban: "unban", "Restore Ban": "restore", "Repeal Ban": "repeal",
     } as Readonly<Record<string, string>>,
-    // A failure behind its hour, for the digest. The grammar would say the same of it, too.
-    usualFound: new RegExp(
-      pattern`:\d\d:\d\d,\d{3} fail2ban\.filter +\[\d+\]: INFO +
-        \[([^\][\n]{1,200})\] Found ([\da-f.:]{3,39}) - [\d-]+ [\d:]+\n`,
-      "y",
-    ),
+    usualFound: new RegExp(usualFound, "y"),
     // `2026-11-22 10:32:26,867 fail2ban.actions   [18191]: NOTICE  [sshd] Ban 203.0.113.7`; with
     // `-vv` to `-vvvv` (its own date, or milliseconds, and a thread), by 0.8 (no process) or in a
     // custom format. Between date and level may be fail2ban's name, but no other word.
@@ -2249,9 +2247,8 @@ function readError(service: Service, code: string, reply: Reply): Verdict {
   if (status >= 500 || status === 408)
     return { kind: "unclear", why: `server error ${label}`, hint: HINTS.later };
   if (status === 413) return { kind: "tooLarge", why: `the message is too large ${label}` };
-  if (!code.startsWith("invalid_") && [200, 401, 403, 404, 410].includes(status)) {
+  if (!code.startsWith("invalid_") && [200, 401, 403, 404, 410].includes(status))
     return { kind: "denied", why: `access refused ${label}` };
-  }
   return { kind: "misconfigured", why: `the message was rejected ${label}` };
 }
 
@@ -2451,9 +2448,8 @@ export const SLACK: Service = {
     const text = flag("ok") === undefined ? reply.body.trim() : (field("error") ?? "");
     const code = /^[a-z_]{1,60}$/.test(text) ? text : "";
     // Posted without its end: sent again in halves, because a duplicate is better than a loss.
-    if (field("warning")?.includes("message_truncated")) {
+    if (field("warning")?.includes("message_truncated"))
       return { kind: "refused", why: "it was cut short (message_truncated)" };
-    }
     const isKnown = this.meanings.some(([codes]) => codes.split(" ").includes(code));
     // Compatible receivers: Rocket.Chat, Mattermost, Slack's own workflow triggers.
     const isNo = /"(?:ok|success)"\s*:\s*false/.test(reply.body) || isKnown;
@@ -2864,14 +2860,11 @@ function digestTables(digest: Digest, rows: number): string[][] {
     return all.length > 0 ? aligned([head, ...body], Infinity, 1) : [];
   };
   const all = jails.length > 1 ? [{ ...digest, jail: "all jails" }] : [];
-  const byJail = table(
-    [...jails.slice(0, rows), ...all],
-    ["jail", "found", "bans (IPs)", "unbans"],
-    ({ jail, found, banned, unbanned, bannedAddresses }) => {
-      const ips = (atLeast.bannedAddresses ? "≥" : "") + bannedAddresses;
-      return [shortened(jail, 20), found, `${banned} (${ips})`, unbanned];
-    },
-  );
+  const first = [...jails.slice(0, rows), ...all];
+  const byJail = table(first, ["jail", "found", "bans (IPs)", "unbans"], (each) => {
+    const ips = (atLeast.bannedAddresses ? "≥" : "") + each.bannedAddresses;
+    return [shortened(each.jail, 20), each.found, `${each.banned} (${ips})`, each.unbanned];
+  });
   if (jails.length > rows) byJail.splice(-1, 0, `and ${jails.length - rows} more`);
   const top = addresses.slice(0, Math.ceil(rows / 2));
   const byAddress = table(top, ["top addresses", "found", "bans"], (each) => {

@@ -4907,9 +4907,8 @@ async function startProgress(job: Job): Promise<Progress> {
   const blank = { total: 0, finished: [], known: [], gap: false };
   const [furthest] = Object.values(job.state.destinations).toSorted((a, b) => b.total - a.total);
   if (furthest) {
-    const { cursor, total, finished, gap, held, known, listing, drained } =
-      structuredClone(furthest);
-    return { total, finished, known, gap, cursor, held, listing, drained };
+    const { cursor, total, finished, gap, held, known, listing, drained } = furthest;
+    return structuredClone({ total, finished, known, gap, cursor, held, listing, drained });
   }
   if (job.stateLost) {
     const details = " or repeated: the state was damaged, so the last position is unknown";
@@ -5397,11 +5396,8 @@ class LogSource implements Source {
   #asFile = false;
 
   constructor(job: Job, destination: Destination, progress: Progress, plan: ReadPlan) {
-    this.#job = job;
-    this.#destination = destination;
-    this.#progress = progress;
-    this.#plan = plan;
-    this.#feed = new Feed(job, plan);
+    [this.#job, this.#destination, this.#plan] = [job, destination, plan];
+    [this.#progress, this.#feed] = [progress, new Feed(job, plan)];
     const { outbox, part } = progress;
     this.#spot = { ...spotAt(plan.from), part };
     if (outbox) this.#spot = this.#waiting(outbox);
@@ -5430,10 +5426,10 @@ class LogSource implements Source {
   /** Where more is shown, behind what shows nothing, which it `passes`; absent at the end. */
   async #nextShown(from: Spot, passes = false): Promise<Spot | undefined> {
     const { world, deadline, settings } = this.#job;
-    const isRead = settings.view.format !== "events" || this.#flooded === true;
+    const showsLines = settings.view.format !== "events" || this.#flooded === true;
     for (let spot = from; ;) {
       const isDone = spot.at === spot.shown.text.length;
-      if (isDone && !isRead) spot = await this.#nextBatch(spot);
+      if (isDone && !showsLines) spot = await this.#nextBatch(spot);
       else if (!spot.words || isDone)
         spot = this.#feed.next(spot, this.#flooded ? 0 : this.#room(spot));
       if (spot.at < spot.shown.text.length) {
@@ -5542,17 +5538,12 @@ class LogSource implements Source {
     return { ...spotAt(this.#spot.page.from, text), at: sent, words };
   }
 
-  /** From the cursor to this place, which is behind all lines and words before it. */
-  #doubtUntil(spot: Spot): Doubt {
-    const characters = spot.words ? spot.at : (spot.part?.sent ?? 0);
-    return { lines: totalAt(spot) - this.#progress.total, characters };
-  }
-
-  /** From the cursor to the end of a message; a notice has one of its own. */
-  #doubtOf({ after }: Message): Doubt {
-    if (after) return this.#doubtUntil(after);
-    const { lines, characters } = this.#doubtUntil(this.#spot);
-    return { lines, characters: characters + 1 };
+  /** From the cursor to what is behind a message; a notice by itself has a place of its own. */
+  #doubtUntil(after?: Spot): Doubt {
+    const { words, at, part } = after ?? this.#spot;
+    const characters = words ? at : (part?.sent ?? 0);
+    const lines = totalAt(after ?? this.#spot) - this.#progress.total;
+    return { lines, characters: after ? characters : characters + 1 };
   }
 
   #logFile(text: AttachedFile["text"]): AttachedFile {
@@ -5609,7 +5600,7 @@ class LogSource implements Source {
   /** Saved before anything is sent: proves that it can be, and marks what a killed run repeats. */
   begin(message: Message): void {
     this.#doubt = this.#progress.doubt;
-    this.#progress.doubt = furtherDoubt(this.#doubtOf(message), this.#doubt);
+    this.#progress.doubt = furtherDoubt(this.#doubtUntil(message.after), this.#doubt);
     this.#job.save();
   }
 
@@ -5627,13 +5618,13 @@ class LogSource implements Source {
     this.#asFile = false;
     if (this.#suspects > 0) this.#suspects = Math.max(0, this.#suspects - message.lines);
     progress.notice = notice || undefined;
-    if (progress.doubt) this.#settle(this.#doubtOf(message));
+    if (after) this.#moveTo(after);
+    else this.#settle();
     if (after?.words) {
-      this.#spot = after;
       const { text } = after.shown;
       // A file goes with the first message.
       progress.outbox = after.at < text.length ? { text, sent: after.at } : undefined;
-    } else if (after) this.#moveTo(after);
+    }
     this.#job.save();
   }
 
@@ -5641,7 +5632,7 @@ class LogSource implements Source {
   #moveTo(spot: Spot): void {
     const progress = this.#progress;
     this.#spot = spot;
-    if (progress.doubt) this.#settle(this.#doubtUntil(spot));
+    this.#settle(spot);
     if (this.#job.settings.dryRun) return;
     const position = positionOf(spot);
     if (progress.doubt) progress.doubt.lines -= position.total - progress.total;
@@ -5653,10 +5644,12 @@ class LogSource implements Source {
     progress.finished = mergeFinished(progress.finished, ends);
   }
 
-  /** So far nothing is in doubt any more. */
-  #settle(until: Doubt): void {
+  /** What is before this, or the notice, is in doubt no more. */
+  #settle(after?: Spot): void {
     const { doubt } = this.#progress;
-    if (doubt && furtherDoubt(until, doubt) === until) this.#progress.doubt = undefined;
+    if (!doubt) return;
+    const until = this.#doubtUntil(after);
+    if (furtherDoubt(until, doubt) === until) this.#progress.doubt = undefined;
   }
 
   get hasMoved(): boolean {

@@ -3801,15 +3801,13 @@ function lastState(world: World, path: string): State | undefined {
 
 /** One copy's text as it was written, which its checksum proves; absent when it is damaged. */
 function unsealed(text: string): State | undefined {
-  try {
+  return ifPossible(() => {
     const { checksum, ...state }: State & { checksum?: unknown } = JSON.parse(text);
     const sealed = text.slice(0, text.lastIndexOf(',\n "checksum"'));
     if (checksum === checksumOf(sealed)) return state;
     // The first states had another one.
     return checksum === fingerprint(JSON.stringify(state)) ? state : undefined;
-  } catch {
-    return undefined;
-  }
+  });
 }
 
 /** Reads one copy's text; absent when it is damaged, or of a wrong shape. */

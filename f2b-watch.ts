@@ -3633,7 +3633,7 @@ async function openSiblings(
     }
     const isSettled = namesIn(ifPossible(() => listSiblings(world, log))) === namesIn(listing);
     if (tries >= 5 || (isSettled && (leftOut.length === 0 || tries > 1)))
-      return { live, open, leftOut, snapshot: listing?.snapshot, isSettled };
+      return { live, open, leftOut, snapshot: listing?.snapshot, isSettled, isOurs };
     for (const file of open) file.close();
     if (leftOut.length > 0) await world.sleep(100);
   }
@@ -3665,7 +3665,7 @@ async function unpackSiblings(
   scratchPath: string,
   isWanted: (packed: OpenFile) => boolean,
 ) {
-  const { live, leftOut } = siblings;
+  const { live, leftOut, isSettled, isOurs } = siblings;
   const opened: OpenFile[] = [];
   for (const packed of siblings.open) {
     const { name, number, isRotated, key, stat, writtenMs } = packed;
@@ -3681,18 +3681,20 @@ async function unpackSiblings(
       leftOut.push({ name, number, writtenMs, reportKey, why: reason(error) });
     }
   }
-  // By a number or date it is the log's; else its lines must not be younger than all of the log's.
+  // By a number or date it is the log's, or by a position; else it must not be younger than all that
+  // the log has.
   const own = [...opened.filter(({ isRotated }) => isRotated), ...(live ? [live] : [])];
-  const isOther = ({ isRotated, firstTime }: OpenFile) =>
-    !isRotated && live?.firstTime && own.every(({ lastTime }) => firstTime > lastTime);
-  const others = opened.filter(isOther);
+  const others = opened.filter((file) => {
+    const isYounger = own.every(({ lastTime }) => file.firstTime > lastTime);
+    return !file.isRotated && !isOurs(file) && live?.firstTime && isYounger;
+  });
   for (const file of others) file.close();
   const open = byAge(opened.filter((file) => !others.includes(file)));
   // Looked at again when the log has grown: they may be the log's after all.
   const snapshot = others.length > 0 ? undefined : siblings.snapshot;
   // Of all that are compressed.
   const keys = siblings.open.flatMap(({ key }) => key ?? []);
-  return { ...siblings, open, keys, snapshot };
+  return { live, leftOut, isSettled, open, keys, snapshot };
 }
 type LogFiles = Awaited<ReturnType<typeof unpackSiblings>>;
 // prettier-ignore

@@ -3354,14 +3354,19 @@ class OpenFile {
     return !this.lines().next().done;
   }
 
-  /** Where an earlier reader left it; where that was in mid-line, and it grew, before that line. */
+  /** Where reading resumes behind `end`: in a line that has grown since, at its beginning. */
+  resumeAt(end: number): number {
+    const before = this.readBefore(end, ANCHOR_LINE_BYTES);
+    const begun = end === this.size ? 0 : before.length - before.lastIndexOf(NEWLINE) - 1;
+    // A longer line is read in pieces.
+    return begun < ANCHOR_LINE_BYTES ? end - begun : end;
+  }
+
+  /** Where an earlier reader left it. */
   finishedAt({ cursor, finished, known = [] }: Progress): number {
     if (known.includes(this.key ?? "") && !(cursor && this.matches(cursor))) return this.size;
     const ends = finished.filter((anchor) => this.matches(anchor)).map(({ offset }) => offset);
-    const end = Math.max(0, ...ends);
-    const before = this.readBefore(end, ANCHOR_LINE_BYTES);
-    const isWhole = end === this.size || before.at(-1) === NEWLINE;
-    return isWhole ? end : end - lastLine(before).length;
+    return this.resumeAt(Math.max(0, ...ends));
   }
 
   /** Where an older file's last line ends in it, since one of them was copied or trimmed; or 0. */
@@ -3385,7 +3390,7 @@ class OpenFile {
   found(progress: Progress, isElsewhere: boolean) {
     const { cursor } = progress;
     if (!cursor) return undefined;
-    const { offset } = cursor;
+    const offset = this.resumeAt(cursor.offset);
     if (this.matches(cursor)) return { offset, known: offset, by: "position" as const };
     // To look for lines takes a while: not where it changes nothing.
     const isDone = isElsewhere && this.finishedAt(progress) >= this.size;

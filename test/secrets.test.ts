@@ -82,6 +82,7 @@ describe("commands and messages as they are written by hand", () => {
 
   test("nothing beside the secret is hidden", () => {
     const rows = ["--header=Private-Token:abcde12345 --user 'bob:fghij67890' https://x.example"];
+    rows.push("'--token='abcde12345 https://x.example");
     for (const option of ["-u ", "--user=", "--proxy-user "])
       for (const quote of [`"`, "'"])
         rows.push(`${option}${quote}John Doe:abcde12345${quote} https://x.example`);

@@ -74,7 +74,7 @@ describe("commands and messages as they are written by hand", () => {
     expect(survivors.length, survivors.join("\n")).toBeLessThanOrEqual(12);
   });
 
-  test("of 277 innocent lines none is changed", () => {
+  test("of 279 innocent lines none is changed", () => {
     const byHand = linesOf("more-innocent.rot13.txt").map(logged);
     const lines = [...linesOf("innocent.rot13.txt"), ...byHand].map((line) => `${line}\n`);
     expect(lines.filter((line) => cleanText(line, []) !== line)).toEqual([]);

@@ -284,6 +284,12 @@ describe("a flood", () => {
     }
   });
 
+  test("of one address names it", async () => {
+    using scene = new Scene(...log(...Array<string>(60).fill("found .7")));
+    await scene.pass("--inline", "1");
+    expect(scene.discord.messages[0]?.content).toContain("most seen: 203.0.113.7 ×60");
+  });
+
   test("leaves out what is left out, and is redacted", async () => {
     using scene = new Scene();
     const secret = says("[sshd] x https://discord.com/api/webhooks/123/secret-token-abc");

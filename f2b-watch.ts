@@ -1898,6 +1898,8 @@ class Flood extends Counts {
 const ANCHOR_LINE_BYTES = 4 * 1024;
 /** How far back the lines before the last one are looked at. */
 const ANCHOR_TAIL_BYTES = 32 * 1024;
+/** So many lines without a time tell the last of them from others. */
+const MARKED_LINES = 8;
 /** How much of a file's beginning is hashed. */
 const HEAD_BYTES = 512;
 
@@ -1934,16 +1936,17 @@ function lastLine(bytes: Uint8Array): Uint8Array {
 }
 
 /**
- * What tells the first of at most eight lines, newest first, from others. One without a time proves
+ * What tells the first of these lines, newest first, from others. One without a time proves
  * nothing by itself: it counts together with those before it, and is unknown ("") where they are few.
  */
 function markOf(lines: readonly Uint8Array[]): string {
   const hashes: string[] = [];
   for (const line of lines) {
-    hashes.push(fingerprint(line.subarray(-ANCHOR_LINE_BYTES)));
+    const hash = fingerprint(line.subarray(-ANCHOR_LINE_BYTES));
+    hashes.push(hash);
     const isDated = line.length >= ANCHOR_LINE_BYTES || lineTime(line) !== "";
-    if (isDated && hashes.length === 1) return hashes.join();
-    if (isDated || hashes.length === 8) return fingerprint(hashes.join());
+    if (isDated && hashes.length === 1) return hash;
+    if (isDated || hashes.length === MARKED_LINES) return fingerprint(hashes.join());
   }
   return "";
 }
@@ -3327,7 +3330,9 @@ class OpenFile {
     const isKept = (at: number) => at % 2 ** Math.floor(Math.log2((total - at) / 8 + 1)) === 0;
     const known = rows.flatMap((row, index): [number, string, string][] => {
       const at = total - index;
-      return isKept(at) ? [[at, markOf(rows.slice(index, index + 8)), lineTime(row)]] : [];
+      return isKept(at)
+        ? [[at, markOf(rows.slice(index, index + MARKED_LINES)), lineTime(row)]]
+        : [];
     });
     const older = trail.filter(([at]) => at <= total - rows.length && isKept(at));
     const lastDated = rows.find((row) => lineTime(row) !== "");
@@ -3390,8 +3395,10 @@ class OpenFile {
   found(progress: Progress, isElsewhere: boolean) {
     const { cursor } = progress;
     if (!cursor) return undefined;
-    const offset = this.resumeAt(cursor.offset);
-    if (this.matches(cursor)) return { offset, known: offset, by: "position" as const };
+    if (this.matches(cursor)) {
+      const offset = this.resumeAt(cursor.offset);
+      return { offset, known: offset, by: "position" as const };
+    }
     // To look for lines takes a while: not where it changes nothing.
     const isDone = isElsewhere && this.finishedAt(progress) >= this.size;
     return isDone ? undefined : this.#find(cursor);
@@ -3429,7 +3436,7 @@ class OpenFile {
     let [hits, last] = [0, 0];
     let recent: Uint8Array[] = [];
     for (const { line, start, end } of this.lines()) {
-      recent = [Buffer.from(line), ...recent.slice(0, 7)];
+      recent = [Buffer.from(line), ...recent.slice(0, MARKED_LINES - 1)];
       const mark = markOf(recent);
       const found = ranks.get(mark) ?? Infinity;
       if (found < Infinity) hits++;
@@ -3982,8 +3989,7 @@ function printer(world: World, { host, dryRun, said }: Settings) {
   };
   const add = ({ content, file }: Message): Promise<void> | undefined => {
     const message = "no destination is set, messages go to stdout";
-    if (!dryRun && !said.has(message)) complain(world, message, SET_ONE);
-    said.add(message);
+    if (!dryRun && isFirst(said, message)) complain(world, message, SET_ONE);
     buffered += `${name}\n${content}\n${file ? `[${file.name}]\n` : ""}`;
     // What counts as sent is printed. Parts of this size are as fast as larger ones.
     return dryRun && !file && buffered.length < 64 * 1024 ? undefined : flush(file?.text);
@@ -4017,6 +4023,12 @@ async function print(world: World, text: AttachedFile["text"], closed?: Fault): 
     if (!isClosed) throw new Fault(75, `cannot write to stdout: ${reason(error)}`);
   }
   return 0;
+}
+
+/** Whether a run has not said this yet; from now on it has. */
+function isFirst(said: Set<string>, message: string): boolean {
+  const before = said.size;
+  return said.add(message).size > before;
 }
 
 /** Writes one line, and one with a hint; on a terminal they replace the progress line. */
@@ -4363,8 +4375,7 @@ function report(job: Job, key: string, fault: Fault | undefined, over: string, s
   if (!fault) {
     if (!last || dryRun) return;
     delete state.failures[key];
-    if (!said.has(over)) complain(world, over);
-    said.add(over);
+    if (isFirst(said, over)) complain(world, over);
     return;
   }
   const { exitCode, message, hint } = fault;
@@ -4381,8 +4392,7 @@ function report(job: Job, key: string, fault: Fault | undefined, over: string, s
   // If the state cannot be saved, the report cannot be remembered.
   const isSaid = isDue || exitCode === 73 || world.terminal || dryRun;
   // One run says it once, however many logs wait for the same destination.
-  if (isSaid && !said.has(message)) {
-    said.add(message);
+  if (isSaid && isFirst(said, message)) {
     const unsent = ifPossible(() => source?.waiting?.());
     complain(world, unsent ? `${message}; ${unsent}` : message, hint);
   }
@@ -5021,16 +5031,16 @@ class Feed {
     const { view } = this.shows;
     let [batch, after]: [Batch | undefined, Position] = [undefined, from];
     let [pages, length] = [0, 0];
-    for (let isLast = false; !isLast && length < BATCH_BYTES;) {
+    for (let isOver = false; !isOver;) {
       const page = this.#read(after, PAGE_BYTES);
       const end = page.ends.at(-1);
       if (!end) break;
       batch ??= new Batch(view, before ?? this.#seenBefore(page, view));
       batch.read(linesOf(page.text));
       length += page.text.length;
-      ({ isLast } = page);
+      isOver = page.isLast || length >= BATCH_BYTES;
       // In every fourth page also for the lines that are known of those before it.
-      const isKept = ++pages % 4 === 0 || isLast || length >= BATCH_BYTES;
+      const isKept = ++pages % 4 === 0 || isOver;
       after = isKept ? { ...end, before: undefined, cursor: this.cursorOf(end) } : end;
     }
     return batch && { batch: batch.finish(), after };

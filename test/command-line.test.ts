@@ -264,11 +264,12 @@ test.each([
 
 test("help, and the version of package.json, work where the configuration is broken", async () => {
   using scene = smallScene();
-  scene.env = { DISCORD_WEBHOOK: "nonsense", F2B_FORMAT: "1" };
+  scene.env = { DISCORD_WEBHOOK: "nonsense", F2B_FORMT: "1" };
   for (const words of ["--help", "help", "help check", "digest --help"])
     expect(await scene.f2bWatch(...words.split(" "))).toMatchObject({ code: 0, err: "" });
+  const out = `f2b-watch ${manifest.version}\n`;
   for (const words of ["--version", "-V", "version"])
-    expect((await scene.f2bWatch(words)).out).toBe(`f2b-watch ${manifest.version}\n`);
+    expect(await scene.f2bWatch(words)).toEqual({ ...DONE, out });
 });
 
 describe("help", () => {

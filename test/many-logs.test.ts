@@ -164,7 +164,9 @@ describe("--log with a glob", () => {
     fs.mkdirSync(dirname(scene.at("a")));
     fs.writeFileSync(join(scene.directory, "secret"), "root:x:0:0\n");
     fs.symlinkSync(join(scene.directory, "secret"), scene.at("a"));
-    expect(await scene.run()).toMatchObject({ code: 66, err: expect.stringMatching(/a link/) });
+    const { code, err } = await scene.run();
+    expect(code).toBe(66);
+    expect(err).toContain("it is a link");
     scene.expectPosted(line(1));
   });
 

@@ -1944,7 +1944,7 @@ function markOf(lines: readonly Uint8Array[]): string {
   for (const line of lines) {
     const hash = fingerprint(line.subarray(-ANCHOR_LINE_BYTES));
     hashes.push(hash);
-    const isDated = line.length >= ANCHOR_LINE_BYTES || lineTime(line) !== "";
+    const isDated = line.length >= ANCHOR_LINE_BYTES || lineTime(line) !== "" || isGlued(line);
     if (isDated && hashes.length === 1) return hash;
     if (isDated || hashes.length === MARKED_LINES) return fingerprint(hashes.join());
   }
@@ -1954,6 +1954,11 @@ function markOf(lines: readonly Uint8Array[]): string {
 function sameAnchor(one: Anchor, other: Anchor): boolean {
   const proofOf = (at: Anchor) => [at.offset, at.lastLineHash, at.headHash.at(-1)].join();
   return proofOf(one) === proofOf(other);
+}
+
+/** Whether a line stands right behind what a cut left of another one. */
+function isGlued(line: Uint8Array): boolean {
+  return /.\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} /.test(utf8.decode(line));
 }
 
 /** The time of a line, which sorts as text; empty where it begins with none. */
@@ -2012,15 +2017,16 @@ function siblingName(log: string, name: string) {
 
 /**
  * The oldest first. Numbers give their own order; all others are where their first date puts
- * them, and of those that begin alike the longer comes first: it may hold the other. A file without
- * a date is as old as the one before it in the order of numbers, or older than all.
+ * them, or of those that begin alike the last one. A file without a date is as old as the one
+ * before it in the order of numbers, or older than all.
  */
-function byAge<File extends Pick<OpenFile, "name" | "number" | "size" | "firstTime">>(
+function byAge<File extends Pick<OpenFile, "name" | "number" | "firstTime" | "lastTime">>(
   files: readonly File[],
 ) {
   let oldest = "";
+  const endOf = ({ number, lastTime, name }: File) => (number === undefined ? lastTime : "") + name;
   const named = files.toSorted(
-    (a, b) => (b.number ?? -1) - (a.number ?? -1) || b.size - a.size || (a.name < b.name ? -1 : 1),
+    (a, b) => (b.number ?? -1) - (a.number ?? -1) || (endOf(a) < endOf(b) ? -1 : 1),
   );
   const ages = named.map((file) => {
     const { number, firstTime } = file;
@@ -2047,7 +2053,7 @@ interface Segment {
  * Decides which bytes to read: of each file what follows the last line that is known to be sent.
  * The files come oldest first. A rotated file is done only when the live one has a complete line:
  * until then fail2ban may still write to it. `isGap`: lines may be missing before the segments;
- * `resumes`: some segments begin behind lines that are known.
+ * `resumes`: some segments begin behind lines that are known; `done`: of these all was sent.
  */
 function planRead(progress: Progress, all: readonly OpenFile[]) {
   const { cursor } = progress;
@@ -2066,6 +2072,7 @@ function planRead(progress: Progress, all: readonly OpenFile[]) {
   const oldest = cursor?.trail?.at(-1)?.[2] ?? "";
   const hasLiveLine = files.some((file) => file.isLive && file.hasLine());
   const segments: Segment[] = [];
+  const done: OpenFile[] = [];
   for (const [index, file] of files.entries()) {
     const isHolder = file === holder;
     // It ends before the oldest line that is known.
@@ -2080,6 +2087,7 @@ function planRead(progress: Progress, all: readonly OpenFile[]) {
       else from = Math.max(from, end);
     }
     const isUnread = file.isLive ? hasLiveLine || from > 0 : from < file.size;
+    if (sent === file.size && !isHolder) done.push(file);
     if (isHolder || isUnread) segments.push({ file, from, sent, isDone: !file.isLive });
   }
   const last = segments.at(-1);
@@ -2088,7 +2096,7 @@ function planRead(progress: Progress, all: readonly OpenFile[]) {
   // A line of which a part was sent is sent to its end before what turned up of older lines.
   const begun = progress.part && !holder?.isLive ? holder : undefined;
   segments.sort((one, other) => Number(other.file === begun) - Number(one.file === begun));
-  return { isGap, resumes, segments };
+  return { isGap, resumes, segments, done };
 }
 
 // ── Core: services ──────────────────────────────────────────────────────────────────────────────
@@ -3184,6 +3192,7 @@ class OpenFile {
   readonly why: string | undefined;
   readonly #world: World;
   #firstTime: string | undefined;
+  #lastTime: string | undefined;
   #end: Cursor | undefined;
 
   constructor(world: World, { name, descriptor, stat, ...rest }: Opened) {
@@ -3245,8 +3254,8 @@ class OpenFile {
   }
 
   get lastTime(): string {
-    const lines = linesBack(this.readBefore(this.size, ANCHOR_TAIL_BYTES));
-    return lines.map(lineTime).find((time) => time !== "") ?? "";
+    const times = () => linesBack(this.readBefore(this.size, ANCHOR_TAIL_BYTES)).map(lineTime);
+    return (this.#lastTime ??= times().find((time) => time !== "") ?? "");
   }
 
   /** A hint only: a file that was emptied keeps it. */
@@ -3458,9 +3467,7 @@ class OpenFile {
       const line = this.read(start, Math.min(end - start, PAGE_BYTES));
       const time = lineTime(line);
       if (time || isPartial) isOld = time !== "" && time <= lastTime;
-      // What a cut left of a line, with the next line right behind it, is new.
-      const isGlued = /.\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} /.test(utf8.decode(line));
-      if (!isOld || isGlued) return offset;
+      if (!isOld || isGlued(line)) return offset;
       offset = end;
       if (!isPartial) continue;
       // What a cut left of the last line; what may begin a time may be the beginning of a new one.
@@ -3664,8 +3671,8 @@ async function siblingAges(world: World, open: readonly OpenFile[]) {
     } catch (error) {
       why = reason(error);
     }
-    const { name, number, size } = file;
-    ages.push({ name, number, size, firstTime, why });
+    const { name, number, lastTime } = file;
+    ages.push({ name, number, firstTime, lastTime, why });
   }
   return byAge(ages);
 }
@@ -4790,7 +4797,12 @@ async function planFor(job: Job, destination: Destination, progress: Progress) {
   const isHere = live !== undefined && cursor !== undefined && live.matches(cursor);
   const isSame =
     isHere && listing === ifPossible(() => listSiblings(world, settings.log))?.snapshot;
-  const nothing: ReturnType<typeof planRead> = { isGap: false, resumes: false, segments: [] };
+  const nothing: ReturnType<typeof planRead> = {
+    isGap: false,
+    resumes: false,
+    segments: [],
+    done: [],
+  };
   let [files, siblings, plan] = [live ? [live] : [], NO_SIBLINGS, nothing];
   if (isSame)
     plan = { ...plan, segments: [{ file: live, from: cursor.offset, sent: 0, isDone: false }] };
@@ -4830,8 +4842,9 @@ async function planFor(job: Job, destination: Destination, progress: Progress) {
     older = (await job.siblings()).open.at(-1);
   const missing = findMissing(job, plan, progress, siblings);
   const done = siblings.keys.filter((key) => key !== last?.key);
-  // What was sent of younger files is not forgotten while older ones are read.
-  progress.finished = mergeFinished(progress.finished, anchorsAt("sent"));
+  // What was sent of other files is not forgotten when the cursor moves.
+  const sent = [...anchorsAt("sent"), ...plan.done.flatMap((file) => ends.get(file) ?? [])];
+  progress.finished = mergeFinished(progress.finished, sent);
   if (missing.notice) progress.notice = missing.notice;
   if (missing.isLost) progress.gap = true;
   return {

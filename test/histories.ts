@@ -466,11 +466,12 @@ class Oracle {
   /** Called around every step that may destroy lines, or bring back what later ones were sent without. */
   changed(before: ReadonlySet<number>): void {
     const now = this.disk.existing();
-    const youngest = Math.max(this.#furthest, ...before);
+    const youngest = Math.max(this.#furthest, ...this.#passed, ...before);
     for (const id of now) if (!before.has(id) && id < youngest) this.#late.add(id);
     for (const id of before) {
       const isThere = this.disk.twins(id).some((twin) => now.has(twin));
-      if (!isThere && !this.delivered.has(id) && !this.#exempt.has(id)) this.#lost.add(id);
+      const isOwed = !this.delivered.has(id) && !this.#exempt.has(id) && !this.#late.has(id);
+      if (isOwed && !isThere) this.#lost.add(id);
     }
   }
 
@@ -502,6 +503,7 @@ class Oracle {
       this.#allow(this.delivered);
       for (const id of this.#cameTo.keys()) this.#cameTo.set(id, 0);
       this.#lost.clear();
+      this.#passed.length = 0;
       this.#furthest = -1;
       this.#damaged = false;
     }
@@ -713,6 +715,7 @@ class Oracle {
       if (missing.length > 0) {
         this.#fail(`lines ${missing.join()} of ${NAME}${suffix} were not delivered`);
       }
+      for (const id of ids) if (isOwed(id) && isBehind(id)) this.#exempt.add(id);
       // What was passed over is behind us, whatever is chosen next.
       const passed = ids.filter((id) => !this.#shows(id) && !this.delivered.has(id));
       for (const id of passed) this.delivered.add(id);
@@ -1088,7 +1091,8 @@ class Player {
 
   _backUp(): void {
     const { disk } = this;
-    if (disk.live === "" || disk.pending !== "") return;
+    // What a cut left of a line is sent from its copy, and where it goes on again as another line.
+    if (!disk.live.endsWith("\n")) return;
     disk.finishCompressing();
     // Not as `-20261031` beside numbers, nor as `.1` beside dates: which of two families is the younger
     // is told by no content, only by the rule that dated files are.

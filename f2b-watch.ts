@@ -6184,9 +6184,10 @@ async function readDigest(world: World, settings: Settings): Promise<Digest> {
   files.unshift(...open);
   if (files.length === 0) throw logMissing(settings);
   const tally = new Tally(settings);
-  for (const file of files) {
-    if (file.isCopyIn(files)) continue;
-    const from = startIn(file, isOlder);
+  // As for a reader that has seen nothing: what two files hold counts once.
+  const { segments } = planRead({ total: 0, finished: [], gap: false }, files);
+  for (const { file, from: start } of segments) {
+    const from = Math.max(start, startIn(file, isOlder));
     if (verbose) world.writeError(`f2b-watch: ${file.name} from ${from} to ${file.size}\n`);
     await addLines(world, tally, file, from);
   }

@@ -265,6 +265,8 @@ describe("the files", () => {
     using scene = rotatedScene();
     fs.copyFileSync(scene.log, scene.path(".9"));
     fs.copyFileSync(scene.path(".1"), scene.path("-20261121"));
+    const end = fs.readFileSync(scene.log, "utf8").split("\n").slice(-4).join("\n");
+    fs.writeFileSync(scene.path("-20261122"), end);
     scene.append(...day("2026-11-22", 10).slice(5));
     expect(await json(scene, "--since", "30d")).toMatchObject({ found: 405 });
   });

@@ -410,10 +410,10 @@ class Oracle {
   #pieceOf = -1;
   #furthest = -1;
   #damaged = false;
-  /** A gap was told, ever; what follows from it may come at any later time. */
+  /** A gap was told, and no run has done all since. */
   #gapTold = false;
   #noticeDue = false;
-  /** A notice may come, from now on. */
+  /** A notice may come, until a run has done all and left none. */
   #noticeFits = false;
   /** What came since both copies of the state knew all of it. */
   #runIds: number[] = [];
@@ -693,7 +693,7 @@ class Oracle {
   }
 
   /** After a run that says that all is done. */
-  done(condition: StateCondition): void {
+  done(condition: StateCondition, isNoticeLeft: boolean): void {
     if (condition !== "good") this.#fail(`the state is ${condition} after a run`);
     const { live, files } = this.disk;
     const own = [...files].filter(([suffix]) => !/old/.test(suffix));
@@ -721,6 +721,9 @@ class Oracle {
       for (const id of passed) this.delivered.add(id);
       this.#passed.push(...passed);
     }
+    this.#gapTold = false;
+    this.#back = [];
+    this.#noticeFits = isNoticeLeft;
     this.#views = [];
     // A run with nothing new writes nothing, also behind one that was killed before it wrote this.
     this.#knowsEnd ||= this.#noteEnd() && this.#lastIds.length > 0;
@@ -1267,7 +1270,10 @@ class Player {
     if (forgotten.length > 0) this.oracle.failure ??= `${forgotten.length} files were left open`;
     if (![0, 66, 75].includes(code)) this.oracle.failure ??= `exit ${code}: ${this.lastError}`;
     if (code === 66 && this.disk.files.has("")) this.oracle.failure ??= `exit 66 with a log`;
-    if (code !== 75) this.oracle.done(this.#stateCondition(left));
+    if (code !== 75) {
+      const isNoticeLeft = typeof left !== "string" && !!left.destinations["discord"]?.notice;
+      this.oracle.done(this.#stateCondition(left), isNoticeLeft);
+    }
     return code;
   }
 

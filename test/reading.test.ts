@@ -404,6 +404,7 @@ const HISTORIES: Record<string, string> = {
   "31. a hard link counts once": "link.1 +6 =6",
   "31. a copy, then the log is edited": "new +1-10 =1-10 copy.bak keep=1!,2-12 =11-12",
   "31. a copy, then the log is trimmed": "new +1-10 =1-10 copy.bak keep=6-12 =11-12",
+  "31. a copy, then the log is cut far back": "new +1-900 =1-900 copy.bak keep=1-10 = +901 =901",
   "31. a copy from before, then trimmed": "new +1-3 copy.1 +4-12 =1-12 keep=11-12 =",
   "31. a copy of more from before": "new +1-20 copy.1 keep=1-15 down exit75 up =1-15",
   "31. two copies, the position lost": "rm .1+6-8 .2+6-8 +9 gap5=6-9",

@@ -150,6 +150,25 @@ describe("the state", () => {
     await scene.pass("--state", other);
     scene.expectPosted(...lines(6, 8));
   });
+
+  test("of the first version, which knew fewer siblings, goes on where it was", async () => {
+    using scene = await goingScene();
+    fs.writeFileSync(
+      scene.path("-202610"),
+      "2026-10-21 10:00:00,000 of a name that it did not know\n",
+    );
+    const first = (state: any) => {
+      const { cursor, finished, gap, total } = state.destinations.discord;
+      for (const name of ["began", "trail"]) delete cursor[name];
+      state.destinations.discord = { cursor, finished, gap, total, inDoubt: false };
+    };
+    spoilCopies(scene, (path) => resealed(path, first));
+    scene.rotate();
+    scene.append(...lines(6, 8));
+    await scene.pass();
+    scene.expectPosted(...lines(6, 8));
+    expect(scene.notices()).toEqual([]);
+  });
 });
 
 // ── Damage ──────────────────────────────────────────────────────────────────────────────────────

@@ -2024,14 +2024,14 @@ function byAge<File extends Pick<OpenFile, "name" | "number" | "firstTime" | "la
   files: readonly File[],
 ) {
   let oldest = "";
-  const endOf = ({ number, lastTime, name }: File) => (number === undefined ? lastTime : "") + name;
   const named = files.toSorted(
-    (a, b) => (b.number ?? -1) - (a.number ?? -1) || (endOf(a) < endOf(b) ? -1 : 1),
+    (a, b) => (b.number ?? -1) - (a.number ?? -1) || (a.name < b.name ? -1 : 1),
   );
   const ages = named.map((file) => {
-    const { number, firstTime } = file;
-    if (number !== undefined && firstTime > oldest) oldest = firstTime;
-    return { file, age: number === undefined ? firstTime : oldest };
+    const { number, firstTime, lastTime } = file;
+    const own = `${firstTime} ${lastTime}`;
+    if (number !== undefined && own > oldest) oldest = own;
+    return { file, age: number === undefined ? own : oldest };
   });
   ages.sort((a, b) => (a.age === b.age ? 0 : a.age < b.age ? -1 : 1));
   return ages.map(({ file }) => file);
@@ -3343,7 +3343,8 @@ class OpenFile {
         ? [[at, markOf(rows.slice(index, index + MARKED_LINES)), lineTime(row)]]
         : [];
     });
-    const older = trail.filter(([at]) => at <= total - rows.length && isKept(at));
+    const marks = new Set(known.map(([, mark]) => mark));
+    const older = trail.filter(([at, mark]) => isKept(at) && !marks.has(mark));
     const lastDated = rows.find((row) => lineTime(row) !== "");
     const lastTime = lastDated && lineTime(lastDated);
     const began = this.firstTime;
@@ -3402,10 +3403,10 @@ class OpenFile {
    * offset, the last line elsewhere, lines behind which there are no others, or less.
    */
   found(progress: Progress, isElsewhere: boolean) {
-    const { cursor } = progress;
+    const { cursor, part } = progress;
     if (!cursor) return undefined;
     if (this.matches(cursor)) {
-      const offset = this.resumeAt(cursor.offset);
+      const offset = part ? cursor.offset : this.resumeAt(cursor.offset);
       return { offset, known: offset, by: "position" as const };
     }
     // To look for lines takes a while: not where it changes nothing.
@@ -3421,9 +3422,11 @@ class OpenFile {
    * sent: `offset` is behind x. Where the newest one is e itself, all behind it is new.
    */
   #find(cursor: Cursor) {
-    const { lastTime = "" } = cursor;
-    // What begins later than a line was written does not hold that line.
-    const newest = lastTime && this.firstTime > lastTime ? undefined : this.#newestKnown(cursor);
+    const { lastTime = "", trail = [] } = cursor;
+    const isOlder = (time: string) => time !== "" && time < this.firstTime;
+    // What begins later than lines were written does not hold them.
+    const isYounger = isOlder(lastTime) && trail.every(([, , time]) => isOlder(time));
+    const newest = isYounger ? undefined : this.#newestKnown(cursor);
     if (!newest) return undefined;
     const { rank, end, isProven } = newest;
     if (rank === 0) return { offset: end, known: end, by: "last line" as const };
@@ -4793,6 +4796,7 @@ type ReadPlan = Awaited<ReturnType<typeof planFor>>;
 async function planFor(job: Job, destination: Destination, progress: Progress) {
   const { world, live, settings } = job;
   const { cursor, total, known = [], listing } = progress;
+  const { trail = [] } = cursor ?? {};
   // The files, and what is unread of them; siblings are opened only if they or the log changed.
   const isHere = live !== undefined && cursor !== undefined && live.matches(cursor);
   const isSame =
@@ -4848,10 +4852,10 @@ async function planFor(job: Job, destination: Destination, progress: Progress) {
   if (missing.notice) progress.notice = missing.notice;
   if (missing.isLost) progress.gap = true;
   return {
-    ...{ segments, older, trail: cursor?.trail ?? [], shows: feedView(job, destination) },
+    ...{ segments, older, trail, shows: feedView(job, destination) },
     from: { segment: 0, offset: start, lines, total, cursor: proof },
     // The cursor where reading starts, if it is a new one: saved even if nothing is read.
-    startCursor: isElsewhere ? first?.file.cursorAt(start, lines, total) : undefined,
+    startCursor: isElsewhere ? first?.file.cursorAt(start, lines, total, trail) : undefined,
     // Once the plan is carried out, all that the siblings hold is done or stale, also where another
     // file holds it.
     ends: [...ends.values(), ...anchorsAt("from")],

@@ -338,9 +338,10 @@ class Disk {
     return new Set(texts.flatMap((text) => this.wholeLines(text)));
   }
 
-  /** Whether a line is anywhere, also behind what a truncation left of another one. */
-  holds(id: number): boolean {
-    return [...this.files.values()].some((text) => text.includes(`${this.texts[id]}\n`));
+  /** Whether a line is anywhere, also behind what a truncation left of another one, or `alone`. */
+  holds(id: number, alone = false): boolean {
+    const line = `${alone ? "\n" : ""}${this.texts[id]}\n`;
+    return [...this.files.values()].some((text) => `\n${text}`.includes(line));
   }
 
   /** Whether the first line is there once, and in the same file as the other one, or in one that begins earlier. */
@@ -523,7 +524,8 @@ class Oracle {
     }
     this.#noticeDue = this.#damaged || (this.#lost.size > 0 && anchorLost);
     const fits = anchorLost && !(isEmptied && isNoGap);
-    this.#noticeFits ||= this.#damaged || fits || anchor === "unknown";
+    const isGlued = typeof anchor === "number" && !anchorLost && !this.disk.holds(anchor, true);
+    this.#noticeFits ||= this.#damaged || fits || isGlued || anchor === "unknown";
     this.#allow(this.#back.filter((id) => !anchorLost || !this.delivered.has(id)));
     if (!anchorLost) this.#back = [];
     if (!this.#died) this.#runIds = [];
@@ -544,6 +546,9 @@ class Oracle {
     this.#readIn = this.disk.generation;
     if (notice) {
       this.#gapTold = true;
+      // The position moves away from what is not there now: when it is back, it is in another file.
+      const there = this.disk.existing();
+      this.#allow(this.#pieces([...this.delivered].filter((id) => !there.has(id))));
       this.#lost.clear();
       this.#damaged = false;
     }
@@ -636,10 +641,13 @@ class Oracle {
   /** What begins like a file that is known elsewhere is another one. */
   broughtBack(ids: readonly number[]): void {
     this.#wasBack ||= ids.length > 0;
-    // A long line comes in pieces.
-    const pieces = (id: number) =>
-      Array<number>(1 + ((this.disk.texts[id]?.length ?? 0) >> 10)).fill(id);
-    this.#back = [...this.#back, ...ids.flatMap(pieces)];
+    this.#back = [...this.#back, ...this.#pieces(ids)];
+  }
+
+  /** A long line comes in pieces. */
+  #pieces(ids: readonly number[]): number[] {
+    const countOf = (id: number) => 1 + ((this.disk.texts[id]?.length ?? 0) >> 10);
+    return ids.flatMap((id) => Array<number>(countOf(id)).fill(id));
   }
 
   /** Another line stands in its place. */
@@ -723,10 +731,12 @@ class Oracle {
     }
     this.#gapTold = false;
     this.#back = [];
-    this.#noticeFits = isNoticeLeft;
+    // Behind an older state it is known by the next message only where the log was sent to its end.
+    if (this.#lastIds.length > 0) this.#noticeFits = isNoticeLeft;
     this.#views = [];
     // A run with nothing new writes nothing, also behind one that was killed before it wrote this.
-    this.#knowsEnd ||= this.#noteEnd() && this.#lastIds.length > 0;
+    const isEnd = this.#noteEnd();
+    this.#knowsEnd ||= isEnd && this.#lastIds.length > 0;
   }
 }
 
@@ -1053,7 +1063,9 @@ class Player {
     if (text === undefined) return;
     this.disk.replace(text, b < 0.5);
     const ids = this.disk.wholeLines(text);
-    this.oracle.broughtBack(ids);
+    // Also behind what a cut left of a line.
+    const ends = [...text.matchAll(/#(\d+)~$/gm)].map(([, id]) => Number(id));
+    this.oracle.broughtBack([...new Set([...ids, ...ends])]);
     this.#tell(`the log is back at ${ids.length} lines${b < 0.5 ? ", as a new file" : ""}`);
   }
 

@@ -5400,6 +5400,9 @@ function furtherDoubt(one: Doubt, other: Doubt = one): Doubt {
   return (one.lines - other.lines || one.characters - other.characters) < 0 ? other : one;
 }
 
+/** Making a file takes thirty times its size in memory. */
+const FILE_BYTES = 4 * 1024 * 1024;
+
 /** One destination's part of a pass: the log's new lines, and what must be said of them. */
 class LogSource implements Source {
   readonly #job: Job;
@@ -5419,8 +5422,8 @@ class LogSource implements Source {
   #refused = 0;
   /** How many of the next lines contain a refused one; 0 if none is known to. */
   #suspects = 0;
-  /** The largest file believed to be accepted: making one takes thirty times its size in memory. */
-  #fileBytes = 4 * 1024 * 1024;
+  /** The largest file believed to be accepted. */
+  #fileBytes = FILE_BYTES;
   /** The same for all files: strings that live as long as a file does are collected late. */
   #fileMemory: Uint8Array<ArrayBuffer> | undefined;
   #hasReportedRejected = false;
@@ -5585,10 +5588,10 @@ class LogSource implements Source {
   /** As many lines as a file holds, in one message that says what is in them. */
   async #nextFile(): Promise<Message> {
     const { world, settings } = this.#job;
-    const { plain, overflow, limit } = this.#destination;
-    const isAttached = overflow === "file";
+    const { plain, limit } = this.#destination;
+    const isAttached = this.#feed.shows.style.overflow === "file";
     const flood = new Flood(this.#feed.shows.view);
-    const memory = (this.#fileMemory ??= new Uint8Array(this.#fileBytes));
+    const memory = (this.#fileMemory ??= new Uint8Array(FILE_BYTES));
     let [spot, bytes, lines, first] = [this.#spot, 0, 0, ""];
     for (;;) {
       const { page, shown, at, part } = spot;
@@ -5694,12 +5697,17 @@ class LogSource implements Source {
    */
   refused(message: Message, { kind, why }: Verdict): void {
     const { world, settings, statePath } = this.#job;
-    const { title, overflow } = this.#destination;
-    if (message.lines > 1) {
-      const bytes = message.file && Buffer.byteLength(message.file.text);
+    const { title } = this.#destination;
+    const { style } = this.#feed.shows;
+    if (kind === "tooLarge" && this.#flooded && message.file) {
+      const bytes = Buffer.byteLength(message.file.text);
       // Less than half: the form around the file counts, too.
-      if (kind === "tooLarge" && bytes) this.#fileBytes = Math.floor(bytes / 2) - 1_024;
-      else this.#suspects = message.lines;
+      if (bytes > 4 * 1024) this.#fileBytes = Math.floor(bytes / 2) - 1_024;
+      else [style.overflow, this.#fileBytes] = ["summary", FILE_BYTES];
+      return;
+    }
+    if (message.lines > 1) {
+      this.#suspects = message.lines;
       return;
     }
     if (!message.shown) throw this.#refusal(`a notice was refused: ${why}`);
@@ -5712,7 +5720,7 @@ class LogSource implements Source {
     }
     if (!this.#asFile && ++this.#refused > 10)
       throw this.#refusal(`too many lines were refused: ${why}`, `see ${statePath}.rejected`);
-    this.#asFile = overflow === "file" && !message.file;
+    this.#asFile = style.overflow === "file" && !message.file;
     if (this.#asFile) return;
     const path = `${statePath}.rejected`;
     const line = message.shown.join("");

@@ -1035,6 +1035,19 @@ test("files of 1 MiB at most: 7 MB go in about eight posts, halved once and for 
   expect(files.join("") === scene.read()).toBe(true);
 });
 
+test.each([
+  [1_000, "20"],
+  [25, "1"],
+])("where no file is taken, %d lines are one summary", async (count, inline) => {
+  using scene = new SendingScene("Discord", ...lines(1, count));
+  const isForm = (text: string) => text.startsWith('{"content"');
+  scene.answerWith((text) => (isForm(text) ? json(413, { code: 40005 }) : undefined));
+  await scene.pass("--inline", inline);
+  expect(scene.contents()).toEqual([expect.stringMatching(/too many to show.*first: .*last: /s)]);
+  expect(scene.contents()[0]).toContain(`**${count.toLocaleString("en")} lines**`);
+  await scene.expectQuiet();
+});
+
 // ── Secrets ─────────────────────────────────────────────────────────────────────────────────────
 
 describe("no secret is told", () => {

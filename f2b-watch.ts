@@ -5347,14 +5347,18 @@ async function deliver(job: Job, destination: Destination, source: Source): Prom
       const now = world.now();
       const tried = tries[kind] ?? 0;
       const afterMs = retryDelayMs(verdict, tried, 50 + Math.floor(world.random() * 200));
-      if (now + afterMs >= deadline) {
-        const pause = pauseFor(verdict, now, afterMs, settings, channel.pause);
-        if (pause) channel.pause = pause;
-        throw new Fault(VERDICTS[kind][0], `${title}: ${why}`, hint);
-      }
+      const isOver = now + afterMs >= deadline;
+      const { pause: last } = channel;
+      if (isOver || kind === "limited")
+        channel.pause = pauseFor(verdict, now, afterMs, settings, last) ?? last;
+      if (isOver) throw new Fault(VERDICTS[kind][0], `${title}: ${why}`, hint);
       tries[kind] = tried + 1;
       showProgress(job, `${title}: ${why}, again in ${Math.ceil(afterMs / SECOND)} s`);
+      // For the next run, if this one is ended meanwhile.
+      job.save();
       await world.sleep(afterMs);
+      if (world.stopping.aborted) throw STOPPED;
+      channel.pause = last;
     }
   }
 }

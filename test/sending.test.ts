@@ -529,6 +529,26 @@ describe("a 429", () => {
     await scene.recovers(MINUTE, line(1));
   });
 
+  test.each(["stopped", "killed"])(
+    "that a run was %s in holds for the next: unmarked",
+    async (end) => {
+      using scene = new SendingScene("Discord", line(1));
+      scene.fail({ kind: "rate-limit", retryAfterS: 30 });
+      let kept = "";
+      scene.overrides.sleep = async () => {
+        kept = fs.readFileSync(scene.stateFile(), "utf8");
+        scene.stop.abort();
+      };
+      expect(await stoppedRun(scene)).toEqual({ code: 75, out: "", err: "" });
+      if (end === "killed") fs.writeFileSync(scene.stateFile(), kept);
+      scene.wait(29 * SECOND);
+      expect((await scene.expectCode(75)).err).toContain("rate limited");
+      expect(scene.newRequests()).toBe(1);
+      await scene.recovers(2 * SECOND, line(1));
+      expect(scene.notices()).toEqual([]);
+    },
+  );
+
   test.each(BLOCKED)("by %s is quiet for 15 minutes, doubling", async (fault) => {
     using scene = new SendingScene("Discord", line(1));
     scene.failAlways(fault);

@@ -3020,7 +3020,7 @@ export function realWorld() {
   const nowhere = ifPossible(() => fs.statSync("/dev/null").rdev);
   const isNowhere = (descriptor: number) =>
     (ifPossible(() => fs.fstatSync(descriptor).rdev) ?? nowhere) === nowhere;
-  const heard = !isNowhere(2);
+  let heard = !isNowhere(2);
   const isDevice = heard && fs.fstatSync(2).isCharacterDevice();
   let printed = new Uint8Array(0);
   return {
@@ -3028,8 +3028,10 @@ export function realWorld() {
     fs,
     /** Where progress is kept unless another place is set. */
     stateHome: compiled ? "/var/lib/f2b-watch" : resolve(import.meta.dirname ?? ".", "state"),
-    /** Somebody may read what is written to stderr: it is not /dev/null. */
-    heard,
+    /** Somebody may read what is written to stderr: it is not /dev/null, and takes what comes. */
+    get heard() {
+      return heard;
+    },
     // A module takes a while to load, and cron's mail or a file is no terminal.
     terminal: isDevice && process.getBuiltinModule("node:tty").isatty(2),
     stopping: stop.signal,
@@ -3066,7 +3068,9 @@ export function realWorld() {
       }
     },
     // Where that fails, the exit status must do.
-    writeError: (text: string) => void ifPossible(() => fs.writeSync(2, text)),
+    writeError: (text: string): void => {
+      if (ifPossible(() => fs.writeSync(2, text)) === undefined) heard = false;
+    },
     /** Ends early when the run is asked to stop. */
     sleep(ms: number): Promise<void> {
       const timers = process.getBuiltinModule("node:timers/promises");
@@ -4384,8 +4388,9 @@ function report(job: Job, key: string, fault: Fault | undefined, over: string, s
   const { [key]: last } = state.failures;
   if (!fault) {
     if (!last || dryRun) return;
-    delete state.failures[key];
     if (isFirst(said, over)) complain(world, over);
+    // Who was told of it is told that it is over.
+    if (world.heard || last.told === 0) delete state.failures[key];
     return;
   }
   const { exitCode, message, hint } = fault;
@@ -4395,10 +4400,10 @@ function report(job: Job, key: string, fault: Fault | undefined, over: string, s
   const why = exitCode === 66 ? message : undefined;
   const isSame = last?.exitCode === exitCode && last.reason === why;
   const lasts = isSame && Math.max(last.since, last.told) <= now;
-  const { since, told } = lasts ? last : { since: now, told: 0 };
+  const { since, told } = lasts ? last : { since: now, told: last?.told ?? 0 };
   const dueAt = told < since + HOUR ? since + HOUR : told + DAY;
   // If it was reported before it began, it has not been seen yet.
-  const isDue = told < since || now >= dueAt;
+  const isDue = !lasts || told < since || now >= dueAt;
   // If the state cannot be saved, the report cannot be remembered.
   const isSaid = isDue || exitCode === 73 || world.terminal || dryRun;
   // One run says it once, however many logs wait for the same destination.
@@ -4406,7 +4411,7 @@ function report(job: Job, key: string, fault: Fault | undefined, over: string, s
     const unsent = ifPossible(() => source?.waiting?.());
     complain(world, unsent ? `${message}; ${unsent}` : message, hint);
   }
-  if (isDue) state.failures[key] = { since, told: world.heard ? now : 0, exitCode, reason: why };
+  if (isDue) state.failures[key] = { since, told: world.heard ? now : told, exitCode, reason: why };
 }
 
 // ── The pass: turns ─────────────────────────────────────────────────────────────────────────────
@@ -4574,7 +4579,8 @@ async function reportMismatches({ world, settings, live, state, firstRun }: Job)
     const found = await Promise.all(rows.map((look) => faultOr(66, () => look(seen))));
     const fault = found.find((each) => each instanceof Fault);
     if (fault && !state.failures[key]?.exitCode) complain(world, fault.message, fault.hint);
-    state.failures[key] = { since: now, told: now, exitCode: fault?.exitCode ?? 0 };
+    const exitCode = (world.heard && fault?.exitCode) || 0;
+    state.failures[key] = { since: now, told: now, exitCode };
   }
 }
 

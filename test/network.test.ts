@@ -200,15 +200,28 @@ test("--max-time bounds a post that hangs", async () => {
   expect(Date.now() - begun).toBeWithin(2_000, 5_000);
 });
 
-test("a report that goes to /dev/null does not count: the next run reports again", async () => {
-  using machine = new Machine();
-  machine.discord.failAlways({ kind: "code", status: 404, code: 10015 });
-  machine.append(...lines(1, 3));
-  const silent = ["sh", "-c", 'exec "$@" 2>/dev/null', "sh"];
-  expect(await machine.go("binary", { before: silent })).toEqual({ code: 69, out: "", err: "" });
-  const says =
-    "f2b-watch: Discord: the webhook was deleted (404, code 10015); 3 lines wait\n" +
-    "hint: Discord, channel settings, Integrations, Webhooks: copy or create one, and set DISCORD_WEBHOOK\n";
-  expect((await machine.go()).err).toBe(says);
-  expect((await machine.go()).err).toBe("");
-});
+test.each([
+  ["/dev/null", 'exec "$@" 2>/dev/null', 69],
+  ["a full device", 'exec "$@" 2>/dev/full', 69],
+  ["nobody", '"$@" 2>&1 | true', 0],
+])(
+  "a report that goes to %s does not count: the next run reports again",
+  async (_, how, status) => {
+    using machine = new Machine();
+    machine.discord.failAlways({ kind: "code", status: 404, code: 10015 });
+    machine.append(...lines(1, 3));
+    const silent = { before: ["sh", "-c", how, "sh"] };
+    expect(await machine.go("binary", silent)).toEqual({ code: status, out: "", err: "" });
+    const says =
+      "f2b-watch: Discord: the webhook was deleted (404, code 10015); 3 lines wait\n" +
+      "hint: Discord, channel settings, Integrations, Webhooks: copy or create one, and set DISCORD_WEBHOOK\n";
+    expect((await machine.go()).err).toBe(says);
+    expect((await machine.go()).err).toBe("");
+    machine.discord.failAlways(undefined);
+    machine.env["DISCORD_WEBHOOK"] += "?thread_id=1";
+    expect(await machine.go("binary", silent)).toEqual({ code: 0, out: "", err: "" });
+    expect(machine.newlyPosted()).toEqual(lines(1, 3));
+    machine.append(line(4));
+    expect((await machine.go()).err).toBe("f2b-watch: Discord works again\n");
+  },
+);

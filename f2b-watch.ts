@@ -3960,11 +3960,15 @@ async function post(world: World, service: Connected, call: Call, leftMs = Infin
 }
 
 /** The variable that names the proxy for this URL; throws if it names none. */
-function proxyOf({ env }: World, { protocol, hostname }: URL): string | undefined {
+function proxyOf({ env }: World, { protocol, hostname, port }: URL): string | undefined {
   const find = (wanted: string) =>
     Object.keys(env).find((name) => env[name] && name.toLowerCase() === wanted);
-  const spared = (env[find("no_proxy") ?? ""] ?? "").split(/[\s,]+/);
-  if (spared.some((name) => name === "*" || (name && hostname.endsWith(name)))) return undefined;
+  const spared = (env[find("no_proxy") ?? ""] ?? "").toLowerCase().split(/[\s,]+/);
+  const ends = [hostname, `${hostname}:${port || (protocol === "http:" ? 80 : 443)}`];
+  // A name stands for what is below it, too.
+  const covers = (name: string) =>
+    ends.some((end) => `.${end}`.endsWith(`.${name.replace(/^\*?\./, "")}`));
+  if (spared.some((name) => name === "*" || covers(name))) return undefined;
   const name = find(protocol.replace(":", "_proxy"));
   // Both runtimes also take a host and a port alone.
   if (name && !/^(?:\w+:)?\/\/[^\s/]|^[^\s/]+:\d+\/?$/.test(env[name]?.trim() ?? ""))

@@ -133,6 +133,22 @@ describe("a proxy", () => {
     });
   }
 
+  test.each([
+    ["used", ["", "localhost:2", "ocalhost", ".ocalhost", "local", "a.localhost"]],
+    ["left aside", ["localhost", ".localhost", "LocalHost", "*.localhost", "localhost:1", "x, *"]],
+  ])("is named by an error where it is used: %s", async (how, names) => {
+    for (const NO_PROXY of names) {
+      using machine = new Machine({ fast: false });
+      const { asked, url } = await proxy(407);
+      const env = { DISCORD_WEBHOOK: "https://localhost:1/api/webhooks/1/tok", F2B_MAX_TIME: "1" };
+      machine.env = { ...env, HTTPS_PROXY: url, NO_PROXY };
+      machine.append(line(1));
+      const { err } = await machine.go("binary");
+      const isUsed = [asked.length > 0, err.includes(" through the proxy in HTTPS_PROXY;")];
+      expect([NO_PROXY, ...isUsed]).toEqual([NO_PROXY, how === "used", how === "used"]);
+    }
+  });
+
   testEach("that is none is named", async (how) => {
     using machine = await machineBehindTls();
     machine.append(line(1));

@@ -2326,7 +2326,7 @@ export const DISCORD: Service = {
       "reopen it in Discord, or use another"],
     ["220001 220002 220003 220004", "misconfigured", "a forum accepts posts only in a thread",
       "append ?thread_id=<id> to DISCORD_WEBHOOK"],
-    ["40004 40006 130000", "busy", "no messages are accepted at the moment"],
+    ["20016 20028 40004 40006 40062 130000", "busy", "no messages are accepted at the moment"],
   ],
   encode: (text) => text,
   header: () => "",
@@ -2441,7 +2441,8 @@ export const SLACK: Service = {
       "user_not_found posting_to_general_channel_denied",
       "dead", "posting there is not allowed"],
     // After these, says Slack, the message may have arrived.
-    ["internal_error fatal_error request_timeout rollup_error", "unclear", "server error"],
+    ["internal_error fatal_error request_timeout rollup_error", "unclear", "server error",
+      HINTS.later],
     ["service_unavailable team_added_to_org org_login_required", "busy", "temporarily unavailable"],
     ["ratelimited rate_limited message_limit_exceeded", "limited", "rate limited"],
     ["msg_too_long no_text", "refused", "the content was refused"],

@@ -1324,7 +1324,8 @@ describe("an answer", () => {
       unproven: "204",
       unclear: `200 | 200 {} | 200 {"id":""} | 200 {"id":1} | 200 [] | 200 null | 200 "id" | 200 ok |
         200 <html> | 200 {"id":"1" | 500 | 503 ${error(0)} | 408`,
-      busy: `503 ${error(130000)} | 400 ${error(40006)}`,
+      busy: `503 ${error(130000)} | 400 ${error(40006)} | 400 ${error(20016)} | 403 ${error(40062)} |
+        400 ${error(20028)}`,
       denied: `404 ${error(0)} | 403 error code: 1010 | 410`,
       dead: `404 ${error(10015)}`,
       refused: `400 ${error(50035, "content")}`,
@@ -1343,7 +1344,8 @@ describe("an answer", () => {
         '200 {"ok":false,"error":"brand_new"} | 200 {"ok":false,"err | 200 {"success":false} | 403 something',
       misconfigured: '200 {"ok":false,"error":"invalid_blocks"} | 400 invalid_payload',
       limited: "429",
-      unclear: "500 rollup_error | 503",
+      unclear:
+        "500 rollup_error | 200 fatal_error | 200 internal_error | 408 request_timeout | 503",
       busy: "503 service_unavailable",
     },
   };
@@ -1355,9 +1357,10 @@ describe("an answer", () => {
   test.each(rows)("of %s, %s, is %s", (way, answer, kind) => {
     const service = way === "Slack" ? SLACK : DISCORD;
     const [, status = "", body = ""] = /^(\d+) ?(.*)$/.exec(answer) ?? [];
-    expect(readReply(service, { status: Number(status), body, headers: {} }).kind).toBe(
-      kind as Verdict["kind"],
-    );
+    const verdict = readReply(service, { status: Number(status), body, headers: {} });
+    expect(verdict.kind).toBe(kind as Verdict["kind"]);
+    if (/_error|_timeout|^5/.test(answer) && kind === "unclear")
+      expect(verdict.hint).toStartWith("usually temporary");
   });
 
   test("names status and code, and never the body's words", () => {

@@ -1944,7 +1944,7 @@ function markOf(lines: readonly Uint8Array[]): string {
   for (const line of lines) {
     const hash = fingerprint(line.subarray(-ANCHOR_LINE_BYTES));
     hashes.push(hash);
-    const isDated = line.length >= ANCHOR_LINE_BYTES || lineTime(line) !== "" || isGlued(line);
+    const isDated = line.length >= ANCHOR_LINE_BYTES || lineTime(line) !== "";
     if (isDated && hashes.length === 1) return hash;
     if (isDated || hashes.length === MARKED_LINES) return fingerprint(hashes.join());
   }
@@ -1956,19 +1956,20 @@ function sameAnchor(one: Anchor, other: Anchor): boolean {
   return proofOf(one) === proofOf(other);
 }
 
-/** Whether a line stands right behind what a cut left of another one. */
-function isGlued(line: Uint8Array): boolean {
-  return /.\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} /.test(utf8.decode(line));
+/** The time of a line that stands right behind what a cut left of another one; else empty. */
+function gluedTime(line: Uint8Array): string {
+  const text = utf8.decode(line.subarray(0, ANCHOR_LINE_BYTES));
+  return /^.+?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) /.exec(text)?.[1] ?? "";
 }
 
-/** The time of a line, which sorts as text; empty where it begins with none. */
+/** The time of a line, which sorts as text; empty where it has none. */
 function lineTime(line: Uint8Array): string {
   const text = utf8.decode(line.subarray(0, 400));
   const time = /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:,\d{3})?/.exec(text);
   if (time) return time[0];
   const record = readRecord(text.replace(/\r?\n[^]*$/, ""));
   // A date without its year does not sort.
-  return record && record.date.length > 5 ? `${record.date} ${record.time}` : "";
+  return record && record.date.length > 5 ? `${record.date} ${record.time}` : gluedTime(line);
 }
 
 /** The time of the first line that begins with one; empty when none does. */
@@ -2008,7 +2009,9 @@ function siblingName(log: string, name: string) {
   const plain = (beside ? rest : rest.replace(ending, "")).replace(PACKED_NAME, "");
   const digits = /^\.(\d{1,4})$/.exec(plain)?.[1];
   const number = digits === undefined ? undefined : Number(digits);
-  const isRotated = /^\.\d{1,4}$|\d{4}[-._]?\d\d|(?:\.\d{1,4}){2}/.test(plain);
+  // `fail2ban-10.0.0.5.log` and `fail2ban-web-2024-01.log` are of other hosts.
+  const isOther = !beside && /[a-z]|^.(?:\d{1,3}\.){3}\d{1,3}$/i.test(plain);
+  const isRotated = !isOther && /^\.\d{1,4}$|\d{4}[-._]?\d\d|(?:\.\d{1,4}){2}/.test(plain);
   const isOld = isRotated || /\b(?:old|bak|prev)/i.test(plain);
   // It may be another log's: contents must say.
   const isStranger = !beside && !isOld;
@@ -2069,14 +2072,18 @@ function planRead(progress: Progress, all: readonly OpenFile[]) {
     const { offset = 0, known = 0 } = finds.get(file) ?? {};
     return isGap ? offset : known;
   };
-  const oldest = cursor?.trail?.at(-1)?.[2] ?? "";
+  const { lastTime = "", trail = [] } = cursor ?? {};
   const hasLiveLine = files.some((file) => file.isLive && file.hasLine());
   const segments: Segment[] = [];
   const done: OpenFile[] = [];
   for (const [index, file] of files.entries()) {
     const isHolder = file === holder;
-    // It ends before the oldest line that is known.
-    if (index < age && file.lastTime !== "" && file.lastTime < oldest) continue;
+    // All of it was sent, or lay there before, whatever became of it. The order of dates is not
+    // sure, as a clock may have been put back: there it must end before the oldest known line.
+    const isNumbered = file.number !== undefined && holder?.number !== undefined;
+    const isSure = (holder?.isLive || isNumbered) && !file.wasLeftOut(progress);
+    const knownSince = (isSure ? lastTime : trail.at(-1)?.[2]) ?? "";
+    if (index < age && file.lastTime !== "" && file.lastTime < knownSince) continue;
     const sent = Math.max(knownIn(file), file.finishedAt(progress));
     let from = sent;
     for (const older of [...segments]) {
@@ -3382,11 +3389,20 @@ class OpenFile {
     return begun < ANCHOR_LINE_BYTES ? end - begun : end;
   }
 
+  /** Whether an earlier run could not read it, under whatever name. */
+  wasLeftOut({ known = [] }: Progress): boolean {
+    return known.some((key) => key.endsWith(reportKeyOf("", this.stat)));
+  }
+
   /** Where an earlier reader left it. */
   finishedAt({ cursor, finished, known = [] }: Progress): number {
-    if (known.includes(this.key ?? "") && !(cursor && this.matches(cursor))) return this.size;
-    const ends = finished.filter((anchor) => this.matches(anchor)).map(({ offset }) => offset);
-    return this.resumeAt(Math.max(0, ...ends));
+    const isDone = this.key !== undefined && known.includes(this.key);
+    if (isDone && !(cursor && this.matches(cursor))) return this.size;
+    const endsIn = (some: readonly Anchor[]) =>
+      some.filter((anchor) => this.matches(anchor)).map(({ offset }) => offset);
+    // Most files are done, and of hundreds each would be looked for in vain among all ends.
+    const whole = endsIn(finished.filter(({ offset }) => offset === this.size));
+    return whole[0] ?? this.resumeAt(Math.max(0, ...endsIn(finished)));
   }
 
   /** Where an older file's last line ends in it, since one of them was copied or trimmed; or 0. */
@@ -3466,16 +3482,20 @@ class OpenFile {
     return rank < Infinity ? { rank, end: knownEnd, isProven } : undefined;
   }
 
-  /** Where the lines end that follow from `from` on and were written no later than `lastTime`. */
+  /**
+   * Where the lines end that follow from `from` on and were written no later than `lastTime`, nor
+   * earlier than the line before them: then the clock was put back.
+   */
   #endOfOld(from: number, lastTime: string): number {
+    const firstTime = lineTime(lastLine(this.readBefore(from, ANCHOR_LINE_BYTES)));
     // A line without a time is as old as the one above it.
     let [offset, isOld] = [from, from > 0];
     for (const { start, end } of this.lines(from, true)) {
       const isPartial = end > this.end.offset;
       const line = this.read(start, Math.min(end - start, PAGE_BYTES));
       const time = lineTime(line);
-      if (time || isPartial) isOld = time !== "" && time <= lastTime;
-      if (!isOld || isGlued(line)) return offset;
+      if (time || isPartial) isOld = time !== "" && time >= firstTime && time <= lastTime;
+      if (!isOld || gluedTime(line) !== "") return offset;
       offset = end;
       if (!isPartial) continue;
       // What a cut left of the last line; what may begin a time may be the beginning of a new one.
@@ -3527,17 +3547,19 @@ function listSiblings(world: World, log: string) {
   const path = rotationPath(world, log);
   const present = new Set(world.fs.readdirSync(dirname(path)));
   const files = [...present].sort().flatMap((name) => {
-    const sibling = siblingName(basename(path), name);
+    // A link may have a name of its own for ever, and what it links to one of today.
+    const sibling = siblingName(basename(path), name) ?? siblingName(basename(log), name);
     const isBeingMade = PACKED_NAME.test(name) && present.has(name.replace(PACKED_NAME, ""));
     if (!sibling || isBeingMade) return [];
     const at = resolve(dirname(path), name);
     const stat = world.fs.lstatSync(at, { throwIfNoEntry: false });
     if (!stat) return [];
     const [inode, writtenMs] = [inodeOf(stat), Math.floor(stat.mtimeMs)];
-    return { ...sibling, name, path: at, inode, writtenMs, reportKey: reportKeyOf(name, stat) };
+    const reportKey = reportKeyOf(name, stat);
+    return { ...sibling, name, path: at, inode, writtenMs, changedMs: stat.ctimeMs, reportKey };
   });
   const own = files.filter(({ isStranger }) => !isStranger);
-  const marks = own.map(({ reportKey, writtenMs }) => `${reportKey} ${writtenMs}`);
+  const marks = own.map(({ reportKey, changedMs }) => `${reportKey} ${Math.floor(changedMs)}`);
   return { files, snapshot: fingerprint(marks.join("\n")) };
 }
 
@@ -3563,6 +3585,29 @@ function writePrivate(world: World, path: string, flags: number, text: string): 
   });
 }
 
+/** Whether no frame is cut off, which its decoder takes for the end; as RFC 8878 says. */
+function isWholeZstd(packed: OpenFile): boolean {
+  let at = 0;
+  while (at < packed.size) {
+    const head = Buffer.from([...packed.read(at, 8), ...new Uint8Array(8)]);
+    const flags = head[4] ?? 0;
+    if (head.readUInt32LE() >>> 4 === 0x184d2a5) {
+      at += 8 + head.readUInt32LE(4);
+      continue;
+    }
+    const isSingle = (flags >> 5) & 1;
+    at += 6 - isSingle + ([0, 1, 2, 4][flags & 3] ?? 0) + ([isSingle, 2, 4, 8][flags >> 6] ?? 0);
+    for (let isLast = false; !isLast;) {
+      const [low = 0, middle = 0, high = 0] = packed.read(at, 3);
+      const [type, length] = [(low >> 1) & 3, (high << 13) | (middle << 5) | (low >> 3)];
+      isLast = (low & 1) === 1 || at >= packed.size;
+      at += 3 + (type === 1 ? 1 : length);
+    }
+    at += flags & 4;
+  }
+  return at === packed.size;
+}
+
 /** What a compressed file unpacks to, by Node or by the program that made it; else says why not. */
 async function* unpackedChunks(world: World, packed: OpenFile): AsyncGenerator<Uint8Array> {
   const program = packingOf(packed.head) ?? "";
@@ -3577,6 +3622,7 @@ async function* unpackedChunks(world: World, packed: OpenFile): AsyncGenerator<U
     if (program === "gzip" || program === "zstd")
       yield* pipeline(Readable.from(blocks()), decoders[program](), () => undefined);
     else yield* world.streamProgram(program, blocks());
+    if (program === "zstd" && !isWholeZstd(packed)) throw new Error("cut off");
   } catch (error) {
     if (error instanceof Fault) throw error;
     throw new Error(errorCode(error) === "ENOENT" ? `${program} is not installed` : "damaged");
@@ -3700,8 +3746,10 @@ async function unpackSiblings(
       const isUnpacked = key !== undefined && isWanted(packed);
       const file = isUnpacked ? await unpack(world, packed, scratchPath) : packed;
       const isText = isRotated && (key !== undefined || !PACKED_NAME.test(name));
-      if ((file.firstTime !== "" || isText) && (isUnpacked || !key)) opened.push(file);
+      const isBinary = file.firstTime === "" && /[\x01-\x08]/.test(latin1(file.head));
+      if ((file.firstTime !== "" || isText) && !isBinary && (isUnpacked || !key)) opened.push(file);
       else file.close();
+      if (isText && isBinary && !key) throw new Error("it is not a text");
     } catch (error) {
       if (error instanceof Fault) throw error;
       const reportKey = reportKeyOf(name, stat);
@@ -4772,10 +4820,14 @@ async function onEachLog(world: World, logs: Settings[], work: (own: Settings) =
 // ── The pass: plan ──────────────────────────────────────────────────────────────────────────────
 // Where each destination continues, and what must be said when lines may be missing.
 
-/** The 400 ends that were noted last. */
+/** With those that are noted now behind those that were known. */
 function mergeFinished(known: readonly Anchor[], more: readonly Anchor[]): Anchor[] {
-  const fresh = more.filter((anchor) => !known.some((other) => sameAnchor(anchor, other)));
-  return [...known, ...fresh].slice(-400);
+  return [...known.filter((anchor) => !more.some((other) => sameAnchor(anchor, other))), ...more];
+}
+
+/** What was noted now, of files that are there, and some of others. */
+function latest<Noted>(all: readonly Noted[], now: number): Noted[] {
+  return all.slice(-Math.max(400, now));
 }
 
 /** Whether nothing was rotated or truncated since the files of a plan were opened. */
@@ -4856,7 +4908,7 @@ async function planFor(job: Job, destination: Destination, progress: Progress) {
   if (isEarly && Batch.earlierMatters.test(latin1(live.read(start, EVENTS_BYTES))))
     older = (await job.siblings()).open.at(-1);
   const missing = findMissing(job, plan, progress, siblings);
-  const done = siblings.keys.filter((key) => key !== last?.key);
+  const named = [...siblings.keys.filter((key) => key !== last?.key), ...missing.named];
   // What was sent of other files is not forgotten when the cursor moves.
   const sent = [...anchorsAt("sent"), ...plan.done.flatMap((file) => ends.get(file) ?? [])];
   progress.finished = mergeFinished(progress.finished, sent);
@@ -4871,7 +4923,7 @@ async function planFor(job: Job, destination: Destination, progress: Progress) {
     // file holds it.
     ends: [...ends.values(), ...anchorsAt("from")],
     listing: siblings.snapshot ?? listing,
-    known: [...new Set([...known, ...done, ...missing.named])].slice(-400),
+    known: latest([...known.filter((key) => !named.includes(key)), ...named], named.length),
   };
 }
 
@@ -4963,7 +5015,7 @@ async function startProgress(job: Job): Promise<Progress> {
   const finished = open
     .filter((file) => file.size > 0 && !file.isCopyIn(files))
     .map((file) => file.anchorAt(file.size));
-  const known = [...keys, ...leftOut.map(({ reportKey }) => reportKey)];
+  const known = [...keys, ...leftOut.flatMap(({ reportKey }) => reportKey || [])];
   const seen = { ...blank, finished, known };
   if (!live?.hasLine()) return seen;
   const end = settings.from === "end" ? live.lastLineEnd() : 0;
@@ -5782,7 +5834,7 @@ class LogSource implements Source {
       progress.held = held && { name: held.name, since: this.#job.world.now() };
     if (this.#job.logChanged) return;
     progress.cursor ??= startCursor;
-    progress.finished = mergeFinished(progress.finished, ends);
+    progress.finished = latest(mergeFinished(progress.finished, ends), ends.length);
     if (!progress.notice) progress.gap = false;
     progress.listing = listing;
     const file = segments[segment]?.file;

@@ -641,6 +641,9 @@ class Oracle {
   /** What begins like a file that is known elsewhere is another one. */
   broughtBack(ids: readonly number[]): void {
     this.#wasBack ||= ids.length > 0;
+    // Of a line of which a part was sent it is not known where it is now.
+    const parts = [...this.#cameTo.keys()].filter((id) => !this.delivered.has(id));
+    this.#allow(this.#pieces(parts));
     this.#back = [...this.#back, ...this.#pieces(ids)];
   }
 
@@ -1013,8 +1016,8 @@ class Player {
     disk.replace(kept.join(""), b < 0.5);
     if (kept.length > 0) disk.pending = pending;
     const known = disk.wholeLines(disk.live).filter((id) => this.oracle.delivered.has(id));
-    if (known.length === 1)
-      this.oracle.broughtBack(known.filter((id) => disk.inSiblings().has(id)));
+    const inSiblings = disk.inSiblings();
+    this.oracle.broughtBack(known.length === 1 ? known.filter((id) => inSiblings.has(id)) : []);
     const how = b < 0.5 ? ", as a new file" : "";
     this.#tell(`the log is trimmed to its last ${kept.length} lines${how}`);
   }

@@ -55,7 +55,7 @@ function rejoined(posted: string[]): string[] {
  *   spoil.1=short spoil.1=wrong   the second half of the file is gone, or other bytes
  *   members.1=9 half.1   packed in two members, cut there; half of the packed file lies beside it
  *   symlink/a ln.1   the log is a link to this, this one to `/outside`
- *   fifo zero.1 mkdir.1 nul=9 bom junk.1   what is no file, or no text, or not packed
+ *   fifo zero.1 mkdir.1 nul=9 bom junk.1 zip.1   what is no file, or no text, or not packed
  *   forbid.1 forbid.1=1 eio.1 nolist broken=9 broken.1 allow   no right to open this, or once, no good disk,
  *                    no listing, no reading behind this byte, of that file; all is well again
  *   mtime.1=9 chmod=600 chown.1=9 dev inode timeless wait=9 zone=UTC   what proves nothing
@@ -266,7 +266,7 @@ class Story extends Scene {
       },
       truncate: () => ((this.#size = size()), this.copytruncate()),
       hole: () => fs.truncateSync(log, this.#size),
-      keep: () => fs.writeFileSync(log, texts.join("")),
+      keep: () => fs.writeFileSync(path, texts.join("")),
       cut: () => fs.truncateSync(path, number),
       tail: () => fs.writeFileSync(log, this.read().slice(-number)),
       empty: () => fs.truncateSync(log, 0),
@@ -304,6 +304,7 @@ class Story extends Scene {
       nul: () => this.write(new Uint8Array(number)),
       bom: () => this.write("\ufeff"),
       junk: () => fs.writeFileSync(path, "this is not packed\n"),
+      zip: () => fs.writeFileSync(path, `PK\x03\x04${"\x05\n".repeat(99)}`),
       forbid: () => refuse("openSync", "EACCES: permission denied", opens),
       eio: () => refuse("openSync", "EIO: i/o error", opens),
       nolist: () => refuse("readdirSync", "EACCES: permission denied", () => true),
@@ -399,6 +400,7 @@ const HISTORIES: Record<string, string> = {
   "28. both, the position lost, stopped between": "rm .1+6-40 -20261122+41-42 +43 stop1 gap5=6-43",
   "30. what is no sibling is never read, also when the position is lost":
     ".bak2+101 .swp+102 .offset+103 .1.tmp+104 .1~+105 .1.bak+106 -old+107 .0x1+108 .gz+109 " +
+    "/fail2ban-10.0.0.5.log+201 /fail2ban-vps123456.log+201 /fail2ban-web-2026-11.log+201 " +
     "/fail2ban-old.log+201 /xfail2ban.log.1+202 mkdir.3 +6 rotate +7 =6-7 rm +8 gap1=8",
   "31. .1 is a copy of the live log": "copy.1 = +6 =6 rotate +7 =7",
   "31. a hard link counts once": "link.1 +6 =6",
@@ -415,6 +417,12 @@ const HISTORIES: Record<string, string> = {
     "new +1-9 =1-9 copy-20261101 +10-12 copy-20261102 keep=10-12 run=10-12 =",
   "31. a copy, then the log is trimmed behind its first date and rotated":
     "new +1 =1 empty +blank,blank,2-4 copy-20261101 keep=blank,2-4 rotate-20261102 gap1=blank,blank,2-4",
+  "31. a line is taken out of each file":
+    "new +1-40 =1-40 rotate +41-80 =41-80 keep.1=1-19,21-37 keep=41-55,57-80 = +81 =81",
+  "31. a rotated file loses its last lines":
+    "new +1-40 =1-40 rotate +41-80 =41-80 keep.1=1-37 = rotate +81 =81 keep.1=51-80 +82 =82",
+  "31. all logs in one file, the newest first":
+    "new +1-40 =1-40 rotate +41-80 =41-80 keep.all=41-80,1-40 = +81 =81",
   "31. lines that stand only in a copy": "new +1-10 =1-10 +11-12 copy.1 keep=1-10,13 =11-13",
   "31. copied, edited, nothing sent": "new +1-4 down exit75 copy.1 keep=1-3,4! exit75 up =1-4,4!",
   "31. put back beside its packed copy": "new + = +1-5 rotate gz.1 +6-60 rotate keep=4-5 =1-60",
@@ -423,6 +431,7 @@ const HISTORIES: Record<string, string> = {
     "new +1-2 =1-2 keep=2,3-4L copy-20261101 keep=1-2 stop1 +5 rotate-20261102 run=3-4L,5",
   "31. older lines behind the same undated ones":
     "new +same,same,5-6 /kept+same,same,3-4 =same,same,5-6 rotate back/kept =same,same,3-4",
+  "30. what is no text": "zip-20261128.zip = +6 rotate +7 =6-7 zip-20261129 = +8 =8",
   "32. compressed at once": "+6-8 rotate gz.1 +9-10 =6-10",
   "32. compressed at once, the new log empty": "+6 rotate gz.1 =6 +7 =7",
   "33. .2.gz tail, whole .1, new": "+6-8 rotate +9-12 rotate gz.2 +13-14 =6-14",
@@ -479,10 +488,17 @@ const HISTORIES: Record<string, string> = {
   "99. a younger file stays closed":
     "+6 rotate +7 rotate +8 eio.1 gap5=6,8 says=not.read:.fail2ban.log.1.\\(",
   "99. the same, a moment later it can": "+6-8 rotate +9-12 rotate +13-14 forbid.1=1 =6-14",
+  "99. a younger file that was closed is opened":
+    "+6 rotate +7 rotate +8 forbid.1 gap5=6,8 allow chmod.1=600 =7 +9 =9",
+  "100. the folder cannot be listed at the first run":
+    "new nolist +1-5 =1-5 allow +6 rotate +7 =6-7 +8 rotate +9 =8-9",
   "100. the folder cannot be listed": "nolist +6 =6 rotate +7 gap6=7 says=cannot.be.listed",
   "101. the log is a link, which is followed, switched, lost and found":
     "new /a+1-3 symlink/a =1-3 /a+4 =4 /b+5-6 symlink/b gap4=5-6 " +
     "symlink/nowhere unread=. symlink/b /b+7 =7",
+  "101. the log is a link of one name for ever":
+    "new /fail2ban-20261128.log+1-3 symlink/fail2ban-20261128.log =1-3 /fail2ban-20261128.log+4 " +
+    "/fail2ban-20261129.log+5 symlink/fail2ban-20261129.log =4-5",
   "101. its target rotates": "new /d/a.log+1-5 symlink/d/a.log =1-5 +6 rotate/d/a.log.1 +7 =6-7",
   "102. the log becomes a FIFO": "copy/kept rm fifo unread=. back/kept +6 =6",
   "102. siblings by name": "new fifo.1 fifo.2.gz zero.3 mkdir.4.gz junk.5.gz +1-3 =1-3",
@@ -493,6 +509,8 @@ const HISTORIES: Record<string, string> = {
     "+6 rotate +7 rotate +8 rotate +9 mtime.1=2e9 mtime.2=5e8 mtime.3=15e8 =6-9",
   "the log is back at its first 40 lines": "new +1-60 =1-60 keep=1-40,61-65 gap60=61-65",
   "the last 3 lines are lost": "new +1-30 =1-30 keep=1-27,61-70 gap30=61-70",
+  "the last 3 lines are lost, the clock is behind":
+    "new +11-40 =11-40 keep=11-37,1-5 gap30=1-5 +6 =6",
   "the last line is deleted": "new +1-10 =1-10 keep=1-9,61-63 gap10=61-63",
   "the last line is edited": "new +1-10 =1-10 keep=1-9,10!,61-63 gap10=61-63",
   "the last two lines are edited": "new +1-10 =1-10 keep=1-8,9!,10!,61 gap10=61",
@@ -527,8 +545,19 @@ for (const apart of ["", "wait=60 "])
 for (const bytes of [50, 94, 188, 192, 197, 205, 300])
   HISTORIES[`45. cut to ${bytes}`] = `cut=${bytes} gap5= +6 =6`;
 for (const how of ["short", "wrong"])
-  HISTORIES[`35. only a .gz is left, ${how}: a notice, what can be unpacked, the new lines`] =
-    `+6-2000 rotate gz.1 spoil.1.gz=${how} +2001-2002 run says=fail2ban.log.1.gz has=6-505,2001-2002 =`;
+  for (const form of ["gz", "zst"])
+    HISTORIES[
+      `35. only a .${form} is left, ${how}: a notice, what can be unpacked, the new lines`
+    ] =
+      `+6-4000 rotate ${form}.1 spoil.1.${form}=${how} +4001-4002 run says=fail2ban.log.1.${form} ` +
+      "has=6-505,4001-4002 =";
+/** A new one each hour, for weeks; after the first 70 the runs stop for a while. */
+const HOURLY = Array.from(
+  { length: 460 },
+  (_, at) => `+${at + 2} rotate-${2026110100 + at}${at < 70 ? ` =${at + 2}` : ""}`,
+);
+HISTORIES["29. 460 rotated files"] =
+  `new +1 =1 ${HOURLY.join(" ")} =72-461 +462 rotate-2026120100 +463 rotate-2026120101 +464 =462-464`;
 for (const how of ["rotate", "truncate"]) {
   HISTORIES[`48. the same first line, ${how}`] = `${how} +1,6-26 =1,6-26`;
   HISTORIES[`49. 2 KiB the same, ${how}, shorter`] =

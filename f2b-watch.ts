@@ -141,7 +141,7 @@ const State = lazily(() => {
     since: z.number(),
     told: z.number(),
     exitCode: z.number(),
-    /** Of a log that cannot be read. */
+    /** A fingerprint of settings and words: with another one it is another failure. */
     reason: z.optional(z.string()),
   });
   return z.object({
@@ -4435,7 +4435,7 @@ function showProgress({ world }: Job, text: string): void {
 }
 
 /** Reports a failure when it begins or changes, after an hour, then daily; and when it is over. */
-function report(job: Job, key: string, fault: Fault | undefined, over: string, source?: Source) {
+function report(job: Job, key: string, fault: Fault | undefined, over: string, ended?: Ended) {
   const { world, state, settings } = job;
   const { dryRun, said } = settings;
   const { [key]: last } = state.failures;
@@ -4449,9 +4449,11 @@ function report(job: Job, key: string, fault: Fault | undefined, over: string, s
   const { exitCode, message, hint } = fault;
   if (message === "") return;
   const now = world.now();
+  // An outage words itself differently from run to run, and status codes vary.
+  const words = exitCode === 75 ? "" : message.replace(/\d+/g, "");
+  const why = fingerprint(`${ended?.destination.settings} ${words}`);
+  const isSame = last?.exitCode === exitCode && (last.reason ?? why) === why;
   // A time in the future means that the clock was set back.
-  const why = exitCode === 66 ? message : undefined;
-  const isSame = last?.exitCode === exitCode && last.reason === why;
   const lasts = isSame && Math.max(last.since, last.told) <= now;
   const { since, told } = lasts ? last : { since: now, told: last?.told ?? 0 };
   const dueAt = told < since + HOUR ? since + HOUR : told + DAY;
@@ -4461,7 +4463,7 @@ function report(job: Job, key: string, fault: Fault | undefined, over: string, s
   const isSaid = isDue || exitCode === 73 || world.terminal || dryRun;
   // One run says it once, however many logs wait for the same destination.
   if (isSaid && isFirst(said, message)) {
-    const unsent = ifPossible(() => source?.waiting?.());
+    const unsent = ifPossible(() => ended?.source?.waiting?.());
     complain(world, unsent ? `${message}; ${unsent}` : message, hint);
   }
   if (isDue) state.failures[key] = { since, told: world.heard ? now : told, exitCode, reason: why };
@@ -4585,7 +4587,8 @@ function reportEnded(job: Job, ended: readonly Ended[]): number {
   const faults = ended.flatMap(({ outcome }) => (outcome instanceof Fault ? outcome : []));
   const unread = faults.find(({ exitCode }) => exitCode === 66);
   if (unread || live) report(job, "log", unread, `${log} can be read again`);
-  for (const { destination, outcome, source } of ended) {
+  for (const each of ended) {
+    const { destination, outcome, source } = each;
     const { name, title } = destination;
     const held = state.destinations[name]?.held;
     if (!held && !unread) report(job, "stuck", undefined, `fail2ban writes to ${log} again`);
@@ -4603,7 +4606,7 @@ function reportEnded(job: Job, ended: readonly Ended[]): number {
     if (fault?.exitCode === 66) continue;
     // Where nothing was sent, it is not known whether it works again. Counting what waits reads all
     // of it, so that is done only for a report.
-    if (outcome !== 0) report(job, name, fault, `${title} works again`, source);
+    if (outcome !== 0) report(job, name, fault, `${title} works again`, each);
     const text =
       outcome === 0 ? "nothing new for" : `${amount(Number(outcome), "message")} sent to`;
     if (!fault && world.terminal && !prints) complain(world, `${text} ${title}`);

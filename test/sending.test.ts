@@ -1152,16 +1152,36 @@ describe("a failure that lasts is told when it begins, after an hour, then daily
     scene.expectPosted(...lines(3, 5));
   });
 
-  test("another one in its place, which a person must act on, is told when it begins", async () => {
-    using scene = await SendingScene.waiting("Discord", "refused");
-    await scene.reports(10 * MINUTE, 3 * HOUR);
-    scene.failAlways(undefined);
-    scene.discord.delete();
-    scene.wait(10 * MINUTE);
-    expect((await scene.expectCode(69)).err).toContain("10015");
+  test.each([
+    ["75 then 69", "refused", "404 10015", ""],
+    ["with another webhook", "404 10003", "404 10003", "?thread_id=7"],
+    ["with another reason, asked about after a day", "404 10003", "403 50013", ""],
+    ["with another webhook, not reached either", "503", "503", "?thread_id=7"],
+  ])("another one in its place is told when it begins: %s", async (_, first, second, thread) => {
+    using scene = await SendingScene.waiting("Discord", first);
+    await scene.reports(10 * MINUTE, 23 * HOUR);
+    scene.failAlways(second);
+    scene.env["DISCORD_WEBHOOK"] += thread;
+    scene.wait(thread ? 10 * MINUTE : HOUR);
+    expect((await scene.run()).err).toContain(second.replace(/.* /, ""));
     const told = await scene.reports(10 * MINUTE, 3 * HOUR);
     expect(told).toEqual([expect.stringMatching(/^1 h: f2b-watch: Discord: /)]);
   });
+
+  test.each(["503, 502, 504, hang, refused, refused ENOTFOUND", "403, 401, 410, 404"])(
+    "one that words itself anew each time is one: %s",
+    async (faults) => {
+      using scene = await SendingScene.waiting();
+      const told: string[] = [];
+      for (let hour = 0; hour < 12; hour++) {
+        scene.failAlways(faults.split(", ")[hour % faults.split(", ").length]);
+        scene.append(line(4 + hour));
+        told.push(...(await scene.reports(20 * MINUTE, 40 * MINUTE)));
+        scene.wait(20 * MINUTE);
+      }
+      expect(told).toHaveLength(2);
+    },
+  );
 
   test("a log that cannot be read is told in the same way", async () => {
     using scene = await SendingScene.going();

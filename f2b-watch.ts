@@ -3541,7 +3541,8 @@ function rotationPath(world: World, log: string): string {
 
 /**
  * The files beside the log that may be rotated forms of it; while one is being compressed, its
- * compressed form does not count. `snapshot` changes when one is rotated, written or replaced.
+ * compressed form does not count. `snapshot` changes when one is rotated, written, replaced or
+ * opened to us.
  */
 function listSiblings(world: World, log: string) {
   const path = rotationPath(world, log);
@@ -3556,11 +3557,11 @@ function listSiblings(world: World, log: string) {
     if (!stat) return [];
     const [inode, writtenMs] = [inodeOf(stat), Math.floor(stat.mtimeMs)];
     const reportKey = reportKeyOf(name, stat);
-    return { ...sibling, name, path: at, inode, writtenMs, changedMs: stat.ctimeMs, reportKey };
+    const mark = [reportKey, writtenMs, stat.uid, stat.gid, stat.mode].join(" ");
+    return { ...sibling, name, path: at, inode, writtenMs, reportKey, mark };
   });
   const own = files.filter(({ isStranger }) => !isStranger);
-  const marks = own.map(({ reportKey, changedMs }) => `${reportKey} ${Math.floor(changedMs)}`);
-  return { files, snapshot: fingerprint(marks.join("\n")) };
+  return { files, snapshot: fingerprint(own.map(({ mark }) => mark).join("\n")) };
 }
 
 /** Creates a file of ours (`O_EXCL`: anew), or opens it: for our eyes only, never through a link. */

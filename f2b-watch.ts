@@ -125,6 +125,8 @@ const State = lazily(() => {
     listing: z.optional(z.string()),
     /** So much of what comes next may have arrived already: a run died or an answer got lost. */
     doubt: z.optional(z.object({ lines: count, characters: count })),
+    /** How many of the next lines contain a refused one, if any is known to. */
+    suspects: z.optional(count),
   });
   /** What must be known of a destination to post to it, whatever is posted. */
   const channel = z.object({
@@ -5491,8 +5493,6 @@ class LogSource implements Source {
   /** What was in doubt before the message that is being posted. */
   #doubt: Doubt | undefined;
   #refused = 0;
-  /** How many of the next lines contain a refused one; 0 if none is known to. */
-  #suspects = 0;
   /** The largest file believed to be accepted. */
   #fileBytes = FILE_BYTES;
   /** The same for all files: strings that live as long as a file does are collected late. */
@@ -5591,7 +5591,7 @@ class LogSource implements Source {
   /** Among many lines the one that is refused is looked for in halves. */
   get #maxLines(): number {
     if (this.#asFile) return 1;
-    return this.#suspects > 0 ? Math.ceil(this.#suspects / 2) : Infinity;
+    return Math.ceil((this.#progress.suspects ?? Infinity) / 2);
   }
 
   /** What stands before the lines. */
@@ -5722,7 +5722,7 @@ class LogSource implements Source {
     if (hadNotice && this.#plan.startCursor && !this.hasMoved && !this.#job.settings.dryRun)
       progress.cursor = this.#plan.startCursor;
     this.#asFile = false;
-    if (this.#suspects > 0) this.#suspects = Math.max(0, this.#suspects - message.lines);
+    progress.suspects = Math.max(0, (progress.suspects ?? 0) - message.lines) || undefined;
     progress.notice = notice || undefined;
     if (after) this.#moveTo(after);
     else this.#settle();
@@ -5778,7 +5778,7 @@ class LogSource implements Source {
       return;
     }
     if (message.lines > 1) {
-      this.#suspects = message.lines;
+      this.#progress.suspects = message.lines;
       return;
     }
     if (!message.shown) throw this.#refusal(`a notice was refused: ${why}`);
@@ -5801,8 +5801,8 @@ class LogSource implements Source {
     if (!this.#hasReportedRejected)
       complain(world, `${title} refused a line: ${why}`, `it was saved in ${path}`);
     this.#hasReportedRejected = true;
+    this.#progress.suspects = undefined;
     this.done(message, notice.includes(refused) ? notice : notice + refused);
-    this.#suspects = 0;
   }
 
   /** Ends the run for a destination that refuses whatever comes, and leaves it alone for a while. */

@@ -934,6 +934,15 @@ describe("a line whose content is refused", () => {
     await scene.expectQuiet();
   });
 
+  test("is found although no run has time for more than four tries", async () => {
+    using scene = new SendingScene("Slack", "poison", ...lines(2, 22));
+    scene.refusePoison();
+    for (let run = 0; run < 4; run++) await scene.run("--max-time", "4");
+    expect(scene.kept()).toBe("poison\n");
+    scene.expectPosted(...lines(2, 22));
+    await scene.expectQuiet();
+  });
+
   test.each([
     ["first", ["poison", ...lines(2, 30)]],
     ["last", [...lines(1, 29), "poison"]],

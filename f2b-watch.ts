@@ -138,6 +138,8 @@ const State = lazily(() => {
     down: z.optional(z.object({ since: z.number(), told: z.boolean() })),
     /** The jails and bans that `status --send` sent it last, as a fingerprint. */
     status: z.optional(z.string()),
+    /** A text beside the log's lines that may have arrived, as a fingerprint. */
+    doubt: z.optional(z.string()),
   });
   const failure = z.object({
     since: z.number(),
@@ -5853,21 +5855,33 @@ class LogSource implements Source {
 function textSource(job: Job, own: Destination, title: string, text: string, after?: () => void) {
   const { fenced, plain, limit } = own;
   const encoded = own.encode(text);
+  const channel = job.channel(own.name);
+  let before = channel.doubt;
+  // The ages and dates in a title are others each time.
+  const mark = fingerprint(title.replace(/\d+/g, "") + text);
+  const isRepeat = before === mark;
   let [at, taken, isOver]: [number, number, boolean] = [0, 0, false];
   return {
     next(isUnclear) {
       if (isOver) return undefined;
-      const before = (isUnclear ? RESENT_MARK : "") + title;
+      const head = (isUnclear || isRepeat ? RESENT_MARK : "") + title;
       // Without lines the title is all.
-      if (encoded === "") return { content: plain(before, ""), lines: 1 };
+      if (encoded === "") return { content: plain(head, ""), lines: 1 };
       const cut = cutText(encoded, at, limit - fenced(`${RESENT_MARK}${title}\n`, "").length);
       ({ taken } = cut);
-      return { content: fenced(`${before}\n`, cut.body), lines: 1 };
+      return { content: fenced(`${head}\n`, cut.body), lines: 1 };
     },
-    begin: () => at === 0 && job.save(),
+    begin() {
+      [before, channel.doubt] = [channel.doubt, mark];
+      job.save();
+    },
+    answered(isUnclear) {
+      if (!isUnclear) channel.doubt = before;
+    },
     done() {
       at += taken;
       isOver = at >= encoded.length;
+      channel.doubt = isOver ? undefined : mark;
       if (isOver) after?.();
       job.save();
     },

@@ -424,6 +424,30 @@ describe("status --send", () => {
   });
 });
 
+test.each(["status --send", "digest --send", "--ping"])(
+  "what may have arrived comes again marked, what provably did not unmarked: %s",
+  async (argv) => {
+    using scene = await Scene.after(1, 2);
+    const client = new Client(scene).has({ sshd: { banned: ["203.0.113.7"] } });
+    const run = async () => {
+      scene.wait(2 * MINUTE);
+      return (await scene.f2bWatch(...argv.split(" "), "--log", scene.log)).code;
+    };
+    if (argv === "--ping") client.says(DOWN);
+    if (argv === "--ping") expect(await run()).toBe(0);
+    scene.discord.failAlways({ kind: "refused" });
+    expect(await run()).toBe(75);
+    scene.discord.failAlways({ kind: "status-after-saving", status: 502 });
+    expect(await run()).toBe(75);
+    scene.discord.failAlways(undefined);
+    expect(await run()).toBe(0);
+    if (argv === "digest --send") expect(await run()).toBe(0);
+    const marks = contents(scene).map((text) => text.startsWith("(resent)\n"));
+    const again = argv === "digest --send" ? [false] : [];
+    expect(marks).toEqual([false, false, true, true, true, ...again]);
+  },
+);
+
 // ── --ping ──────────────────────────────────────────────────────────────────────────────────────
 
 describe("--ping", () => {
@@ -637,7 +661,10 @@ describe("--ping", () => {
     delete scene.overrides.fetch;
     await later(scene);
     await later(scene);
-    expect(scene.notices()).toHaveLength(2);
+    expect(scene.notices()).toEqual([
+      DOWN_FOR_2,
+      `(resent)\n${DOWN_FOR_2.replace("2 min", "4 min")}`,
+    ]);
   });
 
   test("--dry-run prints what would be told, and changes nothing", async () => {

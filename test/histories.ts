@@ -599,11 +599,11 @@ class Oracle {
 
   #again(id: number): void {
     // Which one of them it is, in a log that was put back, its text does not tell.
-    if (this.#wasBack && this.disk.texts[id] === CONTINUED) return;
+    if (this.#gapTold || (this.#wasBack && this.disk.texts[id] === CONTINUED)) return;
     const allowed = this.disk.twins(id).find((twin) => this.#mayRepeat.get(twin)) ?? id;
     const left = this.#mayRepeat.get(allowed) ?? 0;
     if (left > 0) this.#mayRepeat.set(allowed, left - 1);
-    else if (!this.#gapTold) this.#fail(`line ${id} came again`);
+    else this.#fail(`line ${id} came again`);
   }
 
   /** Part of a line longer than a message; its words tell which part. */

@@ -57,7 +57,7 @@ function rejoined(posted: string[]): string[] {
  *   symlink/a ln.1   the log is a link to this, this one to `/outside`
  *   fifo zero.1 mkdir.1 nul=9 bom junk.1 zip.1   what is no file, or no text, or not packed
  *   forbid.1 forbid.1=1 eio.1 nolist broken=9 broken.1 allow   no right to open this, or once, no good disk,
- *                    no listing, no reading behind this byte, of that file; all is well again
+ *   noxz             no listing, no reading behind this byte, of that file; all is well again; no `xz`
  *   mtime.1=9 chmod=600 chown.1=9 dev inode timeless wait=9 zone=UTC   what proves nothing
  *   longer equal     how long the log is now, beside what it was at the last run
  */
@@ -313,6 +313,11 @@ class Story extends Scene {
         const holds = (args: any[]) => (whole ? args[3] === whole : args[4] >= number);
         refuse("readSync", "EIO: i/o error", holds);
       },
+      noxz: () => {
+        this.overrides.streamProgram = async function* () {
+          throw Object.assign(new Error("ENOENT: none"), { code: "ENOENT" });
+        };
+      },
       allow: () => (this.#refusals = []),
       mtime: () => fs.utimesSync(path, number, number),
       chmod: () => fs.chmodSync(path, parseInt(value, 8)),
@@ -436,6 +441,9 @@ const HISTORIES: Record<string, string> = {
   "32. compressed at once, the new log empty": "+6 rotate gz.1 =6 +7 =7",
   "33. .2.gz tail, whole .1, new": "+6-8 rotate +9-12 rotate gz.2 +13-14 =6-14",
   "34. .1 and half of .1.gz": "+6-105 rotate half.1 +106 =6-106 rm.1.gz gz.1 =",
+  "32. compressed at once by a program that is not here":
+    "noxz rotate xz.1 +6 =6 rotate bzip.1 +7 =7",
+  "32. the same, one line was unread": "noxz +6 rotate xz.1 +7 gap5=7 says=xz.is.not.installed",
   "35. what should be packed is not": "+6 rotate rm.1 junk.1.gz +7 gap5=7",
   "35. half of .1.gz, told once": "+6-400 rotate half.1 rm.1 run run run run once=damaged",
   "36. a log that packs 300 to 1": "new +1*80000 end= +2 rotate zst.1 +3 =2-3",

@@ -2064,7 +2064,7 @@ interface Segment {
  */
 function planRead(progress: Progress, all: readonly OpenFile[]) {
   const { cursor } = progress;
-  const files = all.filter((file) => !file.isCopyIn(all, cursor));
+  const files = all.filter((file) => !file.isCopyIn(all));
   const isHere = files.some((file) => cursor && file.matches(cursor));
   const finds = new Map(files.map((file) => [file, file.found(progress, isHere)]));
   const foundBy = (proof: string) => files.findLast((file) => finds.get(file)?.by === proof);
@@ -3367,17 +3367,12 @@ class OpenFile {
     return { ...this.anchorAt(offset, near), lines, began, lastTime, trail: [...known, ...older] };
   }
 
-  /**
-   * Whether another of the files, the oldest first, holds all that it does, and the position if
-   * this one does: a backup copy.
-   */
-  isCopyIn(files: readonly OpenFile[], cursor?: Cursor): boolean {
+  /** Whether another of the files, the oldest first, begins with all of it: it is a backup copy. */
+  isCopyIn(files: readonly OpenFile[]): boolean {
     if (this.isLive || this.size === 0) return false;
-    const ends = [this.anchorAt(this.size)];
-    if (cursor && this.matches(cursor)) ends.push(cursor);
-    const age = files.indexOf(this);
+    const [end, age] = [this.anchorAt(this.size), files.indexOf(this)];
     const isLater = (other: OpenFile, at: number) => at > age || other.size > this.size;
-    return files.some((other, at) => isLater(other, at) && ends.every((end) => other.matches(end)));
+    return files.some((other, at) => isLater(other, at) && other.matches(end));
   }
 
   /** Asked of its beginning: what follows may not be readable. */

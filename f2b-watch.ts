@@ -4013,11 +4013,10 @@ function proxyOf({ env }: World, { protocol, hostname, port }: URL): string | un
   const find = (wanted: string) =>
     Object.keys(env).find((name) => env[name] && name.toLowerCase() === wanted);
   const spared = (env[find("no_proxy") ?? ""] ?? "").toLowerCase().split(/[\s,]+/);
-  const ends = [hostname, `${hostname}:${port || (protocol === "http:" ? 80 : 443)}`];
   // A name stands for what is below it, too.
-  const covers = (name: string) =>
-    ends.some((end) => `.${end}`.endsWith(`.${name.replace(/^\*?\./, "")}`));
-  if (spared.some((name) => name === "*" || covers(name))) return undefined;
+  const ends = [`.${hostname}`, `.${hostname}:${port || (protocol === "http:" ? 80 : 443)}`];
+  const covers = (name: string) => ends.some((end) => end.endsWith(name.replace(/^\*?\.?/, ".")));
+  if (spared.some((name) => name === "*" || (name && covers(name)))) return undefined;
   const name = find(protocol.replace(":", "_proxy"));
   // Both runtimes also take a host and a port alone.
   if (name && !/^(?:\w+:)?\/\/[^\s/]|^[^\s/]+:\d+\/?$/.test(env[name]?.trim() ?? ""))
@@ -5347,8 +5346,8 @@ interface Source {
   next(isUnclear: boolean): Message | undefined | Promise<Message | undefined>;
   /** Before it is posted. */
   begin(message: Message): void;
-  /** After it was posted; where it may have arrived all the same, what comes again is marked. */
-  answered?(isUnclear: boolean): void;
+  /** After an answer; without one it may have arrived all the same, and what comes again is marked. */
+  answered(): void;
   /** It has arrived. */
   done(message: Message): void;
   /** It is refused by itself: what comes next is less of it, or what is behind it; may throw. */
@@ -5397,7 +5396,7 @@ async function deliver(job: Job, destination: Destination, source: Source): Prom
     const verdict = await post(world, destination, call, deadline - world.now());
     const { kind, why, hint } = verdict;
     const channel = notePost(job, destination, verdict);
-    source.answered?.(kind === "unclear");
+    if (kind !== "unclear") source.answered();
     if (kind === "confirmed" || kind === "unproven") {
       [sent, tries] = [sent + 1, {}];
       delete channel.pause;
@@ -5494,7 +5493,6 @@ class LogSource implements Source {
   #fileBytes = FILE_BYTES;
   /** The same for all files: strings that live as long as a file does are collected late. */
   #fileMemory: Uint8Array<ArrayBuffer> | undefined;
-  #hasReportedRejected = false;
   /** The next line was refused as text. */
   #asFile = false;
 
@@ -5707,8 +5705,8 @@ class LogSource implements Source {
     this.#job.save();
   }
 
-  answered(isUnclear: boolean): void {
-    if (!isUnclear) this.#progress.doubt = this.#doubt;
+  answered(): void {
+    this.#progress.doubt = this.#doubt;
   }
 
   /** The cursor moves behind the message, on disk before anything else is sent. */
@@ -5795,9 +5793,8 @@ class LogSource implements Source {
     writePrivate(world, path, fs.constants.O_APPEND, line);
     const where = `lines were refused here, they were saved in ${basename(path)}`;
     const refused = `⚠️ ${settings.host}: ${where}\n`;
-    if (!this.#hasReportedRejected)
+    if (isFirst(settings.said, title + path))
       complain(world, `${title} refused a line: ${why}`, `it was saved in ${path}`);
-    this.#hasReportedRejected = true;
     this.#progress.suspects = undefined;
     this.done(message, notice.includes(refused) ? notice : notice + refused);
   }
@@ -5870,9 +5867,7 @@ function textSource(job: Job, own: Destination, title: string, text: string, aft
       [before, channel.doubt] = [channel.doubt, mark];
       job.save();
     },
-    answered(isUnclear) {
-      if (!isUnclear) channel.doubt = before;
-    },
+    answered: () => (channel.doubt = before),
     done() {
       at += taken;
       isOver = at >= encoded.length;

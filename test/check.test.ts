@@ -5,20 +5,8 @@ import * as fs from "node:fs";
 import { dirname, join } from "node:path";
 import manifest from "../package.json";
 import { Discord, type DiscordOptions } from "./discord.ts";
-import {
-  DAY,
-  type FsCall,
-  HOUR,
-  line,
-  lines,
-  MINUTE,
-  type Ran,
-  type Row,
-  type RunResult,
-  said,
-  Scene,
-  systemError,
-} from "./harness.ts";
+import { DAY, HOUR, line, lines, MINUTE, said, Scene, systemError } from "./harness.ts";
+import type { FsCall, Ran, Row, RunResult } from "./harness.ts";
 import { addSlack, type Slack, type SlackOptions } from "./slack.ts";
 
 const TOKEN = new Discord().webhook.replace(/.*\//, "");
@@ -586,9 +574,8 @@ describe("check", () => {
   test("a missing folder is said in words, not by the system's code", async () => {
     using scene = new CheckScene();
     const { out } = await scene.f2bWatch("check", "--log", scene.path("none/fail2ban.log"));
-    expect(out).toMatch(
-      /✗ rotated files .* no such file or directory\n +→ make sure that it exists/,
-    );
+    const words = /✗ rotated files .* no such file or directory\n +→ make sure that it exists/;
+    expect(out).toMatch(words);
     expect(out).not.toContain("ENOENT");
   });
 
@@ -606,15 +593,15 @@ describe("check", () => {
   test("shows the position: line, time, and what is unread behind it", async () => {
     using scene = await CheckScene.after(1, 5);
     const place = "discord after line 5 (2026-11-22 08:00:05,035)";
-    expect((await scene.row("progress")).text).toBe(`${place}, up to date`);
-    scene.append(...lines(6, 40));
-    expect((await scene.row("progress")).text).toBe(`${place}, 3.3 KB unread`);
-    scene.rotate();
-    expect((await scene.row("progress")).text).toBe(
-      `${place} of a log that was rotated or overwritten`,
-    );
-    scene.remove();
-    expect((await scene.row("progress")).text).toBe(place);
+    for (const [act, behind] of [
+      [nothing, ", up to date"],
+      [() => scene.append(...lines(6, 40)), ", 3.3 KB unread"],
+      [() => scene.rotate(), " of a log that was rotated or overwritten"],
+      [() => scene.remove(), ""],
+    ] as const) {
+      act();
+      expect((await scene.row("progress")).text).toBe(place + behind);
+    }
   });
 
   test("shows a message that waits as ✗, until it is sent", async () => {
@@ -755,20 +742,17 @@ describe("a destination that refused", () => {
       /^@f2b of Example; the bot is not in the channel \(not_in_channel\); runs have failed for 2 h$/,
       /\/invite @f2b; .*; then: check --hello$/],
   ];
-  test.each(UNTIL_HELLO)(
-    "by a Slack %s with %s stays refused until --hello",
-    async (way, error, text, hint) => {
-      using scene = new CheckScene().useSlack(way);
-      scene.slack.fail({ kind: "error", error });
-      await scene.run();
-      scene.wait(2 * HOUR);
-      await scene.expectRow("Slack", 69, text, hint);
-      expect((await scene.run()).code).toBe(69);
-      expect((await scene.row("Slack", "--hello")).state).toBe("ok");
-      expect((await scene.run()).code).toBe(0);
-      expect(scene.slack.lines()).toEqual(lines(1, 5));
-    },
-  );
+  test.each(UNTIL_HELLO)("by a Slack %s with %s: until --hello", async (way, error, text, hint) => {
+    using scene = new CheckScene().useSlack(way);
+    scene.slack.fail({ kind: "error", error });
+    await scene.run();
+    scene.wait(2 * HOUR);
+    await scene.expectRow("Slack", 69, text, hint);
+    expect((await scene.run()).code).toBe(69);
+    expect((await scene.row("Slack", "--hello")).state).toBe("ok");
+    expect((await scene.run()).code).toBe(0);
+    expect(scene.slack.lines()).toEqual(lines(1, 5));
+  });
 
   test("for its token is called again when the token works", async () => {
     using scene = new CheckScene().useSlack();
@@ -851,9 +835,8 @@ describe("--hello", () => {
   test("counts for the pace: no 429, however often", async () => {
     using scene = new CheckScene();
     for (let round = 0; round < 8; round++) await scene.check("--hello");
-    expect(scene.discord.messages).toHaveLength(8);
-    expect(scene.discord.count429).toBe(0);
-    expect(scene.discord.violations).toEqual([]);
+    const { messages, count429, violations } = scene.discord;
+    expect([messages.length, count429, violations]).toEqual([8, 0, []]);
   });
 
   test("that fails is not taken for a failure of a run", async () => {

@@ -39,14 +39,10 @@ function certificates(): { ca: string; key: Buffer; cert: Buffer } {
   openssl(`req -x509 ${pair("ca")} -out ${path("ca.pem")} -days 9`);
   openssl(`req ${pair("here")} -out ${path("here.csr")}`);
   const signer = `-CA ${path("ca.pem")} -CAkey ${path("ca.key")} -CAcreateserial`;
-  openssl(
-    `x509 -req -in ${path("here.csr")} ${signer} -out ${path("here.pem")} -days 9 -extfile ${path("names")}`,
-  );
-  return {
-    ca: path("ca.pem"),
-    key: fs.readFileSync(path("here.key")),
-    cert: fs.readFileSync(path("here.pem")),
-  };
+  const signed = `-in ${path("here.csr")} -out ${path("here.pem")}`;
+  openssl(`x509 -req ${signed} ${signer} -days 9 -extfile ${path("names")}`);
+  const read = (name: string) => fs.readFileSync(path(name));
+  return { ca: path("ca.pem"), key: read("here.key"), cert: read("here.pem") };
 }
 
 /** A proxy that counts whom it was asked to reach, and says this to it. */
@@ -220,24 +216,21 @@ test.each([
   ["/dev/null", 'exec "$@" 2>/dev/null', 69],
   ["a full device", 'exec "$@" 2>/dev/full', 69],
   ["nobody", '"$@" 2>&1 | true', 0],
-])(
-  "a report that goes to %s does not count: the next run reports again",
-  async (_, how, status) => {
-    using machine = new Machine();
-    machine.discord.failAlways({ kind: "code", status: 404, code: 10015 });
-    machine.append(...lines(1, 3));
-    const silent = { before: ["sh", "-c", how, "sh"] };
-    expect(await machine.go("binary", silent)).toEqual({ code: status, out: "", err: "" });
-    const says =
-      "f2b-watch: Discord: the webhook was deleted (404, code 10015); 3 lines wait\n" +
-      "hint: Discord, channel settings, Integrations, Webhooks: copy or create one, and set DISCORD_WEBHOOK\n";
-    expect((await machine.go()).err).toBe(says);
-    expect((await machine.go()).err).toBe("");
-    machine.discord.failAlways(undefined);
-    machine.env["DISCORD_WEBHOOK"] += "?thread_id=1";
-    expect(await machine.go("binary", silent)).toEqual({ code: 0, out: "", err: "" });
-    expect(machine.newlyPosted()).toEqual(lines(1, 3));
-    machine.append(line(4));
-    expect((await machine.go()).err).toBe("f2b-watch: Discord works again\n");
-  },
-);
+])("a report to %s does not count: the next run reports again", async (_, how, status) => {
+  using machine = new Machine();
+  machine.discord.failAlways({ kind: "code", status: 404, code: 10015 });
+  machine.append(...lines(1, 3));
+  const silent = { before: ["sh", "-c", how, "sh"] };
+  expect(await machine.go("binary", silent)).toEqual({ code: status, out: "", err: "" });
+  const says =
+    "f2b-watch: Discord: the webhook was deleted (404, code 10015); 3 lines wait\n" +
+    "hint: Discord, channel settings, Integrations, Webhooks: copy or create one, and set DISCORD_WEBHOOK\n";
+  expect((await machine.go()).err).toBe(says);
+  expect((await machine.go()).err).toBe("");
+  machine.discord.failAlways(undefined);
+  machine.env["DISCORD_WEBHOOK"] += "?thread_id=1";
+  expect(await machine.go("binary", silent)).toEqual({ code: 0, out: "", err: "" });
+  expect(machine.newlyPosted()).toEqual(lines(1, 3));
+  machine.append(line(4));
+  expect((await machine.go()).err).toBe("f2b-watch: Discord works again\n");
+});

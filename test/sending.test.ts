@@ -2,15 +2,8 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import * as fs from "node:fs";
 import { basename, join } from "node:path";
-import {
-  DISCORD,
-  readFetchError,
-  readReply,
-  sealState,
-  SLACK,
-  type Verdict,
-  type World,
-} from "../f2b-watch.ts";
+import { DISCORD, readFetchError, readReply, sealState, SLACK } from "../f2b-watch.ts";
+import type { Verdict, World } from "../f2b-watch.ts";
 import { type Discord, type DiscordFault, fencedLines, type WireFault } from "./discord.ts";
 import { DAY, HOUR, line, lines, MINUTE, type RunResult, Scene, SECOND } from "./harness.ts";
 import { addSlack, type Slack, type SlackFault } from "./slack.ts";
@@ -429,13 +422,9 @@ describe.each(WAYS)("the pace of %s", (way) => {
     expect(scene.times()[28]).toBeLessThan(30 * SECOND);
   });
 
+  const tenOf = (run: number) => longLines(10 * run + 1, 10 * run + 10);
   test.each<[string, number, number, (scene: SendingScene, run: number) => unknown, string?]>([
-    [
-      "follow at once",
-      0,
-      10,
-      (scene, run) => scene.append(...longLines(10 * run + 1, 10 * run + 10)),
-    ],
+    ["follow at once", 0, 10, (scene, run) => scene.append(...tenOf(run))],
     ["are out of time", 60, 60, (scene) => scene.wait(3 * SECOND), "5"],
     ["fail", 60, 8, (scene) => scene.fail("502", "502", "502")],
   ])("holds across runs that %s", async (name, before, runs, act, maxTime = "300") => {
@@ -529,25 +518,22 @@ describe("a 429", () => {
     await scene.recovers(MINUTE, line(1));
   });
 
-  test.each(["stopped", "killed"])(
-    "that a run was %s in holds for the next: unmarked",
-    async (end) => {
-      using scene = new SendingScene("Discord", line(1));
-      scene.fail({ kind: "rate-limit", retryAfterS: 30 });
-      let kept = "";
-      scene.overrides.sleep = async () => {
-        kept = fs.readFileSync(scene.stateFile(), "utf8");
-        scene.stop.abort();
-      };
-      expect(await stoppedRun(scene)).toEqual({ code: 75, out: "", err: "" });
-      if (end === "killed") fs.writeFileSync(scene.stateFile(), kept);
-      scene.wait(29 * SECOND);
-      expect((await scene.expectCode(75)).err).toContain("rate limited");
-      expect(scene.newRequests()).toBe(1);
-      await scene.recovers(2 * SECOND, line(1));
-      expect(scene.notices()).toEqual([]);
-    },
-  );
+  test.each(["stopped", "killed"])("that a run is %s in still holds, no mark", async (end) => {
+    using scene = new SendingScene("Discord", line(1));
+    scene.fail({ kind: "rate-limit", retryAfterS: 30 });
+    let kept = "";
+    scene.overrides.sleep = async () => {
+      kept = fs.readFileSync(scene.stateFile(), "utf8");
+      scene.stop.abort();
+    };
+    expect(await stoppedRun(scene)).toEqual({ code: 75, out: "", err: "" });
+    if (end === "killed") fs.writeFileSync(scene.stateFile(), kept);
+    scene.wait(29 * SECOND);
+    expect((await scene.expectCode(75)).err).toContain("rate limited");
+    expect(scene.newRequests()).toBe(1);
+    await scene.recovers(2 * SECOND, line(1));
+    expect(scene.notices()).toEqual([]);
+  });
 
   test.each(BLOCKED)("by %s is quiet for 15 minutes, doubling", async (fault) => {
     using scene = new SendingScene("Discord", line(1));
@@ -683,33 +669,30 @@ describe("an unclear answer", () => {
   });
 });
 
-describe("what was in doubt comes again marked", () => {
+test.each<[string, object, string[]]>([
+  ["in another format", {}, ["--format", "compact", "--jail", "sshd"]],
+  ["behind a notice that takes some of its room", { notice: `⚠️ ${"n".repeat(900)}\n` }, []],
+])("what was in doubt comes again marked: %s", async (_, changes, flags) => {
   const numberOf = (text: string) => text.replace(/.* /, "");
-
-  test.each<[string, object, string[]]>([
-    ["in another format", {}, ["--format", "compact", "--jail", "sshd"]],
-    ["behind a notice that takes some of its room", { notice: `⚠️ ${"n".repeat(900)}\n` }, []],
-  ])("%s", async (_, changes, flags) => {
-    using scene = await SendingScene.going();
-    scene.append(...lines(3, 60));
-    scene.failAlways("502 after saving");
-    await scene.expectCode(75);
-    scene.failAlways(undefined);
-    scene.wait(HOUR);
-    const { checksum: _sum, ...state } = JSON.parse(fs.readFileSync(scene.stateFile(), "utf8"));
-    Object.assign(state.destinations.discord, changes);
-    fs.writeFileSync(scene.stateFile(), sealState(state));
-    const seen = new Set(scene.discord.lines().map(numberOf));
-    const before = scene.contents().length;
-    await scene.expectCode(0, ...flags);
-    const fresh = scene.contents().slice(before);
-    for (const content of fresh) {
-      const isSeen = fencedLines([content]).some((text) => seen.has(numberOf(text)));
-      expect(content.includes(RESENT)).toBe(isSeen);
-    }
-    expect(fresh.length).toBeGreaterThan(1);
-    expect(numberOf(scene.discord.lines().at(-1) ?? "")).toBe("60");
-  });
+  using scene = await SendingScene.going();
+  scene.append(...lines(3, 60));
+  scene.failAlways("502 after saving");
+  await scene.expectCode(75);
+  scene.failAlways(undefined);
+  scene.wait(HOUR);
+  const { checksum: _sum, ...state } = JSON.parse(fs.readFileSync(scene.stateFile(), "utf8"));
+  Object.assign(state.destinations.discord, changes);
+  fs.writeFileSync(scene.stateFile(), sealState(state));
+  const seen = new Set(scene.discord.lines().map(numberOf));
+  const before = scene.contents().length;
+  await scene.expectCode(0, ...flags);
+  const fresh = scene.contents().slice(before);
+  for (const content of fresh) {
+    const isSeen = fencedLines([content]).some((text) => seen.has(numberOf(text)));
+    expect(content.includes(RESENT)).toBe(isSeen);
+  }
+  expect(fresh.length).toBeGreaterThan(1);
+  expect(numberOf(scene.discord.lines().at(-1) ?? "")).toBe("60");
 });
 
 describe("a message that provably was not sent", () => {
@@ -831,14 +814,12 @@ test.each([40006, 130000])("%d is for the moment: 75, asked more and more rarely
 });
 
 describe("a destination that refused is called at once when its settings change", () => {
+  const onPtb = (url: string) =>
+    url.replace("/api/", "/api/v10/").replace("discord", "ptb.discord");
   test.each<[string, string, (url: string) => string]>([
     ["thread", "404 10003", (url) => `${url}?thread_id=77`],
     ["thread, without a code,", "404", (url) => `${url}?thread_id=77`],
-    [
-      "URL",
-      "404 10003",
-      (url) => url.replace("/api/", "/api/v10/").replace("discord", "ptb.discord"),
-    ],
+    ["URL", "404 10003", onPtb],
   ])("%s", async (_, fault, change) => {
     using scene = await SendingScene.waiting();
     scene.fail(fault);
@@ -1064,14 +1045,11 @@ test("files of 1 MiB at most: 7 MB go in about eight posts, halved once and for 
   expect(files.join("") === scene.read()).toBe(true);
 });
 
-test.each([
-  [1_000, "20"],
-  [25, "1"],
-])("where no file is taken, %d lines are one summary", async (count, inline) => {
+test.each([25, 1_000])("where no file is taken, %d lines are one summary", async (count) => {
   using scene = new SendingScene("Discord", ...lines(1, count));
   const isForm = (text: string) => text.startsWith('{"content"');
   scene.answerWith((text) => (isForm(text) ? json(413, { code: 40005 }) : undefined));
-  await scene.pass("--inline", inline);
+  await scene.pass("--inline", "1");
   expect(scene.contents()).toEqual([expect.stringMatching(/too many to show.*first: .*last: /s)]);
   expect(scene.contents()[0]).toContain(`**${count.toLocaleString("en")} lines**`);
   await scene.expectQuiet();
@@ -1082,13 +1060,10 @@ test.each([
 describe("no secret is told", () => {
   /** Neither the URL nor parts of it, nowhere but on the wire. */
   function expectNoSecret(scene: SendingScene, { out, err }: RunResult): void {
-    const kept = fs
-      .readdirSync(scene.state)
-      .map((name) => fs.readFileSync(join(scene.state, name), "utf8"));
-    for (const text of [out, err, ...kept])
-      expect(text).not.toMatch(
-        /tok-en_|123456789012345|https?:|webhooks|xoxb-0|XXXX|verbose: true/,
-      );
+    const secret = /tok-en_|123456789012345|https?:|webhooks|xoxb-0|XXXX|verbose: true/;
+    const read = (name: string) => fs.readFileSync(join(scene.state, name), "utf8");
+    for (const text of [out, err, ...fs.readdirSync(scene.state).map(read)])
+      expect(text).not.toMatch(secret);
   }
 
   const faults: [Way, Fault | string][] = [
@@ -1177,20 +1152,18 @@ describe("a failure that lasts is told when it begins, after an hour, then daily
     expect(told).toEqual([expect.stringMatching(/^1 h: f2b-watch: Discord: /)]);
   });
 
-  test.each(["503, 502, 504, hang, refused, refused ENOTFOUND", "403, 401, 410, 404"])(
-    "one that words itself anew each time is one: %s",
-    async (faults) => {
-      using scene = await SendingScene.waiting();
-      const told: string[] = [];
-      for (let hour = 0; hour < 12; hour++) {
-        scene.failAlways(faults.split(", ")[hour % faults.split(", ").length]);
-        scene.append(line(4 + hour));
-        told.push(...(await scene.reports(20 * MINUTE, 40 * MINUTE)));
-        scene.wait(20 * MINUTE);
-      }
-      expect(told).toHaveLength(2);
-    },
-  );
+  const varied = ["503, 502, 504, hang, refused, refused ENOTFOUND", "403, 401, 410, 404"];
+  test.each(varied)("one that words itself anew each time is one: %s", async (faults) => {
+    using scene = await SendingScene.waiting();
+    const told: string[] = [];
+    for (let hour = 0; hour < 12; hour++) {
+      scene.failAlways(faults.split(", ")[hour % faults.split(", ").length]);
+      scene.append(line(4 + hour));
+      told.push(...(await scene.reports(20 * MINUTE, 40 * MINUTE)));
+      scene.wait(20 * MINUTE);
+    }
+    expect(told).toHaveLength(2);
+  });
 
   test("a log that cannot be read is told in the same way", async () => {
     using scene = await SendingScene.going();

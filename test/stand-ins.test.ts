@@ -124,19 +124,16 @@ describe("Discord", () => {
   const ANSWERS: [string, unknown, Call, number, unknown, DiscordOptions?][] = [
     ["2000 code points", content(` ${"😀".repeat(2000)}\n`), {}, 200, {}],
     ["2001 code points", content("a".repeat(2001)), {}, 400, nested("content")],
-    ["blank", content(" \n"), {}, 400, { code: 50006 }],
-    ["no content", { flags: 4 }, {}, 400, { code: 50006 }],
+    ["blank", content(" \n"), {}, 400, { code: 50006 }], ["no content", { flags: 4 }, {}, 400, { code: 50006 }],
     ["a lone surrogate", content("\ud83d"), {}, 400, nested("content")],
-    ["a number", { content: 5 }, {}, 400, nested("content")],
+    ["a number", { content: 5 }, {}, 400, nested("content")], ["broken JSON", "{", {}, 400, { code: 50109 }],
     ["username of 80", named({ username: "u".repeat(80) }), {}, 200, {}],
     ["username of 81", named({ username: "u".repeat(81) }), {}, 400, nested("username")],
     ["username blank", named({ username: " " }), {}, 400, nested("username")],
     ["username disCord", named({ username: "my disCord" }), {}, 400, nested("username")],
-    ["broken JSON", "{", {}, 400, { code: 50109 }],
     ["bad thread", undefined, { query: "?wait=true&thread_id=x" }, 400, nested("thread_id")],
-    ["thread", undefined, thread, 200, {}],
+    ["thread", undefined, thread, 200, {}], ["a forum with one", undefined, thread, 200, {}, { forum: true }],
     ["a forum without a thread", undefined, {}, 400, { code: 220001 }, { forum: true }],
-    ["a forum with one", undefined, thread, 200, {}, { forum: true }],
     ["a post that does not wait", undefined, { query: "" }, 204, ""],
     ["GET, which shows the webhook", "", { method: "GET", query: "" }, 200, { type: 1 }],
     ["/slack", undefined, { query: "/slack" }, 404, { code: 0 }],
@@ -178,9 +175,8 @@ describe("Slack", () => {
     const ts = expect.stringMatching(/^\d{10}\.\d{6}$/);
     expect(reply).toMatchObject([200, { ok: true, ts, channel: service.channel }]);
     expect(reply[1]).not.toHaveProperty("warning");
-    expect(service.messages).toMatchObject([
-      { id: ts, at: clock.ms, username: "Fail2Ban", via: "api" },
-    ]);
+    const saved = { id: ts, at: clock.ms, username: "Fail2Ban", via: "api" };
+    expect(service.messages).toMatchObject([saved]);
     expect(service.lines()).toEqual(["one", "a <b> &"]);
     expect(service.violations).toEqual([]);
   });
@@ -350,17 +346,14 @@ describe("rate limits", () => {
 // ── Faults ──────────────────────────────────────────────────────────────────────────────────────
 
 /** What a caller sees of each fault, and whether the message was saved. */
+// prettier-ignore
 const WIRE: [WireFault, unknown, boolean][] = [
   [{ kind: "status", status: 503, body: "busy" }, [503, "busy"], false],
   [{ kind: "status-after-saving", status: 500 }, [500, expect.anything()], true],
-  [{ kind: "reset" }, "ECONNRESET", false],
-  [{ kind: "reset-after-saving" }, "ECONNRESET", true],
-  [{ kind: "hang", save: false }, "TimeoutError", false],
-  [{ kind: "hang", save: true }, "TimeoutError", true],
-  [{ kind: "slow", ms: 20 }, [200, expect.any(Object)], true],
-  [{ kind: "slow", ms: 60_000 }, "TimeoutError", true],
-  [{ kind: "trickle" }, "TimeoutError", true],
-  [{ kind: "cut" }, "ECONNRESET", true],
+  [{ kind: "reset" }, "ECONNRESET", false], [{ kind: "reset-after-saving" }, "ECONNRESET", true],
+  [{ kind: "hang", save: false }, "TimeoutError", false], [{ kind: "hang", save: true }, "TimeoutError", true],
+  [{ kind: "slow", ms: 20 }, [200, expect.any(Object)], true], [{ kind: "slow", ms: 60_000 }, "TimeoutError", true],
+  [{ kind: "trickle" }, "TimeoutError", true], [{ kind: "cut" }, "ECONNRESET", true],
   [{ kind: "cut", clean: true }, "SyntaxError", true],
   [{ kind: "html", status: 502 }, [502, expect.stringContaining("<html>")], false],
   [{ kind: "redirect", location: "/elsewhere" }, "UnexpectedRedirect", false],
@@ -370,8 +363,7 @@ const OF_DISCORD: [DiscordFault, unknown, boolean][] = [
   [{ kind: "rate-limit", retryAfterS: 2.5 }, [429, expect.objectContaining({ retry_after: 2.5 })], false],
   [{ kind: "cloudflare" }, [429, "error code: 1015"], false],
   [{ kind: "cloudflare-json" }, [429, { code: 0, message: expect.any(String) }], false],
-  [{ kind: "no-id" }, [200, {}], true],
-  [{ kind: "empty-204" }, [204, ""], true],
+  [{ kind: "no-id" }, [200, {}], true], [{ kind: "empty-204" }, [204, ""], true],
   [{ kind: "code", status: 403, code: 50013 }, [403, { code: 50013, message: "an error" }], false],
 ];
 const OF_SLACK: [SlackFault, unknown, boolean][] = [

@@ -460,6 +460,7 @@ const HISTORIES: Record<string, string> = {
   "44. sent to its end and emptied, each hour": "empty +6-7 =6-7 empty +8 =8 empty +9 =9",
   "44. the same, beside a copy of its first lines": "copy.1 +6-8 =6-8 empty +9 =9",
   "44. the same, beside one that was not left": "+6 rotate =6 keep=1-9 =7-9 empty = +10 =10",
+  "44. emptied before a line was sent that a run had seen": "+6 down exit75 empty +7 up gap5=7",
   "44. not emptied but put back": "new +1-6 =1-6 +7-10 keep=9-10 copy.1 keep=1-4 gap6=9-10",
   "44. sent to its end, cut, emptied by copytruncate": "new +1-60 =1-60 keep=5 truncate gap60=5",
   "45. cut, and the first piece of a new line": "keep=1-4,6<< gap5= +6>> =6",

@@ -48,20 +48,17 @@ for number, webhook in enumerate(sys.argv[1:]):
 `;
 
 describe("Airflow", () => {
-  testOnServer("python3")(
-    "the DAG is Python, and its command runs as the worker's user",
-    async () => {
-      await using server = await worker();
-      const { path, text } = file("airflow");
-      await server.paste(`python3 -m py_compile ${path}`);
-      const [, first = "", second = ""] = /bash_command="(.*)"\n +"(.*)",/.exec(text) ?? [];
-      const run = `runuser -u airflow -- ${first}${second}`;
-      expect(await server.paste(run)).toBe("");
-      await server.paste(`echo '${line(4)}' >> ${LOG}`);
-      expect(await server.paste(run)).toBe("");
-      expect(server.discord.lines()).toEqual([line(4)]);
-    },
-  );
+  testOnServer("python3")("the DAG is Python, its command runs as the worker's user", async () => {
+    await using server = await worker();
+    const { path, text } = file("airflow");
+    await server.paste(`python3 -m py_compile ${path}`);
+    const [, first = "", second = ""] = /bash_command="(.*)"\n +"(.*)",/.exec(text) ?? [];
+    const run = `runuser -u airflow -- ${first}${second}`;
+    expect(await server.paste(run)).toBe("");
+    await server.paste(`echo '${line(4)}' >> ${LOG}`);
+    expect(await server.paste(run)).toBe("");
+    expect(server.discord.lines()).toEqual([line(4)]);
+  });
 
   const onServer = airflow ? testOnServer() : test.skipIf(true);
   onServer(`75 is tried again, 69 and 78 fail at once${note}`, async () => {

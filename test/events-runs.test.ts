@@ -1,15 +1,13 @@
 /** What people are told of events over several runs; and floods in one message. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import * as fs from "node:fs";
-import { failed, fixture, FIXTURES, log, says } from "./events.ts";
+import { contents, failed, fixture, LOGS, log, says } from "./events.ts";
 import { lines, MINUTE, Scene } from "./harness.ts";
 import { addSlack, type Slack } from "./slack.ts";
 
 setDefaultTimeout(180_000);
 
 const EVENTS = ["--format", "events"];
-
-const contents = (scene: Scene) => scene.discord.messages.map(({ content }) => content);
 
 /** Slack in Discord's place. */
 function slackIn(scene: Scene): Slack {
@@ -96,7 +94,7 @@ describe("a run with --format events", () => {
   });
 
   test("real logs of every kind: never a violation, never a secret, no open mark", async () => {
-    for (const name of fs.readdirSync(FIXTURES).filter((entry) => entry.endsWith(".log"))) {
+    for (const name of LOGS.filter((entry) => !entry.includes("/"))) {
       using scene = new Scene(...fixture(name));
       scene.env["F2B_INLINE"] = "20";
       await scene.pass(...EVENTS);

@@ -5,10 +5,13 @@ import { casesOf, clock, failed, fixture, log, read, says, short, told, view } f
 import { dice } from "./histories.ts";
 
 test.each(casesOf("events.txt"))("%s", (_, { entries, behind }) => {
-  const [runs = ""] = behind("@ runs ");
-  const [only] = behind("@ only ");
-  const splits = runs.split(",").filter(Boolean).map(Number);
-  expect(short(log(...entries), { splits, shows: view(only) })).toEqual(behind("> "));
+  const set = (name: string) => behind(`@ ${name} `)[0] ?? "";
+  clock.seconds = 0;
+  const lines = set("log") ? fixture(set("log")) : log(...entries);
+  const splits = set("runs").split(",").filter(Boolean).map(Number);
+  const reading = { splits, shows: view(set("only"), set("jail")) };
+  expect(short(lines, reading)).toEqual(behind("> "));
+  for (const last of behind("@ last ")) expect(String(read(lines, reading).at(-1))).toBe(last);
 });
 
 const markup = SLACK.markup;
@@ -181,136 +184,24 @@ describe("the server", () => {
   });
 });
 
-describe("a failed action", () => {
-  test("is said of whom it failed for: not of the jail's last ban, nor of whom an attacker names", () => {
-    const unbanned = [...log("ban .7", "ban .8", "unban .7"), failed("unban", "sshd", "'fid': 1")];
-    expect(short(unbanned).at(-1)).toContain("failed at unban of .7");
-    for (const details of ["'ip': '203.0.113.7'", "'fid': 1"]) {
-      const restored = log("ban .7", "INFO Starting Fail2ban v1.1.0", "restore .7");
-      const lines = short([...restored, failed("ban", "sshd", details)]);
-      expect(lines[0]).toBe(BANNED);
-      expect(lines.at(-1)).toContain("failed at ban of .7");
+test("a failed action stands in its ban's line although alerts are not asked for, alone", () => {
+  for (const name of ["failing-action.log", "failing-invariant.log"]) {
+    const lines = fixture(name);
+    for (let split = lines.length; split > 1; split -= 7) {
+      const only = told(lines, { splits: [split], shows: view("ban") });
+      for (const line of only) expect(line).toStartWith("🔔");
     }
-    const attack = failed("ban", "sshd", `'fid': 1, 'matches': "user 'ip': '203.0.113.8'"`);
-    const [, line] = short([...log("ban .8", "ban .7"), attack]);
-    expect(line).toContain(`${BANNED} · ⚠️ action \`act\` failed`);
-  });
-
-  test("of real servers", () => {
-    const real = fixture("failing-action.log");
-    const lines = short(real);
-    const lineOf = (text: string) => lines.find((line) => line.includes(text));
-    expect(lineOf("[webhook] BANNED .7")).toContain("lab-webhook` failed: `curl: (7) Failed to");
-    expect(lineOf("[pyaction] BANNED")).toContain("lab-py` failed: `first line of the exception`");
-    // `sleep 30` says neither for whom nor for which jail it ran: it stands alone.
-    expect(lineOf("[slow] BANNED")).toEndWith("action `lab-slow` failed");
-    expect(lines.at(-1)).toBe("⚠️ `sleep 30 timed out after 3 seconds` ×4");
-    expect(lines.join("\n")).not.toContain("NOT blocked");
-    const isOne = (line: string) => line.includes("Failed to execute ban jail 'sshd'");
-    const [alone] = short(real.filter(isOne));
-    expect(alone).toStartWith("⚠️ [sshd] action `lab-fail` failed at ban of .7");
-    const checked = short(fixture("failing-invariant.log"));
-    const blocked = checked.filter((line) => line.includes("NOT blocked")).join("\n");
-    for (const ban of ["[invariant] BANNED .7", "[invariant] BANNED .8", "[repaired] BANNED .8"])
-      expect(blocked).toContain(ban);
-    expect(blocked).not.toContain("[repaired] BANNED .7");
-    expect(checked.join("\n")).not.toContain("Invariant");
-    const [sshd, web, ...more] = short(fixture("cases/interleaved-failures.log"));
-    expect(more).toEqual([]);
-    expect(sshd).toContain("[sshd] BANNED .7 · ⚠️ action `notify` failed: `curl: (6) Could not");
-    expect(web).toContain("[web] BANNED .8 · ⚠️ action `nftables` failed: `Error: Could not");
-    const [unmade, ...others] = short(fixture("cases/not-blocked-0.10.log"));
-    expect(others).toEqual([]);
-    expect(unmade).toContain(".9 after 1 failed attempt logged, but 🚨 NOT blocked");
-    expect(unmade).toContain(
-      "`iptables-allports` failed: `iptables: No chain/target/match by that",
-    );
-  });
-
-  test("stands in its ban's line although alerts are not asked for, alone", () => {
-    for (const name of ["failing-action.log", "failing-invariant.log"]) {
-      const lines = fixture(name);
-      for (let split = lines.length; split > 1; split -= 7) {
-        const only = told(lines, { splits: [split], shows: view("ban") });
-        for (const line of only) expect(line).toStartWith("🔔");
-      }
-      const bans = short(lines).filter((line) => line.startsWith("🔔"));
-      expect(short(lines, { shows: view("ban") })).toEqual(bans);
-    }
-  });
+    const bans = short(lines).filter((line) => line.startsWith("🔔"));
+    expect(short(lines, { shows: view("ban") })).toEqual(bans);
+  }
 });
 
-test("an exception says what was raised", () => {
-  const raised = "InterfaceError: Error binding parameter 3 - probably unsupported type.";
-  expect(told(fixture("cases/traceback.log"))).toEqual([
-    `⚠️ web-1 \`CRITICAL Unhandled exception in Fail2Ban: ${raised}\``,
-  ]);
+test("an exception says what was raised, whatever its message is cut to", () => {
   const lines = log(
     `ERROR [sshd] unhandled error in actions thread: ${"x".repeat(500)}`,
     ...["| Traceback (most recent call last):; |   File ...; | KeyError: 'ip'; | more"],
   );
   expect(told(lines)[0]).toEndWith("x… KeyError: 'ip'`");
-});
-
-describe("a ban that does not work", () => {
-  const banned = fixture("cases/already-banned.log");
-  const hass =
-    "⚠️ the ban does not work: .9 is banned in [hass] and still gets through (2 more attempts)";
-
-  test("is told once, with how often the address came again, wherever the ban was", () => {
-    expect(short(banned).slice(1)).toEqual([hass]);
-    expect(short(banned, { shows: view("alert") })).toEqual([hass]);
-    expect(short(banned, { shows: view("ban") })).toHaveLength(1);
-    expect(short(banned, { splits: [2] }).slice(1)).toEqual([hass]);
-    // Only fail2ban's level says so.
-    expect(short(banned.slice(3))).toEqual([hass]);
-  });
-
-  test("of many addresses is a line a jail, the busiest first", () => {
-    const ids = Array.from({ length: 20 }, (_, index) => `.${index}`);
-    const lines = log(
-      ...ids.map((id) => `ban ${id}`),
-      "wait 60",
-      ...[...ids, ".9"].map((id) => `warned ${id}`),
-    );
-    expect(short(lines).at(-1)).toStartWith(
-      "⚠️ the ban does not work: 20 addresses are banned in [sshd] and still get through (21 more attempts): .9 ×2, .0, ",
-    );
-  });
-});
-
-describe("what is only counted", () => {
-  const footer = (entries: readonly string[], shows = view()) => {
-    clock.seconds = 0;
-    return read(log(...entries), { shows }).at(-1);
-  };
-
-  test.each<[lines: string[], last: string | undefined, only: string]>([
-    [
-      ["found .7; found .7; INFO rollover; ban .7"],
-      "-# 10:00:00 to 10:00:03 · 2 failed attempts · 1 other line",
-      "",
-    ],
-    [["found .7; INFO rollover performed"], undefined, ""],
-    [
-      ["found .7; INFO rollover performed"],
-      "-# 10:00:00 to 10:00:01 · 1 failed attempt",
-      "ban,found",
-    ],
-    [["| fail2ban.actions [1]: NOTICE [sshd] Ban a*b"], "🔔 web-1 **[sshd]** **BANNED** `a*b`", ""],
-    [["ban .7; wait 86400; ban .7"], "-# 2026-11-22 10:00:00 to 2026-11-23 10:00:01", ""],
-    [
-      ["| Nov 20 10:00:00 web-1 fail2ban.actions[1]: NOTICE [sshd] Ban 203.0.113.1; ban .7"],
-      "-# 2026-11-20 10:00:00 to 2026-11-22 10:00:00",
-      "",
-    ],
-  ])("%j: %s", (lines, last, only) => expect(footer(lines, view(only))).toBe(last));
-
-  test("--only and --jail leave out what they leave out, failures are counted all the same", () => {
-    const lines = log("found .7", "ban .7", "unban .7", "ban .8 @web");
-    const shows = view("ban", "sshd");
-    expect(short(lines, { shows })).toEqual([`${BANNED} after 1 failed attempt logged`]);
-  });
 });
 
 test("on Slack code is cut at its length after escaping, and not inside of a sign", () => {

@@ -2,13 +2,21 @@
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { Batch, DISCORD, Facts, Words } from "../f2b-watch.ts";
+import type { Scene } from "./harness.ts";
 
 export const FIXTURES = join(import.meta.dirname, "fixtures");
+/** Every log of a real server. */
+export const LOGS = fs
+  .readdirSync(FIXTURES, { recursive: true, encoding: "utf8" })
+  .filter((name) => name.endsWith(".log"));
 
-/** The lines of a real server's log. */
+/** The lines of a fixture. */
 export function fixture(name: string): string[] {
   return fs.readFileSync(join(FIXTURES, name), "utf8").split("\n").slice(0, -1);
 }
+
+/** The texts of all messages. */
+export const contents = ({ discord }: Scene) => discord.messages.map(({ content }) => content);
 
 /**
  * The cases of a text among the fixtures, each below `# ` and its name, with the title behind `== ` in

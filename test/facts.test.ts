@@ -290,47 +290,45 @@ describe("a database that cannot be used is reported, and is no reason to wait",
 const BANS = Number(process.env["F2B_FACTS_BANS"] ?? 320);
 const JAILS = ["sshd", "web"];
 
-testWith("fail2ban-server")(
-  `${BANS} bans of a real fail2ban, each looked up as soon as it is logged: failures as its actions know them`,
-  async () => {
-    using scene = new Scene();
-    const told = join(scene.directory, "told");
-    const action = `echo "<name>,<ip>,<failures>" >> ${told}`;
-    using server = await Fail2ban.started(scene, action, {
-      maxRetry: 3,
-      database: true,
-      jails: JAILS,
-    });
-    await server.client("fail2ban-client", ["set", "web", "maxretry", "5"]);
-    const known = new Map<string, number>();
-    for (let round = 0; known.size < BANS; round++) {
-      const addresses = Array.from({ length: 40 }, (_, index) => `203.0.${round}.${index}`);
-      for (let tries = 0; tries < 5; tries++) server.attackAs(`user ${tries}`, ...addresses);
-      await server.ban(`198.51.100.${round}`);
-      for (const wanted = (round + 1) * 81; known.size < wanted; await Bun.sleep(5)) {
-        const logged = scene.read().matchAll(/^(.{19}).*\[(\w+)\] Ban (\S+)$/gm);
-        const bans = [...logged].map(([, time = "", jail = "", id = ""]) => {
-          return { event: "ban", time, jail, id };
-        });
-        const fresh = bans.filter(({ jail, id }) => !known.has(`${jail},${id}`));
-        const run = runOf(scene, { userNames: true }, { now: Date.now, sleep: Bun.sleep });
-        const facts = await run.bans(...fresh);
-        expect(run.fault("database")).toBe("");
-        for (const ban of fresh) {
-          const { failures = -1, users = [], ...rest } = facts.get(ban) ?? {};
-          expect(rest).toEqual({ count: 1, seconds: 3_600 });
-          expect(users.includes("user 0")).toBe(failures > 0);
-          known.set(`${ban.jail},${ban.id}`, failures);
-        }
+const it = testWith("fail2ban-server");
+it(`${BANS} bans of a real fail2ban, each looked up as soon as it is logged: failures as its actions know them`, async () => {
+  using scene = new Scene();
+  const told = join(scene.directory, "told");
+  const action = `echo "<name>,<ip>,<failures>" >> ${told}`;
+  using server = await Fail2ban.started(scene, action, {
+    maxRetry: 3,
+    database: true,
+    jails: JAILS,
+  });
+  await server.client("fail2ban-client", ["set", "web", "maxretry", "5"]);
+  const known = new Map<string, number>();
+  for (let round = 0; known.size < BANS; round++) {
+    const addresses = Array.from({ length: 40 }, (_, index) => `203.0.${round}.${index}`);
+    for (let tries = 0; tries < 5; tries++) server.attackAs(`user ${tries}`, ...addresses);
+    await server.ban(`198.51.100.${round}`);
+    for (const wanted = (round + 1) * 81; known.size < wanted; await Bun.sleep(5)) {
+      const logged = scene.read().matchAll(/^(.{19}).*\[(\w+)\] Ban (\S+)$/gm);
+      const bans = [...logged].map(([, time = "", jail = "", id = ""]) => {
+        return { event: "ban", time, jail, id };
+      });
+      const fresh = bans.filter(({ jail, id }) => !known.has(`${jail},${id}`));
+      const run = runOf(scene, { userNames: true }, { now: Date.now, sleep: Bun.sleep });
+      const facts = await run.bans(...fresh);
+      expect(run.fault("database")).toBe("");
+      for (const ban of fresh) {
+        const { failures = -1, users = [], ...rest } = facts.get(ban) ?? {};
+        expect(rest).toEqual({ count: 1, seconds: 3_600 });
+        expect(users.includes("user 0")).toBe(failures > 0);
+        known.set(`${ban.jail},${ban.id}`, failures);
       }
     }
-    await server.stop();
-    const text = [...known].map(([ban, failures]) => `${ban},${failures}\n`);
-    expect(text.sort()).toEqual(fs.readFileSync(told, "utf8").match(/.+\n/g)?.sort() ?? []);
-    expect([...new Set(known.values())].sort()).toEqual([0, 3, 5]);
-    expect(scene.read()).not.toMatch(/locked| ERROR /);
-  },
-);
+  }
+  await server.stop();
+  const text = [...known].map(([ban, failures]) => `${ban},${failures}\n`);
+  expect(text.sort()).toEqual(fs.readFileSync(told, "utf8").match(/.+\n/g)?.sort() ?? []);
+  expect([...new Set(known.values())].sort()).toEqual([0, 3, 5]);
+  expect(scene.read()).not.toMatch(/locked| ERROR /);
+});
 
 // ── Countries ───────────────────────────────────────────────────────────────────────────────────
 
@@ -591,33 +589,31 @@ countries (IPs) found bans
 });
 
 for (const how of STARTERS) {
-  testWith(...MMDB_PROGRAMS, ...(how === "deno" ? [how] : []))(
-    `${how}: the database and the .mmdb are read, nothing is written beside them`,
-    async () => {
-      using machine = new Machine({ fast: false });
-      const folder = join(machine.directory, "facts");
-      fs.mkdirSync(folder);
-      const geo = writeMmdb(join(folder, "lite.mmdb"), "GeoLite2-City", made(6));
-      const path = store(machine, storedBan(1, { data: { failures: 4, user: "root" } }));
-      const database = join(folder, "bans.sqlite3");
-      fs.renameSync(path, database);
-      machine.append(ban(1));
-      const flags = ["--format", "events", "--database", database, "--geo", geo, "--user-names"];
-      expect(await machine.go(how, { flags })).toEqual(DONE);
-      expect(told(machine)[0]).toContain(
-        "203.0.113.1 🇩🇪 DE after 4 failed attempts, 1st ban, for 10 min · tried `root`",
-      );
-      expect(fs.readdirSync(folder).sort()).toEqual(["bans.sqlite3", "lite.mmdb"]);
-      const other = new DatabaseSync(database);
-      other.exec("BEGIN EXCLUSIVE");
-      machine.append(ban(2));
-      const startedAt = performance.now();
-      const { code, err } = await machine.go(how, { flags });
-      other.close();
-      expect(performance.now() - startedAt).toBeLessThan(4_000);
-      expect(code).toBe(0);
-      expect(err).toContain("database is locked\n");
-      expect(told(machine)[0]).toContain("203.0.113.2 🇩🇪 DE");
-    },
-  );
+  const it = testWith(...MMDB_PROGRAMS, ...(how === "deno" ? [how] : []));
+  it(`${how}: the database and the .mmdb are read, nothing is written beside them`, async () => {
+    using machine = new Machine({ fast: false });
+    const folder = join(machine.directory, "facts");
+    fs.mkdirSync(folder);
+    const geo = writeMmdb(join(folder, "lite.mmdb"), "GeoLite2-City", made(6));
+    const path = store(machine, storedBan(1, { data: { failures: 4, user: "root" } }));
+    const database = join(folder, "bans.sqlite3");
+    fs.renameSync(path, database);
+    machine.append(ban(1));
+    const flags = ["--format", "events", "--database", database, "--geo", geo, "--user-names"];
+    expect(await machine.go(how, { flags })).toEqual(DONE);
+    expect(told(machine)[0]).toContain(
+      "203.0.113.1 🇩🇪 DE after 4 failed attempts, 1st ban, for 10 min · tried `root`",
+    );
+    expect(fs.readdirSync(folder).sort()).toEqual(["bans.sqlite3", "lite.mmdb"]);
+    const other = new DatabaseSync(database);
+    other.exec("BEGIN EXCLUSIVE");
+    machine.append(ban(2));
+    const startedAt = performance.now();
+    const { code, err } = await machine.go(how, { flags });
+    other.close();
+    expect(performance.now() - startedAt).toBeLessThan(4_000);
+    expect(code).toBe(0);
+    expect(err).toContain("database is locked\n");
+    expect(told(machine)[0]).toContain("203.0.113.2 🇩🇪 DE");
+  });
 }

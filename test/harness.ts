@@ -170,12 +170,6 @@ export class Scene {
     }
   }
 
-  /** As logrotate's dateext does: the name carries the day. */
-  rotateByDate(day: string): void {
-    fs.renameSync(this.log, this.path(`-${day}`));
-    fs.writeFileSync(this.log, "", { mode: 0o640 });
-  }
-
   copytruncate(): void {
     this.shiftNumbers();
     fs.copyFileSync(this.log, this.path(".1"));
@@ -287,17 +281,6 @@ export class Scene {
     await this.pass();
     this.expectPosted(...expected);
     expect(this.notices().slice(before)).toEqual([]);
-    await this.expectQuiet();
-  }
-
-  /** The same, behind one notice that lines may be missing after line `after` of the last file. */
-  async passPostsAfterGap(after: number, ...expected: string[]): Promise<void> {
-    const before = this.notices().length;
-    await this.pass();
-    this.expectPosted(...expected);
-    const notices = this.notices().slice(before);
-    expect(notices).toHaveLength(1);
-    expect(notices[0]).toMatch(new RegExp(`may be missing after line ${after}\\b`));
     await this.expectQuiet();
   }
 

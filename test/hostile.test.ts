@@ -8,6 +8,7 @@ import { createServer, type AddressInfo, type Socket } from "node:net";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { sealState, stateFileName } from "../f2b-watch.ts";
+import { FIXTURES, LOGS } from "./events.ts";
 import { DONE, compiled, HOUR, line, lines, Scene } from "./harness.ts";
 import type { RunResult, State } from "./harness.ts";
 import { dice } from "./histories.ts";
@@ -37,11 +38,9 @@ function fuzz(name: string, rounds: number, round: (random: Random) => Promise<v
 
 // ── Random bytes ────────────────────────────────────────────────────────────────────────────────
 
-const FIXTURES = join(import.meta.dirname, "fixtures");
-const REAL_LINES = fs
-  .readdirSync(FIXTURES, { recursive: true, encoding: "utf8" })
-  .filter((name) => name.endsWith(".log"))
-  .flatMap((name) => fs.readFileSync(join(FIXTURES, name), "latin1").split("\n").slice(0, 400));
+const REAL_LINES = LOGS.flatMap((name) =>
+  fs.readFileSync(join(FIXTURES, name), "latin1").split("\n").slice(0, 400),
+);
 
 /** What has a meaning somewhere: to a fence, a terminal, a regex, JSON, UTF-8, Slack, Discord. */
 const PIECES = [
@@ -261,20 +260,16 @@ F2B_HOST='web 1'
 F2B_COLOR=true
 `;
 
-fuzz(
-  "an env file of mutated bytes is taken or refused in one line, without a secret",
-  300,
-  async (random) => {
-    using scene = new Scene(...lines(1, 3));
-    const path = join(scene.directory, "env");
-    fs.writeFileSync(path, Buffer.from(random.mutate(GOOD), "latin1"), { mode: 0o600 });
-    scene.env = {};
-    const { code, out, err } = await scene.run("--env-file", path, "--state", scene.state);
-    expect([0, 69, 75, 78]).toContain(code);
-    expect(out + err).not.toContain("S3CR3T");
-    if (code === 78) expect(err).toMatch(/^(f2b-watch: [^\n]+\n(hint: [^\n]+\n)?)+$/);
-  },
-);
+fuzz("a mutated env file is taken or refused in one line, no secret", 300, async (random) => {
+  using scene = new Scene(...lines(1, 3));
+  const path = join(scene.directory, "env");
+  fs.writeFileSync(path, Buffer.from(random.mutate(GOOD), "latin1"), { mode: 0o600 });
+  scene.env = {};
+  const { code, out, err } = await scene.run("--env-file", path, "--state", scene.state);
+  expect([0, 69, 75, 78]).toContain(code);
+  expect(out + err).not.toContain("S3CR3T");
+  if (code === 78) expect(err).toMatch(/^(f2b-watch: [^\n]+\n(hint: [^\n]+\n)?)+$/);
+});
 
 // ── The server's answers ────────────────────────────────────────────────────────────────────────
 
@@ -316,38 +311,34 @@ async function keeps(answer: Pick<Response, "status" | "ok" | "text">): Promise<
   }
 }
 
-fuzz(
-  "answers of mutated bytes: no crash, no end, no word of them, and no line is lost",
-  80,
-  async (random) => {
-    using scene = new Scene(...lines(1, 100));
-    const kept: string[] = [];
-    let requests = 0;
-    scene.overrides.fetch = async (_, init) => {
-      requests++;
-      const answer = wildAnswer(random);
-      const { content } = (await new Response(init.body).json()) as { content: string };
-      if (await keeps(answer.clone())) kept.push(content);
-      return answer;
-    };
-    for (let run = 0; run < 3; run++) {
-      const begun = scene.clockMs;
-      const { code, out, err } = await scene.run("--inline", "0");
-      expect([0, 69, 75, 78]).toContain(code);
-      expect(out + err).not.toContain("S3CR3T");
-      expect(scene.clockMs - begun).toBeLessThan(400_000);
-      scene.wait(25 * HOUR);
-    }
-    expect(requests).toBeLessThan(300);
-    delete scene.overrides.fetch;
-    expect((await scene.run("--inline", "0")).code).toBe(0);
-    kept.push(...scene.discord.messages.map(({ content }) => content));
-    const rejected = join(scene.state, `${stateFileName(scene.log)}.rejected`);
-    if (fs.existsSync(rejected)) kept.push(fs.readFileSync(rejected, "utf8"));
-    const all = kept.join("\n");
-    expect(lines(1, 100).filter((text) => !all.includes(text))).toEqual([]);
-  },
-);
+fuzz("mutated answers: no crash, no end, no word of them, no line is lost", 80, async (random) => {
+  using scene = new Scene(...lines(1, 100));
+  const kept: string[] = [];
+  let requests = 0;
+  scene.overrides.fetch = async (_, init) => {
+    requests++;
+    const answer = wildAnswer(random);
+    const { content } = (await new Response(init.body).json()) as { content: string };
+    if (await keeps(answer.clone())) kept.push(content);
+    return answer;
+  };
+  for (let run = 0; run < 3; run++) {
+    const begun = scene.clockMs;
+    const { code, out, err } = await scene.run("--inline", "0");
+    expect([0, 69, 75, 78]).toContain(code);
+    expect(out + err).not.toContain("S3CR3T");
+    expect(scene.clockMs - begun).toBeLessThan(400_000);
+    scene.wait(25 * HOUR);
+  }
+  expect(requests).toBeLessThan(300);
+  delete scene.overrides.fetch;
+  expect((await scene.run("--inline", "0")).code).toBe(0);
+  kept.push(...scene.discord.messages.map(({ content }) => content));
+  const rejected = join(scene.state, `${stateFileName(scene.log)}.rejected`);
+  if (fs.existsSync(rejected)) kept.push(fs.readFileSync(rejected, "utf8"));
+  const all = kept.join("\n");
+  expect(lines(1, 100).filter((text) => !all.includes(text))).toEqual([]);
+});
 
 const OK = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
 const LIES: Record<string, string | Buffer | ((socket: Socket) => void)> = {

@@ -16,7 +16,7 @@ delete process.env["npm_config_allow_scripts"];
 const question = ["info", `zod@${packageJson.dependencies.zod}`];
 const online = spawnSync(process.execPath, question, { timeout: 10_000 });
 const note = online.status === 0 ? "" : " (needs the package registry)";
-const withRegistry = note === "" ? testWith("npm") : test.skipIf(true);
+const it = note === "" ? testWith("npm") : test.skipIf(true);
 
 /** A Node for npm 12, which wants a newer one than many distributions have. */
 const NODE = `node-linux-${process.arch}@22`;
@@ -48,18 +48,15 @@ function npmHome({ directory }: Scene, version: number) {
 
 describe("from zero", () => {
   for (const version of [9, 12]) {
-    withRegistry(
-      `tried with npm ${version} and no Bun: each command prints messages${note}`,
-      async () => {
-        using scene = new Scene();
-        const { run, PATH } = npmHome(scene, version);
-        const commands = block("try").trim().split("\n");
-        expect(commands.map((command) => run(command, { cwd: repository, PATH }))).toEqual([
-          expect.stringContaining("NOTICE  [sshd] Ban 203.0.113.7\n"),
-          expect.stringContaining("BANNED 203.0.113.7"),
-        ]);
-      },
-    );
+    it(`tried with npm ${version} and no Bun: each command prints messages${note}`, async () => {
+      using scene = new Scene();
+      const { run, PATH } = npmHome(scene, version);
+      const commands = block("try").trim().split("\n");
+      expect(commands.map((command) => run(command, { cwd: repository, PATH }))).toEqual([
+        expect.stringContaining("NOTICE  [sshd] Ban 203.0.113.7\n"),
+        expect.stringContaining("BANNED 203.0.113.7"),
+      ]);
+    });
   }
 
   testOnServer("npx", "fail2ban-server")(
@@ -105,7 +102,7 @@ async function installed(): Promise<Server> {
 }
 
 describe("the package", () => {
-  withRegistry(`has four files, and runs by bunx, and by npx without a Bun${note}`, async () => {
+  it(`has four files, and runs by bunx, and by npx without a Bun${note}`, async () => {
     using scene = new Scene();
     const { run, PATH } = npmHome(scene, 12);
     const [packed] = JSON.parse(run(`npm pack --json --pack-destination . ${repository}`));
@@ -135,7 +132,7 @@ describe("another runtime", () => {
 });
 
 describe("another binary", () => {
-  const testRelease = note === "" ? testOnServer("npx") : test.skipIf(true);
+  const it = note === "" ? testOnServer("npx") : test.skipIf(true);
 
   /** The ELF machine, and the loader that must be there. */
   const expected = {
@@ -146,43 +143,40 @@ describe("another binary", () => {
     "linux-arm64-musl": [0xb7, "/lib/ld-musl-aarch64.so.1"],
   } as const;
 
-  testRelease(
-    `is built for every kind of server, and put in place once its sum is right${note}`,
-    async () => {
-      await using server = await installed();
-      const dist = `${CHECKOUT}/dist`;
-      await server.pasteBlock("release", CHECKOUT);
-      for (const [name, [machine, loader]] of Object.entries(expected)) {
-        const descriptor = fs.openSync(server.path(`${dist}/f2b-watch-${name}`), "r");
-        const head = Buffer.alloc(4096);
-        fs.readSync(descriptor, head);
-        fs.closeSync(descriptor);
-        expect(head.readUInt16LE(18)).toBe(machine);
-        expect(head.toString("latin1")).toContain(`${loader}\0`);
-      }
-      const other = await server.run([`${dist}/f2b-watch-linux-x64-baseline`, "--version"]);
-      expect(other).toEqual({ code: 0, out: `f2b-watch ${packageJson.version}\n`, err: "" });
+  it(`is built for every kind of server, and put in place once its sum is right${note}`, async () => {
+    await using server = await installed();
+    const dist = `${CHECKOUT}/dist`;
+    await server.pasteBlock("release", CHECKOUT);
+    for (const [name, [machine, loader]] of Object.entries(expected)) {
+      const descriptor = fs.openSync(server.path(`${dist}/f2b-watch-${name}`), "r");
+      const head = Buffer.alloc(4096);
+      fs.readSync(descriptor, head);
+      fs.closeSync(descriptor);
+      expect(head.readUInt16LE(18)).toBe(machine);
+      expect(head.toString("latin1")).toContain(`${loader}\0`);
+    }
+    const other = await server.run([`${dist}/f2b-watch-linux-x64-baseline`, "--version"]);
+    expect(other).toEqual({ code: 0, out: `f2b-watch ${packageJson.version}\n`, err: "" });
 
-      server.append("4");
-      // A server that is set up may build, too.
-      await server.paste("echo F2B_FORMAT=events >> /etc/f2b-watch.env; bun run build", CHECKOUT);
-      await server.paste("sed -i /F2B_FORMAT/d /etc/f2b-watch.env");
-      await server.pasteBlock("upgrade", dist);
-      await server.paste("f2b-watch");
-      expect(server.discord.lines()).toEqual(["4"]);
+    server.append("4");
+    // A server that is set up may build, too.
+    await server.paste("echo F2B_FORMAT=events >> /etc/f2b-watch.env; bun run build", CHECKOUT);
+    await server.paste("sed -i /F2B_FORMAT/d /etc/f2b-watch.env");
+    await server.pasteBlock("upgrade", dist);
+    await server.paste("f2b-watch");
+    expect(server.discord.lines()).toEqual(["4"]);
 
-      await server.paste("echo broken >> f2b-watch-linux-x64", dist);
-      const refused = await server.run(["dash", "-c", block("upgrade")], {}, dist);
-      expect(refused.code).not.toBe(0);
-      expect(refused.out).toContain("FAILED");
-      await server.paste("! cmp -s /usr/local/bin/f2b-watch f2b-watch-linux-x64", dist);
-    },
-  );
+    await server.paste("echo broken >> f2b-watch-linux-x64", dist);
+    const refused = await server.run(["dash", "-c", block("upgrade")], {}, dist);
+    expect(refused.code).not.toBe(0);
+    expect(refused.out).toContain("FAILED");
+    await server.paste("! cmp -s /usr/local/bin/f2b-watch f2b-watch-linux-x64", dist);
+  });
 });
 
 describe("moving over", () => {
   testOnServer("fail2ban-server")(
-    "from a curl action: fail2ban starts passes in its place",
+    "from a curl action: fail2ban starts passes instead",
     async () => {
       await using server = await Server.start();
       const action = "/etc/fail2ban/action.d/discord_notifications.conf";

@@ -152,56 +152,48 @@ function runPod(server: Server, pod = cronJobPod(), env = containerOf(pod)) {
 }
 
 describe("the containers", () => {
-  testOnServer("setpriv")(
-    "the CronJob's refuses a volume that everybody may write to",
-    async () => {
-      await using server = await node();
-      await server.paste("mkdir -p /volumes; install -d -m 777 /volumes/state");
-      const { code, err } = await runPod(server);
-      expect({ code, err }).toEqual({ code: 73, err: expect.stringContaining("by others") });
-    },
-  );
+  const it = testOnServer("setpriv");
+  it("the CronJob's refuses a volume that everybody may write to", async () => {
+    await using server = await node();
+    await server.paste("mkdir -p /volumes; install -d -m 777 /volumes/state");
+    const { code, err } = await runPod(server);
+    expect({ code, err }).toEqual({ code: 73, err: expect.stringContaining("by others") });
+  });
 
-  testOnServer("setpriv")(
-    "the CronJob's reads a rotated log and keeps its state in a volume that is the group's",
-    async () => {
-      await using server = await node();
-      // What kubelet makes of a volume for `fsGroup`.
-      await server.paste("mkdir -p /volumes; install -d -m 2770 -g 65532 /volumes/state");
-      expect(await runPod(server)).toEqual(DONE);
-      server.append(line(4));
-      await server.paste("cd /var/log; mv fail2ban.log fail2ban.log.1");
-      server.append(line(5));
-      await server.paste("chown root:adm /var/log/fail2ban.log; chmod 640 /var/log/fail2ban.log");
-      expect(await runPod(server)).toEqual(DONE);
-      expect(server.discord.lines()).toEqual(lines(4, 5));
-      expect(server.discord.messages.map(({ username }) => username)).toContain("Fail2Ban · web-1");
-    },
-  );
+  it("the CronJob's reads a rotated log and keeps its state in a volume that is the group's", async () => {
+    await using server = await node();
+    // What kubelet makes of a volume for `fsGroup`.
+    await server.paste("mkdir -p /volumes; install -d -m 2770 -g 65532 /volumes/state");
+    expect(await runPod(server)).toEqual(DONE);
+    server.append(line(4));
+    await server.paste("cd /var/log; mv fail2ban.log fail2ban.log.1");
+    server.append(line(5));
+    await server.paste("chown root:adm /var/log/fail2ban.log; chmod 640 /var/log/fail2ban.log");
+    expect(await runPod(server)).toEqual(DONE);
+    expect(server.discord.lines()).toEqual(lines(4, 5));
+    expect(server.discord.messages.map(({ username }) => username)).toContain("Fail2Ban · web-1");
+  });
 
-  testOnServer("setpriv")(
-    "the DaemonSet's makes its folder its own, tells what is new, and leaves when told to",
-    async () => {
-      await using server = await node();
-      await server.paste("mkdir /var/lib/f2b-watch");
-      const pod = manifest<DaemonSet>("daemonset", "DaemonSet").spec?.template.spec;
-      if (!pod) throw new Error("the DaemonSet has no pod");
-      const volumes = { log: "/var/log", state: "/var/lib/f2b-watch" };
-      const prepare = containerOf(pod, pod.initContainers ?? []);
-      expect(await server.run(containerCommand(pod, prepare, volumes))).toEqual(DONE);
-      const container = containerOf(pod);
-      const words = container.command?.map((word) => word.replace("sleep 60", "sleep 1")) ?? [];
-      const command = containerCommand(pod, { ...container, command: words }, volumes);
-      const loop = server.start(command, containerEnv(container, server));
-      const state = server.path("/var/lib/f2b-watch/f2b-watch");
-      await until(() => fs.globSync("*.json", { cwd: state }).length > 0);
-      server.append(line(4));
-      await until(() => server.discord.lines().length > 0);
-      expect(server.discord.lines()).toEqual([line(4)]);
-      await server.run(["pkill", "-TERM", "-f", "^sh -c trap"]);
-      expect(await loop.exited).toBe(0);
-    },
-  );
+  it("the DaemonSet's makes its folder its own, tells what is new, and leaves when told to", async () => {
+    await using server = await node();
+    await server.paste("mkdir /var/lib/f2b-watch");
+    const pod = manifest<DaemonSet>("daemonset", "DaemonSet").spec?.template.spec;
+    if (!pod) throw new Error("the DaemonSet has no pod");
+    const volumes = { log: "/var/log", state: "/var/lib/f2b-watch" };
+    const prepare = containerOf(pod, pod.initContainers ?? []);
+    expect(await server.run(containerCommand(pod, prepare, volumes))).toEqual(DONE);
+    const container = containerOf(pod);
+    const words = container.command?.map((word) => word.replace("sleep 60", "sleep 1")) ?? [];
+    const command = containerCommand(pod, { ...container, command: words }, volumes);
+    const loop = server.start(command, containerEnv(container, server));
+    const state = server.path("/var/lib/f2b-watch/f2b-watch");
+    await until(() => fs.globSync("*.json", { cwd: state }).length > 0);
+    server.append(line(4));
+    await until(() => server.discord.lines().length > 0);
+    expect(server.discord.lines()).toEqual([line(4)]);
+    await server.run(["pkill", "-TERM", "-f", "^sh -c trap"]);
+    expect(await loop.exited).toBe(0);
+  });
 
   const airflow = dirname(Bun.which("airflow") ?? "");
   const provider = `${airflow}/../lib/python3.*/site-packages/airflow/providers/cncf/kubernetes`;
@@ -209,7 +201,7 @@ describe("the containers", () => {
   const note = withProvider
     ? ""
     : " (NOT RUN: Airflow's Kubernetes provider is not installed, see .ci/run)";
-  const onAirflow = withProvider ? testOnServer("setpriv") : test.skipIf(true);
+  const onAirflow = withProvider ? it : test.skipIf(true);
   onAirflow(`the pod of Airflow's operator fits, and posts what is new${note}`, async () => {
     await using server = await node();
     server.put("airflow-pod");

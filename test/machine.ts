@@ -104,11 +104,6 @@ export class Machine extends Scene {
   async requests(count: number): Promise<void> {
     await until(() => this.discord.requests.length >= count);
   }
-
-  /** Makes Discord answer each request only after so long. */
-  slowDown(ms: number): void {
-    this.discord.failAlways({ kind: "slow", ms });
-  }
 }
 
 /** A message of the log's lines: Slack has the host in front of them, and a notice may stand there. */

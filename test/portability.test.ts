@@ -97,9 +97,11 @@ describe("the repository", () => {
 // ── Deno ────────────────────────────────────────────────────────────────────────────────────────
 
 describe("deno", () => {
+  const it = testWith("deno");
+
   // Control characters are what some of our patterns are there to find.
   for (const words of ["check --no-lock", "lint --rules-exclude=no-control-regex"]) {
-    testWith("deno")(`${words}: has nothing to say`, async () => {
+    it(`${words}: has nothing to say`, async () => {
       using folder = new Folder();
       const command = ["deno", ...words.split(" "), script];
       const { code, err } = await folder.start(command, {}, repository);
@@ -119,7 +121,7 @@ describe("deno", () => {
     return ["deno", "run", "--no-lock", "--no-prompt", ...flags, script, ...options];
   }
 
-  testWith("deno")("five permissions are enough for a pass over a rotated log", async () => {
+  it("five permissions are enough for a pass over a rotated log", async () => {
     using folder = new Folder();
     using service = served();
     const { discord, host } = service;
@@ -138,38 +140,32 @@ describe("deno", () => {
   });
 
   for (const missing of ["read", "write", "net", "env", "sys"] as const) {
-    testWith("deno")(
-      `without --allow-${missing} nothing is sent, and one line says why`,
-      async () => {
-        using folder = new Folder();
-        using service = served();
-        const { discord, host } = service;
-        folder.append(...lines(1, 3));
-        const { [missing]: _, ...permissions } = allowed(folder, host);
-        const env = { DISCORD_WEBHOOK: discord.webhook };
-        const { code, err } = await folder.start(denoRun(folder, permissions), env);
-        expect(code).not.toBe(0);
-        expect(err).toMatch(/^f2b-watch: .*\n(hint: .*\n)?$/);
-        expect(err).not.toContain("a bug in f2b-watch");
-        expect(discord.requests).toEqual([]);
-        // Where it can be remembered, it is not said each minute.
-        if (missing === "net")
-          expect((await folder.start(denoRun(folder, permissions), env)).err).toBe("");
-      },
-    );
+    it(`without --allow-${missing} nothing is sent, and one line says why`, async () => {
+      using folder = new Folder();
+      using service = served();
+      const { discord, host } = service;
+      folder.append(...lines(1, 3));
+      const { [missing]: _, ...permissions } = allowed(folder, host);
+      const env = { DISCORD_WEBHOOK: discord.webhook };
+      const { code, err } = await folder.start(denoRun(folder, permissions), env);
+      expect(code).not.toBe(0);
+      expect(err).toMatch(/^f2b-watch: .*\n(hint: .*\n)?$/);
+      expect(err).not.toContain("a bug in f2b-watch");
+      expect(discord.requests).toEqual([]);
+      // Where it can be remembered, it is not said each minute.
+      if (missing === "net")
+        expect((await folder.start(denoRun(folder, permissions), env)).err).toBe("");
+    });
   }
 
-  testWith("deno")(
-    "a stdout that is closed is 75, as under Bun; one to nowhere is not",
-    async () => {
-      using folder = new Folder();
-      for (const runtime of [bun, "deno run --no-lock -A"]) {
-        const codeOf = async (to: string) =>
-          (await folder.start(["sh", "-c", `${runtime} "$0" help ${to}`, script])).code;
-        expect([await codeOf(">&-"), await codeOf(">/dev/null")]).toEqual([75, 0]);
-      }
-    },
-  );
+  it("a stdout that is closed is 75, as under Bun; one to nowhere is not", async () => {
+    using folder = new Folder();
+    for (const runtime of [bun, "deno run --no-lock -A"]) {
+      const codeOf = async (to: string) =>
+        (await folder.start(["sh", "-c", `${runtime} "$0" help ${to}`, script])).code;
+      expect([await codeOf(">&-"), await codeOf(">/dev/null")]).toEqual([75, 0]);
+    }
+  });
 });
 
 describe("check under deno", () => {
@@ -185,31 +181,28 @@ describe("check under deno", () => {
     return Object.fromEntries(rows.map((row) => [row.name, row]));
   }
 
-  testWith("deno", "fail2ban-client")(
-    "every permission that a run misses is a ✗ with the flag that gives it; fail2ban has its own",
-    async () => {
-      using folder = new Folder();
-      using service = served();
-      folder.append(...lines(1, 3));
-      const missing = { state: "failed", exitCode: 78 };
-      expect(await check(folder, service.discord.webhook, [])).toMatchObject({
-        log: { state: "ok" },
-        fail2ban: { state: "unknown", exitCode: 0 },
-        state: { ...missing, hint: `deno run … --allow-write=${folder.state}` },
-        Discord: { ...missing, hint: `deno run … --allow-net=${service.host}` },
-      });
-      const given = [`write=${folder.state}`, `net=${service.host}`];
-      for (const more of [[], ["run=fail2ban-client"]]) {
-        const rows = await check(folder, service.discord.webhook, [...given, ...more]);
-        const { fail2ban, "log target": target, "log level": level, ...others } = rows;
-        expect(fail2ban?.state === "unknown").toBe(more.length === 0);
-        expect(fail2ban?.exitCode).not.toBe(78);
-        for (const row of Object.values(others))
-          expect(row).toMatchObject({ exitCode: 0, hint: "" });
-      }
-      expect(service.discord.violations).toEqual([]);
-    },
-  );
+  const it = testWith("deno", "fail2ban-client");
+  it("every permission that a run misses is a ✗ with the flag that gives it; fail2ban has its own", async () => {
+    using folder = new Folder();
+    using service = served();
+    folder.append(...lines(1, 3));
+    const missing = { state: "failed", exitCode: 78 };
+    expect(await check(folder, service.discord.webhook, [])).toMatchObject({
+      log: { state: "ok" },
+      fail2ban: { state: "unknown", exitCode: 0 },
+      state: { ...missing, hint: `deno run … --allow-write=${folder.state}` },
+      Discord: { ...missing, hint: `deno run … --allow-net=${service.host}` },
+    });
+    const given = [`write=${folder.state}`, `net=${service.host}`];
+    for (const more of [[], ["run=fail2ban-client"]]) {
+      const rows = await check(folder, service.discord.webhook, [...given, ...more]);
+      const { fail2ban, "log target": target, "log level": level, ...others } = rows;
+      expect(fail2ban?.state === "unknown").toBe(more.length === 0);
+      expect(fail2ban?.exitCode).not.toBe(78);
+      for (const row of Object.values(others)) expect(row).toMatchObject({ exitCode: 0, hint: "" });
+    }
+    expect(service.discord.violations).toEqual([]);
+  });
 });
 
 // ── Alone ───────────────────────────────────────────────────────────────────────────────────────
@@ -276,23 +269,20 @@ describe("a working directory that somebody else may write to", () => {
     expect(fs.existsSync(trace)).toBe(true);
   });
 
-  testWith("strace")(
-    "the binary opens no file of the folder but those it was told of",
-    async () => {
-      using folder = new Folder();
-      setTraps(folder, "http://127.0.0.1:9/");
-      folder.append(...lines(1, 3));
-      const trace = join(folder.directory, "trace");
-      const strace = ["strace", "-f", "-e", "trace=open,openat", "-o", trace];
-      const options = ["--log", "fail2ban.log", "--state", "state"];
-      await folder.start([...strace, compiled(), ...options]);
-      const calls = fs.readFileSync(trace, "utf8").matchAll(/"([^"]*)"[^"]*$/gm);
-      const opened = Array.from(calls, ([, path = ""]) => path);
-      const here = opened.filter((path) => !/^\//.test(path) || path.startsWith(folder.directory));
-      const told = (path: string) =>
-        path === folder.directory || path.startsWith(folder.log) || path.startsWith(folder.state);
-      expect(here.some((path) => path === folder.log)).toBe(true);
-      expect(here.filter((path) => !told(path))).toEqual([]);
-    },
-  );
+  testWith("strace")("the binary opens no file of it but those it was told of", async () => {
+    using folder = new Folder();
+    setTraps(folder, "http://127.0.0.1:9/");
+    folder.append(...lines(1, 3));
+    const trace = join(folder.directory, "trace");
+    const strace = ["strace", "-f", "-e", "trace=open,openat", "-o", trace];
+    const options = ["--log", "fail2ban.log", "--state", "state"];
+    await folder.start([...strace, compiled(), ...options]);
+    const calls = fs.readFileSync(trace, "utf8").matchAll(/"([^"]*)"[^"]*$/gm);
+    const opened = Array.from(calls, ([, path = ""]) => path);
+    const here = opened.filter((path) => !/^\//.test(path) || path.startsWith(folder.directory));
+    const told = (path: string) =>
+      path === folder.directory || path.startsWith(folder.log) || path.startsWith(folder.state);
+    expect(here.some((path) => path === folder.log)).toBe(true);
+    expect(here.filter((path) => !told(path))).toEqual([]);
+  });
 });

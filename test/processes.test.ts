@@ -176,25 +176,23 @@ describe("stdout", () => {
       });
     }
 
-    testWith("perl", ...(how === "deno" ? ["deno"] : []))(
-      `${how}: a slow reader of a pipe that never blocks gets all of it`,
-      async () => {
-        using machine = new Machine();
-        machine.env = {};
-        machine.append(...lines(1, 1_000));
-        const { reader, writer } = openPipe(machine);
-        fs.writeSync(writer, Buffer.alloc(1_000_000, "-"));
-        const script = "fcntl(STDOUT, F_SETFL, O_NONBLOCK); exec @ARGV";
-        const before = ["perl", "-MFcntl", "-e", script, "--"];
-        const { ended } = machine.start(how, { stdout: writer, before });
-        fs.closeSync(writer);
-        await until(() => fs.existsSync(machine.state) && fs.existsSync(machine.stateFile()));
-        await Bun.sleep(10);
-        const out = await readPipe(reader);
-        expect(await ended).toMatchObject({ code: 0 });
-        expect(fencedLines([out])).toEqual(lines(1, 1_000));
-      },
-    );
+    const it = testWith("perl", ...(how === "deno" ? ["deno"] : []));
+    it(`${how}: a slow reader of a pipe that never blocks gets all of it`, async () => {
+      using machine = new Machine();
+      machine.env = {};
+      machine.append(...lines(1, 1_000));
+      const { reader, writer } = openPipe(machine);
+      fs.writeSync(writer, Buffer.alloc(1_000_000, "-"));
+      const script = "fcntl(STDOUT, F_SETFL, O_NONBLOCK); exec @ARGV";
+      const before = ["perl", "-MFcntl", "-e", script, "--"];
+      const { ended } = machine.start(how, { stdout: writer, before });
+      fs.closeSync(writer);
+      await until(() => fs.existsSync(machine.state) && fs.existsSync(machine.stateFile()));
+      await Bun.sleep(10);
+      const out = await readPipe(reader);
+      expect(await ended).toMatchObject({ code: 0 });
+      expect(fencedLines([out])).toEqual(lines(1, 1_000));
+    });
   }
 });
 

@@ -246,11 +246,4 @@ export class Server {
   lines(path: string): string[] {
     return this.has(path) ? this.read(path).split("\n").slice(0, -1) : [];
   }
-
-  /** Waits until the channel shows the whole log, each line once and in order. */
-  async expectAllPosted(seconds = 90): Promise<void> {
-    await until(() => this.discord.lines().length >= this.log().length, seconds);
-    expect(this.discord.lines()).toEqual(this.log());
-    expect(this.discord.violations).toEqual([]);
-  }
 }

@@ -51,52 +51,47 @@ describe("systemd", () => {
     await server.paste("systemd-analyze security --offline=true --threshold=20 f2b-watch.service");
   });
 
-  testOnServer("systemctl")(
-    "the path unit tells each line within seconds, in a burst and after a rotation; the state goes on where cron stopped",
-    async () => {
-      await using server = await booted();
-      await server.pasteBlock("enable");
-      expect(server.has("/etc/cron.d/f2b-watch")).toBe(false);
-      // Like fail2ban: the log stays open.
-      const log = fs.openSync(server.path(LOG), "a");
-      fs.writeSync(log, `${line(4)}\n`);
-      await expectPosted(server, 4, 4);
-      for (const text of lines(5, 104)) {
-        fs.writeSync(log, `${text}\n`);
-        await Bun.sleep(70);
-      }
-      expect(server.discord.messages.length).toBeGreaterThan(3);
-      await server.run(["systemctl", "start", "f2b-watch.service"]);
-      await expectPosted(server, 4, 104);
-      fs.closeSync(log);
-      // What is written while a pass ends is left to the timer.
-      await until(async () => (await property(server, "f2b-watch.path", "SubState")) === "waiting");
-      await server.paste(`mv ${LOG} ${LOG}.1; install -m 640 -g adm /dev/null ${LOG}`);
-      server.append(line(105));
-      await expectPosted(server, 4, 105);
-      expect(await property(server, "f2b-watch.path", "ActiveState")).toBe("active");
-      const state = fs.statSync(server.path("/var/lib/private/f2b-watch"));
-      expect(state.mode & 0o777).toBe(0o700);
-      expect(state.uid).not.toBe(0);
-    },
-  );
+  const it = testOnServer("systemctl");
+  it("the path unit tells each line within seconds, in a burst and after a rotation; the state goes on where cron stopped", async () => {
+    await using server = await booted();
+    await server.pasteBlock("enable");
+    expect(server.has("/etc/cron.d/f2b-watch")).toBe(false);
+    // Like fail2ban: the log stays open.
+    const log = fs.openSync(server.path(LOG), "a");
+    fs.writeSync(log, `${line(4)}\n`);
+    await expectPosted(server, 4, 4);
+    for (const text of lines(5, 104)) {
+      fs.writeSync(log, `${text}\n`);
+      await Bun.sleep(70);
+    }
+    expect(server.discord.messages.length).toBeGreaterThan(3);
+    await server.run(["systemctl", "start", "f2b-watch.service"]);
+    await expectPosted(server, 4, 104);
+    fs.closeSync(log);
+    // What is written while a pass ends is left to the timer.
+    await until(async () => (await property(server, "f2b-watch.path", "SubState")) === "waiting");
+    await server.paste(`mv ${LOG} ${LOG}.1; install -m 640 -g adm /dev/null ${LOG}`);
+    server.append(line(105));
+    await expectPosted(server, 4, 105);
+    expect(await property(server, "f2b-watch.path", "ActiveState")).toBe("active");
+    const state = fs.statSync(server.path("/var/lib/private/f2b-watch"));
+    expect(state.mode & 0o777).toBe(0o700);
+    expect(state.uid).not.toBe(0);
+  });
 
-  testOnServer("systemctl")(
-    "the timer alone does it too, a minute after the last pass; that Discord is away is no failure",
-    async () => {
-      await using server = await booted();
-      server.append(line(4));
-      server.discord.failAlways({ kind: "rate-limit", retryAfterS: 600 });
-      await server.paste(`chgrp adm ${LOG}; chmod 640 ${LOG}; systemctl daemon-reload`);
-      await server.paste("systemctl enable --now f2b-watch.timer");
-      await until(() => server.discord.requests.length > 0);
-      const status = () => property(server, "f2b-watch.service", "ExecMainStatus");
-      await until(async () => (await status()) === "75");
-      expect(await property(server, "f2b-watch.service", "ActiveState")).toBe("inactive");
-      const left = await server.run(["systemctl", "list-timers", "f2b-watch.timer"]);
-      expect(left.out).toMatch(/ (5\d|60?)s left| 1min left/);
-    },
-  );
+  it("the timer alone does it too, a minute after the last pass; that Discord is away is no failure", async () => {
+    await using server = await booted();
+    server.append(line(4));
+    server.discord.failAlways({ kind: "rate-limit", retryAfterS: 600 });
+    await server.paste(`chgrp adm ${LOG}; chmod 640 ${LOG}; systemctl daemon-reload`);
+    await server.paste("systemctl enable --now f2b-watch.timer");
+    await until(() => server.discord.requests.length > 0);
+    const status = () => property(server, "f2b-watch.service", "ExecMainStatus");
+    await until(async () => (await status()) === "75");
+    expect(await property(server, "f2b-watch.service", "ActiveState")).toBe("inactive");
+    const left = await server.run(["systemctl", "list-timers", "f2b-watch.timer"]);
+    expect(left.out).toMatch(/ (5\d|60?)s left| 1min left/);
+  });
 
   testOnServer("systemctl", "fail2ban-server")(
     "root's commands work on the service's state, and revive what had refused; idle runs leave no word in the journal",

@@ -1,14 +1,12 @@
 /** What becomes of the log's text: no secret, nothing invisible, no open fence, nothing lost in cutting. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import * as fs from "node:fs";
-import { join } from "node:path";
 import { cleanText, cutText } from "../f2b-watch.ts";
+import { fixture } from "./events.ts";
 import { Scene } from "./harness.ts";
 import { dice } from "./histories.ts";
 
 setDefaultTimeout(180_000);
 
-const FIXTURES = join(import.meta.dirname, "fixtures");
 const bytes = (text: string) => new TextEncoder().encode(text);
 const fenced = (body: string) => `\`\`\`\n${body}\n\`\`\``;
 
@@ -19,8 +17,7 @@ function chosen(number: () => number, parts: readonly string[], count: number): 
 }
 
 describe("secrets", () => {
-  const shapes = fs.readFileSync(join(FIXTURES, "secrets/shapes.txt"), "utf8").split("\n");
-  const rows = shapes.slice(1).flatMap((row) => {
+  const rows = fixture("secrets/shapes.txt").flatMap((row) => {
     const [line = "", stays = ""] = row.trim().split("  -> ");
     return row.startsWith("  ") ? [{ line, stays: stays.split(" | ") }] : [];
   });

@@ -1,20 +1,13 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import * as fs from "node:fs";
-import { join } from "node:path";
 import { KINDS, readRecord } from "../f2b-watch.ts";
+import { contents, fixture, LOGS } from "./events.ts";
 import { line, lines, Scene } from "./harness.ts";
 
 setDefaultTimeout(180_000);
 
-const FIXTURES = join(import.meta.dirname, "fixtures");
-
-/** Every log of a real server, with its name. */
-function realLogs(): [string, string[]][] {
-  const names = fs.readdirSync(FIXTURES, { recursive: true }).map(String);
-  return names
-    .filter((name) => /\.log(\.1)?$/.test(name))
-    .map((name) => [name, fs.readFileSync(join(FIXTURES, name), "utf8").split("\n").slice(0, -1)]);
-}
+/** What real servers logged. */
+const REAL_LINES = [...LOGS, "logrotate/fail2ban.log.1"].map(fixture);
 
 const stamp = (text: string, level = "NOTICE") =>
   `2026-11-22 10:32:26,867 fail2ban.actions        [18191]: ${level.padEnd(7)} ${text}`;
@@ -22,9 +15,8 @@ const kindOf = (text: string, level?: string) => String(readRecord(stamp(text, l
 describe("readRecord()", () => {
   /** The rows of a part of the fixture, each split at the first `: `. */
   const rowsOf = (part: string) => {
-    const text =
-      fs.readFileSync(join(FIXTURES, "records.txt"), "utf8").split(`== ${part}`)[1] ?? "";
-    const rows = text.split("\n==")[0]?.split("\n").slice(1).filter(Boolean) ?? [];
+    const [, text = ""] = fixture("records.txt").join("\n").split(`== ${part}\n`);
+    const rows = text.split("\n==")[0]?.split("\n").filter(Boolean) ?? [];
     if (rows.length < 20) throw new Error(`the fixture has no ${part}`);
     return rows.map((row) => row.split(/: (.*)/) as [string, string]);
   };
@@ -64,11 +56,9 @@ describe("readRecord()", () => {
   test("understands every line of the real logs but for what is no record", () => {
     let records = 0;
     const rest: string[] = [];
-    for (const [, log] of realLogs()) {
-      for (const text of log) {
-        if (readRecord(text)) records++;
-        else rest.push(text);
-      }
+    for (const text of REAL_LINES.flat()) {
+      if (readRecord(text)) records++;
+      else rest.push(text);
     }
     expect(records).toBeGreaterThan(9_000);
     expect(rest.length).toBeLessThan(50);
@@ -93,7 +83,7 @@ describe("readRecord()", () => {
       ...["[sshd] Found 203.0.113.7", "[a] Found b - c", "[a] x] Ban 1.2.3.4", "[] Ban 1.2.3.4"],
       ...["[sshd] Found 1.2.3.4 - 2026-11-22 10:00:00 ", "[sshd] 1.2.3.4  already banned"],
     ].map((text) => stamp(text));
-    for (const text of [...realLogs().flatMap(([, log]) => log), ...odd]) {
+    for (const text of [...REAL_LINES.flat(), ...odd]) {
       // Wrapped lines are read by the grammar alone.
       if (/^\d{4}-/.test(text))
         expect({ ...readRecord(`fail2ban  | ${text}`) }, text).toEqual({ ...readRecord(text) });
@@ -154,7 +144,7 @@ describe("a log that is not fail2ban's", () => {
       [command, false],
       [[], false],
     ];
-    for (const [, log] of realLogs()) rows.push([log, false]);
+    for (const log of REAL_LINES) rows.push([log, false]);
     for (const [lines, foreign] of rows) {
       using scene = new Scene(...lines, "");
       await scene.pass("--format", "events");
@@ -318,8 +308,7 @@ describe("a view of the log", () => {
       for (let before = 1; before <= 45; before++) {
         using scene = new Scene(...lines(1, before), ...traceback(6), line(51));
         await scene.pass(...flags);
-        const contents = scene.discord.messages.map(({ content }) => content);
-        const parts = contents.filter((content) => content.includes("x.py"));
+        const parts = contents(scene).filter((content) => content.includes("x.py"));
         expect(parts).toHaveLength(1);
         expect(parts[0]).toMatch(/sshd\]? x\nTraceback.*\n( *File "x.py", line \d\n){6}/);
       }
@@ -332,7 +321,7 @@ describe("a view of the log", () => {
       const alert = line(1, `[sshd] ${"x".repeat(length)}`).replace("INFO   ", "ERROR  ");
       scene.append(alert, ...lines(2, 30_000), line(30_001, "[sshd] Ban 203.0.113.1"));
       await scene.pass("--format", "compact", "--only", "alert,ban");
-      const texts = scene.discord.messages.map(({ content }) => content).join("");
+      const texts = contents(scene).join("");
       expect(texts.match(/2026-11-22/g)).toHaveLength(1);
       expect(texts.match(/x/g)).toHaveLength(length);
       expect(texts).toContain("sshd Ban 203.0.113.1");
@@ -375,9 +364,12 @@ describe("a view of the log", () => {
         });
         expect((await scene.run(...flags)).code).toBe(0);
         expect(scene.discord.messages.at(-1)?.content).toContain("203.0.113.1");
-        const contents = scene.discord.messages.map(({ content }) => content);
-        expect(contents.join("").match(/203\.0\.113\.1(?!\d)/g)?.length).toBeGreaterThanOrEqual(2);
-        if (inline === 0) expect(contents).toHaveLength(2);
+        expect(
+          contents(scene)
+            .join("")
+            .match(/203\.0\.113\.1(?!\d)/g)?.length,
+        ).toBeGreaterThanOrEqual(2);
+        if (inline === 0) expect(contents(scene)).toHaveLength(2);
         // Each window has a lead of a quarter.
         if (inline === 0) expect(read).toBeLessThan(1.2 * size);
       }

@@ -102,9 +102,8 @@ describe("a run with --format events", () => {
       const text = contents(scene).join("\n");
       expect(text.length).toBeGreaterThan(100);
       expect(text).not.toMatch(/FAKE-not-a-real-token/);
-      for (const line of text.split("\n")) {
+      for (const line of text.split("\n"))
         for (const mark of ["`", "**"]) expect(line.split(mark).length % 2).toBe(1);
-      }
     }
   });
 
@@ -137,22 +136,19 @@ describe("a run with --format events", () => {
     await scene.expectQuiet();
   });
 
-  test.each([false, true])(
-    "sends more bans than a message holds as one file, once, and without it where that is refused: %p",
-    async (refuses) => {
-      using scene = new Scene(...log(...addresses(900).map((id) => `ban ${id}`)));
-      if (refuses) scene.discord.fail({ kind: "status", status: 413 });
-      expect((await scene.run(...EVENTS)).code).toBe(0);
-      const [message, ...more] = scene.discord.messages;
-      expect(more).toEqual([]);
-      const inFile = refuses ? "" : ", all of them in the file";
-      expect(message?.content).toStartWith(`🔔 web-1 **900 bans** in 1 jail${inFile}\n`);
-      const files = message?.files.map(({ name, text }) => [name, text.split("\n").length]);
-      expect(files).toEqual(refuses ? [] : [["bans.txt", 901]]);
-      expect(scene.discord.violations).toEqual([]);
-      await scene.expectQuiet();
-    },
-  );
+  test.each([false, true])("sends many bans as one file, once; refused: %p", async (refuses) => {
+    using scene = new Scene(...log(...addresses(900).map((id) => `ban ${id}`)));
+    if (refuses) scene.discord.fail({ kind: "status", status: 413 });
+    expect((await scene.run(...EVENTS)).code).toBe(0);
+    const [message, ...more] = scene.discord.messages;
+    expect(more).toEqual([]);
+    const inFile = refuses ? "" : ", all of them in the file";
+    expect(message?.content).toStartWith(`🔔 web-1 **900 bans** in 1 jail${inFile}\n`);
+    const files = message?.files.map(({ name, text }) => [name, text.split("\n").length]);
+    expect(files).toEqual(refuses ? [] : [["bans.txt", 901]]);
+    expect(scene.discord.violations).toEqual([]);
+    await scene.expectQuiet();
+  });
 
   test("says nothing of a log that rotates while nothing is worth a message", async () => {
     using scene = new Scene(...lines(1, 5));
@@ -188,28 +184,25 @@ describe("on Slack", () => {
       scene.append(failed("ban", jail, `'ip': '203.0.113.${length}'`, why));
     }
     await scene.pass(...EVENTS);
-    for (const { content } of slack.messages) {
+    for (const { content } of slack.messages)
       for (const line of content.split("\n")) expect(line.split("`").length % 2).toBe(1);
-    }
     expect(slack.violations).toEqual([]);
   });
 });
 
 describe("that lines may be missing", () => {
-  test.each([EVENTS, ["--only", "ban"]])(
-    "is told at once, also where what follows is not shown (%s %s)",
-    async (...flags) => {
-      using scene = new Scene(...lines(1, 20));
-      await scene.pass(...flags);
-      scene.rotate();
-      fs.rmSync(scene.path(".1"));
-      scene.append(...lines(100, 200));
-      await scene.pass(...flags);
-      scene.append(...lines(201, 202));
-      await scene.pass(...flags);
-      expect(contents(scene)).toEqual([expect.stringContaining("may be missing after line 20")]);
-    },
-  );
+  test.each([EVENTS, ["--only", "ban"]])("is told at once (%s %s)", async (...flags) => {
+    // Also where what follows is not shown.
+    using scene = new Scene(...lines(1, 20));
+    await scene.pass(...flags);
+    scene.rotate();
+    fs.rmSync(scene.path(".1"));
+    scene.append(...lines(100, 200));
+    await scene.pass(...flags);
+    scene.append(...lines(201, 202));
+    await scene.pass(...flags);
+    expect(contents(scene)).toEqual([expect.stringContaining("may be missing after line 20")]);
+  });
 
   test("is told once, also while words of an earlier run are on their way", async () => {
     using scene = new Scene(...lines(1, 50));

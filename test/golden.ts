@@ -2,48 +2,26 @@
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { gunzipSync, gzipSync } from "node:zlib";
+import { FIXTURES, LOGS } from "./events.ts";
 import { said, Scene, type Ran } from "./harness.ts";
 
 process.env["TZ"] = "UTC";
 
-const fixtures = join(import.meta.dirname, "fixtures");
-export const golden = join(fixtures, "golden");
+export const golden = join(FIXTURES, "golden");
 /** A larger output is kept compressed. */
 const PLAIN_LIMIT = 64 * 1024;
 
-const VIEWS: Readonly<Record<string, readonly string[]>> = {
-  raw: [],
-  compact: ["--format", "compact"],
-  events: ["--format", "events"],
-  color: ["--color"],
-};
-const FILTERS: Readonly<Record<string, readonly string[]>> = {
-  all: [],
-  "ban-alert": ["--only", "ban,alert"],
-  sshd: ["--jail", "sshd"],
-};
-
-/** Logs by the name that their outputs have. */
-function logs(): [name: string, path: string][] {
-  return ["", "formats", "logrotate"].flatMap((folder) =>
-    fs
-      .readdirSync(join(fixtures, folder))
-      .filter((name) => name.endsWith(".log"))
-      .map((name): [string, string] => [
-        (folder && `${folder}-`) + name.slice(0, -".log".length),
-        join(fixtures, folder, name),
-      ]),
-  );
-}
+const VIEWS = { raw: "", compact: "--format compact", events: "--format events", color: "--color" };
+const FILTERS = { all: "", "ban-alert": "--only ban,alert", sshd: "--jail sshd" };
 
 function clientSays(words: readonly string[]): Ran {
   const [command, jail] = words;
   const texts = fs
-    .readFileSync(join(fixtures, "status/multi-jail-status-all-jails.txt"), "utf8")
+    .readFileSync(join(FIXTURES, "status/multi-jail-status-all-jails.txt"), "utf8")
     .split(/(?=^Status for the jail: )/m);
   const out =
     jail === undefined
-      ? fs.readFileSync(join(fixtures, "status/multi-jail-status.txt"), "utf8")
+      ? fs.readFileSync(join(FIXTURES, "status/multi-jail-status.txt"), "utf8")
       : texts.find((text) => text.startsWith(`Status for the jail: ${jail}\n`));
   return command === "status" && out !== undefined ? said(out) : said("", 255);
 }
@@ -55,7 +33,7 @@ async function outputOf(argv: readonly string[], env: Record<string, string>): P
   scene.overrides.runProgram = async (_, words) => clientSays(words);
   const { code, out, err } = await scene.f2bWatch("--state", scene.state, ...argv);
   const errors = err === "" ? "" : `stderr:\n${err}`;
-  return `${out}${errors}exit ${code}\n`.replaceAll(fixtures, "");
+  return `${out}${errors}exit ${code}\n`.replaceAll(FIXTURES, "");
 }
 
 /** Every output by the name of its file. */
@@ -63,10 +41,13 @@ export async function outputs(): Promise<Map<string, string>> {
   const all = new Map<string, string>();
   const discord = { DISCORD_WEBHOOK: "https://discord.com/api/webhooks/1/golden-token" };
   const slack = { SLACK_WEBHOOK: "https://hooks.slack.com/services/T0/B0/golden-token" };
-  for (const [name, log] of logs()) {
+  for (const file of LOGS.filter((name) => !name.startsWith("cases/"))) {
+    const name = file.replace("/", "-").slice(0, -".log".length);
+    const log = join(FIXTURES, file);
     for (const [view, how] of Object.entries(VIEWS)) {
       for (const [filter, which] of Object.entries(FILTERS)) {
-        const argv = ["--dry-run", "--log", log, ...how, ...which];
+        const flags = `${how} ${which}`.split(" ").filter(Boolean);
+        const argv = ["--dry-run", "--log", log, ...flags];
         all.set(`${name}/${view}.${filter}`, await outputOf(argv, discord));
       }
     }

@@ -182,9 +182,8 @@ describe("a log of random and mutated bytes", () => {
       using scene = new Scene();
       scene.write(Buffer.from(log, "latin1"));
       const begun = performance.now();
-      for (const format of FORMATS) {
+      for (const format of FORMATS)
         expect((await scene.run("--dry-run", "--format", format)).code).toBe(0);
-      }
       return performance.now() - begun;
     };
     await timed(wild);
@@ -225,9 +224,8 @@ describe("a state of mutated bytes", () => {
       pause: { setAt: at, until: at + 500, stepMs: 500, exitCode: 75, why: "a test" },
     });
     for (let change = 0; change < 3; change++) replaceSomething(state, random);
-    for (const copy of [scene.stateFile(), `${scene.stateFile()}.bak`]) {
+    for (const copy of [scene.stateFile(), `${scene.stateFile()}.bak`])
       fs.writeFileSync(copy, sealState(state as State), { mode: 0o600 });
-    }
     expect((await scene.run()).code).not.toBe(70);
     expect(scene.discord.violations).toEqual([]);
   });
@@ -292,9 +290,8 @@ function wildAnswer(random: Random): Response {
   const body = random.roll() < 0.5 ? random.pick(BODIES) : random.mutate(random.pick(BODIES));
   const header = () => random.pick(["0", "1", "0.001", "-5", "1e9", "nan", "", "99999999"]);
   const headers = new Headers({ "content-type": random.pick(["application/json", "x/y"]) });
-  for (const name of ["retry-after", "x-ratelimit-remaining", "x-ratelimit-reset-after"]) {
+  for (const name of ["retry-after", "x-ratelimit-remaining", "x-ratelimit-reset-after"])
     if (random.roll() < 0.3) headers.set(name, header());
-  }
   const empty = [101, 204, 205, 304].includes(status);
   return new Response(empty ? null : Buffer.from(body, "latin1"), { status, headers });
 }

@@ -101,34 +101,28 @@ async function installed(): Promise<Server> {
   return server;
 }
 
-describe("the package", () => {
-  it(`has four files, and runs by bunx, and by npx without a Bun${note}`, async () => {
-    using scene = new Scene();
-    const { run, PATH } = npmHome(scene, 12);
-    const [packed] = JSON.parse(run(`npm pack --json --pack-destination . ${repository}`));
-    const names = packed.files.map(({ path }: { path: string }) => path).sort();
-    expect(names).toEqual(["LICENSE", "README.md", "f2b-watch.ts", "package.json"]);
-    const version = `f2b-watch ${packageJson.version}\n`;
-    const file = join(scene.directory, packed.filename);
-    expect(run(`bunx --package ${file} f2b-watch --version`)).toBe(version);
-    const bun = "--allow-scripts=bun --package bun@1.4.5";
-    const npx = `npx --yes ${bun} --package ./${packed.filename} f2b-watch --version`;
-    expect(run(npx, { PATH })).toBe(version);
-  });
+it(`the package has four files, and runs by bunx, and by npx without a Bun${note}`, async () => {
+  using scene = new Scene();
+  const { run, PATH } = npmHome(scene, 12);
+  const [packed] = JSON.parse(run(`npm pack --json --pack-destination . ${repository}`));
+  const names = packed.files.map(({ path }: { path: string }) => path).sort();
+  expect(names).toEqual(["LICENSE", "README.md", "f2b-watch.ts", "package.json"]);
+  const version = `f2b-watch ${packageJson.version}\n`;
+  const file = join(scene.directory, packed.filename);
+  expect(run(`bunx --package ${file} f2b-watch --version`)).toBe(version);
+  const bun = "--allow-scripts=bun --package bun@1.4.5";
+  const npx = `npx --yes ${bun} --package ./${packed.filename} f2b-watch --version`;
+  expect(run(npx, { PATH })).toBe(version);
 });
 
-describe("another runtime", () => {
-  testOnServer("deno")("Deno goes on where the binary stood, with these permissions", async () => {
-    await using server = await Server.start();
-    server.write(LOG, "1\n2\n");
-    await server.install();
-    await server.paste("f2b-watch --state /opt/f2b-watch/state");
-    server.append("3");
-    const { host } = new URL(server.discord.webhook);
-    const deno = block("deno").replace("=discord.com,", `=${host},`);
-    expect(await server.paste(deno, CHECKOUT)).toBe("");
-    expect(server.discord.lines()).toEqual(["1", "2", "3"]);
-  });
+testOnServer("deno")("Deno goes on where the binary stood, with these permissions", async () => {
+  await using server = await installed();
+  await server.paste("f2b-watch --state /opt/f2b-watch/state");
+  server.append("4");
+  const { host } = new URL(server.discord.webhook);
+  const deno = block("deno").replace("=discord.com,", `=${host},`);
+  expect(await server.paste(deno, CHECKOUT)).toBe("");
+  expect(server.discord.lines()).toEqual(["1", "2", "3", "4"]);
 });
 
 describe("another binary", () => {

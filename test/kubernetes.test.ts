@@ -12,6 +12,7 @@ import type { ISecurityContext } from "kubernetes-models/v1/SecurityContext";
 import type { IContainer } from "kubernetes-models/v1/Container";
 import type { IPodSpec } from "kubernetes-models/v1/PodSpec";
 import { DONE, compiled, line, lines, repository, Scene, until } from "./harness.ts";
+import { peakMemory } from "./machine.ts";
 import { block, file } from "./readme.ts";
 import { Server, testOnServer } from "./server.ts";
 
@@ -249,16 +250,8 @@ describe("the containers", () => {
       const limit = String(containerOf(cronJobPod()).resources?.limits?.["memory"]);
       const flags = ["--dry-run", "--log", scene.log, "--state", scene.state];
       const child = Bun.spawn([compiled(), ...flags], { stdout: "ignore", stderr: "ignore" });
-      // What the system counts for a child that has ended has its parent's memory in it.
-      let peak = Infinity;
-      while (child.exitCode === null) {
-        const status = fs.readFileSync(`/proc/${child.pid}/status`, "utf8");
-        const [, kibibytes] = /^VmHWM:\s+(\d+)/m.exec(status) ?? [];
-        if (kibibytes) peak = Number(kibibytes) / 2 ** 10;
-        await Bun.sleep(2);
-      }
+      expect(await peakMemory(child)).toBeWithin(1, Number(limit.replace("Mi", "")) * 2 ** 20);
       expect(child.exitCode).toBe(0);
-      expect(peak).toBeLessThan(Number(limit.replace("Mi", "")));
     });
   }
 });

@@ -106,6 +106,16 @@ export class Machine extends Scene {
   }
 }
 
+/** Waits for a program's end; the most bytes that it had at once, as `maxRSS` may be its parent's. */
+export async function peakMemory(child: Bun.Subprocess): Promise<number> {
+  let peak = 0;
+  for (; child.exitCode === null; await Bun.sleep(2)) {
+    const status = fs.readFileSync(`/proc/${child.pid}/status`, "utf8");
+    peak = Math.max(peak, Number(/^VmHWM:\s+(\d+)/m.exec(status)?.[1] ?? 0) * 1024);
+  }
+  return peak;
+}
+
 /** A message of the log's lines: Slack has the host in front of them, and a notice may stand there. */
 const MESSAGE =
   /^(?:\*web-1\*\n)?(⚠️ [^\n]* may be missing[^\n]*\n)?(\(resent\)\n)?```\n([^]*)\n```$/;

@@ -1,19 +1,16 @@
 /** Secrets that failing actions put into the log are hidden; what is none stays readable. */
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import * as fs from "node:fs";
-import { join } from "node:path";
+import { describe, expect, test } from "bun:test";
 import { cleanText } from "../f2b-watch.ts";
+import { fixture } from "./events.ts";
 
-setDefaultTimeout(180_000);
-
-const FIXTURES = join(import.meta.dirname, "fixtures/secrets");
 /** Lines of a fixture, whose letters are turned by 13: what scans repositories for keys finds none. */
 function linesOf(name: string): string[] {
-  const turned = fs.readFileSync(join(FIXTURES, name), "utf8");
-  const text = turned.replace(/[a-z]/gi, (letter) => {
-    const base = letter < "a" ? 65 : 97;
-    return String.fromCharCode(((letter.charCodeAt(0) - base + 13) % 26) + base);
-  });
+  const text = fixture(`secrets/${name}`)
+    .join("\n")
+    .replace(/[a-z]/gi, (letter) => {
+      const base = letter < "a" ? 65 : 97;
+      return String.fromCharCode(((letter.charCodeAt(0) - base + 13) % 26) + base);
+    });
   return text.split("\n").filter(Boolean);
 }
 

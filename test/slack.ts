@@ -212,9 +212,8 @@ export class Slack extends StandIn<SlackFault> {
 function bodyViolations(body: Record<string, unknown>, links?: RegExp): string[] {
   const unknown = Object.keys(body).filter((key) => !KNOWN_KEYS.includes(key));
   const texts = unknown.map((key) => `unknown key ${key}`);
-  for (const key of ["unfurl_links", "unfurl_media"]) {
+  for (const key of ["unfurl_links", "unfurl_media"])
     if (body[key] !== false) texts.push(`${key} is not false`);
-  }
   const text = body["text"];
   if (typeof text !== "string") return texts;
   const plain = links ? text.replaceAll(new RegExp(links, "g"), "") : text;

@@ -257,13 +257,10 @@ export function fencedLines(texts: string[]): string[] {
 }
 
 /** Builds a reply; the type is JSON unless told otherwise. */
-export function replyOf(status: number, body: unknown, headers = {}, type?: string): Reply {
+export function replyOf(status: number, body: unknown, headers = {}, type = "application/json") {
   const text = typeof body === "string" ? body : JSON.stringify(body);
-  return {
-    status,
-    headers: { "content-type": type ?? "application/json", ...headers },
-    body: text,
-  };
+  const reply: Reply = { status, headers: { "content-type": type, ...headers }, body: text };
+  return reply;
 }
 
 /** Reads a JSON or multipart body. */

@@ -199,9 +199,7 @@ describe("the containers", () => {
   const airflow = dirname(Bun.which("airflow") ?? "");
   const provider = `${airflow}/../lib/python3.*/site-packages/airflow/providers/cncf/kubernetes`;
   const withProvider = airflow !== "." && fs.globSync(provider).length > 0;
-  const note = withProvider
-    ? ""
-    : " (NOT RUN: Airflow's Kubernetes provider is not installed, see .ci/run)";
+  const note = withProvider ? "" : " (NOT RUN: no Airflow provider for Kubernetes, see .ci/run)";
   const onAirflow = withProvider ? it : test.skipIf(true);
   onAirflow(`the pod of Airflow's operator fits, and posts what is new${note}`, async () => {
     await using server = await node();

@@ -81,13 +81,8 @@ export class Machine extends Scene {
       F2B_MAX_TIME: "86400",
       ...this.env,
     };
-    const child = Bun.spawn(command, {
-      cwd: this.directory,
-      env,
-      stdin: "ignore",
-      stdout,
-      stderr: "pipe",
-    });
+    const { directory: cwd } = this;
+    const child = Bun.spawn(command, { cwd, env, stdin: "ignore", stdout, stderr: "pipe" });
     this.#started.push(child);
     const text = (stream: unknown) =>
       stream instanceof ReadableStream ? new Response(stream).text() : "";

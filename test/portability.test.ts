@@ -33,10 +33,7 @@ class Folder extends Scene {
   }
 
   /** Runs it over three lines, which must be printed. */
-  async expectPrinted(
-    command: readonly string[],
-    env: Record<string, string> = {},
-  ): Promise<string> {
+  async expectPrinted(command: readonly string[], env: Record<string, string> = {}) {
     this.append(...lines(1, 3));
     const { code, out } = await this.start([...command, "--log", this.log], env);
     expect(code).toBe(0);

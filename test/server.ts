@@ -22,6 +22,7 @@ const ENVIRONMENT = {
   NODE_EXTRA_CA_CERTS,
 };
 
+const BASH = ["bash", "-o", "pipefail"];
 /** The webhook as README has it. */
 const PLACEHOLDER = "https://discord.com/api/webhooks/…";
 
@@ -167,25 +168,15 @@ export class Server {
   }
 
   /** Runs a program in it to its end. */
-  async run(
-    command: readonly string[],
-    env: Record<string, string> = {},
-    cwd = "/root",
-    input = "",
-  ): Promise<RunResult> {
-    const child = this.start(command, env, cwd, input);
+  async run(...call: Parameters<Server["start"]>): Promise<RunResult> {
+    const child = this.start(...call);
     const texts = Promise.all([child.stdout.text(), child.stderr.text()]);
     const [code, [out, err]] = await Promise.all([child.exited, texts]);
     return { code, out, err };
   }
 
   /** Pastes commands into a root shell, with a real webhook; each must succeed. */
-  async paste(
-    commands: string,
-    cwd = "/root",
-    shell: readonly string[] = ["bash", "-o", "pipefail"],
-    input = "",
-  ): Promise<string> {
+  async paste(commands: string, cwd = "/root", shell = BASH, input = ""): Promise<string> {
     const script = this.#withWebhook(commands);
     const command = [...shell, "-e", "-c", script];
     const { code, out, err } = await this.run(command, {}, cwd, this.#withWebhook(input));

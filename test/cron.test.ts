@@ -50,11 +50,8 @@ describe("cron", () => {
     await server.paste("useradd --create-home --groups adm anna");
     server.write(LOG, texts(1, 3));
     await server.paste(`chown root:adm ${LOG}; chmod 640 ${LOG}`);
-    server.write(
-      "/home/anna/paste",
-      `install -m 600 /dev/stdin ~/.f2b-watch.env\n${block("user")}`,
-    );
-    await server.paste("runuser --login anna --command 'dash ~/paste'", "/", ["dash"], ENV);
+    server.write("/home/anna/go", `install -m 600 /dev/stdin ~/.f2b-watch.env\n${block("user")}`);
+    await server.paste("runuser --login anna --command 'dash ~/go'", "/", ["dash"], ENV);
     startCron(server);
     await expectNewLines(server, "/home/anna/.f2b-watch");
   });

@@ -249,9 +249,8 @@ describe("a flood", () => {
   });
 
   test("goes as one file where one of 4 MiB holds it, to the last lines", async () => {
-    using scene = new Scene(
-      ...log(...addresses(1_255).map((id) => `ban ${"x".repeat(3_250)}${id}`)),
-    );
+    const bans = addresses(1_255).map((id) => `ban ${"x".repeat(3_250)}${id}`);
+    using scene = new Scene(...log(...bans));
     const { size } = fs.statSync(scene.log);
     expect(size).toBeGreaterThan(4 * 1024 * 1024 - 64 * 1024);
     expect(size).toBeLessThan(4 * 1024 * 1024);

@@ -268,11 +268,10 @@ describe("fail2ban-client", () => {
     await set("loglevel", "DEBUG");
     expect(await rows()).toEqual([answers, where, "log level ok: DEBUG"]);
     await set("loglevel", "ERROR");
-    await set("logtarget", scene.path(".other"));
+    const other = scene.path(".other");
+    await set("logtarget", other);
     const [, elsewhere, level] = await rows();
-    expect(elsewhere).toContain(
-      `log target failed: fail2ban writes to ${scene.path(".other")}, not to `,
-    );
+    expect(elsewhere).toContain(`log target failed: fail2ban writes to ${other}, not to `);
     expect(level).toStartWith("log level failed: ERROR");
     await set("logtarget", "STDOUT");
     expect(await rows()).toContain("log target failed: fail2ban logs to STDOUT, not to a file");

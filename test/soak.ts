@@ -122,9 +122,8 @@ class Soak {
 
   /** The number of the last line that arrived. */
   #delivered(): number {
-    return Number(
-      / (\d+)\n```$/.exec(this.#machine.discord.messages.at(-1)?.content ?? "")?.[1] ?? 0,
-    );
+    const last = this.#machine.discord.messages.at(-1)?.content ?? "";
+    return Number(/ (\d+)\n```$/.exec(last)?.[1] ?? 0);
   }
 
   #fail(): void {
@@ -170,10 +169,8 @@ export async function soak(seconds: number, seed: number) {
 }
 
 if (import.meta.main) {
-  const report = await soak(
-    Number(process.env["SOAK_SECONDS"] ?? 60),
-    Number(process.env["SOAK_SEED"] ?? 1),
-  );
+  const { SOAK_SECONDS = 60, SOAK_SEED = 1 } = process.env;
+  const report = await soak(Number(SOAK_SECONDS), Number(SOAK_SEED));
   console.log(report);
   process.exitCode = report.wrong.length > 0 ? 1 : 0;
 }

@@ -21,9 +21,8 @@ exec /lib/systemd/systemd --system --unit=basic.target
 /** A server with a log of three lines that systemd runs, set up as README says at first. */
 async function booted(): Promise<Server> {
   const server = await Server.start("sh", "-c", BOOT);
-  await until(
-    async () => (await server.run(["systemctl", "is-system-running"])).out === "running\n",
-  );
+  const state = () => server.run(["systemctl", "is-system-running"]);
+  await until(async () => (await state()).out === "running\n");
   server.append(...lines(1, 3));
   fs.chmodSync(server.path(LOG), 0o600);
   await server.install();

@@ -104,10 +104,8 @@ describe("what cannot be seen, and what could act", () => {
 describe("cleanText()", () => {
   const PARTS = [
     ...["a", " ", "\n", "\n", "\r\n", "\r", "\0", "\t", "`", "``", "😀", "é", "\u202e", "\u2028"],
-    ...'key: v|-u a:b|--user=a:b|xoxb-1|/bot1:x|webhooks/1/x|hooks.slack.com/x|password="x'.split(
-      "|",
-    ),
-    ..."token=x|my_secret='x y'|a:b@c|@|:|=|-|\\|'|\"|X-Api-Key: x|own-secret".split("|"),
+    ...'key: v|-u a:b|--user=a:b|/bot1:x|webhooks/1/x|hooks.slack.com/x|password="x'.split("|"),
+    ..."xoxb-1|token=x|my_secret='x y'|a:b@c|@|:|=|-|\\|'|\"|X-Api-Key: x|own-secret".split("|"),
     ..."Authorization: x|2026-11-22 10:32:01,123 |[sshd] Ban 203.0.113.7|2001:db8::7".split("|"),
   ];
 

@@ -658,6 +658,8 @@ class Oracle {
     this.#wasEdited = true;
     if (this.#cameTo.delete(id)) this.#allow([id]);
     if (!isDeleted && !this.delivered.has(id)) this.#exempt.add(id);
+    // A line without a date proves nothing by itself.
+    for (let next = id + 1; this.disk.texts[next] === CONTINUED; next++) this.#allow([next]);
   }
 
   /** What is left of a line whose end was cut off is another line. */

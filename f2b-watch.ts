@@ -1993,7 +1993,8 @@ const PACKED_NAME = /\.(?:gz|zst|xz|bz2|lz4)$/;
 function packingOf(head: Uint8Array): string | undefined {
   // prettier-ignore
   const programs = {
-    "1f8b": "gzip", "28b52ffd": "zstd", fd377a585a00: "xz", "425a68": "bzip2", "04224d18": "lz4",
+    "1f8b": "gzip", "28b52ffd": "zstd", "502a4d18": "zstd", fd377a585a00: "xz", "425a68": "bzip2",
+    "04224d18": "lz4",
   };
   const start = Buffer.from(head.subarray(0, 6)).toString("hex");
   return Object.entries(programs).find(([magic]) => start.startsWith(magic))?.[1];
@@ -2013,10 +2014,11 @@ function siblingName(log: string, name: string) {
   const plain = (beside ? rest : rest.replace(ending, "")).replace(PACKED_NAME, "");
   const digits = /^\.(\d{1,4})$/.exec(plain)?.[1];
   const number = digits === undefined ? undefined : Number(digits);
+  const word = /\b(?:old|bak|prev)\w*/i;
   // `fail2ban-10.0.0.5.log` and `fail2ban-web-2024-01.log` are of other hosts.
-  const isOther = !beside && /[a-z]|^.(?:\d{1,3}\.){3}\d{1,3}$/i.test(plain);
+  const isOther = !beside && /[a-z]|^.(?:\d{1,3}\.){3}\d{1,3}$/i.test(plain.replace(word, ""));
   const isRotated = !isOther && /^\.\d{1,4}$|\d{4}[-._]?\d\d|(?:\.\d{1,4}){2}/.test(plain);
-  const isOld = isRotated || /\b(?:old|bak|prev)/i.test(plain);
+  const isOld = isRotated || (!isOther && word.test(plain));
   // It may be another log's: contents must say.
   const isStranger = !beside && !isOld;
   return { isRotated, isOld, isStranger, number };
@@ -2032,7 +2034,8 @@ function byAge<File extends Pick<OpenFile, "name" | "number" | "firstTime" | "la
 ) {
   let oldest = "";
   const named = files.toSorted(
-    (a, b) => (b.number ?? -1) - (a.number ?? -1) || (a.name < b.name ? -1 : 1),
+    (a, b) =>
+      (b.number ?? -1) - (a.number ?? -1) || (a.firstTime + a.name < b.firstTime + b.name ? -1 : 1),
   );
   const ages = named.map((file) => {
     const { number, firstTime, lastTime } = file;
@@ -2069,12 +2072,16 @@ function planRead(progress: Progress, all: readonly OpenFile[]) {
   const finds = new Map(files.map((file) => [file, file.found(progress, isHere)]));
   const foundBy = (proof: string) => files.findLast((file) => finds.get(file)?.by === proof);
   const holder = foundBy("position") ?? foundBy("last line");
-  const age = holder ? files.indexOf(holder) : -1;
   const isGap = cursor !== undefined && !holder;
-  // Where the position is known, a file that begins like an older one is another one nevertheless.
+  const place = holder ?? foundBy("lines");
+  const age = place ? files.indexOf(place) : -1;
+  // Where the position is known, a younger file that begins like an older one is another one.
   const knownIn = (file: OpenFile) => {
-    const { offset = 0, known = 0 } = finds.get(file) ?? {};
-    return isGap ? offset : known;
+    const { offset = 0, end = 0, isProven = true } = finds.get(file) ?? {};
+    // Of an older one all was sent, unless it could not be read.
+    const isOlder = files.indexOf(file) < age;
+    if (isGap || (isOlder && !file.wasLeftOut(progress))) return offset;
+    return isProven || isOlder ? end : 0;
   };
   const { lastTime = "", trail = [] } = cursor ?? {};
   const hasLiveLine = files.some((file) => file.isLive && file.hasLine());
@@ -2084,8 +2091,8 @@ function planRead(progress: Progress, all: readonly OpenFile[]) {
     const isHolder = file === holder;
     // All of it was sent, or lay there before, whatever became of it. The order of dates is not
     // sure, as a clock may have been put back: there it must end before the oldest known line.
-    const isNumbered = file.number !== undefined && holder?.number !== undefined;
-    const isSure = (holder?.isLive || isNumbered) && !file.wasLeftOut(progress);
+    const isNumbered = file.number !== undefined && place?.number !== undefined;
+    const isSure = (place?.isLive || isNumbered) && !file.wasLeftOut(progress);
     const knownSince = (isSure ? lastTime : trail.at(-1)?.[2]) ?? "";
     if (index < age && file.lastTime !== "" && file.lastTime < knownSince) continue;
     const sent = Math.max(knownIn(file), file.finishedAt(progress));
@@ -3410,7 +3417,8 @@ class OpenFile {
     const { end } = this;
     // Cut short, or put back, beside a copy that holds all of it.
     if (end.offset > 0 && older.matches(end)) return end.offset;
-    return this.#find(older.end)?.known ?? 0;
+    const found = this.#find(older.end);
+    return found?.isProven ? found.end : 0;
   }
 
   /** Whether it has all of a file whose last line ends at `end`, behind other lines. */
@@ -3427,7 +3435,7 @@ class OpenFile {
     if (!cursor) return undefined;
     if (this.matches(cursor)) {
       const offset = part ? cursor.offset : this.resumeAt(cursor.offset);
-      return { offset, known: offset, by: "position" as const };
+      return { offset, end: offset, isProven: true, by: "position" as const };
     }
     // To look for lines takes a while: not where it changes nothing.
     const isDone = isElsewhere && this.finishedAt(progress) >= this.size;
@@ -3449,10 +3457,10 @@ class OpenFile {
     const newest = isYounger ? undefined : this.#newestKnown(cursor);
     if (!newest) return undefined;
     const { rank, end, isProven } = newest;
-    if (rank === 0) return { offset: end, known: end, by: "last line" as const };
+    if (rank === 0) return { offset: end, end, isProven, by: "last line" as const };
     const offset = this.#endOfOld(end, lastTime);
     if (offset === 0) return undefined;
-    return { offset, known: isProven ? end : 0, by: "lines" as const };
+    return { offset, end, isProven, by: "lines" as const };
   }
 
   /**
@@ -3477,7 +3485,7 @@ class OpenFile {
       if (found < rank || isNext) [rank, knownEnd, equal] = [found, end, isNext ? equal + 1 : 1];
       last = end;
     }
-    const isProven = knownEnd === last || (hits > 1 && rank < 8);
+    const isProven = rank === 0 || knownEnd === last || (hits > 1 && rank < 8);
     return rank < Infinity ? { rank, end: knownEnd, isProven } : undefined;
   }
 
@@ -3545,12 +3553,11 @@ function rotationPath(world: World, log: string): string {
  */
 function listSiblings(world: World, log: string) {
   const path = rotationPath(world, log);
-  const present = new Set(world.fs.readdirSync(dirname(path)));
-  const files = [...present].sort().flatMap((name) => {
+  const present = world.fs.readdirSync(dirname(path)).sort();
+  const found = present.flatMap((name) => {
     // A link may have a name of its own for ever, and what it links to one of today.
     const sibling = siblingName(basename(path), name) ?? siblingName(basename(log), name);
-    const isBeingMade = PACKED_NAME.test(name) && present.has(name.replace(PACKED_NAME, ""));
-    if (!sibling || isBeingMade) return [];
+    if (!sibling) return [];
     const at = resolve(dirname(path), name);
     const stat = world.fs.lstatSync(at, { throwIfNoEntry: false });
     if (!stat) return [];
@@ -3559,6 +3566,10 @@ function listSiblings(world: World, log: string) {
     const mark = [reportKey, writtenMs, stat.uid, stat.gid, stat.mode].join(" ");
     return { ...sibling, name, path: at, inode, writtenMs, reportKey, mark };
   });
+  const plain = new Map(found.map(({ name, writtenMs }) => [name, writtenMs]));
+  const plainMs = (name: string) =>
+    PACKED_NAME.test(name) ? plain.get(name.replace(PACKED_NAME, "")) : undefined;
+  const files = found.filter(({ name, writtenMs }) => writtenMs < (plainMs(name) ?? Infinity));
   const own = files.filter(({ isStranger }) => !isStranger);
   return { files, snapshot: fingerprint(own.map(({ mark }) => mark).join("\n")) };
 }
@@ -3670,13 +3681,13 @@ type LeftOut = Pick<OpenFile, "name" | "number" | "writtenMs"> & { reportKey: st
  * Opens what lies beside the log without following links: files of root or of the log's owner.
  * Tries again until no name changed hands meanwhile (`isSettled`): a rotation would show one file
  * twice, or hide one; and what is being rotated may be closed to us for a moment.
- * `isOurs`: whether a file is the log's that only its contents can show.
+ * `proofOf`: what shows that a file is the log's, where its name does not.
  */
 async function openSiblings(
   world: World,
   log: string,
   live: OpenFile | undefined,
-  isOurs = (_: OpenFile) => false,
+  proofOf: (file: OpenFile) => "position" | "between" | undefined = () => undefined,
 ) {
   const owner = live?.stat.uid ?? world.uid();
   const distrust: Distrust = ({ uid, nlink }) =>
@@ -3685,8 +3696,8 @@ async function openSiblings(
     listing?.files.map(({ name, inode }) => `${name} ${inode}`).join("\n");
   const unlisted = { number: undefined, reportKey: "", writtenMs: 0, why: "it cannot be listed" };
   for (let tries = 1; ; tries++) {
-    const open: OpenFile[] = [];
-    const leftOut: LeftOut[] = [];
+    const [open, between, leftOut]: [OpenFile[], OpenFile[], LeftOut[]] = [[], [], []];
+    let isStrange = false;
     const listing = ifPossible(() => listSiblings(world, log));
     if (!listing) leftOut.push({ ...unlisted, name: dirname(rotationPath(world, log)) });
     for (const sibling of listing?.files ?? []) {
@@ -3695,8 +3706,11 @@ async function openSiblings(
       try {
         const { descriptor, stat } = openRegular(world, path, distrust, fs.constants.O_NOFOLLOW);
         const file = new OpenFile(world, { name, number, isRotated, descriptor, stat });
-        if (!isStranger || isOurs(file)) open.push(file);
+        const proof = isStranger ? proofOf(file) : undefined;
+        if (proof === "between") between.push(file);
+        else if (proof || !isStranger) open.push(file);
         else file.close();
+        isStrange ||= proof === "position";
       } catch (error) {
         if (error instanceof Fault) throw error;
         const why = errorCode(error) === "ELOOP" ? "a link" : reason(error);
@@ -3704,9 +3718,12 @@ async function openSiblings(
         if (isOld) leftOut.push({ ...sibling, why });
       }
     }
+    // Where the log's rotated files have names that tell nothing, there may be more of them.
+    if (isStrange) open.push(...between);
+    else for (const file of between) file.close();
     const isSettled = namesIn(ifPossible(() => listSiblings(world, log))) === namesIn(listing);
     if (tries >= 5 || (isSettled && (leftOut.length === 0 || tries > 1)))
-      return { live, open, leftOut, snapshot: listing?.snapshot, isSettled, isOurs };
+      return { live, open, leftOut, snapshot: listing?.snapshot, isSettled, proofOf };
     for (const file of open) file.close();
     if (leftOut.length > 0) await world.sleep(100);
   }
@@ -3738,7 +3755,7 @@ async function unpackSiblings(
   scratchPath: string,
   isWanted: (packed: OpenFile) => boolean,
 ) {
-  const { live, leftOut, isSettled, isOurs } = siblings;
+  const { live, leftOut, isSettled, proofOf } = siblings;
   const opened: OpenFile[] = [];
   for (const packed of siblings.open) {
     const { name, number, isRotated, key, stat, writtenMs } = packed;
@@ -3761,7 +3778,7 @@ async function unpackSiblings(
   const own = [...opened.filter(({ isRotated }) => isRotated), ...(live ? [live] : [])];
   const others = opened.filter((file) => {
     const isYounger = own.every(({ lastTime }) => file.firstTime > lastTime);
-    return !file.isRotated && !isOurs(file) && live?.firstTime && isYounger;
+    return !file.isRotated && !proofOf(file) && live?.firstTime && isYounger;
   });
   for (const file of others) file.close();
   const open = byAge(opened.filter((file) => !others.includes(file)));
@@ -4406,14 +4423,14 @@ async function siblingsFor(job: Job, all: boolean): Promise<LogFiles> {
   const isOn = ({ cursor }: Progress) => cursor !== undefined && live?.matches(cursor) === true;
   // The first states noted no compressed files: where the log continues, none of them matters.
   const isKnown = (part: Progress, key: string) => part.known?.includes(key) ?? isOn(part);
-  // Of any name: it holds a position, or what was written between that and the log.
-  const isOurs = (file: OpenFile) =>
-    parts.some(({ cursor }) => {
-      const isBehind = file.firstTime >= (cursor?.lastTime ?? "~");
-      const isBetween = isBehind && file.lastTime <= (live?.firstTime ?? "");
-      return cursor !== undefined && (isBetween || file.matches(cursor));
-    });
-  const siblings = await openSiblings(world, log, live, isOurs);
+  // It holds a position, or what was written between that and the log.
+  const proofOf = (file: OpenFile) => {
+    const cursors = parts.flatMap(({ cursor }) => cursor ?? []);
+    if (cursors.some((cursor) => file.matches(cursor))) return "position";
+    const isBehind = cursors.some(({ lastTime = "~" }) => file.firstTime >= lastTime);
+    return isBehind && file.lastTime <= (live?.firstTime ?? "") ? "between" : undefined;
+  };
+  const siblings = await openSiblings(world, log, live, proofOf);
   const newestMs = Math.max(...siblings.open.map(({ writtenMs }) => writtenMs));
   const isWanted = ({ key = "", writtenMs }: OpenFile) =>
     all ||
@@ -4788,7 +4805,9 @@ function findLogs(world: World, settings: Settings): Settings[] {
   let logs = [path];
   if (manyLogs) {
     // A log that was rotated away and not created again is still a log.
-    const rotated = world.fs.globSync(`${path}.1`).map((name) => name.slice(0, -".1".length));
+    const rotated = world.fs
+      .globSync(`${path}{.1,.1.*,-[0-9]*}`)
+      .map((name) => name.replace(/(?:\.1|-\d[\d._-]*)(?:\.\w+)?$/, ""));
     const found = [...new Set([...world.fs.globSync(path), ...rotated])].sort();
     // A file whose own name has a wildcard is one log if nothing else matches.
     if (found.length === 0 && world.fs.existsSync(path)) found.push(path);
@@ -4911,8 +4930,12 @@ async function planFor(job: Job, destination: Destination, progress: Progress) {
     older = (await job.siblings()).open.at(-1);
   const missing = findMissing(job, plan, progress, siblings);
   const named = [...siblings.keys.filter((key) => key !== last?.key), ...missing.named];
-  // What was sent of other files is not forgotten when the cursor moves.
+  // What was sent of other files is not forgotten when the cursor moves, nor where it was.
   const sent = [...anchorsAt("sent"), ...plan.done.flatMap((file) => ends.get(file) ?? [])];
+  if (plan.isGap && cursor) {
+    const { offset, lastLineHash, headHash } = cursor;
+    sent.push({ offset, lastLineHash, headHash });
+  }
   progress.finished = mergeFinished(progress.finished, sent);
   if (missing.notice) progress.notice = missing.notice;
   if (missing.isLost) progress.gap = true;
@@ -5740,6 +5763,8 @@ class LogSource implements Source {
     progress.total = position.total;
     const cursor = this.hasMoved || spot.part ? this.#feed.cursorOf(position) : undefined;
     if (cursor) [progress.cursor, progress.drained] = [cursor, undefined];
+    // fail2ban writes to the log again.
+    if (cursor && this.#plan.segments[position.segment]?.file.isLive) progress.held = undefined;
     progress.part = spot.part;
     const ends = this.#plan.segments.slice(0, position.segment).flatMap(({ end }) => end ?? []);
     progress.finished = mergeFinished(progress.finished, ends);

@@ -73,12 +73,12 @@ describe("--log with a glob", () => {
     expect(scene.told()["Fail2Ban · db-1"]).toEqual(lines(1, 2));
   });
 
-  test("finds a host that is new, and goes on in one that was rotated away", async () => {
+  test.each([".1", "-20261122"])("finds a new host, goes on in one rotated to %s", async (to) => {
     using scene = new Hosts();
     scene.appendAt("web-1", ...lines(1, 3));
     await scene.run();
     scene.appendAt("web-1", line(4));
-    fs.renameSync(scene.at("web-1"), scene.at("web-1", ".1"));
+    fs.renameSync(scene.at("web-1"), scene.at("web-1", to));
     scene.appendAt("web-2", line(5));
     await scene.pass();
     scene.appendAt("web-1", line(6));

@@ -53,7 +53,7 @@ function rejoined(posted: string[]): string[] {
  *   keep=6-8 cut=50 tail=50 empty   rewritten in place: these lines, the first or last bytes, nothing
  *   copy.1 link.1 back.1 rm.1 gz.1 zst.1 xz.1   the log copied, linked, replaced by a file; removed, packed
  *   spoil.1=short spoil.1=wrong   the second half of the file is gone, or other bytes
- *   members.1=9 half.1   packed in two members, cut there; half of the packed file lies beside it
+ *   members.1=9 half.1 skip.1   packed in two members, cut there; half of it lies beside it; a frame to skip
  *   symlink/a ln.1   the log is a link to this, this one to `/outside`
  *   fifo zero.1 mkdir.1 nul=9 bom junk.1 zip.1   what is no file, or no text, or not packed
  *   forbid.1 forbid.1=1 eio.1 nolist broken=9 broken.1 allow   no right to open this, or once, no good disk,
@@ -284,6 +284,10 @@ class Story extends Scene {
         fs.writeFileSync(`${path}.gz`, Buffer.concat(parts.map((part) => gzipSync(part))));
         this.remove(suffix);
       },
+      skip: () => {
+        const frame = Buffer.from("502a4d180400000000000000", "hex");
+        fs.writeFileSync(path, Buffer.concat([frame, fs.readFileSync(path)]));
+      },
       spoil: () => {
         const packed = fs.readFileSync(path);
         const half = packed.length >> 1;
@@ -376,6 +380,7 @@ const HISTORIES: Record<string, string> = {
   "12. the flushlogs window: the old file still grows": "+6 rotate =6 .1+7-8 +9-10 =7-10",
   "12. the same, all was sent": "rotate = .1+6-7 +8-9 =6-9",
   "12. a line is completed in the old file": "rotate .1+6< = .1+6> =6",
+  "13. a run is stopped in the new log": "rotate = wait=70 +6-200 stop1 =6-200",
   "14. two rotations": "+6-8 rotate +9-12 rotate +13-14 =6-14",
   "14. two rotations, the newer log empty": "+6 rotate +7 rotate =6-7 +8 =8",
   "15. four, the older compressed":
@@ -428,6 +433,12 @@ const HISTORIES: Record<string, string> = {
     "new +1-40 =1-40 rotate +41-80 =41-80 keep.1=1-37 = rotate +81 =81 keep.1=51-80 +82 =82",
   "31. all logs in one file, the newest first":
     "new +1-40 =1-40 rotate +41-80 =41-80 keep.all=41-80,1-40 = +81 =81",
+  "31. a dated file is edited while a younger one holds the position":
+    "new +1-30 =1-30 rotate-20261101 +31-60 =31-60 rotate-20261108 +61-90 =61-90 rotate-20261115 " +
+    "keep-20261101=1!,2-30 +91 =91",
+  "31. the last line of each file is edited":
+    "new +1-30 =1-30 rotate +31-60 =31-60 rotate +61-90 =61-90 " +
+    "keep.2=1-29,30! keep.1=31-59,60! keep=61-89,90!,91 gap30=91",
   "31. lines that stand only in a copy": "new +1-10 =1-10 +11-12 copy.1 keep=1-10,13 =11-13",
   "31. copied, edited, nothing sent": "new +1-4 down exit75 copy.1 keep=1-3,4! exit75 up =1-4,4!",
   "31. put back beside its packed copy": "new + = +1-5 rotate gz.1 +6-60 rotate keep=4-5 =1-60",
@@ -444,6 +455,8 @@ const HISTORIES: Record<string, string> = {
   "32. compressed at once by a program that is not here":
     "noxz rotate xz.1 +6 =6 rotate bzip.1 +7 =7",
   "32. the same, one line was unread": "noxz +6 rotate xz.1 +7 gap5=7 says=xz.is.not.installed",
+  "32. packed by pzstd": "+6 rotate zst.1 skip.1.zst +7 =6-7",
+  "34. .1 beside an older .1.gz": "+6 rotate gz.1 mtime.1.gz=17e8 +7 rotate.1 +8 =6-8",
   "35. what should be packed is not": "+6 rotate rm.1 junk.1.gz +7 gap5=7",
   "35. half of .1.gz, told once": "+6-400 rotate half.1 rm.1 run run run run once=damaged",
   "36. a log that packs 300 to 1": "new +1*80000 end= +2 rotate zst.1 +3 =2-3",
@@ -497,6 +510,8 @@ const HISTORIES: Record<string, string> = {
   "99. a younger file stays closed":
     "+6 rotate +7 rotate +8 eio.1 gap5=6,8 says=not.read:.fail2ban.log.1.\\(",
   "99. the same, a moment later it can": "+6-8 rotate +9-12 rotate +13-14 forbid.1=1 =6-14",
+  "99. a file that was closed is opened when more was sent":
+    "+6 rotate +7-20 forbid.1 gap5=7-20 +21-30 =21-30 allow chmod.1=600 =6",
   "99. a younger file that was closed is opened":
     "+6 rotate +7 rotate +8 forbid.1 gap5=6,8 allow chmod.1=600 =7 +9 =9",
   "100. the folder cannot be listed at the first run":
@@ -534,6 +549,8 @@ const HISTORIES: Record<string, string> = {
   "down from the first run, the log goes": "new +1-5 down exit75 up rm +6-7 wait=3600 gap0=6-7",
   "20,000 lines, back at 12,345":
     "new +1-20000 =1-20000 keep=1-12345,20001-20005 gap20000=20001-20005",
+  "another log beside it, rotated at the same time":
+    "new +1-2 =1-2 rotate + /fail2ban-web.log+3! /fail2ban-web.log.old+4! /fail2ban-web.log.1+4! = +5 =5",
   "another log beside it": "/fail2ban-other.log+2!,4! +6-7 =6-7 /fail2ban-other.log+9! +10 =10",
   "any name of the log's stem": "+6 rotate/fail2ban-archived.log +7 =6-7",
   "a name that tells nothing, younger than the log": "empty +6-9 rotate.old keep=1-5 = +10 =6-10",

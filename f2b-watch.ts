@@ -3192,6 +3192,9 @@ const PAGE_BYTES = 64 * 1024;
 /** How far into a file its first time, or the start of a line, is looked for. */
 const SEARCH_BYTES = 32 * 1024;
 
+/** Stands for the files of a folder that could not be listed. */
+const UNLISTED = "unlisted";
+
 /** A file as it was opened, with what its name says; if unpacked, with the `key` of the packed. */
 type Opened = Pick<OpenFile, "name" | "descriptor" | "stat"> &
   Partial<Pick<OpenFile, "isLive" | "number" | "isRotated" | "size" | "key" | "why">>;
@@ -3395,9 +3398,10 @@ class OpenFile {
     return begun < ANCHOR_LINE_BYTES ? end - begun : end;
   }
 
-  /** Whether an earlier run could not read it, under whatever name. */
+  /** Whether an earlier run could not read it, under whatever name, or not list its folder. */
   wasLeftOut({ known = [] }: Progress): boolean {
-    return known.some((key) => key.endsWith(reportKeyOf("", this.stat)));
+    const key = reportKeyOf("", this.stat);
+    return known.some((each) => each === UNLISTED || each.endsWith(key));
   }
 
   /** Where an earlier reader left it. */
@@ -3694,7 +3698,12 @@ async function openSiblings(
     uid === owner || (uid === 0 && nlink === 1) ? undefined : "a hard link, or another user's";
   const namesIn = (listing?: ReturnType<typeof listSiblings>) =>
     listing?.files.map(({ name, inode }) => `${name} ${inode}`).join("\n");
-  const unlisted = { number: undefined, reportKey: "", writtenMs: 0, why: "it cannot be listed" };
+  const unlisted = {
+    number: undefined,
+    writtenMs: 0,
+    reportKey: UNLISTED,
+    why: "it cannot be listed",
+  };
   for (let tries = 1; ; tries++) {
     const [open, between, leftOut]: [OpenFile[], OpenFile[], LeftOut[]] = [[], [], []];
     let isStrange = false;
@@ -4930,6 +4939,8 @@ async function planFor(job: Job, destination: Destination, progress: Progress) {
     older = (await job.siblings()).open.at(-1);
   const missing = findMissing(job, plan, progress, siblings);
   const named = [...siblings.keys.filter((key) => key !== last?.key), ...missing.named];
+  const isOver = (key: string) =>
+    named.includes(key) || (key === UNLISTED && siblings.snapshot !== undefined);
   // What was sent of other files is not forgotten when the cursor moves, nor where it was.
   const sent = [...anchorsAt("sent"), ...plan.done.flatMap((file) => ends.get(file) ?? [])];
   if (plan.isGap && cursor) {
@@ -4948,7 +4959,7 @@ async function planFor(job: Job, destination: Destination, progress: Progress) {
     // file holds it.
     ends: [...ends.values(), ...anchorsAt("from")],
     listing: siblings.snapshot ?? listing,
-    known: latest([...known.filter((key) => !named.includes(key)), ...named], named.length),
+    known: latest([...known.filter((key) => !isOver(key)), ...named], named.length),
   };
 }
 
@@ -4984,7 +4995,9 @@ function findMissing(
 ) {
   const { cursor, known = [], drained = { file: "", writtenMs: NaN } } = progress;
   const first = segments[0]?.file;
-  const unreadable = leftOut.filter(({ reportKey }) => !known.includes(reportKey));
+  const unreadable = leftOut.filter(
+    ({ reportKey }) => reportKey === UNLISTED || !known.includes(reportKey),
+  );
   // Compressing keeps the time when a file was last written; bzip2 keeps the second.
   const sentMs = [drained.writtenMs, drained.writtenMs - (drained.writtenMs % SECOND)];
   const isSent = isGap && unreadable.some(({ writtenMs }) => sentMs.includes(writtenMs));
@@ -5013,7 +5026,7 @@ function findMissing(
   return {
     notice: isLost || unread.length > 0 ? gapNotice(settings, details) : undefined,
     isLost,
-    named: [...unreadable, ...damaged].flatMap(({ reportKey }) => reportKey || []),
+    named: [...unreadable, ...damaged].map(({ reportKey }) => reportKey),
   };
 }
 
@@ -5040,7 +5053,7 @@ async function startProgress(job: Job): Promise<Progress> {
   const finished = open
     .filter((file) => file.size > 0 && !file.isCopyIn(files))
     .map((file) => file.anchorAt(file.size));
-  const known = [...keys, ...leftOut.flatMap(({ reportKey }) => reportKey || [])];
+  const known = [...keys, ...leftOut.map(({ reportKey }) => reportKey)];
   const seen = { ...blank, finished, known };
   if (!live?.hasLine()) return seen;
   const end = settings.from === "end" ? live.lastLineEnd() : 0;

@@ -516,6 +516,8 @@ const HISTORIES: Record<string, string> = {
     "+6 rotate +7 rotate +8 forbid.1 gap5=6,8 allow chmod.1=600 =7 +9 =9",
   "100. the folder cannot be listed at the first run":
     "new nolist +1-5 =1-5 allow +6 rotate +7 =6-7 +8 rotate +9 =8-9",
+  "100. the folder cannot be listed while the log rotates":
+    "+6 nolist rotate +7-20 gap5=7-20 +21 =21 allow =6 rotate +22 =22",
   "100. the folder cannot be listed": "nolist +6 =6 rotate +7 gap6=7 says=cannot.be.listed",
   "101. the log is a link, which is followed, switched, lost and found":
     "new /a+1-3 symlink/a =1-3 /a+4 =4 /b+5-6 symlink/b gap4=5-6 " +

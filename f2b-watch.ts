@@ -2102,7 +2102,9 @@ function planRead(progress: Progress, all: readonly OpenFile[]) {
       // What this file has behind other lines was trimmed off it, and is read here.
       const isTrimmed = older.from === 0 && older.file !== holder && file.holds(older.file, end);
       if (isTrimmed) segments.splice(segments.indexOf(older), 1);
-      else from = Math.max(from, end);
+      // Lines may have been taken out of the older one.
+      else if (end > from && file.countLines(0, end) <= older.file.countLines(0, older.file.size))
+        from = end;
     }
     const isUnread = file.isLive ? hasLiveLine || from > 0 : from < file.size;
     if (sent === file.size && !isHolder) done.push(file);

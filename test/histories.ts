@@ -706,7 +706,7 @@ class Oracle {
   }
 
   /** After a run that says that all is done. */
-  done(condition: StateCondition, isNoticeLeft: boolean): void {
+  done(condition: StateCondition, isNoticeLeft: boolean, isInLog: boolean): void {
     if (condition !== "good") this.#fail(`the state is ${condition} after a run`);
     const { live, files } = this.disk;
     const own = [...files].filter(([suffix]) => !/old/.test(suffix));
@@ -736,8 +736,9 @@ class Oracle {
     }
     this.#gapTold = false;
     this.#back = [];
-    // Behind an older state it is known by the next message only where the log was sent to its end.
-    if (this.#lastIds.length > 0) this.#noticeFits = isNoticeLeft;
+    // Behind an older state, or none, it is known by the next message from the log only where that
+    // was sent to its end.
+    if (this.#lastIds.length > 0 && isInLog) this.#noticeFits = isNoticeLeft;
     this.#views = [];
     // A run with nothing new writes nothing, also behind one that was killed before it wrote this.
     const isEnd = this.#noteEnd();
@@ -1053,7 +1054,8 @@ class Player {
     if (cut !== undefined && !elsewhere.has(cut)) this.oracle.cut(cut, text[keep] === "\n");
     disk.files.set("", text.slice(0, keep));
     const kept = cut === undefined ? left : [...left, cut];
-    this.oracle.broughtBack(kept.filter((id) => elsewhere.has(id)));
+    const glued = this.#lineEnds(text.slice(0, keep)).filter((id) => !left.includes(id));
+    this.oracle.broughtBack([...kept.filter((id) => elsewhere.has(id)), ...glued]);
     this.#tell(`the log is truncated from ${text.length} to ${keep} bytes`);
   }
 
@@ -1062,15 +1064,18 @@ class Player {
     this.#tell("the log is emptied in place");
   }
 
+  /** Lines also behind what a cut left of another one. */
+  #lineEnds(text: string): number[] {
+    return [...text.matchAll(/#(\d+)~$/gm)].map(([, id]) => Number(id));
+  }
+
   /** As a disk in memory that is saved now and then, or a backup: the log is what it once was. */
   _rollBack(a: number, b: number): void {
     const text = this.#pick(this.#snapshots, a);
     if (text === undefined) return;
     this.disk.replace(text, b < 0.5);
     const ids = this.disk.wholeLines(text);
-    // Also behind what a cut left of a line.
-    const ends = [...text.matchAll(/#(\d+)~$/gm)].map(([, id]) => Number(id));
-    this.oracle.broughtBack([...new Set([...ids, ...ends])]);
+    this.oracle.broughtBack([...new Set([...ids, ...this.#lineEnds(text)])]);
     this.#tell(`the log is back at ${ids.length} lines${b < 0.5 ? ", as a new file" : ""}`);
   }
 
@@ -1288,8 +1293,8 @@ class Player {
     if (![0, 66, 75].includes(code)) this.oracle.failure ??= `exit ${code}: ${this.lastError}`;
     if (code === 66 && this.disk.files.has("")) this.oracle.failure ??= `exit 66 with a log`;
     if (code !== 75) {
-      const isNoticeLeft = typeof left !== "string" && !!left.destinations["discord"]?.notice;
-      this.oracle.done(this.#stateCondition(left), isNoticeLeft);
+      const { notice, held } = (typeof left !== "string" && left.destinations["discord"]) || {};
+      this.oracle.done(this.#stateCondition(left), notice !== undefined, held === undefined);
     }
     return code;
   }

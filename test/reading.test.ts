@@ -439,6 +439,8 @@ const HISTORIES: Record<string, string> = {
   "31. the last line of each file is edited":
     "new +1-30 =1-30 rotate +31-60 =31-60 rotate +61-90 =61-90 " +
     "keep.2=1-29,30! keep.1=31-59,60! keep=61-89,90!,91 gap30=91",
+  "31. the log lacks a line and its end, which its copy has":
+    "new + = +1-5 copy-20261101 keep=1,3 rotate-20261102 =1,3,1-5",
   "31. lines that stand only in a copy": "new +1-10 =1-10 +11-12 copy.1 keep=1-10,13 =11-13",
   "31. copied, edited, nothing sent": "new +1-4 down exit75 copy.1 keep=1-3,4! exit75 up =1-4,4!",
   "31. put back beside its packed copy": "new + = +1-5 rotate gz.1 +6-60 rotate keep=4-5 =1-60",

@@ -3282,7 +3282,9 @@ class OpenFile {
   }
 
   get lastTime(): string {
-    const times = () => linesBack(this.readBefore(this.size, ANCHOR_TAIL_BYTES)).map(lineTime);
+    // Behind what a cut left of a line stands a younger one.
+    const timeOf = (line: Uint8Array) => gluedTime(line) || lineTime(line);
+    const times = () => linesBack(this.readBefore(this.size, ANCHOR_TAIL_BYTES)).map(timeOf);
     return (this.#lastTime ??= times().find((time) => time !== "") ?? "");
   }
 

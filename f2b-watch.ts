@@ -4817,10 +4817,13 @@ function findLogs(world: World, settings: Settings): Settings[] {
   const { log: path, manyLogs } = settings;
   let logs = [path];
   if (manyLogs) {
-    // A log that was rotated away and not created again is still a log.
+    // A log that was rotated away and not created again is still a log; by its packed or dated
+    // files alone, as those of a host that is gone, only if it was read before.
+    const wasRead = (log: string) => world.fs.existsSync(statePathOf({ ...settings, log }));
     const rotated = world.fs
       .globSync(`${path}{.1,.1.*,-[0-9]*}`)
-      .map((name) => name.replace(/(?:\.1|-\d[\d._-]*)(?:\.\w+)?$/, ""));
+      .map((name) => name.replace(/(?:\.1|-\d[\d._-]*)(?:\.\w+)?$/, ""))
+      .filter((log) => world.fs.existsSync(`${log}.1`) || wasRead(log));
     const found = [...new Set([...world.fs.globSync(path), ...rotated])].sort();
     // A file whose own name has a wildcard is one log if nothing else matches.
     if (found.length === 0 && world.fs.existsSync(path)) found.push(path);

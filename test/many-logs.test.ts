@@ -79,6 +79,9 @@ describe("--log with a glob", () => {
     await scene.run();
     scene.appendAt("web-1", line(4));
     fs.renameSync(scene.at("web-1"), scene.at("web-1", to));
+    // Of a host that was gone before the first run.
+    scene.appendAt("web-0", line(0));
+    fs.renameSync(scene.at("web-0"), scene.at("web-0", "-20251122"));
     scene.appendAt("web-2", line(5));
     await scene.pass();
     scene.appendAt("web-1", line(6));

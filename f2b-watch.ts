@@ -1955,9 +1955,13 @@ function markOf(lines: readonly Uint8Array[]): string {
   return "";
 }
 
+/** Anchors with the same one are of the same place. */
+function placeMark({ offset, lastLineHash, headHash }: Anchor): string {
+  return [offset, lastLineHash, headHash.at(-1)].join();
+}
+
 function sameAnchor(one: Anchor, other: Anchor): boolean {
-  const proofOf = (at: Anchor) => [at.offset, at.lastLineHash, at.headHash.at(-1)].join();
-  return proofOf(one) === proofOf(other);
+  return placeMark(one) === placeMark(other);
 }
 
 /** The time of a line that stands right behind what a cut left of another one; else empty. */
@@ -2118,6 +2122,7 @@ function planRead(progress: Progress, all: readonly OpenFile[]) {
   segments.sort((one, other) => Number(other.file === begun) - Number(one.file === begun));
   return { isGap, resumes, segments, done };
 }
+type Plan = ReturnType<typeof planRead>;
 
 // ── Core: services ──────────────────────────────────────────────────────────────────────────────
 // Pure. Where messages go: each service is one literal, and SERVICES is the only place that knows
@@ -3561,10 +3566,12 @@ function rotationPath(world: World, log: string): string {
  */
 function listSiblings(world: World, log: string) {
   const path = rotationPath(world, log);
+  const [target, link] = [basename(path), basename(log)];
   const present = world.fs.readdirSync(dirname(path)).sort();
   const found = present.flatMap((name) => {
+    let sibling = siblingName(target, name);
     // A link may have a name of its own for ever, and what it links to one of today.
-    const sibling = siblingName(basename(path), name) ?? siblingName(basename(log), name);
+    if (link !== target && name !== target) sibling ??= siblingName(link, name);
     if (!sibling) return [];
     const at = resolve(dirname(path), name);
     const stat = world.fs.lstatSync(at, { throwIfNoEntry: false });
@@ -4859,7 +4866,8 @@ async function onEachLog(world: World, logs: Settings[], work: (own: Settings) =
 
 /** With those that are noted now behind those that were known. */
 function mergeFinished(known: readonly Anchor[], more: readonly Anchor[]): Anchor[] {
-  return [...known.filter((anchor) => !more.some((other) => sameAnchor(anchor, other))), ...more];
+  const marks = new Set(more.map(placeMark));
+  return [...known.filter((anchor) => !marks.has(placeMark(anchor))), ...more];
 }
 
 /** What was noted now, of files that are there, and some of others. */
@@ -4901,12 +4909,7 @@ async function planFor(job: Job, destination: Destination, progress: Progress) {
   const isHere = live !== undefined && cursor !== undefined && live.matches(cursor);
   const isSame =
     isHere && listing === ifPossible(() => listSiblings(world, settings.log))?.snapshot;
-  const nothing: ReturnType<typeof planRead> = {
-    isGap: false,
-    resumes: false,
-    segments: [],
-    done: [],
-  };
+  const nothing: Plan = { isGap: false, resumes: false, segments: [], done: [] };
   let [files, siblings, plan] = [live ? [live] : [], NO_SIBLINGS, nothing];
   if (isSame)
     plan = { ...plan, segments: [{ file: live, from: cursor.offset, sent: 0, isDone: false }] };
@@ -4996,7 +4999,7 @@ function lastLines(live: OpenFile): string[] {
  */
 function findMissing(
   { live, settings }: Job,
-  { isGap, resumes, segments }: ReturnType<typeof planRead>,
+  { isGap, resumes, segments }: Plan,
   progress: Progress,
   { leftOut }: LogFiles,
 ) {

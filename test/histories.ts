@@ -10,16 +10,19 @@
  * - no notice for what was lost from a log that was sent to its end and holds, in the same file, only
  *   younger lines since: "What was sent to its end and then emptied is no gap." Behind the beginning of
  *   a line that a run left in it, a notice fits.
- * - a notice while the last line stands where it stood only if it has no date of its own: "Content proves
- *   identity". Behind an older state, or a message in doubt: "State damaged → its older copy".
- * - what comes again behind a notice: "Nothing matches → …, then every sibling that is not known to be
- *   finished", and "State damaged → its older copy; both damaged → the gap rule."
+ * - a notice while the last line stands where it stood only if it has no date of its own, or stands behind
+ *   what a cut left of another: "Content proves identity". Behind an older state, until the next message
+ *   from the log, or behind a message in doubt: "State damaged → its older copy".
+ * - what comes again behind a notice, until a run has done all, or what was not there when it came:
+ *   "Nothing matches → …, then every sibling that is not known to be finished", and "State damaged → its
+ *   older copy; both damaged → the gap rule."
  * - what comes again of a log that was put back, cut or edited while a rotated file still holds the last
  *   line sent: it is another file ("New file with the same first line, longer → all of it", in the
  *   scenarios of the promises).
  * - lines that came back to the log behind the position: "The state of a destination is a cursor", "go on
  *   behind the last line that is known, by the hashes of earlier lines, else by the time of the last line".
- *   So a line of which an edited one stands in its place; of a long one the first pieces come again.
+ *   They count as sent, also when they vanish again. So a line of which an edited one stands in its place;
+ *   of a long one the first pieces come again, and lines without a date behind one that is taken out.
  * - the order of lines that came back, that stand in two files, in a file that does not begin earlier, or
  *   in the log itself: "numbers give their own order, all others are ordered by the first date in them",
  *   "every younger sibling whole, then the live file".

@@ -319,7 +319,7 @@ class Story extends Scene {
       },
       noxz: () => {
         this.overrides.streamProgram = async function* () {
-          throw Object.assign(new Error("ENOENT: none"), { code: "ENOENT" });
+          throw systemError("ENOENT: none");
         };
       },
       allow: () => (this.#refusals = []),
